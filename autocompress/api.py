@@ -1,0 +1,192 @@
+"""``search``: the same job as the command, from Python."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from autocompress.budget import DEFAULT_DROP, Budget
+from autocompress.errors import AutocompressError, Interrupted, UsageError
+from autocompress.plugin.loader import PluginSet, load_plugins
+from autocompress.profile import HardwareProfile, load_profile
+from autocompress.report.html import write_report
+from autocompress.report.terminal import TerminalView, print_front
+from autocompress.run.document import Circumstances, deliver, front_document
+from autocompress.run.folder import RunFolder, read_front
+from autocompress.run.record import Record, open_record
+from autocompress.run.worker import Executor, InProcess, Worker, WorkerConfig
+from autocompress.run.workshop import Workshop
+from autocompress.search.clock import Clock
+from autocompress.search.driver import Search, Settings, settings_json
+from autocompress.search.ledger import Ledger
+from autocompress.search.space import load_space
+from autocompress.task import Task
+
+DEMO = "autocompress.demo.digits:task"
+MINUTES = 15.0
+DEMO_MINUTES = 1.0
+
+
+def search(
+    task: Task | str | None = None,
+    *,
+    budget_ms: float | None = None,
+    speedup: float | None = None,
+    max_drop: float | None = None,
+    profile: str = "cpu",
+    space: str = "default",
+    minutes: float | None = None,
+    trials: int | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+    console: Console | None = None,
+    plugins: PluginSet | None = None,
+) -> dict[str, Any]:
+    """Search for the most accurate model within a latency budget and return the document of ``front.json``.
+
+    task: ``"my_task.py:factory"`` (computed in a worker process that may crash without the search), or a Task object (computed in this
+    process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms: milliseconds on the profile's statistic.
+    speedup: times faster than the reference, on the paired median ratio; excludes ``budget_ms``. max_drop: points of score that may be
+    lost. minutes: in all, over resumes, finishing included (15; 1 for the demo). trials: trained families at most. out: the run folder
+    (``runs/<task>``); the same call on it resumes.
+
+    Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can act on.
+    """
+    console = console or Console(stderr=True)
+    bounded = budget_ms is not None or speedup is not None
+    budget = Budget(budget_ms, speedup, max_drop if bounded or max_drop is not None else DEFAULT_DROP)
+    if minutes is not None and not 0 < minutes < 1e6:
+        raise UsageError(f"--minutes must be a number above 0, not {minutes:g}")
+    if trials is not None and trials < 1:
+        raise UsageError(f"--trials must be at least 1, not {trials}")
+    plugins = plugins or load_plugins()
+    for broken in plugins.broken:
+        console.print(f"warning: {broken}", markup=False, soft_wrap=True)
+    demo = task is None
+    if task is None:
+        task = DEMO
+        if not quiet:
+            console.print("No task given: searching the bundled demo, scikit-learn's handwritten digits (real scans, 8x8).", soft_wrap=True)
+    elif isinstance(task, Task) and not quiet:
+        console.print("The task is an object of this process, so candidates are computed here: a plug-in that crashes ends the search.", soft_wrap=True)
+    root = Path(out) if out is not None else Path("runs") / _run_name(task)
+    settings = Settings(
+        budget=budget,
+        minutes=minutes or (DEMO_MINUTES if demo else MINUTES),
+        trials=trials,
+        seed=seed,
+        profile=load_profile(profile),
+        space=load_space(space, plugins),
+        out=root,
+    )
+    plugins.runtime(settings.profile.runtime)
+    folder = RunFolder(root)
+    folder.claim()
+    try:
+        return _run(settings, task, folder, plugins, console, quiet)
+    finally:
+        folder.release()
+
+
+def _run(settings: Settings, task: Task | str, folder: RunFolder, plugins: PluginSet, console: Console, quiet: bool) -> dict[str, Any]:
+    record = open_record(folder.study)
+    asked = settings_json(settings)
+    if record.get("finished") == asked and folder.front.exists():
+        document = read_front(folder.root)
+        if not quiet:
+            console.print(f"{folder.root} is finished; the same command again only prints its result. More --minutes continue it.", soft_wrap=True)
+            print_front(console, document, str(folder.root))
+        record.close()
+        return document
+    clock = Clock(settings.minutes * 60, float(record.get("elapsed_s", 0.0)))
+    with TerminalView(console, quiet) as view, _signals() as interrupted:
+        executor = _executor(settings, task, folder, plugins, view, interrupted)
+        job = Search(settings, executor, folder, record, view, clock, lambda: interrupted() is not None)
+        try:
+            ledger = job.run()
+        except BaseException as error:
+            _save_what_there_is(job, settings, plugins)
+            stopped = interrupted()
+            if stopped is not None and isinstance(error, (Interrupted, AutocompressError)):
+                command = shlex.join(["autocompress", *sys.argv[1:]])
+                code = 143 if stopped == signal.SIGTERM else 130
+                raise Interrupted(f"interrupted, everything finished is kept; to go on: {command}", code) from None
+            raise
+        finally:
+            executor.close()
+    document = _write(ledger, settings, folder, plugins, clock.elapsed())
+    record.set("finished", asked)
+    record.close()
+    if not quiet:
+        print_front(console, document, str(folder.root))
+    return document
+
+
+def _executor(
+    settings: Settings, task: Task | str, folder: RunFolder, plugins: PluginSet, view: TerminalView, interrupted: Callable[[], int | None]
+) -> Executor:
+    if isinstance(task, str):
+        config = WorkerConfig(task, settings.profile, folder.root, settings.seed)
+        return Worker(config, folder.worker_log, view.doing, lambda: interrupted() is not None)
+    given = task
+    return InProcess(Workshop(lambda: given, settings.profile, plugins, folder, settings.seed, view.doing, lambda: interrupted() is not None))
+
+
+def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: PluginSet, seconds: float) -> dict[str, Any]:
+    environment = {**ledger.opening.versions, "threads": settings.profile.threads, "plugins": dict(sorted(plugins.origin.items()))}
+    around = Circumstances(settings.profile.name, settings.profile.statistic, settings.seed, environment, seconds)
+    document = front_document(ledger, around)
+    chosen = next((e for e in ledger.candidates() if e.id == (ledger.recommended or ledger.nearest)), None)
+    if chosen is not None:
+        deliver(folder, chosen, folder.recommended if ledger.recommended else folder.root / "nearest")
+    folder.write_front(document)
+    write_report(document, folder.report)
+    return document
+
+
+def _save_what_there_is(job: Search, settings: Settings, plugins: PluginSet) -> None:
+    """On the way out of an interrupted search: the front as it stands."""
+    if hasattr(job, "ledger"):
+        job.record.set("elapsed_s", job.clock.elapsed())
+        best = job.ledger.best_feasible()
+        job.ledger.recommended = best.id if best else None
+        _write(job.ledger, settings, job.folder, plugins, job.clock.elapsed())
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], int | None]]:
+    """Ctrl-C and SIGTERM ask for a stop at the next safe point; a second one ends at once. Answers which signal came, if any."""
+    received: list[int] = []
+
+    def on_signal(number: int, frame: Any) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+
+    try:
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller's signals stay the caller's
+        before = {}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run_name(task: Task | str) -> str:
+    if isinstance(task, Task):
+        name = task.name
+    else:
+        location, _, factory = task.rpartition(":") if ":" in task else (task, "", "task")
+        name = "digits" if task == DEMO else factory if factory not in ("", "task") else Path(location).stem
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "task"
+
+
+__all__ = ["HardwareProfile", "Record", "search"]

@@ -1,0 +1,67 @@
+"""What the user allows: a latency, absolute or relative to the reference, and a loss of score."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autocompress.errors import UsageError
+
+if TYPE_CHECKING:
+    from autocompress.candidate.evaluate import Latency
+
+DEFAULT_DROP = 1.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """latency_ms bounds the profile's statistic; speedup bounds the paired median ratio at 1/speedup; neither: no budget.
+
+    max_drop: points of score (hundredths of the metric's unit) that may be lost against the reference, or None. Raises UsageError.
+    """
+
+    latency_ms: float | None = None
+    speedup: float | None = None
+    max_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.latency_ms is not None and self.speedup is not None:
+            raise UsageError("--budget-ms and --speedup exclude each other: give one of them")
+        for option, value, least in (("--budget-ms", self.latency_ms, 0.0), ("--speedup", self.speedup, 0.0), ("--max-drop", self.max_drop, -1e-12)):
+            if value is not None and not (math.isfinite(value) and value > least):
+                raise UsageError(f"{option} must be a number {'of at least' if least < 0 else 'above'} 0, not {value:g}")
+
+    @property
+    def bounded(self) -> bool:
+        return self.latency_ms is not None or self.speedup is not None
+
+    def excess(self, latency: "Latency") -> float:
+        """How far over the budget, as a share of it; at most 0 is within. 0 when there is no budget."""
+        if self.speedup is not None:
+            return latency.ratio * self.speedup - 1
+        return latency.statistic / self.latency_ms - 1 if self.latency_ms is not None else 0.0
+
+    def excluded(self, latency: "Latency") -> bool:
+        """Whether even the low end of the interval is over the budget."""
+        if self.speedup is not None:
+            return latency.ratio_low * self.speedup > 1
+        return self.latency_ms is not None and latency.low > self.latency_ms
+
+    def decided(self, latency: "Latency") -> bool:
+        """Whether the interval lies wholly on one side of the budget."""
+        if self.speedup is not None:
+            return latency.ratio_high * self.speedup < 1 or self.excluded(latency)
+        return self.latency_ms is None or latency.high < self.latency_ms or self.excluded(latency)
+
+    def allows_score(self, score: float, reference: float) -> bool:
+        return self.max_drop is None or score >= reference - self.max_drop / 100 - 1e-9
+
+    def ratio(self, reference_statistic_ms: float) -> float | None:
+        """The budget as a share of the reference's latency."""
+        if self.speedup is not None:
+            return 1 / self.speedup
+        return self.latency_ms / reference_statistic_ms if self.latency_ms is not None else None
+
+    def __str__(self) -> str:
+        if self.speedup is not None:
+            return f"{self.speedup:g}x faster than the reference"
+        return f"{self.latency_ms:g} ms" if self.latency_ms is not None else "no budget"

@@ -1,0 +1,1 @@
+"""What happens to one candidate, in the order of the flow."""

@@ -1,0 +1,104 @@
+"""Parameters and multiply-accumulates, counted on the ONNX graph itself: torch's counters do not see recurrent layers."""
+
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+
+import onnx
+from onnx import NodeProto, TensorProto
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def count(path: Path) -> tuple[int, int]:
+    """(parameters, multiply-accumulates of one call) of an ONNX file.
+
+    Parameters are the elements of the weights and biases; scales, zero points and shapes are not parameters. Operators without
+    multiplication by weights or between activations count as nothing.
+    """
+    model = onnx.load(str(path))
+    shapes = _shapes(model)
+    macs = 0
+    for node in model.graph.node:
+        counter = _COUNTERS.get(node.op_type)
+        if counter is not None and all(name in shapes for name in (*node.input[:2], node.output[0]) if name):
+            macs += counter(node, shapes)
+    return _parameters(model), macs
+
+
+def _parameters(model: onnx.ModelProto) -> int:
+    aside = set()
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            quantizing = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+            if (quantizing and position > 0) or name.endswith(("_scale", "_zero_point", "_quant_scale")):
+                aside.add(name)
+    kinds = (TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING)
+    return sum(prod(t.dims) for t in model.graph.initializer if t.name not in aside and t.data_type not in kinds)
+
+
+def _shapes(model: onnx.ModelProto) -> Shapes:
+    """Every static shape that inference finds; com.microsoft operators need ONNX Runtime's own inference."""
+    inferred = model
+    if any(node.domain == "com.microsoft" for node in model.graph.node):
+        from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+        try:
+            inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True) or model
+        except Exception:  # it gives up on operators it does not know; what follows needs only some of the shapes
+            inferred = onnx.shape_inference.infer_shapes(model)
+    else:
+        inferred = onnx.shape_inference.infer_shapes(model)
+    shapes: Shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            shapes[value.name] = tuple(d.dim_value for d in dims)
+    return shapes
+
+
+def _conv(node: NodeProto, shapes: Shapes) -> int:
+    weight = shapes[node.input[_weight(node)]]
+    return prod(shapes[node.output[0]]) * prod(weight[1:])
+
+
+def _conv_transpose(node: NodeProto, shapes: Shapes) -> int:
+    return prod(shapes[node.input[0]]) * prod(shapes[node.input[1]][1:])
+
+
+def _matmul(node: NodeProto, shapes: Shapes) -> int:
+    return prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+
+
+def _gemm(node: NodeProto, shapes: Shapes) -> int:
+    transposed = any(a.name == "transA" and a.i for a in node.attribute)
+    return prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
+
+
+def _recurrent(node: NodeProto, shapes: Shapes) -> int:
+    sequence, batch = shapes[node.input[0]][:2]
+    return sequence * batch * (prod(shapes[node.input[1]]) + prod(shapes[node.input[2]]))
+
+
+def _weight(node: NodeProto) -> int:
+    return 3 if node.op_type == "QLinearConv" else 1
+
+
+_COUNTERS: dict[str, Callable[[NodeProto, Shapes], int]] = {
+    "Conv": _conv,
+    "FusedConv": _conv,
+    "ConvInteger": _conv,
+    "QLinearConv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "MatMul": _matmul,
+    "FusedMatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "MatMulIntegerToFloat": _matmul,
+    "DynamicQuantizeMatMul": _matmul,
+    "QLinearMatMul": _matmul,
+    "Gemm": _gemm,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+    "DynamicQuantizeLSTM": _recurrent,
+}

@@ -1,0 +1,217 @@
+"""What measuring one model gave: its score with an interval, its latency, its size. And how two models compare."""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from autocompress.data import Batch, Split, input_names, tensors_of
+from autocompress.plugin.contract import Feed, Runtime, Session
+from autocompress.recipe import Recipe
+from autocompress.task import Inputs, Metric, Task
+
+Floats = npt.NDArray[np.float64]
+RESAMPLES = 200
+SCORING_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Score:
+    """In the metric's own unit, higher is better. val_low, val_high: 95 % interval over the validation examples."""
+
+    val: float
+    val_low: float
+    val_high: float
+    test: float | None = None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call. low, high: 95 % interval of the profile's statistic.
+
+    ratio: paired median ratio to the reference, < 1 is faster, with its 95 % interval.
+    reliable: False when a neighbour disturbed the measurement and repeating did not help.
+    """
+
+    p50: float
+    p90: float
+    low: float
+    high: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    statistic: float  # the profile's statistic; equals p90 unless the profile names another
+    reliable: bool = True
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One ONNX file: the recipe that made it and what was measured on it."""
+
+    id: str
+    recipe: Recipe
+    epochs: float
+    rung: int
+    score: Score
+    latency: Latency
+    size_bytes: int
+    params: int
+    macs: int
+    artifact: str
+    digest: str
+    outputs: str  # store key of its validation outputs, for paired comparison
+    elapsed_s: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "recipe": self.recipe.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Evaluation":
+        return cls(
+            **{
+                **value,
+                "recipe": Recipe.from_json(value["recipe"]),
+                "score": Score(**value["score"]),
+                "latency": Latency(**value["latency"]),
+            }
+        )
+
+    def at(self, elapsed_s: float) -> "Evaluation":
+        return replace(self, elapsed_s=elapsed_s)
+
+
+@dataclass(frozen=True)
+class Slower:
+    """A graph variant that was timed and not scored: it is slower than the file it was made from."""
+
+    recipe: Recipe
+    latency_ms: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that evaluating one family gave: a file for each graph variant that was worth scoring."""
+
+    evaluations: tuple[Evaluation, ...] = ()
+    slower: tuple[Slower, ...] = ()
+    failed: tuple[tuple[Recipe, str, str], ...] = ()  # recipe, strategy, reason
+    plans: tuple[dict[str, Any], ...] = field(default=())
+    checkpoint: str | None = None
+    epochs: float = 0.0
+    train_s: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "evaluations": [e.to_json() for e in self.evaluations],
+            "slower": [{**asdict(s), "recipe": s.recipe.to_json()} for s in self.slower],
+            "failed": [[recipe.to_json(), strategy, reason] for recipe, strategy, reason in self.failed],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Outcome":
+        return cls(
+            **{
+                **value,
+                "evaluations": tuple(Evaluation.from_json(e) for e in value["evaluations"]),
+                "slower": tuple(Slower(**{**s, "recipe": Recipe.from_json(s["recipe"])}) for s in value["slower"]),
+                "failed": tuple((Recipe.from_json(recipe), strategy, reason) for recipe, strategy, reason in value["failed"]),
+                "plans": tuple(value["plans"]),
+            }
+        )
+
+
+def feed_of(inputs: Inputs, names: Sequence[str]) -> Feed:
+    """The runtime's inputs by name. ``names`` are the graph's, in order; a dict is matched by name."""
+    values = dict(zip(input_names(inputs), tensors_of(inputs), strict=True))
+    ordered = list(values.values())
+    return {name: (values[name] if name in values else ordered[i]).numpy() for i, name in enumerate(names)}
+
+
+def padded(batch: Batch, size: int) -> Inputs:
+    """The batch's inputs, the last example repeated up to ``size``: a graph has the profile's batch built in."""
+    missing = size - len(batch.targets)
+    if missing == 0:
+        return batch.inputs
+    from autocompress.data import map_inputs
+
+    return map_inputs(lambda t: torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]), batch.inputs)
+
+
+def outputs_of(open_session: Callable[[], Session], split: Split, batch_size: int) -> Tensor:
+    """Run every example of ``split`` through the model at the profile's batch and return the outputs, in order.
+
+    Nothing is timed here, so two sessions share the examples.
+    """
+    starts = list(range(0, len(split), batch_size))
+    parts = [starts[i::SCORING_THREADS] for i in range(SCORING_THREADS)]
+
+    def work(mine: list[int]) -> list[tuple[int, Tensor]]:
+        if not mine:
+            return []
+        session, found = open_session(), []
+        for start in mine:
+            batch = split.take(torch.arange(start, min(start + batch_size, len(split))))
+            values = session.run(feed_of(padded(batch, batch_size), session.input_names))[0]
+            found.append((start, torch.from_numpy(np.array(values[: len(batch.targets)]))))
+        return found
+
+    with ThreadPoolExecutor(SCORING_THREADS) as pool:
+        done = [pair for pairs in pool.map(work, parts) for pair in pairs]
+    return torch.cat([rows for _, rows in sorted(done, key=lambda pair: pair[0])]).float()
+
+
+def targets_of(split: Split) -> Tensor:
+    return split.memory.targets if split.memory else torch.cat([batch.targets for batch in split.batches(1024)])
+
+
+def score_of(task: Task, outputs: Tensor, targets: Tensor, seed: int = 0) -> Score:
+    """The metric with a 95 % interval: Wilson's for accuracy (Wilson 1927), a bootstrap for any other metric."""
+    value = float(task.metric_fn(outputs, targets))
+    if not math.isfinite(value):
+        return Score(value, value, value)
+    if task.metric == "accuracy":
+        return Score(value, *wilson(value, targets.numel()))
+    draws = _bootstrap(task.metric_fn, [outputs], targets, seed)[:, 0]
+    return Score(value, float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5)))
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share of ``count`` (Wilson 1927)."""
+    z = 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired_difference(task: Task, one: Tensor, other: Tensor, targets: Tensor, seed: int = 0) -> tuple[float, float]:
+    """Score of ``one`` minus score of ``other`` on the same examples, and its standard error."""
+    difference = float(task.metric_fn(one, targets)) - float(task.metric_fn(other, targets))
+    if task.metric == "accuracy":
+        axis = 1 if one.dim() == 4 else -1
+        right = (one.argmax(axis) == targets).double() - (other.argmax(axis) == targets).double()
+        return difference, float(right.std() / math.sqrt(right.numel())) if right.numel() > 1 else 0.0
+    draws = _bootstrap(task.metric_fn, [one, other], targets, seed)
+    return difference, float(np.std(draws[:, 0] - draws[:, 1]))
+
+
+def _bootstrap(metric: Metric, outputs: list[Tensor], targets: Tensor, seed: int) -> Floats:
+    """The metric of each of ``outputs`` on the same resampled examples -> (RESAMPLES, len(outputs))."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for _ in range(RESAMPLES):
+        drawn = torch.randint(len(targets), (len(targets),), generator=generator)
+        rows.append([float(metric(o[drawn], targets[drawn])) for o in outputs])
+    return np.array(rows)
+
+
+def open_with(runtime: Runtime, profile: Any, path: Any) -> Callable[[], Session]:
+    """A function that opens ``path`` anew each time it is called."""
+    return lambda: runtime.open(path, profile)

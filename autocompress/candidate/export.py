@@ -1,0 +1,182 @@
+"""From a module to an ONNX file: two exporters, a numerical check against the module, constants folded.
+
+"torchscript" traces (about 0.1 s); "dynamo" goes through torch.export (about a second, ten the first time). The faster file
+of the reference decides which is used for every candidate; the other stands in when it fails.
+"""
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from autocompress.data import call, input_names, map_inputs, primary, tensors_of
+from autocompress.errors import CandidateFailed, UsageError, one_line
+from autocompress.plugin.contract import Session
+from autocompress.run.store import replacing
+from autocompress.task import Inputs
+
+EXPORTERS = ("torchscript", "dynamo")
+TOLERANCE = 1e-3  # of the output's range
+
+
+class _Positional(nn.Module):
+    """The model with its inputs as positional tensors and its scored tensor as the only output."""
+
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+        super().__init__()
+        self.model = model
+        self.names = list(inputs) if isinstance(inputs, dict) else None
+        self.single = isinstance(inputs, Tensor)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        if self.names is not None:
+            return primary(self.model(**dict(zip(self.names, tensors, strict=True))))
+        return primary(self.model(*tensors))
+
+
+def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str:
+    """Write ``model`` as ``target`` with the shapes of ``inputs`` built in; returns the exporter that worked.
+
+    Raises CandidateFailed when neither exporter takes the model.
+    """
+    causes: list[str] = []
+    for name in (exporter, *(e for e in EXPORTERS if e != exporter)):
+        try:
+            with replacing(target) as temporary:
+                export_with(name, model, inputs, temporary)
+            return name
+        except CandidateFailed as error:
+            causes.append(f"{name}: {error.reason}")
+    raise CandidateFailed("export failed; " + "; ".join(causes))
+
+
+def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -> None:
+    """Export by one exporter and fold constants. Raises CandidateFailed with the exporter's cause."""
+    wrapped = _Positional(model, inputs).eval()
+    raw = target.with_suffix(".raw.onnx")
+    try:
+        with _silent(), torch.inference_mode(False), torch.no_grad():
+            torch.onnx.export(
+                wrapped,
+                tensors_of(inputs),
+                str(raw),
+                dynamo=exporter == "dynamo",
+                input_names=input_names(inputs),
+                output_names=["output"],
+                verbose=False,
+                **({"external_data": False} if exporter == "dynamo" else {}),
+            )
+        fold(raw, target)
+    except CandidateFailed:
+        raise
+    except Exception as error:  # exporters raise anything
+        raise CandidateFailed(cause_of(error)) from error
+    finally:
+        raw.unlink(missing_ok=True)
+
+
+def fold(source: Path, target: Path) -> None:
+    """Fold constants and fuse what every runtime fuses (batch norm into convolution), by ONNX Runtime's basic level.
+
+    Without it a recurrent layer's weights stay behind Slice nodes and dynamic quantization finds none of them.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 4
+    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(str(target))
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+        raise CandidateFailed("the model is over 2 GiB, which one ONNX file cannot hold")
+
+
+def check(session: Session, feeds: Sequence[Any], model: nn.Module, inputs: Sequence[Inputs]) -> float:
+    """Largest difference between the file's and the module's output, as a share of the output's range.
+
+    Raises CandidateFailed above 1e-3, or when the file gives NaN.
+    """
+    worst = 0.0
+    model.eval()
+    for feed, batch in zip(feeds, inputs, strict=True):
+        with torch.no_grad():
+            expected = primary(call(model, map_inputs(torch.clone, batch))).float().numpy()
+        got = np.asarray(session.run(feed)[0], dtype=np.float32)
+        if got.shape != expected.shape:
+            raise CandidateFailed(f"the exported file gives shape {got.shape}, the module {expected.shape}")
+        if not np.isfinite(got).all():
+            raise CandidateFailed("the exported file gives NaN or infinite outputs")
+        span = max(float(np.ptp(expected)), float(np.abs(expected).max()), 1e-6)
+        worst = max(worst, float(np.abs(got - expected).max()) / span)
+    if worst > TOLERANCE:
+        raise CandidateFailed(f"the exported file and the module disagree by {worst:.2g} of the output's range (allowed {TOLERANCE:g})")
+    return worst
+
+
+def refuse_control_flow(model: nn.Module, inputs: Inputs, causes: dict[str, str]) -> None:
+    """Name what keeps the reference from being exported, before any search. Raises UsageError; returns when it is exportable.
+
+    A tracer follows one branch of data-dependent control flow and says nothing, so a failure of torch.export that speaks of it counts
+    even though the trace succeeded.
+    """
+    dynamo = causes.get("dynamo", "")
+    if re.search(r"data.dependent|bool\(\)|Dynamic control flow|GuardOnDataDependent", dynamo, re.IGNORECASE):
+        raise UsageError(
+            f"the model has data-dependent control flow, which an ONNX graph cannot hold: {dynamo}; "
+            "replace the branch by torch.where, or move it out of forward"
+        )
+    if len(causes) == len(EXPORTERS):
+        raise UsageError(f"the model cannot be exported to ONNX: {'; '.join(f'{k}: {v}' for k, v in causes.items())}; replace the operator named there")
+
+
+def cause_of(error: BaseException) -> str:
+    """The useful line of an exporter's long error: the innermost cause, with the user's line when it is known."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    text = next((str(e) for e in chain if "data-dependent" in str(e)), str(chain[-1]))
+    head = one_line(next((line for line in text.splitlines() if line.strip()), type(error).__name__), 200)
+    place = next((p for e in chain for p in _places(e)), "")
+    return head + place
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    found = [m for m in re.finditer(r'File "([^"]+)", line (\d+)', str(error))]
+    user = [m for m in found if "site-packages" not in m[1] and "/autocompress/" not in m[1]]
+    if user:
+        yield f" ({Path(user[-1][1]).name}, line {user[-1][2]})"
+    trace, last = error.__traceback__, None
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if "site-packages" not in name and "/autocompress/" not in name and "importlib" not in name and not name.startswith("<"):
+            last = f" ({Path(name).name}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    if last:
+        yield last
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Exporters print progress and warn about tracing; none of it is for the user, the numerical check is."""
+    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir", "torch.fx")]
+    levels = [logger.level for logger in noisy]
+    try:
+        for logger in noisy:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(noisy, levels, strict=True):
+            logger.setLevel(level)

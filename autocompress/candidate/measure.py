@@ -1,0 +1,162 @@
+"""Latency of a model, paired with the reference: alternating blocks, so that what disturbs one disturbs both.
+
+The statistics are pure (arrays in, numbers out); ``measure`` alone touches the clock.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from autocompress.candidate.evaluate import Latency
+from autocompress.plugin.contract import Feed, Runtime, Session
+from autocompress.profile import HardwareProfile
+
+Floats = npt.NDArray[np.float64]
+BLOCK_S = 0.006  # a block lasts about as long as this, and holds at least three calls
+RESAMPLES = 400
+NOISY_TAIL = 1.3  # the reference's p90 / p50 above which a neighbour is at work
+DRIFT = 1.15  # ratio of the reference's medians in the two halves
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: at most ``seconds``, at least ``blocks`` pairs, until the ratio's interval is within ``width``."""
+
+    seconds: float = 1.0
+    blocks: int = 16
+    width: float = 0.03
+
+
+QUICK = Effort(seconds=0.5, blocks=8, width=0.05)
+FULL = Effort()
+FINAL = Effort(seconds=4.0, blocks=40, width=0.008)
+
+
+@dataclass(frozen=True)
+class Timer:
+    """One model ready to be timed: a call returns milliseconds."""
+
+    call: Callable[[], float]
+
+    def block(self, calls: int) -> Floats:
+        return np.array([self.call() for _ in range(calls)])
+
+
+def timer(runtime: Runtime, session: Session, feeds: Sequence[Feed]) -> Timer:
+    """A timer over ``feeds`` in turn, on the runtime's own clock when it has one."""
+    turn = 0
+
+    def call() -> float:
+        nonlocal turn
+        feed = feeds[turn % len(feeds)]
+        turn += 1
+        own = runtime.clock(session, feed)
+        if own is not None:
+            return own
+        start = time.perf_counter()
+        session.run(feed)
+        return (time.perf_counter() - start) * 1e3
+
+    return Timer(call)
+
+
+def measure(
+    candidate: Timer,
+    reference: Timer,
+    profile: HardwareProfile,
+    *,
+    effort: Effort = FULL,
+    stop: Callable[[Latency], bool] | None = None,
+    seed: int = 0,
+) -> Latency:
+    """Latency of ``candidate`` beside ``reference``, measured again up to three times while the machine is disturbed.
+
+    stop: ends the measurement early once it answers True (a gate whose interval excludes the budget).
+    """
+    latency = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(0.5 * attempt)
+        latency, quiet = _once(candidate, reference, profile, effort, stop, seed)
+        if quiet:
+            return latency
+    assert latency is not None
+    return Latency(**{**latency.__dict__, "reliable": False})
+
+
+def _once(
+    candidate: Timer,
+    reference: Timer,
+    profile: HardwareProfile,
+    effort: Effort,
+    stop: Callable[[Latency], bool] | None,
+    seed: int,
+) -> tuple[Latency, bool]:
+    calls = [_warm_up(candidate), _warm_up(reference)]
+    ours: list[Floats] = []
+    theirs: list[Floats] = []
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        deadline = time.monotonic() + effort.seconds
+        while True:
+            pair = [(candidate, ours, calls[0]), (reference, theirs, calls[1])]
+            for model, blocks, count in pair if len(ours) % 2 else pair[::-1]:
+                blocks.append(model.block(count))
+            if len(ours) < effort.blocks or len(ours) % 4:
+                continue
+            latency = summarise(ours, theirs, profile.percentile, seed)
+            narrow = latency.ratio_high - latency.ratio_low <= effort.width * latency.ratio
+            if narrow or time.monotonic() >= deadline or (stop is not None and stop(latency)):
+                return latency, is_quiet(theirs)
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _warm_up(model: Timer) -> int:
+    """Run until the caches are warm; how many calls make a block."""
+    model.block(3)
+    each = float(np.median(model.block(5)))
+    return int(np.clip(BLOCK_S * 1e3 / max(each, 1e-4), 3, 200))
+
+
+def summarise(ours: Sequence[Floats], theirs: Sequence[Floats], percentile: float, seed: int = 0) -> Latency:
+    """Paired statistics of equally many blocks of call times in ms.
+
+    The ratio is the median over pairs of (median of our block / median of theirs); intervals are 95 % bootstrap over blocks.
+    """
+    ratios = np.array([np.median(a) / np.median(b) for a, b in zip(ours, theirs, strict=True)])
+    draws = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))
+    ratio_low, ratio_high = np.percentile(np.median(ratios[draws], axis=1), [2.5, 97.5])
+    calls = np.concatenate(ours)
+    # A block's own percentile is a noisy estimate of the whole's, but its spread over blocks gives the interval's width.
+    each = np.array([np.percentile(block, percentile) for block in ours])
+    spread = np.percentile(np.median(each[draws], axis=1) - np.median(each), [2.5, 97.5])
+    statistic = float(np.percentile(calls, percentile))
+    return Latency(
+        p50=float(np.median(calls)),
+        p90=float(np.percentile(calls, 90)),
+        low=max(0.0, statistic + float(spread[0])),
+        high=statistic + float(spread[1]),
+        ratio=float(np.median(ratios)),
+        ratio_low=float(ratio_low),
+        ratio_high=float(ratio_high),
+        statistic=statistic,
+    )
+
+
+def is_quiet(reference: Sequence[Floats]) -> bool:
+    """Whether the reference, the sentinel, ran undisturbed: a short tail and no drift."""
+    calls = np.concatenate(reference)
+    middle = float(np.median(calls))
+    half = len(reference) // 2
+    first = float(np.median(np.concatenate(reference[:half]))) if half else middle
+    last = float(np.median(np.concatenate(reference[half:])))
+    drift = max(first, last) / max(min(first, last), 1e-9)
+    return float(np.percentile(calls, 90)) / max(middle, 1e-9) <= NOISY_TAIL and drift <= DRIFT

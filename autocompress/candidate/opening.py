@@ -1,0 +1,289 @@
+"""Before any candidate: read and check the data, export and measure the reference, ask every strategy whether it applies."""
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autocompress.candidate.evaluate import Evaluation, Outcome, feed_of
+from autocompress.candidate.export import EXPORTERS, check, export_with, refuse_control_flow
+from autocompress.candidate.measure import Effort, measure, timer
+from autocompress.candidate.pipeline import Bench, Request, Tell, evaluate, profile_inputs, teacher_of
+from autocompress.candidate.stream import TrainStream
+from autocompress.candidate.structure import blamed_on
+from autocompress.candidate.train import Arithmetic, fastest_arithmetic
+from autocompress.data import Split, check_split, input_names, open_split, overlap, probe
+from autocompress.errors import CandidateFailed, UsageError
+from autocompress.plugin.contract import Applicable, Context, Feed, GraphStrategy, Refusal, Runtime, Strategy, stages_of
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+from autocompress.recipe import Recipe, Step
+from autocompress.run.folder import RunFolder
+from autocompress.run.store import copy_file, replacing
+from autocompress.task import Task, fingerprint
+
+FASTER = Effort(seconds=1.0, blocks=12, width=0.03)  # to choose between two exporters
+SPEED_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the search needs to know of the task: plain data, sent between processes.
+
+    seconds_per_example: of training the reference. reference_family: the reference's own graph variants.
+    """
+
+    name: str
+    fingerprint: str
+    metric: str
+    train_examples: int
+    val_examples: int
+    has_test: bool
+    has_augment: bool
+    reference: Evaluation
+    reference_family: Outcome
+    applicable: tuple[Applicable, ...]
+    refused: tuple[Refusal, ...]
+    warnings: tuple[str, ...]
+    seconds_per_example: float
+    exporter: str
+    versions: dict[str, str]
+
+
+def open_bench(
+    task: Task,
+    profile: HardwareProfile,
+    plugins: PluginSet,
+    folder: RunFolder,
+    *,
+    seed: int = 0,
+    tell: Tell = lambda text, fraction: None,
+    stop: Callable[[], bool] = lambda: False,
+    known: Opening | None = None,
+) -> tuple[Bench, Opening]:
+    """Open a task for a search. Raises UsageError for data or a model that no search could use.
+
+    known: what an earlier process found; its measurements are kept when the task is the same one.
+    """
+    runtime = plugins.runtime(profile.runtime)
+    warnings: list[str] = []
+    tell("read the data", None)
+    splits = {name: open_split(name, getattr(task, name)) for name in ("train", "val", "test") if getattr(task, name) is not None}
+    for name in ("train", "val"):
+        if name not in splits:
+            raise UsageError(f"the task has no {name} split")
+    samples = {name: split.sample_digest() for name, split in splits.items()}
+    again = {name: split.sample_digest() for name, split in splits.items()}
+    warnings += [f"the {name} split gives other examples each time it is read" for name in samples if samples[name] != again[name]]
+    for split in splits.values():
+        check_split(split, task)
+    for name in ("val", "test"):
+        shared = overlap(splits["train"], splits[name]) if name in splits else 0
+        if shared:
+            warnings.append(f"{shared} examples of the {name} split are also in the training split: its scores flatter")
+    probe(task, splits["val"].take(torch.arange(min(2, len(splits["val"])))))
+
+    context = Context(
+        task=task,
+        profile=profile,
+        model=task.copy_of_model(),
+        example_inputs=task.example_inputs if task.example_inputs is not None else splits["train"].take(torch.arange(min(2, len(splits["train"])))).inputs,
+        train=splits["train"],
+        reference=folder.reference,
+        seed=seed,
+        feeds=lambda count: _feeds(splits["train"], profile.batch, count),
+    )
+    mark = fingerprint(task, {name: value for name, value in samples.items() if value == again[name]})
+    same = known is not None and known.fingerprint == mark and folder.reference.exists()
+    exporter = known.exporter if same and known else _export_reference(context, splits["val"], runtime, folder, tell)
+
+    tell("time a training step", None)
+    batch = splits["train"].take(torch.arange(min(SPEED_BATCH, len(splits["train"]))))
+    arithmetic, seconds = _arithmetic(task, batch.inputs, batch.targets)
+    feeds = [feed_of(i, input_names(i)) for i in profile_inputs(splits["val"], profile.batch, 4)]
+    bench = Bench(
+        task=task,
+        profile=profile,
+        plugins=plugins,
+        folder=folder,
+        context=context,
+        val=splits["val"],
+        test=splits.get("test"),
+        stream=TrainStream(task, splits["train"], teacher_of(task.copy_of_model(), arithmetic), seed),
+        arithmetic=arithmetic,
+        exporter=exporter,
+        fingerprint=mark,
+        reference=timer(runtime, runtime.open(folder.reference, profile), feeds),
+        tell=tell,
+        stop=stop,
+    )
+    applicable, refused = survey(context, plugins)
+    bench = replace(bench, variants=tuple((Step.of(a.name, **params), 1.0) for a in applicable for params in a.variants))
+    if same and known is not None:
+        reference, family = known.reference, known.reference_family
+    else:
+        reference, family = _measure_reference(bench)
+    bench = replace(bench, variants=_by_speed(bench, family, reference))
+    return bench, Opening(
+        name=task.name,
+        fingerprint=mark,
+        metric=task.metric_name,
+        train_examples=len(splits["train"]),
+        val_examples=len(splits["val"]),
+        has_test="test" in splits,
+        has_augment=task.augment is not None,
+        reference=reference,
+        reference_family=family,
+        applicable=tuple(applicable),
+        refused=tuple(refused),
+        warnings=(*warnings, *_chance(task, splits["val"], reference)),
+        seconds_per_example=seconds,
+        exporter=exporter,
+        versions=versions(runtime),
+    )
+
+
+def survey(context: Context, plugins: PluginSet) -> tuple[list[Applicable], list[Refusal]]:
+    """Ask every strategy whether it applies; a strategy whose answer raises does not."""
+    applicable: list[Applicable] = []
+    refused: list[Refusal] = []
+    for name, strategy in sorted(plugins.strategies.items()):
+        try:
+            with blamed_on(name):
+                reason = _refusal(strategy, context)
+                if reason is None:
+                    applicable.append(_described(strategy, context))
+                    continue
+        except CandidateFailed as error:
+            reason = f"it failed when asked: {error.reason}"
+        refused.append(Refusal(name, reason))
+    return applicable, refused
+
+
+def _refusal(strategy: Strategy, context: Context) -> str | None:
+    if not stages_of(strategy):
+        return "it has no structure, training or graph part"
+    if strategy.precision is not None and strategy.precision not in context.profile.precisions:
+        return f"the profile {context.profile.name} does not run {strategy.precision}"
+    return strategy.refuses(context)
+
+
+def _described(strategy: Strategy, context: Context) -> Applicable:
+    return Applicable(
+        name=strategy.name,
+        stages=stages_of(strategy),
+        parameters=tuple(strategy.parameters(context)),
+        provides=strategy.provides,
+        excludes=strategy.excludes,
+        variants=tuple(dict(v) for v in strategy.variants(context)) if isinstance(strategy, GraphStrategy) else (),
+    )
+
+
+def _export_reference(context: Context, val: Split, runtime: Runtime, folder: RunFolder, tell: Tell) -> str:
+    """Export the reference by both exporters and keep the faster file. Raises UsageError when neither gives a right one."""
+    inputs = list(profile_inputs(val, context.profile.batch, 4))
+    feeds = [feed_of(i, input_names(i)) for i in inputs]
+    causes: dict[str, str] = {}
+    files: dict[str, Path] = {}
+    for exporter in EXPORTERS:
+        tell(f"export the reference ({exporter})", None)
+        path = folder.root / "store" / "export" / f"reference-{exporter}.onnx"
+        try:
+            with replacing(path) as temporary:
+                export_with(exporter, context.model, inputs[0], temporary)
+            check(runtime.open(path, context.profile), feeds, context.model, inputs)
+            files[exporter] = path
+        except CandidateFailed as error:
+            causes[exporter] = error.reason
+    refuse_control_flow(context.model, inputs[0], causes)
+    best = next(iter(files))
+    if len(files) == 2:
+        tell("measure", None)
+        one, other = (timer(runtime, runtime.open(files[e], context.profile), feeds) for e in EXPORTERS)
+        # The dynamo file has to be clearly faster: the other exporter is the quicker one for every candidate.
+        best = "dynamo" if measure(other, one, context.profile, effort=FASTER).ratio_high < 0.97 else "torchscript"
+    copy_file(files[best], folder.reference)
+    return best
+
+
+def _measure_reference(bench: Bench) -> tuple[Evaluation, Outcome]:
+    """The unchanged model as a family: its float file is the reference, its graph variants are the first candidates."""
+    family = evaluate(bench, Request(Recipe()))
+    own = next((e for e in family.evaluations if not e.recipe.steps), None)
+    if own is None:
+        raise UsageError(f"the reference cannot be evaluated: {family.failed[0][2]}")
+    exported = bench.folder.root / own.artifact
+    exported.replace(bench.folder.reference)
+    shutil.rmtree(exported.parent)
+    # Against itself the ratio is one by definition.
+    latency = replace(own.latency, ratio=1.0, ratio_low=1.0, ratio_high=1.0)
+    reference = replace(own, id="reference", latency=latency, artifact=bench.folder.relative(bench.folder.reference))
+    return reference, replace(family, evaluations=tuple(e for e in family.evaluations if e.recipe.steps))
+
+
+def _by_speed(bench: Bench, family: Outcome, reference: Evaluation) -> tuple[tuple[Step, float], ...]:
+    """Graph variants with their ratio on the reference, fastest first. One that was slower there is kept: shapes may change that."""
+    ratios = {e.recipe.steps[-1]: e.latency.ratio for e in family.evaluations}
+    ratios |= {s.recipe.steps[-1]: s.latency_ms / reference.latency.statistic for s in family.slower}
+    return tuple(sorted(((step, ratios.get(step, math.inf)) for step, _ in bench.variants), key=lambda pair: pair[1]))
+
+
+def _feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:
+    """Up to ``count`` training examples, spread over the split, as feeds at the profile's batch."""
+    chosen = torch.linspace(0, len(split) - 1, min(count, len(split))).long()
+    for start in range(0, len(chosen), batch):
+        indices = chosen[start : start + batch]
+        if len(indices) < batch:
+            indices = torch.cat([indices, indices[-1:].expand(batch - len(indices))])
+        inputs = split.take(indices).inputs
+        yield feed_of(inputs, input_names(inputs))
+
+
+def _arithmetic(task: Task, inputs: Any, targets: torch.Tensor) -> tuple[Arithmetic, float]:
+    try:
+        return fastest_arithmetic(task.copy_of_model(), task.loss_fn, inputs, targets)
+    except Exception as error:
+        raise UsageError(f"a training step of the reference fails: {type(error).__name__}: {error}; check Task.loss against the model's outputs") from error
+
+
+def _chance(task: Task, val: Split, reference: Evaluation) -> list[str]:
+    if task.metric != "accuracy" or val.memory is None:
+        return []
+    targets = val.memory.targets
+    chance = float(targets.unique(return_counts=True)[1].max()) / targets.numel()
+    if reference.score.val <= chance + 0.01:
+        return [f"the reference scores {reference.score.val:.4f}, no better than always answering the commonest class ({chance:.4f})"]
+    return []
+
+
+def versions(runtime: Runtime) -> dict[str, str]:
+    """What made the numbers: versions, the processor, its cores."""
+    import os
+    import platform
+
+    import onnx
+    import optuna
+
+    import autocompress
+
+    cpu = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor() or "unknown")
+    return {
+        "autocompress": autocompress.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "optuna": optuna.__version__,
+        runtime.name: runtime.version(),
+        "platform": platform.platform(),
+        "cpu": cpu,
+        "cores": str(os.cpu_count()),
+    }
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,355 @@
+"""One candidate from recipe to measured ONNX files. ``evaluate`` reads top to bottom:
+
+structure -> gate -> train -> export, checked -> every graph variant -> latency and score of each file.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.budget import Budget
+from autocompress.candidate.count import count
+from autocompress.candidate.evaluate import (
+    Evaluation,
+    Latency,
+    Outcome,
+    Score,
+    Slower,
+    feed_of,
+    open_with,
+    outputs_of,
+    padded,
+    score_of,
+    targets_of,
+)
+from autocompress.candidate.export import check, export
+from autocompress.candidate.measure import FULL, QUICK, Effort, Timer, measure, timer
+from autocompress.candidate.stream import TrainStream
+from autocompress.candidate.structure import blamed_on, build
+from autocompress.candidate.train import Arithmetic, Schedule, Trained, train
+from autocompress.data import Split, call, map_inputs, primary
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Context, Feed, GraphStrategy, Strategy, TrainingStrategy
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+from autocompress.recipe import TRAIN, Recipe, RecipeFile, Step
+from autocompress.run.folder import RunFolder
+from autocompress.run.store import replacing, write_text
+from autocompress.task import Inputs, Task
+
+CHECKED_BATCHES = 4
+TIMED_FEEDS = 4
+GATE_FEEDS = 4  # the gate's calibration: ranges do not change what an operator costs
+WORTH_GATING = 1.5  # variants within this factor of the fastest on the reference are tried by the gate
+TEACHER_BATCH = 256
+
+Tell = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every candidate needs and none changes: made once, by ``opening``.
+
+    variants: (strategy, parameters) of each graph variant, the fastest on the reference first, with its ratio there.
+    """
+
+    task: Task
+    profile: HardwareProfile
+    plugins: PluginSet
+    folder: RunFolder
+    context: Context
+    val: Split
+    test: Split | None
+    stream: TrainStream
+    arithmetic: Arithmetic
+    exporter: str
+    fingerprint: str
+    reference: Timer
+    variants: tuple[tuple[Step, float], ...] = ()
+    tell: Tell = lambda text, fraction: None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Request:
+    """One family to evaluate. rung: which training this is. checkpoint, plans: what an earlier rung left.
+
+    start, examples: the piece of the training stream; examples = 0 trains nothing. peak: share of the learning rate to warm up to.
+    """
+
+    recipe: Recipe
+    rung: int = 0
+    start: int = 0
+    examples: int = 0
+    limit_s: float | None = None
+    peak: float = 1.0
+    checkpoint: str | None = None
+    plans: tuple[dict[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The untrained structure, exported and timed as its fastest variant."""
+
+    latency: Latency
+    variant: Step | None
+    plans: tuple[dict[str, Any], ...]
+    seconds: float
+
+
+def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str, Any]] | None = None) -> Gate:
+    """Time a structure before any training: latency does not depend on the values of the weights.
+
+    The variants that were fast on the reference are tried in turn until one is within the budget.
+    """
+    began = time.monotonic()
+    bench.tell(f"gate: {recipe.techniques()}", None)
+    model, decided = build(recipe, bench.context, bench.plugins, plans)
+    folder = bench.folder.root / "store" / "gate"
+    path = folder / "float.onnx"
+    export(model, _profile_inputs(bench, 1)[0], path, bench.exporter)
+    few = replace(bench.context, feeds=lambda n: bench.context.feeds(min(n, GATE_FEEDS)))
+    fastest: tuple[Latency, Step | None] | None = None
+    for variant in (*_worth_gating(bench), None):
+        file = path
+        if variant is not None:
+            file = folder / f"{variant.strategy}.onnx"
+            try:
+                _rewrite(bench, variant, path, file, few)
+            except CandidateFailed:
+                continue  # it fails again, with its reason kept, if the family is evaluated
+        latency = _time(bench, file, QUICK, budget.decided)
+        if fastest is None or latency.ratio < fastest[0].ratio:
+            fastest = latency, variant
+        if budget.bounded and not budget.excluded(latency):
+            break
+    assert fastest is not None
+    return Gate(*fastest, decided, time.monotonic() - began)
+
+
+def evaluate(bench: Bench, request: Request) -> Outcome:
+    """Make a family's model and measure every file that comes of it."""
+    model, plans = build(request.recipe, bench.context, bench.plugins, request.plans)
+    trained, checkpoint = _trained(bench, request, model)
+    source = bench.folder.root / "store" / "export" / "float.onnx"
+    used = export(model, _profile_inputs(bench, 1)[0], source, bench.exporter)
+    inputs = _profile_inputs(bench, CHECKED_BATCHES)
+    session = bench.plugins.runtime(bench.profile.runtime).open(source, bench.profile)
+    check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
+
+    outcome = Outcome(plans=plans, checkpoint=checkpoint, epochs=_epochs(bench, request, trained), train_s=trained.seconds if trained else 0.0)
+    base: Latency | None = None
+    for variant in (None, *(step for step, _ in bench.variants)):
+        recipe = request.recipe if variant is None else request.recipe.plus(variant)
+        identifier = f"{recipe.id}-{request.rung}"
+        target = bench.folder.candidate(identifier)
+        try:
+            with replacing(target) as temporary:
+                if variant is None:
+                    temporary.write_bytes(source.read_bytes())
+                else:
+                    bench.tell(f"{variant.strategy}: {request.recipe.techniques()}", None)
+                    _rewrite(bench, variant, source, temporary, bench.context)
+            latency = _time(bench, target, FULL)
+            if base is not None and latency.ratio_low > base.ratio_high:
+                target.unlink()
+                reason = f"slower than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
+                outcome = replace(outcome, slower=(*outcome.slower, Slower(recipe, latency.statistic, reason)))
+                continue
+            evaluation = _scored(bench, recipe, identifier, request.rung, outcome.epochs, target, latency)
+        except CandidateFailed as error:
+            target.unlink(missing_ok=True)
+            blamed = error.strategy or (variant.strategy if variant else "export")
+            outcome = replace(outcome, failed=(*outcome.failed, (recipe, blamed, error.reason)))
+            continue
+        base = base or latency
+        write_recipe(bench, target.with_name("recipe.toml"), evaluation, plans, checkpoint, used)
+        outcome = replace(outcome, evaluations=(*outcome.evaluations, evaluation))
+    if not outcome.evaluations and outcome.failed:
+        raise CandidateFailed(outcome.failed[0][2], outcome.failed[0][1])
+    return outcome
+
+
+def _trained(bench: Bench, request: Request, model: nn.Module) -> tuple[Trained | None, str | None]:
+    """Train the structure from its inherited weights or its checkpoint; the result and where its weights are stored."""
+    if request.checkpoint is not None:
+        load_weights(bench, model, request.checkpoint)
+    strategies = _parts(bench.plugins, request.recipe, TrainingStrategy)
+    if not strategies or not request.examples:
+        return None, request.checkpoint
+    hooks = []
+    for step, strategy in strategies:
+        with blamed_on(step.strategy):
+            hooks.append((step.strategy, strategy.hook(step.values, bench.context)))
+    settings = train_settings(request.recipe)
+    schedule = Schedule(settings[0] * request.peak, settings[1], request.start, request.examples, request.limit_s)
+    text = f"train: {request.recipe.techniques()}"
+    trained = train(
+        model,
+        hooks,
+        bench.task.loss_fn,
+        bench.stream,
+        schedule,
+        bench.arithmetic,
+        progress=lambda fraction: bench.tell(text, fraction),
+        stop=bench.stop,
+    )
+    bench.tell(f"export: {request.recipe.techniques()}", None)
+    checkpoint = bench.folder.store.key("weights", bench.fingerprint, request.recipe.to_json(), request.rung, request.start, bench.context.seed)
+    bench.folder.store.save(checkpoint, model.state_dict())
+    return trained, checkpoint
+
+
+def load_weights(bench: Bench, model: nn.Module, checkpoint: str) -> None:
+    """Put stored weights into a rebuilt structure. Raises CandidateFailed when they are gone or do not fit."""
+    weights = bench.folder.store.load(checkpoint)
+    if weights is None:
+        raise CandidateFailed(f"the checkpoint {checkpoint} is missing or damaged")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CandidateFailed(f"the checkpoint {checkpoint} does not fit the structure: {error}") from error
+
+
+def train_settings(recipe: Recipe) -> tuple[float, int]:
+    """Peak learning rate and batch size of a recipe."""
+    step = recipe.step(TRAIN)
+    values = step.values if step else {}
+    return float(values.get("lr", 1e-3)), int(values.get("batch_size", 128))
+
+
+def _epochs(bench: Bench, request: Request, trained: Trained | None) -> float:
+    seen = (request.start if request.checkpoint else 0) + (trained.examples if trained else 0)
+    return round(seen / len(bench.stream.split), 4)
+
+
+def _rewrite(bench: Bench, variant: Step, source: Path, target: Path, context: Context) -> None:
+    strategy = bench.plugins.strategy(variant.strategy)
+    assert isinstance(strategy, GraphStrategy)
+    with blamed_on(variant.strategy):
+        strategy.apply(source, target, variant.values, context)
+
+
+def _scored(bench: Bench, recipe: Recipe, identifier: str, rung: int, epochs: float, path: Path, latency: Latency) -> Evaluation:
+    """Score the file on the validation split, count it and keep its outputs for paired comparisons."""
+    bench.tell(f"score: {recipe.techniques()}", None)
+    runtime = bench.plugins.runtime(bench.profile.runtime)
+    outputs = outputs_of(open_with(runtime, bench.profile, path), bench.val, bench.profile.batch)
+    if not torch.isfinite(outputs).all():
+        raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
+    score = score_of(bench.task, outputs, targets_of(bench.val))
+    if score.val != score.val or score.val in (float("inf"), float("-inf")):
+        raise CandidateFailed(f"the metric is {score.val} on the validation split")
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    key = bench.folder.store.key("val", content)
+    bench.folder.store.save(key, {"outputs": outputs})
+    params, macs = count(path)
+    return Evaluation(
+        id=identifier,
+        recipe=recipe,
+        epochs=epochs,
+        rung=rung,
+        score=score,
+        latency=latency,
+        size_bytes=path.stat().st_size,
+        params=params,
+        macs=macs,
+        artifact=bench.folder.relative(path),
+        digest=content,
+        outputs=key,
+    )
+
+
+def _time(bench: Bench, path: Path, effort: Effort, stop: Callable[[Latency], bool] | None = None) -> Latency:
+    bench.tell("measure", None)
+    runtime = bench.plugins.runtime(bench.profile.runtime)
+    return measure(timer(runtime, runtime.open(path, bench.profile), timed_feeds(bench)), bench.reference, bench.profile, effort=effort, stop=stop)
+
+
+def remeasure(bench: Bench, evaluations: Sequence[Evaluation], effort: Effort) -> list[Latency]:
+    """Time finished files again, side by side with the reference."""
+    return [_time(bench, bench.folder.root / evaluation.artifact, effort) for evaluation in evaluations]
+
+
+def test_scores(bench: Bench, evaluations: Sequence[Evaluation]) -> list[float]:
+    """The metric of finished files on the test split. Raises CandidateFailed when there is none."""
+    if bench.test is None:
+        raise CandidateFailed("the task has no test split")
+    targets, runtime, scores = targets_of(bench.test), bench.plugins.runtime(bench.profile.runtime), []
+    for evaluation in evaluations:
+        bench.tell(f"test: {evaluation.recipe.techniques()}", None)
+        path = bench.folder.root / evaluation.artifact
+        scores.append(float(bench.task.metric_fn(outputs_of(open_with(runtime, bench.profile, path), bench.test, bench.profile.batch), targets)))
+    return scores
+
+
+def write_recipe(
+    bench: Bench, path: Path, evaluation: Evaluation, plans: Sequence[dict[str, Any]], checkpoint: str | None, exporter: str
+) -> None:
+    """The ``recipe.toml`` beside a candidate's ``model.onnx``."""
+    weights = None if checkpoint is None else f"../../store/{checkpoint}.safetensors"
+    stored = RecipeFile(
+        recipe=evaluation.recipe,
+        task=bench.task.name,
+        fingerprint=bench.fingerprint,
+        profile=bench.profile.name,
+        seed=bench.context.seed,
+        exporter=exporter,
+        epochs=evaluation.epochs,
+        plans=tuple(plans),
+        weights=weights,
+        facts={"val": evaluation.score.val, "ratio": evaluation.latency.ratio, "p50_ms": evaluation.latency.p50, "p90_ms": evaluation.latency.p90},
+    )
+    write_text(path, stored.to_toml())
+
+
+def teacher_of(model: nn.Module, arithmetic: Arithmetic) -> Callable[[Inputs], Tensor]:
+    """The reference as a teacher: outputs of a batch, in evaluation mode."""
+    model = arithmetic.place_model(model).eval()
+
+    def outputs(inputs: Inputs) -> Tensor:
+        with torch.inference_mode(), arithmetic.autocast():
+            return primary(call(model, arithmetic.place(inputs))).float()
+
+    return outputs
+
+
+def timed_feeds(bench: Bench) -> list[Feed]:
+    session_names = None
+    feeds = []
+    for inputs in _profile_inputs(bench, TIMED_FEEDS):
+        from autocompress.data import input_names
+
+        session_names = session_names or input_names(inputs)
+        feeds.append(feed_of(inputs, session_names))
+    return feeds
+
+
+def _profile_inputs(bench: Bench, batches: int) -> list[Inputs]:
+    return list(profile_inputs(bench.val, bench.profile.batch, batches))
+
+
+def profile_inputs(split: Split, batch: int, batches: int) -> Iterator[Inputs]:
+    """The first inputs of a split at the profile's batch, the last example repeated when the split is too small."""
+    for number in range(batches):
+        indices = torch.arange(number * batch, (number + 1) * batch) % len(split)
+        yield map_inputs(lambda t: t.contiguous(), padded(split.take(indices), batch))
+
+
+def _worth_gating(bench: Bench) -> list[Step]:
+    best = min((ratio for _, ratio in bench.variants), default=1.0)
+    return [step for step, ratio in sorted(bench.variants, key=lambda v: v[1]) if ratio <= min(best * WORTH_GATING, 1.0)]
+
+
+def _parts(plugins: PluginSet, recipe: Recipe, part: type[TrainingStrategy]) -> list[tuple[Step, TrainingStrategy]]:
+    found: list[tuple[Step, Strategy | None]] = [(step, plugins.strategies.get(step.strategy)) for step in recipe.steps]
+    return [(step, strategy) for step, strategy in found if isinstance(strategy, part)]
+
+
+__all__ = ["Bench", "Gate", "Request", "Score", "evaluate", "gate", "remeasure", "test_scores"]

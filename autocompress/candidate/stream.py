@@ -1,0 +1,115 @@
+"""The training examples in the order every candidate sees them, with the teacher's outputs computed once.
+
+All candidates read one stream: the same permutations, the same augmented copies, so that they differ by their recipe alone and
+share the teacher's work. Augmentation is drawn for ``COPIES`` copies of the data, an epoch each, in turn; the teacher's outputs belong to
+an (example, copy) and are filled in when first needed.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autocompress.data import Split, map_inputs, tensors_of
+from autocompress.task import Inputs, Task
+
+COPIES = 4
+COPY_BYTES = 2 << 30  # augmented copies kept in memory, all together
+TEACHER_BYTES = 1 << 30
+BLOCK = 1024  # examples augmented, and shown to the teacher, at a time
+
+Teacher = Callable[[Inputs], Tensor]
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    inputs: Inputs
+    targets: Tensor
+    teacher: Tensor | None
+
+
+class TrainStream:
+    """``batches(start, examples, batch_size)`` reads on from any position; a position is counted in examples."""
+
+    def __init__(self, task: Task, split: Split, teacher: Teacher, seed: int) -> None:
+        self.split = split
+        self._augment = task.augment
+        self._teacher = teacher
+        self._seed = seed
+        self._copies: dict[int, Inputs] = {}
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # copy -> (outputs, which rows are filled)
+        held = sum(t.element_size() * t.numel() for t in tensors_of(split.memory.inputs)) if split.memory else 0
+        self._in_memory = split.memory is not None and (task.augment is None or held * 2 <= COPY_BYTES)
+        self._copy_count = 1 if task.augment is None else max(1, min(COPIES, COPY_BYTES // max(held, 1)))
+
+    def batches(self, start: int, examples: int, batch_size: int, *, teacher: bool) -> Iterator[TrainBatch]:
+        """Batches of ``batch_size`` from position ``start`` on, ``examples`` in all.
+
+        A last batch of one joins the batch before it.
+        """
+        position, end = start, start + examples
+        while position < end:
+            epoch, offset = divmod(position, len(self.split))
+            order = torch.randperm(len(self.split), generator=torch.Generator().manual_seed(self._seed + epoch))
+            stop = min(len(self.split), offset + end - position)
+            while offset < stop:
+                size = batch_size if stop - offset - batch_size != 1 else batch_size + 1
+                chosen = order[offset : min(offset + size, stop)]
+                offset += len(chosen)
+                position += len(chosen)
+                if len(chosen) > 1 or examples == 1:  # batch norm cannot train on one example
+                    yield self._batch(chosen, epoch, teacher)
+
+    def _batch(self, chosen: Tensor, epoch: int, teacher: bool) -> TrainBatch:
+        if not self._in_memory:
+            batch = self.split.take(chosen)
+            inputs = self._augmented(batch.inputs, self._seed + epoch * 1_000_003 + int(chosen[0]))
+            return TrainBatch(inputs, batch.targets, self._teacher(inputs) if teacher else None)
+        assert self.split.memory is not None
+        copy = epoch % self._copy_count
+        inputs = map_inputs(lambda t: t[chosen], self._copy(copy))
+        return TrainBatch(inputs, self.split.memory.targets[chosen], self._taught(copy, chosen, inputs) if teacher else None)
+
+    def _copy(self, copy: int) -> Inputs:
+        assert self.split.memory is not None
+        if self._augment is None:
+            return self.split.memory.inputs
+        if copy not in self._copies:
+            parts = [
+                tensors_of(self._augmented(batch.inputs, self._seed * 31 + copy * 1_000_003 + number))
+                for number, batch in enumerate(self.split.batches(BLOCK))
+            ]
+            columns = iter([torch.cat(column) for column in zip(*parts, strict=True)])
+            self._copies[copy] = map_inputs(lambda _: next(columns), self.split.memory.inputs)
+        return self._copies[copy]
+
+    def _augmented(self, inputs: Inputs, seed: int) -> Inputs:
+        """The user's augmentation under a seed of its own; the caller's random state is left as it was."""
+        if self._augment is None:
+            return inputs
+        before = random.getstate(), np.random.get_state()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            augmented: Inputs = self._augment(inputs)
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        return augmented
+
+    def _taught(self, copy: int, chosen: Tensor, inputs: Inputs) -> Tensor:
+        if copy not in self._known:
+            one = self._teacher(map_inputs(lambda t: t[:1], inputs))
+            if one[0].numel() * one.element_size() * len(self.split) > TEACHER_BYTES:
+                return self._teacher(inputs)
+            self._known[copy] = torch.zeros(len(self.split), *one.shape[1:]), torch.zeros(len(self.split), dtype=torch.bool)
+        outputs, filled = self._known[copy]
+        missing = ~filled[chosen]
+        if missing.any():
+            new = chosen[missing]
+            outputs[new] = self._teacher(map_inputs(lambda t: t[missing], inputs))
+            filled[new] = True
+        return outputs[chosen]

@@ -1,0 +1,52 @@
+"""The structural steps of a recipe: plan, then apply the plan to a private copy of the model."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from autocompress.errors import AutocompressError, CandidateFailed, one_line
+from autocompress.plugin.contract import Context, StructureStrategy
+from autocompress.plugin.loader import PluginSet
+from autocompress.recipe import Recipe
+
+
+def build(
+    recipe: Recipe, context: Context, plugins: PluginSet, plans: Sequence[dict[str, Any]] | None = None
+) -> tuple[nn.Module, tuple[dict[str, Any], ...]]:
+    """The recipe's untrained structure and the plans that made it.
+
+    plans: replay these instead of planning anew; one for each structural step, in order. Raises CandidateFailed naming the strategy.
+    """
+    model = context.task.copy_of_model()
+    decided: list[dict[str, Any]] = []
+    for step in recipe.steps:
+        strategy = plugins.strategies.get(step.strategy)
+        if not isinstance(strategy, StructureStrategy):
+            continue
+        with blamed_on(step.strategy):
+            if plans is None:
+                plan = dict(strategy.plan(model, step.values, context))
+                plan = json.loads(json.dumps(plan))  # what is stored is what is applied
+            else:
+                plan = dict(plans[len(decided)])
+            model = strategy.apply(model, plan, context)
+            if not isinstance(model, nn.Module):
+                raise CandidateFailed(f"apply returned {type(model).__name__}, expected a module", step.strategy)
+        decided.append(plan)
+    return model.eval(), tuple(decided)
+
+
+@contextmanager
+def blamed_on(strategy: str) -> Iterator[None]:
+    """The boundary to a plug-in's code: whatever it raises fails this candidate, with the plug-in named."""
+    try:
+        yield
+    except CandidateFailed as error:
+        raise CandidateFailed(error.reason, error.strategy or strategy) from error
+    except AutocompressError:
+        raise
+    except Exception as error:
+        raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}", strategy) from error

@@ -1,0 +1,214 @@
+"""The command line: thin commands, and the one place that turns errors into exit codes.
+
+Everything heavy is imported inside a command, so that ``--help`` imports neither torch nor optuna.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autocompress.errors import AutocompressError, UsageError, one_line
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Profile = Annotated[str, typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file.")]
+
+
+def version(value: bool) -> None:
+    if value:
+        from autocompress import __version__
+
+        typer.echo(f"autocompress {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help="Search pruning, distillation and quantization together for the most accurate model within a latency budget.")
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command("search")
+def search_command(
+    task: Annotated[str | None, typer.Argument(help="my_task.py:factory or package.module:factory; without one, [tool.autocompress] or the digits demo.")] = None,
+    budget_ms: Annotated[str | None, typer.Option(help="Latency the model may take, in ms, on the profile's statistic.")] = None,
+    speedup: Annotated[str | None, typer.Option(help="Times faster than the reference, instead of --budget-ms.")] = None,
+    max_drop: Annotated[str | None, typer.Option(help="Points of score that may be lost (1 without a budget).")] = None,
+    profile: Annotated[str | None, typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file.")] = None,
+    space: Annotated[str | None, typer.Option(help="What to search: a name from `spaces`, or a TOML file.")] = None,
+    minutes: Annotated[str | None, typer.Option(help="In all, over resumes, finishing included (15; the demo 1).")] = None,
+    trials: Annotated[int | None, typer.Option(help="Train at most this many families.")] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes; this version uses one.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="The run folder (runs/<task>). The same command on it resumes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
+) -> None:
+    """Find the most accurate model within a latency budget. The same command on the same --out resumes."""
+    from autocompress.settings import read_settings
+
+    if workers != 1:
+        raise UsageError(f"--workers {workers}: this version computes in one worker process")
+    given = {"budget_ms": _number("--budget-ms", budget_ms), "speedup": _number("--speedup", speedup), "max_drop": _number("--max-drop", max_drop)}
+    given |= {"minutes": _number("--minutes", minutes), "profile": profile, "space": space, "trials": trials, "seed": seed, "out": out, "task": task}
+    settings = {key: value for key, value in given.items() if value is not None}
+    if task is None:
+        settings = read_settings(Path.cwd(), settings)
+    from autocompress.budget import Budget
+
+    Budget(settings.get("budget_ms"), settings.get("speedup"), settings.get("max_drop"))  # refused before anything heavy is imported
+    from rich.console import Console
+
+    from autocompress.api import search
+
+    document = search(settings.pop("task", None), quiet=quiet, console=Console(), **settings)
+    if document["recommended"] is None:
+        raise typer.Exit(3)
+
+
+@app.command("inspect")
+def inspect_command(task: Annotated[str, typer.Argument(help="my_task.py:factory")], profile: Profile = "cpu", as_json: Json = False) -> None:
+    """Before a search: reference score and latency, which strategies apply and why the others do not."""
+    from autocompress.commands import inspect_task
+
+    _print(inspect_task(task, profile), as_json)
+
+
+@app.command("measure")
+def measure_command(model: Annotated[Path, typer.Argument(help="An ONNX file.")], profile: Profile = "cpu", as_json: Json = False) -> None:
+    """Latency of any ONNX file on a profile."""
+    from autocompress.commands import measure_file
+
+    _print(measure_file(model, profile), as_json)
+
+
+@app.command("verify")
+def verify_command(run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False) -> None:
+    """Measure a finished run again and fail if what it says no longer holds."""
+    from autocompress.commands import verify_run
+
+    result = verify_run(run)
+    _print(result, as_json)
+    if not result["holds"]:
+        raise typer.Exit(1)
+
+
+@app.command("apply")
+def apply_command(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.toml of a run.")],
+    task: Annotated[str, typer.Argument(help="my_task.py:factory")],
+    out: Annotated[Path | None, typer.Option(help="Where the model goes (applied/<recipe>).")] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Plan and train anew instead of using the stored plans and weights.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
+) -> None:
+    """Make one model again from its recipe."""
+    from autocompress.commands import apply_recipe
+
+    typer.echo(apply_recipe(recipe, task, out, redo))
+
+
+@app.command("report")
+def report_command(run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False) -> None:
+    """Write the HTML report of a run and print its path."""
+    from autocompress.report.html import write_report
+    from autocompress.run.folder import read_front
+
+    document = read_front(run)
+    write_report(document, run / "report.html")
+    _print({"report": str(run / "report.html")}, as_json)
+
+
+@app.command("plugins")
+def plugins_command(as_json: Json = False) -> None:
+    """What is installed, and from which distribution."""
+    from autocompress.commands import list_plugins
+
+    _print(list_plugins(), as_json)
+
+
+@app.command("profiles")
+def profiles_command(as_json: Json = False) -> None:
+    """The hardware profiles."""
+    from autocompress.profile import installed_profiles, load_profile
+
+    _print({name: load_profile(name).model_dump(mode="json", exclude={"name"}) for name in installed_profiles()}, as_json)
+
+
+@app.command("spaces")
+def spaces_command(as_json: Json = False) -> None:
+    """The search spaces."""
+    from autocompress.commands import list_spaces
+
+    _print(list_spaces(), as_json)
+
+
+def main() -> None:
+    """Run a command; every error a user can act on is one line and an exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except AutocompressError as error:
+        _fail(error, error.exit_code, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("autocompress: interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)
+        if format_message is not None:  # typer's own usage errors
+            _fail(UsageError(one_line(format_message())), getattr(error, "exit_code", 2), debug)
+        _fail(error, 1, debug)
+
+
+def _fail(error: Exception, code: int, debug: bool) -> None:
+    if debug:
+        raise error
+    kind = "" if isinstance(error, AutocompressError) else f"{type(error).__name__}: "
+    hint = "" if isinstance(error, AutocompressError) else " (--debug shows where)"
+    typer.echo(f"autocompress: {kind}{one_line(error, 2000)}{hint}", err=True)
+    sys.exit(code)
+
+
+def _number(option: str, text: str | None) -> float | None:
+    """Parsed here, so that a budget of ``twenty`` is our one-line error, and ``nan`` is refused."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{option} must be a number, not {one_line(text, 40)!r}") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise UsageError(f"{option} must be a finite number, not {text}")
+    return value
+
+
+def _print(value: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(value, indent=1))
+        return
+    for line in _lines(value):
+        typer.echo(line)
+
+
+def _lines(value: dict[str, Any], indent: str = "") -> list[str]:
+    """A nested mapping as aligned, printable lines."""
+    lines: list[str] = []
+    width = max((len(str(k)) for k, v in value.items() if not isinstance(v, dict)), default=0)
+    for key, item in value.items():
+        if isinstance(item, dict):
+            lines += [f"{indent}{one_line(key)}", *_lines(item, indent + "  ")] if item else []
+        elif isinstance(item, (list, tuple)):
+            shown = [one_line(i) for i in item]
+            if sum(map(len, shown)) < 80:
+                lines.append(f"{indent}{one_line(key):{width}}  {', '.join(shown) or '-'}")
+            else:
+                lines += [f"{indent}{one_line(key)}", *(f"{indent}  {i}" for i in shown)]
+        else:
+            lines.append(f"{indent}{one_line(key):{width}}  {one_line(f'{item:.6g}' if isinstance(item, float) else item)}")
+    return lines

@@ -1,0 +1,241 @@
+"""The user's data as the search reads it: one split, indexable, checked once.
+
+A split held in memory is a pair of tensors. A Dataset is read into memory once when it is deterministic and fits;
+otherwise it stays a Dataset and batches are collated from it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from autocompress.errors import UsageError, one_line
+from autocompress.task import Inputs, Task
+
+IN_MEMORY_BYTES = 4 << 30  # a Dataset larger than this is read batch by batch
+SAMPLE = 64  # examples of a split that the fingerprint covers, and that are read twice
+
+
+@dataclass(frozen=True)
+class Batch:
+    """inputs: as the model takes them, examples first. targets: one tensor, examples first."""
+
+    inputs: Inputs
+    targets: Tensor
+
+
+class Split:
+    """Examples by index. Either ``batch`` (in memory) or ``collect`` (a function of indices) holds them."""
+
+    def __init__(self, name: str, size: int, collect: Callable[[Sequence[int]], Batch], batch: Batch | None = None) -> None:
+        self.name = name
+        self.size = size
+        self.memory = batch
+        self._collect = collect
+
+    def __len__(self) -> int:
+        return self.size
+
+    def take(self, indices: Tensor) -> Batch:
+        """The examples at ``indices`` (1-D int64)."""
+        if self.memory is not None:
+            return Batch(map_inputs(lambda t: t[indices], self.memory.inputs), self.memory.targets[indices])
+        return self._collect(indices.tolist())
+
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        """Consecutive batches in order, the last one possibly smaller; at most ``limit`` examples."""
+        end = min(self.size, limit or self.size)
+        for start in range(0, end, batch_size):
+            yield self.take(torch.arange(start, min(start + batch_size, end)))
+
+    def sample_digest(self) -> str:
+        """Digest of the size and of a sample of examples."""
+        indices = torch.linspace(0, self.size - 1, min(SAMPLE, self.size)).long()
+        batch = self.take(indices)
+        state = hashlib.sha256(str(self.size).encode())
+        for tensor in (*tensors_of(batch.inputs), batch.targets):
+            state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return state.hexdigest()
+
+
+def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:
+    """The tensors of the inputs, in order."""
+    if isinstance(inputs, Tensor):
+        return (inputs,)
+    return tuple(inputs.values()) if isinstance(inputs, Mapping) else tuple(inputs)
+
+
+def map_inputs(fn: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+    """The inputs with ``fn`` applied to each tensor."""
+    if isinstance(inputs, Tensor):
+        return fn(inputs)
+    if isinstance(inputs, Mapping):
+        return {name: fn(tensor) for name, tensor in inputs.items()}
+    return tuple(fn(tensor) for tensor in inputs)
+
+
+def input_names(inputs: Inputs) -> list[str]:
+    """Names of the graph's inputs: a dict's keys, else ``input`` or ``input_0``, ``input_1``, ..."""
+    if isinstance(inputs, Tensor):
+        return ["input"]
+    return list(inputs) if isinstance(inputs, Mapping) else [f"input_{i}" for i in range(len(inputs))]
+
+
+def call(model: Callable[..., Any], inputs: Inputs) -> Any:
+    """Call a model with one tensor, a tuple as positional or a dict as keyword arguments."""
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+def primary(output: Any) -> Tensor:
+    """The tensor that is scored: the output itself, its ``.logits``, its "logits" entry, or its first element."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(getattr(output, "logits", None), Tensor):
+        return output.logits  # type: ignore[no-any-return]
+    if isinstance(output, Mapping) and output:
+        return primary(output["logits"] if "logits" in output else next(iter(output.values())))
+    if isinstance(output, (tuple, list)) and output:
+        return primary(output[0])
+    raise UsageError(f"the model returns {type(output).__name__}: return a tensor, a tuple of tensors, or an object with .logits")
+
+
+def open_split(name: str, source: Any) -> Split:
+    """A split from tensors, a Dataset or a DataLoader. Raises UsageError when it is none of these, empty or ragged."""
+    if isinstance(source, DataLoader):
+        dataset = source.dataset
+        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+            return _in_memory(name, _concatenate(name, [_pair(name, batch) for batch in source]))
+        return _from_dataset(name, dataset, source.collate_fn or default_collate)
+    if isinstance(source, (tuple, list)) and len(source) == 2 and not isinstance(source, Dataset):
+        return _in_memory(name, _pair(name, source))
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        return _from_dataset(name, source, default_collate)
+    raise UsageError(f"the {name} split is {type(source).__name__}: give (inputs, targets) tensors, a Dataset or a DataLoader")
+
+
+def _from_dataset(name: str, dataset: Any, collate: Callable[[list[Any]], Any]) -> Split:
+    def collect(indices: Sequence[int]) -> Batch:
+        try:
+            return _pair(name, collate([dataset[i] for i in indices]))
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(f"the {name} split cannot be read at {indices[0]}..{indices[-1]}: {type(error).__name__}: {one_line(error)}") from error
+
+    size = len(dataset)
+    if size == 0:
+        raise UsageError(f"the {name} split is empty")
+    lazy = Split(name, size, collect)
+    first = lazy.take(torch.arange(min(size, SAMPLE)))
+    each = sum(t.element_size() * t.numel() for t in (*tensors_of(first.inputs), first.targets)) / min(size, SAMPLE)
+    if each * size > IN_MEMORY_BYTES or lazy.sample_digest() != lazy.sample_digest():
+        return lazy
+    return _in_memory(name, _concatenate(name, list(lazy.batches(512))))
+
+
+def _in_memory(name: str, batch: Batch) -> Split:
+    return Split(name, len(batch.targets), lambda indices: batch, batch)
+
+
+def _pair(name: str, pair: Any) -> Batch:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise UsageError(f"the {name} split must give (inputs, targets) pairs, not {type(pair).__name__}")
+    inputs, targets = pair
+    targets = torch.as_tensor(targets)
+    if isinstance(inputs, Mapping):
+        inputs = {str(key): torch.as_tensor(value) for key, value in inputs.items()}
+    elif isinstance(inputs, (tuple, list)):
+        inputs = tuple(torch.as_tensor(value) for value in inputs)
+    else:
+        inputs = torch.as_tensor(inputs)
+    sizes = [len(t) if t.dim() else 0 for t in (*tensors_of(inputs), targets)]
+    if len(set(sizes)) != 1:
+        raise UsageError(f"the {name} split has {sizes[0]} inputs and {sizes[-1]} targets: they must be as many")
+    if sizes[0] == 0:
+        raise UsageError(f"the {name} split is empty")
+    cast: Inputs = map_inputs(lambda t: t.detach().cpu().float() if t.dtype in (torch.float64, torch.float16, torch.bfloat16) else t.detach().cpu(), inputs)
+    return Batch(cast, targets.detach().cpu())
+
+
+def _concatenate(name: str, batches: list[Batch]) -> Batch:
+    if not batches:
+        raise UsageError(f"the {name} split is empty")
+    try:
+        columns = [torch.cat(parts) for parts in zip(*(tensors_of(b.inputs) for b in batches), strict=True)]
+        targets = torch.cat([b.targets for b in batches])
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"the {name} split has examples of different shapes: {one_line(error)}; pad them to one shape") from error
+    values = iter(columns)
+    return Batch(map_inputs(lambda _: next(values), batches[0].inputs), targets)
+
+
+def check_split(split: Split, task: Task) -> None:
+    """Refuse what would make every number wrong: NaN inputs, one class only, labels out of range. Raises UsageError."""
+    offset, seen = 0, set()
+    classes = _class_count(task, split)
+    for batch in split.batches(4096):
+        for tensor in tensors_of(batch.inputs):
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                bad = ~torch.isfinite(tensor).flatten(1).all(1) if tensor.dim() > 1 else ~torch.isfinite(tensor)
+                raise UsageError(
+                    f"the {split.name} split has NaN or infinite inputs: {int(bad.sum())} of the examples from index "
+                    f"{offset + int(bad.nonzero()[0])} on; clean or drop them"
+                )
+        if classes is not None:
+            wrong = (batch.targets < 0) | (batch.targets >= classes)
+            if wrong.any():
+                first = int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.dim() > 1 else int(wrong.nonzero()[0])
+                raise UsageError(
+                    f"the {split.name} split has labels out of range: {int(wrong.sum())} of them, the first at index {offset + first} is "
+                    f"{int(batch.targets[wrong].flatten()[0])}, expected 0..{classes - 1}"
+                )
+            seen |= set(batch.targets.unique().tolist())
+        offset += len(batch.targets)
+    if classes is not None and len(seen) == 1:
+        raise UsageError(f"the {split.name} split has one class only ({seen.pop()} in all {split.size} examples): nothing can be learned or scored")
+
+
+def _class_count(task: Task, split: Split) -> int | None:
+    """How many classes the model tells apart, when the task is a classification; None otherwise."""
+    if task.metric != "accuracy" and task.loss != "cross_entropy":
+        return None
+    batch = split.take(torch.arange(min(2, split.size)))
+    if batch.targets.is_floating_point():
+        raise UsageError(f"the {split.name} split has {batch.targets.dtype} targets, but cross_entropy and accuracy need integer labels")
+    outputs = probe(task, batch)
+    return int(outputs.shape[1 if outputs.dim() != 3 or task.loss == "cross_entropy" else -1])
+
+
+def probe(task: Task, batch: Batch) -> Tensor:
+    """The model's output on a batch. Raises UsageError naming the shapes when the model does not take it."""
+    shapes = ", ".join(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in zip(input_names(batch.inputs), tensors_of(batch.inputs), strict=True))
+    try:
+        with torch.inference_mode():
+            outputs = primary(call(task.copy_of_model(), batch.inputs))
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the model does not take the data ({shapes}): {type(error).__name__}: {one_line(error, 200)}") from error
+    if outputs.dim() == 0 or len(outputs) != len(batch.targets):
+        raise UsageError(f"the model gives outputs of shape {tuple(outputs.shape)} for {len(batch.targets)} examples: expected one row an example")
+    return outputs
+
+
+def overlap(one: Split, other: Split) -> int:
+    """How many examples of ``other`` are also in ``one``, byte for byte (both in memory; 0 otherwise)."""
+    if one.memory is None or other.memory is None:
+        return 0
+    return len(_keys(one) & _keys(other))
+
+
+def _keys(split: Split) -> set[int]:
+    assert split.memory is not None
+    columns = [t.flatten(1).contiguous().view(torch.uint8) if t.dim() > 1 else t[:, None].contiguous().view(torch.uint8) for t in tensors_of(split.memory.inputs)]
+    rows = torch.cat(columns, 1).numpy()
+    return {hash(row.tobytes()) for row in rows}

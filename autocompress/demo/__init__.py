@@ -1,0 +1,1 @@
+"""A task that needs nothing: real data small enough to ship with scikit-learn."""

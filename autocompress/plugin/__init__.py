@@ -1,0 +1,1 @@
+"""The door for techniques: what a plug-in implements, and how it is found."""

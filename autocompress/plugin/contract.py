@@ -1,0 +1,269 @@
+"""What a plug-in author implements: a strategy has one or several of three parts, each a narrow contract.
+
+- structure: ``plan`` decides, ``apply`` changes a copy of the model (``StructureStrategy``);
+- training: ``hook`` adds to the one training loop (``TrainingStrategy``);
+- graph: ``variants`` and ``apply`` rewrite an ONNX file (``GraphStrategy``).
+
+A strategy with two parts inherits from both. A strategy never names another: conflicts are tags.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from autocompress.data import Batch, Split
+from autocompress.profile import HardwareProfile
+from autocompress.recipe import Plan, Value
+from autocompress.task import Inputs, Task
+
+Params = Mapping[str, Value]
+Array = npt.NDArray[Any]
+Feed = Mapping[str, Array]
+
+
+class Stage(IntEnum):
+    """When a part acts. The order among STRUCTURE strategies is part of the search."""
+
+    BUILD = 0
+    STRUCTURE = 1
+    TRAIN = 2
+    GRAPH = 3
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a strategy, with a fixed list of choices.
+
+    choices: at least one; numbers are searched as ordered, in the order given. default: one of them.
+    by_strength: the choices go from the mildest to the one that makes the fastest model. The floor (the fastest model the
+    space allows) and the first recipes are found along such parameters.
+    """
+
+    name: str
+    choices: tuple[Value, ...]
+    default: Value
+    by_strength: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.choices or len(set(self.choices)) != len(self.choices) or len(self.choices) > 1000:
+            raise ValueError(f"parameter {self.name}: expected 1 to 1000 distinct choices, got {len(self.choices)}")
+        if self.default not in self.choices:
+            raise ValueError(f"parameter {self.name}: default {self.default!r} is not among {self.choices}")
+
+    @property
+    def ordered(self) -> bool:
+        return self.by_strength or all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in self.choices)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a strategy may look at. It changes none of it.
+
+    model: the reference, a copy in evaluation mode. example_inputs: a batch of two. reference: its exported ONNX file.
+    """
+
+    task: Task
+    profile: HardwareProfile
+    model: nn.Module
+    example_inputs: Inputs
+    train: Split
+    reference: Path
+    seed: int
+    feeds: Callable[[int], Iterator[Feed]]  # up to N training examples as the runtime's inputs, at the profile's batch
+
+    def train_batches(self, examples: int, batch_size: int = 64) -> Iterator[Batch]:
+        """The first ``examples`` training examples in batches, without augmentation."""
+        return self.train.batches(batch_size, examples)
+
+
+class Strategy:
+    """One technique. Subclass with one or several of the parts below.
+
+    name: unique among the installed ones. summary: one line for a list. provides, excludes: tags; two steps conflict when one
+    excludes what the other provides. precision: the number format it leaves the model in, checked against the profile's.
+    """
+
+    name: str
+    summary: str = ""
+    provides: frozenset[str] = frozenset()
+    excludes: frozenset[str] = frozenset()
+    precision: str | None = None
+
+    def parameters(self, context: Context) -> Sequence[Parameter]:
+        """What the search may choose. Parameters of a graph strategy are its ``variants`` instead."""
+        return ()
+
+    def refuses(self, context: Context) -> str | None:
+        """Why this strategy does not apply to this task, in words for the user; None when it applies."""
+        return None
+
+
+class StructureStrategy(Strategy, ABC):
+    """Changes the model's structure: builds a student, prunes, drops layers, factorizes, ties."""
+
+    stage: Stage = Stage.STRUCTURE
+
+    @abstractmethod
+    def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
+        """Decide, without changing ``model``. The plan is JSON and replays without data. Raises CandidateFailed."""
+
+    @abstractmethod
+    def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
+        """Carry the plan out on ``model`` (a private copy, may be changed in place) and return the result."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step, as a training hook sees it. ``progress`` runs from 0 to 1 over the whole training.
+
+    teacher: the reference model's outputs for this very batch (N, ...), or None when no hook asked for them.
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    outputs: Tensor
+    teacher: Tensor | None
+    progress: float
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """``weight * value`` is added to the loss; the task's own loss is multiplied by ``task_scale``."""
+
+    value: Tensor
+    weight: float
+    task_scale: float = 1.0
+
+
+class TrainHook:
+    """What one strategy adds to the training loop. Override what is needed."""
+
+    needs_teacher: bool = False
+    starts_at: float = 0.0  # fraction of the training after which ``loss`` and ``after_step`` are called
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Before training: insert modules (fake quantization, adapters)."""
+        return model
+
+    def loss(self, step: Step) -> LossTerm | None:
+        """A term of the loss for this step."""
+        return None
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """After the optimizer's step: apply masks, update schedules."""
+
+    def unwrap(self, model: nn.Module) -> nn.Module:
+        """After training: remove what ``wrap`` inserted."""
+        return model
+
+
+class TrainingStrategy(Strategy, ABC):
+    """Adds to the one training loop, which the core owns."""
+
+    @abstractmethod
+    def hook(self, params: Params, context: Context) -> TrainHook:
+        """The hook of one training."""
+
+
+class GraphStrategy(Strategy, ABC):
+    """Rewrites the exported ONNX file. All variants of all graph strategies are evaluated; none is sampled."""
+
+    @abstractmethod
+    def variants(self, context: Context) -> Sequence[Params]:
+        """The parameter sets worth measuring on this task, most promising first."""
+
+    @abstractmethod
+    def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
+        """Read the ONNX file ``source`` (float32, constants folded) and write ``target``. Raises CandidateFailed."""
+
+
+class Session(ABC):
+    """An opened model, ready to run."""
+
+    @property
+    @abstractmethod
+    def input_names(self) -> Sequence[str]:
+        """Names of the graph's inputs, in order."""
+
+    @abstractmethod
+    def run(self, feed: Feed) -> Sequence[Array]:
+        """Run one call and return the outputs in order."""
+
+
+class Runtime(ABC):
+    """Opens ONNX files on a target. Latency is what a caller of ``Session.run`` waits."""
+
+    name: str
+
+    @abstractmethod
+    def open(self, path: Path, profile: HardwareProfile) -> Session:
+        """Load ``path`` with the profile's threads pinned. Raises CandidateFailed when the runtime cannot."""
+
+    def version(self) -> str:
+        return "unknown"
+
+    def clock(self, session: Session, feed: Feed) -> float | None:
+        """Milliseconds of one call on the target's own clock (a remote device, a fake); None: time ``Session.run`` here."""
+        return None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A strategy that does not apply, and why."""
+
+    strategy: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Applicable:
+    """A strategy that applies here, as the search sees it: plain data, sent between processes."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    parameters: tuple[Parameter, ...] = ()
+    provides: frozenset[str] = frozenset()
+    excludes: frozenset[str] = frozenset()
+    variants: tuple[dict[str, Value], ...] = field(default=())
+
+
+def stages_of(strategy: Strategy) -> tuple[Stage, ...]:
+    """The stages a strategy acts in, by the parts it has."""
+    stages: list[Stage] = []
+    if isinstance(strategy, StructureStrategy):
+        stages.append(strategy.stage)
+    if isinstance(strategy, TrainingStrategy):
+        stages.append(Stage.TRAIN)
+    if isinstance(strategy, GraphStrategy):
+        stages.append(Stage.GRAPH)
+    return tuple(stages)
+
+
+__all__ = [
+    "Applicable",
+    "Array",
+    "Batch",
+    "Context",
+    "Feed",
+    "GraphStrategy",
+    "LossTerm",
+    "Parameter",
+    "Params",
+    "Plan",
+    "Refusal",
+    "Runtime",
+    "Session",
+    "Stage",
+    "Step",
+    "Strategy",
+    "StructureStrategy",
+    "TrainHook",
+    "TrainingStrategy",
+    "stages_of",
+]

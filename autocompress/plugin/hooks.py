@@ -1,0 +1,45 @@
+"""The whole extension surface: three hooks. A plug-in is a module (or object) that implements any of them.
+
+Announce it under the entry-point group ``autocompress``:
+
+    [project.entry-points.autocompress]
+    my_technique = "my_package.my_technique"
+
+and implement:
+
+    from autocompress.plugin.hooks import hookimpl
+
+    @hookimpl
+    def autocompress_strategies():
+        return [MyStrategy()]
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from autocompress.plugin.contract import Runtime, Strategy
+
+GROUP = "autocompress"
+API_VERSION = 1  # a plug-in made for another one sets ``autocompress_api`` and is left out with a warning
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def autocompress_strategies() -> "Sequence[Strategy]":  # type: ignore[empty-body]
+    """The compression techniques of this plug-in."""
+
+
+@hookspec
+def autocompress_runtimes() -> "Sequence[Runtime]":  # type: ignore[empty-body]
+    """The runtimes of this plug-in: what opens an ONNX file and runs it."""
+
+
+@hookspec
+def autocompress_search_spaces() -> "Sequence[Path]":  # type: ignore[empty-body]
+    """TOML files, each a named search space."""

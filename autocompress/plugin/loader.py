@@ -1,0 +1,110 @@
+"""Finds plug-ins by their entry points, one by one and sorted: a broken one is reported and the others load."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from autocompress.errors import UsageError, one_line, unknown
+from autocompress.plugin import hooks
+
+if TYPE_CHECKING:
+    from autocompress.plugin.contract import Runtime, Strategy
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plug-in that was left out, and why."""
+
+    entry_point: str
+    distribution: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plug-in {self.entry_point!r} of {self.distribution} was left out: {self.reason}"
+
+
+@dataclass(frozen=True)
+class PluginSet:
+    """What is installed, by name. ``origin``: distribution and version of each name, keyed ``kind:name``."""
+
+    strategies: "dict[str, Strategy]" = field(default_factory=dict)
+    runtimes: "dict[str, Runtime]" = field(default_factory=dict)
+    spaces: dict[str, Path] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+    broken: tuple[Broken, ...] = ()
+
+    def strategy(self, name: str) -> "Strategy":
+        if name not in self.strategies:
+            raise unknown("strategy", name, self.strategies)
+        return self.strategies[name]
+
+    def runtime(self, name: str) -> "Runtime":
+        if name not in self.runtimes:
+            raise unknown("runtime", name, self.runtimes)
+        return self.runtimes[name]
+
+
+def load_plugins(points: Iterable[EntryPoint] | None = None) -> PluginSet:
+    """Every installed plug-in. Raises UsageError when two distributions announce one name; anything else is ``broken``."""
+    found = list(entry_points(group=hooks.GROUP) if points is None else points)
+    plugins = PluginSet()
+    broken: list[Broken] = []
+    for point in sorted(set(found), key=lambda p: (_distribution(p), p.name)):
+        try:
+            for kind, name, value in _contributions(point):
+                _add(plugins, kind, name, value, _distribution(point))
+        except UsageError:
+            raise
+        except Exception as error:  # the boundary to other people's code
+            broken.append(Broken(point.name, _distribution(point), _reason(error)))
+    return PluginSet(plugins.strategies, plugins.runtimes, plugins.spaces, plugins.origin, tuple(broken))
+
+
+def _contributions(point: EntryPoint) -> list[tuple[str, str, Any]]:
+    plugin = point.load()
+    needed = getattr(plugin, "autocompress_api", hooks.API_VERSION)
+    if needed != hooks.API_VERSION:
+        raise RuntimeError(f"it needs plug-in API {needed}, this autocompress has {hooks.API_VERSION}")
+    manager = pluggy.PluginManager(hooks.GROUP)
+    manager.add_hookspecs(hooks)
+    manager.register(plugin, point.name)
+    manager.check_pending()
+    found: list[tuple[str, str, Any]] = []
+    for kind in ("strategies", "runtimes"):
+        for contributed in getattr(manager.hook, f"autocompress_{kind}")():
+            found += [(kind, _checked_name(item), item) for item in contributed]
+    for contributed in manager.hook.autocompress_search_spaces():
+        found += [("spaces", path.stem, path) for path in map(Path, contributed)]
+    return found
+
+
+def _checked_name(item: Any) -> str:
+    name = getattr(item, "name", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise TypeError(f"{type(item).__name__}.name must be an identifier, not {name!r}")
+    return name
+
+
+def _add(plugins: PluginSet, kind: str, name: str, value: Any, distribution: str) -> None:
+    key = f"{kind}:{name}"
+    if key in plugins.origin:
+        singular = {"strategies": "strategy", "runtimes": "runtime", "spaces": "search space"}[kind]
+        raise UsageError(
+            f"two plug-ins provide the {singular} {name!r}: {plugins.origin[key]} and {distribution}; uninstall one of them"
+        )
+    getattr(plugins, kind)[name] = value
+    plugins.origin[key] = distribution
+
+
+def _distribution(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"it needs {error.name}, which is not installed: pip install {error.name.split('.')[0].replace('_', '-')}"
+    return f"{type(error).__name__}: {one_line(error)}"

@@ -1,0 +1,152 @@
+"""A recipe: an ordered list of steps, each a strategy with its parameters; one point of the search space.
+
+``Recipe`` is the idea (frozen, hashable). ``RecipeFile`` is the idea with what it takes to make the very same model
+again: the plans its structural steps decided, and where its weights lie. It goes in and out of TOML.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from autocompress.errors import UsageError, one_line
+
+Value = bool | int | float | str
+Plan = Mapping[str, Any]
+
+TRAIN = "train"  # the core's own step: learning rate, batch size. Not a plug-in.
+RECIPE_SCHEMA = 1
+
+
+@dataclass(frozen=True, order=True)
+class Step:
+    """One strategy with its parameters, sorted by name. ``Step.of("prune_channels", ratio=0.5)``."""
+
+    strategy: str
+    params: tuple[tuple[str, Value], ...] = ()
+
+    @classmethod
+    def of(cls, strategy: str, /, **params: Value) -> "Step":
+        return cls(strategy, tuple(sorted(params.items())))
+
+    @property
+    def values(self) -> dict[str, Value]:
+        return dict(self.params)
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{name}={value}" for name, value in self.params)
+        return f"{self.strategy}({inside})" if inside else self.strategy
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Steps in the order they act. The empty recipe is the reference model, exported."""
+
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Ten hexadecimal digits, the same for equal recipes in every process."""
+        return digest(self.to_json())[:10]
+
+    def step(self, strategy: str) -> Step | None:
+        return next((step for step in self.steps if step.strategy == strategy), None)
+
+    def plus(self, *steps: Step) -> "Recipe":
+        return Recipe((*self.steps, *steps))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [{"strategy": step.strategy, "params": step.values} for step in self.steps]
+
+    @classmethod
+    def from_json(cls, steps: list[dict[str, Any]]) -> "Recipe":
+        return cls(tuple(Step.of(step["strategy"], **step["params"]) for step in steps))
+
+    def techniques(self) -> str:
+        """The strategies alone, in order, for a table: ``prune_channels+distill_logits``."""
+        return "+".join(step.strategy for step in self.steps if step.strategy != TRAIN) or "unchanged"
+
+    def __str__(self) -> str:
+        return " + ".join(str(step) for step in self.steps) or "unchanged"
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as it is stored: ``recipe.toml``.
+
+    plans: what each structural step decided, by its position in the recipe; replaying them needs no data.
+    weights: the trained weights (safetensors), relative to the file; None when the recipe trains nothing.
+    """
+
+    recipe: Recipe
+    task: str
+    fingerprint: str
+    profile: str
+    seed: int
+    exporter: str
+    epochs: float = 0.0
+    plans: tuple[Plan, ...] = ()
+    weights: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_toml(self) -> str:
+        document: dict[str, Any] = {
+            "schema": RECIPE_SCHEMA,
+            "task": self.task,
+            "fingerprint": self.fingerprint,
+            "profile": self.profile,
+            "seed": self.seed,
+            "exporter": self.exporter,
+            "epochs": self.epochs,
+        }
+        if self.weights is not None:
+            document["weights"] = self.weights
+        document["measured"] = dict(self.facts)
+        document["step"] = self.recipe.to_json()
+        for step, plan in zip(document["step"], self.plans, strict=False):
+            step["plan"] = json.dumps(plan, separators=(",", ":"))
+        return tomli_w.dumps(document)
+
+    @classmethod
+    def read(cls, path: Path) -> "RecipeFile":
+        """Read and check a ``recipe.toml``. Raises UsageError naming the file and what is wrong with it."""
+        try:
+            head = path.open("rb").read(2)
+            if head[:1] == b"\x80" or head == b"PK":
+                raise UsageError(f"{path} is a pickle, which can run code when it is read: give a recipe.toml instead")
+            document = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot read the recipe {path}: {error.strerror}; give the path of a recipe.toml") from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"{path} is not a TOML recipe: {one_line(error)}") from error
+        if document.get("schema") != RECIPE_SCHEMA:
+            raise UsageError(
+                f"{path}: schema is {document.get('schema')!r}, this version reads {RECIPE_SCHEMA}; "
+                "use the autocompress that wrote it"
+            )
+        try:
+            steps = document.get("step", [])
+            return cls(
+                recipe=Recipe.from_json(steps),
+                task=document["task"],
+                fingerprint=document["fingerprint"],
+                profile=document["profile"],
+                seed=document["seed"],
+                exporter=document["exporter"],
+                epochs=document["epochs"],
+                plans=tuple(json.loads(step["plan"]) for step in steps if "plan" in step),
+                weights=document.get("weights"),
+                facts=document.get("measured", {}),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: missing or malformed field: {one_line(error)}") from error
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a JSON-serialisable value, hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,87 @@
+"""Sentences: what was chosen and why, what binds, what a recipe does. Text only, from ``front.json``."""
+
+from typing import Any
+
+Document = dict[str, Any]
+Candidate = dict[str, Any]
+
+
+def by_id(document: Document, identifier: str | None) -> Candidate | None:
+    return next((c for c in document["candidates"] if c["id"] == identifier), None)
+
+
+def techniques(candidate: Candidate) -> str:
+    """``prune_channels + distill_logits``; the core's own training step is left out."""
+    return " + ".join(s["strategy"] for s in candidate["recipe"] if s["strategy"] != "train") or "unchanged"
+
+
+def steps(candidate: Candidate) -> list[str]:
+    """Each step with its parameters."""
+    return [s["strategy"] + (f" ({', '.join(f'{k} {v}' for k, v in s['params'].items())})" if s["params"] else "") for s in candidate["recipe"]]
+
+
+def score(value: float | None, metric: str) -> str:
+    """Accuracy as a percentage, any other metric in its own unit."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if metric == "accuracy" else f"{value:.4g}"
+
+
+def lost(before: float, after: float, metric: str) -> str:
+    change = after - before
+    return f"{100 * change:+.2f} points" if metric == "accuracy" else f"{change:+.4g}"
+
+
+def statistic_ms(point: Candidate, document: Document) -> float:
+    """The budget's statistic; files keep p50 and p90."""
+    return float(point["latency_ms"]["p50" if document["budget"]["statistic"] == "p50" else "p90"])
+
+
+def budget_text(document: Document) -> str:
+    budget = document["budget"]
+    if budget["speedup"]:
+        return f"{budget['speedup']:g}x faster than the reference"
+    if budget["latency_ms"]:
+        return f"{budget['latency_ms']:g} ms ({budget['statistic']})"
+    return f"the fastest within {budget['max_drop']:g} points of the reference"
+
+
+def conclusion(document: Document) -> str:
+    """One sentence: what was chosen and why, or that nothing meets the budget and what came nearest."""
+    chosen = by_id(document, document["recommended"])
+    metric, reference = document["metric"], document["reference"]
+    if chosen is None:
+        near = by_id(document, document["nearest"])
+        if near is None:
+            return "Nothing could be measured."
+        return (
+            f"Nothing meets the budget of {budget_text(document)}; nearest is {techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
+            f"{statistic_ms(near, document):.4g} ms, {score(near['score']['val'], metric)}."
+        )
+    feasible = [c for c in document["candidates"] if c["feasible"]]
+    best = max(c["score"]["val"] for c in feasible)
+    if not (document["budget"]["speedup"] or document["budget"]["latency_ms"]):
+        why = f"the fastest of {len(feasible)} that lose at most {document['budget']['max_drop']:g} points"
+    elif chosen["score"]["val"] >= best:
+        why = f"the most accurate of the {len(feasible)} that meet the budget" if len(feasible) > 1 else "the only one that meets the budget"
+    else:
+        why = "faster than the most accurate one that meets the budget, and as good within one standard error"
+    test = "" if chosen["score"]["test"] is None else (
+        f", test {score(chosen['score']['test'], metric)} ({lost(reference['score']['test'], chosen['score']['test'], metric)})"
+    )
+    return (
+        f"Recommended: {techniques(chosen)}, {why}: {1 / chosen['latency_ms']['ratio']:.2f}x faster than the reference, "
+        f"{statistic_ms(chosen, document):.4g} ms {document['budget']['statistic']}, validation {score(chosen['score']['val'], metric)} "
+        f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}."
+    )
+
+
+def slack(document: Document) -> str | None:
+    """Said when the reference itself meets the budget: the budget binds nothing, and one that would."""
+    budget, reference = document["budget"], document["reference"]
+    now = statistic_ms(reference, document)
+    free = (budget["latency_ms"] and now <= budget["latency_ms"]) or (budget["speedup"] and budget["speedup"] <= 1)
+    if not free:
+        return None
+    option = f"--budget-ms {now / 4:.2g}" if budget["latency_ms"] else "--speedup 4"
+    return f"This budget binds nothing: the reference itself takes {now:.4g} ms. One that would: {option}"

@@ -1,0 +1,139 @@
+"""What a search shows: a live view in a terminal, plain lines otherwise, and the final table."""
+
+import time
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from autocompress.candidate.opening import Opening
+from autocompress.report import explain
+from autocompress.search.ledger import Ledger
+from autocompress.search.space import Space
+
+REFRESH_S = 0.25
+PLAIN_EVERY_S = 15.0
+MEASURING = "measure"
+
+
+class TerminalView:
+    """Shows progress on ``console``. While a latency is measured nothing is redrawn."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._live: Live | None = None
+        self._doing, self._fraction = "start", None  # type: str, float | None
+        self._ledger: Ledger | None = None
+        self._left_s, self._tried, self._at = 0.0, 0, time.monotonic()
+        self._drawn = 0.0
+        self._said = ""
+
+    def __enter__(self) -> "TerminalView":
+        if self._console.is_terminal and not self._quiet:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._live is not None:
+            self._live.__exit__(None, None, None)
+            self._live = None
+
+    def opened(self, opening: Opening, space: Space) -> None:
+        reference = opening.reference
+        self.note(
+            f"{opening.name}: {opening.metric} {explain.score(reference.score.val, opening.metric)}, p50 {reference.latency.p50:.4g} ms, "
+            f"p90 {reference.latency.p90:.4g} ms, {reference.params:,} parameters, {reference.macs / 1e6:.4g} M MACs"
+        )
+        names = [a.name for a in space.families] + list(space.graph)
+        self.note(f"strategies: {', '.join(names)}")
+        for refusal in opening.refused:
+            self.note(f"not here: {refusal.strategy}: {refusal.reason}")
+        for warning in opening.warnings:
+            self.note(f"warning: {warning}")
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        if not self._quiet:
+            self._console.print(Text(text), soft_wrap=not self._console.is_terminal)
+
+    def doing(self, text: str, fraction: float | None) -> None:
+        """What happens now; an empty text is a tick of the clock."""
+        if text:
+            self._doing, self._fraction = text, fraction
+        self._draw()
+
+    def status(self, ledger: Ledger, left_s: float, tried: int) -> None:
+        self._ledger, self._left_s, self._tried, self._at = ledger, left_s, tried, time.monotonic()
+        if self._live is None and not self._quiet:
+            line = self._summary()
+            if line != self._said and time.monotonic() - self._drawn >= PLAIN_EVERY_S:
+                self._said, self._drawn = line, time.monotonic()
+                self._console.print(Text(line), soft_wrap=True)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._live is None or self._doing == MEASURING or time.monotonic() - self._drawn < REFRESH_S:
+            return
+        self._drawn = time.monotonic()
+        now = Table.grid(padding=(0, 1))
+        now.add_column(no_wrap=True, overflow="ellipsis", width=max(20, self._console.width - 28))
+        now.add_column(width=24)
+        now.add_row(Text(self._doing), ProgressBar(total=1, completed=self._fraction, width=24) if self._fraction is not None else Text(""))
+        self._live.update(Group(now, Text(self._summary())), refresh=True)
+
+    def _summary(self) -> str:
+        if self._ledger is None:
+            return ""
+        ledger = self._ledger
+        left = max(0.0, self._left_s - (time.monotonic() - self._at))
+        metric = ledger.opening.metric
+        best = ledger.best_feasible()
+        said = (
+            "none meets the budget yet"
+            if best is None
+            else f"best so far {explain.score(best.score.val, metric)} at {1 / best.latency.ratio:.2f}x ({best.recipe.techniques()})"
+        )
+        return (
+            f"{len(ledger.families)} trained, {len(ledger.rejected)} rejected, {len(ledger.failed)} failed · "
+            f"{int(left // 60)}:{int(left % 60):02d} left\n{said}"
+        )
+
+
+def print_front(console: Console, document: dict[str, Any], out: str) -> None:
+    """The front as a table, fastest last, and the conclusion in one sentence."""
+    metric = document["metric"]
+    table = Table(title=f"Pareto front of {escape(document['task'])} on {escape(document['profile'])}", title_justify="left", box=None, pad_edge=False)
+    narrow = console.width < 100
+    for name, justify in (("", "left"), (metric, "right"), ("test", "right"), ("p50 ms", "right"), (f"{'p90 ms'}", "right"), ("speed-up", "right"), ("size kB", "right")):
+        if not (narrow and name in ("p50 ms", "size kB")):
+            table.add_column(escape(name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("recipe", overflow="fold")
+    front = sorted((c for c in document["candidates"] if c["on_front"] or c["id"] == document["recommended"]), key=lambda c: -c["latency_ms"]["ratio"])
+    for c in front:
+        cells = [
+            "→" if c["id"] == document["recommended"] else "✓" if c["feasible"] else "",
+            explain.score(c["score"]["val"], metric),
+            explain.score(c["score"]["test"], metric),
+            f"{c['latency_ms']['p50']:.4g}",
+            f"{c['latency_ms']['p90']:.4g}",
+            f"{1 / c['latency_ms']['ratio']:.2f}x",
+            f"{c['size_bytes'] / 1000:,.0f}",
+        ]
+        if narrow:
+            del cells[6], cells[3]
+        bold = "bold" if c["id"] == document["recommended"] else ""
+        table.add_row(*(Text(cell, style=bold) for cell in cells), Text(explain.techniques(c), style=bold))
+    console.print(table)
+    console.print(Text("→ recommended   ✓ meets the budget", style="dim"))
+    said = explain.slack(document)
+    if said:
+        console.print(Text(said))
+    console.print(Text(explain.conclusion(document), style="bold"))
+    where = "recommended" if document["recommended"] else "nearest"
+    console.print(Text(f"Model and recipe: {out}/{where}/   all candidates: {out}/front.json   report: {out}/report.html"), soft_wrap=True)

@@ -1,0 +1,103 @@
+"""``front.json`` and the recommended model's folder: what a run leaves for others to read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autocompress.candidate.evaluate import Evaluation
+from autocompress.recipe import RecipeFile
+from autocompress.run.folder import RunFolder
+from autocompress.run.store import copy_file, write_text
+from autocompress.search.ledger import Ledger
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What surrounds the numbers: the profile's name and statistic, the seed, versions, plug-ins, wall-clock seconds."""
+
+    profile: str
+    statistic: str
+    seed: int
+    environment: dict[str, Any]
+    wall_seconds: float
+
+
+def front_document(ledger: Ledger, around: Circumstances) -> dict[str, Any]:
+    """The document of ``front.json``, as the README describes it."""
+    front = {e.id for e in ledger.front()}
+    candidates = ledger.candidates()
+    return {
+        "schema": SCHEMA,
+        "task": ledger.opening.name,
+        "profile": around.profile,
+        "metric": ledger.opening.metric,
+        "seed": around.seed,
+        "environment": around.environment,
+        "budget": {
+            "latency_ms": ledger.budget.latency_ms,
+            "speedup": ledger.budget.speedup,
+            "statistic": around.statistic,
+            "max_drop": ledger.budget.max_drop,
+        },
+        "status": "feasible" if ledger.recommended else "infeasible",
+        "reference": {**_point(ledger.reference), "artifact": ledger.reference.artifact},
+        "candidates": [
+            {
+                **_point(e),
+                "id": e.id,
+                "recipe": e.recipe.to_json(),
+                "fidelity": e.epochs,
+                "feasible": ledger.feasible(e),
+                "on_front": e.id in front,
+                "artifact": e.artifact,
+                "elapsed_s": round(e.elapsed_s, 2),
+            }
+            for e in candidates
+        ],
+        "rejected": [{"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms} for r in ledger.rejected],
+        "failed": [{"recipe": f.recipe.to_json(), "strategy": f.strategy, "reason": f.reason} for f in ledger.failed],
+        "refused": [{"strategy": r.strategy, "reason": r.reason} for r in ledger.opening.refused],
+        "warnings": list(ledger.opening.warnings),
+        "recommended": ledger.recommended,
+        "nearest": ledger.nearest,
+        "tried": tried(ledger),
+        "wall_seconds": round(around.wall_seconds, 2),
+    }
+
+
+def tried(ledger: Ledger) -> int:
+    """Recipes looked at: files evaluated, structures rejected, failures."""
+    return len(ledger.candidates()) + len(ledger.rejected) + len(ledger.failed)
+
+
+def _point(e: Evaluation) -> dict[str, Any]:
+    return {
+        "score": {"val": e.score.val, "val_low": e.score.val_low, "val_high": e.score.val_high, "test": e.score.test},
+        "latency_ms": {
+            "p50": e.latency.p50,
+            "p90": e.latency.p90,
+            "low": e.latency.low,
+            "high": e.latency.high,
+            "ratio": e.latency.ratio,
+            "reliable": e.latency.reliable,
+        },
+        "size_bytes": e.size_bytes,
+        "params": e.params,
+        "macs": e.macs,
+    }
+
+
+def deliver(folder: RunFolder, evaluation: Evaluation, target: Path) -> None:
+    """Copy a candidate's model, recipe and weights into a folder that stands on its own."""
+    source = folder.root / evaluation.artifact
+    copy_file(source, target / "model.onnx")
+    recipe = source.with_name("recipe.toml")
+    if not recipe.exists():  # the reference itself
+        return
+    stored = RecipeFile.read(recipe)
+    if stored.weights is not None:
+        copy_file((recipe.parent / stored.weights).resolve(), target / "weights.safetensors")
+        stored = RecipeFile(**{**stored.__dict__, "weights": "weights.safetensors"})
+    write_text(target / "recipe.toml", stored.to_toml())

@@ -1,0 +1,87 @@
+"""The record of a search: one SQLite file in Optuna's schema, written by the driver alone.
+
+A finished trial is one row with its outcome; what comes later (promotions, final measurements, test scores) are attributes of the
+study. Each is one transaction, so a kill leaves it old or new. The sampler works on an in-memory study rebuilt from here.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
+from sqlalchemy import URL
+
+from autocompress.errors import UsageError, one_line
+
+STUDY = "autocompress"
+
+
+@dataclass
+class Record:
+    """``get``/``set`` for the study's attributes, ``add`` and ``trials`` for its trials."""
+
+    study: optuna.Study
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._attributes().get(key, default)
+
+    def set(self, key: str, value: Any) -> None:
+        self.study.set_user_attr(key, value)
+
+    def every(self, prefix: str) -> list[Any]:
+        """The values of all attributes ``prefix:N``, by N."""
+        found = {int(k.split(":")[1]): v for k, v in self._attributes().items() if k.startswith(f"{prefix}:")}
+        return [found[n] for n in sorted(found)]
+
+    def append(self, prefix: str, value: Any) -> None:
+        self.set(f"{prefix}:{len(self.every(prefix))}", value)
+
+    def add(self, trial: FrozenTrial) -> None:
+        self.study.add_trial(trial)
+
+    def trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _attributes(self) -> dict[str, Any]:
+        return self.study.user_attrs
+
+    def close(self) -> None:
+        storage = self.study._storage
+        backend = getattr(storage, "_backend", storage)
+        if isinstance(backend, RDBStorage):
+            backend.remove_session()
+            backend.engine.dispose()
+
+
+def open_record(path: Path) -> Record:
+    """Open or create ``study.db``. Raises UsageError, with the file untouched, when it is not a database this version reads."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    fresh = not path.exists()
+    if not fresh:
+        _refuse_garbage(path)
+    try:
+        storage = RDBStorage(URL.create("sqlite", database=str(path)).render_as_string(), engine_kwargs={"connect_args": {"timeout": 30}})
+        study = optuna.create_study(storage=storage, study_name=STUDY, directions=["maximize", "minimize"], load_if_exists=True)
+    except Exception as error:
+        raise UsageError(f"{path} cannot be opened: {one_line(error, 200)}; move it away or choose another --out") from error
+    return Record(study)
+
+
+def _refuse_garbage(path: Path) -> None:
+    try:
+        connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)
+        try:
+            connection.execute("select count(*) from studies").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise UsageError(f"{path} is not a study this version reads ({error}): move it away or choose another --out") from error
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(str(path.resolve()))

@@ -1,0 +1,236 @@
+"""Which process computes. ``Worker`` is a persistent child that imports the task itself and can be killed and replaced;
+``InProcess`` is for a Task object that only this process holds.
+
+Messages over the pipe are pickles between a process and its own child; nothing of them is ever stored.
+"""
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, one_line
+
+TELL_EVERY_S = 0.2
+MEMORY_SHARE = 0.85  # of the machine's memory; a worker above it is killed before the machine stops answering
+STOP_GRACE_S = 30.0
+
+OnTell = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What the child needs to open the same task."""
+
+    target: str
+    profile: Any
+    out: Path
+    seed: int
+
+
+class WorkerDied(CandidateFailed):
+    """The computing process ended in the middle of a call: crashed, was killed, or ran over its time."""
+
+    def __reduce__(self) -> tuple[type["CandidateFailed"], tuple[str, str | None]]:
+        return WorkerDied, (self.reason, self.strategy)
+
+
+class Executor(Protocol):
+    """``call`` runs a Workshop's method and returns what it returns, or raises what it raises."""
+
+    def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any: ...
+    def close(self) -> None: ...
+
+
+class InProcess:
+    """Computes in this process. Nothing can be killed here, so limits do not hold."""
+
+    def __init__(self, workshop: Any) -> None:
+        self._workshop = workshop
+
+    def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        return getattr(self._workshop, method)(*args)
+
+    def close(self) -> None:
+        pass
+
+
+class Worker:
+    """Computes in a child process, started when first needed and again after it died.
+
+    tell: told what the child does. interrupted: asked while waiting; once True, the child is asked to stop at its next safe point.
+    restarted: called with a fresh child before the next call (to open the task again).
+    """
+
+    def __init__(self, config: WorkerConfig, log: Path, tell: OnTell, interrupted: Callable[[], bool]) -> None:
+        self._config = config
+        self._log = log
+        self._tell = tell
+        self._interrupted = interrupted
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self._opened: tuple[Any, ...] | None = None
+
+    def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        if self._process is None:
+            self._start()
+            if method != "open" and self._opened is not None:
+                self._exchange("open", self._opened, None)
+        if method == "open":
+            result = self._exchange("open", args, limit_s)
+            self._opened = (result,)
+            return result
+        return self._exchange(method, args, limit_s)
+
+    def close(self) -> None:
+        """End the child. It is idle, or what it does is no longer wanted."""
+        if self._pipe is not None:
+            with contextlib.suppress(OSError):
+                self._pipe.close()
+            self._pipe = None
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "autocompress.run.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a terminal's Ctrl-C is for the driver, which asks the child to stop
+            )
+        theirs.close()
+        self._pipe = Connection(ours.detach())
+        self._pipe.send(self._config)
+
+    def _exchange(self, method: str, args: tuple[Any, ...], limit_s: float | None) -> Any:
+        assert self._pipe is not None
+        deadline = None if limit_s is None else time.monotonic() + limit_s
+        asked_to_stop: float | None = None
+        try:
+            self._pipe.send((method, args))
+            while True:
+                if self._pipe.poll(TELL_EVERY_S):
+                    kind, value = self._pipe.recv()
+                    if kind == "tell":
+                        self._tell(*value)
+                    elif kind == "result":
+                        return value
+                    else:
+                        raise value
+                else:
+                    self._tell("", None)
+                if asked_to_stop is None and self._interrupted():
+                    asked_to_stop = time.monotonic()
+                    self._pipe.send(("stop", ()))
+                if asked_to_stop is not None and time.monotonic() - asked_to_stop > STOP_GRACE_S:
+                    self.close()
+                    raise Interrupted("stopped")
+                if deadline is not None and time.monotonic() > deadline:
+                    self.close()
+                    raise WorkerDied(f"no answer within {limit_s:.0f} s: it was stopped")
+                if self._over_memory():
+                    self.close()
+                    raise WorkerDied(f"it used over {MEMORY_SHARE:.0%} of the machine's memory and was stopped")
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            code = self._process.wait() if self._process else None
+            self.close()
+            raise WorkerDied(f"the worker process ended ({_ending(code)}); see {self._log}") from error
+
+    def _over_memory(self) -> bool:
+        if self._process is None:
+            return False
+        try:
+            resident = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError, ValueError):
+            return False
+        return resident > MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES")
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "unknown"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def main(descriptor: int) -> None:
+    """The child: answers calls until the pipe closes, which is also how it learns that its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe = Connection(descriptor)
+    config: WorkerConfig = pipe.recv()
+    calls: queue.Queue[tuple[str, tuple[Any, ...]]] = queue.Queue()
+    stopping = threading.Event()
+
+    def listen() -> None:
+        try:
+            while True:
+                method, args = pipe.recv()
+                if method == "stop":
+                    stopping.set()
+                else:
+                    calls.put((method, args))
+        except (EOFError, OSError):
+            os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    last = [0.0, ""]
+
+    def tell(text: str, fraction: float | None) -> None:
+        now = time.monotonic()
+        if text != last[1] or now - float(last[0]) >= TELL_EVERY_S:
+            last[:] = [now, text]
+            pipe.send(("tell", (text, fraction)))
+
+    workshop = _workshop(config, tell, stopping.is_set)
+    while True:
+        method, args = calls.get()
+        try:
+            pipe.send(("result", getattr(workshop, method)(*args)))
+        except AutocompressError as error:
+            pipe.send(("error", error))
+        except MemoryError:
+            pipe.send(("error", CandidateFailed("out of memory")))
+        except Exception as error:  # a fault of ours or a plug-in's: this candidate fails, with the traceback in the log
+            traceback.print_exc()
+            pipe.send(("error", CandidateFailed(f"{type(error).__name__}: {one_line(error)}")))
+
+
+def _workshop(config: WorkerConfig, tell: OnTell, stop: Callable[[], bool]) -> Any:
+    from autocompress.plugin.loader import load_plugins
+    from autocompress.run.folder import RunFolder
+    from autocompress.run.workshop import Workshop
+    from autocompress.task import load_task
+
+    return Workshop(
+        load=lambda: load_task(config.target),
+        profile=config.profile,
+        plugins=load_plugins(),
+        folder=RunFolder(config.out),
+        seed=config.seed,
+        tell=tell,
+        stop=stop,
+    )
+
+
+if __name__ == "__main__":
+    # Run as a module this file is __main__; what is pickled must come from the one real module.
+    from autocompress.run.worker import main as child
+
+    child(int(sys.argv[1]))

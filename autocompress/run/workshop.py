@@ -1,0 +1,67 @@
+"""The five things a search asks of whoever computes, whichever process that is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autocompress.budget import Budget
+from autocompress.candidate import pipeline
+from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, paired_difference, targets_of
+from autocompress.candidate.measure import Effort
+from autocompress.candidate.opening import Opening, open_bench
+from autocompress.candidate.pipeline import Bench, Gate, Request, Tell
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+from autocompress.run.folder import RunFolder
+from autocompress.task import Task
+
+
+@dataclass
+class Workshop:
+    """Holds the open task. ``open`` comes first; the rest are calls on what it opened."""
+
+    load: Callable[[], Task]
+    profile: HardwareProfile
+    plugins: PluginSet
+    folder: RunFolder
+    seed: int
+    tell: Tell
+    stop: Callable[[], bool]
+    bench: Bench | None = None
+
+    def open(self, known: Opening | None = None) -> Opening:
+        self.tell("open the task", None)
+        self.bench, opening = open_bench(
+            self.load(), self.profile, self.plugins, self.folder, seed=self.seed, tell=self.tell, stop=self.stop, known=known
+        )
+        return opening
+
+    def gate(self, request: Request, budget: Budget) -> Gate:
+        return pipeline.gate(self._opened(), request.recipe, budget, request.plans)
+
+    def evaluate(self, request: Request) -> Outcome:
+        return pipeline.evaluate(self._opened(), request)
+
+    def remeasure(self, evaluations: Sequence[Evaluation], effort: Effort) -> list[Latency]:
+        return pipeline.remeasure(self._opened(), evaluations, effort)
+
+    def test(self, evaluations: Sequence[Evaluation]) -> list[float]:
+        return pipeline.test_scores(self._opened(), evaluations)
+
+    def compare(self, best: Evaluation, others: Sequence[Evaluation]) -> list[tuple[float, float]]:
+        """For each of ``others``: (score of ``best`` minus its own on the same validation examples, standard error)."""
+        bench = self._opened()
+        targets = targets_of(bench.val)
+        return [paired_difference(bench.task, self._outputs(best), self._outputs(other), targets) for other in others]
+
+    def _outputs(self, evaluation: Evaluation) -> Any:
+        stored = self._opened().folder.store.load(evaluation.outputs)
+        if stored is None:
+            raise CandidateFailed(f"the stored outputs of {evaluation.id} are missing")
+        return stored["outputs"]
+
+    def _opened(self) -> Bench:
+        if self.bench is None:
+            raise RuntimeError("the workshop is not open")
+        return self.bench

@@ -1,0 +1,299 @@
+"""The search. ``Search.run`` is the whole story: open, floor, first recipes, trials and promotions while time lasts, finish."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from autocompress.budget import Budget
+from autocompress.candidate.evaluate import Outcome
+from autocompress.candidate.opening import Opening
+from autocompress.candidate.pipeline import Gate, Request
+from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
+from autocompress.profile import HardwareProfile
+from autocompress.recipe import Recipe
+from autocompress.run.folder import RunFolder
+from autocompress.run.record import Record
+from autocompress.run.worker import Executor
+from autocompress.search import finish, rungs
+from autocompress.search.clock import Clock
+from autocompress.search.ledger import Failed, Family, Ledger, Rejected, opening_from_json, opening_to_json, restore
+from autocompress.search.sampler import Sampler
+from autocompress.search.space import Space, SpaceFile
+from autocompress.search.start import find_floor, first_recipes
+
+GATE_LIMIT_S = 120.0
+CALL_SLACK_S = 180.0  # export, quantization, scoring and measuring around a training
+EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
+EXPLORE_UP_TO = 3.0  # times the budget
+GIVE_UP_AFTER = 5  # failures with nothing that worked
+REPEATS = 40  # known recipes in a row before the space counts as exhausted
+FLOOR_SECONDS = 15.0  # training of the nearest model when nothing can meet the budget
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked. minutes: in all, over resumes. trials: trained families at most, or None."""
+
+    budget: Budget
+    minutes: float
+    trials: int | None
+    seed: int
+    profile: HardwareProfile
+    space: SpaceFile
+    out: Path
+
+
+class View(Protocol):
+    """What is shown while it runs."""
+
+    def opened(self, opening: Opening, space: Space) -> None: ...
+    def note(self, text: str) -> None: ...
+    def status(self, ledger: Ledger, left_s: float, tried: int) -> None: ...
+
+
+class Search:
+    """One search on one run folder. ``executor`` computes; this process decides and records."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        executor: Executor,
+        folder: RunFolder,
+        record: Record,
+        view: View,
+        clock: Clock,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.settings = settings
+        self.executor = executor
+        self.folder = folder
+        self.record = record
+        self.view = view
+        self.clock = clock
+        self.interrupted = interrupted
+        self._gates: dict[str, Gate] = {}
+        self._durations: list[float] = []
+        self._beyond = 0
+
+    def run(self) -> Ledger:
+        """Search until the time, the trials or the space are used up, then finish. Raises Interrupted with the state saved."""
+        self._open()
+        if self._below_floor():
+            finish.conclude(self, self.ledger)
+            return self.ledger
+        waiting = self._start()
+        while not self._done():
+            self._check_interrupted()
+            promoted = rungs.promotable(self._standing(), self.ledger.opening.reference.score.val)
+            if promoted is not None and self._affords(self.ledger.families[promoted]):
+                self.advance(self.ledger.families[promoted], self.lengths[self.ledger.families[promoted].rung + 1])
+            elif not self._trial(waiting):
+                break
+            self._show()
+        finish.finish(self, self.ledger)
+        return self.ledger
+
+    # -- opening -----------------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        stored = self.record.get("opening")
+        known = opening_from_json(stored) if stored else None
+        self.opening: Opening = self.executor.call("open", known)
+        self.space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
+        self._refuse_change()
+        self.record.set("opening", opening_to_json(self.opening))
+        self.ledger = Ledger(self.opening, self.settings.budget)
+        restore(self.ledger, self.record)
+        self.sampler = Sampler(self.space, self.record, self.settings.seed)
+        self.lengths = rungs.lengths(self.clock.limit_s, self.opening.seconds_per_example, self.opening.train_examples)
+        self.view.opened(self.opening, self.space)
+        self._show()
+
+    def _refuse_change(self) -> None:
+        """A resume must be of the same search: same task, profile and choices. Added strategies join."""
+        now = {
+            "task": self.opening.fingerprint,
+            "profile": self.settings.profile.model_dump(mode="json"),
+            "seed": self.settings.seed,
+            "space": self.space.describe(),
+        }
+        before = self.record.get("identity")
+        if before is None:
+            self.record.set("identity", now)
+            return
+        way_out = f"give another --out, or the settings {self.folder.root} was made with"
+        for key, what in (("task", "model, data or task file"), ("profile", "hardware profile"), ("seed", "seed")):
+            if before[key] != now[key]:
+                raise UsageError(f"{self.folder.root} holds a search of another {what} ({before[key]} then, {now[key]} now): {way_out}")
+        changed = [name for name, choices in before["space"].items() if now["space"].get(name) != choices]
+        if changed:
+            raise UsageError(f"{self.folder.root} holds a search of another space ({', '.join(changed[:3])} changed): {way_out}")
+        self.record.set("identity", now)
+
+    # -- the start ---------------------------------------------------------------------------------------------------------------
+
+    def _below_floor(self) -> bool:
+        """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
+        budget = self.settings.budget
+        if not budget.bounded or any(budget.excess(e.latency) <= 0 for e in self.ledger.candidates()):
+            return False
+        found = find_floor(self.space, self._gate)
+        if found is not None and not budget.excluded(found[1].latency):
+            return False
+        free = min(self.ledger.candidates(), key=lambda e: e.latency.ratio)
+        floor = min([free.latency, *([found[1].latency] if found else [])], key=lambda latency: latency.ratio)
+        self.view.note(
+            f"the budget of {budget} cannot be met here: the fastest model of this space takes {floor.statistic:.4g} ms "
+            f"({1 / floor.ratio:.1f}x faster than the reference)"
+        )
+        if found is not None and found[1].latency.ratio < free.latency.ratio and found[0].id not in self.ledger.families:
+            try:
+                outcome = self._evaluate(Request(found[0], examples=self.lengths[0], limit_s=FLOOR_SECONDS, plans=found[1].plans))
+                self._keep_event(found[0], outcome, self.lengths[0])
+            except CandidateFailed as error:
+                self.ledger.failed.append(Failed(found[0], error.strategy, error.reason))
+        return True
+
+    def _start(self) -> list[Recipe]:
+        """Recipes to try before the sampler is asked: the one a kill interrupted, then the defaults."""
+        if not self.space.structural:
+            return []
+        pending = self.record.get("pending")
+        first = [Recipe.from_json(pending)] if pending else []
+        if not self.record.get("started"):
+            self.record.set("first", [r.to_json() for r in first_recipes(self.space, self.ledger.steering, self._gate)])
+            self.record.set("started", True)
+        first += [Recipe.from_json(r) for r in self.record.get("first", [])]
+        return [r for r in dict.fromkeys(first) if r.id not in self.ledger.families and not self._ended(r)]
+
+    def _ended(self, recipe: Recipe) -> bool:
+        return any(r.recipe == recipe for r in (*self.ledger.rejected, *self.ledger.failed))
+
+    # -- one step ----------------------------------------------------------------------------------------------------------------
+
+    def _trial(self, waiting: list[Recipe]) -> bool:
+        """One new family: gate, then the first rung. False when the space holds nothing new."""
+        for _ in range(REPEATS):
+            trial, recipe = self.sampler.ask(waiting.pop(0) if waiting else None)
+            if recipe.steps and recipe.id not in self.ledger.families and not self._ended(recipe):
+                break
+            self.sampler.repeated(trial)
+        else:
+            return False
+        stored: dict[str, Any] = {"recipe": recipe.to_json()}
+        try:
+            gate = self._gate(recipe)
+            if self._stopped_by(gate):
+                over = max(self.ledger.steering.excess(gate.latency), 1e-6)
+                rejected = Rejected(recipe, f"over the budget before training ({gate.latency.statistic:.4g} ms)", gate.latency.statistic)
+                self.ledger.rejected.append(rejected)
+                self.sampler.rejected(trial, over, stored | {"rejected": {"reason": rejected.reason, "latency_ms": rejected.latency_ms}})
+                return True
+            self.record.set("pending", recipe.to_json())
+            began = self.clock.elapsed()
+            outcome = self._evaluate(Request(recipe, examples=self.lengths[0], limit_s=self._spare(), plans=gate.plans))
+            self._durations.append(self.clock.elapsed() - began)
+        except CandidateFailed as error:
+            self.ledger.failed.append(Failed(recipe, error.strategy, error.reason))
+            self.sampler.failed(trial, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
+            self._give_up_if_hopeless()
+            return True
+        family = self.ledger.add(recipe, outcome, self.lengths[0])
+        best = self.ledger.best_of(family.evaluations)
+        over_now = self.ledger.steering.excess(best.latency) if self.ledger.steering.bounded else None
+        self.sampler.told(trial, self.ledger.clipped(best), over_now, stored | {"outcome": outcome.to_json(), "examples": self.lengths[0]})
+        self._spent()
+        return True
+
+    def advance(self, family: Family, total: int, limit_s: float | None = None) -> None:
+        """Train a family on, up to ``total`` examples in all, from its checkpoint at half the peak learning rate."""
+        examples = max(total - family.examples, 0)
+        last = family.outcomes[-1]
+        request = Request(
+            family.recipe,
+            rung=family.rung + 1,
+            start=family.examples,
+            examples=examples,
+            limit_s=limit_s if limit_s is not None else self._spare(),
+            peak=0.5,
+            checkpoint=last.checkpoint,
+            plans=last.plans,
+        )
+        try:
+            self._keep_event(family.recipe, self._evaluate(request), examples)
+        except CandidateFailed as error:
+            failed = Failed(family.recipe, error.strategy, error.reason)
+            self.ledger.failed.append(failed)
+            self.record.append("event", {"recipe": family.recipe.to_json(), "failed": {"strategy": failed.strategy, "reason": failed.reason}})
+        self._spent()
+
+    def _keep_event(self, recipe: Recipe, outcome: Outcome, examples: int) -> None:
+        self.ledger.add(recipe, outcome, examples)
+        self.record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json(), "examples": examples})
+
+    def _gate(self, recipe: Recipe) -> Gate:
+        """The gate's answer for a recipe, remembered; training parameters do not matter to it."""
+        key = Recipe(tuple(s for s in recipe.steps if s.strategy in {a.name for a in self.space.structural})).id
+        if key not in self._gates:
+            self._check_interrupted()
+            self._gates[key] = self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=GATE_LIMIT_S)
+        return self._gates[key]
+
+    def _stopped_by(self, gate: Gate) -> bool:
+        budget = self.ledger.steering
+        if not budget.bounded or not budget.excluded(gate.latency):
+            return False
+        if budget.excess(gate.latency) + 1 <= EXPLORE_UP_TO and self._beyond * EXPLORE_EVERY < len(self.ledger.families):
+            self._beyond += 1
+            return False
+        return True
+
+    def _evaluate(self, request: Request) -> Outcome:
+        limit = None if request.limit_s is None else request.limit_s + CALL_SLACK_S
+        outcome: Outcome = self.executor.call("evaluate", request, limit_s=limit)
+        now = self.clock.elapsed()
+        return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
+
+    # -- time --------------------------------------------------------------------------------------------------------------------
+
+    def _done(self) -> bool:
+        trials = self.settings.trials
+        if trials is not None and len(self.ledger.families) >= trials:
+            return True
+        return self._spare() < 1.2 * max(self._durations[-5:], default=0.0) or self._spare() <= 0
+
+    def _spare(self) -> float:
+        """Seconds left before finishing has to begin."""
+        return self.clock.left() - finish.reserve_s(self, self.ledger)
+
+    def _affords(self, family: Family) -> bool:
+        more = self.lengths[family.rung + 1] - family.examples
+        return family.trains and 1.2 * more * family.seconds_per_example + max(self._durations[-3:], default=10.0) / 2 < self._spare()
+
+    def _spent(self) -> None:
+        self.record.set("pending", None)
+        self.record.set("elapsed_s", self.clock.elapsed())
+
+    def _standing(self) -> list[tuple[str, int, tuple[float, float]]]:
+        return [(f.id, f.rung, self.ledger.clipped(self.ledger.best_of(list(f.outcomes[-1].evaluations)))) for f in self.ledger.families.values() if f.trains]
+
+    # -- the boundary ------------------------------------------------------------------------------------------------------------
+
+    def _check_interrupted(self) -> None:
+        if self.interrupted():
+            raise Interrupted("stopped at a safe point")
+
+    def _give_up_if_hopeless(self) -> None:
+        causes = [f.reason for f in self.ledger.failed]
+        if not self.ledger.families and len(causes) >= GIVE_UP_AFTER:
+            counted = "; ".join(f"{causes.count(c)}x {c}" for c in dict.fromkeys(causes))
+            raise AutocompressError(f"every candidate fails, so the search stops: {counted}")
+
+    def _show(self) -> None:
+        self.view.status(self.ledger, self.clock.left(), len(self.ledger.families) + len(self.ledger.rejected) + len(self.ledger.failed))
+
+
+def settings_json(settings: Settings) -> dict[str, Any]:
+    """What was asked, for telling a repeated command from a new one."""
+    return {"budget": asdict(settings.budget), "minutes": settings.minutes, "trials": settings.trials}

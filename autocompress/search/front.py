@@ -1,0 +1,75 @@
+"""The Pareto front and the choice of one point on it. Pure: numbers in, numbers out; no input or output, no clock."""
+
+import math
+from collections.abc import Sequence
+
+Point = tuple[float, float]  # (score, higher is better; latency ratio, lower is better)
+
+SPEEDUP_SPAN = 4.0  # log2 speed-up over which hypervolume counts: up to 16x
+SCORE_SPAN = 0.05  # below the reference's score by this much, a point is worth nothing
+WITHIN = 0.001  # a faster model may cost at most a tenth of a point
+
+
+def dominates(one: Point, other: Point) -> bool:
+    """Whether ``one`` is at least as good in both and better in one. NaN dominates nothing and is dominated by nothing."""
+    return one[0] >= other[0] and one[1] <= other[1] and one != other
+
+
+def pareto(points: Sequence[Point]) -> list[int]:
+    """Indices of the points nothing dominates, the fastest first; of equal points the first one; NaN never."""
+    best, front = -math.inf, []
+    order = sorted((i for i, p in enumerate(points) if not math.isnan(p[0] + p[1])), key=lambda i: (points[i][1], -points[i][0], i))
+    for i in order:
+        if points[i][0] > best:
+            best = points[i][0]
+            front.append(i)
+    return front
+
+
+def ranks(points: Sequence[Point]) -> list[int]:
+    """Non-dominated sorting (Deb et al. 2002): 0 for the front, 1 for the front of the rest, and so on."""
+    rank = [0] * len(points)
+    left, level = list(range(len(points))), 0
+    while left:
+        front = {i for i in left if not any(dominates(points[j], points[i]) for j in left)}
+        for i in front:
+            rank[i] = level
+        left = [i for i in left if i not in front]
+        level += 1
+    return rank
+
+
+def hypervolume(points: Sequence[Point], reference_score: float) -> float:
+    """Area dominated in (log2 speed-up, 0..4) x (score above the reference's - 0.05), in units of the whole 4 x 0.05; 1 is a
+    model 16 times faster that loses nothing. The measure of Zitzler & Thiele (1999)."""
+    floor = reference_score - SCORE_SPAN
+    area, reached = 0.0, 0.0
+    # From the most accurate to the fastest: each point adds the strip of speed it alone reaches.
+    for score, ratio in sorted((p for p in points if p[0] > floor), key=lambda p: -p[0]):
+        speed = min(SPEEDUP_SPAN, max(0.0, -math.log2(max(ratio, 1e-9))))
+        if speed > reached:
+            area += (speed - reached) * (score - floor)
+            reached = speed
+    return area / (SPEEDUP_SPAN * SCORE_SPAN)
+
+
+def gains(points: Sequence[Point], reference_score: float) -> list[float]:
+    """What each point adds to the hypervolume of the others."""
+    whole = hypervolume(points, reference_score)
+    return [whole - hypervolume([*points[:i], *points[i + 1 :]], reference_score) for i in range(len(points))]
+
+
+def best_first(points: Sequence[Point], reference_score: float) -> list[int]:
+    """Indices by Pareto rank, then by hypervolume gain, then by score."""
+    rank, gain = ranks(points), gains(points, reference_score)
+    return sorted(range(len(points)), key=lambda i: (rank[i], -gain[i], -points[i][0], points[i][1]))
+
+
+def prefer_faster(points: Sequence[Point], differences: Sequence[tuple[float, float]]) -> int:
+    """The index to recommend: the most accurate (index 0 of ``differences`` pairs with it), or a faster one as good.
+
+    points: sorted with the most accurate first. differences: for each, (score of the most accurate minus its own on the same examples,
+    standard error of that). A faster one is taken only when the difference is within one standard error and at most 0.1 point.
+    """
+    as_good = [i for i, (lost, error) in enumerate(differences) if i == 0 or (lost <= error and lost <= WITHIN + 1e-9)]
+    return min(as_good, key=lambda i: (points[i][1], -points[i][0]))

@@ -1,0 +1,209 @@
+"""The search space: which strategies, which choices; and how a recipe maps onto an Optuna trial and back.
+
+Parameters are namespaced ``strategy.parameter`` and each strategy has one switch, so a new plug-in joins an old study. Ordered
+choices are searched by their index, so that the sampler sees their order.
+"""
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autocompress.errors import UsageError, one_line, unknown
+from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import explain
+from autocompress.recipe import TRAIN, Recipe, Step, Value
+
+TRAIN_PARAMETERS = (
+    Parameter("lr", (0.0005, 0.001, 0.002, 0.004), 0.002),
+    Parameter("batch_size", (64, 128, 256), 128),
+)
+POSITIONS = 3  # among structural strategies: first, middle, last
+
+
+class SpaceFile(BaseModel):
+    """A search space as people write it. strategies: only these; left out: all installed. parameters: choices in place of a strategy's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    description: str = ""
+    strategies: tuple[str, ...] | None = None
+    parameters: dict[str, Annotated[tuple[bool | int | float | str, ...], Field(min_length=1, max_length=1000)]] = {}
+
+
+def load_space(name: str, plugins: PluginSet) -> SpaceFile:
+    """A ready space by name, or any by the path of its TOML file. Raises UsageError with the file, the field and the nearest name."""
+    if name not in plugins.spaces and not name.endswith(".toml"):
+        raise unknown("search space", name, plugins.spaces)
+    path = plugins.spaces.get(name) or Path(name)
+    try:
+        space = SpaceFile.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise UsageError(f"cannot read the search space {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {one_line(error)}") from error
+    except ValidationError as error:
+        raise UsageError(f"{path}: {explain(error, SpaceFile)}") from error
+    for strategy in chain(space.strategies or (), (key.split(".")[0] for key in space.parameters)):
+        if strategy not in plugins.strategies and strategy != TRAIN:
+            raise UsageError(f"{path}: {unknown('strategy', strategy, plugins.strategies)}")
+    return space
+
+
+class Suggests(Protocol):
+    """The two methods of an Optuna trial that are used."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_int(self, name: str, low: int, high: int) -> int: ...
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched on one task. ``families`` are the strategies sampled; graph strategies are evaluated, not sampled."""
+
+    families: tuple[Applicable, ...]
+    graph: tuple[str, ...]
+    train: tuple[Parameter, ...]
+
+    @classmethod
+    def of(cls, file: SpaceFile, applicable: Sequence[Applicable], refused: Sequence[Refusal]) -> "Space":
+        """Narrow a space to what applies. Raises UsageError when a parameter does not exist or nothing is left."""
+        chosen = [a for a in applicable if file.strategies is None or a.name in file.strategies]
+        if not chosen:
+            reasons = "; ".join(f"{r.strategy}: {r.reason}" for r in refused) or "none is installed"
+            raise UsageError(f"no strategy of the space {file.name!r} applies to this task ({reasons})")
+        own = {f"{a.name}.{p.name}": p for a in chosen for p in a.parameters} | {f"{TRAIN}.{p.name}": p for p in TRAIN_PARAMETERS}
+        absent = {r.strategy for r in refused} | {a.name for a in applicable if a not in chosen}
+        for key in file.parameters:
+            if key not in own and key.split(".")[0] not in absent:
+                raise UsageError(f"search space {file.name!r}: {unknown('parameter', key, own)}")
+
+        def narrowed(strategy: str, parameters: Sequence[Parameter]) -> tuple[Parameter, ...]:
+            return tuple(_with_choices(p, file.parameters.get(f"{strategy}.{p.name}")) for p in parameters)
+
+        families = tuple(
+            Applicable(a.name, a.stages, narrowed(a.name, a.parameters), a.provides, a.excludes)
+            for a in sorted(chosen, key=lambda a: (min(a.stages), a.name))
+            if a.stages != (Stage.GRAPH,)
+        )
+        graph = tuple(a.name for a in chosen if Stage.GRAPH in a.stages)
+        return cls(families, graph, narrowed(TRAIN, TRAIN_PARAMETERS))
+
+    @property
+    def structural(self) -> tuple[Applicable, ...]:
+        return tuple(a for a in self.families if _is_structural(a))
+
+    @property
+    def training(self) -> tuple[Applicable, ...]:
+        return tuple(a for a in self.families if Stage.TRAIN in a.stages)
+
+    def sample(self, trial: Suggests) -> Recipe:
+        """One family's recipe. A structure that was changed is always trained: the last training strategy is on when none was."""
+        on: list[Applicable] = []
+        steps: list[tuple[int, int, str, Step]] = []
+        last = self.training[-1].name if self.training else None
+        for strategy in self.families:
+            if any(strategy.excludes & other.provides or other.excludes & strategy.provides for other in on):
+                continue
+            structural = any(_is_structural(a) for a in on)
+            must = strategy.name == last and structural and not any(Stage.TRAIN in a.stages for a in on)
+            if not must and not trial.suggest_categorical(strategy.name, [True, False]):
+                continue
+            on.append(strategy)
+            position = 0
+            if min(strategy.stages) == Stage.STRUCTURE and sum(min(a.stages) == Stage.STRUCTURE for a in self.families) > 1:
+                position = trial.suggest_int(f"{strategy.name}.position", 0, POSITIONS - 1)
+            steps.append((min(strategy.stages), position, strategy.name, Step.of(strategy.name, **_suggested(trial, strategy.name, strategy.parameters))))
+        recipe = Recipe(tuple(step for *_, step in sorted(steps, key=lambda s: s[:3])))
+        if any(Stage.TRAIN in a.stages for a in on):
+            recipe = recipe.plus(Step.of(TRAIN, **_suggested(trial, TRAIN, self.train)))
+        return recipe
+
+    def params(self, recipe: Recipe) -> dict[str, Any]:
+        """The trial parameters that ``sample`` turns into ``recipe``."""
+        found: dict[str, Any] = {}
+        for strategy in self.families:
+            step = recipe.step(strategy.name)
+            found[strategy.name] = step is not None
+            if step is not None:
+                found[f"{strategy.name}.position"] = 1
+                found |= {f"{strategy.name}.{p.name}": _encoded(p, step.values[p.name]) for p in strategy.parameters}
+        step = recipe.step(TRAIN)
+        if step is not None:
+            found |= {f"{TRAIN}.{p.name}": _encoded(p, step.values[p.name]) for p in self.train}
+        return found
+
+    def default(self, structural: Sequence[Step]) -> Recipe:
+        """These structural steps, trained by the first training strategy with its defaults."""
+        if not structural or not self.training:
+            return Recipe(tuple(structural))
+        teach = self.training[0]
+        settings = {p.name: p.default for p in self.train}
+        return Recipe((*structural, Step.of(teach.name, **{p.name: p.default for p in teach.parameters}), Step.of(TRAIN, **settings)))
+
+    def ladders(self) -> Iterator[list[Recipe]]:
+        """For each structural strategy that has a strength: its default recipe at every strength, mildest first."""
+        for strategy in self.structural:
+            strength = next((p for p in strategy.parameters if p.by_strength), None)
+            if strength is not None:
+                defaults = {p.name: p.default for p in strategy.parameters}
+                yield [self.default([Step.of(strategy.name, **{**defaults, strength.name: choice})]) for choice in strength.choices]
+
+    def strongest(self) -> list[Recipe]:
+        """The smallest structures: every structural strategy at its strongest, alone and all together."""
+        alone = [
+            Step.of(a.name, **{p.name: p.choices[-1] if p.by_strength else p.default for p in a.parameters})
+            for a in self.structural
+            if any(p.by_strength for p in a.parameters)
+        ]
+        together = [self.default(alone)] if len(alone) > 1 else []
+        return [*together, *(self.default([step]) for step in alone)]
+
+    def describe(self) -> dict[str, list[Value]]:
+        """Every parameter with its choices, for comparing the spaces of two runs."""
+        found: dict[str, list[Value]] = {a.name: [] for a in self.families}
+        found |= {f"{a.name}.{p.name}": list(p.choices) for a in self.families for p in a.parameters}
+        found |= {f"{TRAIN}.{p.name}": list(p.choices) for p in self.train}
+        return found | {name: [] for name in self.graph}
+
+
+def distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.ordered:
+        return IntDistribution(0, len(parameter.choices) - 1)
+    return CategoricalDistribution(list(parameter.choices))
+
+
+def _is_structural(strategy: Applicable) -> bool:
+    return min(strategy.stages) in (Stage.BUILD, Stage.STRUCTURE)
+
+
+def _suggested(trial: Suggests, strategy: str, parameters: Sequence[Parameter]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for p in parameters:
+        name = f"{strategy}.{p.name}"
+        values[p.name] = p.choices[trial.suggest_int(name, 0, len(p.choices) - 1)] if p.ordered else trial.suggest_categorical(name, list(p.choices))
+    return values
+
+
+def _encoded(parameter: Parameter, value: Value) -> Value:
+    return parameter.choices.index(value) if parameter.ordered else value
+
+
+def _with_choices(parameter: Parameter, choices: Sequence[Value] | None) -> Parameter:
+    if choices is None:
+        return parameter
+    kinds = {type(c) for c in parameter.choices} | ({float, int} if any(isinstance(c, float) for c in parameter.choices) else set())
+    for choice in choices:
+        if type(choice) not in kinds:
+            raise UsageError(f"parameter {parameter.name}: {choice!r} is {type(choice).__name__}, expected {'/'.join(sorted(k.__name__ for k in kinds))}")
+    kept = [c for c in parameter.choices if c in choices]
+    order = kept if len(kept) == len(set(choices)) else list(dict.fromkeys(choices))
+    default = parameter.default if parameter.default in order else order[len(order) // 2]
+    return Parameter(parameter.name, tuple(order), default, parameter.by_strength)

@@ -1,0 +1,56 @@
+"""The start of a search: the floor, then the first recipes. Both only gate structures; nothing is trained."""
+
+from collections.abc import Callable
+
+from autocompress.budget import Budget
+from autocompress.candidate.pipeline import Gate
+from autocompress.errors import CandidateFailed
+from autocompress.recipe import Recipe
+from autocompress.search.space import Space
+
+SPREAD = (0.25, 0.5, 0.75)  # of the range of strengths, for the first recipes of a search without a budget
+
+Try = Callable[[Recipe], Gate]
+
+
+def find_floor(space: Space, gate: Try) -> tuple[Recipe, Gate] | None:
+    """The fastest of the smallest structures the space allows; None when nothing is structural or none can be built."""
+    found: list[tuple[Recipe, Gate]] = []
+    for recipe in space.strongest():
+        try:
+            found.append((recipe, gate(recipe)))
+        except CandidateFailed:
+            continue
+    return min(found, key=lambda pair: pair[1].latency.ratio, default=None)
+
+
+def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
+    """Default recipes to begin with.
+
+    With a budget: for each structural strategy the mildest default structure that meets it, found by bisection, then the next two
+    stronger ones, one strategy after another. Without: strengths spread over the range.
+    """
+    columns: list[list[Recipe]] = []
+    for ladder in space.ladders():
+        if budget.bounded:
+            mildest = _mildest_within(ladder, budget, gate)
+            columns.append(ladder[mildest : mildest + 3])
+        else:
+            columns.append([ladder[round(share * (len(ladder) - 1))] for share in SPREAD])
+    return [column[i] for i in range(3) for column in columns if i < len(column)]
+
+
+def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
+    """Index of the mildest structure that meets the budget; latency falls with strength. The strongest when none does."""
+    low, high = 0, len(ladder) - 1
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            meets = budget.excess(gate(ladder[middle]).latency) <= 0
+        except CandidateFailed:
+            meets = False
+        if meets:
+            high = middle
+        else:
+            low = middle + 1
+    return low

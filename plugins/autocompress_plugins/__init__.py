@@ -1,0 +1,1 @@
+"""First-party strategies and runtimes, one technique a file. Each enters through its own entry point."""

@@ -1,0 +1,51 @@
+"""Logit distillation: the reference's softened outputs are the training target, beside the labels.
+
+Changes: the weights. Needs: outputs that are class logits; for other outputs (regression) the teacher's outputs are matched by squared
+error. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015: loss = alpha T^2 KL(teacher || student at
+temperature T) + (1 - alpha) task loss.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Step, Strategy, TrainHook, TrainingStrategy
+from autocompress.plugin.hooks import hookimpl
+
+
+class SoftLabels(TrainHook):
+    needs_teacher = True
+
+    def __init__(self, alpha: float, temperature: float | None) -> None:
+        self.alpha = alpha
+        self.temperature = temperature
+
+    def loss(self, step: Step) -> LossTerm | None:
+        assert step.teacher is not None
+        if self.temperature is None:
+            return LossTerm(F.mse_loss(step.outputs, step.teacher), self.alpha, 1 - self.alpha)
+        soft = F.log_softmax(step.outputs / self.temperature, 1)
+        target = F.log_softmax(step.teacher / self.temperature, 1)
+        divergence = F.kl_div(soft, target, reduction="sum", log_target=True) / (soft.numel() / soft.shape[1])
+        return LossTerm(self.temperature**2 * divergence, self.alpha, 1 - self.alpha)
+
+
+class DistillLogits(TrainingStrategy):
+    name = "distill_logits"
+    summary = "train towards the reference's softened outputs"
+    provides = frozenset({"teacher"})
+
+    def parameters(self, context: Context) -> Sequence[Parameter]:
+        alpha = Parameter("alpha", (0.3, 0.5, 0.7, 0.9, 1.0), 0.9)
+        return (alpha, Parameter("temperature", (1.0, 2.0, 4.0, 8.0), 4.0)) if _has_logits(context) else (alpha,)
+
+    def hook(self, params: Params, context: Context) -> TrainHook:
+        return SoftLabels(float(params["alpha"]), float(params["temperature"]) if "temperature" in params else None)
+
+
+def _has_logits(context: Context) -> bool:
+    return context.task.loss == "cross_entropy" or context.task.metric == "accuracy"
+
+
+@hookimpl
+def autocompress_strategies() -> list[Strategy]:
+    return [DistillLogits()]

@@ -1,0 +1,21 @@
+"""Fine-tuning: trains the compressed model on the task's own loss.
+
+Changes: the weights. Needs: nothing. It is the yardstick for distillation, which it excludes: with both there is a teacher.
+"""
+
+from autocompress.plugin.contract import Context, Params, Strategy, TrainHook, TrainingStrategy
+from autocompress.plugin.hooks import hookimpl
+
+
+class Finetune(TrainingStrategy):
+    name = "finetune"
+    summary = "train on the task's own loss, without a teacher"
+    excludes = frozenset({"teacher"})
+
+    def hook(self, params: Params, context: Context) -> TrainHook:
+        return TrainHook()
+
+
+@hookimpl
+def autocompress_strategies() -> list[Strategy]:
+    return [Finetune()]

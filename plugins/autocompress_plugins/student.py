@@ -1,0 +1,79 @@
+"""A smaller student: the user's own smaller model, or a copy of the reference with every layer narrower by one factor.
+
+Changes: the whole model, before any other step. Needs: ``Task.student``, or a model whose dependency graph can be traced. Follows:
+Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015; inherited weights as in Sanh et al., "DistilBERT", 2019.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch_pruning as tp
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Context, Parameter, Params, Plan, Stage, Strategy, StructureStrategy
+from autocompress.plugin.hooks import hookimpl
+from torch import nn
+
+from autocompress_plugins.channel_graph import ChannelGraph, replay
+
+WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1)
+
+
+class Student(StructureStrategy):
+    name = "student"
+    summary = "a uniformly narrower model, with inherited or fresh weights"
+    stage = Stage.BUILD
+
+    def __init__(self) -> None:
+        self._graph = ChannelGraph()
+
+    def parameters(self, context: Context) -> Sequence[Parameter]:
+        width = Parameter("width", WIDTHS, 0.5, by_strength=True)
+        if context.task.student is not None:
+            return (width,)
+        return width, Parameter("weights", ("inherited", "fresh"), "inherited")
+
+    def refuses(self, context: Context) -> str | None:
+        if context.task.student is not None:
+            return None
+        try:
+            channels = self._graph.channels(context.model, context.example_inputs)
+        except CandidateFailed as error:
+            return f"{error.reason}; give Task.student to search your own smaller model"
+        return None if channels.names else "no layer can be narrowed; give Task.student to search your own smaller model"
+
+    def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
+        width = float(params["width"])
+        if context.task.student is not None:
+            return {"width": width, "seed": context.seed}
+        importance = tp.importance.MagnitudeImportance(p=2)
+        history = self._graph.prune(copy.deepcopy(model), context.example_inputs, 1 - width, importance, 1, False)
+        return {"history": history, "seed": context.seed if params["weights"] == "fresh" else None}
+
+    def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
+        if "history" not in plan:
+            return _own(context, plan["width"], plan["seed"])
+        model = replay(model, context.example_inputs, plan["history"])
+        if plan["seed"] is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(plan["seed"])
+                for module in model.modules():
+                    if callable(getattr(module, "reset_parameters", None)):
+                        cast(nn.Linear, module).reset_parameters()
+        return model
+
+
+def _own(context: Context, width: float, seed: int) -> nn.Module:
+    assert context.task.student is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = context.task.student(width)
+    if not isinstance(built, nn.Module):
+        raise CandidateFailed(f"Task.student({width}) returned {type(built).__name__}, expected a module")
+    return built.cpu().float()
+
+
+@hookimpl
+def autocompress_strategies() -> list[Strategy]:
+    return [Student()]

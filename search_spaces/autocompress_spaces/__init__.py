@@ -1,0 +1,10 @@
+"""Ready search spaces, one TOML file each."""
+
+from pathlib import Path
+
+from autocompress.plugin.hooks import hookimpl
+
+
+@hookimpl
+def autocompress_search_spaces() -> list[Path]:
+    return sorted(Path(__file__).parent.glob("*.toml"))
