@@ -50,13 +50,16 @@ def search(
 ) -> dict[str, Any]:
     """Search for the most accurate model within a latency budget and return the document of ``front.json``.
 
-    task: ``"my_task.py:factory"`` (computed in a worker process that may crash without the search), or a Task object (computed in this
-    process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms: milliseconds on the profile's statistic.
-    speedup: times faster than the reference, on the paired median ratio; excludes ``budget_ms``. max_drop: points of score that may be
-    lost. minutes: in all, over resumes, finishing included (15; 1 for the demo). trials: trained families at most. out: the run folder
-    (``runs/<task>``); the same call on it resumes.
+    task: ``"my_task.py:factory"`` (computed in a worker process that may crash without the search), or a Task object
+    (computed in this
+    process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms: milliseconds on
+    the profile's statistic.
+    speedup: times faster than the reference, on the paired median ratio; excludes ``budget_ms``. max_drop: points of
+    score that may be lost. minutes: in all, over resumes, finishing included (15; 1 for the demo). trials: trained
+    families at most. out: the run folder (``runs/<task>``); the same call on it resumes.
 
-    Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can act on.
+    Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
+    act on.
     """
     console = console or Console(stderr=True)
     bounded = budget_ms is not None or speedup is not None
@@ -72,9 +75,16 @@ def search(
     if task is None:
         task = DEMO
         if not quiet:
-            console.print("No task given: searching the bundled demo, scikit-learn's handwritten digits (real scans, 8x8).", soft_wrap=True)
+            console.print(
+                "No task given: searching the bundled demo, scikit-learn's handwritten digits (real scans, 8x8).",
+                soft_wrap=True,
+            )
     elif isinstance(task, Task) and not quiet:
-        console.print("The task is an object of this process, so candidates are computed here: a plug-in that crashes ends the search.", soft_wrap=True)
+        console.print(
+            "The task is an object of this process, so candidates are computed "
+            "here: a plug-in that crashes ends the search.",
+            soft_wrap=True,
+        )
     root = Path(out) if out is not None else Path("runs") / _run_name(task)
     settings = Settings(
         budget=budget,
@@ -94,13 +104,19 @@ def search(
         folder.release()
 
 
-def _run(settings: Settings, task: Task | str, folder: RunFolder, plugins: PluginSet, console: Console, quiet: bool) -> dict[str, Any]:
+def _run(
+    settings: Settings, task: Task | str, folder: RunFolder, plugins: PluginSet, console: Console, quiet: bool
+) -> dict[str, Any]:
     record = open_record(folder.study)
     asked = settings_json(settings)
     if record.get("finished") == asked and folder.front.exists():
         document = read_front(folder.root)
         if not quiet:
-            console.print(f"{folder.root} is finished; the same command again only prints its result. More --minutes continue it.", soft_wrap=True)
+            console.print(
+                f"{folder.root} is finished; the same command again only "
+                "prints its result. More --minutes continue it.",
+                soft_wrap=True,
+            )
             print_front(console, document, str(folder.root))
         record.close()
         return document
@@ -129,17 +145,36 @@ def _run(settings: Settings, task: Task | str, folder: RunFolder, plugins: Plugi
 
 
 def _executor(
-    settings: Settings, task: Task | str, folder: RunFolder, plugins: PluginSet, view: TerminalView, interrupted: Callable[[], int | None]
+    settings: Settings,
+    task: Task | str,
+    folder: RunFolder,
+    plugins: PluginSet,
+    view: TerminalView,
+    interrupted: Callable[[], int | None],
 ) -> Executor:
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed)
         return Worker(config, folder.worker_log, view.doing, lambda: interrupted() is not None)
     given = task
-    return InProcess(Workshop(lambda: given, settings.profile, plugins, folder, settings.seed, view.doing, lambda: interrupted() is not None))
+    return InProcess(
+        Workshop(
+            lambda: given,
+            settings.profile,
+            plugins,
+            folder,
+            settings.seed,
+            view.doing,
+            lambda: interrupted() is not None,
+        )
+    )
 
 
 def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: PluginSet, seconds: float) -> dict[str, Any]:
-    environment = {**ledger.opening.versions, "threads": settings.profile.threads, "plugins": dict(sorted(plugins.origin.items()))}
+    environment = {
+        **ledger.opening.versions,
+        "threads": settings.profile.threads,
+        "plugins": dict(sorted(plugins.origin.items())),
+    }
     around = Circumstances(settings.profile.name, settings.profile.statistic, settings.seed, environment, seconds)
     document = front_document(ledger, around)
     chosen = next((e for e in ledger.candidates() if e.id == (ledger.recommended or ledger.nearest)), None)
@@ -161,7 +196,9 @@ def _save_what_there_is(job: Search, settings: Settings, plugins: PluginSet) -> 
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], int | None]]:
-    """Ctrl-C and SIGTERM ask for a stop at the next safe point; a second one ends at once. Answers which signal came, if any."""
+    """Ctrl-C and SIGTERM ask for a stop at the next safe point; a second one ends at once. Answers which signal
+    came, if any.
+    """
     received: list[int] = []
 
     def on_signal(number: int, frame: Any) -> None:

@@ -14,9 +14,11 @@ DEFAULT_DROP = 1.0
 
 @dataclass(frozen=True)
 class Budget:
-    """latency_ms bounds the profile's statistic; speedup bounds the paired median ratio at 1/speedup; neither: no budget.
+    """latency_ms bounds the profile's statistic; speedup bounds the paired median ratio at 1/speedup; neither: no
+    budget.
 
-    max_drop: points of score (hundredths of the metric's unit) that may be lost against the reference, or None. Raises UsageError.
+    max_drop: points of score (hundredths of the metric's unit) that may be lost against the reference, or None.
+    Raises UsageError.
     """
 
     latency_ms: float | None = None
@@ -26,9 +28,15 @@ class Budget:
     def __post_init__(self) -> None:
         if self.latency_ms is not None and self.speedup is not None:
             raise UsageError("--budget-ms and --speedup exclude each other: give one of them")
-        for option, value, least in (("--budget-ms", self.latency_ms, 0.0), ("--speedup", self.speedup, 0.0), ("--max-drop", self.max_drop, -1e-12)):
+        for option, value, least in (
+            ("--budget-ms", self.latency_ms, 0.0),
+            ("--speedup", self.speedup, 0.0),
+            ("--max-drop", self.max_drop, -1e-12),
+        ):
             if value is not None and not (math.isfinite(value) and value > least):
-                raise UsageError(f"{option} must be a number {'of at least' if least < 0 else 'above'} 0, not {value:g}")
+                raise UsageError(
+                    f"{option} must be a number {'of at least' if least < 0 else 'above'} 0, not {value:g}"
+                )
 
     @property
     def bounded(self) -> bool:

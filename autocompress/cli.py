@@ -26,26 +26,45 @@ def version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help="Search pruning, distillation and quantization together for the most accurate model within a latency budget.")
+@app.callback(
+    help="Search pruning, distillation and quantization together for the most accurate model within a latency budget."
+)
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
 @app.command("search")
 def search_command(
-    task: Annotated[str | None, typer.Argument(help="my_task.py:factory or package.module:factory; without one, [tool.autocompress] or the digits demo.")] = None,
-    budget_ms: Annotated[str | None, typer.Option(help="Latency the model may take, in ms, on the profile's statistic.")] = None,
-    speedup: Annotated[str | None, typer.Option(help="Times faster than the reference, instead of --budget-ms.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Argument(
+            help="my_task.py:factory or package.module:factory; without one, [tool.autocompress] or the digits demo."
+        ),
+    ] = None,
+    budget_ms: Annotated[
+        str | None, typer.Option(help="Latency the model may take, in ms, on the profile's statistic.")
+    ] = None,
+    speedup: Annotated[
+        str | None, typer.Option(help="Times faster than the reference, instead of --budget-ms.")
+    ] = None,
     max_drop: Annotated[str | None, typer.Option(help="Points of score that may be lost (1 without a budget).")] = None,
-    profile: Annotated[str | None, typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file.")
+    ] = None,
     space: Annotated[str | None, typer.Option(help="What to search: a name from `spaces`, or a TOML file.")] = None,
-    minutes: Annotated[str | None, typer.Option(help="In all, over resumes, finishing included (15; the demo 1).")] = None,
+    minutes: Annotated[
+        str | None, typer.Option(help="In all, over resumes, finishing included (15; the demo 1).")
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Train at most this many families.")] = None,
     workers: Annotated[int, typer.Option(help="Worker processes; this version uses one.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="The run folder (runs/<task>). The same command on it resumes.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder (runs/<task>). The same command on it resumes.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
@@ -55,14 +74,28 @@ def search_command(
 
     if workers != 1:
         raise UsageError(f"--workers {workers}: this version computes in one worker process")
-    given = {"budget_ms": _number("--budget-ms", budget_ms), "speedup": _number("--speedup", speedup), "max_drop": _number("--max-drop", max_drop)}
-    given |= {"minutes": _number("--minutes", minutes), "profile": profile, "space": space, "trials": trials, "seed": seed, "out": out, "task": task}
+    given: dict[str, Any] = {
+        "budget_ms": _number("--budget-ms", budget_ms),
+        "speedup": _number("--speedup", speedup),
+        "max_drop": _number("--max-drop", max_drop),
+    }
+    given |= {
+        "minutes": _number("--minutes", minutes),
+        "profile": profile,
+        "space": space,
+        "trials": trials,
+        "seed": seed,
+        "out": out,
+        "task": task,
+    }
     settings = {key: value for key, value in given.items() if value is not None}
     if task is None:
         settings = read_settings(Path.cwd(), settings)
     from autocompress.budget import Budget
 
-    Budget(settings.get("budget_ms"), settings.get("speedup"), settings.get("max_drop"))  # refused before anything heavy is imported
+    Budget(
+        settings.get("budget_ms"), settings.get("speedup"), settings.get("max_drop")
+    )  # refused before anything heavy is imported
     from rich.console import Console
 
     from autocompress.api import search
@@ -73,7 +106,9 @@ def search_command(
 
 
 @app.command("inspect")
-def inspect_command(task: Annotated[str, typer.Argument(help="my_task.py:factory")], profile: Profile = "cpu", as_json: Json = False) -> None:
+def inspect_command(
+    task: Annotated[str, typer.Argument(help="my_task.py:factory")], profile: Profile = "cpu", as_json: Json = False
+) -> None:
     """Before a search: reference score and latency, which strategies apply and why the others do not."""
     from autocompress.commands import inspect_task
 
@@ -81,7 +116,9 @@ def inspect_command(task: Annotated[str, typer.Argument(help="my_task.py:factory
 
 
 @app.command("measure")
-def measure_command(model: Annotated[Path, typer.Argument(help="An ONNX file.")], profile: Profile = "cpu", as_json: Json = False) -> None:
+def measure_command(
+    model: Annotated[Path, typer.Argument(help="An ONNX file.")], profile: Profile = "cpu", as_json: Json = False
+) -> None:
     """Latency of any ONNX file on a profile."""
     from autocompress.commands import measure_file
 
@@ -89,7 +126,9 @@ def measure_command(model: Annotated[Path, typer.Argument(help="An ONNX file.")]
 
 
 @app.command("verify")
-def verify_command(run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False) -> None:
+def verify_command(
+    run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False
+) -> None:
     """Measure a finished run again and fail if what it says no longer holds."""
     from autocompress.commands import verify_run
 
@@ -104,7 +143,9 @@ def apply_command(
     recipe: Annotated[Path, typer.Argument(help="A recipe.toml of a run.")],
     task: Annotated[str, typer.Argument(help="my_task.py:factory")],
     out: Annotated[Path | None, typer.Option(help="Where the model goes (applied/<recipe>).")] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Plan and train anew instead of using the stored plans and weights.")] = False,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Plan and train anew instead of using the stored plans and weights.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
     """Make one model again from its recipe."""
@@ -114,7 +155,9 @@ def apply_command(
 
 
 @app.command("report")
-def report_command(run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False) -> None:
+def report_command(
+    run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False
+) -> None:
     """Write the HTML report of a run and print its path."""
     from autocompress.report.html import write_report
     from autocompress.run.folder import read_front
@@ -137,7 +180,9 @@ def profiles_command(as_json: Json = False) -> None:
     """The hardware profiles."""
     from autocompress.profile import installed_profiles, load_profile
 
-    _print({name: load_profile(name).model_dump(mode="json", exclude={"name"}) for name in installed_profiles()}, as_json)
+    _print(
+        {name: load_profile(name).model_dump(mode="json", exclude={"name"}) for name in installed_profiles()}, as_json
+    )
 
 
 @app.command("spaces")
@@ -210,5 +255,7 @@ def _lines(value: dict[str, Any], indent: str = "") -> list[str]:
             else:
                 lines += [f"{indent}{one_line(key)}", *(f"{indent}  {i}" for i in shown)]
         else:
-            lines.append(f"{indent}{one_line(key):{width}}  {one_line(f'{item:.6g}' if isinstance(item, float) else item)}")
+            lines.append(
+                f"{indent}{one_line(key):{width}}  {one_line(f'{item:.6g}' if isinstance(item, float) else item)}"
+            )
     return lines

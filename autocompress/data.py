@@ -31,7 +31,9 @@ class Batch:
 class Split:
     """Examples by index. Either ``batch`` (in memory) or ``collect`` (a function of indices) holds them."""
 
-    def __init__(self, name: str, size: int, collect: Callable[[Sequence[int]], Batch], batch: Batch | None = None) -> None:
+    def __init__(
+        self, name: str, size: int, collect: Callable[[Sequence[int]], Batch], batch: Batch | None = None
+    ) -> None:
         self.name = name
         self.size = size
         self.memory = batch
@@ -58,7 +60,9 @@ class Split:
         batch = self.take(indices)
         state = hashlib.sha256(str(self.size).encode())
         for tensor in (*tensors_of(batch.inputs), batch.targets):
-            state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+            state.update(
+                f"{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+            )
         return state.hexdigest()
 
 
@@ -102,7 +106,9 @@ def primary(output: Any) -> Tensor:
         return primary(output["logits"] if "logits" in output else next(iter(output.values())))
     if isinstance(output, (tuple, list)) and output:
         return primary(output[0])
-    raise UsageError(f"the model returns {type(output).__name__}: return a tensor, a tuple of tensors, or an object with .logits")
+    raise UsageError(
+        f"the model returns {type(output).__name__}: return a tensor, a tuple of tensors, or an object with .logits"
+    )
 
 
 def open_split(name: str, source: Any) -> Split:
@@ -116,7 +122,9 @@ def open_split(name: str, source: Any) -> Split:
         return _in_memory(name, _pair(name, source))
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _from_dataset(name, source, default_collate)
-    raise UsageError(f"the {name} split is {type(source).__name__}: give (inputs, targets) tensors, a Dataset or a DataLoader")
+    raise UsageError(
+        f"the {name} split is {type(source).__name__}: give (inputs, targets) tensors, a Dataset or a DataLoader"
+    )
 
 
 def _from_dataset(name: str, dataset: Any, collate: Callable[[list[Any]], Any]) -> Split:
@@ -126,7 +134,10 @@ def _from_dataset(name: str, dataset: Any, collate: Callable[[list[Any]], Any]) 
         except UsageError:
             raise
         except Exception as error:
-            raise UsageError(f"the {name} split cannot be read at {indices[0]}..{indices[-1]}: {type(error).__name__}: {one_line(error)}") from error
+            raise UsageError(
+                f"the {name} split cannot be read at {indices[0]}..{indices[-1]}: "
+                f"{type(error).__name__}: {one_line(error)}"
+            ) from error
 
     size = len(dataset)
     if size == 0:
@@ -159,7 +170,12 @@ def _pair(name: str, pair: Any) -> Batch:
         raise UsageError(f"the {name} split has {sizes[0]} inputs and {sizes[-1]} targets: they must be as many")
     if sizes[0] == 0:
         raise UsageError(f"the {name} split is empty")
-    cast: Inputs = map_inputs(lambda t: t.detach().cpu().float() if t.dtype in (torch.float64, torch.float16, torch.bfloat16) else t.detach().cpu(), inputs)
+    cast: Inputs = map_inputs(
+        lambda t: (
+            t.detach().cpu().float() if t.dtype in (torch.float64, torch.float16, torch.bfloat16) else t.detach().cpu()
+        ),
+        inputs,
+    )
     return Batch(cast, targets.detach().cpu())
 
 
@@ -170,7 +186,9 @@ def _concatenate(name: str, batches: list[Batch]) -> Batch:
         columns = [torch.cat(parts) for parts in zip(*(tensors_of(b.inputs) for b in batches), strict=True)]
         targets = torch.cat([b.targets for b in batches])
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"the {name} split has examples of different shapes: {one_line(error)}; pad them to one shape") from error
+        raise UsageError(
+            f"the {name} split has examples of different shapes: {one_line(error)}; pad them to one shape"
+        ) from error
     values = iter(columns)
     return Batch(map_inputs(lambda _: next(values), batches[0].inputs), targets)
 
@@ -192,13 +210,17 @@ def check_split(split: Split, task: Task) -> None:
             if wrong.any():
                 first = int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.dim() > 1 else int(wrong.nonzero()[0])
                 raise UsageError(
-                    f"the {split.name} split has labels out of range: {int(wrong.sum())} of them, the first at index {offset + first} is "
+                    f"the {split.name} split has labels out of range: {int(wrong.sum())} "
+                    f"of them, the first at index {offset + first} is "
                     f"{int(batch.targets[wrong].flatten()[0])}, expected 0..{classes - 1}"
                 )
-            seen |= set(batch.targets.unique().tolist())
+            seen |= set(torch.unique(batch.targets).tolist())
         offset += len(batch.targets)
     if classes is not None and len(seen) == 1:
-        raise UsageError(f"the {split.name} split has one class only ({seen.pop()} in all {split.size} examples): nothing can be learned or scored")
+        raise UsageError(
+            f"the {split.name} split has one class only ({seen.pop()} in all "
+            f"{split.size} examples): nothing can be learned or scored"
+        )
 
 
 def _class_count(task: Task, split: Split) -> int | None:
@@ -207,23 +229,34 @@ def _class_count(task: Task, split: Split) -> int | None:
         return None
     batch = split.take(torch.arange(min(2, split.size)))
     if batch.targets.is_floating_point():
-        raise UsageError(f"the {split.name} split has {batch.targets.dtype} targets, but cross_entropy and accuracy need integer labels")
+        raise UsageError(
+            f"the {split.name} split has {batch.targets.dtype} targets, but "
+            "cross_entropy and accuracy need integer labels"
+        )
     outputs = probe(task, batch)
     return int(outputs.shape[1 if outputs.dim() != 3 or task.loss == "cross_entropy" else -1])
 
 
 def probe(task: Task, batch: Batch) -> Tensor:
     """The model's output on a batch. Raises UsageError naming the shapes when the model does not take it."""
-    shapes = ", ".join(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in zip(input_names(batch.inputs), tensors_of(batch.inputs), strict=True))
+    shapes = ", ".join(
+        f"{name} {tuple(t.shape)} {t.dtype}"
+        for name, t in zip(input_names(batch.inputs), tensors_of(batch.inputs), strict=True)
+    )
     try:
         with torch.inference_mode():
             outputs = primary(call(task.copy_of_model(), batch.inputs))
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"the model does not take the data ({shapes}): {type(error).__name__}: {one_line(error, 200)}") from error
+        raise UsageError(
+            f"the model does not take the data ({shapes}): {type(error).__name__}: {one_line(error, 200)}"
+        ) from error
     if outputs.dim() == 0 or len(outputs) != len(batch.targets):
-        raise UsageError(f"the model gives outputs of shape {tuple(outputs.shape)} for {len(batch.targets)} examples: expected one row an example")
+        raise UsageError(
+            f"the model gives outputs of shape {tuple(outputs.shape)} for "
+            f"{len(batch.targets)} examples: expected one row an example"
+        )
     return outputs
 
 
@@ -236,6 +269,9 @@ def overlap(one: Split, other: Split) -> int:
 
 def _keys(split: Split) -> set[int]:
     assert split.memory is not None
-    columns = [t.flatten(1).contiguous().view(torch.uint8) if t.dim() > 1 else t[:, None].contiguous().view(torch.uint8) for t in tensors_of(split.memory.inputs)]
+    columns = [
+        t.flatten(1).contiguous().view(torch.uint8) if t.dim() > 1 else t[:, None].contiguous().view(torch.uint8)
+        for t in tensors_of(split.memory.inputs)
+    ]
     rows = torch.cat(columns, 1).numpy()
     return {hash(row.tobytes()) for row in rows}

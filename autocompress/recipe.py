@@ -121,7 +121,9 @@ class RecipeFile:
                 raise UsageError(f"{path} is a pickle, which can run code when it is read: give a recipe.toml instead")
             document = tomllib.loads(path.read_text("utf-8"))
         except OSError as error:
-            raise UsageError(f"cannot read the recipe {path}: {error.strerror}; give the path of a recipe.toml") from error
+            raise UsageError(
+                f"cannot read the recipe {path}: {error.strerror}; give the path of a recipe.toml"
+            ) from error
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"{path} is not a TOML recipe: {one_line(error)}") from error
         if document.get("schema") != RECIPE_SCHEMA:

@@ -24,7 +24,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Share of examples whose largest output is the target's class, 0..1. Outputs (N, K) or (N, ..., K) over targets."""
+    """Share of examples whose largest output is the target's class, 0..1. Outputs (N, K) or (N, ..., K) over
+    targets.
+    """
     return float((outputs.argmax(-1 if outputs.dim() != 4 else 1) == targets).float().mean())
 
 
@@ -91,14 +93,17 @@ class Task:
             model = copy.deepcopy(self.model)
         except Exception as error:
             raise UsageError(
-                f"Task.model cannot be copied: {type(error).__name__}: {one_line(error)}; build it inside the task factory "
+                f"Task.model cannot be copied: {type(error).__name__}: "
+                f"{one_line(error)}; build it inside the task factory "
                 "and keep non-leaf tensors and open files out of it"
             ) from error
         return model.cpu().float().eval().requires_grad_(True)
 
 
 def load_task(target: str) -> Task:
-    """The task of ``my_task.py:factory`` or ``package.module:factory`` (factory defaults to ``task``). Raises UsageError."""
+    """The task of ``my_task.py:factory`` or ``package.module:factory`` (factory defaults to ``task``). Raises
+    UsageError.
+    """
     location, _, name = target.rpartition(":") if ":" in target else (target, "", "task")
     name = name or "task"
     module = _import_file(Path(location)) if location.endswith(".py") else _import_module(location)
@@ -107,13 +112,17 @@ def load_task(target: str) -> Task:
         found = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
         known = [n for n in found if not n.startswith("_")]
         hint = f"it has {', '.join(known)}" if known else "it defines no function"
-        raise UsageError(f"{location} has no factory {name!r}: {hint}; write `def {name}() -> Task:` or name another after ':'")
+        raise UsageError(
+            f"{location} has no factory {name!r}: {hint}; write `def {name}() -> Task:` or name another after ':'"
+        )
     try:
         task = factory() if callable(factory) and not isinstance(factory, Task) else factory
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{location}:{name}() raised {type(error).__name__}{_where(error, location)}: {one_line(error)}") from error
+        raise UsageError(
+            f"{location}:{name}() raised {type(error).__name__}{_where(error, location)}: {one_line(error)}"
+        ) from error
     if not isinstance(task, Task):
         raise UsageError(f"{location}:{name}() returned {type(task).__name__}, expected autocompress.Task")
     try:
@@ -125,7 +134,9 @@ def load_task(target: str) -> Task:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"no task file {path}: give the path of a Python file with a task factory, as in my_task.py:task")
+        raise UsageError(
+            f"no task file {path}: give the path of a Python file with a task factory, as in my_task.py:task"
+        )
     spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is not a Python file")
@@ -137,7 +148,9 @@ def _import_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UsageError(f"{path} does not import: {type(error).__name__}{_where(error, str(path))}: {one_line(error)}") from error
+        raise UsageError(
+            f"{path} does not import: {type(error).__name__}{_where(error, str(path))}: {one_line(error)}"
+        ) from error
     return module
 
 

@@ -1,4 +1,6 @@
-"""Parameters and multiply-accumulates, counted on the ONNX graph itself: torch's counters do not see recurrent layers."""
+"""Parameters and multiply-accumulates, counted on the ONNX graph itself: torch's counters do not see recurrent
+layers.
+"""
 
 from collections.abc import Callable
 from math import prod
@@ -13,8 +15,8 @@ Shapes = dict[str, tuple[int, ...]]
 def count(path: Path) -> tuple[int, int]:
     """(parameters, multiply-accumulates of one call) of an ONNX file.
 
-    Parameters are the elements of the weights and biases; scales, zero points and shapes are not parameters. Operators without
-    multiplication by weights or between activations count as nothing.
+    Parameters are the elements of the weights and biases; scales, zero points and shapes are not parameters.
+    Operators without multiplication by weights or between activations count as nothing.
     """
     model = onnx.load(str(path))
     shapes = _shapes(model)

@@ -122,7 +122,9 @@ class Outcome:
                 **value,
                 "evaluations": tuple(Evaluation.from_json(e) for e in value["evaluations"]),
                 "slower": tuple(Slower(**{**s, "recipe": Recipe.from_json(s["recipe"])}) for s in value["slower"]),
-                "failed": tuple((Recipe.from_json(recipe), strategy, reason) for recipe, strategy, reason in value["failed"]),
+                "failed": tuple(
+                    (Recipe.from_json(recipe), strategy, reason) for recipe, strategy, reason in value["failed"]
+                ),
                 "plans": tuple(value["plans"]),
             }
         )

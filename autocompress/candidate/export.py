@@ -1,7 +1,7 @@
 """From a module to an ONNX file: two exporters, a numerical check against the module, constants folded.
 
-"torchscript" traces (about 0.1 s); "dynamo" goes through torch.export (about a second, ten the first time). The faster file
-of the reference decides which is used for every candidate; the other stands in when it fails.
+"torchscript" traces (about 0.1 s); "dynamo" goes through torch.export (about a second, ten the first time). The
+faster file of the reference decides which is used for every candidate; the other stands in when it fails.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -
                 input_names=input_names(inputs),
                 output_names=["output"],
                 verbose=False,
-                **({"external_data": False} if exporter == "dynamo" else {}),
+                external_data=False,
             )
         fold(raw, target)
     except CandidateFailed:
@@ -118,15 +118,18 @@ def check(session: Session, feeds: Sequence[Any], model: nn.Module, inputs: Sequ
         span = max(float(np.ptp(expected)), float(np.abs(expected).max()), 1e-6)
         worst = max(worst, float(np.abs(got - expected).max()) / span)
     if worst > TOLERANCE:
-        raise CandidateFailed(f"the exported file and the module disagree by {worst:.2g} of the output's range (allowed {TOLERANCE:g})")
+        raise CandidateFailed(
+            f"the exported file and the module disagree by {worst:.2g} of the output's range (allowed {TOLERANCE:g})"
+        )
     return worst
 
 
 def refuse_control_flow(model: nn.Module, inputs: Inputs, causes: dict[str, str]) -> None:
-    """Name what keeps the reference from being exported, before any search. Raises UsageError; returns when it is exportable.
+    """Name what keeps the reference from being exported, before any search. Raises UsageError; returns when it is
+    exportable.
 
-    A tracer follows one branch of data-dependent control flow and says nothing, so a failure of torch.export that speaks of it counts
-    even though the trace succeeded.
+    A tracer follows one branch of data-dependent control flow and says nothing, so a failure of torch.export that
+    speaks of it counts even though the trace succeeded.
     """
     dynamo = causes.get("dynamo", "")
     if re.search(r"data.dependent|bool\(\)|Dynamic control flow|GuardOnDataDependent", dynamo, re.IGNORECASE):
@@ -135,7 +138,10 @@ def refuse_control_flow(model: nn.Module, inputs: Inputs, causes: dict[str, str]
             "replace the branch by torch.where, or move it out of forward"
         )
     if len(causes) == len(EXPORTERS):
-        raise UsageError(f"the model cannot be exported to ONNX: {'; '.join(f'{k}: {v}' for k, v in causes.items())}; replace the operator named there")
+        raise UsageError(
+            f"the model cannot be exported to ONNX: {'; '.join(f'{k}: {v}' for k, v in causes.items())}; "
+            "replace the operator named there"
+        )
 
 
 def cause_of(error: BaseException) -> str:
@@ -152,14 +158,19 @@ def cause_of(error: BaseException) -> str:
 
 
 def _places(error: BaseException) -> Iterator[str]:
-    found = [m for m in re.finditer(r'File "([^"]+)", line (\d+)', str(error))]
+    found = list(re.finditer(r'File "([^"]+)", line (\d+)', str(error)))
     user = [m for m in found if "site-packages" not in m[1] and "/autocompress/" not in m[1]]
     if user:
         yield f" ({Path(user[-1][1]).name}, line {user[-1][2]})"
     trace, last = error.__traceback__, None
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if "site-packages" not in name and "/autocompress/" not in name and "importlib" not in name and not name.startswith("<"):
+        if (
+            "site-packages" not in name
+            and "/autocompress/" not in name
+            and "importlib" not in name
+            and not name.startswith("<")
+        ):
             last = f" ({Path(name).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
     if last:
@@ -169,12 +180,19 @@ def _places(error: BaseException) -> Iterator[str]:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Exporters print progress and warn about tracing; none of it is for the user, the numerical check is."""
-    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir", "torch.fx")]
+    noisy = [
+        logging.getLogger(name)
+        for name in ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir", "torch.fx")
+    ]
     levels = [logger.level for logger in noisy]
     try:
         for logger in noisy:
             logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -25,9 +25,11 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: at most ``seconds``, at least ``blocks`` pairs, until the ratio's interval is within ``width``."""
+    """How long to measure: at most ``seconds``, at least ``blocks`` pairs, until the ratio's interval is within
+    ``width``.
+    """
 
-    seconds: float = 1.0
+    seconds: float = 0.7
     blocks: int = 16
     width: float = 0.03
 
@@ -129,13 +131,15 @@ def _warm_up(model: Timer) -> int:
 def summarise(ours: Sequence[Floats], theirs: Sequence[Floats], percentile: float, seed: int = 0) -> Latency:
     """Paired statistics of equally many blocks of call times in ms.
 
-    The ratio is the median over pairs of (median of our block / median of theirs); intervals are 95 % bootstrap over blocks.
+    The ratio is the median over pairs of (median of our block / median of theirs); intervals are 95 % bootstrap over
+    blocks.
     """
     ratios = np.array([np.median(a) / np.median(b) for a, b in zip(ours, theirs, strict=True)])
     draws = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))
     ratio_low, ratio_high = np.percentile(np.median(ratios[draws], axis=1), [2.5, 97.5])
     calls = np.concatenate(ours)
-    # A block's own percentile is a noisy estimate of the whole's, but its spread over blocks gives the interval's width.
+    # A block's own percentile is a noisy estimate of the whole's, but its spread over blocks gives the interval's
+    # width.
     each = np.array([np.percentile(block, percentile) for block in ours])
     spread = np.percentile(np.median(each[draws], axis=1) - np.median(each), [2.5, 97.5])
     statistic = float(np.percentile(calls, percentile))

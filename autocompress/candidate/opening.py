@@ -1,23 +1,24 @@
-"""Before any candidate: read and check the data, export and measure the reference, ask every strategy whether it applies."""
+"""Before any candidate: read and check the data, export and measure the reference, ask every strategy whether it
+applies.
+"""
 
 import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from autocompress.candidate.evaluate import Evaluation, Outcome, feed_of
 from autocompress.candidate.export import EXPORTERS, check, export_with, refuse_control_flow
 from autocompress.candidate.measure import Effort, measure, timer
-from autocompress.candidate.pipeline import Bench, Request, Tell, evaluate, profile_inputs, teacher_of
+from autocompress.candidate.pipeline import TIMED_FEEDS, Bench, Request, Tell, evaluate, profile_inputs, teacher_of
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.structure import blamed_on
 from autocompress.candidate.train import Arithmetic, fastest_arithmetic
 from autocompress.data import Split, check_split, input_names, open_split, overlap, probe
-from autocompress.errors import CandidateFailed, UsageError
+from autocompress.errors import CandidateFailed, UsageError, one_line
 from autocompress.plugin.contract import Applicable, Context, Feed, GraphStrategy, Refusal, Runtime, Strategy, stages_of
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -43,7 +44,6 @@ class Opening:
     train_examples: int
     val_examples: int
     has_test: bool
-    has_augment: bool
     reference: Evaluation
     reference_family: Outcome
     applicable: tuple[Applicable, ...]
@@ -52,6 +52,52 @@ class Opening:
     seconds_per_example: float
     exporter: str
     versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A task whose data was read and checked; nothing was exported or measured."""
+
+    context: Context
+    splits: dict[str, Split]
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+
+def read_task(task: Task, profile: HardwareProfile, reference: Path, seed: int) -> Read:
+    """Read the splits and refuse what no search could use. Raises UsageError naming the split, the count and the
+    first index.
+    """
+    splits = {
+        name: open_split(name, getattr(task, name))
+        for name in ("train", "val", "test")
+        if getattr(task, name) is not None
+    }
+    for name in ("train", "val"):
+        if name not in splits:
+            raise UsageError(f"the task has no {name} split")
+    samples = {name: split.sample_digest() for name, split in splits.items()}
+    steady = {name: digest for name, digest in samples.items() if digest == splits[name].sample_digest()}
+    warnings = [f"the {name} split gives other examples each time it is read" for name in samples if name not in steady]
+    for split in splits.values():
+        probe(task, split.take(torch.arange(min(2, len(split)))))
+        check_split(split, task)
+    for name in ("val", "test"):
+        shared = overlap(splits["train"], splits[name]) if name in splits else 0
+        if shared:
+            warnings.append(f"{shared} examples of the {name} split are also in the training split: its scores flatter")
+    two = splits["train"].take(torch.arange(min(2, len(splits["train"])))).inputs
+    context = Context(
+        task=task,
+        profile=profile,
+        model=task.copy_of_model(),
+        example_inputs=task.example_inputs if task.example_inputs is not None else two,
+        train=splits["train"],
+        reference=reference,
+        seed=seed,
+        feeds=lambda count: _feeds(splits["train"], profile.batch, count),
+    )
+    return Read(context, splits, fingerprint(task, steady), tuple(warnings))
 
 
 def open_bench(
@@ -70,77 +116,48 @@ def open_bench(
     known: what an earlier process found; its measurements are kept when the task is the same one.
     """
     runtime = plugins.runtime(profile.runtime)
-    warnings: list[str] = []
     tell("read the data", None)
-    splits = {name: open_split(name, getattr(task, name)) for name in ("train", "val", "test") if getattr(task, name) is not None}
-    for name in ("train", "val"):
-        if name not in splits:
-            raise UsageError(f"the task has no {name} split")
-    samples = {name: split.sample_digest() for name, split in splits.items()}
-    again = {name: split.sample_digest() for name, split in splits.items()}
-    warnings += [f"the {name} split gives other examples each time it is read" for name in samples if samples[name] != again[name]]
-    for split in splits.values():
-        check_split(split, task)
-    for name in ("val", "test"):
-        shared = overlap(splits["train"], splits[name]) if name in splits else 0
-        if shared:
-            warnings.append(f"{shared} examples of the {name} split are also in the training split: its scores flatter")
-    probe(task, splits["val"].take(torch.arange(min(2, len(splits["val"])))))
-
-    context = Context(
-        task=task,
-        profile=profile,
-        model=task.copy_of_model(),
-        example_inputs=task.example_inputs if task.example_inputs is not None else splits["train"].take(torch.arange(min(2, len(splits["train"])))).inputs,
-        train=splits["train"],
-        reference=folder.reference,
-        seed=seed,
-        feeds=lambda count: _feeds(splits["train"], profile.batch, count),
-    )
-    mark = fingerprint(task, {name: value for name, value in samples.items() if value == again[name]})
-    same = known is not None and known.fingerprint == mark and folder.reference.exists()
-    exporter = known.exporter if same and known else _export_reference(context, splits["val"], runtime, folder, tell)
+    read = read_task(task, profile, folder.reference, seed)
+    train, val = read.splits["train"], read.splits["val"]
+    same = known is not None and known.fingerprint == read.fingerprint and folder.reference.exists()
+    exporter = known.exporter if same and known else _export_reference(read.context, val, runtime, folder, tell)
 
     tell("time a training step", None)
-    batch = splits["train"].take(torch.arange(min(SPEED_BATCH, len(splits["train"]))))
-    arithmetic, seconds = _arithmetic(task, batch.inputs, batch.targets)
-    feeds = [feed_of(i, input_names(i)) for i in profile_inputs(splits["val"], profile.batch, 4)]
+    arithmetic, seconds = _arithmetic(task, train)
+    feeds = [feed_of(i, input_names(i)) for i in profile_inputs(val, profile.batch, TIMED_FEEDS)]
+    applicable, refused = survey(read.context, plugins)
     bench = Bench(
         task=task,
         profile=profile,
         plugins=plugins,
         folder=folder,
-        context=context,
-        val=splits["val"],
-        test=splits.get("test"),
-        stream=TrainStream(task, splits["train"], teacher_of(task.copy_of_model(), arithmetic), seed),
+        context=read.context,
+        val=val,
+        test=read.splits.get("test"),
+        stream=TrainStream(task, train, teacher_of(task.copy_of_model(), arithmetic), seed),
         arithmetic=arithmetic,
         exporter=exporter,
-        fingerprint=mark,
+        fingerprint=read.fingerprint,
+        feeds=feeds,
         reference=timer(runtime, runtime.open(folder.reference, profile), feeds),
+        variants=tuple((Step.of(a.name, **params), 1.0) for a in applicable for params in a.variants),
         tell=tell,
         stop=stop,
     )
-    applicable, refused = survey(context, plugins)
-    bench = replace(bench, variants=tuple((Step.of(a.name, **params), 1.0) for a in applicable for params in a.variants))
-    if same and known is not None:
-        reference, family = known.reference, known.reference_family
-    else:
-        reference, family = _measure_reference(bench)
+    reference, family = (known.reference, known.reference_family) if same and known else _measure_reference(bench)
     bench = replace(bench, variants=_by_speed(bench, family, reference))
     return bench, Opening(
         name=task.name,
-        fingerprint=mark,
+        fingerprint=read.fingerprint,
         metric=task.metric_name,
-        train_examples=len(splits["train"]),
-        val_examples=len(splits["val"]),
-        has_test="test" in splits,
-        has_augment=task.augment is not None,
+        train_examples=len(train),
+        val_examples=len(val),
+        has_test=bench.test is not None,
         reference=reference,
         reference_family=family,
         applicable=tuple(applicable),
         refused=tuple(refused),
-        warnings=(*warnings, *_chance(task, splits["val"], reference)),
+        warnings=(*read.warnings, *_chance(task, val, reference)),
         seconds_per_example=seconds,
         exporter=exporter,
         versions=versions(runtime),
@@ -184,7 +201,9 @@ def _described(strategy: Strategy, context: Context) -> Applicable:
 
 
 def _export_reference(context: Context, val: Split, runtime: Runtime, folder: RunFolder, tell: Tell) -> str:
-    """Export the reference by both exporters and keep the faster file. Raises UsageError when neither gives a right one."""
+    """Export the reference by both exporters and keep the faster file. Raises UsageError when neither gives a right
+    one.
+    """
     inputs = list(profile_inputs(val, context.profile.batch, 4))
     feeds = [feed_of(i, input_names(i)) for i in inputs]
     causes: dict[str, str] = {}
@@ -226,7 +245,9 @@ def _measure_reference(bench: Bench) -> tuple[Evaluation, Outcome]:
 
 
 def _by_speed(bench: Bench, family: Outcome, reference: Evaluation) -> tuple[tuple[Step, float], ...]:
-    """Graph variants with their ratio on the reference, fastest first. One that was slower there is kept: shapes may change that."""
+    """Graph variants with their ratio on the reference, fastest first. One that was slower there is kept: shapes may
+    change that.
+    """
     ratios = {e.recipe.steps[-1]: e.latency.ratio for e in family.evaluations}
     ratios |= {s.recipe.steps[-1]: s.latency_ms / reference.latency.statistic for s in family.slower}
     return tuple(sorted(((step, ratios.get(step, math.inf)) for step, _ in bench.variants), key=lambda pair: pair[1]))
@@ -243,20 +264,27 @@ def _feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:
         yield feed_of(inputs, input_names(inputs))
 
 
-def _arithmetic(task: Task, inputs: Any, targets: torch.Tensor) -> tuple[Arithmetic, float]:
+def _arithmetic(task: Task, train: Split) -> tuple[Arithmetic, float]:
+    batch = train.take(torch.arange(min(SPEED_BATCH, len(train))))
     try:
-        return fastest_arithmetic(task.copy_of_model(), task.loss_fn, inputs, targets)
+        return fastest_arithmetic(task.copy_of_model(), task.loss_fn, batch.inputs, batch.targets)
     except Exception as error:
-        raise UsageError(f"a training step of the reference fails: {type(error).__name__}: {error}; check Task.loss against the model's outputs") from error
+        cause = f"{type(error).__name__}: {one_line(error, 200)}"
+        raise UsageError(
+            f"a training step of the reference fails: {cause}; check Task.loss against the model's outputs"
+        ) from error
 
 
 def _chance(task: Task, val: Split, reference: Evaluation) -> list[str]:
     if task.metric != "accuracy" or val.memory is None:
         return []
     targets = val.memory.targets
-    chance = float(targets.unique(return_counts=True)[1].max()) / targets.numel()
+    chance = float(torch.unique(targets, return_counts=True)[1].max()) / targets.numel()
     if reference.score.val <= chance + 0.01:
-        return [f"the reference scores {reference.score.val:.4f}, no better than always answering the commonest class ({chance:.4f})"]
+        return [
+            f"the reference scores {reference.score.val:.4f}, no better than "
+            f"always answering the commonest class ({chance:.4f})"
+        ]
     return []
 
 
@@ -270,7 +298,10 @@ def versions(runtime: Runtime) -> dict[str, str]:
 
     import autocompress
 
-    cpu = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor() or "unknown")
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")),
+        platform.processor() or "unknown",
+    )
     return {
         "autocompress": autocompress.__version__,
         "python": platform.python_version(),

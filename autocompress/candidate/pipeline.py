@@ -35,12 +35,12 @@ from autocompress.candidate.structure import blamed_on, build
 from autocompress.candidate.train import Arithmetic, Schedule, Trained, train
 from autocompress.data import Split, call, map_inputs, primary
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Context, Feed, GraphStrategy, Strategy, TrainingStrategy
+from autocompress.plugin.contract import Context, Feed, GraphStrategy, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe, RecipeFile, Step
 from autocompress.run.folder import RunFolder
-from autocompress.run.store import replacing, write_text
+from autocompress.run.store import Store, replacing, write_text
 from autocompress.task import Inputs, Task
 
 CHECKED_BATCHES = 4
@@ -70,6 +70,7 @@ class Bench:
     arithmetic: Arithmetic
     exporter: str
     fingerprint: str
+    feeds: Sequence[Feed]
     reference: Timer
     variants: tuple[tuple[Step, float], ...] = ()
     tell: Tell = lambda text, fraction: None
@@ -80,7 +81,8 @@ class Bench:
 class Request:
     """One family to evaluate. rung: which training this is. checkpoint, plans: what an earlier rung left.
 
-    start, examples: the piece of the training stream; examples = 0 trains nothing. peak: share of the learning rate to warm up to.
+    start, examples: the piece of the training stream; examples = 0 trains nothing. peak: share of the learning rate
+    to warm up to.
     """
 
     recipe: Recipe
@@ -121,7 +123,7 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
         if variant is not None:
             file = folder / f"{variant.strategy}.onnx"
             try:
-                _rewrite(bench, variant, path, file, few)
+                rewrite(bench.plugins, variant, path, file, few)
             except CandidateFailed:
                 continue  # it fails again, with its reason kept, if the family is evaluated
         latency = _time(bench, file, QUICK, budget.decided)
@@ -143,7 +145,12 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
     session = bench.plugins.runtime(bench.profile.runtime).open(source, bench.profile)
     check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
 
-    outcome = Outcome(plans=plans, checkpoint=checkpoint, epochs=_epochs(bench, request, trained), train_s=trained.seconds if trained else 0.0)
+    outcome = Outcome(
+        plans=plans,
+        checkpoint=checkpoint,
+        epochs=_epochs(bench, request, trained),
+        train_s=trained.seconds if trained else 0.0,
+    )
     base: Latency | None = None
     for variant in (None, *(step for step, _ in bench.variants)):
         recipe = request.recipe if variant is None else request.recipe.plus(variant)
@@ -155,7 +162,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
                     temporary.write_bytes(source.read_bytes())
                 else:
                     bench.tell(f"{variant.strategy}: {request.recipe.techniques()}", None)
-                    _rewrite(bench, variant, source, temporary, bench.context)
+                    rewrite(bench.plugins, variant, source, temporary, bench.context)
             latency = _time(bench, target, FULL)
             if base is not None and latency.ratio_low > base.ratio_high:
                 target.unlink()
@@ -179,8 +186,8 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
 def _trained(bench: Bench, request: Request, model: nn.Module) -> tuple[Trained | None, str | None]:
     """Train the structure from its inherited weights or its checkpoint; the result and where its weights are stored."""
     if request.checkpoint is not None:
-        load_weights(bench, model, request.checkpoint)
-    strategies = _parts(bench.plugins, request.recipe, TrainingStrategy)
+        load_weights(bench.folder.store, model, request.checkpoint)
+    strategies = _training_parts(bench.plugins, request.recipe)
     if not strategies or not request.examples:
         return None, request.checkpoint
     hooks = []
@@ -201,14 +208,16 @@ def _trained(bench: Bench, request: Request, model: nn.Module) -> tuple[Trained 
         stop=bench.stop,
     )
     bench.tell(f"export: {request.recipe.techniques()}", None)
-    checkpoint = bench.folder.store.key("weights", bench.fingerprint, request.recipe.to_json(), request.rung, request.start, bench.context.seed)
+    checkpoint = bench.folder.store.key(
+        "weights", bench.fingerprint, request.recipe.to_json(), request.rung, request.start, bench.context.seed
+    )
     bench.folder.store.save(checkpoint, model.state_dict())
     return trained, checkpoint
 
 
-def load_weights(bench: Bench, model: nn.Module, checkpoint: str) -> None:
+def load_weights(store: Store, model: nn.Module, checkpoint: str) -> None:
     """Put stored weights into a rebuilt structure. Raises CandidateFailed when they are gone or do not fit."""
-    weights = bench.folder.store.load(checkpoint)
+    weights = store.load(checkpoint)
     if weights is None:
         raise CandidateFailed(f"the checkpoint {checkpoint} is missing or damaged")
     try:
@@ -229,14 +238,17 @@ def _epochs(bench: Bench, request: Request, trained: Trained | None) -> float:
     return round(seen / len(bench.stream.split), 4)
 
 
-def _rewrite(bench: Bench, variant: Step, source: Path, target: Path, context: Context) -> None:
-    strategy = bench.plugins.strategy(variant.strategy)
+def rewrite(plugins: PluginSet, variant: Step, source: Path, target: Path, context: Context) -> None:
+    """Apply one graph variant. Raises CandidateFailed naming the strategy."""
+    strategy = plugins.strategy(variant.strategy)
     assert isinstance(strategy, GraphStrategy)
     with blamed_on(variant.strategy):
         strategy.apply(source, target, variant.values, context)
 
 
-def _scored(bench: Bench, recipe: Recipe, identifier: str, rung: int, epochs: float, path: Path, latency: Latency) -> Evaluation:
+def _scored(
+    bench: Bench, recipe: Recipe, identifier: str, rung: int, epochs: float, path: Path, latency: Latency
+) -> Evaluation:
     """Score the file on the validation split, count it and keep its outputs for paired comparisons."""
     bench.tell(f"score: {recipe.techniques()}", None)
     runtime = bench.plugins.runtime(bench.profile.runtime)
@@ -269,7 +281,13 @@ def _scored(bench: Bench, recipe: Recipe, identifier: str, rung: int, epochs: fl
 def _time(bench: Bench, path: Path, effort: Effort, stop: Callable[[Latency], bool] | None = None) -> Latency:
     bench.tell("measure", None)
     runtime = bench.plugins.runtime(bench.profile.runtime)
-    return measure(timer(runtime, runtime.open(path, bench.profile), timed_feeds(bench)), bench.reference, bench.profile, effort=effort, stop=stop)
+    return measure(
+        timer(runtime, runtime.open(path, bench.profile), bench.feeds),
+        bench.reference,
+        bench.profile,
+        effort=effort,
+        stop=stop,
+    )
 
 
 def remeasure(bench: Bench, evaluations: Sequence[Evaluation], effort: Effort) -> list[Latency]:
@@ -285,12 +303,23 @@ def test_scores(bench: Bench, evaluations: Sequence[Evaluation]) -> list[float]:
     for evaluation in evaluations:
         bench.tell(f"test: {evaluation.recipe.techniques()}", None)
         path = bench.folder.root / evaluation.artifact
-        scores.append(float(bench.task.metric_fn(outputs_of(open_with(runtime, bench.profile, path), bench.test, bench.profile.batch), targets)))
+        scores.append(
+            float(
+                bench.task.metric_fn(
+                    outputs_of(open_with(runtime, bench.profile, path), bench.test, bench.profile.batch), targets
+                )
+            )
+        )
     return scores
 
 
 def write_recipe(
-    bench: Bench, path: Path, evaluation: Evaluation, plans: Sequence[dict[str, Any]], checkpoint: str | None, exporter: str
+    bench: Bench,
+    path: Path,
+    evaluation: Evaluation,
+    plans: Sequence[dict[str, Any]],
+    checkpoint: str | None,
+    exporter: str,
 ) -> None:
     """The ``recipe.toml`` beside a candidate's ``model.onnx``."""
     weights = None if checkpoint is None else f"../../store/{checkpoint}.safetensors"
@@ -304,7 +333,12 @@ def write_recipe(
         epochs=evaluation.epochs,
         plans=tuple(plans),
         weights=weights,
-        facts={"val": evaluation.score.val, "ratio": evaluation.latency.ratio, "p50_ms": evaluation.latency.p50, "p90_ms": evaluation.latency.p90},
+        facts={
+            "val": evaluation.score.val,
+            "ratio": evaluation.latency.ratio,
+            "p50_ms": evaluation.latency.p50,
+            "p90_ms": evaluation.latency.p90,
+        },
     )
     write_text(path, stored.to_toml())
 
@@ -320,17 +354,6 @@ def teacher_of(model: nn.Module, arithmetic: Arithmetic) -> Callable[[Inputs], T
     return outputs
 
 
-def timed_feeds(bench: Bench) -> list[Feed]:
-    session_names = None
-    feeds = []
-    for inputs in _profile_inputs(bench, TIMED_FEEDS):
-        from autocompress.data import input_names
-
-        session_names = session_names or input_names(inputs)
-        feeds.append(feed_of(inputs, session_names))
-    return feeds
-
-
 def _profile_inputs(bench: Bench, batches: int) -> list[Inputs]:
     return list(profile_inputs(bench.val, bench.profile.batch, batches))
 
@@ -344,12 +367,14 @@ def profile_inputs(split: Split, batch: int, batches: int) -> Iterator[Inputs]:
 
 def _worth_gating(bench: Bench) -> list[Step]:
     best = min((ratio for _, ratio in bench.variants), default=1.0)
-    return [step for step, ratio in sorted(bench.variants, key=lambda v: v[1]) if ratio <= min(best * WORTH_GATING, 1.0)]
+    return [
+        step for step, ratio in sorted(bench.variants, key=lambda v: v[1]) if ratio <= min(best * WORTH_GATING, 1.0)
+    ]
 
 
-def _parts(plugins: PluginSet, recipe: Recipe, part: type[TrainingStrategy]) -> list[tuple[Step, TrainingStrategy]]:
-    found: list[tuple[Step, Strategy | None]] = [(step, plugins.strategies.get(step.strategy)) for step in recipe.steps]
-    return [(step, strategy) for step, strategy in found if isinstance(strategy, part)]
+def _training_parts(plugins: PluginSet, recipe: Recipe) -> list[tuple[Step, TrainingStrategy]]:
+    found = [(step, plugins.strategies.get(step.strategy)) for step in recipe.steps]
+    return [(step, strategy) for step, strategy in found if isinstance(strategy, TrainingStrategy)]
 
 
 __all__ = ["Bench", "Gate", "Request", "Score", "evaluate", "gate", "remeasure", "test_scores"]

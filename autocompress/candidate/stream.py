@@ -1,8 +1,8 @@
 """The training examples in the order every candidate sees them, with the teacher's outputs computed once.
 
-All candidates read one stream: the same permutations, the same augmented copies, so that they differ by their recipe alone and
-share the teacher's work. Augmentation is drawn for ``COPIES`` copies of the data, an epoch each, in turn; the teacher's outputs belong to
-an (example, copy) and are filled in when first needed.
+All candidates read one stream: the same permutations, the same augmented copies, so that they differ by their recipe
+alone and share the teacher's work. Augmentation is drawn for ``COPIES`` copies of the data, an epoch each, in turn;
+the teacher's outputs belong to an (example, copy) and are filled in when first needed.
 """
 
 import random
@@ -71,7 +71,9 @@ class TrainStream:
         assert self.split.memory is not None
         copy = epoch % self._copy_count
         inputs = map_inputs(lambda t: t[chosen], self._copy(copy))
-        return TrainBatch(inputs, self.split.memory.targets[chosen], self._taught(copy, chosen, inputs) if teacher else None)
+        return TrainBatch(
+            inputs, self.split.memory.targets[chosen], self._taught(copy, chosen, inputs) if teacher else None
+        )
 
     def _copy(self, copy: int) -> Inputs:
         assert self.split.memory is not None
@@ -105,7 +107,10 @@ class TrainStream:
             one = self._teacher(map_inputs(lambda t: t[:1], inputs))
             if one[0].numel() * one.element_size() * len(self.split) > TEACHER_BYTES:
                 return self._teacher(inputs)
-            self._known[copy] = torch.zeros(len(self.split), *one.shape[1:]), torch.zeros(len(self.split), dtype=torch.bool)
+            self._known[copy] = (
+                torch.zeros(len(self.split), *one.shape[1:]),
+                torch.zeros(len(self.split), dtype=torch.bool),
+            )
         outputs, filled = self._known[copy]
         missing = ~filled[chosen]
         if missing.any():

@@ -10,15 +10,16 @@ from torch import nn
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import PluginSet
-from autocompress.recipe import Recipe
+from autocompress.recipe import Plan, Recipe
 
 
 def build(
-    recipe: Recipe, context: Context, plugins: PluginSet, plans: Sequence[dict[str, Any]] | None = None
+    recipe: Recipe, context: Context, plugins: PluginSet, plans: Sequence[Plan] | None = None
 ) -> tuple[nn.Module, tuple[dict[str, Any], ...]]:
     """The recipe's untrained structure and the plans that made it.
 
-    plans: replay these instead of planning anew; one for each structural step, in order. Raises CandidateFailed naming the strategy.
+    plans: replay these instead of planning anew; one for each structural step, in order. Raises CandidateFailed
+    naming the strategy.
     """
     model = context.task.copy_of_model()
     decided: list[dict[str, Any]] = []

@@ -1,8 +1,8 @@
 """The one training loop. All training hooks of a recipe run together in it.
 
-AdamW (Loshchilov & Hutter 2019) with linear warm-up and cosine annealing to zero (Loshchilov & Hutter 2017), so that every rung
-ends in a usable model. With a time limit the schedule follows whichever is further on, the steps or the clock: a slow machine
-shortens the training and never cuts it off before its annealing.
+AdamW (Loshchilov & Hutter 2019) with linear warm-up and cosine annealing to zero (Loshchilov & Hutter 2017), so that
+every rung ends in a usable model. With a time limit the schedule follows whichever is further on, the steps or the
+clock: a slow machine shortens the training and never cuts it off before its annealing.
 """
 
 import math
@@ -42,7 +42,7 @@ class Arithmetic:
         return map_inputs(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t, inputs)
 
     def place_model(self, model: nn.Module) -> nn.Module:
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload,no-any-return]
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def train(
 ) -> Trained:
     """Train ``model`` in place and leave it in evaluation mode, in float32.
 
-    hooks: (strategy, hook) pairs. Raises CandidateFailed when the loss diverges, Interrupted when ``stop`` answers True.
+    hooks: (strategy, hook) pairs. Raises CandidateFailed when the loss diverges, Interrupted when ``stop`` answers
+    True.
     """
     for name, hook in hooks:
         with blamed_on(name):
@@ -100,7 +101,9 @@ def train(
         total = _loss(hooks, loss, Step(inputs, batch.targets, outputs, batch.teacher, fraction))
         value = float(total.detach())
         if not math.isfinite(value):
-            raise CandidateFailed(f"training diverged: the loss is {value} after {done} examples at learning rate {schedule.lr:g}")
+            raise CandidateFailed(
+                f"training diverged: the loss is {value} after {done} examples at learning rate {schedule.lr:g}"
+            )
         optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -153,7 +156,10 @@ def _groups(model: nn.Module) -> list[dict[str, object]]:
 
 def fastest_arithmetic(model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> tuple[Arithmetic, float]:
     """Time a training step each way; the fastest way, and its seconds an example."""
-    images = any(t.dim() == 4 for t in (inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)))
+    images = any(
+        t.dim() == 4
+        for t in (inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,))
+    )
     ways = [Arithmetic(), Arithmetic(bfloat16=True)]
     if images:
         ways += [Arithmetic(channels_last=True), Arithmetic(bfloat16=True, channels_last=True)]

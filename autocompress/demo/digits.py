@@ -1,5 +1,5 @@
-"""The bundled demo: scikit-learn's handwritten digits (1,797 real scans, 8x8, from the UCI Optical Recognition data set) and a small
-residual network. The network is trained once, in some seconds, and kept in the user's cache folder.
+"""The bundled demo: scikit-learn's handwritten digits (1,797 real scans, 8x8, from the UCI Optical Recognition data
+set) and a small residual network. The network is trained once, in some seconds, and kept in the user's cache folder.
 """
 
 import os
@@ -26,7 +26,9 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if (inputs, stride) != (outputs, 1) else nn.Identity()
+        self.shortcut = (
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False) if (inputs, stride) != (outputs, 1) else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -85,7 +87,7 @@ def _train(model: nn.Module, x: Tensor, y: Tensor) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     model.train()
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(y))[: len(y) // BATCH * BATCH].split(BATCH):
+        for batch in torch.split(torch.randperm(len(y))[: len(y) // BATCH * BATCH], BATCH):
             shifted = torch.roll(x[batch], tuple(torch.randint(-1, 2, (2,)).tolist()), (2, 3))
             optimizer.zero_grad()
             F.cross_entropy(model(shifted), y[batch], label_smoothing=0.05).backward()  # type: ignore[no-untyped-call]

@@ -41,8 +41,8 @@ class Parameter:
     """One parameter of a strategy, with a fixed list of choices.
 
     choices: at least one; numbers are searched as ordered, in the order given. default: one of them.
-    by_strength: the choices go from the mildest to the one that makes the fastest model. The floor (the fastest model the
-    space allows) and the first recipes are found along such parameters.
+    by_strength: the choices go from the mildest to the one that makes the fastest model. The floor (the fastest
+    model the space allows) and the first recipes are found along such parameters.
     """
 
     name: str
@@ -85,8 +85,9 @@ class Context:
 class Strategy:
     """One technique. Subclass with one or several of the parts below.
 
-    name: unique among the installed ones. summary: one line for a list. provides, excludes: tags; two steps conflict when one
-    excludes what the other provides. precision: the number format it leaves the model in, checked against the profile's.
+    name: unique among the installed ones. summary: one line for a list. provides, excludes: tags; two steps conflict
+    when one excludes what the other provides. precision: the number format it leaves the model in, checked against
+    the profile's.
     """
 
     name: str
@@ -209,7 +210,9 @@ class Runtime(ABC):
         return "unknown"
 
     def clock(self, session: Session, feed: Feed) -> float | None:
-        """Milliseconds of one call on the target's own clock (a remote device, a fake); None: time ``Session.run`` here."""
+        """Milliseconds of one call on the target's own clock (a remote device, a fake); None: time ``Session.run``
+        here.
+        """
         return None
 
 

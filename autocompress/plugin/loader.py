@@ -49,7 +49,9 @@ class PluginSet:
 
 
 def load_plugins(points: Iterable[EntryPoint] | None = None) -> PluginSet:
-    """Every installed plug-in. Raises UsageError when two distributions announce one name; anything else is ``broken``."""
+    """Every installed plug-in. Raises UsageError when two distributions announce one name; anything else is
+    ``broken``.
+    """
     found = list(entry_points(group=hooks.GROUP) if points is None else points)
     plugins = PluginSet()
     broken: list[Broken] = []
@@ -94,7 +96,8 @@ def _add(plugins: PluginSet, kind: str, name: str, value: Any, distribution: str
     if key in plugins.origin:
         singular = {"strategies": "strategy", "runtimes": "runtime", "spaces": "search space"}[kind]
         raise UsageError(
-            f"two plug-ins provide the {singular} {name!r}: {plugins.origin[key]} and {distribution}; uninstall one of them"
+            f"two plug-ins provide the {singular} {name!r}: {plugins.origin[key]} "
+            f"and {distribution}; uninstall one of them"
         )
     getattr(plugins, kind)[name] = value
     plugins.origin[key] = distribution
@@ -106,5 +109,7 @@ def _distribution(point: EntryPoint) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"it needs {error.name}, which is not installed: pip install {error.name.split('.')[0].replace('_', '-')}"
+        return (
+            f"it needs {error.name}, which is not installed: pip install {error.name.split('.')[0].replace('_', '-')}"
+        )
     return f"{type(error).__name__}: {one_line(error)}"

@@ -17,7 +17,10 @@ def techniques(candidate: Candidate) -> str:
 
 def steps(candidate: Candidate) -> list[str]:
     """Each step with its parameters."""
-    return [s["strategy"] + (f" ({', '.join(f'{k} {v}' for k, v in s['params'].items())})" if s["params"] else "") for s in candidate["recipe"]]
+    return [
+        s["strategy"] + (f" ({', '.join(f'{k} {v}' for k, v in s['params'].items())})" if s["params"] else "")
+        for s in candidate["recipe"]
+    ]
 
 
 def score(value: float | None, metric: str) -> str:
@@ -27,14 +30,17 @@ def score(value: float | None, metric: str) -> str:
     return f"{100 * value:.2f} %" if metric == "accuracy" else f"{value:.4g}"
 
 
-def lost(before: float, after: float, metric: str) -> str:
+def lost(before: float | None, after: float, metric: str) -> str:
+    """The change of score, signed."""
+    if before is None:
+        return "not compared"
     change = after - before
     return f"{100 * change:+.2f} points" if metric == "accuracy" else f"{change:+.4g}"
 
 
 def statistic_ms(point: Candidate, document: Document) -> float:
-    """The budget's statistic; files keep p50 and p90."""
-    return float(point["latency_ms"]["p50" if document["budget"]["statistic"] == "p50" else "p90"])
+    """The latency that the budget bounds."""
+    return float(point["latency_ms"].get("statistic", point["latency_ms"]["p90"]))
 
 
 def budget_text(document: Document) -> str:
@@ -55,7 +61,8 @@ def conclusion(document: Document) -> str:
         if near is None:
             return "Nothing could be measured."
         return (
-            f"Nothing meets the budget of {budget_text(document)}; nearest is {techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
+            f"Nothing meets the budget of {budget_text(document)}; nearest is "
+            f"{techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
             f"{statistic_ms(near, document):.4g} ms, {score(near['score']['val'], metric)}."
         )
     feasible = [c for c in document["candidates"] if c["feasible"]]
@@ -63,15 +70,26 @@ def conclusion(document: Document) -> str:
     if not (document["budget"]["speedup"] or document["budget"]["latency_ms"]):
         why = f"the fastest of {len(feasible)} that lose at most {document['budget']['max_drop']:g} points"
     elif chosen["score"]["val"] >= best:
-        why = f"the most accurate of the {len(feasible)} that meet the budget" if len(feasible) > 1 else "the only one that meets the budget"
+        why = (
+            f"the most accurate of the {len(feasible)} that meet the budget"
+            if len(feasible) > 1
+            else "the only one that meets the budget"
+        )
     else:
         why = "faster than the most accurate one that meets the budget, and as good within one standard error"
-    test = "" if chosen["score"]["test"] is None else (
-        f", test {score(chosen['score']['test'], metric)} ({lost(reference['score']['test'], chosen['score']['test'], metric)})"
+    test = (
+        ""
+        if chosen["score"]["test"] is None
+        else (
+            f", test {score(chosen['score']['test'], metric)} "
+            f"({lost(reference['score']['test'], chosen['score']['test'], metric)})"
+        )
     )
     return (
-        f"Recommended: {techniques(chosen)}, {why}: {1 / chosen['latency_ms']['ratio']:.2f}x faster than the reference, "
-        f"{statistic_ms(chosen, document):.4g} ms {document['budget']['statistic']}, validation {score(chosen['score']['val'], metric)} "
+        f"Recommended: {techniques(chosen)}, {why}: "
+        f"{1 / chosen['latency_ms']['ratio']:.2f}x faster than the reference, "
+        f"{statistic_ms(chosen, document):.4g} ms {document['budget']['statistic']}, "
+        f"validation {score(chosen['score']['val'], metric)} "
         f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}."
     )
 

@@ -47,7 +47,8 @@ class TerminalView:
     def opened(self, opening: Opening, space: Space) -> None:
         reference = opening.reference
         self.note(
-            f"{opening.name}: {opening.metric} {explain.score(reference.score.val, opening.metric)}, p50 {reference.latency.p50:.4g} ms, "
+            f"{opening.name}: {opening.metric} {explain.score(reference.score.val, opening.metric)}, "
+            f"p50 {reference.latency.p50:.4g} ms, "
             f"p90 {reference.latency.p90:.4g} ms, {reference.params:,} parameters, {reference.macs / 1e6:.4g} M MACs"
         )
         names = [a.name for a in space.families] + list(space.graph)
@@ -84,7 +85,10 @@ class TerminalView:
         now = Table.grid(padding=(0, 1))
         now.add_column(no_wrap=True, overflow="ellipsis", width=max(20, self._console.width - 28))
         now.add_column(width=24)
-        now.add_row(Text(self._doing), ProgressBar(total=1, completed=self._fraction, width=24) if self._fraction is not None else Text(""))
+        now.add_row(
+            Text(self._doing),
+            ProgressBar(total=1, completed=self._fraction, width=24) if self._fraction is not None else Text(""),
+        )
         self._live.update(Group(now, Text(self._summary())), refresh=True)
 
     def _summary(self) -> str:
@@ -97,7 +101,8 @@ class TerminalView:
         said = (
             "none meets the budget yet"
             if best is None
-            else f"best so far {explain.score(best.score.val, metric)} at {1 / best.latency.ratio:.2f}x ({best.recipe.techniques()})"
+            else f"best so far {explain.score(best.score.val, metric)} at "
+            f"{1 / best.latency.ratio:.2f}x ({best.recipe.techniques()})"
         )
         return (
             f"{len(ledger.families)} trained, {len(ledger.rejected)} rejected, {len(ledger.failed)} failed · "
@@ -108,13 +113,29 @@ class TerminalView:
 def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     """The front as a table, fastest last, and the conclusion in one sentence."""
     metric = document["metric"]
-    table = Table(title=f"Pareto front of {escape(document['task'])} on {escape(document['profile'])}", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"Pareto front of {escape(document['task'])} on {escape(document['profile'])}",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     narrow = console.width < 100
-    for name, justify in (("", "left"), (metric, "right"), ("test", "right"), ("p50 ms", "right"), (f"{'p90 ms'}", "right"), ("speed-up", "right"), ("size kB", "right")):
+    for name, justify in (
+        ("", "left"),
+        (metric, "right"),
+        ("test", "right"),
+        ("p50 ms", "right"),
+        (f"{'p90 ms'}", "right"),
+        ("speed-up", "right"),
+        ("size kB", "right"),
+    ):
         if not (narrow and name in ("p50 ms", "size kB")):
             table.add_column(escape(name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("recipe", overflow="fold")
-    front = sorted((c for c in document["candidates"] if c["on_front"] or c["id"] == document["recommended"]), key=lambda c: -c["latency_ms"]["ratio"])
+    front = sorted(
+        (c for c in document["candidates"] if c["on_front"] or c["id"] == document["recommended"]),
+        key=lambda c: -c["latency_ms"]["ratio"],
+    )
     for c in front:
         cells = [
             "→" if c["id"] == document["recommended"] else "✓" if c["feasible"] else "",
@@ -136,4 +157,7 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         console.print(Text(said))
     console.print(Text(explain.conclusion(document), style="bold"))
     where = "recommended" if document["recommended"] else "nearest"
-    console.print(Text(f"Model and recipe: {out}/{where}/   all candidates: {out}/front.json   report: {out}/report.html"), soft_wrap=True)
+    console.print(
+        Text(f"Model and recipe: {out}/{where}/   all candidates: {out}/front.json   report: {out}/report.html"),
+        soft_wrap=True,
+    )

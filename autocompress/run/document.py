@@ -15,7 +15,9 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What surrounds the numbers: the profile's name and statistic, the seed, versions, plug-ins, wall-clock seconds."""
+    """What surrounds the numbers: the profile's name and statistic, the seed, versions, plug-ins, wall-clock
+    seconds.
+    """
 
     profile: str
     statistic: str
@@ -56,7 +58,9 @@ def front_document(ledger: Ledger, around: Circumstances) -> dict[str, Any]:
             }
             for e in candidates
         ],
-        "rejected": [{"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms} for r in ledger.rejected],
+        "rejected": [
+            {"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms} for r in ledger.rejected
+        ],
         "failed": [{"recipe": f.recipe.to_json(), "strategy": f.strategy, "reason": f.reason} for f in ledger.failed],
         "refused": [{"strategy": r.strategy, "reason": r.reason} for r in ledger.opening.refused],
         "warnings": list(ledger.opening.warnings),
@@ -81,6 +85,9 @@ def _point(e: Evaluation) -> dict[str, Any]:
             "low": e.latency.low,
             "high": e.latency.high,
             "ratio": e.latency.ratio,
+            "ratio_low": e.latency.ratio_low,
+            "ratio_high": e.latency.ratio_high,
+            "statistic": e.latency.statistic,
             "reliable": e.latency.reliable,
         },
         "size_bytes": e.size_bytes,

@@ -57,14 +57,18 @@ class RunFolder:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise UsageError(f"cannot write the run folder {self.root}: {error.strerror}; choose another --out") from error
+            raise UsageError(
+                f"cannot write the run folder {self.root}: {error.strerror}; choose another --out"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(self._lock, 32).decode(errors="replace").strip() or "unknown"
             os.close(self._lock)
             self._lock = None
-            raise UsageError(f"{self.root} is in use by process {holder}: wait for it, stop it, or choose another --out") from None
+            raise UsageError(
+                f"{self.root} is in use by process {holder}: wait for it, stop it, or choose another --out"
+            ) from None
         os.ftruncate(self._lock, 0)
         os.write(self._lock, str(os.getpid()).encode())
 
@@ -86,5 +90,7 @@ def read_front(root: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{root / 'front.json'} is not JSON: {error}") from error
     if not isinstance(document, dict) or document.get("schema") != 1:
-        raise UsageError(f"{root / 'front.json'} is not a front of schema 1: it was written by another version or program")
+        raise UsageError(
+            f"{root / 'front.json'} is not a front of schema 1: it was written by another version or program"
+        )
     return document

@@ -1,7 +1,8 @@
 """The record of a search: one SQLite file in Optuna's schema, written by the driver alone.
 
-A finished trial is one row with its outcome; what comes later (promotions, final measurements, test scores) are attributes of the
-study. Each is one transaction, so a kill leaves it old or new. The sampler works on an in-memory study rebuilt from here.
+A finished trial is one row with its outcome; what comes later (promotions, final measurements, test scores) are
+attributes of the study. Each is one transaction, so a kill leaves it old or new. The sampler works on an in-memory
+study rebuilt from here.
 """
 
 import sqlite3
@@ -57,16 +58,24 @@ class Record:
 
 
 def open_record(path: Path) -> Record:
-    """Open or create ``study.db``. Raises UsageError, with the file untouched, when it is not a database this version reads."""
+    """Open or create ``study.db``. Raises UsageError, with the file untouched, when it is not a database this
+    version reads.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     fresh = not path.exists()
     if not fresh:
         _refuse_garbage(path)
     try:
-        storage = RDBStorage(URL.create("sqlite", database=str(path)).render_as_string(), engine_kwargs={"connect_args": {"timeout": 30}})
-        study = optuna.create_study(storage=storage, study_name=STUDY, directions=["maximize", "minimize"], load_if_exists=True)
+        storage = RDBStorage(
+            URL.create("sqlite", database=str(path)).render_as_string(), engine_kwargs={"connect_args": {"timeout": 30}}
+        )
+        study = optuna.create_study(
+            storage=storage, study_name=STUDY, directions=["maximize", "minimize"], load_if_exists=True
+        )
     except Exception as error:
-        raise UsageError(f"{path} cannot be opened: {one_line(error, 200)}; move it away or choose another --out") from error
+        raise UsageError(
+            f"{path} cannot be opened: {one_line(error, 200)}; move it away or choose another --out"
+        ) from error
     return Record(study)
 
 
@@ -78,7 +87,9 @@ def _refuse_garbage(path: Path) -> None:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise UsageError(f"{path} is not a study this version reads ({error}): move it away or choose another --out") from error
+        raise UsageError(
+            f"{path} is not a study this version reads ({error}): move it away or choose another --out"
+        ) from error
 
 
 def _quoted(path: Path) -> str:

@@ -69,7 +69,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _no_space(path: Path, error: OSError) -> AutocompressError:
     free = shutil.disk_usage(path.parent).free / 2**20
-    return AutocompressError(f"cannot write {path}: {error.strerror or error} ({free:.0f} MiB free); make room or choose another --out, then run the same command again")
+    return AutocompressError(
+        f"cannot write {path}: {error.strerror or error} ({free:.0f} MiB free); make "
+        "room or choose another --out, then run the same command again"
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -69,7 +69,8 @@ class InProcess:
 class Worker:
     """Computes in a child process, started when first needed and again after it died.
 
-    tell: told what the child does. interrupted: asked while waiting; once True, the child is asked to stop at its next safe point.
+    tell: told what the child does. interrupted: asked while waiting; once True, the child is asked to stop at its
+    next safe point.
     restarted: called with a fresh child before the next call (to open the task again).
     """
 
@@ -190,12 +191,13 @@ def main(descriptor: int) -> None:
             os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
-    last = [0.0, ""]
+    last: tuple[float, str] = (0.0, "")
 
     def tell(text: str, fraction: float | None) -> None:
+        nonlocal last
         now = time.monotonic()
-        if text != last[1] or now - float(last[0]) >= TELL_EVERY_S:
-            last[:] = [now, text]
+        if text != last[1] or now - last[0] >= TELL_EVERY_S:
+            last = now, text
             pipe.send(("tell", (text, fraction)))
 
     workshop = _workshop(config, tell, stopping.is_set)
@@ -207,7 +209,9 @@ def main(descriptor: int) -> None:
             pipe.send(("error", error))
         except MemoryError:
             pipe.send(("error", CandidateFailed("out of memory")))
-        except Exception as error:  # a fault of ours or a plug-in's: this candidate fails, with the traceback in the log
+        except (
+            Exception
+        ) as error:  # a fault of ours or a plug-in's: this candidate fails, with the traceback in the log
             traceback.print_exc()
             pipe.send(("error", CandidateFailed(f"{type(error).__name__}: {one_line(error)}")))
 

@@ -33,7 +33,14 @@ class Workshop:
     def open(self, known: Opening | None = None) -> Opening:
         self.tell("open the task", None)
         self.bench, opening = open_bench(
-            self.load(), self.profile, self.plugins, self.folder, seed=self.seed, tell=self.tell, stop=self.stop, known=known
+            self.load(),
+            self.profile,
+            self.plugins,
+            self.folder,
+            seed=self.seed,
+            tell=self.tell,
+            stop=self.stop,
+            known=known,
         )
         return opening
 

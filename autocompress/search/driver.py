@@ -1,4 +1,6 @@
-"""The search. ``Search.run`` is the whole story: open, floor, first recipes, trials and promotions while time lasts, finish."""
+"""The search. ``Search.run`` is the whole story: open, floor, first recipes, trials and promotions while time lasts,
+finish.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -77,7 +79,9 @@ class Search:
         self._beyond = 0
 
     def run(self) -> Ledger:
-        """Search until the time, the trials or the space are used up, then finish. Raises Interrupted with the state saved."""
+        """Search until the time, the trials or the space are used up, then finish. Raises Interrupted with the state
+        saved.
+        """
         self._open()
         if self._below_floor():
             finish.conclude(self, self.ledger)
@@ -94,7 +98,7 @@ class Search:
         finish.finish(self, self.ledger)
         return self.ledger
 
-    # -- opening -----------------------------------------------------------------------------------------------------------------
+    # -- opening
 
     def _open(self) -> None:
         stored = self.record.get("opening")
@@ -112,7 +116,7 @@ class Search:
 
     def _refuse_change(self) -> None:
         """A resume must be of the same search: same task, profile and choices. Added strategies join."""
-        now = {
+        now: dict[str, Any] = {
             "task": self.opening.fingerprint,
             "profile": self.settings.profile.model_dump(mode="json"),
             "seed": self.settings.seed,
@@ -125,13 +129,18 @@ class Search:
         way_out = f"give another --out, or the settings {self.folder.root} was made with"
         for key, what in (("task", "model, data or task file"), ("profile", "hardware profile"), ("seed", "seed")):
             if before[key] != now[key]:
-                raise UsageError(f"{self.folder.root} holds a search of another {what} ({before[key]} then, {now[key]} now): {way_out}")
+                raise UsageError(
+                    f"{self.folder.root} holds a search of another {what} "
+                    f"({before[key]} then, {now[key]} now): {way_out}"
+                )
         changed = [name for name, choices in before["space"].items() if now["space"].get(name) != choices]
         if changed:
-            raise UsageError(f"{self.folder.root} holds a search of another space ({', '.join(changed[:3])} changed): {way_out}")
+            raise UsageError(
+                f"{self.folder.root} holds a search of another space ({', '.join(changed[:3])} changed): {way_out}"
+            )
         self.record.set("identity", now)
 
-    # -- the start ---------------------------------------------------------------------------------------------------------------
+    # -- the start
 
     def _below_floor(self) -> bool:
         """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
@@ -144,12 +153,19 @@ class Search:
         free = min(self.ledger.candidates(), key=lambda e: e.latency.ratio)
         floor = min([free.latency, *([found[1].latency] if found else [])], key=lambda latency: latency.ratio)
         self.view.note(
-            f"the budget of {budget} cannot be met here: the fastest model of this space takes {floor.statistic:.4g} ms "
+            f"the budget of {budget} cannot be met here: the fastest model "
+            f"of this space takes {floor.statistic:.4g} ms "
             f"({1 / floor.ratio:.1f}x faster than the reference)"
         )
-        if found is not None and found[1].latency.ratio < free.latency.ratio and found[0].id not in self.ledger.families:
+        if (
+            found is not None
+            and found[1].latency.ratio < free.latency.ratio
+            and found[0].id not in self.ledger.families
+        ):
             try:
-                outcome = self._evaluate(Request(found[0], examples=self.lengths[0], limit_s=FLOOR_SECONDS, plans=found[1].plans))
+                outcome = self._evaluate(
+                    Request(found[0], examples=self.lengths[0], limit_s=FLOOR_SECONDS, plans=found[1].plans)
+                )
                 self._keep_event(found[0], outcome, self.lengths[0])
             except CandidateFailed as error:
                 self.ledger.failed.append(Failed(found[0], error.strategy, error.reason))
@@ -168,9 +184,10 @@ class Search:
         return [r for r in dict.fromkeys(first) if r.id not in self.ledger.families and not self._ended(r)]
 
     def _ended(self, recipe: Recipe) -> bool:
-        return any(r.recipe == recipe for r in (*self.ledger.rejected, *self.ledger.failed))
+        ended = [r.recipe for r in self.ledger.rejected] + [f.recipe for f in self.ledger.failed]
+        return recipe in ended
 
-    # -- one step ----------------------------------------------------------------------------------------------------------------
+    # -- one step
 
     def _trial(self, waiting: list[Recipe]) -> bool:
         """One new family: gate, then the first rung. False when the space holds nothing new."""
@@ -186,9 +203,13 @@ class Search:
             gate = self._gate(recipe)
             if self._stopped_by(gate):
                 over = max(self.ledger.steering.excess(gate.latency), 1e-6)
-                rejected = Rejected(recipe, f"over the budget before training ({gate.latency.statistic:.4g} ms)", gate.latency.statistic)
+                rejected = Rejected(
+                    recipe, f"over the budget before training ({gate.latency.statistic:.4g} ms)", gate.latency.statistic
+                )
                 self.ledger.rejected.append(rejected)
-                self.sampler.rejected(trial, over, stored | {"rejected": {"reason": rejected.reason, "latency_ms": rejected.latency_ms}})
+                self.sampler.rejected(
+                    trial, over, stored | {"rejected": {"reason": rejected.reason, "latency_ms": rejected.latency_ms}}
+                )
                 return True
             self.record.set("pending", recipe.to_json())
             began = self.clock.elapsed()
@@ -202,7 +223,12 @@ class Search:
         family = self.ledger.add(recipe, outcome, self.lengths[0])
         best = self.ledger.best_of(family.evaluations)
         over_now = self.ledger.steering.excess(best.latency) if self.ledger.steering.bounded else None
-        self.sampler.told(trial, self.ledger.clipped(best), over_now, stored | {"outcome": outcome.to_json(), "examples": self.lengths[0]})
+        self.sampler.told(
+            trial,
+            self.ledger.clipped(best),
+            over_now,
+            stored | {"outcome": outcome.to_json(), "examples": self.lengths[0]},
+        )
         self._spent()
         return True
 
@@ -225,7 +251,10 @@ class Search:
         except CandidateFailed as error:
             failed = Failed(family.recipe, error.strategy, error.reason)
             self.ledger.failed.append(failed)
-            self.record.append("event", {"recipe": family.recipe.to_json(), "failed": {"strategy": failed.strategy, "reason": failed.reason}})
+            self.record.append(
+                "event",
+                {"recipe": family.recipe.to_json(), "failed": {"strategy": failed.strategy, "reason": failed.reason}},
+            )
         self._spent()
 
     def _keep_event(self, recipe: Recipe, outcome: Outcome, examples: int) -> None:
@@ -244,7 +273,9 @@ class Search:
         budget = self.ledger.steering
         if not budget.bounded or not budget.excluded(gate.latency):
             return False
-        if budget.excess(gate.latency) + 1 <= EXPLORE_UP_TO and self._beyond * EXPLORE_EVERY < len(self.ledger.families):
+        if budget.excess(gate.latency) + 1 <= EXPLORE_UP_TO and self._beyond * EXPLORE_EVERY < len(
+            self.ledger.families
+        ):
             self._beyond += 1
             return False
         return True
@@ -255,7 +286,7 @@ class Search:
         now = self.clock.elapsed()
         return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
 
-    # -- time --------------------------------------------------------------------------------------------------------------------
+    # -- time
 
     def _done(self) -> bool:
         trials = self.settings.trials
@@ -269,16 +300,23 @@ class Search:
 
     def _affords(self, family: Family) -> bool:
         more = self.lengths[family.rung + 1] - family.examples
-        return family.trains and 1.2 * more * family.seconds_per_example + max(self._durations[-3:], default=10.0) / 2 < self._spare()
+        return (
+            family.trains
+            and 1.2 * more * family.seconds_per_example + max(self._durations[-3:], default=10.0) / 2 < self._spare()
+        )
 
     def _spent(self) -> None:
         self.record.set("pending", None)
         self.record.set("elapsed_s", self.clock.elapsed())
 
     def _standing(self) -> list[tuple[str, int, tuple[float, float]]]:
-        return [(f.id, f.rung, self.ledger.clipped(self.ledger.best_of(list(f.outcomes[-1].evaluations)))) for f in self.ledger.families.values() if f.trains]
+        return [
+            (f.id, f.rung, self.ledger.clipped(self.ledger.best_of(list(f.outcomes[-1].evaluations))))
+            for f in self.ledger.families.values()
+            if f.trains
+        ]
 
-    # -- the boundary ------------------------------------------------------------------------------------------------------------
+    # -- the boundary
 
     def _check_interrupted(self) -> None:
         if self.interrupted():
@@ -291,7 +329,11 @@ class Search:
             raise AutocompressError(f"every candidate fails, so the search stops: {counted}")
 
     def _show(self) -> None:
-        self.view.status(self.ledger, self.clock.left(), len(self.ledger.families) + len(self.ledger.rejected) + len(self.ledger.failed))
+        self.view.status(
+            self.ledger,
+            self.clock.left(),
+            len(self.ledger.families) + len(self.ledger.rejected) + len(self.ledger.failed),
+        )
 
 
 def settings_json(settings: Settings) -> dict[str, Any]:

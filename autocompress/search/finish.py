@@ -1,4 +1,6 @@
-"""The end of a search: finalists train in full, the front is measured again beside the reference, one model is chosen, tested once."""
+"""The end of a search: finalists train in full, the front is measured again beside the reference, one model is
+chosen, tested once.
+"""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -12,9 +14,11 @@ from autocompress.search.ledger import Family, Ledger, point
 if TYPE_CHECKING:
     from autocompress.search.driver import Search
 
-FINALISTS = 3
+FINALISTS = 3  # without a budget; the front has several
+CONTESTED = (0.6, 0.4)  # shares of the time of the finalists under a budget: only one of them is recommended
 STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
 CHECKED = 12  # files measured again at the end
+MOST_FINISHING = 0.45  # of the whole time, for training the finalists
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
 MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
 CONTENDERS = 4  # the most accurate within the budget, measured again even when dominated
@@ -24,8 +28,10 @@ CLOSING_S = 3.0  # writing the front and the report
 def finish(search: "Search", ledger: Ledger) -> None:
     """Train the finalists as far as the time allows, then conclude."""
     finalists = choose_finalists(ledger)
+    weights = CONTESTED if ledger.steering.bounded else (1.0,) * FINALISTS
     for number, family in enumerate(finalists):
-        share = (search.clock.left() - closing_s(search, ledger)) / (len(finalists) - number)
+        fair = weights[number] / sum(weights[number : len(finalists)])
+        share = (search.clock.left() - closing_s(search, ledger)) * fair
         overhead = _overhead_s(search)
         affordable = int((share - overhead) / max(family.seconds_per_example, 1e-9))
         total = min(search.lengths[-1] * STRETCH, family.examples + affordable)
@@ -42,7 +48,7 @@ def choose_finalists(ledger: Ledger) -> list[Family]:
     trained = [f for f in ledger.families.values() if f.trains]
     points = [ledger.clipped(ledger.best_of(f.evaluations)) for f in trained]
     order = best_first(points, ledger.opening.reference.score.val)
-    return [trained[i] for i in order[:FINALISTS]]
+    return [trained[i] for i in order[: len(CONTESTED) if ledger.steering.bounded else FINALISTS]]
 
 
 def conclude(search: "Search", ledger: Ledger) -> None:
@@ -58,8 +64,8 @@ def conclude(search: "Search", ledger: Ledger) -> None:
 
 
 def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
-    """The most accurate feasible finalist, or a faster one as good on the same examples; without a budget the fastest within
-    ``max_drop``. None when nothing is feasible."""
+    """The most accurate feasible finalist, or a faster one as good on the same examples; without a budget the
+    fastest within ``max_drop``. None when nothing is feasible."""
     within = [e for e in ledger.candidates() if ledger.feasible(e) and (e.id in ledger.final or e.id == "reference")]
     if not within:
         return None
@@ -71,7 +77,9 @@ def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
 
 
 def nearest(ledger: Ledger) -> Evaluation:
-    """What came nearest to the budget when nothing meets it: of those fast enough the most accurate, else the fastest."""
+    """What came nearest to the budget when nothing meets it: of those fast enough the most accurate, else the
+    fastest.
+    """
     sound = [e for e in ledger.candidates() if e.latency.reliable] or ledger.candidates()
     fast = [e for e in sound if ledger.budget.excess(e.latency) <= 0]
     return max(fast, key=lambda e: e.score.val) if fast else min(sound, key=lambda e: ledger.budget.excess(e.latency))
@@ -80,7 +88,14 @@ def nearest(ledger: Ledger) -> Evaluation:
 def closing_s(search: "Search", ledger: Ledger) -> float:
     """Seconds that measuring again, testing and writing will take."""
     files = min(CHECKED, len(ledger.candidates()))
-    tested = 3 * search.opening.reference.latency.p50 / 1e3 * search.opening.val_examples * (2 if search.opening.has_test else 0) / 2
+    tested = (
+        3
+        * search.opening.reference.latency.p50
+        / 1e3
+        * search.opening.val_examples
+        * (2 if search.opening.has_test else 0)
+        / 2
+    )
     return files * _effort_s(search) * 1.3 + tested + CLOSING_S
 
 
@@ -89,12 +104,14 @@ def reserve_s(search: "Search", ledger: Ledger) -> float:
     training = 0.0
     for family in choose_finalists(ledger):
         training += max(search.lengths[-1] - family.examples, 0) * family.seconds_per_example + _overhead_s(search)
-    return min(training, 0.6 * search.clock.limit_s) + closing_s(search, ledger)
+    return min(training, MOST_FINISHING * search.clock.limit_s) + closing_s(search, ledger)
 
 
 def _overhead_s(search: "Search") -> float:
     """Seconds around a training: export, variants, measuring, scoring."""
-    outcomes = [(d, f.outcomes[0].train_s) for d, f in zip(search._durations, search.ledger.families.values(), strict=False)]
+    outcomes = [
+        (d, f.outcomes[0].train_s) for d, f in zip(search._durations, search.ledger.families.values(), strict=False)
+    ]
     return max((d - t for d, t in outcomes[-5:]), default=5.0)
 
 
@@ -103,11 +120,17 @@ def _effort_s(search: "Search") -> float:
 
 
 def _measure_again(search: "Search", ledger: Ledger) -> None:
-    """The front and the most accurate within the budget, side by side with the reference. What moves the front is measured too."""
+    """The front and the most accurate within the budget, side by side with the reference. What moves the front is
+    measured too.
+    """
     effort = Effort(seconds=_effort_s(search), blocks=24, width=0.01)
     for _ in range(3):
         feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=lambda e: -e.score.val)
-        wanted = {e.id: e for e in (*ledger.front(), *feasible[:CONTENDERS]) if e.id != "reference" and e.id not in ledger.final}
+        wanted = {
+            e.id: e
+            for e in (*ledger.front(), *feasible[:CONTENDERS])
+            if e.id != "reference" and e.id not in ledger.final
+        }
         room = CHECKED - len(ledger.final)
         if not wanted or room <= 0:
             return
@@ -116,16 +139,27 @@ def _measure_again(search: "Search", ledger: Ledger) -> None:
         found = {}
         for evaluation, latency in zip(chosen, measured, strict=True):
             # A disturbed measurement does not replace a sound one.
-            found[evaluation.id] = latency if latency.reliable or not evaluation.latency.reliable else evaluation.latency
+            found[evaluation.id] = (
+                latency if latency.reliable or not evaluation.latency.reliable else evaluation.latency
+            )
         ledger.final |= found
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
 
 
 def _test_once(search: "Search", ledger: Ledger) -> None:
-    """Score the front, the recommended one and the reference on the test split; a file once tested is not tested again."""
+    """Score the front, the recommended one and the reference on the test split; a file once tested is not tested
+    again.
+    """
     if not search.opening.has_test:
         return
-    chosen = {e.id: e for e in (ledger.reference, *ledger.front(), *(e for e in ledger.candidates() if e.id in (ledger.recommended, ledger.nearest)))}
+    chosen = {
+        e.id: e
+        for e in (
+            ledger.reference,
+            *ledger.front(),
+            *(e for e in ledger.candidates() if e.id in (ledger.recommended, ledger.nearest)),
+        )
+    }
     new = [e for e in chosen.values() if e.digest not in ledger.tests]
     if not new:
         return

@@ -11,14 +11,18 @@ WITHIN = 0.001  # a faster model may cost at most a tenth of a point
 
 
 def dominates(one: Point, other: Point) -> bool:
-    """Whether ``one`` is at least as good in both and better in one. NaN dominates nothing and is dominated by nothing."""
+    """Whether ``one`` is at least as good in both and better in one. NaN dominates nothing and is dominated by
+    nothing.
+    """
     return one[0] >= other[0] and one[1] <= other[1] and one != other
 
 
 def pareto(points: Sequence[Point]) -> list[int]:
     """Indices of the points nothing dominates, the fastest first; of equal points the first one; NaN never."""
     best, front = -math.inf, []
-    order = sorted((i for i, p in enumerate(points) if not math.isnan(p[0] + p[1])), key=lambda i: (points[i][1], -points[i][0], i))
+    order = sorted(
+        (i for i, p in enumerate(points) if not math.isnan(p[0] + p[1])), key=lambda i: (points[i][1], -points[i][0], i)
+    )
     for i in order:
         if points[i][0] > best:
             best = points[i][0]
@@ -40,8 +44,8 @@ def ranks(points: Sequence[Point]) -> list[int]:
 
 
 def hypervolume(points: Sequence[Point], reference_score: float) -> float:
-    """Area dominated in (log2 speed-up, 0..4) x (score above the reference's - 0.05), in units of the whole 4 x 0.05; 1 is a
-    model 16 times faster that loses nothing. The measure of Zitzler & Thiele (1999)."""
+    """Area dominated in (log2 speed-up, 0..4) x (score above the reference's - 0.05), in units of the whole 4 x
+    0.05; 1 is a model 16 times faster that loses nothing. The measure of Zitzler & Thiele (1999)."""
     floor = reference_score - SCORE_SPAN
     area, reached = 0.0, 0.0
     # From the most accurate to the fastest: each point adds the strip of speed it alone reaches.
@@ -68,8 +72,9 @@ def best_first(points: Sequence[Point], reference_score: float) -> list[int]:
 def prefer_faster(points: Sequence[Point], differences: Sequence[tuple[float, float]]) -> int:
     """The index to recommend: the most accurate (index 0 of ``differences`` pairs with it), or a faster one as good.
 
-    points: sorted with the most accurate first. differences: for each, (score of the most accurate minus its own on the same examples,
-    standard error of that). A faster one is taken only when the difference is within one standard error and at most 0.1 point.
+    points: sorted with the most accurate first. differences: for each, (score of the most accurate minus its own on
+    the same examples, standard error of that). A faster one is taken only when the difference is within one standard
+    error and at most 0.1 point.
     """
     as_good = [i for i, (lost, error) in enumerate(differences) if i == 0 or (lost <= error and lost <= WITHIN + 1e-9)]
     return min(as_good, key=lambda i: (points[i][1], -points[i][0]))

@@ -1,4 +1,6 @@
-"""All that a search knows: families, what the gate rejected, what failed, what was measured. Kept in the record as it happens."""
+"""All that a search knows: families, what the gate rejected, what failed, what was measured. Kept in the record as
+it happens.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -61,7 +63,9 @@ class Family:
 
 @dataclass
 class Ledger:
-    """What is known. ``final`` holds the last measurement of a file by its id, ``tests`` test scores by artifact digest."""
+    """What is known. ``final`` holds the last measurement of a file by its id, ``tests`` test scores by artifact
+    digest.
+    """
 
     opening: Opening
     budget: Budget
@@ -112,12 +116,16 @@ class Ledger:
 
     @property
     def steering(self) -> Budget:
-        """The budget that decides where time is spent: none when the reference itself is within it, so that the front is explored."""
+        """The budget that decides where time is spent: none when the reference itself is within it, so that the
+        front is explored.
+        """
         slack = self.budget.bounded and self.budget.excess(self.opening.reference.latency) <= 0
         return Budget(max_drop=self.budget.max_drop) if slack else self.budget
 
     def best_of(self, evaluations: Sequence[Evaluation]) -> Evaluation:
-        """Of a family's files the most accurate within the budget, else the fastest; without a budget the one that adds most hypervolume."""
+        """Of a family's files the most accurate within the budget, else the fastest; without a budget the one that
+        adds most hypervolume.
+        """
         within = [e for e in evaluations if self.steering.bounded and self.steering.excess(e.latency) <= 0]
         if within:
             return max(within, key=lambda e: e.score.val)

@@ -1,5 +1,6 @@
-"""How long each family trains: asynchronous successive halving (Li et al., "A System for Massively Parallel Hyperparameter
-Tuning", MLSys 2020), with families ordered by Pareto rank and hypervolume gain. Pure functions on numbers.
+"""How long each family trains: asynchronous successive halving (Li et al., "A System for Massively Parallel
+Hyperparameter Tuning", MLSys 2020), with families ordered by Pareto rank and hypervolume gain. Pure functions on
+numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ MOST_EPOCHS = 5.0  # at the first rung
 def lengths(seconds: float, seconds_per_example: float, examples: int) -> tuple[int, ...]:
     """Cumulative training examples of each rung.
 
-    seconds: of the whole search. seconds_per_example: of training the reference. examples: in the training split. A smaller candidate takes
-    less than its share of the time; a tiny data set is read at most 5 times at the first rung.
+    seconds: of the whole search. seconds_per_example: of training the reference. examples: in the training split. A
+    smaller candidate takes less than its share of the time; a tiny data set is read at most 5 times at the first rung.
     """
     first = min(FIRST_SHARE * seconds / max(seconds_per_example, 1e-9), MOST_EPOCHS * examples)
     first = max(1, min(examples, 64), round(first))
@@ -26,8 +27,9 @@ def lengths(seconds: float, seconds_per_example: float, examples: int) -> tuple[
 def promotable(families: Sequence[tuple[str, int, Point]], reference_score: float, last: int = LAST - 1) -> str | None:
     """The family to train on, or None.
 
-    families: (name, rung reached, point there). A family is promoted when it is in the best third of all that reached its rung (those that
-    went further included) and its rung is below ``last``; the highest rung is served first.
+    families: (name, rung reached, point there). A family is promoted when it is in the best third of all that
+    reached its rung (those that went further included) and its rung is below ``last``; the highest rung is served
+    first.
     """
     for rung in range(last - 1, -1, -1):
         here = [family for family in families if family[1] >= rung]

@@ -1,7 +1,8 @@
-"""Optuna, as this search uses it: an in-memory study that is asked and told, and the record each finished trial goes into.
+"""Optuna, as this search uses it: an in-memory study that is asked and told, and the record each finished trial goes
+into.
 
-A rejection by the gate is a PRUNED trial with its constraint and no values. The sampler is TPE, multivariate and grouped (Watanabe 2023),
-which keeps conditional parameters.
+A rejection by the gate is a PRUNED trial with its constraint and no values. The sampler is TPE, multivariate and
+grouped (Watanabe 2023), which keeps conditional parameters.
 """
 
 import warnings

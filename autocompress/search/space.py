@@ -1,7 +1,7 @@
 """The search space: which strategies, which choices; and how a recipe maps onto an Optuna trial and back.
 
-Parameters are namespaced ``strategy.parameter`` and each strategy has one switch, so a new plug-in joins an old study. Ordered
-choices are searched by their index, so that the sampler sees their order.
+Parameters are namespaced ``strategy.parameter`` and each strategy has one switch, so a new plug-in joins an old
+study. Ordered choices are searched by their index, so that the sampler sees their order.
 """
 
 import tomllib
@@ -28,7 +28,9 @@ POSITIONS = 3  # among structural strategies: first, middle, last
 
 
 class SpaceFile(BaseModel):
-    """A search space as people write it. strategies: only these; left out: all installed. parameters: choices in place of a strategy's own."""
+    """A search space as people write it. strategies: only these; left out: all installed. parameters: choices in
+    place of a strategy's own.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,7 +41,9 @@ class SpaceFile(BaseModel):
 
 
 def load_space(name: str, plugins: PluginSet) -> SpaceFile:
-    """A ready space by name, or any by the path of its TOML file. Raises UsageError with the file, the field and the nearest name."""
+    """A ready space by name, or any by the path of its TOML file. Raises UsageError with the file, the field and the
+    nearest name.
+    """
     if name not in plugins.spaces and not name.endswith(".toml"):
         raise unknown("search space", name, plugins.spaces)
     path = plugins.spaces.get(name) or Path(name)
@@ -66,7 +70,9 @@ class Suggests(Protocol):
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched on one task. ``families`` are the strategies sampled; graph strategies are evaluated, not sampled."""
+    """What is searched on one task. ``families`` are the strategies sampled; graph strategies are evaluated, not
+    sampled.
+    """
 
     families: tuple[Applicable, ...]
     graph: tuple[str, ...]
@@ -79,7 +85,9 @@ class Space:
         if not chosen:
             reasons = "; ".join(f"{r.strategy}: {r.reason}" for r in refused) or "none is installed"
             raise UsageError(f"no strategy of the space {file.name!r} applies to this task ({reasons})")
-        own = {f"{a.name}.{p.name}": p for a in chosen for p in a.parameters} | {f"{TRAIN}.{p.name}": p for p in TRAIN_PARAMETERS}
+        own = {f"{a.name}.{p.name}": p for a in chosen for p in a.parameters} | {
+            f"{TRAIN}.{p.name}": p for p in TRAIN_PARAMETERS
+        }
         absent = {r.strategy for r in refused} | {a.name for a in applicable if a not in chosen}
         for key in file.parameters:
             if key not in own and key.split(".")[0] not in absent:
@@ -105,7 +113,9 @@ class Space:
         return tuple(a for a in self.families if Stage.TRAIN in a.stages)
 
     def sample(self, trial: Suggests) -> Recipe:
-        """One family's recipe. A structure that was changed is always trained: the last training strategy is on when none was."""
+        """One family's recipe. A structure that was changed is always trained: the last training strategy is on when
+        none was.
+        """
         on: list[Applicable] = []
         steps: list[tuple[int, int, str, Step]] = []
         last = self.training[-1].name if self.training else None
@@ -118,9 +128,19 @@ class Space:
                 continue
             on.append(strategy)
             position = 0
-            if min(strategy.stages) == Stage.STRUCTURE and sum(min(a.stages) == Stage.STRUCTURE for a in self.families) > 1:
+            if (
+                min(strategy.stages) == Stage.STRUCTURE
+                and sum(min(a.stages) == Stage.STRUCTURE for a in self.families) > 1
+            ):
                 position = trial.suggest_int(f"{strategy.name}.position", 0, POSITIONS - 1)
-            steps.append((min(strategy.stages), position, strategy.name, Step.of(strategy.name, **_suggested(trial, strategy.name, strategy.parameters))))
+            steps.append(
+                (
+                    min(strategy.stages),
+                    position,
+                    strategy.name,
+                    Step.of(strategy.name, **_suggested(trial, strategy.name, strategy.parameters)),
+                )
+            )
         recipe = Recipe(tuple(step for *_, step in sorted(steps, key=lambda s: s[:3])))
         if any(Stage.TRAIN in a.stages for a in on):
             recipe = recipe.plus(Step.of(TRAIN, **_suggested(trial, TRAIN, self.train)))
@@ -146,7 +166,13 @@ class Space:
             return Recipe(tuple(structural))
         teach = self.training[0]
         settings = {p.name: p.default for p in self.train}
-        return Recipe((*structural, Step.of(teach.name, **{p.name: p.default for p in teach.parameters}), Step.of(TRAIN, **settings)))
+        return Recipe(
+            (
+                *structural,
+                Step.of(teach.name, **{p.name: p.default for p in teach.parameters}),
+                Step.of(TRAIN, **settings),
+            )
+        )
 
     def ladders(self) -> Iterator[list[Recipe]]:
         """For each structural strategy that has a strength: its default recipe at every strength, mildest first."""
@@ -154,7 +180,10 @@ class Space:
             strength = next((p for p in strategy.parameters if p.by_strength), None)
             if strength is not None:
                 defaults = {p.name: p.default for p in strategy.parameters}
-                yield [self.default([Step.of(strategy.name, **{**defaults, strength.name: choice})]) for choice in strength.choices]
+                yield [
+                    self.default([Step.of(strategy.name, **{**defaults, strength.name: choice})])
+                    for choice in strength.choices
+                ]
 
     def strongest(self) -> list[Recipe]:
         """The smallest structures: every structural strategy at its strongest, alone and all together."""
@@ -188,7 +217,11 @@ def _suggested(trial: Suggests, strategy: str, parameters: Sequence[Parameter]) 
     values: dict[str, Value] = {}
     for p in parameters:
         name = f"{strategy}.{p.name}"
-        values[p.name] = p.choices[trial.suggest_int(name, 0, len(p.choices) - 1)] if p.ordered else trial.suggest_categorical(name, list(p.choices))
+        values[p.name] = (
+            p.choices[trial.suggest_int(name, 0, len(p.choices) - 1)]
+            if p.ordered
+            else trial.suggest_categorical(name, list(p.choices))
+        )
     return values
 
 
@@ -199,10 +232,15 @@ def _encoded(parameter: Parameter, value: Value) -> Value:
 def _with_choices(parameter: Parameter, choices: Sequence[Value] | None) -> Parameter:
     if choices is None:
         return parameter
-    kinds = {type(c) for c in parameter.choices} | ({float, int} if any(isinstance(c, float) for c in parameter.choices) else set())
+    kinds = {type(c) for c in parameter.choices} | (
+        {float, int} if any(isinstance(c, float) for c in parameter.choices) else set()
+    )
     for choice in choices:
         if type(choice) not in kinds:
-            raise UsageError(f"parameter {parameter.name}: {choice!r} is {type(choice).__name__}, expected {'/'.join(sorted(k.__name__ for k in kinds))}")
+            raise UsageError(
+                f"parameter {parameter.name}: {choice!r} is {type(choice).__name__}, "
+                f"expected {'/'.join(sorted(k.__name__ for k in kinds))}"
+            )
     kept = [c for c in parameter.choices if c in choices]
     order = kept if len(kept) == len(set(choices)) else list(dict.fromkeys(choices))
     default = parameter.default if parameter.default in order else order[len(order) // 2]

@@ -27,8 +27,8 @@ def find_floor(space: Space, gate: Try) -> tuple[Recipe, Gate] | None:
 def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
     """Default recipes to begin with.
 
-    With a budget: for each structural strategy the mildest default structure that meets it, found by bisection, then the next two
-    stronger ones, one strategy after another. Without: strengths spread over the range.
+    With a budget: for each structural strategy the mildest default structure that meets it, found by bisection, then
+    the next two stronger ones, one strategy after another. Without: strengths spread over the range.
     """
     columns: list[list[Recipe]] = []
     for ladder in space.ladders():
@@ -37,11 +37,15 @@ def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
             columns.append(ladder[mildest : mildest + 3])
         else:
             columns.append([ladder[round(share * (len(ladder) - 1))] for share in SPREAD])
+    if not budget.bounded:  # strategies take turns at each strength, so that the first few recipes span the range
+        columns = [column[i % 3 :] + column[: i % 3] for i, column in enumerate(columns)]
     return [column[i] for i in range(3) for column in columns if i < len(column)]
 
 
 def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
-    """Index of the mildest structure that meets the budget; latency falls with strength. The strongest when none does."""
+    """Index of the mildest structure that meets the budget; latency falls with strength. The strongest when none
+    does.
+    """
     low, high = 0, len(ladder) - 1
     while low < high:
         middle = (low + high) // 2

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 import torch_pruning as tp
+from torch import nn
+
 from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.task import Inputs
-from torch import nn
 
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
@@ -37,8 +38,8 @@ class ChannelGraph:
         self._found: dict[str, Channels] = {}
 
     def channels(self, model: nn.Module, inputs: Inputs) -> Channels:
-        """The layers that can shrink. A layer counts when removing one of its channels leaves a model that runs and whose output
-        keeps its shape. Raises CandidateFailed when the dependency graph cannot be traced."""
+        """The layers that can shrink. A layer counts when removing one of its channels leaves a model that runs and
+        whose output keeps its shape. Raises CandidateFailed when the dependency graph cannot be traced."""
         key = repr([(name, tuple(p.shape)) for name, p in model.named_parameters()])
         if key not in self._found:
             self._found[key] = self._probe(model, inputs)
@@ -46,9 +47,10 @@ class ChannelGraph:
 
     def _probe(self, model: nn.Module, inputs: Inputs) -> Channels:
         expected = _shape(model, inputs)
-        names, kept, settled = [], {}, set()
+        names: list[str] = []
+        kept: dict[str, str] = {}
         for name, layer in model.named_modules():
-            if not isinstance(layer, PRUNABLE) or name in settled:
+            if not isinstance(layer, PRUNABLE):
                 continue
             trial = copy.deepcopy(model)
             graph = trace(trial, inputs)
@@ -56,7 +58,6 @@ class ChannelGraph:
                 with _quiet():
                     target = trial.get_submodule(name)
                     group = graph.get_pruning_group(target, graph.get_pruner_of_module(target).prune_out_channels, [0])
-                    members = [n for n, m in trial.named_modules() if any(d.target.module is m for d, _ in group) and isinstance(m, PRUNABLE)]
                     group.prune()
                     got = _shape(trial, inputs)
             except Exception as error:  # the dependency graph did not cover this layer: it is left alone
@@ -66,17 +67,22 @@ class ChannelGraph:
                 kept[name] = "its channels are the model's output"
                 continue
             names.append(name)
-            settled.update(n for n in members if n == name)
         return Channels(tuple(names), kept)
 
-    def prune(self, model: nn.Module, inputs: Inputs, ratio: float, importance: Any, round_to: int, global_allocation: bool) -> list[Any]:
-        """Remove ``ratio`` of the channels of ``model`` in place; returns the pruning history, which replays by ``replay``."""
+    def prune(
+        self, model: nn.Module, inputs: Inputs, ratio: float, importance: Any, round_to: int, global_allocation: bool
+    ) -> list[Any]:
+        """Remove ``ratio`` of the channels of ``model`` in place; returns the pruning history, which replays by
+        ``replay``.
+        """
         channels = self.channels(model, inputs)
-        ignored = [layer for name, layer in model.named_modules() if isinstance(layer, PRUNABLE) and name not in channels.names]
+        ignored = [
+            layer for name, layer in model.named_modules() if isinstance(layer, PRUNABLE) and name not in channels.names
+        ]
         with _quiet():
             pruner = tp.pruner.BasePruner(
                 model,
-                forwarded(inputs),
+                inputs,
                 importance=importance,
                 pruning_ratio=ratio,
                 max_pruning_ratio=min(0.95, ratio + 0.3) if global_allocation else 1.0,
@@ -99,9 +105,11 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
         raise CandidateFailed(f"the dependency graph does not pass recurrent layers: {', '.join(recurrent)}")
     try:
         with _quiet():
-            return tp.DependencyGraph().build_dependency(model, forwarded(inputs), forward_fn=lambda m, x: primary(call(m, x)))
+            return tp.DependencyGraph().build_dependency(model, inputs, forward_fn=lambda m, x: primary(call(m, x)))
     except Exception as error:
-        raise CandidateFailed(f"the dependency graph cannot be traced: {type(error).__name__}: {one_line(error, 160)}") from error
+        raise CandidateFailed(
+            f"the dependency graph cannot be traced: {type(error).__name__}: {one_line(error, 160)}"
+        ) from error
 
 
 def replay(model: nn.Module, inputs: Inputs, history: list[Any]) -> nn.Module:
@@ -110,11 +118,6 @@ def replay(model: nn.Module, inputs: Inputs, history: list[Any]) -> nn.Module:
     with _quiet():
         graph.load_pruning_history([(name, out, list(indices)) for name, out, indices in history])
     return model
-
-
-def forwarded(inputs: Inputs) -> Any:
-    """Inputs for tracing; torch-pruning passes them whole to its forward function."""
-    return inputs
 
 
 def _shape(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:

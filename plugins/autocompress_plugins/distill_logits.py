@@ -1,14 +1,24 @@
 """Logit distillation: the reference's softened outputs are the training target, beside the labels.
 
-Changes: the weights. Needs: outputs that are class logits; for other outputs (regression) the teacher's outputs are matched by squared
-error. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015: loss = alpha T^2 KL(teacher || student at
-temperature T) + (1 - alpha) task loss.
+Changes: the weights. Needs: outputs that are class logits; for other outputs (regression) the teacher's outputs are
+matched by squared error. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015: loss
+= alpha T^2 KL(teacher || student at temperature T) + (1 - alpha) task loss.
 """
 
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Step, Strategy, TrainHook, TrainingStrategy
+
+from autocompress.plugin.contract import (
+    Context,
+    LossTerm,
+    Parameter,
+    Params,
+    Step,
+    Strategy,
+    TrainHook,
+    TrainingStrategy,
+)
 from autocompress.plugin.hooks import hookimpl
 
 

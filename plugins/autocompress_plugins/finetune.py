@@ -1,6 +1,7 @@
 """Fine-tuning: trains the compressed model on the task's own loss.
 
-Changes: the weights. Needs: nothing. It is the yardstick for distillation, which it excludes: with both there is a teacher.
+Changes: the weights. Needs: nothing. It is the yardstick for distillation, which it excludes: with both there is a
+teacher.
 """
 
 from autocompress.plugin.contract import Context, Params, Strategy, TrainHook, TrainingStrategy

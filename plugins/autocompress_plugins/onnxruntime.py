@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime as ort
+
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.plugin.hooks import hookimpl

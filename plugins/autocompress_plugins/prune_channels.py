@@ -1,20 +1,22 @@
-"""Structured channel pruning: removes whole output channels of convolutions and linear layers, and all that depends on them.
+"""Structured channel pruning: removes whole output channels of convolutions and linear layers, and all that depends
+on them.
 
-Changes: the widths of the layers; the model stays dense and runs faster everywhere. Needs: a model whose dependency graph can be traced
-(no recurrent layers). Follows: Fang et al., "DepGraph", CVPR 2023; importances: Li et al., "Pruning Filters for Efficient ConvNets",
-ICLR 2017 (l1, l2); Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019 (taylor).
+Changes: the widths of the layers; the model stays dense and runs faster everywhere. Needs: a model whose dependency
+graph can be traced (no recurrent layers). Follows: Fang et al., "DepGraph", CVPR 2023; importances: Li et al.,
+"Pruning Filters for Efficient ConvNets", ICLR 2017 (l1, l2); Molchanov et al., "Importance Estimation for Neural
+Network Pruning", CVPR 2019 (taylor).
 """
 
 import copy
 from collections.abc import Sequence
 
 import torch_pruning as tp
+from torch import nn
+
 from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from torch import nn
-
 from autocompress_plugins.channel_graph import ChannelGraph, replay
 
 TAYLOR_EXAMPLES = 512

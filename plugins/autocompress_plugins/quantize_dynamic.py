@@ -1,8 +1,10 @@
 """Dynamic int8 quantization: int8 weights, activation ranges computed at each call.
 
-Changes: the ONNX file; LSTMs become DynamicQuantizeLSTM. Needs: matrix products with constant weights, or LSTMs, whose weights are folded
-constants. Convolutions are left in float: their dynamic int8 operator is slower than float (0.43 to 4.52 ms on a depthwise-separable CNN).
-Follows: ONNX Runtime's documentation, "Quantize ONNX models": dynamic for recurrent nets and transformers, static for CNNs.
+Changes: the ONNX file; LSTMs become DynamicQuantizeLSTM. Needs: matrix products with constant weights, or LSTMs,
+whose weights are folded constants. Convolutions are left in float: their dynamic int8 operator is slower than float
+(0.43 to 4.52 ms on a depthwise-separable CNN).
+Follows: ONNX Runtime's documentation, "Quantize ONNX models": dynamic for recurrent nets and transformers, static
+for CNNs.
 """
 
 import logging
@@ -10,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 WEIGHTED = {"LSTM", "MatMul", "Gemm"}
 

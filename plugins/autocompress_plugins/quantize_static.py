@@ -1,9 +1,9 @@
 """Static int8 quantization: weights per channel, activations with ranges calibrated on training data, as QDQ nodes.
 
-Changes: the ONNX file; integer kernels where the runtime has them. Needs: convolutions or matrix products with constant weights. Follows:
-Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018. Which activation
-type is faster depends on the kernels of the target (QInt8 made a residual network slower than float where QUInt8 made it 2.8 times
-faster), so both are variants.
+Changes: the ONNX file; integer kernels where the runtime has them. Needs: convolutions or matrix products with
+constant weights. Follows: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", CVPR 2018. Which activation type is faster depends on the kernels of the target
+(QInt8 made a residual network slower than float where QUInt8 made it 2.8 times faster), so both are variants.
 """
 
 import logging
@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
 from autocompress.plugin.contract import Context, Feed, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 CALIBRATION_EXAMPLES = 256
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -42,7 +43,10 @@ class QuantizeStatic(GraphStrategy):
         if any(node.op_type in WEIGHTED and constants & set(node.input) for node in graph.node):
             return None
         kinds = sorted({node.op_type for node in graph.node} & {"LSTM", "GRU", "RNN"})
-        return f"no convolution or matrix product with constant weights{' (' + ', '.join(kinds) + ' has no static int8 form)' if kinds else ''}"
+        return (
+            "no convolution or matrix product with constant "
+            f"weights{' (' + ', '.join(kinds) + ' has no static int8 form)' if kinds else ''}"
+        )
 
     def variants(self, context: Context) -> Sequence[Params]:
         return ({"activations": "QUInt8"}, {"activations": "QInt8"})

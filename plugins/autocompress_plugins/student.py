@@ -1,7 +1,8 @@
 """A smaller student: the user's own smaller model, or a copy of the reference with every layer narrower by one factor.
 
-Changes: the whole model, before any other step. Needs: ``Task.student``, or a model whose dependency graph can be traced. Follows:
-Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015; inherited weights as in Sanh et al., "DistilBERT", 2019.
+Changes: the whole model, before any other step. Needs: ``Task.student``, or a model whose dependency graph can be
+traced. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015; inherited weights as
+in Sanh et al., "DistilBERT", 2019.
 """
 
 import copy
@@ -10,11 +11,11 @@ from typing import cast
 
 import torch
 import torch_pruning as tp
+from torch import nn
+
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Stage, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from torch import nn
-
 from autocompress_plugins.channel_graph import ChannelGraph, replay
 
 WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1)
@@ -41,7 +42,9 @@ class Student(StructureStrategy):
             channels = self._graph.channels(context.model, context.example_inputs)
         except CandidateFailed as error:
             return f"{error.reason}; give Task.student to search your own smaller model"
-        return None if channels.names else "no layer can be narrowed; give Task.student to search your own smaller model"
+        return (
+            None if channels.names else "no layer can be narrowed; give Task.student to search your own smaller model"
+        )
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
         width = float(params["width"])

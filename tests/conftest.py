@@ -1,0 +1,182 @@
+"""What the tests share: a network and data small enough to train in a moment, and a runtime whose clock is arithmetic.
+
+``FakeRuntime`` runs the real ONNX file for its outputs and reads the clock from the file's multiply-accumulates, so a
+search on the profile ``fake`` is deterministic, and as fast as its trainings.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autocompress.candidate.count import count
+from autocompress.candidate.evaluate import Latency
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Array, Feed, Runtime, Session
+from autocompress.plugin.loader import PluginSet, load_plugins
+from autocompress.profile import HardwareProfile
+from autocompress.task import Task
+
+torch.set_num_threads(1)  # the machine has few cores, and tiny models gain nothing from a second one
+
+CLASSES = 4
+MS_PER_MAC = 1e-5
+Examples = tuple[Tensor, Tensor]
+
+
+class TinyNet(nn.Module):
+    """(N, 1, 8, 8) -> (N, 4)."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, width, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.head = nn.Linear(2 * width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn(self.conv(x)))
+        return self.head(torch.relu(self.conv2(x)).mean((2, 3)))
+
+
+def make_examples(size: int, seed: int) -> Examples:
+    """Images of four kinds of stripes, drowned in noise enough that no network is always right."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(size) % CLASSES
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    kinds = torch.stack(
+        [torch.sin(w) for w in (rows * 1.5, columns * 1.5, (rows + columns) * 1.2, rows * columns * 0.7)]
+    )
+    images = kinds[labels][:, None] + 1.5 * torch.randn(size, 1, 8, 8, generator=generator)
+    order = torch.randperm(size, generator=generator)
+    return images[order], labels[order]
+
+
+class FakeSession(Session):
+    def __init__(self, path: Path) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise CandidateFailed(f"the fake runtime cannot load the file: {error}") from error
+        self.macs = count(path)[1]
+
+    @property
+    def input_names(self) -> Sequence[str]:
+        return [i.name for i in self._session.get_inputs()]
+
+    def run(self, feed: Feed) -> Sequence[Array]:
+        return self._session.run(None, feed)
+
+
+class FakeRuntime(Runtime):
+    """Outputs of ONNX Runtime; a clock that reads ``ms_per_mac`` for each multiply-accumulate of the file."""
+
+    name = "fake"
+    ms_per_mac = MS_PER_MAC
+
+    def open(self, path: Path, profile: HardwareProfile) -> Session:
+        return FakeSession(path)
+
+    def clock(self, session: Session, feed: Feed) -> float | None:
+        assert isinstance(session, FakeSession)
+        return max(session.macs, 1) * self.ms_per_mac
+
+    def version(self) -> str:
+        return "0"
+
+
+@pytest.fixture(scope="session")
+def trained_tiny() -> nn.Module:
+    """Trained once for all tests; use ``tiny_model``, which is a copy."""
+    x, y = make_examples(256, seed=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = TinyNet().train()
+        optimizer = torch.optim.Adam(model.parameters(), 2e-2)
+        for step in range(60):
+            at = torch.arange(step * 64, step * 64 + 64) % 256
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[at]), y[at]).backward()
+            optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture
+def tiny_model(trained_tiny: nn.Module) -> nn.Module:
+    """Two convolutions, batch norm and a linear layer on 8x8 images, trained: far better than chance, not perfect."""
+    return copy.deepcopy(trained_tiny)
+
+
+@pytest.fixture(scope="session")
+def examples() -> Callable[[int, int], Examples]:
+    """``examples(size, seed)``: images and labels the tiny model knows."""
+    return make_examples
+
+
+@pytest.fixture
+def tiny_task(tiny_model: nn.Module) -> Task:
+    """The tiny model with 256 training, 96 validation and 96 test examples."""
+    return Task(
+        name="tiny",
+        model=tiny_model,
+        train=make_examples(256, seed=1),
+        val=make_examples(96, seed=2),
+        test=make_examples(96, seed=3),
+    )
+
+
+@pytest.fixture(scope="session")
+def installed_plugins() -> PluginSet:
+    return load_plugins()
+
+
+@pytest.fixture
+def fake_runtime() -> FakeRuntime:
+    return FakeRuntime()
+
+
+@pytest.fixture
+def plugins(installed_plugins: PluginSet, fake_runtime: FakeRuntime) -> PluginSet:
+    """Everything installed, and the runtime ``fake``. Its dictionaries are this test's own."""
+    return replace(
+        installed_plugins,
+        strategies=dict(installed_plugins.strategies),
+        runtimes={**installed_plugins.runtimes, "fake": fake_runtime},
+        spaces=dict(installed_plugins.spaces),
+        origin={**installed_plugins.origin, "runtimes:fake": "tests"},
+    )
+
+
+@pytest.fixture
+def fake_profile() -> HardwareProfile:
+    return HardwareProfile(name="fake", runtime="fake")
+
+
+@pytest.fixture(scope="session")
+def make_latency() -> Callable[..., Latency]:
+    """``make_latency(ratio=0.5)``: a latency with a 2 % interval around each number, 1 ms at ratio 1."""
+
+    def make(ratio: float = 1.0, statistic: float | None = None, **others: Any) -> Latency:
+        middle = ratio if statistic is None else statistic
+        values = {
+            "p50": 0.9 * middle,
+            "p90": middle,
+            "low": 0.98 * middle,
+            "high": 1.02 * middle,
+            "ratio": ratio,
+            "ratio_low": 0.98 * ratio,
+            "ratio_high": 1.02 * ratio,
+            "statistic": middle,
+        }
+        return Latency(**{**values, **others})
+
+    return make

@@ -1,0 +1,313 @@
+"""The report as its reader meets it: what the page says, what the chart draws, and that names in it cannot act."""
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autocompress.report import html
+from autocompress.report.html import write_report
+
+EVIL = "<script>alert(1)</script>"
+LINK = '<a href="javascript:alert(1)">free</a><img src=x onerror=alert(1)>'
+
+
+class Page(HTMLParser):
+    """A page's visible text, its elements, its scripts and its chart."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.said: list[str] = []
+        self._inside = ""
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._inside = tag
+            if tag == "script":
+                self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self._inside:
+            self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif not self._inside:
+            self.said.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.said).split())
+
+    @property
+    def figure(self) -> dict[str, Any]:
+        return dict(json.loads(self.scripts[1]))
+
+    def traces(self) -> dict[str, dict[str, Any]]:
+        return {trace["name"]: trace for trace in self.figure["data"]}
+
+
+@pytest.fixture(autouse=True)
+def _small_plotly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library is 5 MB and the same every time; one test uses the real one."""
+    if "real_plotly" not in request.fixturenames:
+        monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "/* plotly */")
+
+
+@pytest.fixture
+def real_plotly() -> None:
+    """Asks for the library itself."""
+
+
+def point(val: float, ms: float, test: float | None = None, *, ratio: float | None = None) -> dict[str, Any]:
+    return {
+        "score": {"val": val, "val_low": val - 0.004, "val_high": val + 0.006, "test": test},
+        "latency_ms": {"p50": 0.9 * ms, "p90": ms, "low": ms, "high": ms, "ratio": ratio or ms / 0.8, "reliable": True},
+        "size_bytes": 2_810_000,
+        "params": 696_000,
+        "macs": 81_000_000,
+    }
+
+
+def candidate(name: str, val: float, ms: float, *steps: tuple[str, dict[str, Any]], **more: Any) -> dict[str, Any]:
+    recipe = [{"strategy": strategy, "params": params} for strategy, params in steps]
+    place = {"id": name, "recipe": recipe, "artifact": f"candidates/{name}/model.onnx", "fidelity": 3, "elapsed_s": 9.0}
+    return point(val, ms, more.pop("test", None)) | place | {"feasible": True, "on_front": True} | more
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """A run with a budget of 0.2 ms: one model of three meets it and is recommended."""
+    reference = point(0.934, 0.8, 0.9344) | {"artifact": "reference/model.onnx"}
+    prune, quantize = ("prune_channels", {"ratio": 0.5}), ("quantize_static", {"per_channel": True})
+    candidates = [
+        reference | {"id": "ref", "recipe": [], "feasible": False, "on_front": False, "fidelity": 0, "elapsed_s": 1.0},
+        candidate("int8", 0.9347, 0.25, quantize, feasible=False),
+        candidate("both", 0.9312, 0.125, prune, quantize, test=0.9301),
+        candidate("slow", 0.9105, 0.3, prune, ("finetune", {}), feasible=False, on_front=False),
+    ]
+    whole = {
+        "schema": 1,
+        "task": "fashion",
+        "profile": "cpu-2threads",
+        "metric": "accuracy",
+        "seed": 7,
+        "environment": {"torch": "2.11.0", "cpu": "Some CPU @ 2.7GHz", "plugins": {"student": "autocompress 0.1.0"}},
+        "budget": {"latency_ms": 0.2, "speedup": None, "statistic": "p90", "max_drop": None},
+        "status": "feasible",
+        "reference": reference,
+        "candidates": candidates,
+        "rejected": [
+            {
+                "recipe": [{"strategy": "lowrank", "params": {"rank": n}}],
+                "reason": f"over the budget ({n} ms)",
+                "latency_ms": n,
+            }
+            for n in (5.0, 6.0)
+        ],
+        "failed": [{"recipe": [], "strategy": "student", "reason": "out of memory"}] * 3,
+        "refused": [{"strategy": "prune_heads", "reason": "the model has no attention"}],
+        "warnings": ["the data differs between two reads"],
+        "recommended": "both",
+        "nearest": None,
+        "tried": 9,
+        "wall_seconds": 754.2,
+    }
+    return whole | changes
+
+
+def budget(
+    latency_ms: float | None = None, speedup: float | None = None, max_drop: float | None = None
+) -> dict[str, Any]:
+    return {"latency_ms": latency_ms, "speedup": speedup, "statistic": "p90", "max_drop": max_drop}
+
+
+def rendered(tmp_path: Path, **changes: Any) -> Page:
+    path = tmp_path / "report.html"
+    write_report(document(**changes), path)
+    return Page(path.read_text("utf-8"))
+
+
+def test_recommended_recipe_and_its_numbers_are_in_the_page(tmp_path: Path) -> None:
+    said = rendered(tmp_path).text
+    assert "fashion Profile cpu-2threads, metric accuracy Recommended: prune_channels + quantize_static" in said
+    row = said[said.index("Pareto front recipe") :]
+    row = row[row.index("recommended prune_channels (ratio 0.5)") :]
+    assert row.startswith(
+        "recommended prune_channels (ratio 0.5) quantize_static (per_channel True) "
+        "93.12 % 92.72 % – 93.72 % 93.01 % 0.113 0.125 6.40× 2.81 MB 696 k 81.0 M"
+    )
+    assert "The recommended recipe prune_channels (ratio 0.5) quantize_static (per_channel True)" in said
+
+
+def test_everything_that_did_not_work_is_told_with_its_count_and_cause(tmp_path: Path) -> None:
+    said = rendered(tmp_path).text
+    assert "2 × over the budget lowrank (rank 5.0): 5 ms lowrank (rank 6.0): 6 ms" in said
+    assert "3 × student: out of memory" in said
+    assert "prune_heads the model has no attention" in said
+    assert "the data differs between two reads" in said
+
+
+def test_environment_has_what_a_repetition_needs(tmp_path: Path) -> None:
+    said = rendered(tmp_path).text
+    for fact in ("torch 2.11.0", "cpu Some CPU @ 2.7GHz", "student autocompress 0.1.0", "seed 7", "taken 12 min 34 s"):
+        assert fact in said
+
+
+def test_chart_shows_front_reference_and_budget_on_a_log_axis(tmp_path: Path) -> None:
+    page = rendered(tmp_path)
+    traces, layout = page.traces(), page.figure["layout"]
+    assert traces["Pareto front"]["x"] == [0.125, 0.25]
+    assert traces["Pareto front"]["y"] == pytest.approx([93.12, 93.47])
+    assert traces["Pareto front"]["error_y"]["array"] == pytest.approx([0.6, 0.6])
+    assert traces["Pareto front"]["error_y"]["arrayminus"] == pytest.approx([0.4, 0.4])
+    assert traces["Pareto front"]["marker"]["symbol"] == ["circle", "circle-open"]
+    assert traces["reference"]["x"] == [0.8]
+    assert traces["recommended"]["x"] == [0.125]
+    assert traces["outside budget"]["x"] == [0.3]
+    assert "93.12 %" in traces["recommended"]["hovertext"][0]
+    assert layout["xaxis"]["type"] == "log"
+    assert layout["shapes"][0]["x0"] == 0.2
+
+
+def test_line_of_a_speedup_budget_is_its_share_of_the_reference(tmp_path: Path) -> None:
+    page = rendered(tmp_path, budget=budget(speedup=4.0))
+    assert page.figure["layout"]["shapes"][0]["x0"] == pytest.approx(0.2)
+    assert "paired medians" in page.text
+
+
+def test_without_a_budget_there_is_no_line(tmp_path: Path) -> None:
+    page = rendered(tmp_path, budget=budget(max_drop=1.0))
+    assert "shapes" not in page.figure["layout"]
+    assert "lose at most 1 points" in page.text
+    assert "outside budget" not in page.text
+
+
+def test_budget_that_binds_nothing_is_said(tmp_path: Path) -> None:
+    assert "This budget binds nothing" in rendered(tmp_path, budget=budget(latency_ms=1.0)).text
+
+
+def test_infeasible_run_shows_the_nearest(tmp_path: Path) -> None:
+    candidates = [c | {"feasible": False} for c in document()["candidates"]]
+    page = rendered(tmp_path, status="infeasible", recommended=None, nearest="both", candidates=candidates)
+    assert "Nothing meets the budget of 0.2 ms" in page.text
+    assert "The nearest recipe prune_channels (ratio 0.5)" in page.text
+    assert page.traces()["nearest"]["x"] == [0.125]
+    assert "recommended" not in page.traces()
+
+
+def test_reference_alone_is_a_report_too(tmp_path: Path) -> None:
+    alone = {"candidates": [], "recommended": None, "rejected": [], "failed": [], "refused": [], "warnings": []}
+    page = rendered(tmp_path, **alone, status="infeasible")
+    assert "Nothing could be measured." in page.text
+    assert list(page.traces()) == ["reference"]
+    assert "unchanged reference 93.40 %" in page.text
+    assert "Failed" not in page.text
+    kept = document()["candidates"][0] | {"feasible": True, "on_front": True}
+    page = rendered(tmp_path, **alone | {"candidates": [kept], "recommended": "ref"}, budget=budget(max_drop=1.0))
+    assert "The model as it is, without any step." in page.text
+
+
+def test_other_metric_keeps_its_unit(tmp_path: Path) -> None:
+    page = rendered(tmp_path, metric="f1")
+    assert "0.9312 0.9272 – 0.9372 0.9301" in page.text
+    assert page.traces()["recommended"]["y"] == [0.9312]
+    assert page.figure["layout"]["yaxis"]["ticksuffix"] == ""
+
+
+def test_score_that_was_never_tested_is_a_dash(tmp_path: Path) -> None:
+    reference = point(0.934, 0.8) | {"artifact": "reference/model.onnx"}
+    candidates = [c | {"score": c["score"] | {"test": None}} for c in document()["candidates"]]
+    page = rendered(tmp_path, reference=reference, candidates=candidates)
+    assert "93.12 % 92.72 % – 93.72 % - 0.113" in page.text
+
+
+def test_much_worse_candidate_leaves_the_front_readable_and_is_mentioned(tmp_path: Path) -> None:
+    bad = candidate("bad", 0.1, 0.15, ("quantize_static", {}), on_front=False)
+    page = rendered(tmp_path, candidates=[*document()["candidates"], bad])
+    low, high = page.figure["layout"]["yaxis"]["range"]
+    assert 91 < low < 93
+    assert 94 < high < 95
+    assert "2 far below are out of view" in page.text
+    assert 10 in [round(y) for y in page.traces()["others"]["y"]]
+
+
+def test_disturbed_measurement_is_marked(tmp_path: Path) -> None:
+    candidates = document()["candidates"]
+    candidates[2]["latency_ms"]["reliable"] = False
+    assert "recommended unreliable timing" in rendered(tmp_path, candidates=candidates).text
+
+
+@pytest.mark.parametrize("text", [EVIL, LINK, "</title></style><!-- <script>", "{{ 7 * 7 }}%{x}", "\ud800"])
+def test_names_are_inert_everywhere(tmp_path: Path, text: str) -> None:
+    candidates = document()["candidates"]
+    candidates[2]["recipe"] = [{"strategy": text, "params": {text: text}}]
+    step = {"recipe": candidates[2]["recipe"], "strategy": text, "reason": text, "latency_ms": 1.0}
+    spoiled = {
+        **dict.fromkeys(("task", "profile", "metric"), text),
+        **{key: [step] for key in ("rejected", "failed", "refused")},
+        "candidates": candidates,
+        "warnings": [text],
+        "environment": {text: text, "plugins": {text: text}},
+        "budget": budget(0.2) | {"statistic": text},
+    }
+    page, clean = rendered(tmp_path, **spoiled), rendered(tmp_path)
+    kinds = {tag for tag, _ in clean.elements}
+    assert {tag for tag, _ in page.elements} <= kinds
+    assert len(page.scripts) == 3
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    shown = text.encode("utf-8", "replace").decode("utf-8")
+    assert page.text.count(shown) >= 12, "the names are shown as they are written"
+    # Plotly draws tags in these: the only ones are ours.
+    drawn = [*page.traces()["recommended"]["hovertext"], page.figure["layout"]["xaxis"]["title"]["text"]]
+    for piece in drawn:
+        assert "<" not in piece.replace("<b>", "").replace("</b>", "").replace("<br>", "")
+    assert "<" not in page.scripts[1]
+
+
+def test_page_is_whole_without_a_network(tmp_path: Path, real_plotly: None) -> None:
+    page = rendered(tmp_path)
+    for tag, attributes in page.elements:
+        assert not {"src", "href", "srcset", "action"} & set(attributes), tag
+    assert "url(" not in page.source[: page.source.index("</style>")]
+    assert "@import" not in page.source[: page.source.index("</style>")]
+    policy = next(a["content"] or "" for t, a in page.elements if t == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; script-src 'nonce-")
+    assert len(page.scripts) == 3
+    assert len(page.scripts[0]) > 1_000_000
+    assert "Plotly" in page.scripts[0]
+
+
+def test_a_failure_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    broken = document()
+    del broken["wall_seconds"]
+    with pytest.raises(KeyError):
+        write_report(broken, path)
+
+    def full(self: Path, *_: Any) -> int:
+        self.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(Exception, match="No space left"):
+        write_report(document(), path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_importing_the_module_does_not_import_the_libraries_that_draw() -> None:
+    code = f"import sys, {html.__name__}; print([m for m in ('plotly', 'jinja2', 'torch') if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

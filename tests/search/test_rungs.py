@@ -1,0 +1,79 @@
+"""How long each family trains: rung lengths, promotions, and the correlation between rungs."""
+
+import pytest
+
+from autocompress.search.rungs import lengths, promotable, rank_correlation
+
+
+def test_each_rung_is_three_times_the_one_before():
+    first, second, third = lengths(seconds=600, seconds_per_example=1e-3, examples=50_000)
+    assert first == 18_000  # 3 % of ten minutes at a millisecond an example
+    assert (second, third) == (3 * first, 9 * first)
+
+
+def test_first_rung_follows_the_time_and_the_speed():
+    assert lengths(1200, 1e-3, 10**6)[0] == 2 * lengths(600, 1e-3, 10**6)[0]
+    assert lengths(600, 2e-3, 10**6)[0] == lengths(600, 1e-3, 10**6)[0] / 2
+
+
+def test_small_data_is_read_five_times_at_most_at_the_first_rung():
+    assert lengths(3600, 1e-6, 1000)[0] == 5000
+
+
+@pytest.mark.parametrize(("examples", "least"), [(10_000, 64), (10, 10), (1, 1)])
+def test_first_rung_trains_on_something_even_without_time(examples: int, least: int):
+    assert lengths(0.001, 1.0, examples)[0] == least
+
+
+def family(name: str, rung: int, score: float) -> tuple[str, int, tuple[float, float]]:
+    return name, rung, (score, 0.5)
+
+
+def test_nothing_is_promoted_before_three_families():
+    assert promotable([], 0.9) is None
+    assert promotable([family("a", 0, 0.9), family("b", 0, 0.8)], 0.9) is None
+
+
+def test_best_third_is_promoted_once():
+    three = [family("a", 0, 0.88), family("b", 0, 0.90), family("c", 0, 0.87)]
+    assert promotable(three, 0.9) == "b"
+    promoted = [three[0], family("b", 1, 0.91), three[2]]
+    assert promotable(promoted, 0.9) is None  # b is still the best third of its old rung
+
+
+def test_of_six_the_second_best_follows():
+    families = [family(n, 0, s) for n, s in zip("abcdef", (0.86, 0.87, 0.88, 0.89, 0.90, 0.91), strict=True)]
+    assert promotable(families, 0.9) == "f"
+    families[5] = family("f", 1, 0.92)
+    assert promotable(families, 0.9) == "e"
+
+
+def test_higher_rung_is_served_first():
+    high = [family(n, 1, s) for n, s in (("x", 0.90), ("y", 0.91), ("z", 0.89))]
+    low = [family(n, 0, s) for n, s in (("a", 0.95), ("b", 0.96), ("c", 0.97))]
+    assert promotable([*low, *high], 0.9, last=2) == "y"
+    assert promotable([*low, *high], 0.9, last=1) == "c"
+
+
+def test_last_rung_is_never_left():
+    families = [family(n, 2, 0.9) for n in "abcdef"]
+    assert promotable(families, 0.9, last=2) is None
+
+
+def test_pareto_rank_counts_before_score():
+    families = [("accurate", 0, (0.93, 1.0)), ("fast", 0, (0.90, 0.1)), ("dominated", 0, (0.92, 1.1))]
+    assert promotable(families, 0.93) == "fast"
+
+
+def test_rank_correlation_of_known_orders():
+    before = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}
+    assert rank_correlation(before, {"a": 1, "b": 2, "c": 3, "d": 9}) == pytest.approx(1)
+    assert rank_correlation(before, {"a": 4, "b": 3, "c": 2, "d": 1}) == pytest.approx(-1)
+    assert rank_correlation(before, {"a": 1, "b": 3, "c": 2, "d": 4}) == pytest.approx(0.8)
+    assert rank_correlation(before, {"a": 1, "b": 1, "c": 2, "d": 2, "x": 9}) == pytest.approx(0.8944, abs=1e-4)
+
+
+def test_rank_correlation_is_unknown_for_few_or_constant_scores():
+    assert rank_correlation({"a": 1, "b": 2}, {"a": 1, "b": 2}) is None
+    assert rank_correlation({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2, "x": 3}) is None
+    assert rank_correlation({"a": 1, "b": 2, "c": 3}, {"a": 5, "b": 5, "c": 5}) is None
