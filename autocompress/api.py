@@ -1,6 +1,7 @@
 """``search``: the same job as the command, from Python."""
 
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -96,10 +97,14 @@ def search(
         out=root,
     )
     plugins.runtime(settings.profile.runtime)
-    folder = RunFolder(root)
+    folder, fresh = RunFolder(root), not root.exists()
     folder.claim()
     try:
         return _run(settings, task, folder, plugins, console, quiet)
+    except UsageError:
+        if fresh and not folder.reference.exists():  # bad input leaves nothing behind
+            shutil.rmtree(root, ignore_errors=True)
+        raise
     finally:
         folder.release()
 

@@ -151,7 +151,7 @@ def cause_of(error: BaseException) -> str:
     while current is not None and current not in chain:
         chain.append(current)
         current = current.__cause__ or current.__context__
-    text = next((str(e) for e in chain if "data-dependent" in str(e)), str(chain[-1]))
+    text = next((str(e) for e in reversed(chain) if "data-dependent" in str(e)), str(chain[-1]))
     head = one_line(next((line for line in text.splitlines() if line.strip()), type(error).__name__), 200)
     place = next((p for e in chain for p in _places(e)), "")
     return head + place

@@ -100,7 +100,10 @@ def closing_s(search: "Search", ledger: Ledger) -> float:
 
 
 def reserve_s(search: "Search", ledger: Ledger) -> float:
-    """Seconds to keep for finishing: the finalists at the last rung's length, and closing."""
+    """Seconds to keep for finishing: the finalists at the last rung's length, and closing. While nothing meets the budget, finding
+    something that does comes before training it in full."""
+    if ledger.steering.bounded and ledger.best_feasible() is None:
+        return closing_s(search, ledger)
     training = 0.0
     for family in choose_finalists(ledger):
         training += max(search.lengths[-1] - family.examples, 0) * family.seconds_per_example + _overhead_s(search)

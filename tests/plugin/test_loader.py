@@ -124,7 +124,7 @@ def test_entry_point_may_be_an_object(site: Path, install: Install):
     [
         ("raise ValueError('no\\nlicence')", "ValueError: no licence"),
         ("def broken(:", "SyntaxError: "),
-        ("import a_missing_library.part", "needs a_missing_library, which is not installed: pip install a-missing-library"),
+        ("import a_missing_lib.part", "needs a_missing_lib, which is not installed: pip install a-missing-lib"),
         ("autocompress_api = 2", "it needs plug-in API 2, this autocompress has 1"),
         (STRATEGY.format(name="two words"), "TypeError: Sharpen.name must be an identifier, not 'two words'"),
         (STRATEGY.format(name="x").replace("[Sharpen()]", "3"), "TypeError: 'int' object is not iterable"),

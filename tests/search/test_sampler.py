@@ -1,0 +1,155 @@
+"""The sampler's memory: what a trial taught it is in the record, and comes back from there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from autocompress.plugin.contract import Applicable, Parameter, Stage
+from autocompress.recipe import Recipe, Step
+from autocompress.run.record import Record, open_record
+from autocompress.search import sampler as sampling
+from autocompress.search.sampler import OVER_BUDGET, Sampler
+from autocompress.search.space import Space, SpaceFile
+
+CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", (0.1, 0.3, 0.5, 0.7, 0.9), 0.5, True),))
+IMITATE = Applicable("imitate", (Stage.TRAIN,), (Parameter("kind", ("soft", "hard"), "soft"),))
+SPACE = Space.of(SpaceFile(name="s"), [CARVE, IMITATE], [])
+WANTED = SPACE.default([Step.of("carve", ratio=0.7)])
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    record = open_record(tmp_path / "study.db")
+    yield record
+    record.close()
+
+
+def remembered(sampler: Sampler) -> list[FrozenTrial]:
+    return sampler._study.get_trials(deepcopy=False)
+
+
+def told_three(record: Record) -> Sampler:
+    sampler = Sampler(SPACE, record, seed=0)
+    trial, recipe = sampler.ask(WANTED)
+    sampler.told(trial, (0.91, 0.25), -0.5, {"recipe": recipe.to_json()})
+    trial, _ = sampler.ask(SPACE.default([Step.of("carve", ratio=0.1)]))
+    sampler.rejected(trial, 1.75, {"note": "too slow"})
+    trial, _ = sampler.ask(SPACE.default([Step.of("carve", ratio=0.3)]))
+    sampler.failed(trial, {"note": "it broke"})
+    return sampler
+
+
+def test_asked_for_recipe_is_what_the_trial_holds(record: Record):
+    sampler = Sampler(SPACE, record, seed=0)
+    for recipe in (WANTED, Recipe((Step.of("imitate", kind="hard"), Step.of("train", lr=0.004, batch_size=64)))):
+        trial, got = sampler.ask(recipe)
+        assert got == recipe
+        assert trial.params.items() >= {"carve": recipe.step("carve") is not None}.items()
+        sampler.told(trial, (0.9, 0.5), None, {})
+
+
+def test_completed_trial_keeps_values_constraint_and_attributes(record: Record):
+    told_three(record)
+    done = next(t for t in remembered(Sampler(SPACE, record, seed=0)) if t.state == TrialState.COMPLETE)
+    assert done.values == [0.91, 0.25]
+    assert done.constraints == {OVER_BUDGET: -0.5}
+    assert done.params["carve.ratio"] == 3
+    kept = next(t for t in record.trials() if t.state == TrialState.COMPLETE)
+    assert Recipe.from_json(kept.user_attrs["recipe"]) == WANTED
+
+
+def test_rejection_comes_back_pruned_with_its_constraint_and_no_values(record: Record):
+    told_three(record)
+    (rejected,) = [t for t in remembered(Sampler(SPACE, record, seed=0)) if t.state == TrialState.PRUNED]
+    assert rejected.constraints == {OVER_BUDGET: 1.75}
+    assert rejected.values is None
+    assert rejected.params["carve.ratio"] == 0
+    assert [t.user_attrs["note"] for t in record.trials() if t.state == TrialState.PRUNED] == ["too slow"]
+
+
+def test_failure_is_recorded_and_teaches_nothing(record: Record):
+    told_three(record)
+    assert [t.user_attrs["note"] for t in record.trials() if t.state == TrialState.FAIL] == ["it broke"]
+    assert TrialState.FAIL not in {t.state for t in remembered(Sampler(SPACE, record, seed=0))}
+
+
+def test_memory_survives_another_process_opening_the_record(record: Record, tmp_path: Path):
+    told_three(record)
+    record.close()
+    again = open_record(tmp_path / "study.db")
+    try:
+        found = {t.state: (t.values, t.constraints) for t in remembered(Sampler(SPACE, again, seed=0))}
+    finally:
+        again.close()
+    assert found == {
+        TrialState.COMPLETE: ([0.91, 0.25], {OVER_BUDGET: -0.5}),
+        TrialState.PRUNED: (None, {OVER_BUDGET: 1.75}),
+    }
+
+
+def test_without_a_budget_there_is_no_constraint(record: Record):
+    sampler = Sampler(SPACE, record, seed=0)
+    trial, _ = sampler.ask(WANTED)
+    sampler.told(trial, (0.9, 0.5), None, {})
+    assert not remembered(Sampler(SPACE, record, seed=0))[0].constraints
+
+
+def test_repeated_recipe_is_not_recorded(record: Record):
+    sampler = Sampler(SPACE, record, seed=0)
+    trial, _ = sampler.ask(WANTED)
+    sampler.repeated(trial)
+    assert record.trials() == []
+
+
+def test_only_the_last_rejections_are_brought_back(record: Record, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sampling, "REJECTIONS_KEPT", 2)
+    sampler = Sampler(SPACE, record, seed=0)
+    for over in (0.1, 0.2, 0.3, 0.4):
+        trial, _ = sampler.ask()
+        sampler.rejected(trial, over, {})
+    trial, _ = sampler.ask()
+    sampler.told(trial, (0.9, 0.5), None, {})
+    back = remembered(Sampler(SPACE, record, seed=0))
+    assert [t.constraints[OVER_BUDGET] for t in back if t.state == TrialState.PRUNED] == [0.3, 0.4]
+    assert [t.values for t in back if t.state == TrialState.COMPLETE] == [[0.9, 0.5]]
+    assert len(record.trials()) == 5
+
+
+def test_same_seed_asks_the_same_and_a_resume_does_not_ask_it_again(record: Record, tmp_path: Path):
+    def first(seed: int, record: Record) -> list[Recipe]:
+        sampler = Sampler(SPACE, record, seed)
+        asked = []
+        for _ in range(6):
+            trial, recipe = sampler.ask()
+            sampler.repeated(trial)
+            asked.append(recipe)
+        return asked
+
+    assert first(3, record) == first(3, record)
+    assert first(3, record) != first(4, record)
+    told_three(record)
+    resumed, fresh = open_record(tmp_path / "study.db"), open_record(tmp_path / "other.db")
+    try:
+        assert first(3, resumed) != first(3, fresh)
+    finally:
+        resumed.close()
+        fresh.close()
+
+
+def test_sampler_learns_which_strength_is_within_the_budget(record: Record):
+    """With only strong carving within the budget, what is asked later is stronger than at random."""
+    sampler = Sampler(SPACE, record, seed=1)
+    asked: list[float] = []
+    for _ in range(40):
+        trial, recipe = sampler.ask()
+        carve = recipe.step("carve")
+        ratio = float(carve.values["ratio"]) if carve else 0.0
+        asked.append(ratio)
+        if ratio < 0.7:
+            sampler.rejected(trial, 0.7 - ratio, {})
+        else:
+            sampler.told(trial, (0.9 - ratio / 100, 0.25), -0.1, {})
+    late = asked[20:]
+    assert sum(r >= 0.7 for r in late) / len(late) > 0.5

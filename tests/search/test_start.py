@@ -1,0 +1,114 @@
+"""The start of a search: the floor of the space, and the first recipes, found by gating structures alone."""
+
+from collections.abc import Callable
+
+import pytest
+
+from autocompress.budget import Budget
+from autocompress.candidate.evaluate import Latency
+from autocompress.candidate.pipeline import Gate
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Applicable, Parameter, Stage
+from autocompress.recipe import Recipe
+from autocompress.search.space import Space, SpaceFile
+from autocompress.search.start import find_floor, first_recipes
+
+RATIOS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))
+SHRINK = Applicable("shrink", (Stage.BUILD,), (Parameter("width", (0.8, 0.4, 0.2), 0.4, True),))
+TUNE = Applicable("tune", (Stage.TRAIN,))
+
+
+class FakeGate:
+    """Latency ratio of a structure: what is left of the model."""
+
+    def __init__(self, make_latency: Callable[..., Latency], breaks: Callable[[Recipe], bool] = lambda recipe: False):
+        self.make_latency = make_latency
+        self.breaks = breaks
+        self.asked: list[Recipe] = []
+
+    def __call__(self, recipe: Recipe) -> Gate:
+        self.asked.append(recipe)
+        if self.breaks(recipe):
+            raise CandidateFailed("it cannot be built")
+        left = 1.0
+        for step in recipe.steps:
+            left *= 1 - step.values["ratio"] if step.strategy == "carve" else step.values.get("width", 1.0)
+        return Gate(self.make_latency(ratio=left), None, (), 0.0)
+
+
+@pytest.fixture
+def gate(make_latency: Callable[..., Latency]) -> FakeGate:
+    return FakeGate(make_latency)
+
+
+def space_of(*applicable: Applicable) -> Space:
+    return Space.of(SpaceFile(name="s"), applicable, [])
+
+
+def ratios(recipes: list[Recipe]) -> list[object]:
+    return [r.steps[0].values["ratio"] for r in recipes if r.step("carve")]
+
+
+@pytest.mark.parametrize(("speedup", "mildest"), [(1.01, 0.05), (1.25, 0.2), (2.0, 0.5), (4.0, 0.75), (8.0, 0.9)])
+def test_bisection_finds_the_mildest_structure_within_the_budget(speedup: float, mildest: float, gate: FakeGate):
+    first = first_recipes(space_of(CARVE, TUNE), Budget(speedup=speedup), gate)
+    assert ratios(first)[0] == mildest
+    assert len(gate.asked) <= 5  # of 19 strengths
+
+
+def test_every_strength_that_just_meets_the_budget_is_found(gate: FakeGate):
+    for ratio in RATIOS:
+        first = first_recipes(space_of(CARVE, TUNE), Budget(speedup=0.999 / (1 - ratio)), gate)
+        assert ratios(first)[0] == ratio
+
+
+def test_the_next_two_stronger_ones_follow(gate: FakeGate):
+    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(speedup=2.0), gate)) == [0.5, 0.55, 0.6]
+    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(speedup=10.0), gate)) == [0.9, 0.95]
+
+
+def test_strongest_is_tried_when_none_meets_the_budget(gate: FakeGate):
+    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(speedup=1000.0), gate)) == [0.95]
+
+
+def test_strategies_take_turns(gate: FakeGate):
+    first = first_recipes(space_of(CARVE, SHRINK, TUNE), Budget(speedup=2.0), gate)
+    assert [r.steps[0].strategy for r in first] == ["shrink", "carve", "shrink", "carve", "carve"]
+    assert all(r.step("tune") for r in first)
+
+
+def test_structure_that_cannot_be_built_counts_as_outside_the_budget(make_latency: Callable[..., Latency]):
+    def breaks(recipe: Recipe) -> bool:
+        return recipe.steps[0].values["ratio"] < 0.7
+
+    first = first_recipes(space_of(CARVE, TUNE), Budget(speedup=2.0), FakeGate(make_latency, breaks))
+    assert ratios(first)[0] == 0.7
+
+
+def test_without_a_budget_strengths_are_spread_and_nothing_is_gated(gate: FakeGate):
+    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(), gate)) == [0.25, 0.5, 0.75]
+    assert gate.asked == []
+
+
+def test_without_structures_there_are_no_first_recipes(gate: FakeGate):
+    assert first_recipes(space_of(TUNE), Budget(speedup=2.0), gate) == []
+
+
+def test_floor_is_the_fastest_of_the_smallest_structures(gate: FakeGate):
+    found = find_floor(space_of(CARVE, SHRINK, TUNE), gate)
+    assert found is not None
+    recipe, floor = found
+    assert {s.strategy for s in recipe.steps} >= {"carve", "shrink"}
+    assert floor.latency.ratio == pytest.approx(0.05 * 0.2)
+
+
+def test_floor_leaves_out_what_cannot_be_built(make_latency: Callable[..., Latency]):
+    found = find_floor(space_of(CARVE, SHRINK, TUNE), FakeGate(make_latency, lambda r: r.step("carve") is not None))
+    assert found is not None
+    assert found[1].latency.ratio == pytest.approx(0.2)
+
+
+def test_there_is_no_floor_without_a_structure_that_can_be_built(make_latency: Callable[..., Latency]):
+    assert find_floor(space_of(TUNE), FakeGate(make_latency)) is None
+    assert find_floor(space_of(CARVE, TUNE), FakeGate(make_latency, lambda recipe: True)) is None
