@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ def _run(
         try:
             ledger = job.run()
         except BaseException as error:
-            _save_what_there_is(job, settings, plugins)
+            with suppress(AutocompressError, OSError):  # the first error is the one to tell
+                _save_what_there_is(job, settings, plugins)
             stopped = interrupted()
             if stopped is not None and isinstance(error, (Interrupted, AutocompressError)):
                 command = shlex.join(["autocompress", *sys.argv[1:]])

@@ -84,7 +84,7 @@ def test_max_drop_is_in_points_of_score():
     assert budget.allows_score(0.92, 0.93)
     assert budget.allows_score(0.99, 0.93)
     assert not budget.allows_score(0.9199, 0.93)
-    assert Budget(max_drop=0.0).allows_score(0.1 + 0.2, 0.3)  # a rounding error is not a loss
+    assert Budget(max_drop=0.0).allows_score(0.3, 0.1 + 0.2)  # a rounding error is not a loss
     assert Budget().allows_score(0.0, 1.0)
 
 

@@ -290,9 +290,9 @@ def _time(bench: Bench, path: Path, effort: Effort, stop: Callable[[Latency], bo
     )
 
 
-def remeasure(bench: Bench, evaluations: Sequence[Evaluation], effort: Effort) -> list[Latency]:
-    """Time finished files again, side by side with the reference."""
-    return [_time(bench, bench.folder.root / evaluation.artifact, effort) for evaluation in evaluations]
+def remeasure(bench: Bench, evaluation: Evaluation, effort: Effort) -> Latency:
+    """Time a finished file again, side by side with the reference."""
+    return _time(bench, bench.folder.root / evaluation.artifact, effort)
 
 
 def test_scores(bench: Bench, evaluations: Sequence[Evaluation]) -> list[float]:

@@ -6,16 +6,21 @@ study rebuilt from here.
 """
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
 
 from autocompress.errors import UsageError, one_line
+from autocompress.run.store import no_space
 
 STUDY = "autocompress"
 
@@ -25,12 +30,14 @@ class Record:
     """``get``/``set`` for the study's attributes, ``add`` and ``trials`` for its trials."""
 
     study: optuna.Study
+    path: Path
 
     def get(self, key: str, default: Any = None) -> Any:
         return self._attributes().get(key, default)
 
     def set(self, key: str, value: Any) -> None:
-        self.study.set_user_attr(key, value)
+        with _writing(self.path):
+            self.study.set_user_attr(key, value)
 
     def every(self, prefix: str) -> list[Any]:
         """The values of all attributes ``prefix:N``, by N."""
@@ -41,7 +48,8 @@ class Record:
         self.set(f"{prefix}:{len(self.every(prefix))}", value)
 
     def add(self, trial: FrozenTrial) -> None:
-        self.study.add_trial(trial)
+        with _writing(self.path):
+            self.study.add_trial(trial)
 
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -63,7 +71,7 @@ def open_record(path: Path) -> Record:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     fresh = not path.exists()
-    if not fresh:
+    if path.exists():
         _refuse_garbage(path)
     try:
         storage = RDBStorage(
@@ -76,7 +84,15 @@ def open_record(path: Path) -> Record:
         raise UsageError(
             f"{path} cannot be opened: {one_line(error, 200)}; move it away or choose another --out"
         ) from error
-    return Record(study)
+    return Record(study, path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise no_space(path, OSError(one_line(error.__cause__ or error, 120))) from error
 
 
 def _refuse_garbage(path: Path) -> None:

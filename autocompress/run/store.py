@@ -61,13 +61,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise _no_space(path, error) from error
+        raise no_space(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _no_space(path: Path, error: OSError) -> AutocompressError:
+def no_space(path: Path, error: OSError) -> AutocompressError:
     free = shutil.disk_usage(path.parent).free / 2**20
     return AutocompressError(
         f"cannot write {path}: {error.strerror or error} ({free:.0f} MiB free); make "

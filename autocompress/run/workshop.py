@@ -50,8 +50,8 @@ class Workshop:
     def evaluate(self, request: Request) -> Outcome:
         return pipeline.evaluate(self._opened(), request)
 
-    def remeasure(self, evaluations: Sequence[Evaluation], effort: Effort) -> list[Latency]:
-        return pipeline.remeasure(self._opened(), evaluations, effort)
+    def remeasure(self, evaluation: Evaluation, effort: Effort) -> Latency:
+        return pipeline.remeasure(self._opened(), evaluation, effort)
 
     def test(self, evaluations: Sequence[Evaluation]) -> list[float]:
         return pipeline.test_scores(self._opened(), evaluations)

@@ -273,9 +273,8 @@ class Search:
         budget = self.ledger.steering
         if not budget.bounded or not budget.excluded(gate.latency):
             return False
-        if budget.excess(gate.latency) + 1 <= EXPLORE_UP_TO and self._beyond * EXPLORE_EVERY < len(
-            self.ledger.families
-        ):
+        turn = (self._beyond + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
+        if turn and budget.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
             self._beyond += 1
             return False
         return True

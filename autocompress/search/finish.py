@@ -22,6 +22,7 @@ MOST_FINISHING = 0.45  # of the whole time, for training the finalists
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
 MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
 CONTENDERS = 4  # the most accurate within the budget, measured again even when dominated
+REMEASURE_LIMIT_S = 120.0
 CLOSING_S = 3.0  # writing the front and the report
 
 
@@ -72,7 +73,10 @@ def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
     if not ledger.budget.bounded:
         return min(within, key=lambda e: (e.latency.ratio, -e.score.val))
     ordered = sorted(within, key=lambda e: (-e.score.val, e.latency.ratio))
-    differences = search.executor.call("compare", ordered[0], ordered)
+    try:
+        differences = search.executor.call("compare", ordered[0], ordered)
+    except CandidateFailed:  # without the stored outputs nothing can be shown to be as good
+        return ordered[0]
     return ordered[prefer_faster([point(e) for e in ordered], differences)]
 
 
@@ -137,14 +141,14 @@ def _measure_again(search: "Search", ledger: Ledger) -> None:
         room = CHECKED - len(ledger.final)
         if not wanted or room <= 0:
             return
-        chosen = list(wanted.values())[-room:]
-        measured: list[Latency] = search.executor.call("remeasure", chosen, effort)
-        found = {}
-        for evaluation, latency in zip(chosen, measured, strict=True):
+        found: dict[str, Latency] = {}
+        for evaluation in list(wanted.values())[-room:]:
+            try:
+                latency: Latency = search.executor.call("remeasure", evaluation, effort, limit_s=REMEASURE_LIMIT_S)
+            except CandidateFailed:
+                latency = evaluation.latency
             # A disturbed measurement does not replace a sound one.
-            found[evaluation.id] = (
-                latency if latency.reliable or not evaluation.latency.reliable else evaluation.latency
-            )
+            found[evaluation.id] = latency if latency.reliable or not evaluation.latency.reliable else evaluation.latency
         ledger.final |= found
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
 

@@ -1,0 +1,98 @@
+"""From a module to a file: what is refused, what is folded, and that the file is checked against the module."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnxruntime.quantization import quantize_dynamic
+from torch import nn
+
+from autocompress.candidate.export import check, export, export_with, refuse_control_flow
+from autocompress.errors import CandidateFailed, UsageError
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+
+PROFILE = HardwareProfile(name="cpu")
+
+
+class Branches(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 0:
+            return x * 2
+        return x
+
+
+class TwoInputs(nn.Module):
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"hidden": left, "logits": left @ right.T}
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(8, 16, 2, batch_first=True, bidirectional=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rnn(x)[0].mean(1)
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_an_lstm_becomes_its_int8_operator(exporter: str, tmp_path: Path) -> None:
+    export_with(exporter, Recurrent().eval(), torch.randn(1, 5, 8), tmp_path / "float.onnx")
+    quantize_dynamic(str(tmp_path / "float.onnx"), str(tmp_path / "int8.onnx"), op_types_to_quantize=["LSTM"])
+    ops = [node.op_type for node in onnx.load(str(tmp_path / "int8.onnx")).graph.node]
+    assert ops.count("DynamicQuantizeLSTM") == 2, "the weights have to be folded constants, or nothing is quantized"
+
+
+def test_a_dict_of_inputs_keeps_its_names_and_the_logits_are_the_output(tmp_path: Path) -> None:
+    inputs = {"left": torch.randn(1, 4), "right": torch.randn(3, 4)}
+    assert export(TwoInputs(), inputs, tmp_path / "m.onnx", "torchscript") == "torchscript"
+    session = ort.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["left", "right"]
+    got = session.run(None, {k: v.numpy() for k, v in inputs.items()})
+    assert len(got) == 1
+    np.testing.assert_allclose(got[0], (inputs["left"] @ inputs["right"].T).numpy(), rtol=1e-5)
+
+
+def test_a_file_that_disagrees_with_its_module_is_refused_with_the_error(plugins: PluginSet, tmp_path: Path) -> None:
+    model = nn.Linear(4, 3)
+    export(model, torch.randn(1, 4), tmp_path / "m.onnx", "torchscript")
+    session = plugins.runtime("onnxruntime").open(tmp_path / "m.onnx", PROFILE)
+    inputs = [torch.randn(1, 4) for _ in range(3)]
+    feeds = [{"input": x.numpy()} for x in inputs]
+    assert check(session, feeds, model, inputs) < 1e-5
+    with torch.no_grad():
+        model.bias.add_(1.0)
+    with pytest.raises(CandidateFailed, match=r"disagree by 0\.\d+"):
+        check(session, feeds, model, inputs)
+
+
+def test_control_flow_on_the_data_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(CandidateFailed) as dynamo:
+        export_with("dynamo", Branches(), torch.randn(1, 4), tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match=r"data-dependent control flow.*test_export\.py, line \d+.*torch\.where"):
+        refuse_control_flow(Branches(), torch.randn(1, 4), {"dynamo": dynamo.value.reason})
+
+
+def test_an_exporter_that_fails_is_replaced_by_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import autocompress.candidate.export as module
+
+    real = module.export_with
+
+    def broken(exporter: str, *others: object) -> None:
+        if exporter == "torchscript":
+            raise CandidateFailed("not today")
+        real(exporter, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "export_with", broken)
+    assert export(nn.Linear(4, 3), torch.randn(1, 4), tmp_path / "m.onnx", "torchscript") == "dynamo"
+    assert (tmp_path / "m.onnx").exists()
+
+
+def test_a_failed_export_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(CandidateFailed, match="torchscript: .*dynamo: "):
+        export(Branches(), torch.randn(1, 4).to_sparse(), tmp_path / "m.onnx", "torchscript")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,208 @@
+"""One candidate from recipe to measured files, on the tiny model and a clock that counts operations."""
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from autocompress.budget import Budget
+from autocompress.candidate.count import count
+from autocompress.candidate.opening import open_bench
+from autocompress.candidate.pipeline import Bench, Request, evaluate, gate
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import GraphStrategy, StructureStrategy, TrainHook, TrainingStrategy
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+from autocompress.recipe import Recipe, RecipeFile, Step
+from autocompress.run.folder import RunFolder
+from autocompress.task import Task
+
+HALF = Step.of("prune_channels", ratio=0.5, importance="l2", allocation="uniform", round_to=1)
+DISTIL = Step.of("distill_logits", alpha=0.9, temperature=4.0)
+TRAIN = Step.of("train", lr=0.004, batch_size=64)
+
+
+def opened(task: Task, profile: HardwareProfile, plugins: PluginSet, tmp_path: Path) -> Bench:
+    return open_bench(task, profile, plugins, RunFolder(tmp_path / "run"))[0]
+
+
+@pytest.fixture
+def bench(tiny_task: Task, fake_profile: HardwareProfile, plugins: PluginSet, tmp_path: Path) -> Bench:
+    return opened(tiny_task, fake_profile, plugins, tmp_path)
+
+
+def accuracy_of(path: Path, examples: tuple[torch.Tensor, torch.Tensor]) -> float:
+    """Scored by the plainest code there is, one example at a time."""
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    right = [
+        int(np.argmax(session.run(None, {name: x[None].numpy()})[0]) == int(y)) for x, y in zip(*examples, strict=True)
+    ]
+    return sum(right) / len(right)
+
+
+def test_every_number_belongs_to_the_file_it_points_to(bench: Bench) -> None:
+    outcome = evaluate(bench, Request(Recipe((HALF, DISTIL, TRAIN)), examples=512))
+    assert len(outcome.evaluations) >= 2, "the float file and at least one quantized one"
+    for e in outcome.evaluations:
+        path = bench.folder.root / e.artifact
+        assert e.score.val == pytest.approx(accuracy_of(path, bench.task.val), abs=1e-6)
+        assert e.score.val_low <= e.score.val <= e.score.val_high
+        assert e.size_bytes == path.stat().st_size
+        assert (e.params, e.macs) == count(path)
+        assert e.latency.ratio == pytest.approx(e.macs / count(bench.folder.reference)[1], rel=1e-6)
+
+
+def test_pruning_distilling_and_quantizing_leave_a_smaller_model_that_still_works(bench: Bench) -> None:
+    outcome = evaluate(bench, Request(Recipe((HALF, DISTIL, TRAIN)), examples=2048))
+    reference_macs = count(bench.folder.reference)[1]
+    best = max(e.score.val for e in outcome.evaluations)
+    assert all(e.macs < 0.5 * reference_macs for e in outcome.evaluations)
+    assert best > 0.5, "four classes: half the channels and a short distillation are far above chance"
+    quantized = next(e for e in outcome.evaluations if e.recipe.step("quantize_static"))
+    ops = {node.op_type for node in onnx.load(str(bench.folder.root / quantized.artifact)).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= ops
+
+
+def test_the_users_module_is_never_changed(
+    tiny_task: Task, fake_profile: HardwareProfile, plugins: PluginSet, tmp_path: Path
+) -> None:
+    module = tiny_task.model.train()
+    next(module.parameters()).requires_grad_(False)
+    before = copy.deepcopy(module.state_dict())
+    bench = opened(tiny_task, fake_profile, plugins, tmp_path)
+    evaluate(bench, Request(Recipe((HALF, DISTIL, TRAIN)), examples=256))
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert module.training
+    assert not next(module.parameters()).requires_grad
+
+
+class Spy(TrainingStrategy):
+    name = "spy"
+
+    def __init__(self) -> None:
+        self.trained = 0
+
+    def hook(self, params, context) -> TrainHook:  # type: ignore[no-untyped-def]
+        self.trained += 1
+        return TrainHook()
+
+
+def test_the_gate_times_the_structure_and_trains_nothing(bench: Bench) -> None:
+    spy = Spy()
+    bench.plugins.strategies["spy"] = spy
+    family = Recipe((HALF, Step.of("spy"), TRAIN))
+    answer = gate(bench, family, Budget(speedup=2))
+    assert spy.trained == 0
+    assert answer.latency.ratio < 0.5
+    assert Budget(speedup=100).excluded(answer.latency), (
+        "a budget far below the structure's latency is seen to be missed"
+    )
+    evaluated = evaluate(bench, Request(family, examples=64, plans=answer.plans))
+    fastest = min(e.latency.ratio for e in evaluated.evaluations)
+    assert answer.latency.ratio == pytest.approx(fastest), "the untrained structure takes as long as the trained one"
+
+
+def test_an_untrained_recipe_is_the_reference_exported(bench: Bench) -> None:
+    outcome = evaluate(bench, Request(Recipe()))
+    own = outcome.evaluations[0]
+    assert own.score.val == pytest.approx(accuracy_of(bench.folder.reference, bench.task.val))
+    assert own.latency.ratio == pytest.approx(1.0)
+
+
+class Breaks(StructureStrategy):
+    name = "breaks"
+
+    def plan(self, model, params, context):  # type: ignore[no-untyped-def]
+        return {}
+
+    def apply(self, model, plan, context):  # type: ignore[no-untyped-def]
+        raise ZeroDivisionError("as plug-ins do")
+
+
+class Poison(GraphStrategy):
+    """A graph step whose file answers NaN."""
+
+    name = "poison"
+
+    def variants(self, context):  # type: ignore[no-untyped-def]
+        return [{}]
+
+    def apply(self, source, target, params, context) -> None:  # type: ignore[no-untyped-def]
+        model = onnx.load(str(source))
+        for tensor in model.graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.dtype == np.float32:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.full_like(values, math.nan), tensor.name))
+        onnx.save(model, str(target))
+
+
+def test_a_plugin_that_raises_fails_its_candidate_and_is_named(bench: Bench) -> None:
+    bench.plugins.strategies["breaks"] = Breaks()
+    with pytest.raises(CandidateFailed, match="ZeroDivisionError: as plug-ins do") as failure:
+        evaluate(bench, Request(Recipe((Step.of("breaks"),))))
+    assert failure.value.strategy == "breaks"
+
+
+def test_a_file_that_answers_nan_is_no_candidate(
+    tiny_task: Task, fake_profile: HardwareProfile, plugins: PluginSet, tmp_path: Path
+) -> None:
+    plugins.strategies["poison"] = Poison()
+    bench = opened(tiny_task, fake_profile, plugins, tmp_path)
+    outcome = evaluate(bench, Request(Recipe((HALF, DISTIL, TRAIN)), examples=64))
+    assert [(strategy, "NaN" in reason) for _, strategy, reason in outcome.failed] == [("poison", True)]
+    assert all(e.recipe.step("poison") is None for e in outcome.evaluations)
+    kept = {path.parent.name for path in bench.folder.root.glob("candidates/*/model.onnx")}
+    assert kept >= {e.id for e in outcome.evaluations}
+    assert not any(
+        ".onnx" in path.name and path.name != "model.onnx" for path in bench.folder.root.glob("candidates/*/*")
+    )
+
+
+def test_training_that_diverges_is_stopped_with_the_reason(bench: Bench) -> None:
+    bench.plugins.strategies["spy"] = Spy()
+    wild = Recipe((HALF, Step.of("spy"), Step.of("train", lr=1e30, batch_size=64)))
+    with pytest.raises(CandidateFailed, match=r"diverged.*learning rate 1e\+30|NaN"):
+        evaluate(bench, Request(wild, examples=2048))
+
+
+def test_a_rung_goes_on_from_the_checkpoint_of_the_one_before(bench: Bench) -> None:
+    family = Recipe((HALF, DISTIL, TRAIN))
+    first = evaluate(bench, Request(family, examples=256))
+    still = evaluate(
+        bench, Request(family, rung=1, start=256, examples=0, checkpoint=first.checkpoint, plans=first.plans)
+    )
+    assert still.evaluations[0].digest == first.evaluations[0].digest, (
+        "no more training: the same weights, the same file"
+    )
+    further = evaluate(
+        bench, Request(family, rung=1, start=256, examples=256, checkpoint=first.checkpoint, plans=first.plans)
+    )
+    assert further.epochs == pytest.approx(2.0)
+    assert further.evaluations[0].digest != first.evaluations[0].digest
+
+
+def test_the_recipe_beside_a_model_has_all_it_takes_to_make_it_again(bench: Bench) -> None:
+    outcome = evaluate(bench, Request(Recipe((HALF, DISTIL, TRAIN)), examples=256))
+    for e in outcome.evaluations:
+        beside = bench.folder.root / e.artifact
+        stored = RecipeFile.read(beside.with_name("recipe.toml"))
+        assert stored.recipe == e.recipe
+        assert stored.plans == outcome.plans
+        assert stored.weights is not None
+        assert (beside.parent / stored.weights).exists()
+
+
+def test_a_batch_of_the_profile_that_does_not_divide_the_data_works(
+    tiny_task: Task, plugins: PluginSet, tmp_path: Path
+) -> None:
+    profile = HardwareProfile(name="seven", runtime="fake", batch=7)
+    bench = opened(tiny_task, profile, plugins, tmp_path)
+    outcome = evaluate(bench, Request(Recipe((HALF, DISTIL, TRAIN)), examples=65))
+    assert len(outcome.evaluations) >= 2
+    assert onnx.load(str(bench.folder.reference)).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 7

@@ -1,0 +1,244 @@
+"""The training stream: every candidate reads the same examples in the same order, and the teacher works once."""
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
+
+from autocompress.candidate import stream as streaming
+from autocompress.candidate.stream import TrainBatch, TrainStream
+from autocompress.data import open_split
+from autocompress.task import Task
+
+SIZE = 50
+X = torch.arange(float(SIZE))[:, None] * torch.tensor([1.0, 10.0])
+Y = torch.arange(SIZE)
+
+
+class Teacher:
+    """A function that is not linear in its batch; counts the examples it was shown."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+
+    def __call__(self, inputs: Any) -> Tensor:
+        x = inputs if isinstance(inputs, Tensor) else inputs["x"]
+        self.shown += len(x)
+        return torch.sin(x) + x.sum(1, keepdim=True)
+
+
+def jitter(inputs: Any) -> Any:
+    """Draws from all three generators that an augmentation may use."""
+    if isinstance(inputs, dict):
+        return {name: jitter(value) for name, value in inputs.items()}
+    return inputs + torch.rand_like(inputs) * 0.1 + random.random() * 0.1 + float(np.random.rand()) * 0.1
+
+
+class Lazy(Dataset[Any]):
+    """Gives other inputs each time; the target is the index, and so is the first input's whole part."""
+
+    def __len__(self) -> int:
+        return SIZE
+
+    def __getitem__(self, index: int) -> Any:
+        return X[index] + torch.rand(2) * 0.01, Y[index]
+
+
+def make(
+    augment: Callable[[Any], Any] | None = None, seed: int = 0, data: Any = (X, Y), teacher: Any = None
+) -> TrainStream:
+    task = Task(name="t", model=nn.Identity(), train=data, val=data, augment=augment)
+    return TrainStream(task, open_split("train", data), teacher or Teacher(), seed)
+
+
+def seen(batches: Iterator[TrainBatch]) -> list[int]:
+    return [int(target) for batch in batches for target in batch.targets]
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "in memory": {},
+    "augmented": {"augment": jitter},
+    "lazy": {"data": Lazy()},
+    "lazy and augmented": {"data": Lazy(), "augment": jitter},
+}
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+
+
+@every_kind
+def test_every_epoch_sees_every_example_once_in_another_order(kind: dict[str, Any]):
+    order = seen(make(**kind).batches(0, 3 * SIZE, 8, teacher=False))
+    epochs = [order[i : i + SIZE] for i in range(0, 3 * SIZE, SIZE)]
+    assert all(sorted(epoch) == list(range(SIZE)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != list(range(SIZE))
+
+
+@every_kind
+def test_inputs_belong_to_their_targets(kind: dict[str, Any]):
+    for batch in make(**kind).batches(0, 2 * SIZE, 8, teacher=False):
+        assert torch.equal(batch.inputs[:, 0].floor().long(), batch.targets)
+
+
+def test_same_seed_gives_the_same_order_and_another_seed_another():
+    orders = [seen(make(seed=seed).batches(0, SIZE, 8, teacher=False)) for seed in (3, 3, 4)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_order_does_not_depend_on_the_batch_size():
+    assert seen(make().batches(0, SIZE, 8, teacher=False)) == seen(make().batches(0, SIZE, 16, teacher=False))
+
+
+@pytest.mark.parametrize("cuts", [(0, 20, 130), (0, 48, 96, 130), (0, 50, 100, 130), (0, 37, 83, 130)])
+def test_reading_on_from_a_position_equals_one_long_read(cuts: tuple[int, ...]):
+    stream, pieces = make(augment=jitter), []
+    for start, end in pairwise(cuts):
+        pieces += [(b.inputs, b.targets) for b in stream.batches(start, end - start, 8, teacher=False)]
+    whole = list(make(augment=jitter).batches(0, 130, 8, teacher=False))
+    assert torch.equal(torch.cat([y for _, y in pieces]), torch.cat([b.targets for b in whole]))
+    assert torch.equal(torch.cat([x for x, _ in pieces]), torch.cat([b.inputs for b in whole]))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="stream.py: an epoch's last example, read alone after a cut before it, is dropped"
+)
+def test_no_example_is_lost_when_a_piece_starts_at_the_last_of_an_epoch():
+    pieces = [seen(make().batches(start, examples, 8, teacher=False)) for start, examples in ((0, 49), (49, 51))]
+    assert [*pieces[0], *pieces[1]] == seen(make().batches(0, 100, 8, teacher=False))
+
+
+# -- the teacher -------------------------------------------------------------------------------------------------------
+
+
+@every_kind
+def test_teacher_outputs_belong_to_the_very_batch_that_is_trained_on(kind: dict[str, Any]):
+    for batch in make(**kind).batches(0, 6 * SIZE, 8, teacher=True):
+        assert torch.allclose(batch.teacher, Teacher()(batch.inputs), atol=1e-5)
+
+
+def test_teacher_is_asked_once_for_each_example_and_copy():
+    teacher = Teacher()
+    stream = make(augment=jitter, teacher=teacher)
+    for _ in range(3):  # three candidates, each over all copies twice
+        list(stream.batches(0, 2 * streaming.COPIES * SIZE, 8, teacher=True))
+    assert teacher.shown <= streaming.COPIES * (SIZE + 1)  # one more a copy, for the shape of its outputs
+
+
+def test_teacher_of_plain_data_is_asked_once_for_each_example():
+    teacher = Teacher()
+    stream = make(teacher=teacher)
+    list(stream.batches(0, 20, 8, teacher=True))
+    assert teacher.shown <= 21  # only for what was read
+    list(stream.batches(0, 3 * SIZE, 16, teacher=True))
+    assert teacher.shown <= SIZE + 1
+
+
+def test_teacher_is_left_alone_when_nobody_needs_it():
+    teacher = Teacher()
+    assert all(b.teacher is None for b in make(teacher=teacher).batches(0, SIZE, 8, teacher=False))
+    assert teacher.shown == 0
+
+
+def test_large_teacher_outputs_are_not_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streaming, "TEACHER_BYTES", 8)
+    for batch in make().batches(0, SIZE, 8, teacher=True):
+        assert torch.allclose(batch.teacher, Teacher()(batch.inputs))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="pipeline.teacher_of gives inference tensors, which autograd cannot save, where none is copied"
+)
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy data", "outputs too large to keep"])
+def test_teacher_outputs_may_be_the_target_of_a_loss(lazy: bool, monkeypatch: pytest.MonkeyPatch):
+    from autocompress.candidate.pipeline import teacher_of
+    from autocompress.candidate.train import Arithmetic
+
+    monkeypatch.setattr(streaming, "TEACHER_BYTES", 8)
+    student = nn.Linear(2, 2)
+    stream = make(data=Lazy() if lazy else (X, Y), teacher=teacher_of(nn.Linear(2, 2), Arithmetic()))
+    for batch in stream.batches(0, 16, 8, teacher=True):
+        nn.functional.mse_loss(student(batch.inputs), batch.teacher).backward()
+
+
+# -- augmentation ------------------------------------------------------------------------------------------------------
+
+
+def epoch_inputs(stream: TrainStream, epoch: int) -> Tensor:
+    """An epoch's inputs in the order of the examples."""
+    batches = list(stream.batches(epoch * SIZE, SIZE, 8, teacher=False))
+    order = torch.cat([b.targets for b in batches]).argsort()
+    return torch.cat([b.inputs for b in batches])[order]
+
+
+def test_augmentation_is_decided_by_the_seed():
+    one, same, other = (make(augment=jitter, seed=seed) for seed in (1, 1, 2))
+    torch.manual_seed(99)  # what the caller drew before does not matter
+    random.seed(99)
+    np.random.seed(99)
+    assert torch.equal(epoch_inputs(one, 1), epoch_inputs(same, 1))
+    assert not torch.equal(epoch_inputs(one, 1), epoch_inputs(other, 1))
+
+
+def test_each_epoch_has_its_own_copy_until_they_come_again():
+    stream = make(augment=jitter)
+    copies = [epoch_inputs(stream, epoch) for epoch in range(streaming.COPIES + 1)]
+    for number, copy in enumerate(copies[1:-1]):
+        assert not torch.equal(copies[number], copy)
+    assert torch.equal(copies[0], copies[streaming.COPIES])
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 0], ids=["in memory", "lazy"])
+def test_random_state_of_the_caller_is_left_as_it_was(memory: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("autocompress.data.IN_MEMORY_BYTES", memory)
+    stream = make(augment=jitter, data=TensorDataset(X, Y))
+    assert (stream.split.memory is not None) == bool(memory)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    list(stream.batches(0, SIZE, 8, teacher=True))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), before[2], strict=True))
+
+
+def test_users_data_is_not_changed_by_an_augmentation_in_place():
+    def in_place(inputs: Tensor) -> Tensor:
+        return inputs.mul_(0)
+
+    kept = X.clone()
+    list(make(augment=in_place).batches(0, SIZE, 8, teacher=False))
+    assert torch.equal(X, kept)
+
+
+def test_augmentation_sees_inputs_by_name():
+    stream = make(augment=jitter, data=({"x": X, "mask": torch.ones(SIZE, 3)}, Y))
+    for batch in stream.batches(0, SIZE, 8, teacher=True):
+        assert set(batch.inputs) == {"x", "mask"}
+        assert torch.equal(batch.inputs["x"][:, 0].floor().long(), batch.targets)
+        assert torch.allclose(batch.teacher, Teacher()(batch.inputs), atol=1e-5)
+
+
+# -- batch sizes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "sizes"), [(49, 8, [8] * 5 + [9]), (50, 8, [8] * 6 + [2]), (17, 16, [17])]
+)
+def test_last_batch_of_one_is_not_alone(examples: int, batch: int, sizes: list[int]):
+    assert [len(b.targets) for b in make().batches(0, examples, batch, teacher=False)] == sizes
+
+
+def test_last_of_an_epoch_is_not_alone_either():
+    sizes = [len(b.targets) for b in make().batches(0, 2 * SIZE, 7, teacher=False)]
+    assert sizes == [*[7] * 6, 8, *[7] * 6, 8]
+
+
+def test_data_smaller_than_a_batch_is_one_batch():
+    assert [len(b.targets) for b in make().batches(0, 2 * SIZE, 256, teacher=False)] == [SIZE, SIZE]
+
+
+@pytest.mark.xfail(strict=True, reason="stream.py: with batch_size=1 every batch is dropped but the last two examples")
+def test_batches_of_one_are_read_when_asked_for():
+    assert sorted(seen(make().batches(0, SIZE, 1, teacher=False))) == list(range(SIZE))

@@ -1,0 +1,182 @@
+"""Whole searches, in this process and on a clock that counts operations."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from autocompress import Task, search
+from autocompress.errors import AutocompressError, UsageError
+from autocompress.plugin.contract import StructureStrategy, TrainHook, TrainingStrategy
+from autocompress.plugin.loader import PluginSet
+from autocompress.search.front import dominates
+
+MINUTES = 0.25
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> str:
+    path = tmp_path / "fake.toml"
+    path.write_text('name = "fake"\nruntime = "fake"\n')
+    return str(path)
+
+
+@pytest.fixture
+def run(tiny_task: Task, plugins: PluginSet, profile: str, tmp_path: Path) -> Any:
+    def go(task: Task | None = None, out: str = "run", **options: Any) -> dict[str, Any]:
+        settings = {"minutes": MINUTES, "trials": 3, "profile": profile, "plugins": plugins, "quiet": True, **options}
+        return search(task or tiny_task, out=tmp_path / out, **settings)
+
+    return go
+
+
+def test_the_most_accurate_model_within_the_budget_is_recommended_and_delivered(run: Any, tmp_path: Path) -> None:
+    document = run(speedup=3)
+    assert document == json.loads((tmp_path / "run" / "front.json").read_text())
+    assert document["status"] == "feasible"
+    feasible = [c for c in document["candidates"] if c["feasible"]]
+    chosen = next(c for c in document["candidates"] if c["id"] == document["recommended"])
+    assert chosen["latency_ms"]["ratio"] <= 1 / 3
+    assert chosen["score"]["val"] >= max(c["score"]["val"] for c in feasible) - 0.001 - 1e-9
+    assert (tmp_path / "run" / "recommended" / "model.onnx").read_bytes() == (
+        tmp_path / "run" / chosen["artifact"]
+    ).read_bytes()
+    assert (tmp_path / "run" / "report.html").exists()
+    points = [(c["score"]["val"], c["latency_ms"]["ratio"]) for c in document["candidates"] if c["on_front"]]
+    assert not any(dominates(a, b) for a in points for b in points)
+    finalists = [c for c in document["candidates"] if c["on_front"] or c is chosen]
+    assert all(c["score"]["test"] is not None for c in finalists), "finalists are scored on the test split"
+
+
+def test_what_the_gate_rejects_is_never_trained(run: Any, plugins: PluginSet) -> None:
+    document = run(speedup=6)
+    assert document["rejected"], "the mild structures of the bisection are over a sixth of the latency"
+    over = [c for c in document["candidates"] if c["recipe"] and c["fidelity"] > 0 and c["latency_ms"]["ratio"] > 0.6]
+    assert len({json.dumps(c["recipe"][0]) for c in over}) <= 1, "but for the one family in ten that explores beyond"
+
+
+def test_without_a_budget_the_fastest_within_a_point_is_recommended(run: Any) -> None:
+    document = run()
+    within = [c for c in document["candidates"] if c["score"]["val"] >= document["reference"]["score"]["val"] - 0.01]
+    chosen = next(c for c in document["candidates"] if c["id"] == document["recommended"])
+    assert chosen in within
+    assert len([c for c in document["candidates"] if c["on_front"]]) >= 2
+
+
+def test_the_same_call_again_resumes_and_trains_nothing_twice(run: Any, plugins: PluginSet, tmp_path: Path) -> None:
+    first = run(speedup=3, trials=1)
+    weights = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "store").glob("weights-*")}
+    second = run(speedup=3, trials=3, minutes=4 * MINUTES)
+    before = {c["id"]: c["score"]["val"] for c in first["candidates"]}
+    after = {c["id"]: c["score"]["val"] for c in second["candidates"]}
+    assert before.items() <= after.items(), "every candidate of the first run is still there, unchanged"
+    assert len(after) > len(before)
+    assert all((tmp_path / "run" / "store" / name).stat().st_mtime_ns == at for name, at in weights.items())
+    again = run(speedup=3, trials=3, minutes=4 * MINUTES)
+    assert again == second, "a finished search prints its result"
+
+
+def test_the_test_split_is_scored_once_for_each_file(run: Any, tiny_task: Task) -> None:
+    scored: list[int] = []
+
+    def counted(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+        if torch.equal(targets, tiny_task.test[1]):
+            scored.append(1)
+        return float((outputs.argmax(1) == targets).float().mean())
+
+    tiny_task.metric = counted
+    first = run(speedup=3, trials=1)
+    tested = sum(1 for c in first["candidates"] if c["score"]["test"] is not None)
+    assert 0 < len(scored) <= tested
+    so_far = len(scored)
+    second = run(speedup=3, trials=1, minutes=2 * MINUTES)
+    fresh = {c["id"] for c in second["candidates"] if c["score"]["test"] is not None} - {
+        c["id"] for c in first["candidates"]
+    }
+    assert len(scored) - so_far <= len(fresh) + 1
+
+
+def test_resuming_with_another_model_or_space_is_refused(run: Any, tiny_task: Task, tmp_path: Path) -> None:
+    run(speedup=3, trials=1)
+    kept = (tmp_path / "run" / "front.json").read_bytes()
+    narrower = tmp_path / "narrower.toml"
+    narrower.write_text('name = "narrower"\n[parameters]\n"prune_channels.ratio" = [0.5]\n')
+    with pytest.raises(UsageError, match=r"another space \(prune_channels\.ratio.*another --out"):
+        run(speedup=3, trials=2, space=str(narrower))
+    with torch.no_grad():
+        next(tiny_task.model.parameters()).add_(1)
+    with pytest.raises(UsageError, match="another model, data or task file"):
+        run(speedup=3, trials=2)
+    assert (tmp_path / "run" / "front.json").read_bytes() == kept
+
+
+def test_a_budget_below_the_floor_keeps_the_nearest(run: Any, tmp_path: Path) -> None:
+    document = run(speedup=1e6)
+    assert document["status"] == "infeasible"
+    assert document["recommended"] is None
+    ratios = [c["latency_ms"]["ratio"] for c in document["candidates"]]
+    near = next(c for c in document["candidates"] if c["id"] == document["nearest"])
+    assert near["latency_ms"]["ratio"] == min(ratios)
+    assert (tmp_path / "run" / "nearest" / "model.onnx").exists()
+    assert not (tmp_path / "run" / "recommended").exists()
+
+
+def test_a_budget_that_binds_nothing_is_said_to_be_so(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(width=200)
+    document = run(budget_ms=1e6, quiet=False, console=console)
+    said = capsys.readouterr().out
+    assert "binds nothing" in said
+    assert "--budget-ms" in said
+    assert document["status"] == "feasible"
+    assert any(c["latency_ms"]["ratio"] < 0.5 for c in document["candidates"] if c["on_front"]), (
+        "the front is explored all the same"
+    )
+
+
+class Explodes(StructureStrategy):
+    name = "explodes"
+
+    def plan(self, model, params, context):  # type: ignore[no-untyped-def]
+        raise RuntimeError("no such luck")
+
+    def apply(self, model, plan, context):  # type: ignore[no-untyped-def]
+        return model
+
+
+def test_one_failing_strategy_does_not_end_the_search(run: Any, plugins: PluginSet) -> None:
+    plugins.strategies["explodes"] = Explodes()
+    plugins.origin["strategies:explodes"] = "tests 0"
+    document = run(speedup=3, trials=4)
+    assert document["status"] == "feasible"
+    assert all(f["strategy"] == "explodes" and "no such luck" in f["reason"] for f in document["failed"])
+
+
+def test_when_everything_fails_the_search_stops_and_groups_the_causes(run: Any, plugins: PluginSet) -> None:
+    for name in list(plugins.strategies):
+        del plugins.strategies[name]
+    plugins.strategies["explodes"] = Explodes()
+
+    class Anything(TrainingStrategy):
+        name = "anything"
+
+        def parameters(self, context):  # type: ignore[no-untyped-def]
+            from autocompress.plugin.contract import Parameter
+
+            return [Parameter("size", tuple(range(50)), 3)]
+
+        def hook(self, params, context) -> TrainHook:  # type: ignore[no-untyped-def]
+            raise RuntimeError("no such luck")
+
+    plugins.strategies["anything"] = Anything()
+    with pytest.raises(AutocompressError, match=r"every candidate fails.*5x RuntimeError: no such luck"):
+        run(trials=50)
+
+
+def test_an_added_strategy_joins_a_run_that_began_without_it(run: Any, plugins: PluginSet) -> None:
+    own = plugins.strategies.pop("finetune")
+    run(speedup=3, trials=1)
+    plugins.strategies["finetune"] = own
+    assert run(speedup=3, trials=2)["status"] == "feasible"

@@ -1,0 +1,154 @@
+"""The command as a user types it: exit codes, one-line errors, kills and resumes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "autocompress"]
+TASK = """
+import torch
+from torch import nn
+from autocompress import Task
+
+def data(n, seed):
+    g = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 3
+    return torch.randn(n, 1, 8, 8, generator=g) + y[:, None, None, None], y
+
+def task():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
+                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 3))
+    x, y = data(300, 0)
+    opt = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(40):
+        opt.zero_grad(); nn.functional.cross_entropy(net(x), y).backward(); opt.step()
+    return Task(name="small", model=net, train=(x, y), val=data(90, 1), test=data(90, 2))
+
+def number():
+    return 3
+"""
+
+
+def run(*args: str, cwd: Path, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *args], cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "my_task.py").write_text(TASK)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["search", "--budget-ms", "0"], "--budget-ms must be a number above 0"),
+        (["search", "--budget-ms", "-1"], "--budget-ms must be a number above 0"),
+        (["search", "--budget-ms", "nan"], "--budget-ms must be a finite number"),
+        (["search", "--budget-ms", "fast"], "--budget-ms must be a number, not 'fast'"),
+        (["search", "--budget-ms", "1", "--speedup", "2"], "exclude each other"),
+        (["search", "missing.py:task"], "no task file missing.py"),
+        (["search", "my_task.py:tusk"], "has no factory 'tusk': it has data, task, number"),
+        (["search", "my_task.py:number"], "returned int, expected autocompress.Task"),
+        (["search", "my_task.py", "--profile", "cpuu"], "did you mean 'cpu'"),
+        (["search", "my_task.py", "--space", "defalt"], "did you mean 'default'"),
+        (["search", "--no-such-option"], "No such option"),
+        (["report", "nowhere"], "no run in nowhere"),
+        (["measure", "my_task.py"], "is not an ONNX file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(args: list[str], said: str, folder: Path) -> None:
+    done = run(*args, cwd=folder)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert not list(folder.glob("runs/*/front.json")), "nothing was trained"
+
+
+def test_help_imports_neither_torch_nor_optuna(folder: Path) -> None:
+    code = "import sys; sys.argv = ['autocompress', '--help']\nfrom autocompress.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('torch', 'optuna', 'onnx', 'onnxruntime') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_plugins_lists_every_strategy_with_its_distribution(folder: Path) -> None:
+    listed = json.loads(run("plugins", "--json", cwd=folder).stdout)
+    expected = {"prune_channels", "student", "finetune", "distill_logits", "quantize_static", "quantize_dynamic"}
+    assert expected <= listed["strategies"].keys()
+    assert all(s["from"].startswith("autocompress ") for n, s in listed["strategies"].items() if n in expected)
+
+
+def test_every_command_and_option_in_the_readme_exists(folder: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    help_of = {}
+    for command, rest in re.findall(
+        r"autocompress (search|inspect|measure|verify|apply|report|plugins|profiles|spaces)\b([^\n`]*)", text
+    ):
+        if command not in help_of:
+            help_of[command] = run(command, "--help", cwd=folder).stdout
+            assert "Usage" in help_of[command]
+        for option in re.findall(r"--[a-z-]+", rest.split("#")[0]):
+            assert option in help_of[command], f"{command} {option}"
+    for option in re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE):
+        assert option in help_of["search"]
+
+
+def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(folder: Path) -> None:
+    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "0.5", "--out", "a run #1?"]
+    out = folder / "a run #1?"
+    child = subprocess.Popen([*COMMAND, *args], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("store/weights-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    kept = {path: path.read_bytes() for path in out.glob("store/weights-*.safetensors")}
+    assert kept, "the kill came after a training"
+
+    second = run(*args, cwd=folder)
+    assert second.returncode == 0, second.stderr
+    front = json.loads((out / "front.json").read_text())
+    chosen = next(c for c in front["candidates"] if c["id"] == front["recommended"])
+    assert chosen["latency_ms"]["ratio"] <= 0.5
+    assert not list(out.glob("**/.*.onnx")), "no temporary file is left"
+
+    made = run("apply", str(out / "recommended" / "recipe.toml"), "my_task.py:task", "--out", "made", cwd=folder)
+    assert made.returncode == 0, made.stderr
+    said = re.search(r"differ from .* by at most ([\d.e+-]+)", made.stdout)
+    assert said is not None
+    assert float(said[1]) <= 1e-4
+    (folder / "my_task.py").write_text(TASK.replace("manual_seed(0)", "manual_seed(9)"))
+    other = run("apply", str(out / "recommended" / "recipe.toml"), "my_task.py:task", "--out", "made", cwd=folder)
+    assert other.returncode == 2
+    assert "was made for another task" in other.stderr
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(folder: Path) -> None:
+    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "2", "--out", "run"]
+    child = subprocess.Popen([*COMMAND, *args], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("run/store/weights-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=40)
+    assert child.returncode == 130
+    assert "to go on: autocompress search my_task.py:task --speedup 2 --minutes 2 --out run" in errors
+    assert json.loads((folder / "run" / "front.json").read_text())["candidates"]
+
+
+def test_settings_of_the_folder_are_used(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text('[tool.autocompress]\ntask = "my_task.py:number"\nspeedup = 2\n')
+    done = run("search", cwd=folder)
+    assert done.returncode == 2
+    assert "my_task.py:number() returned int" in done.stderr
