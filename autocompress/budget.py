@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autocompress.errors import UsageError
+from autocompress.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from autocompress.candidate.evaluate import Latency
@@ -28,15 +28,9 @@ class Budget:
     def __post_init__(self) -> None:
         if self.latency_ms is not None and self.speedup is not None:
             raise UsageError("--budget-ms and --speedup exclude each other: give one of them")
-        for option, value, least in (
-            ("--budget-ms", self.latency_ms, 0.0),
-            ("--speedup", self.speedup, 0.0),
-            ("--max-drop", self.max_drop, -1e-12),
-        ):
-            if value is not None and not (math.isfinite(value) and value > least):
-                raise UsageError(
-                    f"{option} must be a number {'of at least' if least < 0 else 'above'} 0, not {value:g}"
-                )
+        _check("--budget-ms", self.latency_ms, positive=True)
+        _check("--speedup", self.speedup, positive=True)
+        _check("--max-drop", self.max_drop, positive=False)
 
     @property
     def bounded(self) -> bool:
@@ -73,3 +67,13 @@ class Budget:
         if self.speedup is not None:
             return f"{self.speedup:g}x faster than the reference"
         return f"{self.latency_ms:g} ms" if self.latency_ms is not None else "no budget"
+
+
+def _check(option: str, value: object, *, positive: bool) -> None:
+    if value is None:
+        return
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not (value > 0 if positive else value >= 0):  # type: ignore[operator]
+        raise UsageError(
+            f"{option} must be a number {'above' if positive else 'of at least'} 0, not {one_line(value, 40)}"
+        )

@@ -11,10 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    default_collate,
+)
 
 from autocompress.errors import UsageError, one_line
-from autocompress.task import Inputs, Task
+from autocompress.task import Inputs, Task, class_axis
 
 IN_MEMORY_BYTES = 4 << 30  # a Dataset larger than this is read batch by batch
 SAMPLE = 64  # examples of a split that the fingerprint covers, and that are read twice
@@ -56,7 +65,7 @@ class Split:
 
     def sample_digest(self) -> str:
         """Digest of the size and of a sample of examples."""
-        indices = torch.linspace(0, self.size - 1, min(SAMPLE, self.size)).long()
+        indices = spread(self.size, SAMPLE)
         batch = self.take(indices)
         state = hashlib.sha256(str(self.size).encode())
         for tensor in (*tensors_of(batch.inputs), batch.targets):
@@ -64,6 +73,12 @@ class Split:
                 f"{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
             )
         return state.hexdigest()
+
+
+def spread(size: int, count: int) -> Tensor:
+    """At most ``count`` indices over 0..size-1, evenly, the first and the last included."""
+    count = min(count, size)
+    return torch.arange(count) * (size - 1) // max(count - 1, 1)
 
 
 def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:
@@ -113,10 +128,16 @@ def primary(output: Any) -> Tensor:
 
 def open_split(name: str, source: Any) -> Split:
     """A split from tensors, a Dataset or a DataLoader. Raises UsageError when it is none of these, empty or ragged."""
+    if isinstance(source, IterableDataset):
+        source = DataLoader(source, batch_size=512)
     if isinstance(source, DataLoader):
         dataset = source.dataset
-        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        if isinstance(dataset, IterableDataset) or source.batch_sampler is None or not hasattr(dataset, "__len__"):
             return _in_memory(name, _concatenate(name, [_pair(name, batch) for batch in source]))
+        if not (
+            type(source.batch_sampler) is BatchSampler and type(source.sampler) in (SequentialSampler, RandomSampler)
+        ):
+            dataset = Subset(dataset, sorted({index for batch in source.batch_sampler for index in batch}))
         return _from_dataset(name, dataset, source.collate_fn or default_collate)
     if isinstance(source, (tuple, list)) and len(source) == 2 and not isinstance(source, Dataset):
         return _in_memory(name, _pair(name, source))
@@ -158,16 +179,17 @@ def _pair(name: str, pair: Any) -> Batch:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise UsageError(f"the {name} split must give (inputs, targets) pairs, not {type(pair).__name__}")
     inputs, targets = pair
-    targets = torch.as_tensor(targets)
+    targets = _tensor(name, "targets", targets)
     if isinstance(inputs, Mapping):
-        inputs = {str(key): torch.as_tensor(value) for key, value in inputs.items()}
+        inputs = {str(key): _tensor(name, f"input {key}", value) for key, value in inputs.items()}
     elif isinstance(inputs, (tuple, list)):
-        inputs = tuple(torch.as_tensor(value) for value in inputs)
+        inputs = tuple(_tensor(name, f"input {i}", value) for i, value in enumerate(inputs))
     else:
-        inputs = torch.as_tensor(inputs)
+        inputs = _tensor(name, "inputs", inputs)
     sizes = [len(t) if t.dim() else 0 for t in (*tensors_of(inputs), targets)]
     if len(set(sizes)) != 1:
-        raise UsageError(f"the {name} split has {sizes[0]} inputs and {sizes[-1]} targets: they must be as many")
+        counts = " and ".join(map(str, sizes[:-1]))
+        raise UsageError(f"the {name} split has {counts} inputs and {sizes[-1]} targets: they must be as many")
     if sizes[0] == 0:
         raise UsageError(f"the {name} split is empty")
     cast: Inputs = map_inputs(
@@ -177,6 +199,13 @@ def _pair(name: str, pair: Any) -> Batch:
         inputs,
     )
     return Batch(cast, targets.detach().cpu())
+
+
+def _tensor(name: str, what: str, value: Any) -> Tensor:
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"the {name} split: its {what} cannot become a tensor: {one_line(error, 120)}") from error
 
 
 def _concatenate(name: str, batches: list[Batch]) -> Batch:
@@ -194,33 +223,59 @@ def _concatenate(name: str, batches: list[Batch]) -> Batch:
 
 
 def check_split(split: Split, task: Task) -> None:
-    """Refuse what would make every number wrong: NaN inputs, one class only, labels out of range. Raises UsageError."""
-    offset, seen = 0, set()
+    """Refuse what would make every number wrong: NaN in inputs or targets, one class only, labels out of range.
+
+    Raises UsageError naming the split, how many, and the first index.
+    """
     classes = _class_count(task, split)
+    bad = _Faults(f"the {split.name} split has NaN or infinite inputs", "clean or drop them")
+    wrong = _Faults(f"the {split.name} split has labels out of range", f"expected 0..{(classes or 0) - 1}")
+    lost = _Faults(f"the {split.name} split has NaN or infinite targets", "clean or drop them")
+    seen: set[int] = set()
     for batch in split.batches(4096):
-        for tensor in tensors_of(batch.inputs):
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                bad = ~torch.isfinite(tensor).flatten(1).all(1) if tensor.dim() > 1 else ~torch.isfinite(tensor)
-                raise UsageError(
-                    f"the {split.name} split has NaN or infinite inputs: {int(bad.sum())} of the examples from index "
-                    f"{offset + int(bad.nonzero()[0])} on; clean or drop them"
-                )
+        rows = torch.zeros(len(batch.targets), dtype=torch.bool)
+        for tensor in (t for t in tensors_of(batch.inputs) if t.is_floating_point()):
+            rows |= ~_each(torch.isfinite(tensor))
+        bad.add(rows)
         if classes is not None:
-            wrong = (batch.targets < 0) | (batch.targets >= classes)
-            if wrong.any():
-                first = int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.dim() > 1 else int(wrong.nonzero()[0])
-                raise UsageError(
-                    f"the {split.name} split has labels out of range: {int(wrong.sum())} "
-                    f"of them, the first at index {offset + first} is "
-                    f"{int(batch.targets[wrong].flatten()[0])}, expected 0..{classes - 1}"
-                )
+            wrong.add(~_each((batch.targets >= 0) & (batch.targets < classes)), batch.targets)
             seen |= set(torch.unique(batch.targets).tolist())
-        offset += len(batch.targets)
-    if classes is not None and len(seen) == 1:
+        elif batch.targets.is_floating_point():
+            lost.add(~_each(torch.isfinite(batch.targets)))
+    for faults in (bad, wrong, lost):
+        faults.refuse()
+    if len(seen) == 1:
         raise UsageError(
-            f"the {split.name} split has one class only ({seen.pop()} in all "
-            f"{split.size} examples): nothing can be learned or scored"
+            f"the {split.name} split has one class only ({seen.pop()} in all {split.size} examples): "
+            "nothing can be learned or scored"
         )
+
+
+def _each(good: Tensor) -> Tensor:
+    """Whether all of an example is good -> (N,)."""
+    return good.flatten(1).all(1) if good.dim() > 1 else good
+
+
+class _Faults:
+    """Counts faulty examples over batches and remembers the first."""
+
+    def __init__(self, what: str, way_out: str) -> None:
+        self._what, self._way_out = what, way_out
+        self._count, self._seen, self._first, self._value = 0, 0, -1, ""
+
+    def add(self, rows: Tensor, values: Tensor | None = None) -> None:
+        if rows.any() and self._first < 0:
+            at = int(rows.nonzero()[0])
+            self._first = self._seen + at
+            self._value = "" if values is None else f" is {values[at].flatten().tolist()[0]}"
+        self._count += int(rows.sum())
+        self._seen += len(rows)
+
+    def refuse(self) -> None:
+        if self._count:
+            raise UsageError(
+                f"{self._what}: {self._count} of them, the first at index {self._first}{self._value}; {self._way_out}"
+            )
 
 
 def _class_count(task: Task, split: Split) -> int | None:
@@ -234,7 +289,9 @@ def _class_count(task: Task, split: Split) -> int | None:
             "cross_entropy and accuracy need integer labels"
         )
     outputs = probe(task, batch)
-    return int(outputs.shape[1 if outputs.dim() != 3 or task.loss == "cross_entropy" else -1])
+    if outputs.dim() < 2:
+        raise UsageError(f"the model gives outputs of shape {tuple(outputs.shape)} for labels: expected (N, classes)")
+    return int(outputs.shape[class_axis(outputs, batch.targets)])
 
 
 def probe(task: Task, batch: Batch) -> Tensor:
@@ -264,14 +321,10 @@ def overlap(one: Split, other: Split) -> int:
     """How many examples of ``other`` are also in ``one``, byte for byte (both in memory; 0 otherwise)."""
     if one.memory is None or other.memory is None:
         return 0
-    return len(_keys(one) & _keys(other))
+    known = set(_keys(one.memory))
+    return sum(key in known for key in _keys(other.memory))
 
 
-def _keys(split: Split) -> set[int]:
-    assert split.memory is not None
-    columns = [
-        t.flatten(1).contiguous().view(torch.uint8) if t.dim() > 1 else t[:, None].contiguous().view(torch.uint8)
-        for t in tensors_of(split.memory.inputs)
-    ]
-    rows = torch.cat(columns, 1).numpy()
-    return {hash(row.tobytes()) for row in rows}
+def _keys(batch: Batch) -> list[int]:
+    columns = [t.reshape(len(t), -1).view(torch.uint8) for t in tensors_of(batch.inputs)]
+    return [hash(row.tobytes()) for row in torch.cat(columns, 1).numpy()]

@@ -25,8 +25,8 @@ class HardwareProfile(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=80)]
     description: str = ""
     runtime: str = "onnxruntime"
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    batch: Annotated[int, Field(ge=1, le=65536)] = 1
+    threads: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
+    batch: Annotated[int, Field(strict=True, ge=1, le=65536)] = 1
     statistic: Statistic = "p90"
     precisions: tuple[str, ...] = ("float32", "float16", "int8", "int4")
 

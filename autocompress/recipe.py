@@ -52,7 +52,8 @@ class Recipe:
     @property
     def id(self) -> str:
         """Ten hexadecimal digits, the same for equal recipes in every process."""
-        return digest(self.to_json())[:10]
+        steps = [[s.strategy, [[k, _number(v)] for k, v in s.params]] for s in self.steps]
+        return digest(steps)[:10]
 
     def step(self, strategy: str) -> Step | None:
         return next((step for step in self.steps if step.strategy == strategy), None)
@@ -134,19 +135,46 @@ class RecipeFile:
         try:
             steps = document.get("step", [])
             return cls(
-                recipe=Recipe.from_json(steps),
-                task=document["task"],
-                fingerprint=document["fingerprint"],
-                profile=document["profile"],
-                seed=document["seed"],
-                exporter=document["exporter"],
-                epochs=document["epochs"],
-                plans=tuple(json.loads(step["plan"]) for step in steps if "plan" in step),
-                weights=document.get("weights"),
+                recipe=Recipe(tuple(_step(step) for step in steps)),
+                task=_typed(document, "task", str),
+                fingerprint=_typed(document, "fingerprint", str),
+                profile=_typed(document, "profile", str),
+                seed=_typed(document, "seed", int),
+                exporter=_typed(document, "exporter", str),
+                epochs=_typed(document, "epochs", float, int),
+                plans=tuple(_plan(step["plan"]) for step in steps if "plan" in step),
+                weights=_typed(document, "weights", str) if "weights" in document else None,
                 facts=document.get("measured", {}),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: missing or malformed field: {one_line(error)}") from error
+
+
+def _number(value: Value) -> Value:
+    """Equal numbers as one: 1 and 1.0."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _typed(document: dict[str, Any], key: str, *kinds: type) -> Any:
+    value = document[key]
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"{key} must be {kinds[0].__name__}, not {value!r}")
+    return value
+
+
+def _step(value: dict[str, Any]) -> Step:
+    params = _typed(value, "params", dict)
+    for name, item in params.items():
+        if not isinstance(item, (bool, int, float, str)):
+            raise TypeError(f"{name} must be a number, a word or true/false, not {item!r}")
+    return Step.of(_typed(value, "strategy", str), **params)
+
+
+def _plan(text: str) -> Plan:
+    plan = json.loads(text)
+    if not isinstance(plan, dict):
+        raise TypeError("a plan must be a JSON object")
+    return plan
 
 
 def digest(value: object) -> str:

@@ -53,4 +53,6 @@ def _table(path: Path, names: tuple[str, ...]) -> dict[str, Any] | None:
         raise UsageError(f"{path} cannot be read: {one_line(error)}") from error
     for name in names:
         document = document.get(name, {})
+        if not isinstance(document, dict):
+            raise UsageError(f"{path}: {'.'.join(names)} must be a table, [{'.'.join(names)}]")
     return document or None

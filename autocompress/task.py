@@ -27,7 +27,12 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
     """Share of examples whose largest output is the target's class, 0..1. Outputs (N, K) or (N, ..., K) over
     targets.
     """
-    return float((outputs.argmax(-1 if outputs.dim() != 4 else 1) == targets).float().mean())
+    return float((outputs.argmax(class_axis(outputs, targets)) == targets).float().mean())
+
+
+def class_axis(outputs: Tensor, targets: Tensor) -> int:
+    """The axis of ``outputs`` that holds the classes: the second as in cross_entropy, else the last."""
+    return 1 if outputs.shape[:1] + outputs.shape[2:] == targets.shape else -1
 
 
 METRICS: dict[str, Metric] = {"accuracy": accuracy}
@@ -69,7 +74,7 @@ class Task:
         if not isinstance(self.model, nn.Module):
             raise UsageError(f"Task.model must be a torch.nn.Module, not {type(self.model).__name__}")
         for label, value, known in (("metric", self.metric, METRICS), ("loss", self.loss, LOSSES)):
-            if not callable(value) and value not in known:
+            if not callable(value) and not (isinstance(value, str) and value in known):
                 raise UsageError(f"Task.{label} must be one of {', '.join(known)} or a callable, not {value!r}")
         for label in ("augment", "student"):
             if getattr(self, label) is not None and not callable(getattr(self, label)):
@@ -97,7 +102,10 @@ class Task:
                 f"{one_line(error)}; build it inside the task factory "
                 "and keep non-leaf tensors and open files out of it"
             ) from error
-        return model.cpu().float().eval().requires_grad_(True)
+        model = model.cpu().float().eval()
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        return model
 
 
 def load_task(target: str) -> Task:
@@ -119,7 +127,7 @@ def load_task(target: str) -> Task:
         task = factory() if callable(factory) and not isinstance(factory, Task) else factory
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{location}:{name}() raised {type(error).__name__}{_where(error, location)}: {one_line(error)}"
         ) from error
@@ -147,7 +155,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{path} does not import: {type(error).__name__}{_where(error, str(path))}: {one_line(error)}"
         ) from error
@@ -161,7 +169,7 @@ def _import_module(name: str) -> ModuleType:
         sys.path.insert(0, "")
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"module {name} does not import: {type(error).__name__}: {one_line(error)}") from error
 
 

@@ -29,12 +29,16 @@ def count(path: Path) -> tuple[int, int]:
 
 
 def _parameters(model: onnx.ModelProto) -> int:
-    aside = set()
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            quantizing = node.op_type in ("QuantizeLinear", "DequantizeLinear")
-            if (quantizing and position > 0) or name.endswith(("_scale", "_zero_point", "_quant_scale")):
-                aside.add(name)
+    names = {tensor.name for tensor in model.graph.initializer}
+    aside = {
+        name
+        for node in model.graph.node
+        for at in _QUANTIZERS.get(node.op_type, ())
+        for name in node.input[at : at + 1]
+    }
+    # Dynamic quantization multiplies by the scale afterwards; it names the three tensors of a weight alike.
+    stems = {name.removesuffix("_quantized") for name in names if name.endswith("_quantized")}
+    aside |= {f"{stem}{suffix}" for stem in stems for suffix in ("_scale", "_zero_point")}
     kinds = (TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING)
     return sum(prod(t.dims) for t in model.graph.initializer if t.name not in aside and t.data_type not in kinds)
 
@@ -86,6 +90,17 @@ def _weight(node: NodeProto) -> int:
     return 3 if node.op_type == "QLinearConv" else 1
 
 
+# Where an operator takes scales and zero points.
+_QUANTIZERS: dict[str, tuple[int, ...]] = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "ConvInteger": (2, 3),
+    "MatMulInteger": (2, 3),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "DynamicQuantizeMatMul": (2, 3),
+    "DynamicQuantizeLSTM": (8, 9, 10, 11),
+}
 _COUNTERS: dict[str, Callable[[NodeProto, Shapes], int]] = {
     "Conv": _conv,
     "FusedConv": _conv,

@@ -14,7 +14,7 @@ from torch import Tensor
 from autocompress.data import Batch, Split, input_names, tensors_of
 from autocompress.plugin.contract import Feed, Runtime, Session
 from autocompress.recipe import Recipe
-from autocompress.task import Inputs, Metric, Task
+from autocompress.task import Inputs, Metric, Task, class_axis
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 200
@@ -182,6 +182,8 @@ def score_of(task: Task, outputs: Tensor, targets: Tensor, seed: int = 0) -> Sco
     if task.metric == "accuracy":
         return Score(value, *wilson(value, targets.numel()))
     draws = _bootstrap(task.metric_fn, [outputs], targets, seed)[:, 0]
+    if not len(draws):
+        return Score(value, value, value)
     return Score(value, float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5)))
 
 
@@ -197,21 +199,27 @@ def paired_difference(task: Task, one: Tensor, other: Tensor, targets: Tensor, s
     """Score of ``one`` minus score of ``other`` on the same examples, and its standard error."""
     difference = float(task.metric_fn(one, targets)) - float(task.metric_fn(other, targets))
     if task.metric == "accuracy":
-        axis = 1 if one.dim() == 4 else -1
+        axis = class_axis(one, targets)
         right = (one.argmax(axis) == targets).double() - (other.argmax(axis) == targets).double()
         return difference, float(right.std() / math.sqrt(right.numel())) if right.numel() > 1 else 0.0
     draws = _bootstrap(task.metric_fn, [one, other], targets, seed)
-    return difference, float(np.std(draws[:, 0] - draws[:, 1]))
+    return difference, float(np.std(draws[:, 0] - draws[:, 1])) if len(draws) else 0.0
 
 
 def _bootstrap(metric: Metric, outputs: list[Tensor], targets: Tensor, seed: int) -> Floats:
-    """The metric of each of ``outputs`` on the same resampled examples -> (RESAMPLES, len(outputs))."""
+    """The metric of each of ``outputs`` on the same resampled examples -> (at most RESAMPLES, len(outputs)); resamples
+    that the metric cannot score are left out."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for _ in range(RESAMPLES):
         drawn = torch.randint(len(targets), (len(targets),), generator=generator)
-        rows.append([float(metric(o[drawn], targets[drawn])) for o in outputs])
-    return np.array(rows)
+        try:
+            row = [float(metric(o[drawn], targets[drawn])) for o in outputs]
+        except Exception:  # the user's metric: a resample of one class has no area under a curve
+            continue
+        if all(map(math.isfinite, row)):
+            rows.append(row)
+    return np.array(rows).reshape(-1, len(outputs))
 
 
 def open_with(runtime: Runtime, profile: Any, path: Any) -> Callable[[], Session]:

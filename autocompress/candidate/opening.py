@@ -4,7 +4,7 @@ applies.
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from autocompress.candidate.pipeline import TIMED_FEEDS, Bench, Request, Tell, e
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.structure import blamed_on
 from autocompress.candidate.train import Arithmetic, fastest_arithmetic
-from autocompress.data import Split, check_split, input_names, open_split, overlap, probe
+from autocompress.data import Split, check_split, input_names, open_split, overlap, probe, spread
 from autocompress.errors import CandidateFailed, UsageError, one_line
 from autocompress.plugin.contract import Applicable, Context, Feed, GraphStrategy, Refusal, Runtime, Strategy, stages_of
 from autocompress.plugin.loader import PluginSet
@@ -43,7 +43,7 @@ class Opening:
     metric: str
     train_examples: int
     val_examples: int
-    has_test: bool
+    test_examples: int
     reference: Evaluation
     reference_family: Outcome
     applicable: tuple[Applicable, ...]
@@ -110,10 +110,12 @@ def open_bench(
     tell: Tell = lambda text, fraction: None,
     stop: Callable[[], bool] = lambda: False,
     known: Opening | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[Bench, Opening]:
     """Open a task for a search. Raises UsageError for data or a model that no search could use.
 
-    known: what an earlier process found; its measurements are kept when the task is the same one.
+    known: what an earlier process found; its measurements are kept when the task is the same one. only: the strategies
+    of the search space; graph variants of others are not made.
     """
     runtime = plugins.runtime(profile.runtime)
     tell("read the data", None)
@@ -140,7 +142,12 @@ def open_bench(
         fingerprint=read.fingerprint,
         feeds=feeds,
         reference=timer(runtime, runtime.open(folder.reference, profile), feeds),
-        variants=tuple((Step.of(a.name, **params), 1.0) for a in applicable for params in a.variants),
+        variants=tuple(
+            (Step.of(a.name, **params), 1.0)
+            for a in applicable
+            if only is None or a.name in only
+            for params in a.variants
+        ),
         tell=tell,
         stop=stop,
     )
@@ -152,7 +159,7 @@ def open_bench(
         metric=task.metric_name,
         train_examples=len(train),
         val_examples=len(val),
-        has_test=bench.test is not None,
+        test_examples=len(bench.test) if bench.test else 0,
         reference=reference,
         reference_family=family,
         applicable=tuple(applicable),
@@ -255,7 +262,7 @@ def _by_speed(bench: Bench, family: Outcome, reference: Evaluation) -> tuple[tup
 
 def _feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:
     """Up to ``count`` training examples, spread over the split, as feeds at the profile's batch."""
-    chosen = torch.linspace(0, len(split) - 1, min(count, len(split))).long()
+    chosen = spread(len(split), count)
     for start in range(0, len(chosen), batch):
         indices = chosen[start : start + batch]
         if len(indices) < batch:

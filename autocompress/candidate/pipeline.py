@@ -348,7 +348,7 @@ def teacher_of(model: nn.Module, arithmetic: Arithmetic) -> Callable[[Inputs], T
     model = arithmetic.place_model(model).eval()
 
     def outputs(inputs: Inputs) -> Tensor:
-        with torch.inference_mode(), arithmetic.autocast():
+        with torch.no_grad(), arithmetic.autocast():
             return primary(call(model, arithmetic.place(inputs))).float()
 
     return outputs

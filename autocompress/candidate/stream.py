@@ -56,12 +56,11 @@ class TrainStream:
             order = torch.randperm(len(self.split), generator=torch.Generator().manual_seed(self._seed + epoch))
             stop = min(len(self.split), offset + end - position)
             while offset < stop:
-                size = batch_size if stop - offset - batch_size != 1 else batch_size + 1
+                size = batch_size if stop - offset - batch_size != 1 or batch_size == 1 else batch_size + 1
                 chosen = order[offset : min(offset + size, stop)]
                 offset += len(chosen)
                 position += len(chosen)
-                if len(chosen) > 1 or examples == 1:  # batch norm cannot train on one example
-                    yield self._batch(chosen, epoch, teacher)
+                yield self._batch(chosen, epoch, teacher)
 
     def _batch(self, chosen: Tensor, epoch: int, teacher: bool) -> TrainBatch:
         if not self._in_memory:
@@ -100,7 +99,11 @@ class TrainStream:
             augmented: Inputs = self._augment(inputs)
         random.setstate(before[0])
         np.random.set_state(before[1])
-        return augmented
+        return (
+            {name: augmented[name] for name in inputs}
+            if isinstance(inputs, dict) and isinstance(augmented, dict)
+            else augmented
+        )
 
     def _taught(self, copy: int, chosen: Tensor, inputs: Inputs) -> Tensor:
         if copy not in self._known:

@@ -96,6 +96,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * annealed(fraction)
         inputs = arithmetic.place(batch.inputs)
+        _freeze_statistics(model, len(batch.targets) == 1)
         with arithmetic.autocast():
             outputs = primary(call(model, inputs)).float()
         total = _loss(hooks, loss, Step(inputs, batch.targets, outputs, batch.teacher, fraction))
@@ -120,6 +121,13 @@ def train(
             model = hook.unwrap(model)
     model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return Trained(done, time.monotonic() - began, smoothed)
+
+
+def _freeze_statistics(model: nn.Module, frozen: bool) -> None:
+    """Batch norm cannot take statistics of one example: for a batch of one it uses what it has."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training == frozen:
+            module.train(not frozen)
 
 
 def annealed(fraction: float) -> float:

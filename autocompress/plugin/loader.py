@@ -57,12 +57,12 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> PluginSet:
     broken: list[Broken] = []
     for point in sorted(set(found), key=lambda p: (_distribution(p), p.name)):
         try:
-            for kind, name, value in _contributions(point):
-                _add(plugins, kind, name, value, _distribution(point))
-        except UsageError:
-            raise
-        except Exception as error:  # the boundary to other people's code
+            contributed = _contributions(point)
+        except (Exception, SystemExit) as error:  # the boundary to other people's code
             broken.append(Broken(point.name, _distribution(point), _reason(error)))
+            continue
+        for kind, name, value in contributed:
+            _add(plugins, kind, name, value, _distribution(point))
     return PluginSet(plugins.strategies, plugins.runtimes, plugins.spaces, plugins.origin, tuple(broken))
 
 
@@ -107,7 +107,7 @@ def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return (
             f"it needs {error.name}, which is not installed: pip install {error.name.split('.')[0].replace('_', '-')}"

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
@@ -70,7 +72,6 @@ def open_record(path: Path) -> Record:
     version reads.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    fresh = not path.exists()
     if path.exists():
         _refuse_garbage(path)
     try:
@@ -96,19 +97,24 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _refuse_garbage(path: Path) -> None:
+    """Refuse a file that is not Optuna's, before anything could be written into it.
+
+    A study that a kill left half created is finished by opening it.
+    """
+    known = {name: set(table.columns.keys()) for name, table in models.BaseModel.metadata.tables.items()}
     try:
-        connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=rw", uri=True)
         try:
-            connection.execute("select count(*) from studies").fetchone()
+            names = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")]
+            for name in (n for n in names if n != "alembic_version"):
+                columns = (
+                    {row[1] for row in connection.execute(f"pragma table_info({name})")} if name in known else None
+                )
+                if columns != known.get(name):
+                    raise sqlite3.DatabaseError(f"its table {name} is another program's or another version's")
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise UsageError(
             f"{path} is not a study this version reads ({error}): move it away or choose another --out"
         ) from error
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path.resolve()))

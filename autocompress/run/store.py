@@ -50,8 +50,11 @@ class Store:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it and rename it into place, on failure remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise no_space(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -68,7 +71,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def no_space(path: Path, error: OSError) -> AutocompressError:
-    free = shutil.disk_usage(path.parent).free / 2**20
+    there = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(there).free / 2**20
     return AutocompressError(
         f"cannot write {path}: {error.strerror or error} ({free:.0f} MiB free); make "
         "room or choose another --out, then run the same command again"

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, one_line
+from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError, one_line
 
 TELL_EVERY_S = 0.2
 MEMORY_SHARE = 0.85  # of the machine's memory; a worker above it is killed before the machine stops answering
@@ -70,8 +70,7 @@ class Worker:
     """Computes in a child process, started when first needed and again after it died.
 
     tell: told what the child does. interrupted: asked while waiting; once True, the child is asked to stop at its
-    next safe point.
-    restarted: called with a fresh child before the next call (to open the task again).
+    next safe point. A fresh child opens the task again, with what the first one found, before its next call.
     """
 
     def __init__(self, config: WorkerConfig, log: Path, tell: OnTell, interrupted: Callable[[], bool]) -> None:
@@ -90,7 +89,7 @@ class Worker:
                 self._exchange("open", self._opened, None)
         if method == "open":
             result = self._exchange("open", args, limit_s)
-            self._opened = (result,)
+            self._opened = (result, *args[1:])
             return result
         return self._exchange(method, args, limit_s)
 
@@ -102,7 +101,7 @@ class Worker:
             self._pipe = None
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)  # with whatever a plug-in started
             self._process.wait()
             self._process = None
 
@@ -206,7 +205,7 @@ def main(descriptor: int) -> None:
         try:
             pipe.send(("result", getattr(workshop, method)(*args)))
         except AutocompressError as error:
-            pipe.send(("error", error))
+            pipe.send(("error", _ours(error)))
         except MemoryError:
             pipe.send(("error", CandidateFailed("out of memory")))
         except (
@@ -214,6 +213,13 @@ def main(descriptor: int) -> None:
         ) as error:  # a fault of ours or a plug-in's: this candidate fails, with the traceback in the log
             traceback.print_exc()
             pipe.send(("error", CandidateFailed(f"{type(error).__name__}: {one_line(error)}")))
+
+
+def _ours(error: AutocompressError) -> AutocompressError:
+    """The error as one of our own classes: the driver cannot unpickle a class of the task file or a plug-in."""
+    if type(error).__module__.partition(".")[0] == "autocompress":
+        return error
+    return UsageError(str(error)) if isinstance(error, UsageError) else CandidateFailed(str(error))
 
 
 def _workshop(config: WorkerConfig, tell: OnTell, stop: Callable[[], bool]) -> Any:

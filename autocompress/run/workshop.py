@@ -30,7 +30,7 @@ class Workshop:
     stop: Callable[[], bool]
     bench: Bench | None = None
 
-    def open(self, known: Opening | None = None) -> Opening:
+    def open(self, known: Opening | None = None, only: Sequence[str] | None = None) -> Opening:
         self.tell("open the task", None)
         self.bench, opening = open_bench(
             self.load(),
@@ -41,6 +41,7 @@ class Workshop:
             tell=self.tell,
             stop=self.stop,
             known=known,
+            only=only,
         )
         return opening
 

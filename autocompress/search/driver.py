@@ -103,7 +103,7 @@ class Search:
     def _open(self) -> None:
         stored = self.record.get("opening")
         known = opening_from_json(stored) if stored else None
-        self.opening: Opening = self.executor.call("open", known)
+        self.opening: Opening = self.executor.call("open", known, self.settings.space.strategies)
         self.space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
         self._refuse_change()
         self.record.set("opening", opening_to_json(self.opening))
@@ -274,7 +274,8 @@ class Search:
         if not budget.bounded or not budget.excluded(gate.latency):
             return False
         turn = (self._beyond + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
-        if turn and budget.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
+        cheap = self.lengths[0] * self.opening.seconds_per_example < 0.2 * self._spare()
+        if turn and cheap and budget.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
             self._beyond += 1
             return False
         return True
@@ -309,13 +310,11 @@ class Search:
         self.record.set("elapsed_s", self.clock.elapsed())
 
     def _standing(self) -> list[tuple[str, int, tuple[float, float]]]:
+        """Each contending family with its rung and its point there."""
+        contending = self.ledger.contending()
         return [
-            (f.id, f.rung, self.ledger.clipped(self.ledger.best_of(list(f.outcomes[-1].evaluations))))
-            for f in self.ledger.families.values()
-            if f.trains
+            (f.id, f.rung, self.ledger.clipped(self.ledger.best_of(f.outcomes[-1].evaluations))) for f in contending
         ]
-
-    # -- the boundary
 
     def _check_interrupted(self) -> None:
         if self.interrupted():

@@ -46,7 +46,7 @@ def finish(search: "Search", ledger: Ledger) -> None:
 
 def choose_finalists(ledger: Ledger) -> list[Family]:
     """The families to train in full: by score within the budget, or by Pareto rank and hypervolume gain without one."""
-    trained = [f for f in ledger.families.values() if f.trains]
+    trained = ledger.contending()
     points = [ledger.clipped(ledger.best_of(f.evaluations)) for f in trained]
     order = best_first(points, ledger.opening.reference.score.val)
     return [trained[i] for i in order[: len(CONTESTED) if ledger.steering.bounded else FINALISTS]]
@@ -92,20 +92,16 @@ def nearest(ledger: Ledger) -> Evaluation:
 def closing_s(search: "Search", ledger: Ledger) -> float:
     """Seconds that measuring again, testing and writing will take."""
     files = min(CHECKED, len(ledger.candidates()))
-    tested = (
-        3
-        * search.opening.reference.latency.p50
-        / 1e3
-        * search.opening.val_examples
-        * (2 if search.opening.has_test else 0)
-        / 2
-    )
+    # A file of the front takes about half as long as the reference, and two threads share the examples.
+    tested = files * search.opening.test_examples * search.opening.reference.latency.p50 / 1e3 / 4
     return files * _effort_s(search) * 1.3 + tested + CLOSING_S
 
 
 def reserve_s(search: "Search", ledger: Ledger) -> float:
-    """Seconds to keep for finishing: the finalists at the last rung's length, and closing. While nothing meets the budget, finding
-    something that does comes before training it in full."""
+    """Seconds to keep for finishing: the finalists at the last rung's length, and closing.
+
+    While nothing meets the budget, finding something that does comes before training it in full.
+    """
     if ledger.steering.bounded and ledger.best_feasible() is None:
         return closing_s(search, ledger)
     training = 0.0
@@ -148,7 +144,9 @@ def _measure_again(search: "Search", ledger: Ledger) -> None:
             except CandidateFailed:
                 latency = evaluation.latency
             # A disturbed measurement does not replace a sound one.
-            found[evaluation.id] = latency if latency.reliable or not evaluation.latency.reliable else evaluation.latency
+            found[evaluation.id] = (
+                latency if latency.reliable or not evaluation.latency.reliable else evaluation.latency
+            )
         ledger.final |= found
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
 
@@ -157,7 +155,7 @@ def _test_once(search: "Search", ledger: Ledger) -> None:
     """Score the front, the recommended one and the reference on the test split; a file once tested is not tested
     again.
     """
-    if not search.opening.has_test:
+    if not search.opening.test_examples:
         return
     chosen = {
         e.id: e

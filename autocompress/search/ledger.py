@@ -135,6 +135,12 @@ class Ledger:
         reference = self.opening.reference.score.val
         return max(evaluations, key=lambda e: (hypervolume([*others, point(e)], reference), e.score.val))
 
+    def contending(self) -> list[Family]:
+        """The trained families worth more training: those within the budget, as long as there are any."""
+        trained = [f for f in self.families.values() if f.trains]
+        within = [f for f in trained if self.steering.excess(self.best_of(f.evaluations).latency) <= 0]
+        return within or trained
+
     def clipped(self, evaluation: Evaluation) -> Point:
         """A candidate's point for deciding where to spend time: within the budget, faster is not better."""
         target = self.steering.ratio(self.opening.reference.latency.statistic)

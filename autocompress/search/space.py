@@ -4,6 +4,7 @@ Parameters are namespaced ``strategy.parameter`` and each strategy has one switc
 study. Ordered choices are searched by their index, so that the sampler sees their order.
 """
 
+import math
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -118,12 +119,13 @@ class Space:
         """
         on: list[Applicable] = []
         steps: list[tuple[int, int, str, Step]] = []
-        last = self.training[-1].name if self.training else None
-        for strategy in self.families:
-            if any(strategy.excludes & other.provides or other.excludes & strategy.provides for other in on):
+        for number, strategy in enumerate(self.families):
+            if not _compatible(strategy, on):
                 continue
             structural = any(_is_structural(a) for a in on)
-            must = strategy.name == last and structural and not any(Stage.TRAIN in a.stages for a in on)
+            trained = any(Stage.TRAIN in a.stages for a in on)
+            later = any(Stage.TRAIN in a.stages and _compatible(a, on) for a in self.families[number + 1 :])
+            must = Stage.TRAIN in strategy.stages and structural and not trained and not later
             if not must and not trial.suggest_categorical(strategy.name, [True, False]):
                 continue
             on.append(strategy)
@@ -149,30 +151,31 @@ class Space:
     def params(self, recipe: Recipe) -> dict[str, Any]:
         """The trial parameters that ``sample`` turns into ``recipe``."""
         found: dict[str, Any] = {}
+        ordered = [s.strategy for s in recipe.steps if self._stage(s.strategy) == Stage.STRUCTURE]
         for strategy in self.families:
             step = recipe.step(strategy.name)
             found[strategy.name] = step is not None
             if step is not None:
-                found[f"{strategy.name}.position"] = 1
+                if strategy.name in ordered:
+                    found[f"{strategy.name}.position"] = min(ordered.index(strategy.name), POSITIONS - 1)
                 found |= {f"{strategy.name}.{p.name}": _encoded(p, step.values[p.name]) for p in strategy.parameters}
         step = recipe.step(TRAIN)
         if step is not None:
             found |= {f"{TRAIN}.{p.name}": _encoded(p, step.values[p.name]) for p in self.train}
         return found
 
+    def _stage(self, name: str) -> Stage | None:
+        return next((min(a.stages) for a in self.families if a.name == name), None)
+
     def default(self, structural: Sequence[Step]) -> Recipe:
-        """These structural steps, trained by the first training strategy with its defaults."""
-        if not structural or not self.training:
+        """These structural steps, trained by the first training strategy that goes with them, with its defaults."""
+        on = [a for a in self.families if any(step.strategy == a.name for step in structural)]
+        teach = next((a for a in self.training if _compatible(a, on)), None)
+        if not structural or teach is None:
             return Recipe(tuple(structural))
-        teach = self.training[0]
         settings = {p.name: p.default for p in self.train}
-        return Recipe(
-            (
-                *structural,
-                Step.of(teach.name, **{p.name: p.default for p in teach.parameters}),
-                Step.of(TRAIN, **settings),
-            )
-        )
+        taught = Step.of(teach.name, **{p.name: p.default for p in teach.parameters})
+        return Recipe((*structural, taught, Step.of(TRAIN, **settings)))
 
     def ladders(self) -> Iterator[list[Recipe]]:
         """For each structural strategy that has a strength: its default recipe at every strength, mildest first."""
@@ -187,13 +190,13 @@ class Space:
 
     def strongest(self) -> list[Recipe]:
         """The smallest structures: every structural strategy at its strongest, alone and all together."""
-        alone = [
-            Step.of(a.name, **{p.name: p.choices[-1] if p.by_strength else p.default for p in a.parameters})
-            for a in self.structural
-            if any(p.by_strength for p in a.parameters)
-        ]
-        together = [self.default(alone)] if len(alone) > 1 else []
-        return [*together, *(self.default([step]) for step in alone)]
+        together: list[Applicable] = []
+        for strategy in (a for a in self.structural if any(p.by_strength for p in a.parameters)):
+            if _compatible(strategy, together):
+                together.append(strategy)
+        strong = [a for a in self.structural if any(p.by_strength for p in a.parameters)]
+        recipes = [self.default([_strongest(a)]) for a in strong]
+        return [self.default([_strongest(a) for a in together]), *recipes] if len(together) > 1 else recipes
 
     def describe(self) -> dict[str, list[Value]]:
         """Every parameter with its choices, for comparing the spaces of two runs."""
@@ -211,6 +214,17 @@ def distribution(parameter: Parameter) -> BaseDistribution:
 
 def _is_structural(strategy: Applicable) -> bool:
     return min(strategy.stages) in (Stage.BUILD, Stage.STRUCTURE)
+
+
+def _strongest(strategy: Applicable) -> Step:
+    return Step.of(
+        strategy.name, **{p.name: p.choices[-1] if p.by_strength else p.default for p in strategy.parameters}
+    )
+
+
+def _compatible(strategy: Applicable, on: Sequence[Applicable]) -> bool:
+    """Whether no tag of ``strategy`` conflicts with one of those that are on."""
+    return not any(strategy.excludes & other.provides or other.excludes & strategy.provides for other in on)
 
 
 def _suggested(trial: Suggests, strategy: str, parameters: Sequence[Parameter]) -> dict[str, Value]:
@@ -241,7 +255,16 @@ def _with_choices(parameter: Parameter, choices: Sequence[Value] | None) -> Para
                 f"parameter {parameter.name}: {choice!r} is {type(choice).__name__}, "
                 f"expected {'/'.join(sorted(k.__name__ for k in kinds))}"
             )
+        known = not isinstance(choice, (str, bool)) or choice in parameter.choices
+        if not known:
+            raise unknown(f"choice of {parameter.name}", str(choice), map(str, parameter.choices))
+        if not isinstance(choice, (str, bool)) and not (
+            math.isfinite(choice) and (choice > 0 or parameter not in TRAIN_PARAMETERS)
+        ):
+            raise UsageError(f"parameter {parameter.name}: {choice!r} must be a finite number above 0")
     kept = [c for c in parameter.choices if c in choices]
     order = kept if len(kept) == len(set(choices)) else list(dict.fromkeys(choices))
+    if parameter.by_strength and all(isinstance(c, (int, float)) for c in order):
+        order = sorted(order, reverse=parameter.choices[0] > parameter.choices[-1])  # type: ignore[operator]
     default = parameter.default if parameter.default in order else order[len(order) // 2]
     return Parameter(parameter.name, tuple(order), default, parameter.by_strength)

@@ -6,7 +6,7 @@ Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023.
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -69,33 +69,64 @@ class ChannelGraph:
             names.append(name)
         return Channels(tuple(names), kept)
 
-    def prune(
-        self, model: nn.Module, inputs: Inputs, ratio: float, importance: Any, round_to: int, global_allocation: bool
-    ) -> list[Any]:
-        """Remove ``ratio`` of the channels of ``model`` in place; returns the pruning history, which replays by
-        ``replay``.
-        """
-        channels = self.channels(model, inputs)
-        ignored = [
-            layer for name, layer in model.named_modules() if isinstance(layer, PRUNABLE) and name not in channels.names
-        ]
-        with _quiet():
-            pruner = tp.pruner.BasePruner(
-                model,
-                inputs,
-                importance=importance,
-                pruning_ratio=ratio,
-                max_pruning_ratio=min(0.95, ratio + 0.3) if global_allocation else 1.0,
-                global_pruning=global_allocation,
-                ignored_layers=ignored,
-                round_to=round_to if round_to > 1 else None,
-                forward_fn=lambda m, x: primary(call(m, x)),
-            )
-            pruner.step()
-            history: list[Any] = pruner.pruning_history()
+    def prune(self, model: nn.Module, inputs: Inputs, widths: dict[str, int], importance: Any) -> list[Any]:
+        """Narrow the layers of ``model`` in place to ``widths``; returns the pruning history, which ``replay`` carries
+        out again. Raises CandidateFailed when nothing would change."""
+        layers = dict(model.named_modules())
+        # A hair over the width, so that rounding down inside the pruner gives just that.
+        ratios = {layers[name]: max(0.0, 1 - (width + 1e-3) / _width(layers[name])) for name, width in widths.items()}
+        history = _step(model, inputs, importance, widths, pruning_ratio=0.0, pruning_ratio_dict=ratios)
         if not history:
-            raise CandidateFailed(f"ratio {ratio:g} with rounding to {round_to} removes no channel")
-        return [[name, bool(out), [int(i) for i in indices]] for name, out, indices in history]
+            raise CandidateFailed("no channel would be removed")
+        return history
+
+    def uniform(self, model: nn.Module, inputs: Inputs, ratio: float, round_to: int) -> dict[str, int]:
+        """Every prunable layer's width after removing the same share of all."""
+        layers = dict(model.named_modules())
+        names = self.channels(model, inputs).names
+        return {n: rounded(_width(layers[n]) * (1 - ratio), _width(layers[n]), round_to) for n in names}
+
+    def by_importance(
+        self, model: nn.Module, inputs: Inputs, ratio: float, importance: Any, round_to: int
+    ) -> dict[str, int]:
+        """Every prunable layer's width after removing the least important channels of the whole model; no layer loses
+        more than three tenths above ``ratio``."""
+        names = self.channels(model, inputs).names
+        before = {name: _width(layer) for name, layer in model.named_modules() if name in names}
+        trial, gradients = copy.deepcopy(model), [p.grad for p in model.parameters()]
+        for parameter, gradient in zip(trial.parameters(), gradients, strict=True):
+            parameter.grad = gradient  # a copy leaves them behind
+        widths = dict.fromkeys(names, 0)
+        most = min(0.95, ratio + 0.3)
+        _step(trial, inputs, importance, widths, pruning_ratio=ratio, global_pruning=True, max_pruning_ratio=most)
+        after = dict(trial.named_modules())
+        return {name: rounded(_width(after[name]), before[name], round_to) for name in names}
+
+
+def rounded(width: float, most: int, round_to: int) -> int:
+    """The nearest multiple of ``round_to``, at least one of them and at most ``most``."""
+    return min(most, max(round_to, round(width / round_to) * round_to, 1))
+
+
+def _width(layer: nn.Module) -> int:
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
+
+
+def _step(model: nn.Module, inputs: Inputs, importance: Any, chosen: Collection[str], **settings: Any) -> list[Any]:
+    """One step of torch-pruning's pruner on the ``chosen`` layers, in place; its history as JSON."""
+    ignored = [layer for name, layer in model.named_modules() if isinstance(layer, PRUNABLE) and name not in chosen]
+    with _quiet():
+        pruner = tp.pruner.BasePruner(
+            model,
+            inputs,
+            importance=importance,
+            ignored_layers=ignored,
+            forward_fn=lambda m, x: primary(call(m, x)),
+            **settings,
+        )
+        pruner.step()
+        history = pruner.pruning_history()
+    return [[name, bool(out), [int(i) for i in indices]] for name, out, indices in history]
 
 
 def trace(model: nn.Module, inputs: Inputs) -> Any:

@@ -49,20 +49,17 @@ class PruneChannels(StructureStrategy):
         return f"no layer has channels that can be removed ({reasons or 'no convolution or linear layer'})"
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
-        model = copy.deepcopy(model)
-        importance = {"l1": 1, "l2": 2}.get(str(params["importance"]))
-        if importance is None:
+        model, inputs = copy.deepcopy(model), context.example_inputs
+        ratio, round_to = float(params["ratio"]), int(params["round_to"])
+        power = {"l1": 1, "l2": 2}.get(str(params["importance"]))
+        if power is None:
             self._gradients(model, context)
-        return {
-            "history": self._graph.prune(
-                model,
-                context.example_inputs,
-                float(params["ratio"]),
-                tp.importance.MagnitudeImportance(p=importance) if importance else tp.importance.TaylorImportance(),
-                int(params["round_to"]),
-                params["allocation"] == "global",
-            )
-        }
+        importance = tp.importance.MagnitudeImportance(p=power) if power else tp.importance.TaylorImportance()
+        if params["allocation"] == "global":
+            widths = self._graph.by_importance(model, inputs, ratio, importance, round_to)
+        else:
+            widths = self._graph.uniform(model, inputs, ratio, round_to)
+        return {"history": self._graph.prune(model, inputs, widths, importance), "widths": widths}
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         return replay(model, context.example_inputs, plan["history"])

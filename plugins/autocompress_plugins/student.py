@@ -20,6 +20,8 @@ from autocompress_plugins.channel_graph import ChannelGraph, replay
 
 WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1)
 
+ROUND_TO = 8  # kernels work on channels in blocks; odd widths are slower than the next larger even ones
+
 
 class Student(StructureStrategy):
     name = "student"
@@ -50,8 +52,9 @@ class Student(StructureStrategy):
         width = float(params["width"])
         if context.task.student is not None:
             return {"width": width, "seed": context.seed}
+        widths = self._graph.uniform(model, context.example_inputs, 1 - width, ROUND_TO)
         importance = tp.importance.MagnitudeImportance(p=2)
-        history = self._graph.prune(copy.deepcopy(model), context.example_inputs, 1 - width, importance, 1, False)
+        history = self._graph.prune(copy.deepcopy(model), context.example_inputs, widths, importance)
         return {"history": history, "seed": context.seed if params["weights"] == "fresh" else None}
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:

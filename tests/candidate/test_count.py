@@ -152,6 +152,27 @@ def test_dynamic_int8_lstm_counts_as_its_float_file(directions: int, exported: E
     assert target.stat().st_size < source.stat().st_size
 
 
+def test_scales_and_zero_points_are_no_parameters_whatever_their_names(tmp_path: Path):
+    graph = helper.make_graph(
+        [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+            helper.make_node("DequantizeLinear", ["w", "s", "z"], ["v"]),
+            helper.make_node("MatMul", ["d", "v"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [
+            onnx.numpy_helper.from_array(np.array(0.1, np.float32), "s"),
+            onnx.numpy_helper.from_array(np.array(0, np.int8), "z"),
+            onnx.numpy_helper.from_array(np.ones((5, 2), np.int8), "w"),
+        ],
+    )
+    onnx.save(helper.make_model(graph), str(tmp_path / "qdq.onnx"))
+    assert count(tmp_path / "qdq.onnx") == (10, 10)
+
+
 @pytest.mark.xfail(
     strict=True, reason="count.py: a weight whose own name ends in _scale is taken for a quantizer's scale"
 )

@@ -176,11 +176,14 @@ def epoch_inputs(stream: TrainStream, epoch: int) -> Tensor:
 
 def test_augmentation_is_decided_by_the_seed():
     one, same, other = (make(augment=jitter, seed=seed) for seed in (1, 1, 2))
-    torch.manual_seed(99)  # what the caller drew before does not matter
-    random.seed(99)
-    np.random.seed(99)
-    assert torch.equal(epoch_inputs(one, 1), epoch_inputs(same, 1))
-    assert not torch.equal(epoch_inputs(one, 1), epoch_inputs(other, 1))
+    epochs = []
+    for number, stream in enumerate((one, same, other)):
+        torch.manual_seed(number)  # what the caller drew before does not matter
+        random.seed(number)
+        np.random.seed(number)
+        epochs.append(epoch_inputs(stream, 1))
+    assert torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[0], epochs[2])
 
 
 def test_each_epoch_has_its_own_copy_until_they_come_again():
@@ -218,6 +221,17 @@ def test_augmentation_sees_inputs_by_name():
         assert set(batch.inputs) == {"x", "mask"}
         assert torch.equal(batch.inputs["x"][:, 0].floor().long(), batch.targets)
         assert torch.allclose(batch.teacher, Teacher()(batch.inputs), atol=1e-5)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="stream.py: columns of an augmented dict are matched by position, so they are swapped"
+)
+def test_augmentation_may_give_the_names_in_another_order():
+    def reordered(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"mask": inputs["mask"], "x": inputs["x"]}
+
+    batch = next(make(reordered, data=({"x": X, "mask": torch.ones(SIZE, 2)}, Y)).batches(0, 8, 8, teacher=False))
+    assert torch.equal(batch.inputs["x"], X[batch.targets])
 
 
 # -- batch sizes -------------------------------------------------------------------------------------------------------

@@ -98,12 +98,14 @@ def test_failure_in_the_middle_of_a_first_write_leaves_nothing(tmp_path: Path):
 def test_old_file_stays_readable_until_the_new_one_is_whole(tmp_path: Path):
     path = tmp_path / "front.json"
     write_text(path, "old")
-    with replacing(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-        assert temporary.parent == path.parent  # a rename across file systems is a copy
-        assert temporary.suffix == ".json"
-    assert path.read_text() == "new"
+    with path.open() as reader:
+        with replacing(path) as temporary:
+            temporary.write_text("new")
+            assert path.read_text() == "old"
+            assert temporary.parent == path.parent  # a rename across file systems is a copy
+            assert temporary.suffix == ".json"
+        assert path.read_text() == "new"
+        assert reader.read() == "old"  # renamed into place, not written over
 
 
 def test_kill_in_the_middle_leaves_the_old_file(tmp_path: Path):

@@ -180,3 +180,12 @@ def test_an_added_strategy_joins_a_run_that_began_without_it(run: Any, plugins: 
     run(speedup=3, trials=1)
     plugins.strategies["finetune"] = own
     assert run(speedup=3, trials=2)["status"] == "feasible"
+
+
+def test_a_space_limits_what_is_tried(run: Any) -> None:
+    dense = run(space="structured", out="dense")
+    assert all(not s["strategy"].startswith("quantize") for c in dense["candidates"] for s in c["recipe"])
+    assert any(c["fidelity"] > 0 for c in dense["candidates"])
+    free = run(space="post_training", out="free")
+    assert all(c["fidelity"] == 0 for c in free["candidates"])
+    assert any(c["recipe"][0]["strategy"] == "quantize_static" for c in free["candidates"] if c["recipe"])

@@ -88,6 +88,8 @@ def test_gain_is_what_a_point_alone_adds():
 def test_best_first_orders_by_rank_then_gain_then_score():
     dominated, small, large = (0.86, 0.5), (0.9, 0.4), (0.89, 0.1)
     assert best_first([dominated, small, large], 0.9) == [2, 1, 0]
+    below_worth, beaten = (0.7, 0.05), (0.89, 0.5)  # neither adds any hypervolume; the first is on the front
+    assert best_first([beaten, below_worth, small], 0.9) == [2, 1, 0]
     worthless = [(0.5, 0.5), (0.6, 0.6)]
     assert best_first(worthless, 0.9) == [1, 0]
 

@@ -46,6 +46,8 @@ def test_of_six_the_second_best_follows():
     assert promotable(families, 0.9) == "f"
     families[5] = family("f", 1, 0.92)
     assert promotable(families, 0.9) == "e"
+    families[4] = family("e", 1, 0.91)
+    assert promotable(families, 0.9) is None  # a third of six are two, and those that went further count
 
 
 def test_higher_rung_is_served_first():
