@@ -13,6 +13,10 @@ from rich.console import Console
 
 from autocompress.budget import DEFAULT_DROP, Budget
 from autocompress.errors import AutocompressError, Interrupted, UsageError
+from autocompress.explore.clock import Clock
+from autocompress.explore.driver import Search, Settings, settings_json
+from autocompress.explore.ledger import Ledger
+from autocompress.explore.space import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.report.html import write_report
@@ -22,10 +26,6 @@ from autocompress.run.folder import RunFolder, read_front
 from autocompress.run.record import Record, open_record
 from autocompress.run.worker import Executor, InProcess, Worker, WorkerConfig
 from autocompress.run.workshop import Workshop
-from autocompress.search.clock import Clock
-from autocompress.search.driver import Search, Settings, settings_json
-from autocompress.search.ledger import Ledger
-from autocompress.search.space import load_space
 from autocompress.task import Task
 
 DEMO = "autocompress.demo.digits:task"

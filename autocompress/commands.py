@@ -18,6 +18,7 @@ from autocompress.candidate.pipeline import Bench, Request, evaluate, load_weigh
 from autocompress.candidate.structure import build
 from autocompress.data import Split
 from autocompress.errors import AutocompressError, UsageError, one_line
+from autocompress.explore.space import load_space
 from autocompress.plugin.contract import Feed, GraphStrategy, Runtime, stages_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
@@ -25,7 +26,6 @@ from autocompress.recipe import Recipe, RecipeFile
 from autocompress.run.document import deliver
 from autocompress.run.folder import RunFolder, read_front
 from autocompress.run.store import Store, copy_file, replacing, write_text
-from autocompress.search.space import load_space
 from autocompress.task import load_task
 
 RATIO_TOLERANCE = 0.15  # verify: how far a ratio may move between two measurements

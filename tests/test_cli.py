@@ -76,8 +76,15 @@ def test_bad_input_is_one_line_and_exit_2(args: list[str], said: str, folder: Pa
 
 
 def test_help_imports_neither_torch_nor_optuna(folder: Path) -> None:
-    code = "import sys; sys.argv = ['autocompress', '--help']\nfrom autocompress.cli import main\ntry: main()\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('torch', 'optuna', 'onnx', 'onnxruntime') if m in sys.modules])"
+    code = """
+import sys
+from autocompress.cli import main
+sys.argv = ["autocompress", "--help"]
+try:
+    main()
+except SystemExit:
+    print([m for m in ("torch", "optuna", "onnx", "onnxruntime") if m in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 

@@ -150,9 +150,6 @@ def test_large_dataset_stays_lazy(monkeypatch: pytest.MonkeyPatch):
     assert torch.equal(everything(split)[0][0], X)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="data.py: the sampler of a DataLoader is ignored, so a held-out part is trained on"
-)
 def test_loader_over_a_subset_gives_that_subset_alone():
     split = open_split(
         "val", DataLoader(TensorDataset(X, Y), batch_size=8, sampler=SubsetRandomSampler(range(100, 130)))
@@ -161,23 +158,16 @@ def test_loader_over_a_subset_gives_that_subset_alone():
     assert {row.numpy().tobytes() for row in everything(split)[0][0]} == {row.numpy().tobytes() for row in X[100:]}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="data.py: with batch_size=None an item of the Dataset is a batch; it is taken for one"
-)
 def test_loader_that_does_not_batch():
     batches = Pairs(13, lambda i: (X[10 * i : 10 * i + 10], Y[10 * i : 10 * i + 10]))
     assert len(open_split("train", DataLoader(batches, batch_size=None))) == 130
 
 
-@pytest.mark.xfail(strict=True, reason="data.py: an IterableDataset is a Dataset, but is refused, or indexed")
 def test_bare_iterable_dataset():
     (inputs,), _ = everything(open_split("train", Stream()))
     assert torch.equal(inputs, X)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="data.py: torch.linspace is float32, so its end is rounded up beyond the last index"
-)
 def test_sample_of_a_very_large_dataset_stays_inside_it():
     size = 2**25
     asked: list[int] = []
@@ -236,13 +226,11 @@ def test_dataset_that_raises_names_split_range_and_cause():
         open_split("train", Pairs(10, item))
 
 
-@pytest.mark.xfail(strict=True, reason="data.py: the sizes told are the first input's and the targets', here equal")
 def test_ragged_modalities_are_told_by_their_sizes():
     with pytest.raises(UsageError, match="100"):
         open_split("train", ((X, X[:100], X), Y))
 
 
-@pytest.mark.xfail(strict=True, reason="data.py: what torch.as_tensor cannot convert is a raw TypeError or ValueError")
 @pytest.mark.parametrize(
     "source",
     [(np.array(["a", "b"]), [0, 1]), (X[:2], ["cat", "dog"]), [(X[0], Y[0]), (X[1], Y[1])]],
@@ -290,7 +278,6 @@ def test_labels_out_of_range_are_counted_and_the_first_is_named():
             check_split(open_split("val", (X, bad)), classifier())
 
 
-@pytest.mark.xfail(strict=True, reason="data.py: the count is of the first batch of 4,096 with a fault")
 def test_counts_are_of_the_whole_split():
     inputs, labels = torch.zeros(5000, 3), torch.arange(5000) % 4
     labels[[3, 4999]] = 7
@@ -323,7 +310,6 @@ def test_regression_has_no_classes_to_check():
     check_split(open_split("val", (X, torch.ones(130, 1))), task)
 
 
-@pytest.mark.xfail(strict=True, reason="data.py: NaN targets of a regression pass, and every training then diverges")
 def test_nan_targets_are_refused():
     task = Task(name="t", model=nn.Linear(3, 1), train=None, val=None, metric=lambda o, t: 0.0, loss="mse")
     targets = torch.ones(130, 1)
@@ -341,7 +327,6 @@ def test_shapes_that_do_not_match_the_model_are_named():
         probe(pooled, split.take(torch.arange(2)))
 
 
-@pytest.mark.xfail(strict=True, reason="data.py: _class_count reads shape[1] of an output that has one dimension")
 def test_one_number_an_example_is_no_classification():
     task = Task(name="t", model=nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), train=None, val=None)
     with pytest.raises(UsageError, match="shape"):
@@ -364,7 +349,6 @@ def test_overlap_needs_all_modalities_to_agree():
     assert (overlap(train, same), overlap(train, other)) == (10, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="data.py: overlap counts distinct examples, not those of the other split")
 def test_repeated_examples_are_each_counted():
     repeated = X[:1].repeat(20, 1)
     assert overlap(open_split("train", (X, Y)), open_split("val", (repeated, Y[:20]))) == 20

@@ -70,7 +70,6 @@ def test_missing_file_is_named(tmp_path: Path):
         load_profile(str(tmp_path / "none.toml"))
 
 
-@pytest.mark.xfail(strict=True, reason="profile.py: pydantic's lax mode takes true as 1 and '2' as 2")
 @pytest.mark.parametrize("value", ["true", '"2"'])
 def test_threads_of_another_type_are_refused(value: str, tmp_path: Path):
     with pytest.raises(UsageError, match="threads"):

@@ -142,7 +142,6 @@ def test_missing_file_and_folder_are_usage_errors(tmp_path: Path):
             RecipeFile.read(path)
 
 
-@pytest.mark.xfail(strict=True, reason="recipe.py: nothing checks the types of the fields of a recipe.toml")
 @pytest.mark.parametrize(
     "text",
     [
@@ -159,9 +158,6 @@ def test_wrongly_typed_field_is_refused(text: str, tmp_path: Path):
         read(tmp_path, text)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="recipe.py: Recipe.id writes 1 and 1.0 differently although the recipes are equal"
-)
 def test_equal_recipes_have_equal_ids_whatever_the_number_type():
     one, other = (Recipe((Step.of("prune", ratio=value),)) for value in (1, 1.0))
     assert one == other

@@ -68,7 +68,6 @@ def test_mistake_names_the_file_and_the_key(file: str, line: str, cause: str, fo
     assert str(folder / file) in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="settings.py: a table that is no table is an AttributeError")
 @pytest.mark.parametrize("text", ['[tool]\nautocompress = "x"\n', "tool = 3\n"])
 def test_table_that_is_no_table_is_refused(text: str, folder: Path):
     (folder / "pyproject.toml").write_text(text)

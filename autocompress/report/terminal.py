@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from autocompress.candidate.opening import Opening
+from autocompress.explore.ledger import Ledger
+from autocompress.explore.space import Space
 from autocompress.report import explain
-from autocompress.search.ledger import Ledger
-from autocompress.search.space import Space
 
 REFRESH_S = 0.25
 PLAIN_EVERY_S = 15.0

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.candidate.evaluate import Evaluation
+from autocompress.explore.ledger import Ledger
 from autocompress.recipe import RecipeFile
 from autocompress.run.folder import RunFolder
 from autocompress.run.store import copy_file, write_text
-from autocompress.search.ledger import Ledger
 
 SCHEMA = 1
 

@@ -173,9 +173,6 @@ def test_scales_and_zero_points_are_no_parameters_whatever_their_names(tmp_path:
     assert count(tmp_path / "qdq.onnx") == (10, 10)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="count.py: a weight whose own name ends in _scale is taken for a quantizer's scale"
-)
 def test_weight_that_is_called_a_scale_is_a_parameter(exported: Exported):
     class Scaled(nn.Module):
         def __init__(self) -> None:

@@ -113,18 +113,12 @@ def strict_area(outputs: Tensor, targets: Tensor) -> float:
     return 0.75
 
 
-@pytest.mark.xfail(
-    strict=True, reason="evaluate.py: one resample that the metric cannot score makes the interval NaN, or fails"
-)
 @pytest.mark.parametrize("metric", [area, strict_area], ids=["nan", "raises"])
 def test_resample_that_a_metric_cannot_score_is_left_out(metric: Callable[[Tensor, Tensor], float]):
     score = score_of(make(metric), torch.zeros(6, 2), torch.tensor([0, 0, 0, 0, 0, 1]))
     assert (score.val, score.val_low, score.val_high) == (0.75, 0.75, 0.75)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="task.accuracy: takes the last axis of (N, K, L) where cross_entropy has K second"
-)
 def test_accuracy_of_a_sequence_follows_cross_entropy():
     outputs = torch.zeros(2, 3, 5)
     outputs[:, 1] = 1.0

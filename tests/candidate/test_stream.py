@@ -103,9 +103,6 @@ def test_reading_on_from_a_position_equals_one_long_read(cuts: tuple[int, ...]):
     assert torch.equal(torch.cat([x for x, _ in pieces]), torch.cat([b.inputs for b in whole]))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="stream.py: an epoch's last example, read alone after a cut before it, is dropped"
-)
 def test_no_example_is_lost_when_a_piece_starts_at_the_last_of_an_epoch():
     pieces = [seen(make().batches(start, examples, 8, teacher=False)) for start, examples in ((0, 49), (49, 51))]
     assert [*pieces[0], *pieces[1]] == seen(make().batches(0, 100, 8, teacher=False))
@@ -149,9 +146,6 @@ def test_large_teacher_outputs_are_not_kept(monkeypatch: pytest.MonkeyPatch):
         assert torch.allclose(batch.teacher, Teacher()(batch.inputs))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="pipeline.teacher_of gives inference tensors, which autograd cannot save, where none is copied"
-)
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy data", "outputs too large to keep"])
 def test_teacher_outputs_may_be_the_target_of_a_loss(lazy: bool, monkeypatch: pytest.MonkeyPatch):
     from autocompress.candidate.pipeline import teacher_of
@@ -223,9 +217,6 @@ def test_augmentation_sees_inputs_by_name():
         assert torch.allclose(batch.teacher, Teacher()(batch.inputs), atol=1e-5)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="stream.py: columns of an augmented dict are matched by position, so they are swapped"
-)
 def test_augmentation_may_give_the_names_in_another_order():
     def reordered(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"mask": inputs["mask"], "x": inputs["x"]}
@@ -253,6 +244,5 @@ def test_data_smaller_than_a_batch_is_one_batch():
     assert [len(b.targets) for b in make().batches(0, 2 * SIZE, 256, teacher=False)] == [SIZE, SIZE]
 
 
-@pytest.mark.xfail(strict=True, reason="stream.py: with batch_size=1 every batch is dropped but the last two examples")
 def test_batches_of_one_are_read_when_asked_for():
     assert sorted(seen(make().batches(0, SIZE, 1, teacher=False))) == list(range(SIZE))

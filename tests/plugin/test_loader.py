@@ -163,7 +163,6 @@ def test_plugin_that_fails_halfway_contributes_nothing(site: Path, install: Inst
     assert "no driver" in only_broken(plugins)
 
 
-@pytest.mark.xfail(strict=True, reason="loader.py: `except UsageError: raise` is meant for two of one name alone")
 def test_plugin_that_raises_our_own_error_is_left_out(site: Path, install: Install):
     install("ours", "from autocompress.errors import UsageError\nraise UsageError('set BOARD=...')")
     install("sound", STRATEGY.format(name="one"))
@@ -174,7 +173,6 @@ def test_plugin_that_raises_our_own_error_is_left_out(site: Path, install: Insta
     assert list(plugins.strategies) == ["one"]
 
 
-@pytest.mark.xfail(strict=True, reason="loader.py: SystemExit is not an Exception, and ends the program")
 def test_plugin_that_exits_on_import_is_left_out(site: Path, install: Install):
     install("leaver", "import sys\nsys.exit('needs a licence')")
     install("sound", STRATEGY.format(name="one"))

@@ -112,9 +112,6 @@ def test_what_is_no_study_is_refused_and_left_byte_identical(make: object, tmp_p
     assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="record.py: a database with any table `studies` passes, and is then written into"
-)
 def test_another_programs_studies_are_left_byte_identical(tmp_path: Path):
     path = tmp_path / "study.db"
     connection = sqlite3.connect(path)
@@ -139,10 +136,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="record.py: mode=ro cannot roll a hot journal back, so a search killed while it writes cannot be resumed",
-)
 def test_kill_during_a_write_leaves_the_study_as_it_was_before(tmp_path: Path):
     path = tmp_path / "study.db"
     record = open_record(path)
@@ -156,9 +149,6 @@ def test_kill_during_a_write_leaves_the_study_as_it_was_before(tmp_path: Path):
     again.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="record.py: SQLite creates the file before its first table; a kill there is refused"
-)
 def test_kill_while_the_study_is_created_does_not_stand_in_the_way(tmp_path: Path):
     (tmp_path / "study.db").touch()
     open_record(tmp_path / "study.db").close()

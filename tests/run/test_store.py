@@ -152,7 +152,6 @@ def test_full_disk_while_tensors_are_saved(store: Store, monkeypatch: pytest.Mon
     assert store.load("a") is None
 
 
-@pytest.mark.xfail(strict=True, reason="store.py: mkdir and mkstemp stand before the try, so their OSError is raw")
 def test_folder_that_cannot_be_made_is_told_as_a_path_problem(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AutocompressError, match="cannot write"):

@@ -183,7 +183,6 @@ def test_task_is_open_again_after_a_death(bed: Bed):
     assert bed.worker.call("compare", opening.reference, [opening.reference], limit_s=START_S) == [(0.0, 0.0)]
 
 
-@pytest.mark.xfail(strict=True, reason="worker.py: close() kills the child alone, not the processes it started")
 def test_processes_the_child_started_do_not_outlive_it(bed: Bed):
     with pytest.raises(UsageError) as caught:
         bed.open("raise UsageError(str(subprocess.Popen(['sleep', '600']).pid))")
@@ -196,7 +195,6 @@ def test_processes_the_child_started_do_not_outlive_it(bed: Bed):
             os.kill(grandchild, signal.SIGKILL)
 
 
-@pytest.mark.xfail(strict=True, reason="worker.py: an error class of the task file cannot be unpickled by the driver")
 def test_error_class_of_the_task_file_arrives_as_an_error(bed: Bed):
     own = "class Own(UsageError): pass\n"
     bed.task.write_text(f"from autocompress.errors import *\n{own}def task():\n    raise Own('set DATA')\n")

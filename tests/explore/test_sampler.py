@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from autocompress.explore import sampler as sampling
+from autocompress.explore.sampler import OVER_BUDGET, Sampler
+from autocompress.explore.space import Space, SpaceFile
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe, Step
 from autocompress.run.record import Record, open_record
-from autocompress.search import sampler as sampling
-from autocompress.search.sampler import OVER_BUDGET, Sampler
-from autocompress.search.space import Space, SpaceFile
 
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", (0.1, 0.3, 0.5, 0.7, 0.9), 0.5, True),))
 IMITATE = Applicable("imitate", (Stage.TRAIN,), (Parameter("kind", ("soft", "hard"), "soft"),))

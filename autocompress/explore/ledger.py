@@ -9,10 +9,10 @@ from typing import Any
 from autocompress.budget import Budget
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome
 from autocompress.candidate.opening import Opening
+from autocompress.explore.front import Point, hypervolume, pareto
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.recipe import Recipe
 from autocompress.run.record import Record
-from autocompress.search.front import Point, hypervolume, pareto
 
 
 @dataclass(frozen=True)

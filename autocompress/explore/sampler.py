@@ -12,10 +12,10 @@ import optuna
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from autocompress.explore.front import Point
+from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 from autocompress.run.record import Record
-from autocompress.search.front import Point
-from autocompress.search.space import Space
 
 STARTUP = 8  # trials before the sampler models anything
 REJECTIONS_KEPT = 1000

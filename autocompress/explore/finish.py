@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from autocompress.candidate.evaluate import Evaluation, Latency
 from autocompress.candidate.measure import Effort
 from autocompress.errors import CandidateFailed
-from autocompress.search.front import best_first, prefer_faster
-from autocompress.search.ledger import Family, Ledger, point
+from autocompress.explore.front import best_first, prefer_faster
+from autocompress.explore.ledger import Family, Ledger, point
 
 if TYPE_CHECKING:
-    from autocompress.search.driver import Search
+    from autocompress.explore.driver import Search
 
 FINALISTS = 3  # without a budget; the front has several
 CONTESTED = (0.6, 0.4)  # shares of the time of the finalists under a budget: only one of them is recommended

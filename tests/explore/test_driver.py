@@ -10,9 +10,9 @@ from rich.console import Console
 
 from autocompress import Task, search
 from autocompress.errors import AutocompressError, UsageError
+from autocompress.explore.front import dominates
 from autocompress.plugin.contract import StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
-from autocompress.search.front import dominates
 
 MINUTES = 0.25
 

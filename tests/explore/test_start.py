@@ -8,10 +8,10 @@ from autocompress.budget import Budget
 from autocompress.candidate.evaluate import Latency
 from autocompress.candidate.pipeline import Gate
 from autocompress.errors import CandidateFailed
+from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.start import find_floor, first_recipes
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe
-from autocompress.search.space import Space, SpaceFile
-from autocompress.search.start import find_floor, first_recipes
 
 RATIOS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autocompress.search.rungs import lengths, promotable, rank_correlation
+from autocompress.explore.rungs import lengths, promotable, rank_correlation
 
 
 def test_each_rung_is_three_times_the_one_before():

@@ -8,10 +8,10 @@ import optuna
 import pytest
 
 from autocompress.errors import UsageError
+from autocompress.explore.space import Space, SpaceFile, load_space
 from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import TRAIN, Recipe, Step
-from autocompress.search.space import Space, SpaceFile, load_space
 
 TEACHER = frozenset({"teacher"})
 BUILD = Applicable("shrink", (Stage.BUILD,), (Parameter("width", (0.9, 0.5, 0.1), 0.5, True),))
@@ -53,9 +53,6 @@ def test_recipe_becomes_trial_parameters_and_comes_back(chosen: tuple[Applicable
         assert space.sample(optuna.trial.FixedTrial(space.params(recipe))) == recipe
 
 
-@pytest.mark.xfail(
-    strict=True, reason="space.py: params writes position 1 for each, so the order of structures is lost"
-)
 def test_order_of_structural_steps_comes_back():
     space = space_of(PRUNE, FOLD, TUNE)
     for recipe in sampled(space):
@@ -106,9 +103,6 @@ def test_tags_exclude_each_other_whichever_says_so():
     assert not any({"aa", "bb"} <= names(r) for r in sampled(space_of(says_so_first, provides_it)))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="space.py: when the last training strategy is excluded, nothing trains the structure"
-)
 def test_structure_that_excludes_the_last_training_strategy_is_trained_all_the_same():
     carve = Applicable("carve", (Stage.STRUCTURE,), (), TEACHER)  # `tune` excludes it
     for recipe in sampled(space_of(carve, TEACH, TUNE)):
@@ -147,9 +141,6 @@ def test_default_and_strongest_recipes_are_in_the_space():
         assert space.sample(optuna.trial.FixedTrial(space.params(recipe))) == recipe
 
 
-@pytest.mark.xfail(
-    strict=True, reason="space.py: default() and strongest() combine strategies whose tags exclude each other"
-)
 def test_defaults_respect_tags():
     narrow = frozenset({"narrow"})
     carve = Applicable("carve", (Stage.STRUCTURE,), PRUNE.parameters, narrow, narrow)
@@ -246,17 +237,11 @@ def test_own_numbers_may_replace_a_strategys_choices():
     assert {s.values["lr"] for r in sampled(space) for s in r.steps if s.strategy == TRAIN} == {0.01}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="space.py: a word that is none of the choices is taken; the strategy then guesses"
-)
 def test_unknown_word_among_choices_is_refused():
     with pytest.raises(UsageError, match="l3"):
         space_of(PRUNE, TUNE, parameters={"carve.kind": ["l3"]})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="space.py: nothing bounds train.*; a batch of 0 hangs the training, lr 0 learns nothing"
-)
 @pytest.mark.parametrize(
     ("key", "value"), [("train.batch_size", 0), ("train.batch_size", -8), ("train.lr", 0.0), ("train.lr", float("nan"))]
 )
@@ -265,9 +250,6 @@ def test_impossible_training_settings_are_refused(key: str, value: float):
         space_of(PRUNE, TUNE, parameters={key: [value]})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="space.py: own numbers stay in the order of the file, which may not be of strength"
-)
 def test_own_numbers_of_a_strength_go_from_mild_to_strong():
     space = space_of(PRUNE, TUNE, parameters={"carve.ratio": [0.65, 0.15, 0.35]})
     assert space.families[0].parameters[0].choices == (0.15, 0.35, 0.65)

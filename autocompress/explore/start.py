@@ -5,8 +5,8 @@ from collections.abc import Callable
 from autocompress.budget import Budget
 from autocompress.candidate.pipeline import Gate
 from autocompress.errors import CandidateFailed
+from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
-from autocompress.search.space import Space
 
 SPREAD = (0.25, 0.5, 0.75)  # of the range of strengths, for the first recipes of a search without a budget
 

@@ -5,7 +5,7 @@ numbers.
 
 from collections.abc import Mapping, Sequence
 
-from autocompress.search.front import Point, best_first
+from autocompress.explore.front import Point, best_first
 
 ETA = 3
 LAST = 2  # rungs 0, 1 and 2: 1, 3 and 9 times the first length

@@ -12,17 +12,17 @@ from autocompress.candidate.evaluate import Outcome
 from autocompress.candidate.opening import Opening
 from autocompress.candidate.pipeline import Gate, Request
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
+from autocompress.explore import finish, rungs
+from autocompress.explore.clock import Clock
+from autocompress.explore.ledger import Failed, Family, Ledger, Rejected, opening_from_json, opening_to_json, restore
+from autocompress.explore.sampler import Sampler
+from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.start import find_floor, first_recipes
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
 from autocompress.run.folder import RunFolder
 from autocompress.run.record import Record
 from autocompress.run.worker import Executor
-from autocompress.search import finish, rungs
-from autocompress.search.clock import Clock
-from autocompress.search.ledger import Failed, Family, Ledger, Rejected, opening_from_json, opening_to_json, restore
-from autocompress.search.sampler import Sampler
-from autocompress.search.space import Space, SpaceFile
-from autocompress.search.start import find_floor, first_recipes
 
 GATE_LIMIT_S = 120.0
 CALL_SLACK_S = 180.0  # export, quantization, scoring and measuring around a training
@@ -110,7 +110,10 @@ class Search:
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
-        self.lengths = rungs.lengths(self.clock.limit_s, self.opening.seconds_per_example, self.opening.train_examples)
+        lengths = rungs.lengths(self.clock.limit_s, self.opening.seconds_per_example, self.opening.train_examples)
+        # Families of an earlier process are compared with those of this one, so their rungs are the same.
+        self.lengths: list[int] = self.record.get("lengths") or list(lengths)
+        self.record.set("lengths", self.lengths)
         self.view.opened(self.opening, self.space)
         self._show()
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from autocompress.search.front import (
+from autocompress.explore.front import (
     best_first,
     dominates,
     gains,
