@@ -19,6 +19,7 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
     Subset,
+    WeightedRandomSampler,
     default_collate,
 )
 
@@ -26,6 +27,7 @@ from autocompress.errors import UsageError, one_line
 from autocompress.task import Inputs, Task, class_axis
 
 IN_MEMORY_BYTES = 4 << 30  # a Dataset larger than this is read batch by batch
+WHOLE = (SequentialSampler, RandomSampler, WeightedRandomSampler)  # samplers that draw from the whole data set
 SAMPLE = 64  # examples of a split that the fingerprint covers, and that are read twice
 
 
@@ -134,10 +136,10 @@ def open_split(name: str, source: Any) -> Split:
         dataset = source.dataset
         if isinstance(dataset, IterableDataset) or source.batch_sampler is None or not hasattr(dataset, "__len__"):
             return _in_memory(name, _concatenate(name, [_pair(name, batch) for batch in source]))
-        if not (
-            type(source.batch_sampler) is BatchSampler and type(source.sampler) in (SequentialSampler, RandomSampler)
-        ):
+        if type(source.batch_sampler) is not BatchSampler:
             dataset = Subset(dataset, sorted({index for batch in source.batch_sampler for index in batch}))
+        elif type(source.sampler) not in WHOLE:
+            dataset = Subset(dataset, sorted(set(source.sampler)))
         return _from_dataset(name, dataset, source.collate_fn or default_collate)
     if isinstance(source, (tuple, list)) and len(source) == 2 and not isinstance(source, Dataset):
         return _in_memory(name, _pair(name, source))
@@ -238,7 +240,13 @@ def check_split(split: Split, task: Task) -> None:
             rows |= ~_each(torch.isfinite(tensor))
         bad.add(rows)
         if classes is not None:
-            wrong.add(~_each((batch.targets >= 0) & (batch.targets < classes)), batch.targets)
+            outside = (batch.targets < 0) | (batch.targets >= classes)
+            labels = (
+                [own[bad_ones].tolist()[:1] for own, bad_ones in zip(batch.targets, outside, strict=True)]
+                if outside.any()
+                else []
+            )
+            wrong.add(~_each(~outside), [label[0] if label else "" for label in labels])
             seen |= set(torch.unique(batch.targets).tolist())
         elif batch.targets.is_floating_point():
             lost.add(~_each(torch.isfinite(batch.targets)))
@@ -263,11 +271,11 @@ class _Faults:
         self._what, self._way_out = what, way_out
         self._count, self._seen, self._first, self._value = 0, 0, -1, ""
 
-    def add(self, rows: Tensor, values: Tensor | None = None) -> None:
+    def add(self, rows: Tensor, values: Sequence[object] | None = None) -> None:
         if rows.any() and self._first < 0:
             at = int(rows.nonzero()[0])
             self._first = self._seen + at
-            self._value = "" if values is None else f" is {values[at].flatten().tolist()[0]}"
+            self._value = "" if values is None else f" is {values[at]}"
         self._count += int(rows.sum())
         self._seen += len(rows)
 
@@ -291,7 +299,14 @@ def _class_count(task: Task, split: Split) -> int | None:
     outputs = probe(task, batch)
     if outputs.dim() < 2:
         raise UsageError(f"the model gives outputs of shape {tuple(outputs.shape)} for labels: expected (N, classes)")
-    return int(outputs.shape[class_axis(outputs, batch.targets)])
+    axis = class_axis(outputs, batch.targets)
+    left = outputs.shape[:axis] + outputs.shape[axis + 1 :] if axis == 1 else outputs.shape[:-1]
+    if left != batch.targets.shape:
+        raise UsageError(
+            f"the {split.name} split has targets of shape {tuple(batch.targets.shape)} for outputs of shape "
+            f"{tuple(outputs.shape)}: expected {tuple(left)}"
+        )
+    return int(outputs.shape[axis])
 
 
 def probe(task: Task, batch: Batch) -> Tensor:

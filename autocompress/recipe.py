@@ -6,6 +6,7 @@ again: the plans its structural steps decided, and where its weights lie. It goe
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -141,7 +142,7 @@ class RecipeFile:
                 profile=_typed(document, "profile", str),
                 seed=_typed(document, "seed", int),
                 exporter=_typed(document, "exporter", str),
-                epochs=_typed(document, "epochs", float, int),
+                epochs=_finite(_typed(document, "epochs", float, int)),
                 plans=tuple(_plan(step["plan"]) for step in steps if "plan" in step),
                 weights=_typed(document, "weights", str) if "weights" in document else None,
                 facts=document.get("measured", {}),
@@ -159,6 +160,12 @@ def _typed(document: dict[str, Any], key: str, *kinds: type) -> Any:
     value = document[key]
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise TypeError(f"{key} must be {kinds[0].__name__}, not {value!r}")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"epochs must be a number of at least 0, not {value!r}")
     return value
 
 

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from autocompress.data import Split, call, check_split, input_names, open_split, overlap, primary, probe, tensors_of
 from autocompress.errors import UsageError
@@ -158,6 +165,18 @@ def test_loader_over_a_subset_gives_that_subset_alone():
     assert {row.numpy().tobytes() for row in everything(split)[0][0]} == {row.numpy().tobytes() for row in X[100:]}
 
 
+def test_loader_over_a_subset_that_drops_its_last_batch_gives_the_whole_subset():
+    sampler = SubsetRandomSampler(range(100, 130))
+    split = open_split("val", DataLoader(TensorDataset(X, Y), batch_size=8, sampler=sampler, drop_last=True))
+    assert len(split) == 30
+
+
+def test_loader_that_weighs_its_examples_gives_all_of_them():
+    sampler = WeightedRandomSampler([1.0] * 130, num_samples=130)
+    split = open_split("train", DataLoader(TensorDataset(X, Y), batch_size=8, sampler=sampler))
+    assert torch.equal(everything(split)[0][0], X)
+
+
 def test_loader_that_does_not_batch():
     batches = Pairs(13, lambda i: (X[10 * i : 10 * i + 10], Y[10 * i : 10 * i + 10]))
     assert len(open_split("train", DataLoader(batches, batch_size=None))) == 130
@@ -253,7 +272,7 @@ def test_nan_inputs_are_counted_and_the_first_is_named(value: float):
     bad = X.clone()
     bad[[17, 40, 99], 1] = value
     bad[17, 2] = value  # twice in one example
-    with pytest.raises(UsageError, match="train split has NaN or infinite inputs: 3 of the examples from index 17 on"):
+    with pytest.raises(UsageError, match="train split has NaN or infinite inputs: 3 of them, the first at index 17;"):
         check_split(open_split("train", (bad, Y)), classifier())
 
 
@@ -265,7 +284,7 @@ def test_nan_in_the_second_modality_is_found():
     bad = X.clone()
     bad[5] = torch.nan
     task = Task(name="t", model=Both(), train=None, val=None)
-    with pytest.raises(UsageError, match="1 of the examples from index 5"):
+    with pytest.raises(UsageError, match="1 of them, the first at index 5;"):
         check_split(open_split("train", ((X, bad), Y)), task)
 
 
@@ -273,7 +292,7 @@ def test_labels_out_of_range_are_counted_and_the_first_is_named():
     for wrong in (-1, 4):
         bad = Y.clone()
         bad[[11, 120]] = wrong
-        cause = rf"the val split has labels out of range: 2 of them, the first at index 11 is {wrong}, expected 0\.\.3"
+        cause = rf"the val split has labels out of range: 2 of them, the first at index 11 is {wrong}; expected 0\.\.3"
         with pytest.raises(UsageError, match=cause):
             check_split(open_split("val", (X, bad)), classifier())
 
@@ -288,11 +307,24 @@ def test_counts_are_of_the_whole_split():
 def test_fault_beyond_the_first_batch_has_its_own_index():
     inputs, labels = torch.zeros(5000, 3), torch.arange(5000) % 4
     inputs[4500] = torch.nan
-    with pytest.raises(UsageError, match="from index 4500"):
+    with pytest.raises(UsageError, match="the first at index 4500;"):
         check_split(open_split("train", (inputs, labels)), classifier())
     inputs[4500], labels[4600] = 0, 9
     with pytest.raises(UsageError, match="the first at index 4600 is 9"):
         check_split(open_split("train", (inputs, labels)), classifier())
+
+
+def test_wrong_label_among_good_ones_is_the_one_named():
+    pixels = Task(name="t", model=nn.Conv2d(1, 4, 1), train=None, val=None)
+    labels = torch.arange(3 * 2 * 2).reshape(3, 2, 2) % 4
+    labels[1, 1, 0] = 9
+    with pytest.raises(UsageError, match="the first at index 1 is 9"):
+        check_split(open_split("val", (torch.zeros(3, 1, 2, 2), labels)), pixels)
+
+
+def test_labels_in_a_column_are_refused():
+    with pytest.raises(UsageError, match=r"\(130, 1\)|shape"):
+        check_split(open_split("val", (X, Y[:, None])), classifier())
 
 
 def test_one_class_is_refused():

@@ -47,12 +47,7 @@ def _shapes(model: onnx.ModelProto) -> Shapes:
     """Every static shape that inference finds; com.microsoft operators need ONNX Runtime's own inference."""
     inferred = model
     if any(node.domain == "com.microsoft" for node in model.graph.node):
-        from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
-
-        try:
-            inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True) or model
-        except Exception:  # it gives up on operators it does not know; what follows needs only some of the shapes
-            inferred = onnx.shape_inference.infer_shapes(model)
+        inferred = _symbolic(model)
     else:
         inferred = onnx.shape_inference.infer_shapes(model)
     shapes: Shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
@@ -61,6 +56,22 @@ def _shapes(model: onnx.ModelProto) -> Shapes:
         if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             shapes[value.name] = tuple(d.dim_value for d in dims)
     return shapes
+
+
+def _symbolic(model: onnx.ModelProto) -> onnx.ModelProto:
+    """ONNX Runtime's inference, step by step: its own entry point writes files into the working folder when it gives up
+    on an operator, and what follows needs only some of the shapes."""
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+    inference = SymbolicShapeInference(int_max=2**31 - 1, auto_merge=True, guess_output_rank=False, verbose=0)
+    try:
+        inference._preprocess(model)
+        while inference.run_:
+            inference._infer_impl()
+        inference._update_output_from_vi()
+        return inference.out_mp_  # type: ignore[no-any-return]
+    except Exception:
+        return onnx.shape_inference.infer_shapes(model)
 
 
 def _conv(node: NodeProto, shapes: Shapes) -> int:

@@ -106,6 +106,7 @@ class Outcome:
     checkpoint: str | None = None
     epochs: float = 0.0
     train_s: float = 0.0
+    examples: int = 0  # of this rung
 
     def to_json(self) -> dict[str, Any]:
         return {

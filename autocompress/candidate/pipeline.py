@@ -150,6 +150,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
         checkpoint=checkpoint,
         epochs=_epochs(bench, request, trained),
         train_s=trained.seconds if trained else 0.0,
+        examples=trained.examples if trained else 0,
     )
     base: Latency | None = None
     for variant in (None, *(step for step, _ in bench.variants)):

@@ -5,6 +5,7 @@ finish.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 
 from autocompress.budget import Budget
@@ -169,7 +170,7 @@ class Search:
                 outcome = self._evaluate(
                     Request(found[0], examples=self.lengths[0], limit_s=FLOOR_SECONDS, plans=found[1].plans)
                 )
-                self._keep_event(found[0], outcome, self.lengths[0])
+                self._keep_event(found[0], outcome)
             except CandidateFailed as error:
                 self.ledger.failed.append(Failed(found[0], error.strategy, error.reason))
         return True
@@ -223,14 +224,14 @@ class Search:
             self.sampler.failed(trial, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
             self._give_up_if_hopeless()
             return True
-        family = self.ledger.add(recipe, outcome, self.lengths[0])
+        family = self.ledger.add(recipe, outcome)
         best = self.ledger.best_of(family.evaluations)
         over_now = self.ledger.steering.excess(best.latency) if self.ledger.steering.bounded else None
         self.sampler.told(
             trial,
             self.ledger.clipped(best),
             over_now,
-            stored | {"outcome": outcome.to_json(), "examples": self.lengths[0]},
+            stored | {"outcome": outcome.to_json()},
         )
         self._spent()
         return True
@@ -250,7 +251,7 @@ class Search:
             plans=last.plans,
         )
         try:
-            self._keep_event(family.recipe, self._evaluate(request), examples)
+            self._keep_event(family.recipe, self._evaluate(request))
         except CandidateFailed as error:
             failed = Failed(family.recipe, error.strategy, error.reason)
             self.ledger.failed.append(failed)
@@ -260,9 +261,9 @@ class Search:
             )
         self._spent()
 
-    def _keep_event(self, recipe: Recipe, outcome: Outcome, examples: int) -> None:
-        self.ledger.add(recipe, outcome, examples)
-        self.record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json(), "examples": examples})
+    def _keep_event(self, recipe: Recipe, outcome: Outcome) -> None:
+        self.ledger.add(recipe, outcome)
+        self.record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json()})
 
     def _gate(self, recipe: Recipe) -> Gate:
         """The gate's answer for a recipe, remembered; training parameters do not matter to it."""
@@ -295,7 +296,11 @@ class Search:
         trials = self.settings.trials
         if trials is not None and len(self.ledger.families) >= trials:
             return True
-        return self._spare() < 1.2 * max(self._durations[-5:], default=0.0) or self._spare() <= 0
+        return self._spare() <= 1.2 * self.trial_s()
+
+    def trial_s(self) -> float:
+        """Seconds a family takes to its first rung, by the last few."""
+        return median(self._durations[-5:]) if self._durations else 0.0
 
     def _spare(self) -> float:
         """Seconds left before finishing has to begin."""
@@ -303,10 +308,7 @@ class Search:
 
     def _affords(self, family: Family) -> bool:
         more = self.lengths[family.rung + 1] - family.examples
-        return (
-            family.trains
-            and 1.2 * more * family.seconds_per_example + max(self._durations[-3:], default=10.0) / 2 < self._spare()
-        )
+        return family.trains and 1.2 * more * family.seconds_per_example + self.trial_s() / 2 < self._spare()
 
     def _spent(self) -> None:
         self.record.set("pending", None)

@@ -3,6 +3,7 @@ chosen, tested once.
 """
 
 from dataclasses import asdict
+from statistics import median
 from typing import TYPE_CHECKING
 
 from autocompress.candidate.evaluate import Evaluation, Latency
@@ -33,13 +34,11 @@ def finish(search: "Search", ledger: Ledger) -> None:
     for number, family in enumerate(finalists):
         fair = weights[number] / sum(weights[number : len(finalists)])
         share = (search.clock.left() - closing_s(search, ledger)) * fair
-        overhead = _overhead_s(search)
-        affordable = int((share - overhead) / max(family.seconds_per_example, 1e-9))
-        total = min(search.lengths[-1] * STRETCH, family.examples + affordable)
-        if total - family.examples < 0.5 * family.examples:
+        seconds = share - _overhead_s(search)
+        if seconds < 0.5 * family.train_s:
             continue  # too little to be worth a re-warming
         search._check_interrupted()
-        search.advance(family, total, limit_s=share - overhead)
+        search.advance(family, family.examples + search.lengths[-1] * STRETCH, limit_s=seconds)
         search._show()
     conclude(search, ledger)
 
@@ -112,10 +111,9 @@ def reserve_s(search: "Search", ledger: Ledger) -> float:
 
 def _overhead_s(search: "Search") -> float:
     """Seconds around a training: export, variants, measuring, scoring."""
-    outcomes = [
-        (d, f.outcomes[0].train_s) for d, f in zip(search._durations, search.ledger.families.values(), strict=False)
-    ]
-    return max((d - t for d, t in outcomes[-5:]), default=5.0)
+    return max(
+        2.0, search.trial_s() - median([f.outcomes[0].train_s for f in search.ledger.families.values()] or [0.0])
+    )
 
 
 def _effort_s(search: "Search") -> float:

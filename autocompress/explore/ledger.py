@@ -78,11 +78,11 @@ class Ledger:
     recommended: str | None = None
     nearest: str | None = None
 
-    def add(self, recipe: Recipe, outcome: Outcome, examples: int) -> Family:
+    def add(self, recipe: Recipe, outcome: Outcome) -> Family:
         """Enter what evaluating a family gave, as its first rung or its next."""
         family = self.families.setdefault(recipe.id, Family(recipe))
         family.outcomes.append(outcome)
-        family.examples += examples
+        family.examples += outcome.examples
         family.train_s += outcome.train_s
         self.rejected += [Rejected(s.recipe, s.reason, s.latency_ms) for s in outcome.slower]
         self.failed += [Failed(*failure) for failure in outcome.failed]
@@ -198,7 +198,7 @@ def restore(ledger: Ledger, record: Record) -> None:
 def _restore(ledger: Ledger, stored: dict[str, Any]) -> None:
     recipe = Recipe.from_json(stored["recipe"])
     if "outcome" in stored:
-        ledger.add(recipe, Outcome.from_json(stored["outcome"]), stored["examples"])
+        ledger.add(recipe, Outcome.from_json(stored["outcome"]))
     elif "rejected" in stored:
         ledger.rejected.append(Rejected(recipe, **stored["rejected"]))
     elif "failed" in stored:

@@ -107,10 +107,8 @@ def _refuse_garbage(path: Path) -> None:
         try:
             names = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")]
             for name in (n for n in names if n != "alembic_version"):
-                columns = (
-                    {row[1] for row in connection.execute(f"pragma table_info({name})")} if name in known else None
-                )
-                if columns != known.get(name):
+                columns = {row[1] for row in connection.execute("select * from pragma_table_info(?)", (name,))}
+                if name not in known or columns != known[name]:
                     raise sqlite3.DatabaseError(f"its table {name} is another program's or another version's")
         finally:
             connection.close()

@@ -37,13 +37,10 @@ class Store:
             save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, temporary)
 
     def load(self, key: str) -> dict[str, Tensor] | None:
-        """The entry's tensors, or None when there is none; an entry cut short counts as none and is removed."""
+        """The entry's tensors, or None when there is none; an entry cut short counts as none."""
         try:
             return load_file(self.path(key))
-        except FileNotFoundError:
-            return None
-        except SafetensorError:
-            self.path(key).unlink(missing_ok=True)
+        except (FileNotFoundError, SafetensorError):
             return None
 
 

@@ -25,6 +25,7 @@ from autocompress.errors import AutocompressError, CandidateFailed, Interrupted,
 TELL_EVERY_S = 0.2
 MEMORY_SHARE = 0.85  # of the machine's memory; a worker above it is killed before the machine stops answering
 STOP_GRACE_S = 30.0
+OPEN_LIMIT_S = 300.0  # to open a task again that has been opened before
 
 OnTell = Callable[[str, float | None], None]
 
@@ -86,7 +87,7 @@ class Worker:
         if self._process is None:
             self._start()
             if method != "open" and self._opened is not None:
-                self._exchange("open", self._opened, None)
+                self._exchange("open", self._opened, OPEN_LIMIT_S)
         if method == "open":
             result = self._exchange("open", args, limit_s)
             self._opened = (result, *args[1:])
@@ -167,7 +168,8 @@ class Worker:
 def _ending(code: int | None) -> str:
     if code is None:
         return "unknown"
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    return names.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"
 
 
 def main(descriptor: int) -> None:

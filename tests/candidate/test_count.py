@@ -29,6 +29,15 @@ def exported(tmp_path: Path) -> Exported:
     return exported
 
 
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one: ONNX Runtime's tools leave files where they are run."""
+    folder = tmp_path / "working"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
 class First(nn.Module):
     """A recurrent layer without its states."""
 
@@ -150,6 +159,13 @@ def test_dynamic_int8_lstm_counts_as_its_float_file(directions: int, exported: E
     assert macs8 == macs == directions * 9 * 4 * 16 * (8 + 16) + 16 * directions * 3
     assert params8 == pytest.approx(params, rel=0.05)
     assert target.stat().st_size < source.stat().st_size
+
+
+def test_counting_leaves_nothing_in_the_working_folder(exported: Exported, plugins: PluginSet, working_folder: Path):
+    source = exported(First(nn.LSTM(8, 16, batch_first=True)), 1, 9, 8)
+    target = quantized(plugins, "quantize_dynamic", source, [], {"weights": "QInt8"})
+    count(target)
+    assert list(working_folder.iterdir()) == []
 
 
 def test_scales_and_zero_points_are_no_parameters_whatever_their_names(tmp_path: Path):
