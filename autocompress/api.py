@@ -18,12 +18,12 @@ from autocompress.explore.driver import Search, Settings, settings_json
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.space import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins
-from autocompress.profile import HardwareProfile, load_profile
+from autocompress.profile import load_profile
 from autocompress.report.html import write_report
 from autocompress.report.terminal import TerminalView, print_front
 from autocompress.run.document import Circumstances, deliver, front_document
 from autocompress.run.folder import RunFolder, read_front
-from autocompress.run.record import Record, open_record
+from autocompress.run.record import open_record
 from autocompress.run.worker import Executor, InProcess, Worker, WorkerConfig
 from autocompress.run.workshop import Workshop
 from autocompress.task import Task
@@ -114,37 +114,32 @@ def _run(
 ) -> dict[str, Any]:
     record = open_record(folder.study)
     asked = settings_json(settings)
-    if record.get("finished") == asked and folder.front.exists():
-        document = read_front(folder.root)
-        if not quiet:
-            console.print(
-                f"{folder.root} is finished; the same command again only "
-                "prints its result. More --minutes continue it.",
-                soft_wrap=True,
-            )
-            print_front(console, document, str(folder.root))
-        record.close()
-        return document
     clock = Clock(settings.minutes * 60, float(record.get("elapsed_s", 0.0)))
     with TerminalView(console, quiet) as view, _signals() as interrupted:
         executor = _executor(settings, task, folder, plugins, view, interrupted)
         job = Search(settings, executor, folder, record, view, clock, lambda: interrupted() is not None)
         try:
-            ledger = job.run()
-        except BaseException as error:
+            job.open()
+            if record.get("finished") == asked and folder.front.exists():
+                view.note(f"{folder.root} is finished: the same command again prints its result; more --minutes go on.")
+                document = read_front(folder.root)
+            else:
+                ledger = job.run()
+                document = _write(ledger, settings, folder, plugins, clock.elapsed())
+                record.set("finished", asked)
+        except (Interrupted, AutocompressError) as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
                 _save_what_there_is(job, settings, plugins)
             stopped = interrupted()
-            if stopped is not None and isinstance(error, (Interrupted, AutocompressError)):
-                command = shlex.join(["autocompress", *sys.argv[1:]])
-                code = 143 if stopped == signal.SIGTERM else 130
-                raise Interrupted(f"interrupted, everything finished is kept; to go on: {command}", code) from None
-            raise
+            if stopped is None:
+                raise
+            command = shlex.join(["autocompress", *sys.argv[1:]])
+            code = 143 if stopped == signal.SIGTERM else 130
+            message = f"interrupted, everything finished is kept; to go on: {command}"
+            raise Interrupted(message, code) from error
         finally:
             executor.close()
-    document = _write(ledger, settings, folder, plugins, clock.elapsed())
-    record.set("finished", asked)
-    record.close()
+            record.close()
     if not quiet:
         print_front(console, document, str(folder.root))
     return document
@@ -178,14 +173,18 @@ def _executor(
 def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: PluginSet, seconds: float) -> dict[str, Any]:
     environment = {
         **ledger.opening.versions,
-        "threads": settings.profile.threads,
+        "profile": settings.profile.model_dump(mode="json"),
         "plugins": dict(sorted(plugins.origin.items())),
     }
     around = Circumstances(settings.profile.name, settings.profile.statistic, settings.seed, environment, seconds)
     document = front_document(ledger, around)
     chosen = next((e for e in ledger.candidates() if e.id == (ledger.recommended or ledger.nearest)), None)
     if chosen is not None:
-        deliver(folder, chosen, folder.recommended if ledger.recommended else folder.root / "nearest")
+        target, other = folder.recommended, folder.nearest
+        if not ledger.recommended:
+            target, other = other, target
+        shutil.rmtree(other, ignore_errors=True)
+        deliver(folder, chosen, target)
     folder.write_front(document)
     write_report(document, folder.report)
     return document
@@ -232,4 +231,4 @@ def _run_name(task: Task | str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "task"
 
 
-__all__ = ["HardwareProfile", "Record", "search"]
+__all__ = ["search"]

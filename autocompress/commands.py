@@ -22,12 +22,13 @@ from autocompress.explore.space import load_space
 from autocompress.plugin.contract import Feed, GraphStrategy, Runtime, stages_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
-from autocompress.recipe import Recipe, RecipeFile
+from autocompress.recipe import TRAIN, Recipe, RecipeFile
 from autocompress.run.document import deliver
 from autocompress.run.folder import RunFolder, read_front
 from autocompress.run.store import Store, copy_file, replacing, write_text
 from autocompress.task import load_task
 
+SAME_OUTPUTS = 1e-4  # apply: between the model made again and the stored one
 RATIO_TOLERANCE = 0.15  # verify: how far a ratio may move between two measurements
 
 
@@ -159,7 +160,7 @@ def verify_run(root: Path) -> dict[str, Any]:
     chosen = next((c for c in document["candidates"] if c["id"] == document["recommended"]), None)
     if chosen is None:
         raise UsageError(f"{root} recommends nothing, so there is nothing to verify")
-    profile = load_profile(document["profile"])
+    profile = HardwareProfile.model_validate(document["environment"]["profile"])
     runtime = load_plugins().runtime(profile.runtime)
     path, reference = root / "recommended" / "model.onnx", root / document["reference"]["artifact"]
     for file in (path, reference):
@@ -198,10 +199,13 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
     stored = RecipeFile.read(recipe)
     folder, profile, plugins, task = (
         out or Path("applied") / stored.recipe.id,
-        load_profile(stored.profile),
+        HardwareProfile.model_validate(stored.hardware) if stored.hardware else load_profile(stored.profile),
         load_plugins(),
         load_task(target),
     )
+    for step in stored.recipe.steps:
+        if step.strategy != TRAIN:
+            plugins.strategy(step.strategy)  # an absent plug-in is an error before anything is made
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
         if redo:
             return _redo(
@@ -237,6 +241,11 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
         worst = _difference(
             plugins.runtime(profile.runtime), profile, read.splits["val"], beside, folder / "model.onnx"
         )
+        if worst > SAME_OUTPUTS:
+            raise AutocompressError(
+                f"{folder / 'model.onnx'} was made, but its outputs differ from {beside} by {worst:.2g} "
+                f"(allowed {SAME_OUTPUTS:g}): the versions of torch or onnxruntime may not be those of the run"
+            )
         return f"{made}; its outputs differ from {beside} by at most {worst:.2g}"
 
 

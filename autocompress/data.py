@@ -194,13 +194,13 @@ def _pair(name: str, pair: Any) -> Batch:
         raise UsageError(f"the {name} split has {counts} inputs and {sizes[-1]} targets: they must be as many")
     if sizes[0] == 0:
         raise UsageError(f"the {name} split is empty")
-    cast: Inputs = map_inputs(
-        lambda t: (
-            t.detach().cpu().float() if t.dtype in (torch.float64, torch.float16, torch.bfloat16) else t.detach().cpu()
-        ),
-        inputs,
-    )
-    return Batch(cast, targets.detach().cpu())
+    return Batch(map_inputs(as_held, inputs), targets.detach().cpu())
+
+
+def as_held(tensor: Tensor) -> Tensor:
+    """The tensor as splits hold it: on the CPU, without history, floating point as float32."""
+    tensor = tensor.detach().cpu()
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _tensor(name: str, what: str, value: Any) -> Tensor:
@@ -341,5 +341,5 @@ def overlap(one: Split, other: Split) -> int:
 
 
 def _keys(batch: Batch) -> list[int]:
-    columns = [t.reshape(len(t), -1).view(torch.uint8) for t in tensors_of(batch.inputs)]
+    columns = [t.reshape(len(t), -1).contiguous().view(torch.uint8) for t in tensors_of(batch.inputs)]
     return [hash(row.tobytes()) for row in torch.cat(columns, 1).numpy()]

@@ -95,6 +95,7 @@ class RecipeFile:
     plans: tuple[Plan, ...] = ()
     weights: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)  # the whole profile, which may be the user's own file
 
     def to_toml(self) -> str:
         document: dict[str, Any] = {
@@ -109,6 +110,7 @@ class RecipeFile:
         if self.weights is not None:
             document["weights"] = self.weights
         document["measured"] = dict(self.facts)
+        document["hardware"] = dict(self.hardware)
         document["step"] = self.recipe.to_json()
         for step, plan in zip(document["step"], self.plans, strict=False):
             step["plan"] = json.dumps(plan, separators=(",", ":"))
@@ -146,6 +148,7 @@ class RecipeFile:
                 plans=tuple(_plan(step["plan"]) for step in steps if "plan" in step),
                 weights=_typed(document, "weights", str) if "weights" in document else None,
                 facts=document.get("measured", {}),
+                hardware=_typed(document, "hardware", dict) if "hardware" in document else {},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: missing or malformed field: {one_line(error)}") from error

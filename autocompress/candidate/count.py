@@ -44,34 +44,15 @@ def _parameters(model: onnx.ModelProto) -> int:
 
 
 def _shapes(model: onnx.ModelProto) -> Shapes:
-    """Every static shape that inference finds; com.microsoft operators need ONNX Runtime's own inference."""
-    inferred = model
-    if any(node.domain == "com.microsoft" for node in model.graph.node):
-        inferred = _symbolic(model)
-    else:
-        inferred = onnx.shape_inference.infer_shapes(model)
+    """Every static shape the file states or inference finds. Quantizers state the shapes around the operators of their
+    own that inference does not know."""
+    inferred = onnx.shape_inference.infer_shapes(model)
     shapes: Shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         dims = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             shapes[value.name] = tuple(d.dim_value for d in dims)
     return shapes
-
-
-def _symbolic(model: onnx.ModelProto) -> onnx.ModelProto:
-    """ONNX Runtime's inference, step by step: its own entry point writes files into the working folder when it gives up
-    on an operator, and what follows needs only some of the shapes."""
-    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
-
-    inference = SymbolicShapeInference(int_max=2**31 - 1, auto_merge=True, guess_output_rank=False, verbose=0)
-    try:
-        inference._preprocess(model)
-        while inference.run_:
-            inference._infer_impl()
-        inference._update_output_from_vi()
-        return inference.out_mp_  # type: ignore[no-any-return]
-    except Exception:
-        return onnx.shape_inference.infer_shapes(model)
 
 
 def _conv(node: NodeProto, shapes: Shapes) -> int:

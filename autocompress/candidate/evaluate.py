@@ -1,6 +1,7 @@
 """What measuring one model gave: its score with an interval, its latency, its size. And how two models compare."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -153,6 +154,7 @@ def outputs_of(open_session: Callable[[], Session], split: Split, batch_size: in
 
     Nothing is timed here, so two sessions share the examples.
     """
+    reading = threading.Lock()
     starts = list(range(0, len(split), batch_size))
     parts = [starts[i::SCORING_THREADS] for i in range(SCORING_THREADS)]
 
@@ -161,7 +163,8 @@ def outputs_of(open_session: Callable[[], Session], split: Split, batch_size: in
             return []
         session, found = open_session(), []
         for start in mine:
-            batch = split.take(torch.arange(start, min(start + batch_size, len(split))))
+            with reading:  # a Dataset need not stand two readers at once
+                batch = split.take(torch.arange(start, min(start + batch_size, len(split))))
             values = session.run(feed_of(padded(batch, batch_size), session.input_names))[0]
             found.append((start, torch.from_numpy(np.array(values[: len(batch.targets)]))))
         return found

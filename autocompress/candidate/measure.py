@@ -21,12 +21,13 @@ RESAMPLES = 400
 NOISY_TAIL = 1.3  # the reference's p90 / p50 above which a neighbour is at work
 DRIFT = 1.15  # ratio of the reference's medians in the two halves
 ATTEMPTS = 3
+FEWEST_BLOCKS = 4  # a slow model is measured by few calls rather than for long
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: at most ``seconds``, at least ``blocks`` pairs, until the ratio's interval is within
-    ``width``.
+    """How long to measure: about ``seconds`` at most, ``blocks`` pairs at least if time allows, until the ratio's
+    interval is within ``width``.
     """
 
     seconds: float = 0.7
@@ -110,11 +111,12 @@ def _once(
             pair = [(candidate, ours, calls[0]), (reference, theirs, calls[1])]
             for model, blocks, count in pair if len(ours) % 2 else pair[::-1]:
                 blocks.append(model.block(count))
-            if len(ours) < effort.blocks or len(ours) % 4:
+            late = time.monotonic() >= deadline and len(ours) >= FEWEST_BLOCKS
+            if not late and (len(ours) < effort.blocks or len(ours) % 4):
                 continue
             latency = summarise(ours, theirs, profile.percentile, seed)
             narrow = latency.ratio_high - latency.ratio_low <= effort.width * latency.ratio
-            if narrow or time.monotonic() >= deadline or (stop is not None and stop(latency)):
+            if narrow or late or (stop is not None and stop(latency)):
                 return latency, is_quiet(theirs)
     finally:
         if enabled:

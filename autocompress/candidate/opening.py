@@ -17,7 +17,7 @@ from autocompress.candidate.pipeline import TIMED_FEEDS, Bench, Request, Tell, e
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.structure import blamed_on
 from autocompress.candidate.train import Arithmetic, fastest_arithmetic
-from autocompress.data import Split, check_split, input_names, open_split, overlap, probe, spread
+from autocompress.data import Split, as_held, check_split, input_names, map_inputs, open_split, overlap, probe, spread
 from autocompress.errors import CandidateFailed, UsageError, one_line
 from autocompress.plugin.contract import Applicable, Context, Feed, GraphStrategy, Refusal, Runtime, Strategy, stages_of
 from autocompress.plugin.loader import PluginSet
@@ -91,7 +91,7 @@ def read_task(task: Task, profile: HardwareProfile, reference: Path, seed: int) 
         task=task,
         profile=profile,
         model=task.copy_of_model(),
-        example_inputs=task.example_inputs if task.example_inputs is not None else two,
+        example_inputs=two if task.example_inputs is None else map_inputs(as_held, task.example_inputs),
         train=splits["train"],
         reference=reference,
         seed=seed,
@@ -121,7 +121,14 @@ def open_bench(
     tell("read the data", None)
     read = read_task(task, profile, folder.reference, seed)
     train, val = read.splits["train"], read.splits["val"]
-    same = known is not None and known.fingerprint == read.fingerprint and folder.reference.exists()
+    if (
+        known is not None and known.fingerprint != read.fingerprint
+    ):  # before anything of the earlier run is written over
+        raise UsageError(
+            f"{folder.root} holds a search of another model, data or task file ({known.fingerprint} then, "
+            f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
+        )
+    same = known is not None and folder.reference.exists()
     exporter = known.exporter if same and known else _export_reference(read.context, val, runtime, folder, tell)
 
     tell("time a training step", None)
@@ -238,12 +245,16 @@ def _export_reference(context: Context, val: Split, runtime: Runtime, folder: Ru
 
 def _measure_reference(bench: Bench) -> tuple[Evaluation, Outcome]:
     """The unchanged model as a family: its float file is the reference, its graph variants are the first candidates."""
-    family = evaluate(bench, Request(Recipe()))
+    try:
+        family = evaluate(bench, Request(Recipe()))
+    except CandidateFailed as error:
+        raise UsageError(f"the reference cannot be evaluated: {error.reason}") from error
     own = next((e for e in family.evaluations if not e.recipe.steps), None)
     if own is None:
         raise UsageError(f"the reference cannot be evaluated: {family.failed[0][2]}")
     exported = bench.folder.root / own.artifact
     exported.replace(bench.folder.reference)
+    exported.with_name("recipe.toml").replace(bench.folder.reference.with_name("recipe.toml"))
     shutil.rmtree(exported.parent)
     # Against itself the ratio is one by definition.
     latency = replace(own.latency, ratio=1.0, ratio_low=1.0, ratio_high=1.0)

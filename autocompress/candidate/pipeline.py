@@ -19,7 +19,6 @@ from autocompress.candidate.evaluate import (
     Evaluation,
     Latency,
     Outcome,
-    Score,
     Slower,
     feed_of,
     open_with,
@@ -158,19 +157,20 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
         identifier = f"{recipe.id}-{request.rung}"
         target = bench.folder.candidate(identifier)
         try:
-            with replacing(target) as temporary:
-                if variant is None:
-                    temporary.write_bytes(source.read_bytes())
-                else:
-                    bench.tell(f"{variant.strategy}: {request.recipe.techniques()}", None)
-                    rewrite(bench.plugins, variant, source, temporary, bench.context)
-            latency = _time(bench, target, FULL)
-            if base is not None and latency.ratio_low > base.ratio_high:
-                target.unlink()
-                reason = f"slower than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
-                outcome = replace(outcome, slower=(*outcome.slower, Slower(recipe, latency.statistic, reason)))
-                continue
-            evaluation = _scored(bench, recipe, identifier, request.rung, outcome.epochs, target, latency)
+            with blamed_on(variant.strategy if variant else "export"):
+                with replacing(target) as temporary:
+                    if variant is None:
+                        temporary.write_bytes(source.read_bytes())
+                    else:
+                        bench.tell(f"{variant.strategy}: {request.recipe.techniques()}", None)
+                        rewrite(bench.plugins, variant, source, temporary, bench.context)
+                latency = _time(bench, target, FULL)
+                if base is not None and latency.ratio_low > base.ratio_high:
+                    target.unlink()
+                    reason = f"slower than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
+                    outcome = replace(outcome, slower=(*outcome.slower, Slower(recipe, latency.statistic, reason)))
+                    continue
+                evaluation = _scored(bench, recipe, identifier, request.rung, outcome.epochs, target, latency)
         except CandidateFailed as error:
             target.unlink(missing_ok=True)
             blamed = error.strategy or (variant.strategy if variant else "export")
@@ -334,6 +334,7 @@ def write_recipe(
         epochs=evaluation.epochs,
         plans=tuple(plans),
         weights=weights,
+        hardware=bench.profile.model_dump(mode="json"),
         facts={
             "val": evaluation.score.val,
             "ratio": evaluation.latency.ratio,
@@ -376,6 +377,3 @@ def _worth_gating(bench: Bench) -> list[Step]:
 def _training_parts(plugins: PluginSet, recipe: Recipe) -> list[tuple[Step, TrainingStrategy]]:
     found = [(step, plugins.strategies.get(step.strategy)) for step in recipe.steps]
     return [(step, strategy) for step, strategy in found if isinstance(strategy, TrainingStrategy)]
-
-
-__all__ = ["Bench", "Gate", "Request", "Score", "evaluate", "gate", "remeasure", "test_scores"]

@@ -26,6 +26,7 @@ from autocompress.run.record import Record
 from autocompress.run.worker import Executor
 
 GATE_LIMIT_S = 120.0
+OVERRUN = 0.05  # of the whole time, by which a hanging plug-in may delay the end
 CALL_SLACK_S = 180.0  # export, quantization, scoring and measuring around a training
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
@@ -77,31 +78,32 @@ class Search:
         self.interrupted = interrupted
         self._gates: dict[str, Gate] = {}
         self._durations: list[float] = []
+        self._overheads: list[float] = []
         self._beyond = 0
 
     def run(self) -> Ledger:
-        """Search until the time, the trials or the space are used up, then finish. Raises Interrupted with the state
-        saved.
+        """After ``open``: search until the time, the trials or the space are used up, then finish. Raises Interrupted
+        with the state saved.
         """
-        self._open()
         if self._below_floor():
             finish.conclude(self, self.ledger)
             return self.ledger
         waiting = self._start()
         while not self._done():
-            self._check_interrupted()
+            self.check_interrupted()
             promoted = rungs.promotable(self._standing(), self.ledger.opening.reference.score.val)
             if promoted is not None and self._affords(self.ledger.families[promoted]):
                 self.advance(self.ledger.families[promoted], self.lengths[self.ledger.families[promoted].rung + 1])
             elif not self._trial(waiting):
                 break
-            self._show()
+            self.show()
         finish.finish(self, self.ledger)
         return self.ledger
 
     # -- opening
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Open the task and what an earlier process recorded. Raises UsageError when this is not the same search."""
         stored = self.record.get("opening")
         known = opening_from_json(stored) if stored else None
         self.opening: Opening = self.executor.call("open", known, self.settings.space.strategies)
@@ -116,12 +118,12 @@ class Search:
         self.lengths: list[int] = self.record.get("lengths") or list(lengths)
         self.record.set("lengths", self.lengths)
         self.view.opened(self.opening, self.space)
-        self._show()
+        self.show()
 
     def _refuse_change(self) -> None:
         """A resume must be of the same search: same task, profile and choices. Added strategies join."""
         now: dict[str, Any] = {
-            "task": self.opening.fingerprint,
+            "budget": [self.settings.budget.latency_ms, self.settings.budget.speedup],
             "profile": self.settings.profile.model_dump(mode="json"),
             "seed": self.settings.seed,
             "space": self.space.describe(),
@@ -131,7 +133,7 @@ class Search:
             self.record.set("identity", now)
             return
         way_out = f"give another --out, or the settings {self.folder.root} was made with"
-        for key, what in (("task", "model, data or task file"), ("profile", "hardware profile"), ("seed", "seed")):
+        for key, what in (("budget", "budget"), ("profile", "hardware profile"), ("seed", "seed")):
             if before[key] != now[key]:
                 raise UsageError(
                     f"{self.folder.root} holds a search of another {what} "
@@ -152,7 +154,7 @@ class Search:
         if not budget.bounded or any(budget.excess(e.latency) <= 0 for e in self.ledger.candidates()):
             return False
         found = find_floor(self.space, self._gate)
-        if found is not None and not budget.excluded(found[1].latency):
+        if found is not None and not (found[1].latency.reliable and budget.excluded(found[1].latency)):
             return False
         free = min(self.ledger.candidates(), key=lambda e: e.latency.ratio)
         floor = min([free.latency, *([found[1].latency] if found else [])], key=lambda latency: latency.ratio)
@@ -217,11 +219,15 @@ class Search:
                 return True
             self.record.set("pending", recipe.to_json())
             began = self.clock.elapsed()
-            outcome = self._evaluate(Request(recipe, examples=self.lengths[0], limit_s=self._spare(), plans=gate.plans))
+            outcome = self._evaluate(
+                Request(recipe, examples=self.lengths[0], limit_s=self._training_s(), plans=gate.plans)
+            )
             self._durations.append(self.clock.elapsed() - began)
+            self._overheads.append(self._durations[-1] - outcome.train_s)
         except CandidateFailed as error:
             self.ledger.failed.append(Failed(recipe, error.strategy, error.reason))
             self.sampler.failed(trial, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
+            self.spent()
             self._give_up_if_hopeless()
             return True
         family = self.ledger.add(recipe, outcome)
@@ -233,7 +239,7 @@ class Search:
             over_now,
             stored | {"outcome": outcome.to_json()},
         )
-        self._spent()
+        self.spent()
         return True
 
     def advance(self, family: Family, total: int, limit_s: float | None = None) -> None:
@@ -245,7 +251,7 @@ class Search:
             rung=family.rung + 1,
             start=family.examples,
             examples=examples,
-            limit_s=limit_s if limit_s is not None else self._spare(),
+            limit_s=limit_s if limit_s is not None else self._training_s(),
             peak=0.5,
             checkpoint=last.checkpoint,
             plans=last.plans,
@@ -259,7 +265,7 @@ class Search:
                 "event",
                 {"recipe": family.recipe.to_json(), "failed": {"strategy": failed.strategy, "reason": failed.reason}},
             )
-        self._spent()
+        self.spent()
 
     def _keep_event(self, recipe: Recipe, outcome: Outcome) -> None:
         self.ledger.add(recipe, outcome)
@@ -269,13 +275,15 @@ class Search:
         """The gate's answer for a recipe, remembered; training parameters do not matter to it."""
         key = Recipe(tuple(s for s in recipe.steps if s.strategy in {a.name for a in self.space.structural})).id
         if key not in self._gates:
-            self._check_interrupted()
-            self._gates[key] = self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=GATE_LIMIT_S)
+            self.check_interrupted()
+            self._gates[key] = self.executor.call(
+                "gate", Request(recipe), self.ledger.steering, limit_s=self.within(GATE_LIMIT_S)
+            )
         return self._gates[key]
 
     def _stopped_by(self, gate: Gate) -> bool:
         budget = self.ledger.steering
-        if not budget.bounded or not budget.excluded(gate.latency):
+        if not budget.bounded or not gate.latency.reliable or not budget.excluded(gate.latency):
             return False
         turn = (self._beyond + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
         cheap = self.lengths[0] * self.opening.seconds_per_example < 0.2 * self._spare()
@@ -285,7 +293,7 @@ class Search:
         return True
 
     def _evaluate(self, request: Request) -> Outcome:
-        limit = None if request.limit_s is None else request.limit_s + CALL_SLACK_S
+        limit = self.within((request.limit_s or 0.0) + CALL_SLACK_S)
         outcome: Outcome = self.executor.call("evaluate", request, limit_s=limit)
         now = self.clock.elapsed()
         return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
@@ -298,9 +306,21 @@ class Search:
             return True
         return self._spare() <= 1.2 * self.trial_s()
 
+    def _training_s(self) -> float:
+        """The most a training may take now."""
+        return max(1.0, self._spare() - self.overhead_s())
+
+    def overhead_s(self) -> float:
+        """Seconds around a training: export, variants, measuring, scoring."""
+        return max(2.0, median(self._overheads[-5:])) if self._overheads else 5.0
+
     def trial_s(self) -> float:
         """Seconds a family takes to its first rung, by the last few."""
         return median(self._durations[-5:]) if self._durations else 0.0
+
+    def within(self, limit_s: float) -> float:
+        """A limit for one call that also keeps the promise of the whole: a hang costs at most a twentieth more."""
+        return max(1.0, min(limit_s, self.clock.left() + OVERRUN * self.clock.limit_s))
 
     def _spare(self) -> float:
         """Seconds left before finishing has to begin."""
@@ -310,7 +330,7 @@ class Search:
         more = self.lengths[family.rung + 1] - family.examples
         return family.trains and 1.2 * more * family.seconds_per_example + self.trial_s() / 2 < self._spare()
 
-    def _spent(self) -> None:
+    def spent(self) -> None:
         self.record.set("pending", None)
         self.record.set("elapsed_s", self.clock.elapsed())
 
@@ -321,7 +341,7 @@ class Search:
             (f.id, f.rung, self.ledger.clipped(self.ledger.best_of(f.outcomes[-1].evaluations))) for f in contending
         ]
 
-    def _check_interrupted(self) -> None:
+    def check_interrupted(self) -> None:
         if self.interrupted():
             raise Interrupted("stopped at a safe point")
 
@@ -331,7 +351,7 @@ class Search:
             counted = "; ".join(f"{causes.count(c)}x {c}" for c in dict.fromkeys(causes))
             raise AutocompressError(f"every candidate fails, so the search stops: {counted}")
 
-    def _show(self) -> None:
+    def show(self) -> None:
         self.view.status(
             self.ledger,
             self.clock.left(),

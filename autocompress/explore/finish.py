@@ -3,13 +3,12 @@ chosen, tested once.
 """
 
 from dataclasses import asdict
-from statistics import median
 from typing import TYPE_CHECKING
 
 from autocompress.candidate.evaluate import Evaluation, Latency
 from autocompress.candidate.measure import Effort
 from autocompress.errors import CandidateFailed
-from autocompress.explore.front import best_first, prefer_faster
+from autocompress.explore.front import WITHIN, best_first, prefer_faster
 from autocompress.explore.ledger import Family, Ledger, point
 
 if TYPE_CHECKING:
@@ -34,12 +33,12 @@ def finish(search: "Search", ledger: Ledger) -> None:
     for number, family in enumerate(finalists):
         fair = weights[number] / sum(weights[number : len(finalists)])
         share = (search.clock.left() - closing_s(search, ledger)) * fair
-        seconds = share - _overhead_s(search)
+        seconds = share - search.overhead_s()
         if seconds < 0.5 * family.train_s:
             continue  # too little to be worth a re-warming
-        search._check_interrupted()
+        search.check_interrupted()
         search.advance(family, family.examples + search.lengths[-1] * STRETCH, limit_s=seconds)
-        search._show()
+        search.show()
     conclude(search, ledger)
 
 
@@ -60,7 +59,7 @@ def conclude(search: "Search", ledger: Ledger) -> None:
     search.record.set("recommended", ledger.recommended)
     search.record.set("nearest", ledger.nearest)
     _test_once(search, ledger)
-    search._spent()
+    search.spent()
 
 
 def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
@@ -72,6 +71,8 @@ def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
     if not ledger.budget.bounded:
         return min(within, key=lambda e: (e.latency.ratio, -e.score.val))
     ordered = sorted(within, key=lambda e: (-e.score.val, e.latency.ratio))
+    # Only these can be as good as the most accurate one.
+    ordered = [e for e in ordered if e.score.val >= ordered[0].score.val - WITHIN - 1e-9]
     try:
         differences = search.executor.call("compare", ordered[0], ordered)
     except CandidateFailed:  # without the stored outputs nothing can be shown to be as good
@@ -92,7 +93,8 @@ def closing_s(search: "Search", ledger: Ledger) -> float:
     """Seconds that measuring again, testing and writing will take."""
     files = min(CHECKED, len(ledger.candidates()))
     # A file of the front takes about half as long as the reference, and two threads share the examples.
-    tested = files * search.opening.test_examples * search.opening.reference.latency.p50 / 1e3 / 4
+    calls = search.opening.test_examples / search.settings.profile.batch
+    tested = files * calls * search.opening.reference.latency.p50 / 1e3 / 4
     return files * _effort_s(search) * 1.3 + tested + CLOSING_S
 
 
@@ -105,15 +107,8 @@ def reserve_s(search: "Search", ledger: Ledger) -> float:
         return closing_s(search, ledger)
     training = 0.0
     for family in choose_finalists(ledger):
-        training += max(search.lengths[-1] - family.examples, 0) * family.seconds_per_example + _overhead_s(search)
+        training += max(search.lengths[-1] - family.examples, 0) * family.seconds_per_example + search.overhead_s()
     return min(training, MOST_FINISHING * search.clock.limit_s) + closing_s(search, ledger)
-
-
-def _overhead_s(search: "Search") -> float:
-    """Seconds around a training: export, variants, measuring, scoring."""
-    return max(
-        2.0, search.trial_s() - median([f.outcomes[0].train_s for f in search.ledger.families.values()] or [0.0])
-    )
 
 
 def _effort_s(search: "Search") -> float:
@@ -125,6 +120,7 @@ def _measure_again(search: "Search", ledger: Ledger) -> None:
     measured too.
     """
     effort = Effort(seconds=_effort_s(search), blocks=24, width=0.01)
+    measured = 0
     for _ in range(3):
         feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=lambda e: -e.score.val)
         wanted = {
@@ -132,19 +128,24 @@ def _measure_again(search: "Search", ledger: Ledger) -> None:
             for e in (*ledger.front(), *feasible[:CONTENDERS])
             if e.id != "reference" and e.id not in ledger.final
         }
-        room = CHECKED - len(ledger.final)
+        room = CHECKED - measured
         if not wanted or room <= 0:
             return
         found: dict[str, Latency] = {}
         for evaluation in list(wanted.values())[-room:]:
+            search.check_interrupted()
             try:
-                latency: Latency = search.executor.call("remeasure", evaluation, effort, limit_s=REMEASURE_LIMIT_S)
+                if search.clock.left() < CLOSING_S:
+                    raise CandidateFailed("no time is left to measure again")
+                limit = search.within(REMEASURE_LIMIT_S)
+                latency: Latency = search.executor.call("remeasure", evaluation, effort, limit_s=limit)
             except CandidateFailed:
                 latency = evaluation.latency
             # A disturbed measurement does not replace a sound one.
             found[evaluation.id] = (
                 latency if latency.reliable or not evaluation.latency.reliable else evaluation.latency
             )
+        measured += len(found)
         ledger.final |= found
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
 

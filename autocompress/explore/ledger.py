@@ -74,7 +74,6 @@ class Ledger:
     failed: list[Failed] = field(default_factory=list)
     final: dict[str, Latency] = field(default_factory=dict)
     tests: dict[str, float] = field(default_factory=dict)
-    floor: Evaluation | None = None
     recommended: str | None = None
     nearest: str | None = None
 
@@ -126,18 +125,21 @@ class Ledger:
         """Of a family's files the most accurate within the budget, else the fastest; without a budget the one that
         adds most hypervolume.
         """
+        ids = {e.id for e in evaluations}
+        evaluations = [self._current(e) for e in evaluations]
         within = [e for e in evaluations if self.steering.bounded and self.steering.excess(e.latency) <= 0]
         if within:
             return max(within, key=lambda e: e.score.val)
         if self.steering.bounded:
             return min(evaluations, key=lambda e: e.latency.ratio)
-        others = [point(e) for e in self.candidates() if e not in evaluations]
+        others = [point(e) for e in self.candidates() if e.id not in ids]
         reference = self.opening.reference.score.val
         return max(evaluations, key=lambda e: (hypervolume([*others, point(e)], reference), e.score.val))
 
     def contending(self) -> list[Family]:
         """The trained families worth more training: those within the budget, as long as there are any."""
-        trained = [f for f in self.families.values() if f.trains]
+        stuck = {f.recipe.id for f in self.failed}  # a promotion that failed fails again
+        trained = [f for f in self.families.values() if f.trains and f.id not in stuck]
         within = [f for f in trained if self.steering.excess(self.best_of(f.evaluations).latency) <= 0]
         return within or trained
 

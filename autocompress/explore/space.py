@@ -191,12 +191,12 @@ class Space:
     def strongest(self) -> list[Recipe]:
         """The smallest structures: every structural strategy at its strongest, alone and all together."""
         together: list[Applicable] = []
-        for strategy in (a for a in self.structural if any(p.by_strength for p in a.parameters)):
+        for strategy in self.structural:
             if _compatible(strategy, together):
                 together.append(strategy)
-        strong = [a for a in self.structural if any(p.by_strength for p in a.parameters)]
-        recipes = [self.default([_strongest(a)]) for a in strong]
-        return [self.default([_strongest(a) for a in together]), *recipes] if len(together) > 1 else recipes
+        sets = [[a] for a in self.structural] + ([together] if len(together) > 1 else [])
+        found = [self.default([_strongest(a, every) for a in chosen]) for chosen in sets for every in (True, False)]
+        return list(dict.fromkeys(found))
 
     def describe(self) -> dict[str, list[Value]]:
         """Every parameter with its choices, for comparing the spaces of two runs."""
@@ -216,9 +216,11 @@ def _is_structural(strategy: Applicable) -> bool:
     return min(strategy.stages) in (Stage.BUILD, Stage.STRUCTURE)
 
 
-def _strongest(strategy: Applicable) -> Step:
+def _strongest(strategy: Applicable, every: bool) -> Step:
+    """A strategy at the end of its strength; with ``every``, of all its parameters that have one."""
+    ends = [p.name for p in strategy.parameters if p.by_strength][: None if every else 1]
     return Step.of(
-        strategy.name, **{p.name: p.choices[-1] if p.by_strength else p.default for p in strategy.parameters}
+        strategy.name, **{p.name: p.choices[-1] if p.name in ends else p.default for p in strategy.parameters}
     )
 
 

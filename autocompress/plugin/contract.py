@@ -17,7 +17,7 @@ from typing import Any
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from autocompress.data import Batch, Split
+from autocompress.data import Batch, Split, spread
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Plan, Value
 from autocompress.task import Inputs, Task
@@ -78,8 +78,10 @@ class Context:
     feeds: Callable[[int], Iterator[Feed]]  # up to N training examples as the runtime's inputs, at the profile's batch
 
     def train_batches(self, examples: int, batch_size: int = 64) -> Iterator[Batch]:
-        """The first ``examples`` training examples in batches, without augmentation."""
-        return self.train.batches(batch_size, examples)
+        """``examples`` training examples spread over the split, in batches, without augmentation."""
+        indices = spread(len(self.train), examples)
+        for start in range(0, len(indices), batch_size):
+            yield self.train.take(indices[start : start + batch_size])
 
 
 class Strategy:

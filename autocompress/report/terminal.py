@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autocompress.candidate.opening import Opening
+from autocompress.errors import one_line
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.space import Space
 from autocompress.report import explain
@@ -61,7 +62,7 @@ class TerminalView:
     def note(self, text: str) -> None:
         """A line that stays."""
         if not self._quiet:
-            self._console.print(Text(text), soft_wrap=not self._console.is_terminal)
+            self._console.print(Text(one_line(text, 2000)), soft_wrap=not self._console.is_terminal)
 
     def doing(self, text: str, fraction: float | None) -> None:
         """What happens now; an empty text is a tick of the clock."""

@@ -1,5 +1,6 @@
 """``front.json`` and the recommended model's folder: what a run leaves for others to read."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,10 +100,9 @@ def _point(e: Evaluation) -> dict[str, Any]:
 def deliver(folder: RunFolder, evaluation: Evaluation, target: Path) -> None:
     """Copy a candidate's model, recipe and weights into a folder that stands on its own."""
     source = folder.root / evaluation.artifact
+    shutil.rmtree(target, ignore_errors=True)  # what an earlier finish chose
     copy_file(source, target / "model.onnx")
     recipe = source.with_name("recipe.toml")
-    if not recipe.exists():  # the reference itself
-        return
     stored = RecipeFile.read(recipe)
     if stored.weights is not None:
         copy_file((recipe.parent / stored.weights).resolve(), target / "weights.safetensors")

@@ -38,6 +38,10 @@ class RunFolder:
         return self.root / "recommended"
 
     @property
+    def nearest(self) -> Path:
+        return self.root / "nearest"
+
+    @property
     def worker_log(self) -> Path:
         return self.root / "worker.log"
 

@@ -34,7 +34,10 @@ class Store:
 
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         with replacing(self.path(key)) as temporary:
-            save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, temporary)
+            try:
+                save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, temporary)
+            except SafetensorError as error:  # its way of telling an operating system's error
+                raise OSError(str(error)) from error
 
     def load(self, key: str) -> dict[str, Tensor] | None:
         """The entry's tensors, or None when there is none; an entry cut short counts as none."""

@@ -61,7 +61,12 @@ class InProcess:
         self._workshop = workshop
 
     def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
-        return getattr(self._workshop, method)(*args)
+        try:
+            return getattr(self._workshop, method)(*args)
+        except AutocompressError:
+            raise
+        except Exception as error:  # as in the child: this candidate fails
+            raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}") from error
 
     def close(self) -> None:
         pass
@@ -151,7 +156,7 @@ class Worker:
                     self.close()
                     raise WorkerDied(f"it used over {MEMORY_SHARE:.0%} of the machine's memory and was stopped")
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            code = self._process.wait() if self._process else None
+            code = _wait(self._process)
             self.close()
             raise WorkerDied(f"the worker process ended ({_ending(code)}); see {self._log}") from error
 
@@ -163,6 +168,12 @@ class Worker:
         except (OSError, IndexError, ValueError):
             return False
         return resident > MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES")
+
+
+def _wait(process: "subprocess.Popen[bytes] | None") -> int | None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(5) if process is not None else None
+    return None
 
 
 def _ending(code: int | None) -> str:

@@ -40,7 +40,7 @@ class ChannelGraph:
     def channels(self, model: nn.Module, inputs: Inputs) -> Channels:
         """The layers that can shrink. A layer counts when removing one of its channels leaves a model that runs and
         whose output keeps its shape. Raises CandidateFailed when the dependency graph cannot be traced."""
-        key = repr([(name, tuple(p.shape)) for name, p in model.named_parameters()])
+        key = repr([(name, type(module).__name__) for name, module in model.named_modules()])  # whatever the widths
         if key not in self._found:
             self._found[key] = self._probe(model, inputs)
         return self._found[key]
@@ -104,7 +104,9 @@ class ChannelGraph:
 
 
 def rounded(width: float, most: int, round_to: int) -> int:
-    """The nearest multiple of ``round_to``, at least one of them and at most ``most``."""
+    """The nearest multiple of ``round_to``, at least one of them and at most ``most``; in narrow layers of a quarter of
+    the width, so that they too can shrink."""
+    round_to = max(1, min(round_to, most // 4))
     return min(most, max(round_to, round(width / round_to) * round_to, 1))
 
 

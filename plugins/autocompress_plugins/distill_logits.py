@@ -20,6 +20,7 @@ from autocompress.plugin.contract import (
     TrainingStrategy,
 )
 from autocompress.plugin.hooks import hookimpl
+from autocompress.task import class_axis
 
 
 class SoftLabels(TrainHook):
@@ -33,9 +34,10 @@ class SoftLabels(TrainHook):
         assert step.teacher is not None
         if self.temperature is None:
             return LossTerm(F.mse_loss(step.outputs, step.teacher), self.alpha, 1 - self.alpha)
-        soft = F.log_softmax(step.outputs / self.temperature, 1)
-        target = F.log_softmax(step.teacher / self.temperature, 1)
-        divergence = F.kl_div(soft, target, reduction="sum", log_target=True) / (soft.numel() / soft.shape[1])
+        axis = class_axis(step.outputs, step.targets)
+        soft = F.log_softmax(step.outputs / self.temperature, axis)
+        target = F.log_softmax(step.teacher / self.temperature, axis)
+        divergence = F.kl_div(soft, target, reduction="sum", log_target=True) / (soft.numel() / soft.shape[axis])
         return LossTerm(self.temperature**2 * divergence, self.alpha, 1 - self.alpha)
 
 

@@ -35,7 +35,7 @@ class PruneChannels(StructureStrategy):
             Parameter("ratio", RATIOS, 0.5, by_strength=True),
             Parameter("importance", ("l1", "l2", "taylor"), "l2"),
             Parameter("allocation", ("uniform", "global"), "uniform"),
-            Parameter("round_to", (1, 4, 8, 16), 8),
+            Parameter("round_to", (16, 8, 4, 1), 8, by_strength=True),
         )
 
     def refuses(self, context: Context) -> str | None:
