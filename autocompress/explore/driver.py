@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
+from optuna.trial import Trial
+
 from autocompress.budget import Budget
 from autocompress.candidate.evaluate import Outcome
 from autocompress.candidate.opening import Opening
@@ -154,7 +156,7 @@ class Search:
         if not budget.bounded or any(budget.excess(e.latency) <= 0 for e in self.ledger.candidates()):
             return False
         found = find_floor(self.space, self._gate)
-        if found is not None and not (found[1].latency.reliable and budget.excluded(found[1].latency)):
+        if found is not None and not self._over(found[1]):
             return False
         free = min(self.ledger.candidates(), key=lambda e: e.latency.ratio)
         floor = min([free.latency, *([found[1].latency] if found else [])], key=lambda latency: latency.ratio)
@@ -184,7 +186,18 @@ class Search:
         pending = self.record.get("pending")
         first = [Recipe.from_json(pending)] if pending else []
         if not self.record.get("started"):
-            self.record.set("first", [r.to_json() for r in first_recipes(self.space, self.ledger.steering, self._gate)])
+            gated: dict[Recipe, Gate] = {}
+
+            def gate(recipe: Recipe) -> Gate:
+                gated[recipe] = self._gate(recipe)
+                return gated[recipe]
+
+            recipes = first_recipes(self.space, self.ledger.steering, gate)
+            self.record.set("first", [r.to_json() for r in recipes])
+            for recipe in (r for r in gated if r not in recipes and self._over(gated[r])):
+                self._reject(
+                    self.sampler.ask(recipe)[0], recipe, gated[recipe]
+                )  # what bisection saw, the sampler knows
             self.record.set("started", True)
         first += [Recipe.from_json(r) for r in self.record.get("first", [])]
         return [r for r in dict.fromkeys(first) if r.id not in self.ledger.families and not self._ended(r)]
@@ -208,14 +221,7 @@ class Search:
         try:
             gate = self._gate(recipe)
             if self._stopped_by(gate):
-                over = max(self.ledger.steering.excess(gate.latency), 1e-6)
-                rejected = Rejected(
-                    recipe, f"over the budget before training ({gate.latency.statistic:.4g} ms)", gate.latency.statistic
-                )
-                self.ledger.rejected.append(rejected)
-                self.sampler.rejected(
-                    trial, over, stored | {"rejected": {"reason": rejected.reason, "latency_ms": rejected.latency_ms}}
-                )
+                self._reject(trial, recipe, gate)
                 return True
             self.record.set("pending", recipe.to_json())
             began = self.clock.elapsed()
@@ -281,10 +287,24 @@ class Search:
             )
         return self._gates[key]
 
-    def _stopped_by(self, gate: Gate) -> bool:
+    def _reject(self, trial: Trial, recipe: Recipe, gate: Gate) -> None:
+        took = gate.latency.statistic
+        rejected = Rejected(recipe, f"over the budget before training ({took:.4g} ms)", took)
+        self.ledger.rejected.append(rejected)
+        stored = {"recipe": recipe.to_json(), "rejected": {"reason": rejected.reason, "latency_ms": took}}
+        self.sampler.rejected(trial, max(self.ledger.steering.excess(gate.latency), 1e-6), stored)
+        self.spent()
+
+    def _over(self, gate: Gate) -> bool:
+        """Whether a gate's sound answer excludes the budget."""
         budget = self.ledger.steering
-        if not budget.bounded or not gate.latency.reliable or not budget.excluded(gate.latency):
+        return budget.bounded and gate.latency.reliable and budget.excluded(gate.latency)
+
+    def _stopped_by(self, gate: Gate) -> bool:
+        """Whether a structure is not trained: it is over the budget, and it is not the turn to explore beyond."""
+        if not self._over(gate):
             return False
+        budget = self.ledger.steering
         turn = (self._beyond + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
         cheap = self.lengths[0] * self.opening.seconds_per_example < 0.2 * self._spare()
         if turn and cheap and budget.excess(gate.latency) + 1 <= EXPLORE_UP_TO:

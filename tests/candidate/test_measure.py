@@ -19,7 +19,7 @@ from autocompress.plugin.contract import Feed, Runtime, Session
 from autocompress.profile import HardwareProfile
 
 Floats = npt.NDArray[np.float64]
-AT_ONCE = Effort(seconds=0.0, blocks=16, width=0.03)
+AT_ONCE = Effort(seconds=60.0, blocks=16, width=1e9)
 PROFILE = HardwareProfile(name="p")
 
 

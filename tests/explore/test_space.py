@@ -127,12 +127,19 @@ def test_ladder_goes_from_the_mildest_to_the_strongest_with_defaults_else():
 
 
 def test_strongest_is_each_structure_at_its_end_and_all_together():
-    together, *alone = space_of(*ALL).strongest()
-    ends = [Step.of("shrink", width=0.1), Step.of("carve", ratio=0.7, kind="l2"), Step.of("fold", depth=3)]
-    assert [r.steps[0] for r in alone] == ends
-    assert list(together.steps[:3]) == ends
+    recipes = space_of(*ALL).strongest()
+    ends = (Step.of("shrink", width=0.1), Step.of("carve", ratio=0.7, kind="l2"), Step.of("fold", depth=3))
+    structures = {tuple(s for s in r.steps if s.strategy in ("shrink", "carve", "fold")) for r in recipes}
+    assert structures == {ends, *((end,) for end in ends)}
     assert len(space_of(FOLD, TUNE).strongest()) == 1
     assert space_of(TUNE).strongest() == []
+
+
+def test_strongest_goes_to_the_end_of_every_strength():
+    fine = Parameter("round_to", (16, 4, 1), 4, by_strength=True)
+    carve = Applicable("carve", (Stage.STRUCTURE,), (*PRUNE.parameters, fine))
+    ends = [r.steps[0].values for r in space_of(carve, TUNE).strongest()]
+    assert {(e["ratio"], e["round_to"]) for e in ends} == {(0.7, 1), (0.7, 4)}
 
 
 def test_default_and_strongest_recipes_are_in_the_space():
