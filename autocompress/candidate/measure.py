@@ -20,7 +20,7 @@ BLOCK_S = 0.006  # a block lasts about as long as this, and holds at least three
 RESAMPLES = 400
 NOISY_TAIL = 1.3  # the reference's p90 / p50 above which a neighbour is at work
 DRIFT = 1.15  # ratio of the reference's medians in the two halves
-ATTEMPTS = 3
+ATTEMPTS = 3  # at most, on a machine that is disturbed
 FEWEST_BLOCKS = 4  # a slow model is measured by few calls rather than for long
 
 
@@ -33,11 +33,12 @@ class Effort:
     seconds: float = 0.7
     blocks: int = 16
     width: float = 0.03
+    pause_s: float = 0.2  # before measuring again, for a neighbour to finish
 
 
-QUICK = Effort(seconds=0.5, blocks=8, width=0.05)
+QUICK = Effort(seconds=0.5, blocks=8, width=0.05, pause_s=0.1)
 FULL = Effort()
-FINAL = Effort(seconds=4.0, blocks=40, width=0.008)
+FINAL = Effort(seconds=4.0, blocks=40, width=0.008, pause_s=0.5)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def measure(
     latency = None
     for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(0.5 * attempt)
+            time.sleep(effort.pause_s * attempt)
         latency, quiet = _once(candidate, reference, profile, effort, stop, seed)
         if quiet:
             return latency

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,8 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
                     else:
                         bench.tell(f"{variant.strategy}: {request.recipe.techniques()}", None)
                         rewrite(bench.plugins, variant, source, temporary, bench.context)
-                latency = _time(bench, target, FULL)
-                if base is not None and latency.ratio_low > base.ratio_high:
+                latency = _time(bench, target, FULL, partial(_slower, base=base))
+                if base is not None and _slower(latency, base):
                     target.unlink()
                     reason = f"slower than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
                     outcome = replace(outcome, slower=(*outcome.slower, Slower(recipe, latency.statistic, reason)))
@@ -289,6 +290,11 @@ def _time(bench: Bench, path: Path, effort: Effort, stop: Callable[[Latency], bo
         effort=effort,
         stop=stop,
     )
+
+
+def _slower(latency: Latency, base: Latency | None) -> bool:
+    """Whether a variant is surely slower than the float file it was made from."""
+    return base is not None and latency.ratio_low > base.ratio_high
 
 
 def remeasure(bench: Bench, evaluation: Evaluation, effort: Effort) -> Latency:

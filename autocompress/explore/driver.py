@@ -93,7 +93,9 @@ class Search:
         waiting = self._start()
         while not self._done():
             self.check_interrupted()
-            promoted = rungs.promotable(self._standing(), self.ledger.opening.reference.score.val)
+            # The first recipes come first: they span the front, or stand at the budget.
+            best = self.ledger.opening.reference.score.val
+            promoted = None if waiting else rungs.promotable(self._standing(), best)
             if promoted is not None and self._affords(self.ledger.families[promoted]):
                 self.advance(self.ledger.families[promoted], self.lengths[self.ledger.families[promoted].rung + 1])
             elif not self._trial(waiting):

@@ -108,7 +108,8 @@ def reserve_s(search: "Search", ledger: Ledger) -> float:
     training = 0.0
     for family in choose_finalists(ledger):
         training += max(search.lengths[-1] - family.examples, 0) * family.seconds_per_example + search.overhead_s()
-    return min(training, MOST_FINISHING * search.clock.limit_s) + closing_s(search, ledger)
+    most = MOST_FINISHING if ledger.steering.bounded else MOST_FINISHING / 2  # a front needs families more than length
+    return min(training, most * search.clock.limit_s) + closing_s(search, ledger)
 
 
 def _effort_s(search: "Search") -> float:
@@ -119,7 +120,7 @@ def _measure_again(search: "Search", ledger: Ledger) -> None:
     """The front and the most accurate within the budget, side by side with the reference. What moves the front is
     measured too.
     """
-    effort = Effort(seconds=_effort_s(search), blocks=24, width=0.01)
+    effort = Effort(seconds=_effort_s(search), blocks=24, width=0.01, pause_s=0.5)
     measured = 0
     for _ in range(3):
         feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=lambda e: -e.score.val)

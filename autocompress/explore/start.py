@@ -8,7 +8,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
-SPREAD = (0.25, 0.5, 0.75)  # of the range of strengths, for the first recipes of a search without a budget
+SPREAD = (0.35, 0.7, 1.0)  # of the range of strengths, for the first recipes of a search without a budget
 
 Try = Callable[[Recipe], Gate]
 
