@@ -5,6 +5,7 @@ Everything heavy is imported inside a command, so that ``--help`` imports neithe
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -213,7 +214,7 @@ def main() -> None:
 
 def _fail(error: Exception, code: int, debug: bool) -> None:
     if debug:
-        raise error
+        traceback.print_exception(error)
     kind = "" if isinstance(error, AutocompressError) else f"{type(error).__name__}: "
     hint = "" if isinstance(error, AutocompressError) else " (--debug shows where)"
     typer.echo(f"autocompress: {kind}{one_line(error, 2000)}{hint}", err=True)

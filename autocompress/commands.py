@@ -145,7 +145,14 @@ def random_feed(path: Path, profile: HardwareProfile, seed: int) -> Feed:
     random = np.random.default_rng(seed)
     feed: dict[str, Any] = {}
     for value in (v for v in model.graph.input if v.name not in known):
-        shape = [d.dim_value if d.HasField("dim_value") else profile.batch for d in value.type.tensor_type.shape.dim]
+        free = [i for i, d in enumerate(value.type.tensor_type.shape.dim) if not d.HasField("dim_value")]
+        if free not in ([], [0]):
+            raise UsageError(
+                f"{path}: input {value.name} has free dimensions {free} beside the batch: fix their sizes first"
+            )
+        shape = [
+            d.dim_value if i not in free else profile.batch for i, d in enumerate(value.type.tensor_type.shape.dim)
+        ]
         kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         feed[value.name] = (
             random.standard_normal(shape) if np.issubdtype(kind, np.floating) else random.integers(0, 2, shape)

@@ -4,7 +4,6 @@ structure -> gate -> train -> export, checked -> every graph variant -> latency 
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -100,9 +99,7 @@ class Gate:
     """The untrained structure, exported and timed as its fastest variant."""
 
     latency: Latency
-    variant: Step | None
     plans: tuple[dict[str, Any], ...]
-    seconds: float
 
 
 def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str, Any]] | None = None) -> Gate:
@@ -110,14 +107,13 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
 
     The variants that were fast on the reference are tried in turn until one is within the budget.
     """
-    began = time.monotonic()
     bench.tell(f"gate: {recipe.techniques()}", None)
     model, decided = build(recipe, bench.context, bench.plugins, plans)
     folder = bench.folder.root / "store" / "gate"
     path = folder / "float.onnx"
     export(model, _profile_inputs(bench, 1)[0], path, bench.exporter)
     few = replace(bench.context, feeds=lambda n: bench.context.feeds(min(n, GATE_FEEDS)))
-    fastest: tuple[Latency, Step | None] | None = None
+    fastest: Latency | None = None
     for variant in (*_worth_gating(bench), None):
         file = path
         if variant is not None:
@@ -127,18 +123,19 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
             except CandidateFailed:
                 continue  # it fails again, with its reason kept, if the family is evaluated
         latency = _time(bench, file, QUICK, budget.decided)
-        if fastest is None or latency.ratio < fastest[0].ratio:
-            fastest = latency, variant
+        if fastest is None or latency.ratio < fastest.ratio:
+            fastest = latency
         if budget.bounded and not budget.excluded(latency):
             break
     assert fastest is not None
-    return Gate(*fastest, decided, time.monotonic() - began)
+    return Gate(fastest, decided)
 
 
 def evaluate(bench: Bench, request: Request) -> Outcome:
     """Make a family's model and measure every file that comes of it."""
     model, plans = build(request.recipe, bench.context, bench.plugins, request.plans)
     trained, checkpoint = _trained(bench, request, model)
+    model = trained.model if trained else model
     source = bench.folder.root / "store" / "export" / "float.onnx"
     used = export(model, _profile_inputs(bench, 1)[0], source, bench.exporter)
     inputs = _profile_inputs(bench, CHECKED_BATCHES)
@@ -153,7 +150,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
         examples=trained.examples if trained else 0,
     )
     base: Latency | None = None
-    for variant in (None, *(step for step, _ in bench.variants)):
+    for variant in (None, *_variants_for(bench, request.recipe)):
         recipe = request.recipe if variant is None else request.recipe.plus(variant)
         identifier = f"{recipe.id}-{request.rung}"
         target = bench.folder.candidate(identifier)
@@ -213,7 +210,7 @@ def _trained(bench: Bench, request: Request, model: nn.Module) -> tuple[Trained 
     checkpoint = bench.folder.store.key(
         "weights", bench.fingerprint, request.recipe.to_json(), request.rung, request.start, bench.context.seed
     )
-    bench.folder.store.save(checkpoint, model.state_dict())
+    bench.folder.store.save(checkpoint, trained.model.state_dict())
     return trained, checkpoint
 
 
@@ -221,7 +218,9 @@ def load_weights(store: Store, model: nn.Module, checkpoint: str) -> None:
     """Put stored weights into a rebuilt structure. Raises CandidateFailed when they are gone or do not fit."""
     weights = store.load(checkpoint)
     if weights is None:
-        raise CandidateFailed(f"the checkpoint {checkpoint} is missing or damaged")
+        raise CandidateFailed(
+            f"the weights {store.path(checkpoint)} are missing or damaged: apply --redo trains them anew"
+        )
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -290,6 +289,17 @@ def _time(bench: Bench, path: Path, effort: Effort, stop: Callable[[Latency], bo
         effort=effort,
         stop=stop,
     )
+
+
+def _variants_for(bench: Bench, recipe: Recipe) -> list[Step]:
+    """The graph variants whose tags do not conflict with the recipe's steps."""
+    on = [bench.plugins.strategies[s.strategy] for s in recipe.steps if s.strategy in bench.plugins.strategies]
+    allowed = []
+    for variant, _ in bench.variants:
+        own = bench.plugins.strategy(variant.strategy)
+        if not any(own.excludes & other.provides or other.excludes & own.provides for other in on if other is not own):
+            allowed.append(variant)
+    return allowed
 
 
 def _slower(latency: Latency, base: Latency | None) -> bool:

@@ -58,9 +58,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Trained:
+    model: nn.Module  # with what the hooks wrapped it in taken off again
     examples: int
     seconds: float
-    loss: float
 
 
 def train(
@@ -74,7 +74,7 @@ def train(
     progress: Callable[[float], None] = lambda fraction: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Train ``model`` in place and leave it in evaluation mode, in float32.
+    """Train ``model`` and return it in evaluation mode, in float32; the module given may be changed.
 
     hooks: (strategy, hook) pairs. Raises CandidateFailed when the loss diverges, Interrupted when ``stop`` answers
     True.
@@ -85,7 +85,7 @@ def train(
     arithmetic.place_model(model).train()
     optimizer = torch.optim.AdamW(_groups(model), lr=schedule.lr)
     teaching = any(hook.needs_teacher for _, hook in hooks)
-    done, began, smoothed = 0, time.monotonic(), math.nan
+    done, began = 0, time.monotonic()
     for batch in stream.batches(schedule.start, schedule.examples, schedule.batch_size, teacher=teaching):
         elapsed = time.monotonic() - began
         fraction = max(done / schedule.examples, elapsed / schedule.limit_s if schedule.limit_s else 0.0)
@@ -114,13 +114,12 @@ def train(
                 with blamed_on(name):
                     hook.after_step(model, fraction)
         done += len(batch.targets)
-        smoothed = value if math.isnan(smoothed) else 0.98 * smoothed + 0.02 * value
         progress(fraction)
     for name, hook in reversed(hooks):
         with blamed_on(name):
             model = hook.unwrap(model)
     model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    return Trained(done, time.monotonic() - began, smoothed)
+    return Trained(model, done, time.monotonic() - began)
 
 
 def _freeze_statistics(model: nn.Module, frozen: bool) -> None:

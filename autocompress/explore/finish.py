@@ -157,14 +157,8 @@ def _test_once(search: "Search", ledger: Ledger) -> None:
     """
     if not search.opening.test_examples:
         return
-    chosen = {
-        e.id: e
-        for e in (
-            ledger.reference,
-            *ledger.front(),
-            *(e for e in ledger.candidates() if e.id in (ledger.recommended, ledger.nearest)),
-        )
-    }
+    wanted = {"reference", ledger.recommended, ledger.nearest, *(e.id for e in ledger.front() if e.id in ledger.final)}
+    chosen = {e.id: e for e in ledger.candidates() if e.id in wanted}
     new = [e for e in chosen.values() if e.digest not in ledger.tests]
     if not new:
         return

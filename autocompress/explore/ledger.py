@@ -10,6 +10,7 @@ from autocompress.budget import Budget
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome
 from autocompress.candidate.opening import Opening
 from autocompress.explore.front import Point, hypervolume, pareto
+from autocompress.explore.rungs import rank_correlation
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.recipe import Recipe
 from autocompress.run.record import Record
@@ -142,6 +143,13 @@ class Ledger:
         trained = [f for f in self.families.values() if f.trains and f.id not in stuck]
         within = [f for f in trained if self.steering.excess(self.best_of(f.evaluations).latency) <= 0]
         return within or trained
+
+    def rank_correlation(self) -> float | None:
+        """Between the scores of families at their first and their last rung; low means the first rung is too short."""
+        further = [f for f in self.families.values() if f.rung > 0]
+        first = {f.id: self.best_of(f.outcomes[0].evaluations).score.val for f in further}
+        last = {f.id: self.best_of(f.outcomes[-1].evaluations).score.val for f in further}
+        return rank_correlation(first, last)
 
     def clipped(self, evaluation: Evaluation) -> Point:
         """A candidate's point for deciding where to spend time: within the budget, faster is not better."""

@@ -67,6 +67,7 @@ def front_document(ledger: Ledger, around: Circumstances) -> dict[str, Any]:
         "warnings": list(ledger.opening.warnings),
         "recommended": ledger.recommended,
         "nearest": ledger.nearest,
+        "rank_correlation": ledger.rank_correlation(),
         "tried": tried(ledger),
         "wall_seconds": round(around.wall_seconds, 2),
     }

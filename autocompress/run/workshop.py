@@ -1,4 +1,4 @@
-"""The five things a search asks of whoever computes, whichever process that is."""
+"""What a search asks of whoever computes, whichever process that is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -7,15 +7,14 @@ Follows: ONNX Runtime's documentation, "Quantize ONNX models": dynamic for recur
 for CNNs.
 """
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
+from autocompress_plugins.ort_quantization import has_constant_weights, without_advice
 
 WEIGHTED = {"LSTM", "MatMul", "Gemm"}
 
@@ -28,9 +27,7 @@ class QuantizeDynamic(GraphStrategy):
     precision = "int8"
 
     def refuses(self, context: Context) -> str | None:
-        graph = onnx.load(str(context.reference)).graph
-        constants = {tensor.name for tensor in graph.initializer}
-        if any(node.op_type in WEIGHTED and constants & set(node.input) for node in graph.node):
+        if has_constant_weights(context.reference, WEIGHTED):
             return None
         return "no LSTM and no matrix product with constant weights"
 
@@ -38,14 +35,14 @@ class QuantizeDynamic(GraphStrategy):
         return ({"weights": "QInt8"},)
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
-        logging.getLogger("root").setLevel(logging.ERROR)  # it advises pre-processing, which has been done
-        quantize_dynamic(
-            str(source),
-            str(target),
-            op_types_to_quantize=sorted(WEIGHTED),
-            per_channel=True,
-            weight_type=QuantType[str(params["weights"])],
-        )
+        with without_advice():
+            quantize_dynamic(
+                str(source),
+                str(target),
+                op_types_to_quantize=sorted(WEIGHTED),
+                per_channel=True,
+                weight_type=QuantType[str(params["weights"])],
+            )
 
 
 @hookimpl

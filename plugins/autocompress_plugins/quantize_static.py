@@ -6,15 +6,14 @@ Integer-Arithmetic-Only Inference", CVPR 2018. Which activation type is faster d
 (QInt8 made a residual network slower than float where QUInt8 made it 2.8 times faster), so both are variants.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from autocompress.plugin.contract import Context, Feed, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
+from autocompress_plugins.ort_quantization import has_constant_weights, without_advice
 
 CALIBRATION_EXAMPLES = 256
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -38,31 +37,25 @@ class QuantizeStatic(GraphStrategy):
     precision = "int8"
 
     def refuses(self, context: Context) -> str | None:
-        graph = onnx.load(str(context.reference)).graph
-        constants = {tensor.name for tensor in graph.initializer}
-        if any(node.op_type in WEIGHTED and constants & set(node.input) for node in graph.node):
+        if has_constant_weights(context.reference, WEIGHTED):
             return None
-        kinds = sorted({node.op_type for node in graph.node} & {"LSTM", "GRU", "RNN"})
-        return (
-            "no convolution or matrix product with constant "
-            f"weights{' (' + ', '.join(kinds) + ' has no static int8 form)' if kinds else ''}"
-        )
+        return "no convolution or matrix product with constant weights (recurrent layers have no static int8 form)"
 
     def variants(self, context: Context) -> Sequence[Params]:
         return ({"activations": "QUInt8"}, {"activations": "QInt8"})
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
-        logging.getLogger("root").setLevel(logging.ERROR)  # it advises pre-processing, which has been done
-        quantize_static(
-            str(source),
-            str(target),
-            Reader(context.feeds(CALIBRATION_EXAMPLES)),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            activation_type=QuantType[str(params["activations"])],
-            calibrate_method=CalibrationMethod.MinMax,
-        )
+        with without_advice():
+            quantize_static(
+                str(source),
+                str(target),
+                Reader(context.feeds(CALIBRATION_EXAMPLES)),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                activation_type=QuantType[str(params["activations"])],
+                calibrate_method=CalibrationMethod.MinMax,
+            )
 
 
 @hookimpl
