@@ -49,7 +49,7 @@ def budget_text(document: Document) -> str:
         return f"{budget['speedup']:g}x faster than the reference"
     if budget["latency_ms"]:
         return f"{budget['latency_ms']:g} ms ({budget['statistic']})"
-    return f"the fastest within {budget['max_drop']:g} points of the reference"
+    return f"at most {budget['max_drop'] or 0:g} points lost"
 
 
 def conclusion(document: Document) -> str:
@@ -63,7 +63,7 @@ def conclusion(document: Document) -> str:
         return (
             f"Nothing meets the budget of {budget_text(document)}; nearest is "
             f"{techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
-            f"{statistic_ms(near, document):.4g} ms, {score(near['score']['val'], metric)}."
+            f"{statistic_ms(near, document):.4g} ms, {score(near['score']['val'], metric)}.{disturbed(document)}"
         )
     feasible = [c for c in document["candidates"] if c["feasible"]]
     best = max(c["score"]["val"] for c in feasible)
@@ -92,6 +92,12 @@ def conclusion(document: Document) -> str:
         f"validation {score(chosen['score']['val'], metric)} "
         f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}."
     )
+
+
+def disturbed(document: Document) -> str:
+    """Said when measurements had to be left out, so that a busy machine is not taken for a tight budget."""
+    count = sum(not c["latency_ms"].get("reliable", True) for c in document["candidates"])
+    return f" {count} measurements were disturbed by other work on this machine and do not count." if count else ""
 
 
 def slack(document: Document) -> str | None:
