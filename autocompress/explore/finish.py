@@ -21,6 +21,7 @@ CHECKED = 12  # files measured again at the end
 MOST_FINISHING = 0.45  # of the whole time, for training the finalists
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
 MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
+AGREE = 0.05  # two measurements of one ratio
 CONTENDERS = 4  # the most accurate within the budget, measured again even when dominated
 REMEASURE_LIMIT_S = 120.0
 CLOSING_S = 3.0  # writing the front and the report
@@ -95,7 +96,7 @@ def closing_s(search: "Search", ledger: Ledger) -> float:
     # A file of the front takes about half as long as the reference, and two threads share the examples.
     calls = search.opening.test_examples / search.settings.profile.batch
     tested = files * calls * search.opening.reference.latency.p50 / 1e3 / 4
-    return files * _effort_s(search) * 1.3 + tested + CLOSING_S
+    return files * _effort_s(search) * 1.6 + tested + CLOSING_S
 
 
 def reserve_s(search: "Search", ledger: Ledger) -> float:
@@ -134,21 +135,30 @@ def _measure_again(search: "Search", ledger: Ledger) -> None:
             return
         found: dict[str, Latency] = {}
         for evaluation in list(wanted.values())[-room:]:
-            search.check_interrupted()
-            try:
-                if search.clock.left() < CLOSING_S:
-                    raise CandidateFailed("no time is left to measure again")
-                limit = search.within(REMEASURE_LIMIT_S)
-                latency: Latency = search.executor.call("remeasure", evaluation, effort, limit_s=limit)
-            except CandidateFailed:
-                latency = evaluation.latency
-            # A disturbed measurement does not replace a sound one.
-            found[evaluation.id] = (
-                latency if latency.reliable or not evaluation.latency.reliable else evaluation.latency
-            )
+            found[evaluation.id] = _settled(search, evaluation, effort)
         measured += len(found)
         ledger.final |= found
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
+
+
+def _settled(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency:
+    """A file's latency measured again. When that disagrees with what was measured during the search, a third time
+    decides: the median of the three. A disturbed measurement does not replace a sound one.
+    """
+    sound = [evaluation.latency] if evaluation.latency.reliable else []
+    for _ in range(2):
+        search.check_interrupted()
+        if search.clock.left() < CLOSING_S:
+            break
+        try:
+            limit = search.within(REMEASURE_LIMIT_S)
+            latency: Latency = search.executor.call("remeasure", evaluation, effort, limit_s=limit)
+        except CandidateFailed:
+            break
+        sound += [latency] if latency.reliable else []
+        if len(sound) >= 2 and abs(sound[-1].ratio / sound[-2].ratio - 1) <= AGREE:
+            return sound[-1]
+    return sorted(sound, key=lambda latency: latency.ratio)[len(sound) // 2] if sound else evaluation.latency
 
 
 def _test_once(search: "Search", ledger: Ledger) -> None:

@@ -34,7 +34,7 @@ class FakeGate:
         left = 1.0
         for step in recipe.steps:
             left *= 1 - step.values["ratio"] if step.strategy == "carve" else step.values.get("width", 1.0)
-        return Gate(self.make_latency(ratio=left), None, (), 0.0)
+        return Gate(self.make_latency(ratio=left), ())
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_structure_that_cannot_be_built_counts_as_outside_the_budget(make_latenc
 
 
 def test_without_a_budget_strengths_are_spread_and_nothing_is_gated(gate: FakeGate):
-    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(), gate)) == [0.25, 0.5, 0.75]
+    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(), gate)) == [0.35, 0.7, 0.95]
     assert gate.asked == []
 
 
