@@ -1,12 +1,12 @@
 """Where the model will run: the runtime, its threads and batch, and which statistic of the latency counts."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from autocompress.errors import UsageError, one_line, unknown
+from autocompress.errors import unknown
+from autocompress.written import read_written
 
 Statistic = Literal["p50", "p90", "p95", "p99"]
 PROFILES = Path(__file__).parent / "profiles"
@@ -45,20 +45,4 @@ def load_profile(name: str) -> HardwareProfile:
     path = known.get(name) or Path(name)
     if name not in known and not name.endswith(".toml"):
         raise unknown("profile", name, known)
-    try:
-        return HardwareProfile.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except OSError as error:
-        raise UsageError(f"cannot read the profile {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {one_line(error)}") from error
-    except ValidationError as error:
-        raise UsageError(f"{path}: {explain(error, HardwareProfile)}") from error
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem of a validation as one line, with the nearest field name for a misspelt one."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return str(unknown("field", where, model.model_fields))
-    return one_line(f"{where}: {first['msg']} (got {first['input']!r})")
+    return read_written(path, HardwareProfile, "profile")

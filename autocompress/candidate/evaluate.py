@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autocompress.data import Batch, Split, input_names, tensors_of
+from autocompress.data import Batch, Split, input_names, map_inputs, tensors_of
 from autocompress.plugin.contract import Feed, Runtime, Session
 from autocompress.recipe import Recipe
 from autocompress.task import Inputs, Metric, Task, class_axis
@@ -88,12 +88,12 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Slower:
-    """A graph variant that was timed and not scored: it is slower than the file it was made from."""
+class Rejected:
+    """What was timed and not scored: a structure over the budget, or a graph variant slower than its own source."""
 
     recipe: Recipe
-    latency_ms: float
     reason: str
+    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Outcome:
     """All that evaluating one family gave: a file for each graph variant that was worth scoring."""
 
     evaluations: tuple[Evaluation, ...] = ()
-    slower: tuple[Slower, ...] = ()
+    slower: tuple[Rejected, ...] = ()
     failed: tuple[tuple[Recipe, str, str], ...] = ()  # recipe, strategy, reason
     plans: tuple[dict[str, Any], ...] = field(default=())
     checkpoint: str | None = None
@@ -123,7 +123,7 @@ class Outcome:
             **{
                 **value,
                 "evaluations": tuple(Evaluation.from_json(e) for e in value["evaluations"]),
-                "slower": tuple(Slower(**{**s, "recipe": Recipe.from_json(s["recipe"])}) for s in value["slower"]),
+                "slower": tuple(Rejected(**{**s, "recipe": Recipe.from_json(s["recipe"])}) for s in value["slower"]),
                 "failed": tuple(
                     (Recipe.from_json(recipe), strategy, reason) for recipe, strategy, reason in value["failed"]
                 ),
@@ -144,8 +144,6 @@ def padded(batch: Batch, size: int) -> Inputs:
     missing = size - len(batch.targets)
     if missing == 0:
         return batch.inputs
-    from autocompress.data import map_inputs
-
     return map_inputs(lambda t: torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]), batch.inputs)
 
 

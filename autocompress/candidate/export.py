@@ -36,7 +36,6 @@ class _Positional(nn.Module):
         super().__init__()
         self.model = model
         self.names = list(inputs) if isinstance(inputs, dict) else None
-        self.single = isinstance(inputs, Tensor)
 
     def forward(self, *tensors: Tensor) -> Tensor:
         if self.names is not None:

@@ -1,6 +1,7 @@
-"""One candidate from recipe to measured ONNX files. ``evaluate`` reads top to bottom:
+"""One candidate from recipe to measured ONNX files, in two steps the driver calls in turn:
 
-structure -> gate -> train -> export, checked -> every graph variant -> latency and score of each file.
+``gate``: structure -> export -> the fastest variant timed, nothing trained;
+``evaluate``: structure -> train -> export, checked -> every graph variant -> latency and score of each file.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from autocompress.candidate.evaluate import (
     Evaluation,
     Latency,
     Outcome,
-    Slower,
+    Rejected,
     feed_of,
     open_with,
     outputs_of,
@@ -46,7 +47,6 @@ CHECKED_BATCHES = 4
 TIMED_FEEDS = 4
 GATE_FEEDS = 4  # the gate's calibration: ranges do not change what an operator costs
 WORTH_GATING = 1.5  # variants within this factor of the fastest on the reference are tried by the gate
-TEACHER_BATCH = 256
 
 Tell = Callable[[str, float | None], None]
 
@@ -166,7 +166,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
                 if base is not None and _slower(latency, base):
                     target.unlink()
                     reason = f"slower than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
-                    outcome = replace(outcome, slower=(*outcome.slower, Slower(recipe, latency.statistic, reason)))
+                    outcome = replace(outcome, slower=(*outcome.slower, Rejected(recipe, reason, latency.statistic)))
                     continue
                 evaluation = _scored(bench, recipe, identifier, request.rung, outcome.epochs, target, latency)
         except CandidateFailed as error:

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 from optuna.trial import Trial
 
 from autocompress.budget import Budget
-from autocompress.candidate.evaluate import Outcome
+from autocompress.candidate.evaluate import Outcome, Rejected
 from autocompress.candidate.opening import Opening
 from autocompress.candidate.pipeline import Gate, Request
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
 from autocompress.explore import finish, rungs
 from autocompress.explore.clock import Clock
-from autocompress.explore.ledger import Failed, Family, Ledger, Rejected, opening_from_json, opening_to_json, restore
+from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
 from autocompress.explore.sampler import Sampler
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.explore.start import find_floor, first_recipes
@@ -55,7 +55,7 @@ class View(Protocol):
 
     def opened(self, opening: Opening, space: Space) -> None: ...
     def note(self, text: str) -> None: ...
-    def status(self, ledger: Ledger, left_s: float, tried: int) -> None: ...
+    def status(self, ledger: Ledger, left_s: float) -> None: ...
 
 
 class Search:
@@ -104,8 +104,6 @@ class Search:
         finish.finish(self, self.ledger)
         return self.ledger
 
-    # -- opening
-
     def open(self) -> None:
         """Open the task and what an earlier process recorded. Raises UsageError when this is not the same search."""
         stored = self.record.get("opening")
@@ -149,8 +147,6 @@ class Search:
                 f"{self.folder.root} holds a search of another space ({', '.join(changed[:3])} changed): {way_out}"
             )
         self.record.set("identity", now)
-
-    # -- the start
 
     def _below_floor(self) -> bool:
         """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
@@ -196,10 +192,9 @@ class Search:
 
             recipes = first_recipes(self.space, self.ledger.steering, gate)
             self.record.set("first", [r.to_json() for r in recipes])
+            # What the bisection saw, the sampler knows too.
             for recipe in (r for r in gated if r not in recipes and self._over(gated[r])):
-                self._reject(
-                    self.sampler.ask(recipe)[0], recipe, gated[recipe]
-                )  # what bisection saw, the sampler knows
+                self._reject(self.sampler.ask(recipe)[0], recipe, gated[recipe])
             self.record.set("started", True)
         first += [Recipe.from_json(r) for r in self.record.get("first", [])]
         return [r for r in dict.fromkeys(first) if r.id not in self.ledger.families and not self._ended(r)]
@@ -207,8 +202,6 @@ class Search:
     def _ended(self, recipe: Recipe) -> bool:
         ended = [r.recipe for r in self.ledger.rejected] + [f.recipe for f in self.ledger.failed]
         return recipe in ended
-
-    # -- one step
 
     def _trial(self, waiting: list[Recipe]) -> bool:
         """One new family: gate, then the first rung. False when the space holds nothing new."""
@@ -320,8 +313,6 @@ class Search:
         now = self.clock.elapsed()
         return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
 
-    # -- time
-
     def _done(self) -> bool:
         trials = self.settings.trials
         if trials is not None and len(self.ledger.families) >= trials:
@@ -374,11 +365,7 @@ class Search:
             raise AutocompressError(f"every candidate fails, so the search stops: {counted}")
 
     def show(self) -> None:
-        self.view.status(
-            self.ledger,
-            self.clock.left(),
-            len(self.ledger.families) + len(self.ledger.rejected) + len(self.ledger.failed),
-        )
+        self.view.status(self.ledger, self.clock.left())
 
 
 def settings_json(settings: Settings) -> dict[str, Any]:

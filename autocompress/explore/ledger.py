@@ -7,22 +7,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from autocompress.budget import Budget
-from autocompress.candidate.evaluate import Evaluation, Latency, Outcome
+from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Rejected
 from autocompress.candidate.opening import Opening
 from autocompress.explore.front import Point, hypervolume, pareto
 from autocompress.explore.rungs import rank_correlation
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.recipe import Recipe
 from autocompress.run.record import Record
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A structure the gate stopped before any training, or a variant slower than its own source."""
-
-    recipe: Recipe
-    reason: str
-    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -84,7 +75,7 @@ class Ledger:
         family.outcomes.append(outcome)
         family.examples += outcome.examples
         family.train_s += outcome.train_s
-        self.rejected += [Rejected(s.recipe, s.reason, s.latency_ms) for s in outcome.slower]
+        self.rejected += outcome.slower
         self.failed += [Failed(*failure) for failure in outcome.failed]
         return family
 

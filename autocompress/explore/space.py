@@ -5,7 +5,6 @@ study. Ordered choices are searched by their index, so that the sampler sees the
 """
 
 import math
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from autocompress.errors import UsageError, one_line, unknown
+from autocompress.errors import UsageError, unknown
 from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage
 from autocompress.plugin.loader import PluginSet
-from autocompress.profile import explain
 from autocompress.recipe import TRAIN, Recipe, Step, Value
+from autocompress.written import read_written
 
 TRAIN_PARAMETERS = (
     Parameter("lr", (0.0005, 0.001, 0.002, 0.004), 0.002),
@@ -48,14 +47,7 @@ def load_space(name: str, plugins: PluginSet) -> SpaceFile:
     if name not in plugins.spaces and not name.endswith(".toml"):
         raise unknown("search space", name, plugins.spaces)
     path = plugins.spaces.get(name) or Path(name)
-    try:
-        space = SpaceFile.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except OSError as error:
-        raise UsageError(f"cannot read the search space {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {one_line(error)}") from error
-    except ValidationError as error:
-        raise UsageError(f"{path}: {explain(error, SpaceFile)}") from error
+    space = read_written(path, SpaceFile, "search space")
     for strategy in chain(space.strategies or (), (key.split(".")[0] for key in space.parameters)):
         if strategy not in plugins.strategies and strategy != TRAIN:
             raise UsageError(f"{path}: {unknown('strategy', strategy, plugins.strategies)}")

@@ -30,7 +30,7 @@ class TerminalView:
         self._live: Live | None = None
         self._doing, self._fraction = "start", None  # type: str, float | None
         self._ledger: Ledger | None = None
-        self._left_s, self._tried, self._at = 0.0, 0, time.monotonic()
+        self._left_s, self._at = 0.0, time.monotonic()
         self._drawn = 0.0
         self._said = ""
 
@@ -70,8 +70,8 @@ class TerminalView:
             self._doing, self._fraction = text, fraction
         self._draw()
 
-    def status(self, ledger: Ledger, left_s: float, tried: int) -> None:
-        self._ledger, self._left_s, self._tried, self._at = ledger, left_s, tried, time.monotonic()
+    def status(self, ledger: Ledger, left_s: float) -> None:
+        self._ledger, self._left_s, self._at = ledger, left_s, time.monotonic()
         if self._live is None and not self._quiet:
             line = self._summary()
             if line != self._said and time.monotonic() - self._drawn >= PLAIN_EVERY_S:

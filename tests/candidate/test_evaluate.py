@@ -16,8 +16,8 @@ from autocompress.candidate.evaluate import (
     Evaluation,
     Latency,
     Outcome,
+    Rejected,
     Score,
-    Slower,
     feed_of,
     outputs_of,
     padded,
@@ -256,7 +256,7 @@ def test_outcome_goes_through_json_unchanged(make_latency: Callable[..., Latency
     )
     outcome = Outcome(
         evaluations=(evaluation,),
-        slower=(Slower(recipe, 1.0, "slower"),),
+        slower=(Rejected(recipe, "slower", 1.0),),
         failed=((recipe, "squeeze", "no kernel"),),
         plans=({"history": [["conv", True, [0]]]},),
         checkpoint="weights-1",
