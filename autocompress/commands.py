@@ -86,6 +86,7 @@ def inspect_task(target: str, profile: str) -> dict[str, Any]:
             "params": reference.params,
             "macs": reference.macs,
             "size_bytes": reference.size_bytes,
+            "compressed_bytes": reference.compressed_bytes,
             "exporter": opening.exporter,
             "examples": {"train": opening.train_examples, "val": opening.val_examples},
             "applies": {
@@ -238,7 +239,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
         with replacing(folder / "model.onnx") as temporary:
             last = stored.recipe.steps[-1] if stored.recipe.steps else None
             if last is not None and isinstance(plugins.strategies.get(last.strategy), GraphStrategy):
-                rewrite(plugins, last, source, temporary, read.context)
+                rewrite(plugins, last, source, temporary, replace(read.context, learned=stored.learned))
             else:
                 shutil.copyfile(source, temporary)
         write_text(folder / "recipe.toml", kept.to_toml())

@@ -94,6 +94,7 @@ class RecipeFile:
     epochs: float = 0.0
     plans: tuple[Plan, ...] = ()
     weights: str | None = None
+    learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by strategy, beside the weights
     facts: Mapping[str, Any] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)  # the whole profile, which may be the user's own file
 
@@ -114,6 +115,9 @@ class RecipeFile:
         document["step"] = self.recipe.to_json()
         for step, plan in zip(document["step"], self.plans, strict=False):
             step["plan"] = json.dumps(plan, separators=(",", ":"))
+        for step in document["step"]:
+            if self.learned.get(step["strategy"]):
+                step["learned"] = json.dumps(self.learned[step["strategy"]], separators=(",", ":"))
         return tomli_w.dumps(document)
 
     @classmethod
@@ -147,6 +151,7 @@ class RecipeFile:
                 epochs=_finite(_typed(document, "epochs", float, int)),
                 plans=tuple(_plan(step["plan"]) for step in steps if "plan" in step),
                 weights=_typed(document, "weights", str) if "weights" in document else None,
+                learned={step["strategy"]: _plan(step["learned"]) for step in steps if "learned" in step},
                 facts=document.get("measured", {}),
                 hardware=_typed(document, "hardware", dict) if "hardware" in document else {},
             )
@@ -183,7 +188,7 @@ def _step(value: dict[str, Any]) -> Step:
 def _plan(text: str) -> Plan:
     plan = json.loads(text)
     if not isinstance(plan, dict):
-        raise TypeError("a plan must be a JSON object")
+        raise TypeError("a plan, and what was learned, must be a JSON object")
     return plan
 
 

@@ -2,6 +2,7 @@
 layers.
 """
 
+import zlib
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -26,6 +27,15 @@ def count(path: Path) -> tuple[int, int]:
         if counter is not None and all(name in shapes for name in (*node.input[:2], node.output[0]) if name):
             macs += counter(node, shapes)
     return _parameters(model), macs
+
+
+def compressed_size(path: Path) -> int:
+    """Bytes of a file after DEFLATE (RFC 1951), as a download or an app bundle would hold it."""
+    packer, size = zlib.compressobj(level=1), 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            size += len(packer.compress(chunk))
+    return size + len(packer.flush())
 
 
 def _parameters(model: onnx.ModelProto) -> int:

@@ -62,6 +62,7 @@ class Evaluation:
     score: Score
     latency: Latency
     size_bytes: int
+    compressed_bytes: int  # of the file, deflated: what zeros and repeated weights save
     params: int
     macs: int
     artifact: str
@@ -105,6 +106,7 @@ class Outcome:
     failed: tuple[tuple[Recipe, str, str], ...] = ()  # recipe, strategy, reason
     plans: tuple[dict[str, Any], ...] = field(default=())
     checkpoint: str | None = None
+    learned: dict[str, Any] = field(default_factory=dict)  # by strategy, beside the weights
     epochs: float = 0.0
     train_s: float = 0.0
     examples: int = 0  # of this rung

@@ -10,16 +10,27 @@ from pathlib import Path
 
 import torch
 
+from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
 from autocompress.candidate.evaluate import Evaluation, Outcome, feed_of
 from autocompress.candidate.export import EXPORTERS, check, export_with, refuse_control_flow
 from autocompress.candidate.measure import Effort, measure, timer
-from autocompress.candidate.pipeline import TIMED_FEEDS, Bench, Request, Tell, evaluate, profile_inputs, teacher_of
+from autocompress.candidate.pipeline import TIMED_FEEDS, Bench, Request, Tell, evaluate, profile_inputs
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.structure import blamed_on
-from autocompress.candidate.train import Arithmetic, fastest_arithmetic
+from autocompress.candidate.teacher import Teacher
 from autocompress.data import Split, as_held, check_split, input_names, map_inputs, open_split, overlap, probe, spread
 from autocompress.errors import CandidateFailed, UsageError, one_line
-from autocompress.plugin.contract import Applicable, Context, Feed, GraphStrategy, Refusal, Runtime, Strategy, stages_of
+from autocompress.plugin.contract import (
+    Applicable,
+    Context,
+    Feed,
+    GraphStrategy,
+    Refusal,
+    Runtime,
+    Strategy,
+    TrainingStrategy,
+    stages_of,
+)
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step
@@ -143,7 +154,7 @@ def open_bench(
         context=read.context,
         val=val,
         test=read.splits.get("test"),
-        stream=TrainStream(task, train, teacher_of(task.copy_of_model(), arithmetic), seed),
+        stream=TrainStream(task, train, Teacher(task.copy_of_model(), arithmetic), seed),
         arithmetic=arithmetic,
         exporter=exporter,
         fingerprint=read.fingerprint,
@@ -152,7 +163,7 @@ def open_bench(
         variants=tuple(
             (Step.of(a.name, **params), 1.0)
             for a in applicable
-            if only is None or a.name in only
+            if (a.size_only is None if only is None else a.name in only)
             for params in a.variants
         ),
         tell=tell,
@@ -211,6 +222,8 @@ def _described(strategy: Strategy, context: Context) -> Applicable:
         provides=strategy.provides,
         excludes=strategy.excludes,
         variants=tuple(dict(v) for v in strategy.variants(context)) if isinstance(strategy, GraphStrategy) else (),
+        size_only=strategy.size_only(context),
+        trains_alone=isinstance(strategy, TrainingStrategy) and strategy.trains_alone,
     )
 
 

@@ -5,17 +5,19 @@
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autocompress.budget import Budget
-from autocompress.candidate.count import count
+from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.candidate.count import compressed_size, count
 from autocompress.candidate.evaluate import (
     Evaluation,
     Latency,
@@ -32,10 +34,10 @@ from autocompress.candidate.export import check, export
 from autocompress.candidate.measure import FULL, QUICK, Effort, Timer, measure, timer
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.structure import blamed_on, build
-from autocompress.candidate.train import Arithmetic, Schedule, Trained, train
-from autocompress.data import Split, call, map_inputs, primary
+from autocompress.candidate.train import Schedule, Trained, train
+from autocompress.data import Split, map_inputs
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Context, Feed, GraphStrategy, TrainingStrategy
+from autocompress.plugin.contract import Context, Feed, GraphStrategy, Stage, TrainingStrategy, stages_of
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe, RecipeFile, Step
@@ -81,7 +83,7 @@ class Request:
     """One family to evaluate. rung: which training this is. checkpoint, plans: what an earlier rung left.
 
     start, examples: the piece of the training stream; examples = 0 trains nothing. peak: share of the learning rate
-    to warm up to.
+    to warm up to. learned: what an earlier rung's hooks learned beside the weights.
     """
 
     recipe: Recipe
@@ -92,6 +94,7 @@ class Request:
     peak: float = 1.0
     checkpoint: str | None = None
     plans: tuple[dict[str, Any], ...] | None = None
+    learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
     export(model, _profile_inputs(bench, 1)[0], path, bench.exporter)
     few = replace(bench.context, feeds=lambda n: bench.context.feeds(min(n, GATE_FEEDS)))
     fastest: Latency | None = None
-    for variant in (*_worth_gating(bench), None):
+    for variant in (*_worth_gating(bench, recipe), None):
         file = path
         if variant is not None:
             file = folder / f"{variant.strategy}.onnx"
@@ -135,7 +138,8 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
     """Make a family's model and measure every file that comes of it."""
     model, plans = build(request.recipe, bench.context, bench.plugins, request.plans)
     trained, checkpoint = _trained(bench, request, model)
-    model = trained.model if trained else model
+    model, learned = (trained.model, trained.learned) if trained else (model, request.learned)
+    context = replace(bench.context, learned=learned)
     source = bench.folder.root / "store" / "export" / "float.onnx"
     used = export(model, _profile_inputs(bench, 1)[0], source, bench.exporter)
     inputs = _profile_inputs(bench, CHECKED_BATCHES)
@@ -145,6 +149,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
     outcome = Outcome(
         plans=plans,
         checkpoint=checkpoint,
+        learned=dict(learned),
         epochs=_epochs(bench, request, trained),
         train_s=trained.seconds if trained else 0.0,
         examples=trained.examples if trained else 0,
@@ -161,7 +166,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
                         temporary.write_bytes(source.read_bytes())
                     else:
                         bench.tell(f"{variant.strategy}: {request.recipe.techniques()}", None)
-                        rewrite(bench.plugins, variant, source, temporary, bench.context)
+                        rewrite(bench.plugins, variant, source, temporary, context)
                 latency = _time(bench, target, FULL, partial(_slower, base=base))
                 if base is not None and _slower(latency, base):
                     target.unlink()
@@ -175,7 +180,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
             outcome = replace(outcome, failed=(*outcome.failed, (recipe, blamed, error.reason)))
             continue
         base = base or latency
-        write_recipe(bench, target.with_name("recipe.toml"), evaluation, plans, checkpoint, used)
+        write_recipe(bench, target.with_name("recipe.toml"), evaluation, outcome, used)
         outcome = replace(outcome, evaluations=(*outcome.evaluations, evaluation))
     if not outcome.evaluations and outcome.failed:
         raise CandidateFailed(outcome.failed[0][2], outcome.failed[0][1])
@@ -192,7 +197,10 @@ def _trained(bench: Bench, request: Request, model: nn.Module) -> tuple[Trained 
     hooks = []
     for step, strategy in strategies:
         with blamed_on(step.strategy):
-            hooks.append((step.strategy, strategy.hook(step.values, bench.context)))
+            hook = strategy.hook(step.values, bench.context)
+            if step.strategy in request.learned:
+                hook.resume(request.learned[step.strategy])
+            hooks.append((step.strategy, hook))
     settings = train_settings(request.recipe)
     schedule = Schedule(settings[0] * request.peak, settings[1], request.start, request.examples, request.limit_s)
     text = f"train: {request.recipe.techniques()}"
@@ -271,6 +279,7 @@ def _scored(
         score=score,
         latency=latency,
         size_bytes=path.stat().st_size,
+        compressed_bytes=compressed_size(path),
         params=params,
         macs=macs,
         artifact=bench.folder.relative(path),
@@ -292,12 +301,17 @@ def _time(bench: Bench, path: Path, effort: Effort, stop: Callable[[Latency], bo
 
 
 def _variants_for(bench: Bench, recipe: Recipe) -> list[Step]:
-    """The graph variants whose tags do not conflict with the recipe's steps."""
+    """The graph variants that go with the recipe: no tag conflicts with its steps, and a graph part that belongs to a
+    step has that step.
+    """
     on = [bench.plugins.strategies[s.strategy] for s in recipe.steps if s.strategy in bench.plugins.strategies]
     allowed = []
     for variant, _ in bench.variants:
         own = bench.plugins.strategy(variant.strategy)
-        if not any(own.excludes & other.provides or other.excludes & own.provides for other in on if other is not own):
+        conflict = any(
+            own.excludes & other.provides or other.excludes & own.provides for other in on if other is not own
+        )
+        if not conflict and (own in on or stages_of(own) == (Stage.GRAPH,)):
             allowed.append(variant)
     return allowed
 
@@ -334,12 +348,11 @@ def write_recipe(
     bench: Bench,
     path: Path,
     evaluation: Evaluation,
-    plans: Sequence[dict[str, Any]],
-    checkpoint: str | None,
+    outcome: Outcome,
     exporter: str,
 ) -> None:
     """The ``recipe.toml`` beside a candidate's ``model.onnx``."""
-    weights = None if checkpoint is None else f"../../store/{checkpoint}.safetensors"
+    weights = None if outcome.checkpoint is None else f"../../store/{outcome.checkpoint}.safetensors"
     stored = RecipeFile(
         recipe=evaluation.recipe,
         task=bench.task.name,
@@ -348,8 +361,9 @@ def write_recipe(
         seed=bench.context.seed,
         exporter=exporter,
         epochs=evaluation.epochs,
-        plans=tuple(plans),
+        plans=outcome.plans,
         weights=weights,
+        learned=outcome.learned,
         hardware=bench.profile.model_dump(mode="json"),
         facts={
             "val": evaluation.score.val,
@@ -359,17 +373,6 @@ def write_recipe(
         },
     )
     write_text(path, stored.to_toml())
-
-
-def teacher_of(model: nn.Module, arithmetic: Arithmetic) -> Callable[[Inputs], Tensor]:
-    """The reference as a teacher: outputs of a batch, in evaluation mode."""
-    model = arithmetic.place_model(model).eval()
-
-    def outputs(inputs: Inputs) -> Tensor:
-        with torch.no_grad(), arithmetic.autocast():
-            return primary(call(model, arithmetic.place(inputs))).float()
-
-    return outputs
 
 
 def _profile_inputs(bench: Bench, batches: int) -> list[Inputs]:
@@ -383,11 +386,15 @@ def profile_inputs(split: Split, batch: int, batches: int) -> Iterator[Inputs]:
         yield map_inputs(lambda t: t.contiguous(), padded(split.take(indices), batch))
 
 
-def _worth_gating(bench: Bench) -> list[Step]:
-    best = min((ratio for _, ratio in bench.variants), default=1.0)
-    return [
-        step for step, ratio in sorted(bench.variants, key=lambda v: v[1]) if ratio <= min(best * WORTH_GATING, 1.0)
-    ]
+def _worth_gating(bench: Bench, recipe: Recipe) -> list[Step]:
+    """Of the variants that go with the recipe the ones that were fast on the reference, and those that could not be
+    timed there because they belong to a step of the recipe.
+    """
+    allowed = _variants_for(bench, recipe)
+    timed = {step: ratio for step, ratio in bench.variants if math.isfinite(ratio)}
+    best = min((timed[step] for step in allowed if step in timed), default=1.0)
+    untimed = [step for step in allowed if step not in timed]
+    return untimed + [step for step in allowed if timed.get(step, math.inf) <= min(best * WORTH_GATING, 1.0)]
 
 
 def _training_parts(plugins: PluginSet, recipe: Recipe) -> list[tuple[Step, TrainingStrategy]]:

@@ -6,13 +6,14 @@ the teacher's outputs belong to an (example, copy) and are filled in when first 
 """
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from autocompress.candidate.teacher import Features, Teacher
 from autocompress.data import Split, map_inputs, tensors_of
 from autocompress.task import Inputs, Task
 
@@ -21,14 +22,13 @@ COPY_BYTES = 2 << 30  # augmented copies kept in memory, all together
 TEACHER_BYTES = 1 << 30
 BLOCK = 1024  # examples augmented, and shown to the teacher, at a time
 
-Teacher = Callable[[Inputs], Tensor]
-
 
 @dataclass(frozen=True)
 class TrainBatch:
     inputs: Inputs
     targets: Tensor
     teacher: Tensor | None
+    features: Features = field(default_factory=dict)  # of the teacher's layers that were asked for
 
 
 class TrainStream:
@@ -45,10 +45,13 @@ class TrainStream:
         self._in_memory = split.memory is not None and (task.augment is None or held * 2 <= COPY_BYTES)
         self._copy_count = 1 if task.augment is None else max(1, min(COPIES, COPY_BYTES // max(held, 1)))
 
-    def batches(self, start: int, examples: int, batch_size: int, *, teacher: bool) -> Iterator[TrainBatch]:
+    def batches(
+        self, start: int, examples: int, batch_size: int, *, teacher: bool, layers: Sequence[str] = ()
+    ) -> Iterator[TrainBatch]:
         """Batches of ``batch_size`` from position ``start`` on, ``examples`` in all.
 
-        A last batch of one joins the batch before it.
+        A last batch of one joins the batch before it. layers: of the teacher, whose outputs are wanted; they are too
+        large to be kept, so the teacher runs for each batch.
         """
         position, end = start, start + examples
         while position < end:
@@ -60,19 +63,23 @@ class TrainStream:
                 chosen = order[offset : min(offset + size, stop)]
                 offset += len(chosen)
                 position += len(chosen)
-                yield self._batch(chosen, epoch, teacher)
+                yield self._batch(chosen, epoch, teacher, layers)
 
-    def _batch(self, chosen: Tensor, epoch: int, teacher: bool) -> TrainBatch:
-        if not self._in_memory:
+    def _batch(self, chosen: Tensor, epoch: int, teacher: bool, layers: Sequence[str]) -> TrainBatch:
+        copy = epoch % self._copy_count
+        if self._in_memory:
+            assert self.split.memory is not None
+            inputs, targets = map_inputs(lambda t: t[chosen], self._copy(copy)), self.split.memory.targets[chosen]
+        else:
             batch = self.split.take(chosen)
             inputs = self._augmented(batch.inputs, self._seed + epoch * 1_000_003 + int(chosen[0]))
-            return TrainBatch(inputs, batch.targets, self._teacher(inputs) if teacher else None)
-        assert self.split.memory is not None
-        copy = epoch % self._copy_count
-        inputs = map_inputs(lambda t: t[chosen], self._copy(copy))
-        return TrainBatch(
-            inputs, self.split.memory.targets[chosen], self._taught(copy, chosen, inputs) if teacher else None
-        )
+            targets = batch.targets
+        if layers:
+            return TrainBatch(inputs, targets, *self._teacher.features(inputs, layers))
+        if not teacher:
+            return TrainBatch(inputs, targets, None)
+        taught = self._taught(copy, chosen, inputs) if self._in_memory else self._teacher.outputs(inputs)
+        return TrainBatch(inputs, targets, taught)
 
     def _copy(self, copy: int) -> Inputs:
         assert self.split.memory is not None
@@ -107,9 +114,9 @@ class TrainStream:
 
     def _taught(self, copy: int, chosen: Tensor, inputs: Inputs) -> Tensor:
         if copy not in self._known:
-            one = self._teacher(map_inputs(lambda t: t[:1], inputs))
+            one = self._teacher.outputs(map_inputs(lambda t: t[:1], inputs))
             if one[0].numel() * one.element_size() * len(self.split) > TEACHER_BYTES:
-                return self._teacher(inputs)
+                return self._teacher.outputs(inputs)
             self._known[copy] = (
                 torch.zeros(len(self.split), *one.shape[1:]),
                 torch.zeros(len(self.split), dtype=torch.bool),
@@ -118,6 +125,6 @@ class TrainStream:
         missing = ~filled[chosen]
         if missing.any():
             new = chosen[missing]
-            outputs[new] = self._teacher(map_inputs(lambda t: t[missing], inputs))
+            outputs[new] = self._teacher.outputs(map_inputs(lambda t: t[missing], inputs))
             filled[new] = True
         return outputs[chosen]

@@ -5,44 +5,29 @@ every rung ends in a usable model. With a time limit the schedule follows whiche
 clock: a slow machine shortens the training and never cuts it off before its annealing.
 """
 
+import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
+from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.structure import blamed_on
-from autocompress.data import call, map_inputs, primary
+from autocompress.candidate.teacher import captured
+from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.plugin.contract import Step, TrainHook
-from autocompress.task import Inputs, Loss
+from autocompress.task import Loss
 
 WARM_UP = 0.05
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """How training computes: bfloat16 autocast and channels-last memory, each where it was timed to be faster."""
-
-    bfloat16: bool = False
-    channels_last: bool = False
-
-    def autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16)
-
-    def place(self, inputs: Inputs) -> Inputs:
-        if not self.channels_last:
-            return inputs
-        return map_inputs(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t, inputs)
-
-    def place_model(self, model: nn.Module) -> nn.Module:
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
@@ -61,6 +46,7 @@ class Trained:
     model: nn.Module  # with what the hooks wrapped it in taken off again
     examples: int
     seconds: float
+    learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by strategy, beside the weights
 
 
 def train(
@@ -76,17 +62,22 @@ def train(
 ) -> Trained:
     """Train ``model`` and return it in evaluation mode, in float32; the module given may be changed.
 
-    hooks: (strategy, hook) pairs. Raises CandidateFailed when the loss diverges, Interrupted when ``stop`` answers
-    True.
+    hooks: (strategy, hook) pairs, all in this one loop. Raises CandidateFailed when the loss diverges, Interrupted
+    when ``stop`` answers True.
     """
     for name, hook in hooks:
         with blamed_on(name):
             model = hook.wrap(model)
     arithmetic.place_model(model).train()
-    optimizer = torch.optim.AdamW(_groups(model), lr=schedule.lr)
+    beside = [parameter for _, hook in hooks for parameter in hook.parameters()]
+    optimizer = optim.AdamW([*_groups(model), {"params": beside, "weight_decay": 0.0}], lr=schedule.lr)
     teaching = any(hook.needs_teacher for _, hook in hooks)
+    layers = _named(hook.layers for _, hook in hooks)
+    teacher_layers = _named(hook.teacher_layers for _, hook in hooks)
     done, began = 0, time.monotonic()
-    for batch in stream.batches(schedule.start, schedule.examples, schedule.batch_size, teacher=teaching):
+    for batch in stream.batches(
+        schedule.start, schedule.examples, schedule.batch_size, teacher=teaching, layers=teacher_layers
+    ):
         elapsed = time.monotonic() - began
         fraction = max(done / schedule.examples, elapsed / schedule.limit_s if schedule.limit_s else 0.0)
         if fraction >= 1:
@@ -97,9 +88,11 @@ def train(
             group["lr"] = schedule.lr * annealed(fraction)
         inputs = arithmetic.place(batch.inputs)
         _freeze_statistics(model, len(batch.targets) == 1)
-        with arithmetic.autocast():
+        with arithmetic.autocast(), captured(model, layers) as found:
             outputs = primary(call(model, inputs)).float()
-        total = _loss(hooks, loss, Step(inputs, batch.targets, outputs, batch.teacher, fraction))
+        features = {name: value.float() for name, value in found.items()}
+        step = Step(inputs, batch.targets, outputs, batch.teacher, fraction, features, batch.features)
+        total = _loss(hooks, loss, step)
         value = float(total.detach())
         if not math.isfinite(value):
             raise CandidateFailed(
@@ -119,7 +112,16 @@ def train(
         with blamed_on(name):
             model = hook.unwrap(model)
     model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    return Trained(model, done, time.monotonic() - began)
+    learned = {}
+    for name, hook in hooks:
+        with blamed_on(name):
+            learned[name] = json.loads(json.dumps(dict(hook.learned())))
+    return Trained(model, done, time.monotonic() - began, learned)
+
+
+def _named(wanted: Iterable[Sequence[str]]) -> list[str]:
+    """Each name once."""
+    return list(dict.fromkeys(chain.from_iterable(wanted)))
 
 
 def _freeze_statistics(model: nn.Module, frozen: bool) -> None:
@@ -159,36 +161,3 @@ def _groups(model: nn.Module) -> list[dict[str, object]]:
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
-
-
-def fastest_arithmetic(model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> tuple[Arithmetic, float]:
-    """Time a training step each way; the fastest way, and its seconds an example."""
-    images = any(
-        t.dim() == 4
-        for t in (inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,))
-    )
-    ways = [Arithmetic(), Arithmetic(bfloat16=True)]
-    if images:
-        ways += [Arithmetic(channels_last=True), Arithmetic(bfloat16=True, channels_last=True)]
-    seconds = {way: _step_seconds(way, model, loss, inputs, targets) for way in ways}
-    best = min(seconds, key=lambda way: seconds[way])
-    return best, seconds[best] / len(targets)
-
-
-def _step_seconds(way: Arithmetic, model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> float:
-    way.place_model(model).train()
-    placed, times = way.place(inputs), []
-    for _ in range(3):
-        start = time.monotonic()
-        try:
-            with way.autocast():
-                outputs = primary(call(model, placed)).float()
-            value = loss(outputs, targets)
-            model.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
-        except RuntimeError:
-            if way == Arithmetic():
-                raise
-            return math.inf
-        times.append(time.monotonic() - start)
-    return min(times)

@@ -256,6 +256,7 @@ class Search:
             peak=0.5,
             checkpoint=last.checkpoint,
             plans=last.plans,
+            learned=last.learned,
         )
         try:
             self._keep_event(family.recipe, self._evaluate(request))

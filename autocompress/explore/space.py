@@ -6,7 +6,7 @@ study. Ordered choices are searched by their index, so that the sampler sees the
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -74,7 +74,9 @@ class Space:
     @classmethod
     def of(cls, file: SpaceFile, applicable: Sequence[Applicable], refused: Sequence[Refusal]) -> "Space":
         """Narrow a space to what applies. Raises UsageError when a parameter does not exist or nothing is left."""
-        chosen = [a for a in applicable if file.strategies is None or a.name in file.strategies]
+        chosen = [
+            a for a in applicable if (a.size_only is None if file.strategies is None else a.name in file.strategies)
+        ]
         if not chosen:
             reasons = "; ".join(f"{r.strategy}: {r.reason}" for r in refused) or "none is installed"
             raise UsageError(f"no strategy of the space {file.name!r} applies to this task ({reasons})")
@@ -90,7 +92,7 @@ class Space:
             return tuple(_with_choices(p, file.parameters.get(f"{strategy}.{p.name}")) for p in parameters)
 
         families = tuple(
-            Applicable(a.name, a.stages, narrowed(a.name, a.parameters), a.provides, a.excludes)
+            replace(a, parameters=narrowed(a.name, a.parameters), variants=())
             for a in sorted(chosen, key=lambda a: (min(a.stages), a.name))
             if a.stages != (Stage.GRAPH,)
         )
@@ -106,8 +108,8 @@ class Space:
         return tuple(a for a in self.families if Stage.TRAIN in a.stages)
 
     def sample(self, trial: Suggests) -> Recipe:
-        """One family's recipe. A structure that was changed is always trained: the last training strategy is on when
-        none was.
+        """One family's recipe. A structure that was changed is always trained: the last strategy that trains alone is
+        on when none was.
         """
         on: list[Applicable] = []
         steps: list[tuple[int, int, str, Step]] = []
@@ -115,9 +117,9 @@ class Space:
             if not _compatible(strategy, on):
                 continue
             structural = any(_is_structural(a) for a in on)
-            trained = any(Stage.TRAIN in a.stages for a in on)
-            later = any(Stage.TRAIN in a.stages and _compatible(a, on) for a in self.families[number + 1 :])
-            must = Stage.TRAIN in strategy.stages and structural and not trained and not later
+            trained = any(a.trains_alone for a in on)
+            later = any(a.trains_alone and _compatible(a, on) for a in self.families[number + 1 :])
+            must = strategy.trains_alone and structural and not trained and not later
             if not must and not trial.suggest_categorical(strategy.name, [True, False]):
                 continue
             on.append(strategy)
@@ -160,9 +162,9 @@ class Space:
         return next((min(a.stages) for a in self.families if a.name == name), None)
 
     def default(self, structural: Sequence[Step]) -> Recipe:
-        """These structural steps, trained by the first training strategy that goes with them, with its defaults."""
+        """These structural steps, trained by the first strategy that trains alone and goes with them, with defaults."""
         on = [a for a in self.families if any(step.strategy == a.name for step in structural)]
-        teach = next((a for a in self.training if _compatible(a, on)), None)
+        teach = next((a for a in self.families if a.trains_alone and _compatible(a, on)), None)
         if not structural or teach is None:
             return Recipe(tuple(structural))
         settings = {p.name: p.default for p in self.train}

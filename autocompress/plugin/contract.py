@@ -8,7 +8,7 @@ A strategy with two parts inherits from both. A strategy never names another: co
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -66,6 +66,8 @@ class Context:
     """What a strategy may look at. It changes none of it.
 
     model: the reference, a copy in evaluation mode. example_inputs: a batch of two. reference: its exported ONNX file.
+    feeds: up to N training examples as the runtime's inputs, at the profile's batch. learned: for a graph part, what
+    the training hooks of this candidate learned (``TrainHook.learned``), by strategy.
     """
 
     task: Task
@@ -75,7 +77,8 @@ class Context:
     train: Split
     reference: Path
     seed: int
-    feeds: Callable[[int], Iterator[Feed]]  # up to N training examples as the runtime's inputs, at the profile's batch
+    feeds: Callable[[int], Iterator[Feed]]
+    learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def train_batches(self, examples: int, batch_size: int = 64) -> Iterator[Batch]:
         """``examples`` training examples spread over the split, in batches, without augmentation."""
@@ -106,6 +109,13 @@ class Strategy:
         """Why this strategy does not apply to this task, in words for the user; None when it applies."""
         return None
 
+    def size_only(self, context: Context) -> str | None:
+        """Why this strategy makes files smaller and nothing faster on this target; None when it may save time.
+
+        A search is for speed: it leaves such a strategy out unless its search space names it.
+        """
+        return None
+
 
 class StructureStrategy(Strategy, ABC):
     """Changes the model's structure: builds a student, prunes, drops layers, factorizes, ties."""
@@ -126,6 +136,8 @@ class Step:
     """One optimizer step, as a training hook sees it. ``progress`` runs from 0 to 1 over the whole training.
 
     teacher: the reference model's outputs for this very batch (N, ...), or None when no hook asked for them.
+    features, teacher_features: what the modules named in ``TrainHook.layers`` and ``TrainHook.teacher_layers`` gave for
+    this batch, in float32; the teacher's carry no gradient.
     """
 
     inputs: Inputs
@@ -133,6 +145,8 @@ class Step:
     outputs: Tensor
     teacher: Tensor | None
     progress: float
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_features: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,10 +163,19 @@ class TrainHook:
 
     needs_teacher: bool = False
     starts_at: float = 0.0  # fraction of the training after which ``loss`` and ``after_step`` are called
+    layers: Sequence[str] = ()  # modules of the trained model whose outputs ``loss`` wants; read after ``wrap``
+    teacher_layers: Sequence[str] = ()  # and of the reference
+
+    def resume(self, learned: Mapping[str, Any]) -> None:
+        """Before ``wrap``, when training goes on from a checkpoint: what ``learned`` gave at its end."""
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Before training: insert modules (fake quantization, adapters)."""
+        """Before training: insert modules (fake quantization), make what ``parameters`` gives."""
         return model
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters outside the model to be trained with it (adapters); they are not kept."""
+        return ()
 
     def loss(self, step: Step) -> LossTerm | None:
         """A term of the loss for this step."""
@@ -165,9 +188,19 @@ class TrainHook:
         """After training: remove what ``wrap`` inserted."""
         return model
 
+    def learned(self) -> Mapping[str, Any]:
+        """After ``unwrap``: what was learned beside the weights, as JSON; the graph part finds it in its context."""
+        return {}
+
 
 class TrainingStrategy(Strategy, ABC):
-    """Adds to the one training loop, which the core owns."""
+    """Adds to the one training loop, which the core owns.
+
+    trains_alone: enough by itself to train a changed structure back. Every changed structure is trained by at least one
+    such strategy; the first recipes use the first of them.
+    """
+
+    trains_alone: bool = False
 
     @abstractmethod
     def hook(self, params: Params, context: Context) -> TrainHook:
@@ -175,7 +208,10 @@ class TrainingStrategy(Strategy, ABC):
 
 
 class GraphStrategy(Strategy, ABC):
-    """Rewrites the exported ONNX file. All variants of all graph strategies are evaluated; none is sampled."""
+    """Rewrites the exported ONNX file. All variants of all graph strategies are evaluated; none is sampled.
+
+    The graph part of a strategy that also has another part acts only on candidates whose recipe has that step.
+    """
 
     @abstractmethod
     def variants(self, context: Context) -> Sequence[Params]:
@@ -183,7 +219,10 @@ class GraphStrategy(Strategy, ABC):
 
     @abstractmethod
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
-        """Read the ONNX file ``source`` (float32, constants folded) and write ``target``. Raises CandidateFailed."""
+        """Read the ONNX file ``source`` (float32, constants folded) and write ``target``. Raises CandidateFailed.
+
+        The gate calls it before any training, with nothing in ``context.learned``.
+        """
 
 
 class Session(ABC):
@@ -236,6 +275,8 @@ class Applicable:
     provides: frozenset[str] = frozenset()
     excludes: frozenset[str] = frozenset()
     variants: tuple[dict[str, Value], ...] = field(default=())
+    size_only: str | None = None
+    trains_alone: bool = False
 
 
 def stages_of(strategy: Strategy) -> tuple[Stage, ...]:

@@ -93,6 +93,7 @@ def _point(e: Evaluation) -> dict[str, Any]:
             "reliable": e.latency.reliable,
         },
         "size_bytes": e.size_bytes,
+        "compressed_bytes": e.compressed_bytes,
         "params": e.params,
         "macs": e.macs,
     }

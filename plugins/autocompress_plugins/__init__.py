@@ -1,1 +1,3 @@
-"""First-party strategies and runtimes, one technique a file. Each enters through its own entry point."""
+"""First-party strategies and runtimes, one technique a file, a folder for each family. Each enters through its own
+entry point.
+"""

@@ -247,6 +247,7 @@ def test_outcome_goes_through_json_unchanged(make_latency: Callable[..., Latency
         score=Score(0.9, 0.88, 0.92),
         latency=replace(make_latency(0.5), reliable=False),
         size_bytes=10,
+        compressed_bytes=8,
         params=5,
         macs=7,
         artifact="candidates/a-0/model.onnx",

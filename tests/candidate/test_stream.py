@@ -27,7 +27,7 @@ class Teacher:
     def __init__(self) -> None:
         self.shown = 0
 
-    def __call__(self, inputs: Any) -> Tensor:
+    def outputs(self, inputs: Any) -> Tensor:
         x = inputs if isinstance(inputs, Tensor) else inputs["x"]
         self.shown += len(x)
         return torch.sin(x) + x.sum(1, keepdim=True)
@@ -114,7 +114,7 @@ def test_no_example_is_lost_when_a_piece_starts_at_the_last_of_an_epoch():
 @every_kind
 def test_teacher_outputs_belong_to_the_very_batch_that_is_trained_on(kind: dict[str, Any]):
     for batch in make(**kind).batches(0, 6 * SIZE, 8, teacher=True):
-        assert torch.allclose(batch.teacher, Teacher()(batch.inputs), atol=1e-5)
+        assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs), atol=1e-5)
 
 
 def test_teacher_is_asked_once_for_each_example_and_copy():
@@ -143,17 +143,17 @@ def test_teacher_is_left_alone_when_nobody_needs_it():
 def test_large_teacher_outputs_are_not_kept(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(streaming, "TEACHER_BYTES", 8)
     for batch in make().batches(0, SIZE, 8, teacher=True):
-        assert torch.allclose(batch.teacher, Teacher()(batch.inputs))
+        assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs))
 
 
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy data", "outputs too large to keep"])
 def test_teacher_outputs_may_be_the_target_of_a_loss(lazy: bool, monkeypatch: pytest.MonkeyPatch):
-    from autocompress.candidate.pipeline import teacher_of
-    from autocompress.candidate.train import Arithmetic
+    from autocompress.candidate import teacher
+    from autocompress.candidate.arithmetic import Arithmetic
 
     monkeypatch.setattr(streaming, "TEACHER_BYTES", 8)
     student = nn.Linear(2, 2)
-    stream = make(data=Lazy() if lazy else (X, Y), teacher=teacher_of(nn.Linear(2, 2), Arithmetic()))
+    stream = make(data=Lazy() if lazy else (X, Y), teacher=teacher.Teacher(nn.Linear(2, 2), Arithmetic()))
     for batch in stream.batches(0, 16, 8, teacher=True):
         nn.functional.mse_loss(student(batch.inputs), batch.teacher).backward()
 
@@ -214,7 +214,7 @@ def test_augmentation_sees_inputs_by_name():
     for batch in stream.batches(0, SIZE, 8, teacher=True):
         assert set(batch.inputs) == {"x", "mask"}
         assert torch.equal(batch.inputs["x"][:, 0].floor().long(), batch.targets)
-        assert torch.allclose(batch.teacher, Teacher()(batch.inputs), atol=1e-5)
+        assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs), atol=1e-5)
 
 
 def test_augmentation_may_give_the_names_in_another_order():

@@ -21,8 +21,8 @@ PRUNE = Applicable(
     (Parameter("ratio", (0.1, 0.3, 0.5, 0.7), 0.3, True), Parameter("kind", ("l1", "l2"), "l2")),
 )
 FOLD = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2, 3), 2, True),))
-TEACH = Applicable("imitate", (Stage.TRAIN,), (Parameter("alpha", (0.5, 0.9), 0.9),), TEACHER)
-TUNE = Applicable("tune", (Stage.TRAIN,), (), frozenset(), TEACHER)
+TEACH = Applicable("imitate", (Stage.TRAIN,), (Parameter("alpha", (0.5, 0.9), 0.9),), TEACHER, trains_alone=True)
+TUNE = Applicable("tune", (Stage.TRAIN,), (), frozenset(), TEACHER, trains_alone=True)
 QUANTIZE = Applicable("squeeze", (Stage.GRAPH,), variants=({"bits": 8},))
 ALL = (QUANTIZE, TUNE, TEACH, FOLD, PRUNE, BUILD)
 

@@ -16,7 +16,7 @@ from autocompress.recipe import Recipe
 RATIOS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))
 SHRINK = Applicable("shrink", (Stage.BUILD,), (Parameter("width", (0.8, 0.4, 0.2), 0.4, True),))
-TUNE = Applicable("tune", (Stage.TRAIN,))
+TUNE = Applicable("tune", (Stage.TRAIN,), trains_alone=True)
 
 
 class FakeGate:

@@ -13,7 +13,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from autocompress.plugin.contract import Context, Feed, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.ort_quantization import has_constant_weights, without_advice
+from autocompress_plugins.quantization.ort_quantization import has_constant_weights, without_advice
 
 CALIBRATION_EXAMPLES = 256
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}

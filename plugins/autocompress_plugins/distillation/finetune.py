@@ -12,6 +12,7 @@ class Finetune(TrainingStrategy):
     name = "finetune"
     summary = "train on the task's own loss, without a teacher"
     excludes = frozenset({"teacher"})
+    trains_alone = True
 
     def hook(self, params: Params, context: Context) -> TrainHook:
         return TrainHook()

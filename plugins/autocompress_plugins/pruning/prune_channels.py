@@ -17,7 +17,7 @@ from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.channel_graph import ChannelGraph, replay
+from autocompress_plugins.pruning.channel_graph import ChannelGraph, replay
 
 TAYLOR_EXAMPLES = 512
 RATIOS = tuple(round(0.1 + 0.05 * i, 2) for i in range(17))

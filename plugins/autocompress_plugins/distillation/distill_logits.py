@@ -45,6 +45,7 @@ class DistillLogits(TrainingStrategy):
     name = "distill_logits"
     summary = "train towards the reference's softened outputs"
     provides = frozenset({"teacher"})
+    trains_alone = True
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
         alpha = Parameter("alpha", (0.3, 0.5, 0.7, 0.9, 1.0), 0.9)

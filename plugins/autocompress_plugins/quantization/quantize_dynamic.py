@@ -14,7 +14,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.ort_quantization import has_constant_weights, without_advice
+from autocompress_plugins.quantization.ort_quantization import has_constant_weights, without_advice
 
 WEIGHTED = {"LSTM", "MatMul", "Gemm"}
 

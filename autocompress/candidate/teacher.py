@@ -1,0 +1,52 @@
+"""The reference as a teacher: its outputs, and the outputs of layers inside it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.data import call, primary
+from autocompress.task import Inputs
+
+Features = dict[str, Tensor]
+
+
+class Teacher:
+    """``model`` is taken over and put into evaluation mode."""
+
+    def __init__(self, model: nn.Module, arithmetic: Arithmetic) -> None:
+        self._arithmetic = arithmetic
+        self._model = arithmetic.place_model(model).eval()
+
+    def outputs(self, inputs: Inputs) -> Tensor:
+        """The scored outputs of a batch, (N, ...)."""
+        with torch.no_grad(), self._arithmetic.autocast():
+            return primary(call(self._model, self._arithmetic.place(inputs))).float()
+
+    def features(self, inputs: Inputs, layers: Sequence[str]) -> tuple[Tensor, Features]:
+        """The scored outputs, and what each of ``layers`` gave."""
+        with captured(self._model, layers) as found:
+            outputs = self.outputs(inputs)
+        return outputs, {name: value.float() for name, value in found.items()}
+
+
+@contextmanager
+def captured(model: nn.Module, layers: Sequence[str]) -> Iterator[Features]:
+    """While open, each call of ``model`` leaves what the named modules gave (of a tuple the first tensor)."""
+    found: Features = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            found[name] = primary(output)
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,1 @@
+"""Students, and how a compressed model is trained back."""

@@ -1,0 +1,1 @@
+"""Smaller structures: channels, attention heads, recurrent units, whole blocks."""

@@ -1,0 +1,1 @@
+"""Fewer bits: ONNX files with integer or half-precision operators."""

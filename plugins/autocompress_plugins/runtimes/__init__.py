@@ -1,0 +1,1 @@
+"""What opens an ONNX file and runs it."""

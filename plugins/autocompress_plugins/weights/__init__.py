@@ -1,0 +1,1 @@
+"""Cheaper weights in the same layers: low rank, shared, zeroed."""
