@@ -117,6 +117,18 @@ class Strategy:
         return None
 
 
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much a part of the model matters: ``loss`` is what the task's training loss rises by, over a sample of training
+    examples and without any training, when ``share`` of the group is removed.
+    """
+
+    group: str
+    units: int
+    share: float
+    loss: float
+
+
 class StructureStrategy(Strategy, ABC):
     """Changes the model's structure: builds a student, prunes, drops layers, factorizes, ties."""
 
@@ -129,6 +141,10 @@ class StructureStrategy(Strategy, ABC):
     @abstractmethod
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         """Carry the plan out on ``model`` (a private copy, may be changed in place) and return the result."""
+
+    def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
+        """What ``inspect`` shows of the parts of the model that this strategy can shrink, most sensitive first."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -304,6 +320,7 @@ __all__ = [
     "Plan",
     "Refusal",
     "Runtime",
+    "Sensitivity",
     "Session",
     "Stage",
     "Step",

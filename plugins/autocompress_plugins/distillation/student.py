@@ -1,25 +1,24 @@
-"""A smaller student: the user's own smaller model, or a copy of the reference with every layer narrower by one factor.
+"""A smaller student: the user's own smaller model, or a copy of the reference with everything narrower by one factor.
 
-Changes: the whole model, before any other step. Needs: ``Task.student``, or a model whose dependency graph can be
-traced. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015; inherited weights as
-in Sanh et al., "DistilBERT", 2019.
+Changes: the whole model, before any other step: channels, recurrent units, heads and MLPs alike. Needs:
+``Task.student``, or a model with parts that can shrink. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a
+Neural Network", 2015; inherited weights as in Sanh et al., "DistilBERT", 2019.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch_pruning as tp
 from torch import nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Stage, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.channel_graph import ChannelGraph, replay
+from autocompress_plugins.pruning.channel_graph import CHANNELS, HEADS, MLP, RECURRENT
+from autocompress_plugins.pruning.narrowing import Amount, Narrowing
 
+KINDS = frozenset({CHANNELS, RECURRENT, HEADS, MLP})
 WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1)
-
 ROUND_TO = 8  # kernels work on channels in blocks; odd widths are slower than the next larger even ones
 
 
@@ -29,7 +28,7 @@ class Student(StructureStrategy):
     stage = Stage.BUILD
 
     def __init__(self) -> None:
-        self._graph = ChannelGraph()
+        self._narrowing = Narrowing()
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
         width = Parameter("width", WIDTHS, 0.5, by_strength=True)
@@ -40,27 +39,21 @@ class Student(StructureStrategy):
     def refuses(self, context: Context) -> str | None:
         if context.task.student is not None:
             return None
-        try:
-            channels = self._graph.channels(context.model, context.example_inputs)
-        except CandidateFailed as error:
-            return f"{error.reason}; give Task.student to search your own smaller model"
-        return (
-            None if channels.names else "no layer can be narrowed; give Task.student to search your own smaller model"
-        )
+        reason = self._narrowing.refuses(context, KINDS, "no layer can be narrowed")
+        return reason and f"{reason}; give Task.student to search your own smaller model"
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
         width = float(params["width"])
         if context.task.student is not None:
             return {"width": width, "seed": context.seed}
-        widths = self._graph.uniform(model, context.example_inputs, 1 - width, ROUND_TO)
-        importance = tp.importance.MagnitudeImportance(p=2)
-        history = self._graph.prune(copy.deepcopy(model), context.example_inputs, widths, importance)
-        return {"history": history, "seed": context.seed if params["weights"] == "fresh" else None}
+        amount = Amount(dict.fromkeys(sorted(KINDS), 1 - width), round_to=ROUND_TO)
+        plan = self._narrowing.plan(model, amount, context)
+        return {**plan, "seed": context.seed if params["weights"] == "fresh" else None}
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
-        if "history" not in plan:
+        if "remove" not in plan:
             return _own(context, plan["width"], plan["seed"])
-        model = replay(model, context.example_inputs, plan["history"])
+        model = self._narrowing.apply(model, plan, context)
         if plan["seed"] is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(plan["seed"])

@@ -1,0 +1,244 @@
+"""Attention whose heads can be removed: stands where nn.MultiheadAttention or a hand-written attention stood.
+
+A hand-written module is recognised by what it computes, not by its names: for every way of reading its linear layers
+as attention (fused or separate projections, number of heads, order inside a fused projection, scale, causal or not)
+the outputs are compared on a real input. What no reading reproduces to 1e-4 is left as it is.
+
+Vaswani et al., "Attention Is All You Need", 2017; removing heads: Michel et al., "Are Sixteen Heads Really Better than
+One?", 2019.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import CandidateFailed
+from autocompress_plugins.pruning.opaque import Opaque
+
+TOLERANCE = 1e-4  # of the output's range
+
+
+@dataclass(frozen=True)
+class Weights:
+    """qkv: (3 * H * D, E), in the order query, key, value, then head. out: (E', H * D)."""
+
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    out: Tensor
+    out_bias: Tensor | None
+
+
+class HeadAttention(Opaque):
+    """Scaled dot-product attention over (N, T, E), with one fused projection and heads that can be taken out."""
+
+    def __init__(self, weights: Weights, heads: int, scale: float, causal: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads, self.scale, self.causal = heads, scale, causal
+        self.head_size = weights.qkv.shape[0] // (3 * heads)
+        self.qkv = _linear(weights.qkv, weights.qkv_bias)
+        self.out = _linear(weights.out, weights.out_bias)
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def in_channels(self) -> int:
+        return self.qkv.in_features
+
+    @property
+    def out_channels(self) -> int:
+        return self.out.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stand_in(x, self.out_channels) if self.opaque else self.attend(x, None)
+
+    def attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """mask: added to the attention scores, broadcast over (N, H, T, T)."""
+        n, t, _ = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.num_heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (q * self.scale) @ k.transpose(-2, -1)
+        if self.causal:
+            scores = scores + torch.full((t, t), -math.inf, dtype=scores.dtype, device=x.device).triu(1)
+        if mask is not None:
+            scores = scores + mask
+        mixed = self.dropout(scores.softmax(-1)) @ v
+        return self.out(mixed.transpose(1, 2).reshape(n, t, self.num_heads * self.head_size))  # type: ignore[no-any-return]
+
+    def head_columns(self, heads: Sequence[int]) -> list[int]:
+        """Where the heads lie in the input of the output projection."""
+        return [head * self.head_size + i for head in heads for i in range(self.head_size)]
+
+    def remove_heads(self, removed: Sequence[int]) -> None:
+        kept = [head for head in range(self.num_heads) if head not in set(removed)]
+        if not kept:
+            raise CandidateFailed("attention keeps at least one head")
+        columns = self.head_columns(kept)
+        width = self.num_heads * self.head_size
+        rows = [part * width + column for part in range(3) for column in columns]
+        self.qkv = _linear(self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
+        self.out = _linear(self.out.weight[:, columns], self.out.bias)
+        self.num_heads = len(kept)
+
+    def remove_inputs(self, removed: Sequence[int]) -> None:
+        kept = [i for i in range(self.in_channels) if i not in set(removed)]
+        self.qkv = _linear(self.qkv.weight[:, kept], self.qkv.bias)
+
+    def remove_outputs(self, removed: Sequence[int]) -> None:
+        kept = [i for i in range(self.out_channels) if i not in set(removed)]
+        self.out = _linear(self.out.weight[kept], None if self.out.bias is None else self.out.bias[kept])
+
+
+class MultiheadSelfAttention(HeadAttention):
+    """Called as nn.MultiheadAttention is, with one tensor as query, key and value, and no weights wanted."""
+
+    in_proj_bias = None  # nn.TransformerEncoderLayer reads it: without it, it calls this module in every mode
+    _qkv_same_embed_dim = True
+
+    def __init__(self, whole: nn.MultiheadAttention) -> None:
+        if whole.in_proj_weight is None or whole.bias_k is not None or whole.add_zero_attn:
+            raise CandidateFailed("attention with other sizes for keys, or with extra keys, is left as it is")
+        weights = Weights(whole.in_proj_weight, whole.in_proj_bias, whole.out_proj.weight, whole.out_proj.bias)
+        super().__init__(weights, whole.num_heads, whole.head_dim**-0.5, dropout=whole.dropout)
+        self.batch_first = whole.batch_first
+
+    def forward(  # type: ignore[override]
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, None]:
+        if any(other is not None and other is not query for other in (key, value)):
+            raise CandidateFailed("attention to another sequence is left as it is")
+        if self.opaque:
+            return self.stand_in(query, self.out_channels), None
+        x = query if self.batch_first else query.transpose(0, 1)
+        mask = None if attn_mask is None else _added(attn_mask, x)
+        if mask is not None and mask.dim() == 3:
+            mask = mask.reshape(x.shape[0], -1, *mask.shape[1:])
+        if key_padding_mask is not None:
+            padding = _added(key_padding_mask, x)[:, None, None]
+            mask = padding if mask is None else mask + padding
+        y = self.attend(x, mask)
+        return y if self.batch_first else y.transpose(0, 1), None
+
+
+def recognised(module: nn.Module, inputs: Tensor, expected: Tensor) -> HeadAttention:
+    """A module that maps ``inputs`` (N, T, E) to ``expected`` as attention with removable heads. Raises CandidateFailed
+    when no reading of its linear layers does.
+    """
+    with torch.no_grad():
+        for weights, width in _projections(module):
+            for heads in (h for h in range(width, 0, -1) if width % h == 0):
+                for order in _orders(weights, heads):
+                    for scale in dict.fromkeys(((width // heads) ** -0.5, inputs.shape[-1] ** -0.5, 1.0)):
+                        for causal in (False, True):
+                            found = HeadAttention(order, heads, scale, causal, _dropout(module)).eval()
+                            if agrees(found(inputs), expected):
+                                _check_removal(module, found, inputs)
+                                return found
+    raise CandidateFailed("its linear layers do not read as multi-head self-attention of one input")
+
+
+def agrees(one: Tensor, other: Tensor) -> bool:
+    """Whether two outputs agree to 1e-4 of their range."""
+    if one.shape != other.shape:
+        return False
+    return bool((one - other).abs().max() <= TOLERANCE * (other.max() - other.min()).clamp(min=1e-6))
+
+
+def _check_removal(module: nn.Module, found: HeadAttention, inputs: Tensor) -> None:
+    """Removing a head has to equal zeroing it in the user's own module: its columns of the output projection."""
+    if found.num_heads < 2:
+        return
+    columns = found.head_columns([0])
+    out = next(
+        child
+        for child in reversed(_linears(module))
+        if child.weight.shape == found.out.weight.shape and torch.equal(child.weight, found.out.weight)
+    )
+    smaller, kept = _clone(found), out.weight.data.clone()
+    smaller.remove_heads([0])
+    try:
+        out.weight.data[:, columns] = 0
+        zeroed = module(inputs)
+    finally:
+        out.weight.data.copy_(kept)
+    if not agrees(smaller.eval()(inputs), zeroed):
+        raise CandidateFailed("removing a head does not equal zeroing it")
+
+
+def _clone(found: HeadAttention) -> HeadAttention:
+    weights = Weights(found.qkv.weight, found.qkv.bias, found.out.weight, found.out.bias)
+    return HeadAttention(weights, found.num_heads, found.scale, found.causal)
+
+
+def _projections(module: nn.Module) -> Iterator[tuple[Weights, int]]:
+    """Every way to read the linear layers of a module as projections, and H * D."""
+    layers = _linears(module)
+    if len(layers) == 2:
+        for qkv, out in permutations(layers):
+            if qkv.out_features == 3 * out.in_features:
+                yield Weights(qkv.weight, qkv.bias, out.weight, out.bias), out.in_features
+    if len(layers) == 4:
+        for q, k, v, out in permutations(layers):
+            if q.weight.shape == k.weight.shape == v.weight.shape and out.in_features == q.out_features:
+                parts = (q, k, v)
+                bias = None
+                if any(layer.bias is not None for layer in parts):
+                    bias = torch.cat(
+                        [
+                            layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
+                            for layer in parts
+                        ]
+                    )
+                fused = torch.cat([layer.weight for layer in parts])
+                yield Weights(fused, bias, out.weight, out.bias), out.in_features
+
+
+def _orders(weights: Weights, heads: int) -> Iterator[Weights]:
+    """A fused projection as (3, H, D), and as (H, 3, D), put into the first order."""
+    yield weights
+    rows = torch.arange(len(weights.qkv)).reshape(heads, 3, -1).transpose(0, 1).reshape(-1)
+    bias = None if weights.qkv_bias is None else weights.qkv_bias[rows]
+    yield Weights(weights.qkv[rows], bias, weights.out, weights.out_bias)
+
+
+def _linears(module: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+
+
+def _dropout(module: nn.Module) -> float:
+    """The rate of the first dropout, which in attention is on the weights."""
+    return next((layer.p for layer in module.modules() if isinstance(layer, nn.Dropout)), 0.0)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer
+
+
+def _added(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask as numbers to add: True means that a place is not attended to."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(mask, -math.inf)
+
+
+def could_attend(module: nn.Module) -> bool:
+    """Whether a module's parts are those of a hand-written attention: two or four linear layers, nothing else that
+    has weights, in sizes that can be read as projections.
+    """
+    weighted = [m for m in module.modules() if m is not module and any(True for _ in m.parameters(recurse=False))]
+    own = any(True for _ in module.parameters(recurse=False))
+    return not own and all(isinstance(m, nn.Linear) for m in weighted) and any(True for _ in _projections(module))

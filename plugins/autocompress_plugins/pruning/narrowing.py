@@ -1,0 +1,162 @@
+"""From groups to a plan: how much of each kind goes, which units, in what order."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autocompress.data import call, primary
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Context, Plan, Sensitivity
+from autocompress_plugins.pruning import allocation
+from autocompress_plugins.pruning.channel_graph import ChannelGraph, Group
+from autocompress_plugins.pruning.importance import importance
+
+TAYLOR_EXAMPLES = 256
+SENSITIVITY_EXAMPLES = 128
+HALF = 0.5  # the share whose removal is measured for a group's sensitivity
+SECTIONS = 4  # from the bottom of the model to its top
+
+
+@dataclass(frozen=True)
+class Amount:
+    """ratios: share of each kind of group to remove. criterion: see ``importance``. allocation: "uniform", "global" or
+    "sensitivity". bottom_up: in sections from the input up, the importance found anew after each.
+    """
+
+    ratios: Mapping[str, float]
+    criterion: str = "l2"
+    allocation: str = "uniform"
+    bottom_up: bool = False
+    round_to: int = 1
+
+
+class Narrowing:
+    """Plans and carries out the removal of units."""
+
+    def __init__(self) -> None:
+        self._graph = ChannelGraph()
+        self._losses: dict[str, float] = {}
+        self._gradients: tuple[str, list[Tensor | None]] = ("", [])  # of the model last asked about
+
+    def groups(self, context: Context, kinds: frozenset[str]) -> tuple[Group, ...]:
+        """What can shrink in the reference. Raises CandidateFailed."""
+        return self._graph.survey(context.model, context.example_inputs)[1].of(kinds)
+
+    def refuses(self, context: Context, kinds: frozenset[str], nothing: str) -> str | None:
+        """Why no group of these kinds can shrink."""
+        try:
+            survey = self._graph.survey(context.model, context.example_inputs)[1]
+        except CandidateFailed as error:
+            return error.reason
+        if survey.of(kinds):
+            return None
+        reasons = "; ".join(f"{part.module}: {part.reason}" for part in survey.left_of(kinds)[:3])
+        return f"{nothing} ({reasons})" if reasons else nothing
+
+    def plan(self, model: nn.Module, amount: Amount, context: Context) -> Plan:
+        """Which units of which group go. Raises CandidateFailed when nothing would."""
+        inputs = context.example_inputs
+        model, survey = self._graph.survey(model, inputs)
+        groups = [g for g in survey.of(frozenset(amount.ratios)) if amount.ratios[g.kind] > 0]
+        widths = self._widths(model, groups, amount, context)
+        removals: dict[str, list[int]] = {}
+        for section in _sections(groups) if amount.bottom_up else [groups]:
+            if amount.criterion == "taylor":
+                self._differentiate(model, context)
+            found = {
+                group.root: units
+                for group in section
+                if (units := _least(importance(model, group, amount.criterion), group, widths[group.root]))
+            }
+            removals |= found
+            if amount.bottom_up and found:
+                model = self._graph.remove(model, inputs, found)
+        if not removals:
+            raise CandidateFailed("nothing would be removed: every group keeps its width at this ratio")
+        return {"remove": removals}
+
+    def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
+        return self._graph.remove(model, context.example_inputs, plan["remove"])
+
+    def sensitivity(self, context: Context, kinds: frozenset[str]) -> list[Sensitivity]:
+        """What removing half of each group costs, most sensitive first."""
+        model, survey = self._graph.survey(context.model, context.example_inputs)
+        groups = survey.of(kinds)
+        losses = self._rises(model, groups, context)
+        found = [Sensitivity(g.root, g.size, HALF, loss) for g, loss in zip(groups, losses, strict=True)]
+        return sorted(found, key=lambda s: -s.loss)
+
+    def _widths(self, model: nn.Module, groups: Sequence[Group], amount: Amount, context: Context) -> dict[str, int]:
+        """Units that each group keeps."""
+        widths: dict[str, int] = {}
+        for kind, ratio in amount.ratios.items():
+            own = [group for group in groups if group.kind == kind]
+            if not own:
+                continue
+            shares = allocation.uniform(ratio, len(own))
+            if amount.allocation == "global":
+                if amount.criterion == "taylor":
+                    self._differentiate(model, context)
+                shares = allocation.by_importance(
+                    [importance(model, group, amount.criterion).double().numpy() for group in own], ratio
+                )
+            elif amount.allocation == "sensitivity":
+                losses, costs = self._rises(model, own, context), np.array([group.macs for group in own])
+                shares = allocation.by_sensitivity(np.maximum(losses, 0.0), costs, ratio)
+            for group, share in zip(own, shares, strict=True):
+                run = group.size // group.blocks
+                widths[group.root] = group.blocks * allocation.rounded(run * (1 - share), run, amount.round_to)
+        return widths
+
+    def _differentiate(self, model: nn.Module, context: Context) -> None:
+        """Leave the gradients of the task's loss over a few hundred examples in ``model``, in evaluation mode."""
+        state = repr([(name, tuple(p.shape), float(p.detach().double().sum())) for name, p in model.named_parameters()])
+        if self._gradients[0] != state:
+            model.eval().zero_grad()
+            for batch in context.train_batches(TAYLOR_EXAMPLES):
+                context.task.loss_fn(primary(call(model, batch.inputs)), batch.targets).backward()  # type: ignore[no-untyped-call]
+            self._gradients = state, [p.grad for p in model.parameters()]
+        for parameter, gradient in zip(model.parameters(), self._gradients[1], strict=True):
+            parameter.grad = gradient
+
+    def _rises(self, model: nn.Module, groups: Sequence[Group], context: Context) -> allocation.Floats:
+        """By how much the training loss rises when half of a group goes, without training -> (groups,)."""
+        structure = repr([(name, tuple(p.shape)) for name, p in model.named_parameters()])
+        base: float | None = None
+        for group in groups:
+            if structure + group.root in self._losses:
+                continue
+            base = _loss(model, context) if base is None else base
+            kept = max(group.blocks, round(group.size * HALF / group.blocks) * group.blocks)
+            units = _least(importance(model, group, "l2"), group, kept)
+            trial = self._graph.remove(copy.deepcopy(model), context.example_inputs, {group.root: units})
+            self._losses[structure + group.root] = _loss(trial, context) - base
+        return np.array([self._losses[structure + group.root] for group in groups])
+
+
+def _least(values: Tensor, group: Group, width: int) -> list[int]:
+    """The least important units beyond ``width``, equally many from each block."""
+    run = group.size // group.blocks
+    count = run - width // group.blocks
+    order = values.reshape(group.blocks, run).argsort(dim=1, stable=True)[:, :count]
+    return sorted((order + run * torch.arange(group.blocks)[:, None]).flatten().tolist())
+
+
+def _sections(groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups in a few runs, in the order of the model."""
+    size = -(-len(groups) // SECTIONS)
+    return [list(groups[start : start + size]) for start in range(0, len(groups), max(size, 1))]
+
+
+def _loss(model: nn.Module, context: Context) -> float:
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for batch in context.train_batches(SENSITIVITY_EXAMPLES):
+            outputs = primary(call(model.eval(), batch.inputs))
+            total += float(context.task.loss_fn(outputs, batch.targets)) * len(batch.targets)
+            count += len(batch.targets)
+    return total / count

@@ -1,0 +1,43 @@
+"""Modules that the dependency graph sees as one operation with inputs and outputs, whatever they compute inside."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Passage(torch.autograd.Function):
+    """Zeros of the right shape that depend on the input and on one parameter: one node in the autograd graph."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, parameter: Tensor, width: int) -> Tensor:
+        return x.new_zeros(*x.shape[:-1], width)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        return None, None, None
+
+
+class Opaque(nn.Module):
+    """While ``opaque`` is set, ``forward`` gives a stand-in instead of computing; channels are the last dimension."""
+
+    opaque = False
+
+    @property
+    def in_channels(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def out_channels(self) -> int:
+        raise NotImplementedError
+
+    def remove_outputs(self, removed: "list[int]") -> None:
+        """Remove output channels, in place."""
+        raise NotImplementedError
+
+    def remove_inputs(self, removed: "list[int]") -> None:
+        """Remove input channels, in place."""
+        raise NotImplementedError
+
+    def stand_in(self, x: Tensor, width: int) -> Tensor:
+        return _Passage.apply(x, next(self.parameters()), width)  # type: ignore[no-any-return, no-untyped-call]

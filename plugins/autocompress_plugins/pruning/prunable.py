@@ -1,0 +1,108 @@
+"""A model in which whatever can shrink is a module that knows how: recurrent layers and attention are exchanged for
+ones that compute the same and can lose units or heads.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.data import call, primary
+from autocompress.errors import CandidateFailed, one_line
+from autocompress.task import Inputs
+from autocompress_plugins.pruning.attention_layers import (
+    MultiheadSelfAttention,
+    agrees,
+    could_attend,
+    recognised,
+)
+from autocompress_plugins.pruning.opaque import Opaque
+from autocompress_plugins.pruning.recurrent_layers import RECURRENT, RecurrentBarrier, RecurrentStack
+
+
+def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
+    """Exchange recurrent and attention modules of ``model`` in place, each checked to leave the model's output as it
+    was on ``inputs``. Returns why others were left alone, by name. Does nothing to a model it has been through.
+    """
+    left: dict[str, str] = {}
+    for name in _candidates(model):
+        original = model.get_submodule(name)
+        try:
+            before = _output(model, inputs)
+            _put(model, name, _exchanged(model, original, inputs))
+            with opaque(model):
+                _output(model, inputs)
+            if not agrees(_output(model, inputs), before):
+                raise CandidateFailed("a form of it that can shrink gives other outputs")
+        except Exception as error:  # the model's own code meets a module it does not know
+            _put(model, name, RecurrentBarrier(original) if isinstance(original, RECURRENT) else original)
+            left[name] = error.reason if isinstance(error, CandidateFailed) else one_line(error, 160)
+    return left
+
+
+def _exchanged(model: nn.Module, original: nn.Module, inputs: Inputs) -> nn.Module:
+    if isinstance(original, RECURRENT):
+        return RecurrentStack(original).train(original.training)
+    if isinstance(original, nn.MultiheadAttention):
+        for parent in model.modules():
+            if isinstance(parent, nn.TransformerEncoder):
+                parent.use_nested_tensor = False  # it would read the weights of nn.MultiheadAttention
+        return MultiheadSelfAttention(original).train(original.training)
+    given, gave = _seen(model, original, inputs)
+    return recognised(original, given, gave).train(original.training)
+
+
+def _candidates(model: nn.Module) -> list[str]:
+    """Names of the modules that may be exchanged, outermost first, none inside another."""
+    found: list[str] = []
+    for name, module in model.named_modules():
+        if not name or any(name.startswith(f"{outer}.") for outer in found):
+            continue
+        known = isinstance(module, (RecurrentStack, Opaque))
+        if known or isinstance(module, (*RECURRENT, nn.MultiheadAttention)) or could_attend(module):
+            found.append(name)
+    return [name for name in found if not isinstance(model.get_submodule(name), (RecurrentStack, Opaque))]
+
+
+def _seen(model: nn.Module, module: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """The one tensor a module is given and the one it gives, while the model runs."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
+    handle = module.register_forward_hook(
+        lambda _, args, kwargs, out: calls.append((args, kwargs, out)), with_kwargs=True
+    )
+    try:
+        _output(model, inputs)
+    finally:
+        handle.remove()
+    if len(calls) != 1:
+        raise CandidateFailed(f"it is called {len(calls)} times")
+    args, kwargs, out = calls[0]
+    given = [value for value in (*args, *kwargs.values()) if value is not None]
+    if len(given) != 1 or not isinstance(given[0], Tensor) or given[0].dim() != 3 or not isinstance(out, Tensor):
+        raise CandidateFailed("it is not a self-attention of one tensor (N, T, E)")
+    return given[0], out
+
+
+def _output(model: nn.Module, inputs: Inputs) -> Tensor:
+    with torch.no_grad():
+        return primary(call(model.eval(), inputs))
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+@contextmanager
+def opaque(model: nn.Module) -> Iterator[None]:
+    """While open, opaque modules are one operation each."""
+    inside = [module for module in model.modules() if isinstance(module, Opaque)]
+    for module in inside:
+        module.opaque = True
+    try:
+        yield
+    finally:
+        for module in inside:
+            module.opaque = False
