@@ -8,6 +8,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
+FEW = 2  # structural strategies, of each of which three strengths are tried first
 SPREAD = (0.35, 0.7, 1.0)  # of the range of strengths, for the first recipes of a search without a budget
 
 Try = Callable[[Recipe], Gate]
@@ -28,7 +29,8 @@ def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
     """Default recipes to begin with.
 
     With a budget: for each structural strategy the mildest default structure that meets it, found by bisection, then
-    the next two stronger ones, one strategy after another. Without: strengths spread over the range.
+    the next stronger ones, one strategy after another. Without: strengths spread over the range. The more strategies
+    there are, the fewer recipes of each: what they give together is for the sampler to find.
     """
     columns: list[list[Recipe]] = []
     for ladder in space.ladders():
@@ -39,7 +41,8 @@ def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
             columns.append([ladder[round(share * (len(ladder) - 1))] for share in SPREAD])
     if not budget.bounded:  # strategies take turns at each strength, so that the first few recipes span the range
         columns = [column[i % 3 :] + column[: i % 3] for i, column in enumerate(columns)]
-    return [column[i] for i in range(3) for column in columns if i < len(column)]
+    rounds = 3 if len(columns) <= FEW else 2
+    return [column[i] for i in range(rounds) for column in columns if i < len(column)]
 
 
 def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:

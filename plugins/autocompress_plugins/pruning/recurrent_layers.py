@@ -93,7 +93,7 @@ class RecurrentLayer(Opaque):
                     if hasattr(old, name):
                         cut = getattr(old, name)[rows]
                         getattr(new, name).copy_(cut[:, columns[kind]] if kind in columns else cut)
-        self.core = new.train(old.training)  # type: ignore[no-untyped-call]
+        self.core = new.train(old.training)
 
 
 class RecurrentStack(nn.Module):
