@@ -66,43 +66,6 @@ def list_spaces() -> dict[str, Any]:
     }
 
 
-def inspect_task(target: str, profile: str) -> dict[str, Any]:
-    """Reference score, latency and size; every strategy with its parameters, or why it does not apply."""
-    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-        _, opening = open_bench(load_task(target), load_profile(profile), load_plugins(), RunFolder(Path(folder)))
-        reference = opening.reference
-        return {
-            "task": opening.name,
-            "score": {
-                opening.metric: reference.score.val,
-                "low": reference.score.val_low,
-                "high": reference.score.val_high,
-            },
-            "latency_ms": {
-                "p50": reference.latency.p50,
-                "p90": reference.latency.p90,
-                "reliable": reference.latency.reliable,
-            },
-            "params": reference.params,
-            "macs": reference.macs,
-            "size_bytes": reference.size_bytes,
-            "compressed_bytes": reference.compressed_bytes,
-            "exporter": opening.exporter,
-            "examples": {"train": opening.train_examples, "val": opening.val_examples},
-            "applies": {
-                a.name: {p.name: list(p.choices) for p in a.parameters}
-                | ({"variants": len(a.variants)} if a.variants else {})
-                for a in opening.applicable
-            },
-            "does_not_apply": {r.strategy: r.reason for r in opening.refused},
-            "unchanged_weights": {
-                str(e.recipe): {opening.metric: e.score.val, "speedup": 1 / e.latency.ratio}
-                for e in opening.reference_family.evaluations
-            },
-            "warnings": list(opening.warnings),
-        }
-
-
 def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
     """Latency of an ONNX file on random inputs of its own shapes; free dimensions become the profile's batch."""
     profile = load_profile(profile_name)

@@ -62,6 +62,7 @@ class Opening:
     warnings: tuple[str, ...]
     seconds_per_example: float
     exporter: str
+    export_note: str  # which exporter and why, in a sentence
     versions: dict[str, str]
 
 
@@ -140,7 +141,10 @@ def open_bench(
             f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
         )
     same = known is not None and folder.reference.exists()
-    exporter = known.exporter if same and known else _export_reference(read.context, val, runtime, folder, tell)
+    if same and known is not None:
+        exporter, export_note = known.exporter, known.export_note
+    else:
+        exporter, export_note = _export_reference(read.context, val, runtime, folder, tell)
 
     tell("time a training step", None)
     arithmetic, seconds = _arithmetic(task, train)
@@ -185,6 +189,7 @@ def open_bench(
         warnings=(*read.warnings, *_chance(task, val, reference)),
         seconds_per_example=seconds,
         exporter=exporter,
+        export_note=export_note,
         versions=versions(runtime),
     )
 
@@ -227,9 +232,9 @@ def _described(strategy: Strategy, context: Context) -> Applicable:
     )
 
 
-def _export_reference(context: Context, val: Split, runtime: Runtime, folder: RunFolder, tell: Tell) -> str:
-    """Export the reference by both exporters and keep the faster file. Raises UsageError when neither gives a right
-    one.
+def _export_reference(context: Context, val: Split, runtime: Runtime, folder: RunFolder, tell: Tell) -> tuple[str, str]:
+    """Export the reference by both exporters and keep the faster file: which one, and why. Raises UsageError when
+    neither gives a right one.
     """
     inputs = list(profile_inputs(val, context.profile.batch, 4))
     feeds = [feed_of(i, input_names(i)) for i in inputs]
@@ -247,13 +252,16 @@ def _export_reference(context: Context, val: Split, runtime: Runtime, folder: Ru
             causes[exporter] = error.reason
     refuse_control_flow(context.model, inputs[0], causes)
     best = next(iter(files))
+    note = f"by {best}; " + "; ".join(f"{exporter} failed: {cause}" for exporter, cause in causes.items())
     if len(files) == 2:
         tell("measure", None)
         one, other = (timer(runtime, runtime.open(files[e], context.profile), feeds) for e in EXPORTERS)
         # The dynamo file has to be clearly faster: the other exporter is the quicker one for every candidate.
-        best = "dynamo" if measure(other, one, context.profile, effort=FASTER).ratio_high < 0.97 else "torchscript"
+        latency = measure(other, one, context.profile, effort=FASTER)
+        best = "dynamo" if latency.ratio_high < 0.97 else "torchscript"
+        note = f"by {best}; the file of dynamo takes {latency.ratio:.2f}x the time of torchscript's"
     copy_file(files[best], folder.reference)
-    return best
+    return best, note
 
 
 def _measure_reference(bench: Bench) -> tuple[Evaluation, Outcome]:

@@ -110,6 +110,9 @@ class Search:
         known = opening_from_json(stored) if stored else None
         self.opening: Opening = self.executor.call("open", known, self.settings.space.strategies)
         self.space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
+        named = set(self.settings.space.strategies or ())
+        size_only = (f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only)
+        self.opening = replace(self.opening, warnings=(*self.opening.warnings, *size_only))
         self._refuse_change()
         self.record.set("opening", opening_to_json(self.opening))
         self.ledger = Ledger(self.opening, self.settings.budget)

@@ -119,8 +119,8 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How much a part of the model matters: ``loss`` is what the task's training loss rises by, over a sample of training
-    examples and without any training, when ``share`` of the group is removed.
+    """How much a part of the model matters: ``loss`` is what the task's training loss rises by, over a sample of
+    training examples and without any training, when ``share`` of the group is removed.
     """
 
     group: str
@@ -254,6 +254,16 @@ class Session(ABC):
         """Run one call and return the outputs in order."""
 
 
+@dataclass(frozen=True)
+class OperatorTime:
+    """One node of a graph: milliseconds of one call, and its share of the whole, 0..1."""
+
+    name: str
+    operator: str
+    ms: float
+    share: float
+
+
 class Runtime(ABC):
     """Opens ONNX files on a target. Latency is what a caller of ``Session.run`` waits."""
 
@@ -270,6 +280,10 @@ class Runtime(ABC):
         """Milliseconds of one call on the target's own clock (a remote device, a fake); None: time ``Session.run``
         here.
         """
+        return None
+
+    def operators(self, path: Path, profile: HardwareProfile, feeds: Sequence[Feed]) -> Sequence[OperatorTime] | None:
+        """Where the time of a file goes, by the runtime's own profile; None when it keeps none."""
         return None
 
 
@@ -315,6 +329,7 @@ __all__ = [
     "Feed",
     "GraphStrategy",
     "LossTerm",
+    "OperatorTime",
     "Parameter",
     "Params",
     "Plan",

@@ -54,6 +54,9 @@ class TerminalView:
         )
         names = [a.name for a in space.families] + list(space.graph)
         self.note(f"strategies: {', '.join(names)}")
+        size_only = [a.name for a in opening.applicable if a.size_only and a.name not in names]
+        if size_only:
+            self.note(f"left out, they save size and no time here: {', '.join(size_only)} (--space smallest has them)")
         for refusal in opening.refused:
             self.note(f"not here: {refusal.strategy}: {refusal.reason}")
         for warning in opening.warnings:
