@@ -1,19 +1,41 @@
 """What the documents show is run, so that it stays true."""
 
+import builtins
+import inspect
+import os
 import re
 import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import pluggy
 import pytest
+import typer
 
+from autocompress import cli, errors, testing
+from autocompress.explore.space import load_space
 from autocompress.plugin import contract, hooks
 from autocompress.plugin.loader import PluginSet
 
 ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "docs" / "plugins.md").read_text()
+OVERRIDDEN = (
+    contract.Strategy,
+    contract.StructureStrategy,
+    contract.TrainingStrategy,
+    contract.GraphStrategy,
+    contract.TrainHook,
+    contract.Runtime,
+    contract.Session,
+    testing.StrategyConformance,
+)
+HELD = (contract.Context, contract.Step, contract.LossTerm)
 
 
 def test_the_guides_example_is_a_working_strategy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)[0]
+    code = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[0]
     (tmp_path / "guide_example.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     import guide_example  # type: ignore[import-not-found]
@@ -28,16 +50,95 @@ def test_the_guides_example_is_a_working_strategy(tmp_path: Path, monkeypatch: p
     sys.modules.pop("guide_example")
 
 
-def test_the_guide_names_what_exists() -> None:
-    text = (ROOT / "docs" / "plugins.md").read_text()
-    for name in re.findall(r"`(\w+Strategy)`", text):
-        assert hasattr(contract, name)
-    assert hooks.GROUP in text
+def names_of(kind: type) -> set[str]:
+    """Public attributes, annotated ones included; of the kit its settings alone."""
+    found = set(vars(kind)) | set(inspect.get_annotations(kind))
+    return {n for n in found if not n.startswith(("_", "test_"))} - {"lab", "structure", "training", "graph"}
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The guide's files, each under the name in its first line, on the import path."""
+    for name, code in re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in [n for n in sys.modules if n.split(".")[0] == "my_package"]:
+        del sys.modules[name]
+
+
+def test_the_guides_strategies_pass_the_kit_the_way_the_guide_runs_it(written: Path) -> None:
+    named = set(re.findall(r"^class (\w+)\(.*Strategy\):", GUIDE, re.MULTILINE))
+    tested = set(re.findall(r"^    strategy = (\w+)\(\)", GUIDE, re.MULTILINE))
+    assert len(named) >= 4
+    assert named == tested
+    alone = ["-c", os.devnull, "--rootdir", str(written), "-q", "--capture=no", "--import-mode=importlib"]
+    assert pytest.main([*alone, "-pno:cacheprovider", "-pno:faulthandler", str(written / "tests")]) == 0
+
+
+def test_the_guides_search_space_and_package_can_be_read(written: Path, installed_plugins: PluginSet) -> None:
+    from my_package import entropy_penalty  # type: ignore[import-not-found]
+
+    (own,) = entropy_penalty.autocompress_strategies()
+    plugins = replace(installed_plugins, strategies={**installed_plugins.strategies, own.name: own})
+    space = load_space(str(written / "my_space.toml"), plugins)
+    (weight,) = own.parameters(None)
+    assert set(space.parameters["entropy_penalty.weight"]) <= set(weight.choices)
+    project = tomllib.loads((written / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["autocompress"] == {own.name: entropy_penalty.__name__}
+
+
+def test_the_guide_has_every_hook_and_everything_an_author_may_override() -> None:
+    code = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", GUIDE))))
+    manager = pluggy.PluginManager(hooks.GROUP)
+    manager.add_hookspecs(hooks)
+    wanted = {name for name in vars(manager.hook) if name.startswith("autocompress_")}
+    assert len(wanted) == 3
+    wanted |= {name for kind in (*OVERRIDDEN, *HELD) for name in names_of(kind)} - {"strategy"}
+    assert wanted - code == set()
+
+
+def test_the_guide_names_only_what_exists() -> None:
+    """In its text: classes of the contract, their attributes, and the arguments of their methods."""
+    text = re.sub(r"```.*?```", "", GUIDE, flags=re.DOTALL)
+    classes = {name: value for m in (contract, errors, testing) for name, value in vars(m).items()}
+    arguments: dict[str, list[list[str]]] = {}
+    for kind in OVERRIDDEN:
+        for name in names_of(kind):
+            if inspect.isfunction(getattr(kind, name, None)):
+                own = [a for a in inspect.signature(getattr(kind, name)).parameters if a != "self"]
+                arguments.setdefault(name, []).append(own or [""])
+    checked = set()
+    for quoted in re.findall(r"`([^`\n]+)`", text):
+        for name, attribute in re.findall(r"(?<![\w./])([A-Z][a-z]\w+)(?:\.(\w+))?", quoted):
+            assert name in classes or hasattr(builtins, name), quoted
+            assert not attribute or attribute in names_of(classes[name]), quoted
+            checked.add(name)
+        for owner, attribute in re.findall(r"\b(context|step)\.(\w+)", quoted):
+            assert attribute in names_of({"context": contract.Context, "step": contract.Step}[owner]), quoted
+        call = re.fullmatch(r"([a-z]\w+)\(([\w, ]*)\)", quoted)
+        if call:
+            assert call[2].split(", ") in arguments.get(call[1], []), quoted
+            checked.add(call[1])
+    assert {"StructureStrategy", "TrainHook", "plan", "after_step", "sensitivity"} <= checked
+
+
+def test_the_guides_commands_and_options_exist() -> None:
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    found = re.findall(r"^autocompress (\w+)([^#\n]*)", GUIDE, re.MULTILINE)
+    found += re.findall(r"`autocompress (\w+)([^`]*)`", GUIDE)
+    assert len(found) >= 4
+    for command, rest in found:
+        options = {option for parameter in commands[command].params for option in parameter.opts}
+        assert set(re.findall(r"--[\w-]+", rest)) <= options, command
 
 
 def test_the_readme_lists_the_installed_strategies(installed_plugins: PluginSet) -> None:
     text = (ROOT / "README.md").read_text()
-    table = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    section = text.split("## Strategies")[1].split("\n## ")[0]
+    table = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|[^|]*\|([^|]*)\|", section, re.MULTILINE))))
     own = {
         n
         for n, _ in installed_plugins.strategies.items()

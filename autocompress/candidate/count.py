@@ -49,8 +49,11 @@ def _parameters(model: onnx.ModelProto) -> int:
     # Dynamic quantization multiplies by the scale afterwards; it names the three tensors of a weight alike.
     stems = {name.removesuffix("_quantized") for name in names if name.endswith("_quantized")}
     aside |= {f"{stem}{suffix}" for stem in stems for suffix in ("_scale", "_zero_point")}
+    # Its weights share bytes and are filled up to whole blocks.
+    packed = {n.input[1]: _size(n, "K") * _size(n, "N") for n in model.graph.node if n.op_type == "MatMulNBits"}
     kinds = (TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING)
-    return sum(prod(t.dims) for t in model.graph.initializer if t.name not in aside and t.data_type not in kinds)
+    counted = [t for t in model.graph.initializer if t.name not in aside and t.data_type not in kinds]
+    return sum(packed.get(t.name, prod(t.dims)) for t in counted)
 
 
 def _shapes(model: onnx.ModelProto) -> Shapes:
@@ -78,6 +81,14 @@ def _matmul(node: NodeProto, shapes: Shapes) -> int:
     return prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
 
 
+def _matmul_nbits(node: NodeProto, shapes: Shapes) -> int:
+    return prod(shapes[node.output[0]]) * _size(node, "K")
+
+
+def _size(node: NodeProto, name: str) -> int:
+    return next(int(attribute.i) for attribute in node.attribute if attribute.name == name)
+
+
 def _gemm(node: NodeProto, shapes: Shapes) -> int:
     transposed = any(a.name == "transA" and a.i for a in node.attribute)
     return prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
@@ -102,6 +113,7 @@ _QUANTIZERS: dict[str, tuple[int, ...]] = {
     "QLinearMatMul": (1, 2, 4, 5, 6, 7),
     "DynamicQuantizeMatMul": (2, 3),
     "DynamicQuantizeLSTM": (8, 9, 10, 11),
+    "MatMulNBits": (2, 3),
 }
 _COUNTERS: dict[str, Callable[[NodeProto, Shapes], int]] = {
     "Conv": _conv,
@@ -115,6 +127,7 @@ _COUNTERS: dict[str, Callable[[NodeProto, Shapes], int]] = {
     "MatMulIntegerToFloat": _matmul,
     "DynamicQuantizeMatMul": _matmul,
     "QLinearMatMul": _matmul,
+    "MatMulNBits": _matmul_nbits,
     "Gemm": _gemm,
     "LSTM": _recurrent,
     "GRU": _recurrent,

@@ -129,7 +129,9 @@ def test_static_int8_counts_as_its_float_file(exported: Exported, tiny_model: nn
     source = exported(tiny_model, 1, 1, 8, 8)
     feeds = [{"input": np.random.default_rng(n).standard_normal((1, 1, 8, 8), dtype=np.float32)} for n in range(4)]
     for activations in ("QUInt8", "QInt8"):
-        target = quantized(plugins, "quantize_static", source, feeds, {"activations": activations})
+        target = quantized(
+            plugins, "quantize_static", source, feeds, {"activations": activations, "calibration": "minmax"}
+        )
         assert "QuantizeLinear" in {n.op_type for n in onnx.load(str(target)).graph.node}
         assert count(target) == count(source)
 
@@ -159,6 +161,32 @@ def test_dynamic_int8_lstm_counts_as_its_float_file(directions: int, exported: E
     assert macs8 == macs == directions * 9 * 4 * 16 * (8 + 16) + 16 * directions * 3
     assert params8 == pytest.approx(params, rel=0.05)
     assert target.stat().st_size < source.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("quantize_weights", {"bits": 8}), ("quantize_weights", {"bits": 4}), ("float16", {})]
+)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 3, bias=False)), (2, 10)),
+        (nn.Sequential(nn.Linear(37, 20), nn.ReLU(), nn.Linear(20, 4)), (2, 5, 37)),
+        (nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2, stride=2)), (1, 3, 9, 9)),
+        (First(nn.GRU(5, 6, num_layers=2, batch_first=True, bidirectional=True)), (3, 7, 5)),
+    ],
+    ids=["linear", "linear on a sequence", "convolutions", "recurrent"],
+)
+def test_smaller_weights_count_as_their_float_file(
+    name: str,
+    params: dict[str, Any],
+    layer: nn.Module,
+    shape: Sequence[int],
+    exported: Exported,
+    plugins: PluginSet,
+):
+    source = exported(layer, *shape)
+    target = quantized(plugins, name, source, [], params)
+    assert count(target) == count(source)
 
 
 def test_counting_leaves_nothing_in_the_working_folder(exported: Exported, plugins: PluginSet, working_folder: Path):

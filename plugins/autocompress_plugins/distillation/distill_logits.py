@@ -2,10 +2,11 @@
 
 Changes: the weights. Needs: outputs that are class logits; for other outputs (regression) the teacher's outputs are
 matched by squared error. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015: loss
-= alpha T^2 KL(teacher || student at temperature T) + (1 - alpha) task loss.
+= alpha T^2 KL(teacher || student at temperature T) + (1 - alpha) task loss. Alpha may fall to 0 over the training
+(Jafari et al., "Annealing Knowledge Distillation", EACL 2021) or rise from 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 
@@ -22,23 +23,31 @@ from autocompress.plugin.contract import (
 from autocompress.plugin.hooks import hookimpl
 from autocompress.task import class_axis
 
+SCHEDULES: dict[str, Callable[[float], float]] = {  # share of alpha by progress
+    "constant": lambda progress: 1.0,
+    "falling": lambda progress: 1.0 - progress,
+    "rising": lambda progress: progress,
+}
+
 
 class SoftLabels(TrainHook):
     needs_teacher = True
 
-    def __init__(self, alpha: float, temperature: float | None) -> None:
+    def __init__(self, alpha: float, temperature: float | None, schedule: str = "constant") -> None:
         self.alpha = alpha
         self.temperature = temperature
+        self.share = SCHEDULES[schedule]
 
     def loss(self, step: Step) -> LossTerm | None:
         assert step.teacher is not None
+        alpha = self.alpha * self.share(step.progress)
         if self.temperature is None:
-            return LossTerm(F.mse_loss(step.outputs, step.teacher), self.alpha, 1 - self.alpha)
+            return LossTerm(F.mse_loss(step.outputs, step.teacher), alpha, 1 - alpha)
         axis = class_axis(step.outputs, step.targets)
         soft = F.log_softmax(step.outputs / self.temperature, axis)
         target = F.log_softmax(step.teacher / self.temperature, axis)
         divergence = F.kl_div(soft, target, reduction="sum", log_target=True) / (soft.numel() / soft.shape[axis])
-        return LossTerm(self.temperature**2 * divergence, self.alpha, 1 - self.alpha)
+        return LossTerm(self.temperature**2 * divergence, alpha, 1 - alpha)
 
 
 class DistillLogits(TrainingStrategy):
@@ -49,10 +58,12 @@ class DistillLogits(TrainingStrategy):
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
         alpha = Parameter("alpha", (0.3, 0.5, 0.7, 0.9, 1.0), 0.9)
-        return (alpha, Parameter("temperature", (1.0, 2.0, 4.0, 8.0), 4.0)) if _has_logits(context) else (alpha,)
+        temperature = (Parameter("temperature", (1.0, 2.0, 4.0, 8.0), 4.0),) if _has_logits(context) else ()
+        return alpha, *temperature, Parameter("schedule", tuple(SCHEDULES), "constant")
 
     def hook(self, params: Params, context: Context) -> TrainHook:
-        return SoftLabels(float(params["alpha"]), float(params["temperature"]) if "temperature" in params else None)
+        temperature = float(params["temperature"]) if "temperature" in params else None
+        return SoftLabels(float(params["alpha"]), temperature, str(params.get("schedule", "constant")))
 
 
 def _has_logits(context: Context) -> bool:

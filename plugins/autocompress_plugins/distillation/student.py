@@ -6,7 +6,6 @@ Neural Network", 2015; inherited weights as in Sanh et al., "DistilBERT", 2019.
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import nn
@@ -14,7 +13,7 @@ from torch import nn
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Stage, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.channel_graph import CHANNELS, HEADS, MLP, RECURRENT
+from autocompress_plugins.pruning.groups import CHANNELS, HEADS, MLP, RECURRENT
 from autocompress_plugins.pruning.narrowing import Amount, Narrowing
 
 KINDS = frozenset({CHANNELS, RECURRENT, HEADS, MLP})
@@ -58,8 +57,8 @@ class Student(StructureStrategy):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(plan["seed"])
                 for module in model.modules():
-                    if callable(getattr(module, "reset_parameters", None)):
-                        cast(nn.Linear, module).reset_parameters()
+                    for reset in ("reset_parameters", "_reset_parameters"):  # the second is nn.MultiheadAttention's
+                        getattr(module, reset, lambda: None)()
         return model
 
 

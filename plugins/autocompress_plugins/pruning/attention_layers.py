@@ -8,6 +8,7 @@ Vaswani et al., "Attention Is All You Need", 2017; removing heads: Michel et al.
 One?", 2019.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -133,16 +134,18 @@ def recognised(module: nn.Module, inputs: Tensor, expected: Tensor) -> HeadAtten
     """A module that maps ``inputs`` (N, T, E) to ``expected`` as attention with removable heads. Raises CandidateFailed
     when no reading of its linear layers does.
     """
+    given = _given(module, inputs[:1])
     with torch.no_grad():
-        for weights, width in _projections(module):
-            for heads in (h for h in range(width, 0, -1) if width % h == 0):
-                for order in _orders(weights, heads):
-                    for scale in dict.fromkeys(((width // heads) ** -0.5, inputs.shape[-1] ** -0.5, 1.0)):
-                        for causal in (False, True):
-                            found = HeadAttention(order, heads, scale, causal, _dropout(module)).eval()
-                            if agrees(found(inputs), expected):
-                                _check_removal(module, found, inputs)
-                                return found
+        for parts, out in _projections(module):
+            if not all(layer in given and torch.equal(given[layer], inputs[:1]) for layer in parts) or out not in given:
+                continue
+            for reading in _readings(parts, out, inputs.shape[-1]):
+                if not agrees(_first_head(reading, inputs[:1]), given[out][..., : reading.head_size]):
+                    continue
+                found = HeadAttention(reading.weights, reading.heads, reading.scale, reading.causal, _dropout(module))
+                if agrees(found.eval()(inputs), expected):
+                    _check_removal(module, found, inputs, out)
+                    return found
     raise CandidateFailed("its linear layers do not read as multi-head self-attention of one input")
 
 
@@ -153,20 +156,14 @@ def agrees(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= TOLERANCE * (other.max() - other.min()).clamp(min=1e-6))
 
 
-def _check_removal(module: nn.Module, found: HeadAttention, inputs: Tensor) -> None:
+def _check_removal(module: nn.Module, found: HeadAttention, inputs: Tensor, out: nn.Linear) -> None:
     """Removing a head has to equal zeroing it in the user's own module: its columns of the output projection."""
     if found.num_heads < 2:
         return
-    columns = found.head_columns([0])
-    out = next(
-        child
-        for child in reversed(_linears(module))
-        if child.weight.shape == found.out.weight.shape and torch.equal(child.weight, found.out.weight)
-    )
-    smaller, kept = _clone(found), out.weight.data.clone()
+    smaller, kept = copy.deepcopy(found), out.weight.data.clone()
     smaller.remove_heads([0])
     try:
-        out.weight.data[:, columns] = 0
+        out.weight.data[:, found.head_columns([0])] = 0
         zeroed = module(inputs)
     finally:
         out.weight.data.copy_(kept)
@@ -174,40 +171,73 @@ def _check_removal(module: nn.Module, found: HeadAttention, inputs: Tensor) -> N
         raise CandidateFailed("removing a head does not equal zeroing it")
 
 
-def _clone(found: HeadAttention) -> HeadAttention:
-    weights = Weights(found.qkv.weight, found.qkv.bias, found.out.weight, found.out.bias)
-    return HeadAttention(weights, found.num_heads, found.scale, found.causal)
+def _given(module: nn.Module, inputs: Tensor) -> dict[nn.Module, Tensor]:
+    """What each linear layer of a module is given."""
+    found: dict[nn.Module, Tensor] = {}
+    handles = [
+        layer.register_forward_pre_hook(lambda layer, args: found.update({layer: args[0]}))
+        for layer in _linears(module)
+    ]
+    try:
+        with torch.no_grad():
+            module(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
-def _projections(module: nn.Module) -> Iterator[tuple[Weights, int]]:
-    """Every way to read the linear layers of a module as projections, and H * D."""
+def _projections(module: nn.Module) -> Iterator[tuple[tuple[nn.Linear, ...], nn.Linear]]:
+    """Every way to read the linear layers of a module as projections: a fused one or query, key, value; output."""
     layers = _linears(module)
     if len(layers) == 2:
         for qkv, out in permutations(layers):
             if qkv.out_features == 3 * out.in_features:
-                yield Weights(qkv.weight, qkv.bias, out.weight, out.bias), out.in_features
+                yield (qkv,), out
     if len(layers) == 4:
         for q, k, v, out in permutations(layers):
             if q.weight.shape == k.weight.shape == v.weight.shape and out.in_features == q.out_features:
-                parts = (q, k, v)
-                bias = None
-                if any(layer.bias is not None for layer in parts):
-                    bias = torch.cat(
-                        [
-                            layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
-                            for layer in parts
-                        ]
-                    )
-                fused = torch.cat([layer.weight for layer in parts])
-                yield Weights(fused, bias, out.weight, out.bias), out.in_features
+                yield (q, k, v), out
 
 
-def _orders(weights: Weights, heads: int) -> Iterator[Weights]:
-    """A fused projection as (3, H, D), and as (H, 3, D), put into the first order."""
-    yield weights
-    rows = torch.arange(len(weights.qkv)).reshape(heads, 3, -1).transpose(0, 1).reshape(-1)
+@dataclass(frozen=True)
+class _Reading:
+    weights: Weights
+    heads: int
+    head_size: int
+    scale: float
+    causal: bool
+
+
+def _readings(parts: Sequence[nn.Linear], out: nn.Linear, width: int) -> Iterator[_Reading]:
+    """Numbers of heads, orders inside the fused projection, scales, causal or not."""
+    qkv, bias = torch.cat([layer.weight for layer in parts]), _fused_bias(parts)
+    for heads in (h for h in range(1, out.in_features + 1) if out.in_features % h == 0):
+        size = out.in_features // heads
+        rows = torch.arange(len(qkv))
+        orders = [rows]  # as (3, H, D)
+        if len(parts) == 1 and heads > 1:
+            orders.append(rows.reshape(heads, 3, -1).transpose(0, 1).reshape(-1))  # as (H, 3, D)
+        for order in orders:
+            weights = Weights(qkv[order], None if bias is None else bias[order], out.weight, out.bias)
+            for scale in dict.fromkeys((size**-0.5, width**-0.5, 1.0)):
+                for causal in (False, True):
+                    yield _Reading(weights, heads, size, scale, causal)
+
+
+def _fused_bias(parts: Sequence[nn.Linear]) -> Tensor | None:
+    if all(layer.bias is None for layer in parts):
+        return None
+    return torch.cat([p.weight.new_zeros(len(p.weight)) if p.bias is None else p.bias for p in parts])
+
+
+def _first_head(reading: _Reading, x: Tensor) -> Tensor:
+    """What the first head gives (N, T, D): enough to dismiss nearly every wrong reading at little cost."""
+    size, weights = reading.head_size, reading.weights
+    rows = torch.cat([torch.arange(size) + part * reading.heads * size for part in range(3)])
     bias = None if weights.qkv_bias is None else weights.qkv_bias[rows]
-    yield Weights(weights.qkv[rows], bias, weights.out, weights.out_bias)
+    alone = Weights(weights.qkv[rows], bias, torch.eye(size), None)
+    return HeadAttention(alone, 1, reading.scale, reading.causal).eval()(x)  # type: ignore[no-any-return]
 
 
 def _linears(module: nn.Module) -> list[nn.Linear]:

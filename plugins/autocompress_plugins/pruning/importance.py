@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from autocompress_plugins.pruning.attention_layers import HeadAttention
-from autocompress_plugins.pruning.channel_graph import CONVOLUTIONS, Group
+from autocompress_plugins.pruning.dependency_graph import CONVOLUTIONS, by_channel
+from autocompress_plugins.pruning.groups import Group
 from autocompress_plugins.pruning.recurrent_layers import GATES, RecurrentLayer
 
 CRITERIA = ("l1", "l2", "taylor", "lamp", "bn_scale")
@@ -76,10 +77,7 @@ def _rows(module: nn.Module, side: str, value: Value) -> Tensor | None:
     if isinstance(module, nn.Embedding):
         return value(module.weight).T
     if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
-        weight = value(module.weight)
-        if isinstance(module, CONVOLUTIONS) and module.groups > 1:
-            return weight
-        return weight if (side == "out") != getattr(module, "transposed", False) else weight.transpose(0, 1)
+        return by_channel(module, value(module.weight), side).flatten(0, 1)
     return None
 
 

@@ -1,6 +1,7 @@
 """From groups to a plan: how much of each kind goes, which units, in what order."""
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,12 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import call, primary
+from autocompress.data import Split, call, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Plan, Sensitivity
 from autocompress_plugins.pruning import allocation
-from autocompress_plugins.pruning.channel_graph import ChannelGraph, Group
+from autocompress_plugins.pruning.channel_graph import ChannelGraph
+from autocompress_plugins.pruning.group_check import why_wrong
+from autocompress_plugins.pruning.groups import HEADS, Group
 from autocompress_plugins.pruning.importance import importance
+from autocompress_plugins.pruning.prunable import prunable
+from autocompress_plugins.pruning.removal import remove
 
 TAYLOR_EXAMPLES = 256
 SENSITIVITY_EXAMPLES = 128
@@ -39,8 +44,8 @@ class Narrowing:
 
     def __init__(self) -> None:
         self._graph = ChannelGraph()
-        self._losses: dict[str, float] = {}
-        self._gradients: tuple[str, list[Tensor | None]] = ("", [])  # of the model last asked about
+        self._rise: dict[tuple[Split, str, str], float] = {}  # of the loss on a split, of a model, by group
+        self._gradients: tuple[Split, str, list[Tensor | None]] | None = None  # of the model last asked about
 
     def groups(self, context: Context, kinds: frozenset[str]) -> tuple[Group, ...]:
         """What can shrink in the reference. Raises CandidateFailed."""
@@ -58,13 +63,18 @@ class Narrowing:
         return f"{nothing} ({reasons})" if reasons else nothing
 
     def plan(self, model: nn.Module, amount: Amount, context: Context) -> Plan:
-        """Which units of which group go. Raises CandidateFailed when nothing would."""
+        """Which units of which group go. Raises CandidateFailed when nothing would, or when it would be wrong."""
         inputs = context.example_inputs
-        model, survey = self._graph.survey(model, inputs)
+        whole, survey = self._graph.survey(model, inputs)
+        model = copy.deepcopy(whole)
         groups = [g for g in survey.of(frozenset(amount.ratios)) if amount.ratios[g.kind] > 0]
         widths = self._widths(model, groups, amount, context)
         removals: dict[str, list[int]] = {}
+        found: dict[str, list[int]] = {}
         for section in _sections(groups) if amount.bottom_up else [groups]:
+            if found:  # where the other groups lie in layers that read several has moved
+                model, survey = self._graph.survey(remove(model, inputs, found), inputs)
+                section = [group for group in survey.groups if group.root in {own.root for own in section}]
             if amount.criterion == "taylor":
                 self._differentiate(model, context)
             found = {
@@ -73,14 +83,16 @@ class Narrowing:
                 if (units := _least(importance(model, group, amount.criterion), group, widths[group.root]))
             }
             removals |= found
-            if amount.bottom_up and found:
-                model = self._graph.remove(model, inputs, found)
         if not removals:
             raise CandidateFailed("nothing would be removed: every group keeps its width at this ratio")
+        reason = why_wrong(whole, inputs, {group: removals[group.root] for group in groups if group.root in removals})
+        if reason is not None:  # groups were checked each by itself, and perhaps at other widths
+            raise CandidateFailed(reason)
         return {"remove": removals}
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
-        return self._graph.remove(model, context.example_inputs, plan["remove"])
+        prunable(model, context.example_inputs)
+        return remove(model, context.example_inputs, plan["remove"])
 
     def sensitivity(self, context: Context, kinds: frozenset[str]) -> list[Sensitivity]:
         """What removing half of each group costs, most sensitive first."""
@@ -109,33 +121,34 @@ class Narrowing:
                 shares = allocation.by_sensitivity(np.maximum(losses, 0.0), costs, ratio)
             for group, share in zip(own, shares, strict=True):
                 run = group.size // group.blocks
-                widths[group.root] = group.blocks * allocation.rounded(run * (1 - share), run, amount.round_to)
+                round_to = 1 if kind == HEADS else amount.round_to
+                widths[group.root] = group.blocks * allocation.rounded(run * (1 - share), run, round_to)
         return widths
 
     def _differentiate(self, model: nn.Module, context: Context) -> None:
         """Leave the gradients of the task's loss over a few hundred examples in ``model``, in evaluation mode."""
-        state = repr([(name, tuple(p.shape), float(p.detach().double().sum())) for name, p in model.named_parameters()])
-        if self._gradients[0] != state:
+        state = _state(model)
+        if self._gradients is None or self._gradients[:2] != (context.train, state):
             model.eval().zero_grad()
             for batch in context.train_batches(TAYLOR_EXAMPLES):
                 context.task.loss_fn(primary(call(model, batch.inputs)), batch.targets).backward()  # type: ignore[no-untyped-call]
-            self._gradients = state, [p.grad for p in model.parameters()]
-        for parameter, gradient in zip(model.parameters(), self._gradients[1], strict=True):
+            self._gradients = context.train, state, [p.grad for p in model.parameters()]
+        for parameter, gradient in zip(model.parameters(), self._gradients[2], strict=True):
             parameter.grad = gradient
 
     def _rises(self, model: nn.Module, groups: Sequence[Group], context: Context) -> allocation.Floats:
         """By how much the training loss rises when half of a group goes, without training -> (groups,)."""
-        structure = repr([(name, tuple(p.shape)) for name, p in model.named_parameters()])
+        state = _state(model)
         base: float | None = None
         for group in groups:
-            if structure + group.root in self._losses:
+            if (context.train, state, group.root) in self._rise:
                 continue
             base = _loss(model, context) if base is None else base
             kept = max(group.blocks, round(group.size * HALF / group.blocks) * group.blocks)
             units = _least(importance(model, group, "l2"), group, kept)
-            trial = self._graph.remove(copy.deepcopy(model), context.example_inputs, {group.root: units})
-            self._losses[structure + group.root] = _loss(trial, context) - base
-        return np.array([self._losses[structure + group.root] for group in groups])
+            trial = remove(copy.deepcopy(model), context.example_inputs, {group.root: units})
+            self._rise[context.train, state, group.root] = _loss(trial, context) - base
+        return np.array([self._rise[context.train, state, group.root] for group in groups])
 
 
 def _least(values: Tensor, group: Group, width: int) -> list[int]:
@@ -150,6 +163,12 @@ def _sections(groups: Sequence[Group]) -> list[list[Group]]:
     """The groups in a few runs, in the order of the model."""
     size = -(-len(groups) // SECTIONS)
     return [list(groups[start : start + size]) for start in range(0, len(groups), max(size, 1))]
+
+
+def _state(model: nn.Module) -> str:
+    """Tells models apart by their structure and weights."""
+    found = [(name, tuple(p.shape), float(p.detach().double().sum())) for name, p in model.named_parameters()]
+    return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 def _loss(model: nn.Module, context: Context) -> float:

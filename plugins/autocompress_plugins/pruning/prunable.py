@@ -2,6 +2,7 @@
 ones that compute the same and can lose units or heads.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,8 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
         original = model.get_submodule(name)
         try:
             before = _output(model, inputs)
+            if _shares_weights(model, original):
+                raise CandidateFailed("it shares weights with another layer")
             _put(model, name, _exchanged(model, original, inputs))
             with opaque(model):
                 _output(model, inputs)
@@ -38,7 +41,8 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
                 raise CandidateFailed("a form of it that can shrink gives other outputs")
         except Exception as error:  # the model's own code meets a module it does not know
             _put(model, name, RecurrentBarrier(original) if isinstance(original, RECURRENT) else original)
-            left[name] = error.reason if isinstance(error, CandidateFailed) else one_line(error, 160)
+            broken = f"a form of it that can shrink breaks the model ({type(error).__name__}: {one_line(error, 120)})"
+            left[name] = error.reason if isinstance(error, CandidateFailed) else broken
     return left
 
 
@@ -91,8 +95,18 @@ def _output(model: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+    """Put ``module`` in the place of the one called ``name``, wherever else the model holds that one too."""
+    old = model.get_submodule(name)
+    for path, held in list(model.named_modules(remove_duplicate=False)):
+        if held is old:
+            parent, _, child = path.rpartition(".")
+            setattr(model.get_submodule(parent), child, module)
+
+
+def _shares_weights(model: nn.Module, module: nn.Module) -> bool:
+    """Whether a parameter of ``module`` has a second holder, in it or elsewhere in the model."""
+    held = Counter(id(p) for m in model.modules() for _, p in m.named_parameters(recurse=False, remove_duplicate=False))
+    return any(held[id(parameter)] > 1 for parameter in module.parameters())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import nn
 
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.channel_graph import HEADS, MLP
+from autocompress_plugins.pruning.groups import HEADS, MLP
 from autocompress_plugins.pruning.narrowing import Amount, Narrowing
 
 KINDS = frozenset({HEADS, MLP})

@@ -13,7 +13,7 @@ from torch import nn
 
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.channel_graph import RECURRENT
+from autocompress_plugins.pruning.groups import RECURRENT
 from autocompress_plugins.pruning.narrowing import Amount, Narrowing
 
 KINDS = frozenset({RECURRENT})

@@ -103,6 +103,8 @@ class RecurrentStack(nn.Module):
 
     def __init__(self, whole: Core) -> None:
         super().__init__()
+        if type(whole) not in GATES:
+            raise CandidateFailed(f"a {type(whole).__name__} may do more than a layer of its kind")
         if getattr(whole, "proj_size", 0):
             raise CandidateFailed("an LSTM with a projection is left as it is")
         self.batch_first, self.bidirectional, self.num_layers = whole.batch_first, whole.bidirectional, whole.num_layers
@@ -110,10 +112,13 @@ class RecurrentStack(nn.Module):
         self.dropout = nn.Dropout(whole.dropout)
         self.layers = nn.ModuleList(RecurrentLayer(_one_layer(whole, number)) for number in range(whole.num_layers))
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        if state is not None:
+    def flatten_parameters(self) -> None:
+        """Models call it before the layer; it arranges memory for GPUs."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        if hx is not None:
             raise CandidateFailed("a recurrent layer that is given its initial state is left as it is")
-        lasts = []
+        x, lasts = input, []
         for number, layer in enumerate(self.layers):
             x, last = layer(x if number == 0 else self.dropout(x))
             lasts.append(last)
@@ -135,11 +140,19 @@ class RecurrentBarrier(Opaque):
         super().__init__()
         self.core = core
 
-    def forward(self, x: Any, *others: Any) -> Any:
+    def __getattr__(self, name: str) -> Any:
+        """What the model's code reads of the layer (its hidden size, its weights)."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("core"), name)
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        x = input
         if not self.opaque:
-            return self.core(x, *others)
+            return self.core(x, hx)
         with torch.no_grad():
-            y, state = self.core(x, *others)
+            y, state = self.core(x, hx)
         if isinstance(y, nn.utils.rnn.PackedSequence):
             return y._replace(data=self.stand_in(x.data, y.data.shape[-1])), state
         return self.stand_in(x, y.shape[-1]), state

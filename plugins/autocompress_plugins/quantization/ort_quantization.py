@@ -1,11 +1,22 @@
 """What the strategies share that use ONNX Runtime's quantization tools."""
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime as ort
+import torch
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+from autocompress.plugin.contract import Feed
+
+CALIBRATION_EXAMPLES = 256
+STATIC = sorted({*QDQRegistry, *QLinearOpsRegistry})  # the operators that the tools' quantize_static takes by default
 
 
 @contextmanager
@@ -19,8 +30,82 @@ def without_advice() -> Iterator[None]:
         logging.disable(before)
 
 
-def has_constant_weights(path: Path, operators: set[str]) -> bool:
+class Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Streams the feeds: never holds more than one."""
+
+    def __init__(self, feeds: Iterator[Feed]) -> None:
+        self._feeds = feeds
+
+    def get_next(self) -> Feed | None:
+        return next(self._feeds, None)
+
+
+def has_constant_weights(path: Path, operators: Collection[str]) -> bool:
     """Whether one of ``operators`` in the file takes a constant, which is what can be quantized ahead."""
     graph = onnx.load(str(path)).graph
     constants = {tensor.name for tensor in graph.initializer}
     return any(node.op_type in operators and constants & set(node.input) for node in graph.node)
+
+
+def named(path: Path) -> onnx.ModelProto:
+    """The file with a name for every node, by which the tools choose among them; exporters leave some without."""
+    model = onnx.load(str(path))
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    return model
+
+
+def quantized(
+    source: Path,
+    ranges: Mapping[str, tuple[float, float]],
+    activations: str,
+    *,
+    only: Collection[str] = (),
+    never: Collection[str] = (),
+) -> onnx.ModelProto:
+    """The file with int8 weights per channel and QDQ nodes around activations of the given ranges.
+
+    activations: "QUInt8" or "QInt8". only, never: the names, in ``named``, of the nodes to quantize and of those to
+    leave in float; with nothing in ``only`` all are quantized.
+    """
+    extremes = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+    with without_advice():
+        quantizer = QDQQuantizer(
+            named(source),
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType[activations],
+            tensors_range=TensorsData(CalibrationMethod.MinMax, extremes),
+            nodes_to_quantize=list(only),
+            nodes_to_exclude=list(never),
+            op_types_to_quantize=STATIC,
+            extra_options={},
+        )
+        quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    model: onnx.ModelProto = quantizer.model.model
+    return model
+
+
+def opened(model: Path | onnx.ModelProto) -> ort.InferenceSession:
+    """A plain session, for its outputs and not for timing."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4
+    content = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def output_error(reference: ort.InferenceSession, other: ort.InferenceSession, feeds: Iterable[Feed]) -> float:
+    """Mean absolute difference of the first outputs, as a share of the standard deviation of the reference's; infinite
+    where the other gives NaN. Not squared: one example whose activations leave their ranges would outweigh the rest.
+    """
+    error = total = squares = 0.0
+    count = 0
+    for feed in feeds:
+        expected, got = (session.run(None, feed)[0].astype(np.float64) for session in (reference, other))
+        error += float(np.abs(got - expected).sum())
+        total, squares, count = total + float(expected.sum()), squares + float((expected**2).sum()), count + got.size
+    deviation = math.sqrt(max(squares / count - (total / count) ** 2, 0)) or 1.0
+    return error / count / deviation if math.isfinite(error) else math.inf

@@ -10,6 +10,7 @@ for CNNs.
 from collections.abc import Sequence
 from pathlib import Path
 
+import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
@@ -17,6 +18,7 @@ from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.quantization.ort_quantization import has_constant_weights, without_advice
 
 WEIGHTED = {"LSTM", "MatMul", "Gemm"}
+WITHOUT_KERNEL = {"GRU", "RNN"}
 
 
 class QuantizeDynamic(GraphStrategy):
@@ -29,7 +31,10 @@ class QuantizeDynamic(GraphStrategy):
     def refuses(self, context: Context) -> str | None:
         if has_constant_weights(context.reference, WEIGHTED):
             return None
-        return "no LSTM and no matrix product with constant weights"
+        others = [node for node in onnx.load(str(context.reference)).graph.node if node.op_type in WITHOUT_KERNEL]
+        named = ", ".join(f"{node.name or 'a layer'} ({node.op_type})" for node in others[:3])
+        reason = "no LSTM and no matrix product with constant weights"
+        return f"{reason}; there is no int8 kernel for {named}" if others else reason
 
     def variants(self, context: Context) -> Sequence[Params]:
         return ({"weights": "QInt8"},)

@@ -1,0 +1,18 @@
+"""The weights worth sharing or zeroing: matrices and kernels of layers, without biases, norms and the user's own
+parameters.
+"""
+
+from torch import nn
+
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.MultiheadAttention)
+
+
+def matrices(model: nn.Module, kinds: tuple[type[nn.Module], ...] = LAYERS) -> dict[str, nn.Parameter]:
+    """Parameters of more than one dimension of the layers of these kinds, each once, by name."""
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for path, layer in model.named_modules():
+        if isinstance(layer, kinds):
+            for name, parameter in layer.named_parameters(path, recurse=False):
+                if parameter.dim() > 1:
+                    found.setdefault(id(parameter), (name, parameter))
+    return dict(found.values())

@@ -1,0 +1,222 @@
+"""Weight sharing: few values in a layer, before and after training, and a file that packs smaller."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autocompress.candidate.count import compressed_size, count
+from autocompress.candidate.evaluate import feed_of
+from autocompress.candidate.export import check
+from autocompress.data import input_names
+from autocompress.plugin.contract import Context, Params, TrainHook
+from autocompress.run.store import Store
+from autocompress_plugins.weights.share_weights import ShareWeights
+
+MakeContext = Callable[..., Context]
+Train = Callable[..., nn.Module]
+X = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(5))
+IMAGE = torch.zeros(1, 1, 8, 8)
+
+
+class Deep(nn.Module):
+    """Two blocks of one shape, a recurrent stack whose second and third layers are of one, and a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 32)) for _ in range(2))
+        self.rnn = nn.GRU(32, 24, 3, batch_first=True)
+        self.convs = nn.Sequential(nn.Conv1d(24, 24, 3), nn.Conv1d(24, 24, 3))
+        self.head = nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(self.convs(self.rnn(x)[0].transpose(1, 2)).mean(2))
+
+
+@pytest.fixture
+def deep(make_context: MakeContext) -> Context:
+    torch.manual_seed(0)
+    return make_context(Deep().eval(), X)
+
+
+def shared(context: Context, params: Params) -> nn.Module:
+    plan = json.loads(json.dumps(ShareWeights().plan(context.model, params, context)))
+    return ShareWeights().apply(copy.deepcopy(context.model), plan, context)
+
+
+def levels(weight: Tensor) -> set[float]:
+    return set(weight.detach().flatten().tolist())
+
+
+def hook(codebook: int, context: Context) -> TrainHook:
+    return ShareWeights().hook({"codebook": codebook}, context)
+
+
+@pytest.mark.parametrize("entries", [64, 16])
+def test_large_layers_hold_a_few_values_and_the_rest_is_left_alone(entries: int, deep: Context):
+    model = shared(deep, {"codebook": entries, "tie": "none"})
+    for name, before in deep.model.named_parameters():
+        after = model.get_parameter(name)
+        if before.dim() > 1 and before.numel() >= 16 * entries:
+            assert len(levels(after)) <= entries
+            assert 0.0 in levels(after)
+            assert (after - before).norm() < (0.05 if entries == 64 else 0.15) * before.norm()
+        else:
+            assert torch.equal(after, before), name
+
+
+def test_codebook_fits_better_than_an_even_grid(deep: Context):
+    with torch.no_grad():
+        deep.model.head.weight.normal_()
+        weight = deep.model.blocks[0][0].weight
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) ** 3)  # heavy tails
+    after = shared(deep, {"codebook": 16}).blocks[0][0].weight
+    grid = torch.linspace(weight.min().item(), weight.max().item(), 16)
+    even = grid[(weight[..., None] - grid).abs().argmin(-1)]
+    assert (after - weight).norm() < 0.7 * (even - weight).norm()
+
+
+def test_zeros_stay_zeros(deep: Context):
+    weight = deep.model.rnn.weight_hh_l0
+    zeros = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    with torch.no_grad():
+        weight[zeros] = 0
+    after = shared(deep, {"codebook": 16}).rnn.weight_hh_l0
+    assert bool((after[zeros] == 0).all())
+
+
+def test_file_packs_smaller_the_fewer_values(deep: Context, to_file: Callable[..., Path], fake_runtime: Any):
+    sizes = [compressed_size(to_file(deep.model, X))]
+    for entries in (64, 16):
+        model = shared(deep, {"codebook": entries})
+        path = to_file(model, X)
+        check(fake_runtime.open(path, deep.profile), [feed_of(X, input_names(X))], model, [X])
+        sizes.append(compressed_size(path))
+    assert sizes[1] < 0.7 * sizes[0]
+    assert sizes[2] < 0.85 * sizes[1]
+
+
+class Watch(TrainHook):
+    """The values of one layer after each step."""
+
+    def __init__(self) -> None:
+        self.levels: list[set[float]] = []
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        self.levels.append(levels(model.get_parameter("conv2.weight")))
+
+
+def test_training_is_free_at_first_and_then_moves_the_entries(tiny_context: Context, trained: Train):
+    watch = Watch()
+    model = trained(shared(tiny_context, {"codebook": 16}), [hook(16, tiny_context), watch], 512)
+    free, held = watch.levels[:12], watch.levels[12:]
+    assert min(map(len, free)) > 100
+    assert max(map(len, held)) <= 16
+    assert len(held[0] - held[-1]) > 8, "all entries but zero are trained"
+    assert all(0.0 in values for values in held)
+    assert len(levels(model.conv2.weight)) <= 16
+
+
+def test_training_wins_back_what_sixteen_values_cost(tiny_context: Context, trained: Train):
+    """The codebook is put on noisy weights, so that it costs accuracy."""
+    with torch.no_grad():
+        weight = tiny_context.model.conv2.weight
+        weight += 0.5 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    start = shared(tiny_context, {"codebook": 16})
+    batch = tiny_context.train.take(torch.arange(256))
+
+    def loss(model: nn.Module) -> float:
+        with torch.no_grad():
+            return float(nn.functional.cross_entropy(model.eval()(batch.inputs), batch.targets))
+
+    before = loss(start)
+    after = trained(start, [hook(16, tiny_context)], 1024)
+    assert loss(after) < 0.8 * before
+
+
+def test_a_later_rung_goes_on_from_the_shared_weights(tiny_context: Context, trained: Train):
+    model = shared(tiny_context, {"codebook": 16})
+    for start in (0, 256):
+        model = trained(model, [hook(16, tiny_context)], 256, start=start)
+        assert len(levels(model.conv2.weight)) <= 16
+
+
+def test_training_too_short_for_a_step_of_its_own_still_shares(tiny_context: Context, trained: Train):
+    model = trained(copy.deepcopy(tiny_context.model), [hook(16, tiny_context)], 32)
+    assert len(levels(model.conv2.weight)) <= 16
+
+
+TIED = {"codebook": 64, "tie": "equal_shapes"}
+
+
+def test_layers_of_one_role_and_shape_are_tied(deep: Context):
+    model = shared(deep, TIED)
+    assert model.blocks[0][0].weight is model.blocks[1][0].weight
+    assert model.blocks[0][2].weight is model.blocks[1][2].weight
+    assert model.rnn.weight_hh_l0 is model.rnn.weight_hh_l1 is model.rnn.weight_hh_l2
+    assert model.rnn.weight_ih_l1 is model.rnn.weight_ih_l2 is not model.rnn.weight_ih_l0
+    assert model.convs[0].weight is not model.convs[1].weight
+    assert model.blocks[0][0].bias is not model.blocks[1][0].bias
+
+
+def test_tied_layers_are_in_the_file_once(deep: Context, to_file: Callable[..., Path], fake_runtime: Any):
+    apart, tied = shared(deep, {"codebook": 64, "tie": "none"}), shared(deep, TIED)
+    path = to_file(tied, X)
+    check(fake_runtime.open(path, deep.profile), [feed_of(X, input_names(X))], tied, [X])
+    saved = sum(p.numel() for p in apart.parameters()) - sum(p.numel() for p in tied.parameters())
+    assert saved > 4000
+    assert count(to_file(apart, X))[0] - count(path)[0] >= 0.9 * saved
+    assert compressed_size(path) < 0.9 * compressed_size(to_file(apart, X))
+
+
+def test_tied_model_is_saved_and_loaded_into_its_rebuilt_structure(deep: Context, tmp_path: Path):
+    model = shared(deep, TIED)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)  # as if trained
+    store = Store(tmp_path / "store")
+    store.save("weights", model.state_dict())
+    again = shared(deep, TIED)
+    again.load_state_dict(store.load("weights"))
+    assert again.blocks[0][0].weight is again.blocks[1][0].weight
+    with torch.no_grad():
+        assert torch.equal(again(X), model(X))
+
+
+def test_tied_layers_stay_tied_while_they_train(deep: Context):
+    model = shared(deep, TIED).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    model(X).square().sum().backward()
+    optimizer.step()
+    ended = hook(64, deep).unwrap(model)
+    assert ended.blocks[0][0].weight is ended.blocks[1][0].weight
+    assert len(levels(ended.blocks[0][0].weight)) <= 64
+
+
+def test_plan_replays_bit_for_bit_and_leaves_the_model_alone(deep: Context):
+    before = copy.deepcopy(deep.model.state_dict())
+    one, other = shared(deep, TIED).state_dict(), shared(deep, TIED).state_dict()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert all(torch.equal(value, before[name]) for name, value in deep.model.state_dict().items())
+    assert deep.model.blocks[0][0].weight is not deep.model.blocks[1][0].weight
+
+
+def test_only_choices_that_can_help_are_offered(deep: Context, make_context: MakeContext):
+    assert {p.name for p in ShareWeights().parameters(deep)} == {"codebook", "tie"}
+    single = make_context(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), X)
+    (codebook,) = ShareWeights().parameters(single)
+    assert codebook.choices == (16,)
+
+
+def test_small_model_is_refused_and_the_rest_is_for_size_only(deep: Context, make_context: MakeContext):
+    small = make_context(nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), X, loss="mse")
+    assert "256 weights" in ShareWeights().refuses(small)
+    assert ShareWeights().refuses(deep) is None
+    assert "fake" in ShareWeights().size_only(deep)
