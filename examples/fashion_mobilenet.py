@@ -3,8 +3,10 @@
 autocompress search examples/fashion_mobilenet.py:task --speedup 3 --minutes 8
 """
 
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # for fashion_mnist, from wherever this file is loaded
 import fashion_mnist
 from safetensors.torch import load_file
 from torch import Tensor, nn

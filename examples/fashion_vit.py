@@ -3,8 +3,10 @@
 autocompress search examples/fashion_vit.py:task --speedup 2 --minutes 8
 """
 
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # for fashion_mnist, from wherever this file is loaded
 import fashion_mnist
 import torch
 from safetensors.torch import load_file

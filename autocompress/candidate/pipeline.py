@@ -167,8 +167,9 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
                     else:
                         bench.tell(f"{variant.strategy}: {request.recipe.techniques()}", None)
                         rewrite(bench.plugins, variant, source, temporary, context)
-                latency = _time(bench, target, FULL, partial(_slower, base=base))
-                if base is not None and _slower(latency, base):
+                for_size = variant is not None and bench.plugins.strategy(variant.strategy).size_only(bench.context)
+                latency = _time(bench, target, FULL, None if for_size else partial(_slower, base=base))
+                if base is not None and not for_size and _slower(latency, base):
                     target.unlink()
                     reason = f"slower than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
                     outcome = replace(outcome, slower=(*outcome.slower, Rejected(recipe, reason, latency.statistic)))

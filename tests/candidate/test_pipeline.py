@@ -22,7 +22,7 @@ from autocompress.recipe import Recipe, RecipeFile, Step
 from autocompress.run.folder import RunFolder
 from autocompress.task import Task
 
-HALF = Step.of("prune_channels", ratio=0.5, importance="l2", allocation="uniform", round_to=1)
+HALF = Step.of("prune_channels", ratio=0.5, importance="l2", allocation="uniform", schedule="at_once", round_to=1)
 DISTIL = Step.of("distill_logits", alpha=0.9, temperature=4.0)
 TRAIN = Step.of("train", lr=0.004, batch_size=64)
 
