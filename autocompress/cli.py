@@ -111,19 +111,18 @@ def inspect_command(
     task: Annotated[str, typer.Argument(help="my_task.py:factory")], profile: Profile = "cpu", as_json: Json = False
 ) -> None:
     """Before a search: reference score and latency, which strategies apply and why the others do not."""
-    from autocompress.inspection import inspect_task
-
-    if as_json:
-        _print(inspect_task(task, profile), as_json)
-        return
     from rich.console import Console
 
+    from autocompress.inspection import inspect_task
     from autocompress.report.inspection import print_inspection
+    from autocompress.report.terminal import TerminalView
 
-    progress = Console(stderr=True)
-    with progress.status("start") as status:
-        found = inspect_task(task, profile, lambda text, fraction: status.update(text) if text else None)
-    print_inspection(Console(), found)
+    with TerminalView(Console(stderr=True)) as view:
+        found = inspect_task(task, profile, view.doing)
+    if as_json:
+        _print(found, as_json)
+    else:
+        print_inspection(Console(), found)
 
 
 @app.command("measure")

@@ -1,20 +1,25 @@
 """What an engineer reads before a search: where the time goes, which strategies apply, what is sensitive."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from autocompress.candidate.export import SCOPE
 from autocompress.candidate.opening import Opening, open_bench
 from autocompress.candidate.pipeline import Bench, Tell
 from autocompress.candidate.structure import blamed_on
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import OperatorTime, StructureStrategy
+from autocompress.plugin.contract import OperatorTime, Sensitivity, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.run.folder import RunFolder
 from autocompress.task import load_task
+
+SCORED = 2000  # validation examples, for each file; a search scores on all
+Row = TypeVar("Row", OperatorTime, Sensitivity)
 
 
 def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: None) -> dict[str, Any]:
@@ -30,11 +35,12 @@ def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: 
             RunFolder(Path(folder)),
             tell=tell,
             only=plugins.strategies,  # what saves size alone is measured too, once
+            scored=SCORED,
         )
-        tell("time by operator", None)
+        warnings = list(opening.warnings)
         return {
-            **_reference(opening),
-            "operators": [asdict(row) for row in _operators(bench)],
+            **_reference(opening, len(bench.val)),
+            "operators": _operators(bench, warnings),
             "applies": {
                 a.name: {
                     "summary": plugins.strategy(a.name).summary,
@@ -46,12 +52,12 @@ def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: 
             },
             "does_not_apply": {r.strategy: r.reason for r in opening.refused},
             "unchanged_weights": _unchanged(opening),
-            "sensitivity": _sensitivity(bench, opening),
-            "warnings": list(opening.warnings),
+            "sensitivity": _sensitivity(bench, opening, warnings),
+            "warnings": warnings,
         }
 
 
-def _reference(opening: Opening) -> dict[str, Any]:
+def _reference(opening: Opening, scored: int) -> dict[str, Any]:
     reference = opening.reference
     return {
         "task": opening.name,
@@ -72,14 +78,21 @@ def _reference(opening: Opening) -> dict[str, Any]:
         "exporter": opening.exporter,
         "export_note": opening.export_note,
         "examples": {"train": opening.train_examples, "val": opening.val_examples, "test": opening.test_examples},
+        "scored": scored,
     }
 
 
-def _operators(bench: Bench) -> Sequence[OperatorTime]:
+def _operators(bench: Bench, warnings: list[str]) -> list[dict[str, Any]]:
     """The reference's nodes, slowest first; nothing when the runtime does not tell."""
+    bench.tell("time by operator", None)
     runtime = bench.plugins.runtime(bench.profile.runtime)
-    rows = runtime.operators(bench.folder.reference, bench.profile, bench.feeds) or ()
-    return sorted(rows, key=lambda row: -row.ms)
+    rows = _asked(
+        runtime.name,
+        "time by operator",
+        lambda: runtime.operators(bench.folder.reference, bench.profile, bench.feeds),
+        warnings,
+    )
+    return [{**asdict(row), "name": row.name.removeprefix(SCOPE)} for row in sorted(rows, key=lambda row: -row.ms)]
 
 
 def _unchanged(opening: Opening) -> dict[str, dict[str, Any]]:
@@ -93,23 +106,32 @@ def _unchanged(opening: Opening) -> dict[str, dict[str, Any]]:
         }
         for e in opening.reference_family.evaluations
     }
-    slower = {str(s.recipe): {"left_out": s.reason} for s in opening.reference_family.slower}
+    now = opening.reference.latency.statistic
+    slower = {
+        str(s.recipe): {"speedup": now / s.latency_ms, "left_out": s.reason} for s in opening.reference_family.slower
+    }
     failed = {str(recipe): {"left_out": reason} for recipe, _, reason in opening.reference_family.failed}
     return {**measured, **slower, **failed}
 
 
-def _sensitivity(bench: Bench, opening: Opening) -> dict[str, list[dict[str, Any]]]:
-    """For each structural strategy the groups it can shrink, most sensitive first."""
+def _sensitivity(bench: Bench, opening: Opening, warnings: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """For each structural strategy that tells, the groups it can shrink, most sensitive first."""
     found: dict[str, list[dict[str, Any]]] = {}
     for applicable in opening.applicable:
         strategy = bench.plugins.strategy(applicable.name)
         if isinstance(strategy, StructureStrategy):
             bench.tell(f"sensitivity: {applicable.name}", None)
-            try:
-                with blamed_on(applicable.name):
-                    rows = [asdict(row) for row in strategy.sensitivity(bench.context)]
-            except CandidateFailed:
-                continue  # it is shown of those that can tell
+            rows = _asked(applicable.name, "sensitivity", partial(strategy.sensitivity, bench.context), warnings)
             if rows:
-                found[applicable.name] = rows
+                found[applicable.name] = [asdict(row) for row in rows]
     return found
+
+
+def _asked(who: str, what: str, ask: Callable[[], Sequence[Row] | None], warnings: list[str]) -> list[Row]:
+    """What a plug-in answers; when its code fails, nothing and a warning."""
+    try:
+        with blamed_on(who):
+            return list(ask() or ())
+    except CandidateFailed as error:
+        warnings.append(f"{who} cannot tell {what}: {error.reason}")
+        return []

@@ -9,9 +9,10 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -27,6 +28,9 @@ from autocompress.task import Inputs
 
 EXPORTERS = ("torchscript", "dynamo")
 TOLERANCE = 1e-3  # of the output's range
+OPERATOR = re.compile(r"(?:operator|op=) ?'([\w.:]+)'")  # that an exporter does not know
+PLACE = re.compile(r" \([^()]+, line \d+\)$")
+SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``_Positional``
 
 
 class _Positional(nn.Module):
@@ -76,6 +80,7 @@ def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -
                 external_data=False,
             )
         fold(raw, target)
+        keep_inputs(target, inputs)
     except CandidateFailed:
         raise
     except Exception as error:  # exporters raise anything
@@ -99,6 +104,23 @@ def fold(source: Path, target: Path) -> None:
         raise CandidateFailed("the model is over 2 GiB, which one ONNX file cannot hold")
 
 
+def keep_inputs(path: Path, inputs: Inputs) -> None:
+    """Give a file every input of the model, in order: an exporter leaves out those that the model ignores, and who runs
+    the file need not know.
+    """
+    model = onnx.load(str(path))
+    found = {value.name: value for value in model.graph.input}
+    values = dict(zip(input_names(inputs), tensors_of(inputs), strict=True))
+    if found.keys() == values.keys():
+        return
+    del model.graph.input[:]
+    for name, tensor in values.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(tensor.numpy().dtype)
+        ignored = onnx.helper.make_tensor_value_info(name, kind, tensor.shape)
+        model.graph.input.append(found.get(name, ignored))
+    onnx.save(model, str(path))
+
+
 def check(session: Session, feeds: Sequence[Any], model: nn.Module, inputs: Sequence[Inputs]) -> float:
     """Largest difference between the file's and the module's output, as a share of the output's range.
 
@@ -116,30 +138,36 @@ def check(session: Session, feeds: Sequence[Any], model: nn.Module, inputs: Sequ
             raise CandidateFailed("the exported file gives NaN or infinite outputs")
         span = max(float(np.ptp(expected)), float(np.abs(expected).max()), 1e-6)
         worst = max(worst, float(np.abs(got - expected).max()) / span)
-    if worst > TOLERANCE:
-        raise CandidateFailed(
-            f"the exported file and the module disagree by {worst:.2g} of the output's range (allowed {TOLERANCE:g})"
-        )
+        if worst > TOLERANCE:
+            with torch.no_grad():
+                again = primary(call(model, map_inputs(torch.clone, batch))).float().numpy()
+            if not np.allclose(again, expected):
+                raise CandidateFailed("the module gives other outputs each time it is called")
+            raise CandidateFailed(
+                f"the exported file and the module disagree by {worst:.2g} of the output's range "
+                f"(allowed {TOLERANCE:g})"
+            )
     return worst
 
 
-def refuse_control_flow(model: nn.Module, inputs: Inputs, causes: dict[str, str]) -> None:
+def refuse_unexportable(causes: Mapping[str, str]) -> None:
     """Name what keeps the reference from being exported, before any search. Raises UsageError; returns when it is
-    exportable.
+    exportable. causes: of each exporter that failed.
 
     A tracer follows one branch of data-dependent control flow and says nothing, so a failure of torch.export that
     speaks of it counts even though the trace succeeded.
     """
     dynamo = causes.get("dynamo", "")
     if re.search(r"data.dependent|bool\(\)|Dynamic control flow|GuardOnDataDependent", dynamo, re.IGNORECASE):
+        place = PLACE.search(dynamo)
         raise UsageError(
-            f"the model has data-dependent control flow, which an ONNX graph cannot hold: {dynamo}; "
-            "replace the branch by torch.where, or move it out of forward"
+            f"the model has data-dependent control flow{place[0] if place else f' ({dynamo})'}, which an ONNX graph "
+            "cannot hold: replace the branch by torch.where, or move it out of forward"
         )
     if len(causes) == len(EXPORTERS):
         raise UsageError(
             f"the model cannot be exported to ONNX: {'; '.join(f'{k}: {v}' for k, v in causes.items())}; "
-            "replace the operator named there"
+            "replace what is named there, or move it out of forward"
         )
 
 
@@ -151,6 +179,9 @@ def cause_of(error: BaseException) -> str:
         chain.append(current)
         current = current.__cause__ or current.__context__
     text = next((str(e) for e in reversed(chain) if "data-dependent" in str(e)), str(chain[-1]))
+    operator = OPERATOR.search(text)
+    if operator:
+        return f"it has no ONNX form of the operator {operator[1]}"
     head = one_line(next((line for line in text.splitlines() if line.strip()), type(error).__name__), 200)
     place = next((p for e in chain for p in _places(e)), "")
     return head + place
@@ -189,6 +220,7 @@ def _silent() -> Iterator[None]:
             logger.setLevel(logging.CRITICAL)
         with (
             warnings.catch_warnings(),
+            mock.patch.object(torch._C, "_jit_set_onnx_log_enabled"),  # that log goes to stdout, past Python
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):

@@ -12,7 +12,7 @@ import torch
 
 from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
 from autocompress.candidate.evaluate import Evaluation, Outcome, feed_of
-from autocompress.candidate.export import EXPORTERS, check, export_with, refuse_control_flow
+from autocompress.candidate.export import EXPORTERS, check, export_with, refuse_unexportable
 from autocompress.candidate.measure import Effort, measure, timer
 from autocompress.candidate.pipeline import TIMED_FEEDS, Bench, Request, Tell, evaluate, profile_inputs
 from autocompress.candidate.stream import TrainStream
@@ -62,7 +62,7 @@ class Opening:
     warnings: tuple[str, ...]
     seconds_per_example: float
     exporter: str
-    export_note: str  # which exporter and why, in a sentence
+    export_note: str  # which one, and why
     versions: dict[str, str]
 
 
@@ -123,11 +123,12 @@ def open_bench(
     stop: Callable[[], bool] = lambda: False,
     known: Opening | None = None,
     only: Collection[str] | None = None,
+    scored: int | None = None,
 ) -> tuple[Bench, Opening]:
     """Open a task for a search. Raises UsageError for data or a model that no search could use.
 
     known: what an earlier process found; its measurements are kept when the task is the same one. only: the strategies
-    of the search space; graph variants of others are not made.
+    of the search space; graph variants of others are not made. scored: score on at most so many validation examples.
     """
     runtime = plugins.runtime(profile.runtime)
     tell("read the data", None)
@@ -156,7 +157,7 @@ def open_bench(
         plugins=plugins,
         folder=folder,
         context=read.context,
-        val=val,
+        val=val if scored is None else _sample(val, scored),
         test=read.splits.get("test"),
         stream=TrainStream(task, train, Teacher(task.copy_of_model(), arithmetic), seed),
         arithmetic=arithmetic,
@@ -190,7 +191,7 @@ def open_bench(
         seconds_per_example=seconds,
         exporter=exporter,
         export_note=export_note,
-        versions=versions(runtime),
+        versions={**versions(runtime), "exporter": export_note},
     )
 
 
@@ -250,9 +251,9 @@ def _export_reference(context: Context, val: Split, runtime: Runtime, folder: Ru
             files[exporter] = path
         except CandidateFailed as error:
             causes[exporter] = error.reason
-    refuse_control_flow(context.model, inputs[0], causes)
+    refuse_unexportable(causes)
     best = next(iter(files))
-    note = f"by {best}; " + "; ".join(f"{exporter} failed: {cause}" for exporter, cause in causes.items())
+    note = f"by {best}" + "".join(f"; {exporter} failed: {cause}" for exporter, cause in causes.items())
     if len(files) == 2:
         tell("measure", None)
         one, other = (timer(runtime, runtime.open(files[e], context.profile), feeds) for e in EXPORTERS)
@@ -290,6 +291,13 @@ def _by_speed(bench: Bench, family: Outcome, reference: Evaluation) -> tuple[tup
     ratios = {e.recipe.steps[-1]: e.latency.ratio for e in family.evaluations}
     ratios |= {s.recipe.steps[-1]: s.latency_ms / reference.latency.statistic for s in family.slower}
     return tuple(sorted(((step, ratios.get(step, math.inf)) for step, _ in bench.variants), key=lambda pair: pair[1]))
+
+
+def _sample(split: Split, count: int) -> Split:
+    """At most ``count`` examples of a split, spread over it."""
+    kept = spread(len(split), count)
+    held = split.take(kept) if split.memory else None
+    return Split(split.name, len(kept), lambda indices: split.take(kept[list(indices)]), held)
 
 
 def _feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:

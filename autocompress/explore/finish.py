@@ -18,7 +18,8 @@ FINALISTS = 3  # without a budget; the front has several
 CONTESTED = (0.6, 0.4)  # shares of the time of the finalists under a budget: only one of them is recommended
 STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
 CHECKED = 12  # files measured again at the end
-MOST_FINISHING = 0.45  # of the whole time, for training the finalists
+IN_FULL = 2  # times the last rung's length, kept for each finalist
+MOST_FINISHING = 0.55  # of the whole time, for training the finalists
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
 MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
 AGREE = 0.05  # two measurements of one ratio
@@ -100,7 +101,7 @@ def closing_s(search: "Search", ledger: Ledger) -> float:
 
 
 def reserve_s(search: "Search", ledger: Ledger) -> float:
-    """Seconds to keep for finishing: the finalists at the last rung's length, and closing.
+    """Seconds to keep for finishing: the finalists at twice the last rung's length, and closing.
 
     While nothing meets the budget, finding something that does comes before training it in full.
     """
@@ -108,7 +109,8 @@ def reserve_s(search: "Search", ledger: Ledger) -> float:
         return closing_s(search, ledger)
     training = 0.0
     for family in choose_finalists(ledger):
-        training += max(search.lengths[-1] - family.examples, 0) * family.seconds_per_example + search.overhead_s()
+        more = max(IN_FULL * search.lengths[-1] - family.examples, 0)
+        training += more * family.seconds_per_example + search.overhead_s()
     most = MOST_FINISHING if ledger.steering.bounded else MOST_FINISHING / 2  # a front needs families more than length
     return min(training, most * search.clock.limit_s) + closing_s(search, ledger)
 

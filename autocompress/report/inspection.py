@@ -6,94 +6,122 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from autocompress.errors import one_line
 from autocompress.report import explain
 
-ROWS = 10  # of operators and of groups; all are in --json
+SLOWEST, MOST_SENSITIVE = 10, 12  # rows shown; all are in --json
 
 
 def print_inspection(console: Console, found: dict[str, Any]) -> None:
-    metric, latency = next(iter(found["score"])), found["latency_ms"]
-    reference = _section(console, f"Reference of {found['task']}")
-    low, high = (explain.score(found["score"][end], metric) for end in ("low", "high"))
-    rows = {
-        metric: f"{explain.score(found['score'][metric], metric)} (95 %: {low} to {high})",
-        "latency": f"p50 {latency['p50']:.4g} ms, p90 {latency['p90']:.4g} ms"
-        + ("" if latency["reliable"] else ", disturbed by other work on this machine"),
-        "size": f"{found['params']:,} parameters, {found['macs'] / 1e6:.4g} M MACs, "
-        f"{found['size_bytes'] / 1e3:,.0f} kB ({found['compressed_bytes'] / 1e3:,.0f} kB deflated)",
-        "data": ", ".join(f"{count:,} {name}" for name, count in found["examples"].items() if count),
-        "export": found["export_note"],
-    }
-    for name, text in rows.items():
-        reference.add_row(Text(name), Text(text))
-    console.print(reference)
+    """What ``inspect_task`` found, a section each."""
+    metric = next(iter(found["score"]))
+    _reference(console, found, metric)
     _operators(console, found["operators"])
     _strategies(console, found)
     _unchanged(console, found["unchanged_weights"], metric)
     _sensitivity(console, found["sensitivity"])
+    if found["warnings"]:
+        console.print()
     for warning in found["warnings"]:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+        console.print(_text(f"warning: {warning}", "yellow"))
+
+
+def _reference(console: Console, found: dict[str, Any], metric: str) -> None:
+    table = _section(console, f"Reference of {found['task']}")
+    score, low, high = (explain.score(found["score"][key], metric) for key in (metric, "low", "high"))
+    latency, val = found["latency_ms"], found["examples"]["val"]
+    sample = f", on {found['scored']:,} of {val:,} examples" if found["scored"] < val else ""
+    disturbed = "" if latency["reliable"] else ", disturbed by other work on this machine"
+    rows = {
+        metric: f"{score} (95 %: {low} to {high}{sample})",
+        "latency": f"p50 {latency['p50']:.4g} ms, p90 {latency['p90']:.4g} ms{disturbed}",
+        "counts": f"{found['params']:,} parameters, {found['macs'] / 1e6:.4g} M MACs",
+        "file": f"{found['size_bytes'] / 1e3:,.0f} kB ({found['compressed_bytes'] / 1e3:,.0f} kB deflated)",
+        "exported": found["export_note"],
+        "examples": ", ".join(f"{count:,} {name}" for name, count in found["examples"].items() if count),
+    }
+    for name, text in rows.items():
+        table.add_row(_text(name, "dim"), _text(text))
+    console.print(table)
 
 
 def _operators(console: Console, operators: list[dict[str, Any]]) -> None:
     if not operators:
         return
-    table = _section(
-        console, "Time by operator", ("share", "right"), ("ms", "right"), ("operator", "left"), ("", "left")
-    )
-    for row in operators[:ROWS]:
-        table.add_row(f"{row['share']:.0%}", f"{row['ms']:.4f}", Text(row["operator"]), Text(row["name"], style="dim"))
-    rest = operators[ROWS:]
-    if rest:
-        share, ms = sum(r["share"] for r in rest), sum(r["ms"] for r in rest)
-        table.add_row(f"{share:.0%}", f"{ms:.4f}", Text(f"{len(rest)} others"), "")
+    table = _section(console, "Time by operator", ">share", ">ms", "operator", "node")
+    for row in operators[:SLOWEST]:
+        table.add_row(f"{row['share']:.1%}", f"{row['ms']:.3f}", _text(row["operator"]), _text(row["name"], "dim"))
+    others = operators[SLOWEST:]
+    if others:
+        share, ms = (sum(row[key] for row in others) for key in ("share", "ms"))
+        table.add_row(f"{share:.1%}", f"{ms:.3f}", f"{len(others)} others", "")
     console.print(table)
 
 
 def _strategies(console: Console, found: dict[str, Any]) -> None:
-    table = _section(console, "Strategies")
-    applies = {n: a for n, a in found["applies"].items() if a["size_only"] is None}
-    for name, told in applies.items():
-        table.add_row(Text(name, style="green"), Text(told["summary"]))
-    for name, told in found["applies"].items():
-        if name not in applies:
-            table.add_row(Text(name, style="cyan"), Text(f"saves size only: {told['size_only']}"))
-    for name, reason in found["does_not_apply"].items():
-        table.add_row(Text(name, style="dim"), Text(f"does not apply: {reason}", style="dim"))
-    console.print(table)
+    applies = found["applies"]
+    useful = {name: _offer(told) for name, told in applies.items() if told["size_only"] is None}
+    smaller = {name: told["size_only"] for name, told in applies.items() if told["size_only"] is not None}
+    for title, style, rows in (
+        ("Strategies that apply", "green", useful),
+        ("Strategies that save size only", "cyan", smaller),
+        ("Strategies that do not apply", "dim", found["does_not_apply"]),
+    ):
+        if rows:
+            table = _section(console, title)
+            for name, text in rows.items():
+                table.add_row(_text(name, style), _text(text))
+            console.print(table)
+
+
+def _offer(strategy: dict[str, Any]) -> str:
+    """What a strategy does, and how much of it there is to search."""
+    offers = [
+        f"{len(strategy[key])} {key[:-1] if len(strategy[key]) == 1 else key}"
+        for key in ("parameters", "variants")
+        if strategy[key]
+    ]
+    return f"{strategy['summary']} ({', '.join(offers)})" if offers else str(strategy["summary"])
 
 
 def _unchanged(console: Console, variants: dict[str, dict[str, Any]], metric: str) -> None:
     if not variants:
         return
-    columns = ((metric, "right"), ("speed-up", "right"), ("kB", "right"), ("", "left"))
-    table = _section(console, "The same weights, quantized", *columns)
+    table = _section(console, "The same weights in other files", f">{metric}", ">speed-up", ">kB", ">deflated", "file")
     for recipe, told in variants.items():
-        if "left_out" in told:
-            table.add_row("", "", "", Text(f"{recipe}: {told['left_out']}", style="dim"))
-        else:
-            score, size = explain.score(told[metric], metric), f"{told['size_bytes'] / 1e3:,.0f}"
-            table.add_row(score, f"{told['speedup']:.2f}x", size, Text(recipe))
+        left_out = told.get("left_out")
+        table.add_row(
+            explain.score(told.get(metric), metric),
+            f"{told['speedup']:.2f}x" if "speedup" in told else "-",
+            *(f"{told[key] / 1e3:,.0f}" if key in told else "-" for key in ("size_bytes", "compressed_bytes")),
+            _text(f"{recipe}: {left_out}", "dim") if left_out else _text(recipe),
+        )
     console.print(table)
 
 
 def _sensitivity(console: Console, sensitivity: dict[str, list[dict[str, Any]]]) -> None:
     for strategy, groups in sensitivity.items():
-        share = groups[0]["share"]
-        columns = (("loss", "right"), ("units", "right"), ("", "left"))
-        table = _section(
-            console, f"Sensitivity: {strategy} (rise of the loss when {share:.0%} of a group goes)", *columns
-        )
-        for row in groups[:ROWS]:
-            table.add_row(f"{row['loss']:+.3f}", f"{row['units']}", Text(row["group"]))
-        if len(groups) > ROWS:
-            table.add_row("", "", Text(f"{len(groups) - ROWS} less sensitive ones", style="dim"))
+        title = f"Sensitivity: {strategy} (what its removal alone adds to the loss)"
+        table = _section(console, title, ">loss", ">removed", "group")
+        for row in groups[:MOST_SENSITIVE]:
+            removed = f"{row['units'] * row['share']:.0f} of {row['units']}"
+            table.add_row(f"{row['loss']:+.3f}", removed, _text(row["group"]))
+        if len(groups) > MOST_SENSITIVE:
+            table.add_row("", "", _text(f"{len(groups) - MOST_SENSITIVE} less sensitive ones", "dim"))
         console.print(table)
 
 
-def _section(console: Console, title: str, *columns: tuple[str, str]) -> Table:
-    console.print(Text(f"\n{title}", style="bold"))
-    table = Table(box=None, pad_edge=False, show_header=bool(columns))
-    for name, justify in columns:
-        table.add_column(name, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
+def _section(console: Console, title: str, *columns: str) -> Table:
+    """A titled table; a column that starts with ``>`` is of numbers."""
+    console.print()
+    console.print(_text(title, "bold"))
+    table = Table(box=None, pad_edge=False, show_header=bool(columns), header_style="dim")
+    for name in columns:
+        number = name.startswith(">")
+        table.add_column(name.lstrip(">"), justify="right" if number else "left", no_wrap=number)
     return table
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Without control characters: names and reasons come from files and plug-ins."""
+    return Text(one_line(text, 2000), style=style)

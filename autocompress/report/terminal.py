@@ -69,9 +69,10 @@ class TerminalView:
 
     def doing(self, text: str, fraction: float | None) -> None:
         """What happens now; an empty text is a tick of the clock."""
+        new = bool(text) and text != self._doing
         if text:
             self._doing, self._fraction = text, fraction
-        self._draw()
+        self._draw(new)
 
     def status(self, ledger: Ledger, left_s: float) -> None:
         self._ledger, self._left_s, self._at = ledger, left_s, time.monotonic()
@@ -82,8 +83,9 @@ class TerminalView:
                 self._console.print(Text(line), soft_wrap=True)
         self._draw()
 
-    def _draw(self) -> None:
-        if self._live is None or self._doing == MEASURING or time.monotonic() - self._drawn < REFRESH_S:
+    def _draw(self, at_once: bool = False) -> None:
+        late = at_once or time.monotonic() - self._drawn >= REFRESH_S
+        if self._live is None or self._doing == MEASURING or not late:
             return
         self._drawn = time.monotonic()
         now = Table.grid(padding=(0, 1))

@@ -10,7 +10,7 @@ import torch
 from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
-from autocompress.candidate.export import check, export, export_with, refuse_control_flow
+from autocompress.candidate.export import check, export, export_with, refuse_unexportable
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -79,7 +79,7 @@ def test_control_flow_on_the_data_is_named_with_its_line(tmp_path: Path) -> None
     with pytest.raises(CandidateFailed) as dynamo:
         export_with("dynamo", Branches(), torch.randn(1, 4), tmp_path / "m.onnx")
     with pytest.raises(UsageError, match=r"data-dependent control flow.*test_export\.py, line \d+.*torch\.where"):
-        refuse_control_flow(Branches(), torch.randn(1, 4), {"dynamo": dynamo.value.reason})
+        refuse_unexportable({"dynamo": dynamo.value.reason})
 
 
 def test_an_exporter_that_fails_is_replaced_by_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

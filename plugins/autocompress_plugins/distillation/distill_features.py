@@ -89,7 +89,7 @@ class DistillFeatures(TrainingStrategy):
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
         return (
-            Parameter("weight", (0.1, 0.3, 1.0, 3.0), 0.3),
+            Parameter("weight", (0.1, 0.3, 1.0, 3.0), 1.0),
             Parameter("order", ("together", "bottom_up"), "together"),
         )
 

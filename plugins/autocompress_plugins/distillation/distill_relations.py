@@ -74,7 +74,7 @@ class DistillRelations(TrainingStrategy):
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
         kinds = tuple(RELATIONS) if inner_layers(context, maps=True) else ("similarity",)
-        return Parameter("kind", kinds, "similarity"), Parameter("weight", (0.3, 1.0, 3.0, 10.0), 3.0)
+        return Parameter("kind", kinds, "similarity"), Parameter("weight", (0.3, 1.0, 3.0, 10.0), 1.0)
 
     def refuses(self, context: Context) -> str | None:
         return None if inner_layers(context) else NOTHING_INSIDE

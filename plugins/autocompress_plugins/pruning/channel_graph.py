@@ -66,6 +66,7 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | Left]:
     """Every group, whether or not it is sound, and what can be no group."""
     positions = _positions(model, inputs)
     modules = dict(model.named_modules())
+    names = {module: name for name, module in modules.items()}
     attends = any(isinstance(module, HeadAttention) for module in modules.values())
     for name, module in modules.items():
         if isinstance(module, HeadAttention) and module.num_heads > 1:
@@ -79,7 +80,7 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | Left]:
             continue
         kind = RECURRENT if isinstance(module, RecurrentLayer) else CHANNELS
         try:
-            size, members, ends = _members(graph, {module: name for name, module in modules.items()}, module)
+            size, members, ends = _members(graph, names, module)
         except Exception as error:  # torch-pruning lost its way
             reason = f"what depends on it cannot be told ({type(error).__name__}: {one_line(error, 120)})"
             yield Left(name, kind, reason)

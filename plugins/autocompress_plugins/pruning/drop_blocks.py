@@ -8,14 +8,14 @@ drop.
 
 import copy
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import nn
 
-from autocompress.data import Batch, call, primary
+from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Context, Parameter, Params, Plan, Strategy, StructureStrategy
+from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.pruning.blocks import droppable, without
 
@@ -42,11 +42,7 @@ class DropBlocks(StructureStrategy):
         count, names = int(params["count"]), droppable(model, context.example_inputs).names
         if len(names) < count:
             raise CandidateFailed(f"{count} blocks to drop, but only {len(names)} can be: {', '.join(names) or 'none'}")
-        batches = list(context.train_batches(EXAMPLES))
-
-        def loss_without(dropped: Collection[str]) -> float:
-            return _loss(without(copy.deepcopy(model).eval(), dropped), batches, context)
-
+        loss_without = _measure(model, context)
         alone = {name: loss_without([name]) for name in names}
         left, dropped = sorted(names, key=alone.__getitem__), []
         dropped.append(left.pop(0))
@@ -59,15 +55,27 @@ class DropBlocks(StructureStrategy):
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         return without(model, plan["drop"])
 
+    def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
+        loss_without = _measure(context.model, context)
+        names, whole = droppable(context.model, context.example_inputs).names, loss_without([])
+        found = [Sensitivity(name, units=1, share=1.0, loss=loss_without([name]) - whole) for name in names]
+        return sorted(found, key=lambda part: -part.loss)
 
-def _loss(model: nn.Module, batches: Sequence[Batch], context: Context) -> float:
-    """The task's loss over the examples; infinite where it is no number."""
-    total = 0.0
-    with torch.inference_mode():
-        for batch in batches:
-            value = float(context.task.loss_fn(primary(call(model, batch.inputs)), batch.targets))
-            total += value * len(batch.targets)
-    return total if math.isfinite(total) else math.inf
+
+def _measure(model: nn.Module, context: Context) -> Callable[[Collection[str]], float]:
+    """What the task's loss over the same training examples is without some units; infinite where it is no number."""
+    batches = list(context.train_batches(EXAMPLES))
+
+    def loss_without(dropped: Collection[str]) -> float:
+        smaller, total = without(copy.deepcopy(model).eval(), dropped), 0.0
+        with torch.inference_mode():
+            for batch in batches:
+                value = context.task.loss_fn(primary(call(smaller, batch.inputs)), batch.targets)
+                total += float(value) * len(batch.targets)
+        mean = total / sum(len(batch.targets) for batch in batches)
+        return mean if math.isfinite(mean) else math.inf
+
+    return loss_without
 
 
 @hookimpl

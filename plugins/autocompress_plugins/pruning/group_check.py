@@ -6,7 +6,7 @@ the whole model.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -83,7 +83,11 @@ class _SteadyNorms(TorchFunctionMode):
         super().__init__()
         self._taken: list[tuple[Tensor, Tensor]] = []
         self._kept: Iterator[tuple[Tensor, Tensor]] | None = None
-        self._norms = {F.layer_norm: self._layer_norm, F.rms_norm: self._rms_norm, F.group_norm: self._group_norm}
+        self._norms: dict[Any, Callable[..., Tensor]] = {
+            F.layer_norm: self._layer_norm,
+            F.rms_norm: self._rms_norm,
+            F.group_norm: self._group_norm,
+        }
 
     def output(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """What the model gives; of the first model asked, the norms' statistics are taken."""
@@ -93,7 +97,8 @@ class _SteadyNorms(TorchFunctionMode):
         return found
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self._norms.get(func, func)(*args, **(kwargs or {}))
+        found = func(*args, **(kwargs or {}))  # a norm of another width raises what it would
+        return self._norms[func](*args, **(kwargs or {})) if func in self._norms else found
 
     def _layer_norm(
         self, x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5

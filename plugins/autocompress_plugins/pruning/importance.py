@@ -1,13 +1,13 @@
 """How much each unit of a group matters, by one of the criteria of the literature. Higher matters more.
 
 l1, l2: norm of the weights that make and read the unit (Li et al., "Pruning Filters for Efficient ConvNets", 2017).
-taylor: squared first-order change of the loss when the unit goes (Molchanov et al., "Importance Estimation for Neural
-Network Pruning", 2019). lamp: squared norm relative to that of all units at least as large, which makes groups
-comparable (Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", 2021). bn_scale: the batch norm's
-scale (Liu et al., "Network Slimming", 2017); groups without a batch norm go by l2.
+taylor: squared first-order change of the loss when the unit goes, averaged over small batches (Molchanov et al.,
+"Importance Estimation for Neural Network Pruning", 2019). lamp: squared norm relative to that of all units at least as
+large, which makes groups comparable (Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", 2021).
+bn_scale: the batch norm's scale (Liu et al., "Network Slimming", 2017); groups without a batch norm go by l2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +23,14 @@ Value = Callable[[Tensor], Tensor]  # of a parameter: its weights, or weights ti
 
 
 def importance(model: nn.Module, group: Group, criterion: str) -> Tensor:
-    """Importance of each unit of ``group`` -> (size,), scaled to a mean of one (lamp: to a sum of shares).
-
-    "taylor" needs the gradients of the loss in ``model``.
+    """Importance of each unit of ``group`` -> (size,) by a criterion that needs no data, scaled to a mean of one (lamp:
+    a share each).
     """
     if criterion == "bn_scale":
         scales = _summed(model, group, torch.abs, norms=True)
-        return _scaled(scales if scales.any() else _summed(model, group, torch.square))
-    if criterion == "taylor":
-        return _scaled(_summed(model, group, lambda w: w, gradients=True).square())
+        if scales.any():
+            return _scaled(scales)
+        criterion = "l2"
     if criterion == "l1":
         return _scaled(_summed(model, group, torch.abs))
     squares = _summed(model, group, torch.square)
@@ -41,6 +40,21 @@ def importance(model: nn.Module, group: Group, criterion: str) -> Tensor:
     ascending = squares[order]
     at_least = ascending.flip(0).cumsum(0).flip(0)
     return torch.empty_like(squares).scatter_(0, order, ascending / at_least.clamp(min=1e-12))
+
+
+def taylor(model: nn.Module, groups: Sequence[Group], losses: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Importance of each group's units -> root: (size,), scaled to a mean of one.
+
+    losses: of one small batch after another. Over many examples the gradients of a trained model add up to nothing.
+    """
+    found = {group.root: torch.zeros(group.size) for group in groups}
+    for loss in losses:
+        model.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in groups:
+            found[group.root] += _summed(model, group, lambda w: w, gradients=True).square()
+    model.zero_grad()
+    return {root: _scaled(values) for root, values in found.items()}
 
 
 def _scaled(values: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from autocompress_plugins.pruning import allocation
 from autocompress_plugins.pruning.channel_graph import ChannelGraph
 from autocompress_plugins.pruning.group_check import why_wrong
 from autocompress_plugins.pruning.groups import HEADS, Group
-from autocompress_plugins.pruning.importance import importance
+from autocompress_plugins.pruning.importance import importance, taylor
 from autocompress_plugins.pruning.prunable import prunable
 from autocompress_plugins.pruning.removal import remove
 
-TAYLOR_EXAMPLES = 256
+TAYLOR_EXAMPLES, TAYLOR_BATCH = 256, 16
 SENSITIVITY_EXAMPLES = 128
 HALF = 0.5  # the share whose removal is measured for a group's sensitivity
 SECTIONS = 4  # from the bottom of the model to its top
@@ -44,12 +44,9 @@ class Narrowing:
 
     def __init__(self) -> None:
         self._graph = ChannelGraph()
-        self._rise: dict[tuple[Split, str, str], float] = {}  # of the loss on a split, of a model, by group
-        self._gradients: tuple[Split, str, list[Tensor | None]] | None = None  # of the model last asked about
-
-    def groups(self, context: Context, kinds: frozenset[str]) -> tuple[Group, ...]:
-        """What can shrink in the reference. Raises CandidateFailed."""
-        return self._graph.survey(context.model, context.example_inputs)[1].of(kinds)
+        # By data, state of the model, and groups: an instance serves many plans.
+        self._rise: dict[tuple[Split, str, str], float] = {}
+        self._taylor: dict[tuple[Split, str, tuple[Group, ...]], dict[str, Tensor]] = {}
 
     def refuses(self, context: Context, kinds: frozenset[str], nothing: str) -> str | None:
         """Why no group of these kinds can shrink."""
@@ -75,12 +72,11 @@ class Narrowing:
             if found:  # where the other groups lie in layers that read several has moved
                 model, survey = self._graph.survey(remove(model, inputs, found), inputs)
                 section = [group for group in survey.groups if group.root in {own.root for own in section}]
-            if amount.criterion == "taylor":
-                self._differentiate(model, context)
+            values = self.importances(model, section, amount.criterion, context)
             found = {
                 group.root: units
                 for group in section
-                if (units := _least(importance(model, group, amount.criterion), group, widths[group.root]))
+                if (units := _least(values[group.root], group, widths[group.root]))
             }
             removals |= found
         if not removals:
@@ -111,11 +107,8 @@ class Narrowing:
                 continue
             shares = allocation.uniform(ratio, len(own))
             if amount.allocation == "global":
-                if amount.criterion == "taylor":
-                    self._differentiate(model, context)
-                shares = allocation.by_importance(
-                    [importance(model, group, amount.criterion).double().numpy() for group in own], ratio
-                )
+                values = self.importances(model, groups, amount.criterion, context)
+                shares = allocation.by_importance([values[group.root].double().numpy() for group in own], ratio)
             elif amount.allocation == "sensitivity":
                 losses, costs = self._rises(model, own, context), np.array([group.macs for group in own])
                 shares = allocation.by_sensitivity(np.maximum(losses, 0.0), costs, ratio)
@@ -125,16 +118,18 @@ class Narrowing:
                 widths[group.root] = group.blocks * allocation.rounded(run * (1 - share), run, round_to)
         return widths
 
-    def _differentiate(self, model: nn.Module, context: Context) -> None:
-        """Leave the gradients of the task's loss over a few hundred examples in ``model``, in evaluation mode."""
-        state = _state(model)
-        if self._gradients is None or self._gradients[:2] != (context.train, state):
-            model.eval().zero_grad()
-            for batch in context.train_batches(TAYLOR_EXAMPLES):
-                context.task.loss_fn(primary(call(model, batch.inputs)), batch.targets).backward()  # type: ignore[no-untyped-call]
-            self._gradients = context.train, state, [p.grad for p in model.parameters()]
-        for parameter, gradient in zip(model.parameters(), self._gradients[2], strict=True):
-            parameter.grad = gradient
+    def importances(
+        self, model: nn.Module, groups: Sequence[Group], criterion: str, context: Context
+    ) -> dict[str, Tensor]:
+        """Importance of each group's units -> root: (size,)."""
+        if criterion != "taylor":
+            return {group.root: importance(model, group, criterion) for group in groups}
+        key = (context.train, _state(model), tuple(groups))
+        if key not in self._taylor:
+            batches = context.train_batches(TAYLOR_EXAMPLES, TAYLOR_BATCH)
+            losses = (context.task.loss_fn(primary(call(model.eval(), b.inputs)), b.targets) for b in batches)
+            self._taylor = {key: taylor(model, groups, losses)}  # of the model last asked about
+        return self._taylor[key]
 
     def _rises(self, model: nn.Module, groups: Sequence[Group], context: Context) -> allocation.Floats:
         """By how much the training loss rises when half of a group goes, without training -> (groups,)."""

@@ -104,7 +104,7 @@ class RecurrentStack(nn.Module):
     def __init__(self, whole: Core) -> None:
         super().__init__()
         if type(whole) not in GATES:
-            raise CandidateFailed(f"a {type(whole).__name__} may do more than a layer of its kind")
+            raise CandidateFailed(f"{type(whole).__name__} may do more than the layer it inherits from")
         if getattr(whole, "proj_size", 0):
             raise CandidateFailed("an LSTM with a projection is left as it is")
         self.batch_first, self.bidirectional, self.num_layers = whole.batch_first, whole.bidirectional, whole.num_layers

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from autocompress.candidate.evaluate import feed_of
 from autocompress.data import call
 from autocompress.plugin.contract import Array, Context
 from autocompress.task import Inputs
+from autocompress_plugins.quantization.ort_quantization import opened
 
 QUANTILES = 9
 DIGITS = 6
@@ -83,18 +83,16 @@ def layer_inputs(model: nn.Module, inputs: Inputs) -> dict[str, Entering]:
 
 def file_tensors(path: Path, inputs: Inputs) -> dict[str, Signature]:
     """The signature of every float activation of an ONNX file on ``inputs``, the graph's own inputs included."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
-    outputs = {value.name for value in model.graph.output}
-    model.graph.output.extend(value for value in model.graph.value_info if value.name not in outputs)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(str(path))
+    stated = {value.name for value in model.graph.output}
+    inner = [name for node in model.graph.node for name in node.output if name and name not in stated]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+    session = opened(model)
     feed = feed_of(inputs, [value.name for value in session.get_inputs()])
     names = [value.name for value in session.get_outputs()]
-    values = {**feed, **dict(zip(names, session.run(names, dict(feed)), strict=True))}
-    return {name: signature(value) for name, value in values.items() if value.dtype == np.float32 and value.size}
+    found = {**feed, **dict(zip(names, session.run(names, dict(feed)), strict=True))}
+    floats = {name: own for name, own in found.items() if isinstance(own, np.ndarray) and own.dtype == np.float32}
+    return {name: signature(own) for name, own in floats.items() if own.size}
 
 
 def signature(values: Array) -> Signature:

@@ -51,7 +51,7 @@ def fake_quantized_weight(layer: nn.Module) -> Tensor:
     return rounded(weight / scale) * scale
 
 
-class Range:
+class LearnedRange:
     """What one activation may be: learned shares of the running extremes, [low, high] with low <= 0 <= high."""
 
     def __init__(self, known: Mapping[str, Any] | None = None) -> None:
@@ -104,12 +104,12 @@ class FakeQuantization(TrainHook):
 
     def wrap(self, model: nn.Module) -> nn.Module:
         self._on = self._begins_at == 0 or bool(self._known)
-        self._ranges: dict[str, Range] = {}
+        self._ranges: dict[str, LearnedRange] = {}
         self._handles: list[RemovableHandle] = []
         entering = layer_inputs(model, self._inputs)
         for name, own in entering.items():
             twin = recognised(own.signatures[0], {other: entering[other].signatures for other in self._ranges})
-            self._ranges[name] = self._ranges[twin] if twin else Range(self._known.get(name))
+            self._ranges[name] = self._ranges[twin] if twin else LearnedRange(self._known.get(name))
             self._hide_weight(model.get_submodule(name))
             if own.source is None:
                 self._quantize_input(model.get_submodule(name), self._ranges[name])
@@ -129,13 +129,13 @@ class FakeQuantization(TrainHook):
 
         self._handles += [layer.register_forward_pre_hook(before), layer.register_forward_hook(after, always_call=True)]
 
-    def _quantize_input(self, layer: nn.Module, own: Range) -> None:
+    def _quantize_input(self, layer: nn.Module, own: LearnedRange) -> None:
         def before(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             return own.fake_quantized(arguments[0], module.training) if self._on else arguments[0], *arguments[1:]
 
         self._handles.append(layer.register_forward_pre_hook(before))
 
-    def _quantize_output(self, source: nn.Module, own: Range) -> None:
+    def _quantize_output(self, source: nn.Module, own: LearnedRange) -> None:
         """Whoever else takes this tensor, a shortcut for one, gets it quantized: in the file there is one of it."""
 
         def after(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:

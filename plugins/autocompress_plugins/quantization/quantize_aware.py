@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from autocompress.plugin.contract import (
     Context,
@@ -27,8 +25,9 @@ from autocompress.plugin.contract import (
 )
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.quantization.activation_values import example, file_tensors, layer_inputs, recognised
-from autocompress_plugins.quantization.fake_quantization import FakeQuantization
-from autocompress_plugins.quantization.ort_quantization import CALIBRATION_EXAMPLES, Reader, without_advice
+from autocompress_plugins.quantization.calibration import Range, extremes, observed
+from autocompress_plugins.quantization.fake_quantization import UINT8, FakeQuantization
+from autocompress_plugins.quantization.ort_quantization import CALIBRATION_EXAMPLES, quantized
 
 # Their outputs are quantized as their inputs are; a range that fits the output loses nothing of it at the input.
 RANGE_KEEPING = {"MaxPool", "Pad"}
@@ -42,7 +41,7 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
     precision = "int8"
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
-        return (Parameter("starts_at", (0.0, 0.5), 0.5),)
+        return (Parameter("starts_at", (0.0, 0.5), 0.0),)
 
     def refuses(self, context: Context) -> str | None:
         if layer_inputs(context.model, example(context)):
@@ -57,37 +56,25 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
         return ({"activations": "QUInt8"},)
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
-        learned = context.learned.get(self.name)
-        with without_advice():
-            quantize_static(
-                str(source),
-                str(target),
-                Reader(context.feeds(CALIBRATION_EXAMPLES)),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                activation_type=QuantType[str(params["activations"])],
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"TensorQuantOverrides": _overrides(source, learned, context)} if learned else None,
-            )
+        calibrated = observed(source, context.feeds(CALIBRATION_EXAMPLES))
+        ranges = {name: extremes(histogram) for name, histogram in calibrated.items()}
+        ranges |= _learned_ranges(source, context.learned.get(self.name, {}), context)
+        onnx.save(quantized(source, ranges, str(params["activations"])), str(target))
 
 
-def _overrides(path: Path, learned: Mapping[str, Any], context: Context) -> dict[str, list[dict[str, Any]]]:
-    """The learned quantization of every tensor of the file that has the values of a layer's input."""
+def _learned_ranges(path: Path, learned: Mapping[str, Any], context: Context) -> dict[str, Range]:
+    """For every tensor of the file that has the values of a layer's input: what uint8 holds at the learned scale."""
     inputs = {layer: own["inputs"] for layer, own in learned.items()}
     layers = {name: recognised(values, inputs) for name, values in file_tensors(path, example(context)).items()}
     for node in reversed(onnx.load(str(path)).graph.node):
         if node.op_type in RANGE_KEEPING and layers.get(node.input[0]) is None:
             layers[node.input[0]] = layers.get(node.output[0])
-    return {tensor: [_quantization(learned[layer])] for tensor, layer in layers.items() if layer}
+    return {tensor: _range(learned[layer]) for tensor, layer in layers.items() if layer}
 
 
-def _quantization(learned: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "scale": np.array(learned["scale"], np.float32),
-        "zero_point": np.array(learned["zero_point"], np.uint8),
-        "quant_type": QuantType.QUInt8,
-    }
+def _range(learned: Mapping[str, Any]) -> Range:
+    low, high = -learned["zero_point"], UINT8 - learned["zero_point"]
+    return low * learned["scale"], high * learned["scale"]
 
 
 @hookimpl

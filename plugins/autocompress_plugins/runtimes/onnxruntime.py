@@ -2,10 +2,12 @@
 
 import json
 import tempfile
-from collections import defaultdict
-from collections.abc import Sequence
+import time
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import onnxruntime as ort
 
@@ -14,8 +16,10 @@ from autocompress.plugin.contract import Array, Feed, OperatorTime, Runtime, Ses
 from autocompress.plugin.hooks import hookimpl
 from autocompress.profile import HardwareProfile
 
-WARM_UP = 20  # calls before those that are profiled
-PROFILED = 100
+WARM_UP = 10  # calls of a profile that do not count
+FEWEST_CALLS, MOST_CALLS, SECONDS = 20, 200, 2.0  # of a profile
+KERNEL = "_kernel_time"
+AROUND = frozenset({"If", "Loop", "Scan"})  # their time is that of the nodes inside
 
 
 class OrtSession(Session):
@@ -40,20 +44,16 @@ class OnnxRuntime(Runtime):
     def operators(self, path: Path, profile: HardwareProfile, feeds: Sequence[Feed]) -> Sequence[OperatorTime]:
         options = _options(profile)
         options.enable_profiling = True
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = _session(path, options)
-            for number in range(WARM_UP + PROFILED):
+            started = time.monotonic()
+            for number in range(WARM_UP + MOST_CALLS):
+                if number >= WARM_UP + FEWEST_CALLS and time.monotonic() - started > SECONDS:
+                    break
                 session.run(None, feeds[number % len(feeds)])
             events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
-        took: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                node = event["name"].removesuffix("_kernel_time")
-                took[node, event["args"]["op_name"]].append(event["dur"] / 1e3)
-        medians = {key: median(calls[WARM_UP:]) for key, calls in took.items() if len(calls) > WARM_UP}
-        total = sum(medians.values()) or 1.0
-        return [OperatorTime(name, operator, ms, ms / total) for (name, operator), ms in medians.items()]
+        return operator_times(events, WARM_UP)
 
     def version(self) -> str:
         return str(ort.__version__)
@@ -72,6 +72,24 @@ def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has no common base for what it raises
         raise CandidateFailed(f"ONNX Runtime cannot load the file: {one_line(error, 200)}") from error
+
+
+def operator_times(events: Sequence[Mapping[str, Any]], warm_up: int) -> list[OperatorTime]:
+    """The time of each node: its median over the calls that a profile holds after the first ``warm_up``."""
+    starts = sorted(event["ts"] for event in events if event["name"] == "model_run")
+    nodes: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(KERNEL) and event["args"]["op_name"] not in AROUND:
+            calls = nodes.setdefault((_layer(event["name"]), event["args"]["op_name"]), [0.0] * len(starts))
+            calls[bisect_right(starts, event["ts"]) - 1] += event["dur"] / 1e3
+    medians = {node: median(calls[warm_up:]) for node, calls in nodes.items()}
+    total = max(sum(medians.values()), 1e-9)
+    return [OperatorTime(name, operator, ms, ms / total) for (name, operator), ms in medians.items()]
+
+
+def _layer(event: str) -> str:
+    """A node's name without what the profile and the fusions of ONNX Runtime append to it."""
+    return event.removesuffix(KERNEL).removesuffix("_nchwc").removesuffix("_output_0")
 
 
 @hookimpl

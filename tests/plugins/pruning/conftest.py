@@ -1,6 +1,8 @@
 """What the tests of structured pruning share: contexts, the trained example tasks opened, and a model's file run."""
 
+import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,6 @@ from autocompress.plugin.contract import Context
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
 from autocompress.testing import tasks
-
-EXAMPLES = 32
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,23 @@ def lstm(open_task: Callable[[Task], Context]) -> Context:
 @pytest.fixture
 def transformer(open_task: Callable[[Task], Context]) -> Context:
     return open_task(tasks.transformer())
+
+
+@pytest.fixture
+def decayed() -> Callable[[Task], Task]:
+    """``decayed(task)``: trained on with so much weight decay that only what is needed stays large."""
+
+    def train(task: Task) -> Task:
+        model, (x, y) = copy.deepcopy(task.model).train(), task.train
+        optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=1.0)
+        for step in range(60):
+            at = torch.arange(step * 64, step * 64 + 64) % len(y)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[at]), y[at]).backward()
+            optimizer.step()
+        return replace(task, model=model.eval())
+
+    return train
 
 
 @pytest.fixture

@@ -151,6 +151,16 @@ def test_harm_is_measured_again_after_each_drop(make_context: MakeContext):
     assert DropBlocks().plan(context.model, {"count": 2}, context)["drop"] == ["1.0", "1.2"]
 
 
+def test_sensitivity_is_the_harm_of_each_block_alone(make_context: MakeContext):
+    context = make_context(seeded(ResNet, 2.0, 0.01, 1.0), IMAGES)
+    found = {part.group: part.loss for part in DropBlocks().sensitivity(context)}
+    assert list(found)[1:] == ["body.0", "body.2", "body.1"], "most sensitive first"
+    by_hand = copy.deepcopy(context.model)
+    by_hand.body[0].scale = 0.0
+    rise = nn.functional.mse_loss(outputs(by_hand, IMAGES), outputs(context.model, IMAGES))
+    assert found["body.0"] == pytest.approx(rise.item(), rel=1e-4)
+
+
 def test_count_grows_by_one_block_at_a_time_up_to_all_but_one(make_context: MakeContext):
     context = make_context(seeded(ResNet, 2.0, 0.01, 1.0, 0.1), IMAGES)
     (parameter,) = DropBlocks().parameters(context)

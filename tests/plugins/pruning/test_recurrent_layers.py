@@ -53,6 +53,13 @@ def test_a_stack_keeps_the_options(whole: Any):
     assert_same(RecurrentStack(whole).train(whole.training)(x), whole(x))
 
 
+def test_a_stack_is_called_as_the_layer_is():
+    whole, x = nn.GRU(INPUTS, HIDDEN, 2), torch.randn(STEPS, 2, INPUTS)
+    stack = RecurrentStack(whole)
+    stack.flatten_parameters()
+    assert_same(stack(input=x, hx=None), whole(input=x, hx=None))
+
+
 def test_the_dropout_between_layers_stays():
     whole = nn.GRU(INPUTS, HIDDEN, 2, dropout=0.5)
     stack, x = RecurrentStack(whole).train(), torch.randn(4, STEPS, INPUTS)

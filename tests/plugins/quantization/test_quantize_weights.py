@@ -87,8 +87,11 @@ def test_integers_stand_for_the_weights_whatever_the_size(
     context = graph_context(layer, inputs)
     target = rewritten(context, bits)
     ((weights, scales),) = unpacked(target)
-    # The level opposite to a block's largest weight is missing.
-    assert (np.abs(weights - layer.weight.detach().numpy().T) <= 1.001 * scales).all()
+    own = layer.weight.detach().numpy().T
+    assert (np.abs(weights - own) <= 1.001 * scales).all(), "the level opposite to a block's largest weight is missing"
+    used = np.abs(own).max(0) > 0
+    assert (scales <= 1.001 * np.abs(own).max(0) / 2 ** (bits - 1))[:, used].all()
+    assert not weights[:, ~used].any()
     expected = inputs.numpy() @ weights + layer.bias.detach().numpy()
     assert outputs(target, inputs) == pytest.approx(expected, abs=0.02 * np.abs(expected).max())
 
@@ -140,9 +143,11 @@ def test_convolutions_and_embeddings_read_int8_weights(
     inputs = torch.arange(60).reshape(5, 12)
     context = graph_context(Reader(), inputs)
     target = rewritten(context, 4)
-    left = {t.name for t in onnx.load(str(target)).graph.initializer if t.data_type == TensorProto.FLOAT and t.dims[1:]}
-    assert operators(target).count("DequantizeLinear") == 3
-    assert not left, "no matrix is stored in float"
+    graph = onnx.load(str(target)).graph
+    sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    scales = [sizes[node.input[1]] for node in graph.node if node.op_type == "DequantizeLinear"]
+    assert sorted(scales) == [[6], [8], [100]], "for each output channel and each word"
+    assert all(len(dims) == 1 for dims in sizes.values()), "no matrix is stored in float"
     assert distance(outputs(target, inputs), outputs(context.reference, inputs)) < ERRORS[8]
 
 

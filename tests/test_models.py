@@ -1,0 +1,263 @@
+"""The kinds of models people bring: each is opened whole, exported, scored, and every strategy answers for it."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autocompress.candidate.export import EXPORTERS
+from autocompress.candidate.opening import open_bench
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+from autocompress.run.folder import RunFolder
+from autocompress.task import Inputs, Task
+
+CLASSES, STEPS, WIDTH = 3, 6, 16
+TRAIN, VAL = 48, 16
+
+
+class Residual(nn.Module):
+    """(N, 1, 8, 8) -> (N, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, WIDTH, 3, padding=1)
+        self.conv1 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(WIDTH)
+        self.conv2 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(WIDTH)
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.relu(x + self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x))))))
+        return self.head(x.mean((2, 3)))
+
+
+class Squeezed(nn.Module):
+    """Depthwise convolution and squeeze-excite, (N, 1, 8, 8) -> (N, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, WIDTH, 3, 2, 1), nn.BatchNorm2d(WIDTH), nn.Hardswish())
+        self.depthwise = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH)
+        self.squeeze = nn.Conv2d(WIDTH, 4, 1)
+        self.excite = nn.Conv2d(4, WIDTH, 1)
+        self.pointwise = nn.Conv2d(WIDTH, 2 * WIDTH, 1)
+        self.head = nn.Linear(2 * WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depthwise(self.stem(x))
+        weight = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
+        return self.head(torch.relu(self.pointwise(x * weight)).mean((2, 3)))
+
+
+def flattening() -> nn.Module:
+    """(N, 1, 8, 8) -> (N, 3)."""
+    return nn.Sequential(
+        nn.Conv2d(1, WIDTH, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * WIDTH, 32),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(32, CLASSES),
+    )
+
+
+class Recurrent(nn.Module):
+    """(N, 6, 4) -> (N, 3), from the states of all steps."""
+
+    def __init__(self, cell: type[nn.RNNBase], both_ways: bool) -> None:
+        super().__init__()
+        self.rnn = cell(4, WIDTH, 2, batch_first=True, bidirectional=both_ways)
+        self.head = nn.Linear(WIDTH * (1 + both_ways), CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0].mean(1))
+
+
+class Encoder(nn.Module):
+    """``nn.TransformerEncoder`` over token ids, (N, 6) -> (N, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10, WIDTH)
+        layer = nn.TransformerEncoderLayer(WIDTH, 4, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.encoder(self.embedding(tokens)).mean(1))
+
+
+class Attention(nn.Module):
+    """Attention with separate projections, written by hand, (N, 6, 4) -> (N, 3)."""
+
+    def __init__(self, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.embed = nn.Linear(4, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        inner = self.norm(x)
+        q, k, v = (self.split(layer(inner)) for layer in (self.query, self.key, self.value))
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.head((x + self.out(mixed)).mean(1))
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class Named(nn.Module):
+    """Keyword arguments; the mask is ignored, as some models ignore theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10, WIDTH)
+        self.hidden = nn.Linear(WIDTH + 4, 32)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, tokens: Tensor, extra: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        x = torch.cat([self.embedding(tokens).mean(1), extra], 1)
+        return {"hidden": x, "logits": self.head(torch.relu(self.hidden(x)))}
+
+
+class Pair(nn.Module):
+    """Two positional inputs, a tuple out whose first is scored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(4, WIDTH), nn.Linear(2, WIDTH)
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.relu(self.left(left) + self.right(right))
+        return self.head(x), x
+
+
+@dataclass
+class Output:
+    logits: Tensor
+    hidden: Tensor
+
+
+class WithLogits(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, WIDTH), nn.ReLU())
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Output:
+        x = self.body(x)
+        return Output(self.head(x), x)
+
+
+def nearness(outputs: Tensor, targets: Tensor) -> float:
+    return -float((outputs - targets).abs().mean())
+
+
+def labels(size: int) -> Tensor:
+    return torch.arange(size) % CLASSES
+
+
+def images(size: int) -> Inputs:
+    return torch.randn(size, 1, 8, 8)
+
+
+def steps(size: int) -> Inputs:
+    return torch.randn(size, STEPS, 4)
+
+
+def tokens(size: int) -> Inputs:
+    return torch.randint(10, (size, STEPS))
+
+
+def rows(size: int) -> Inputs:
+    return torch.randn(size, 4)
+
+
+def named(size: int) -> Inputs:
+    words = torch.randint(10, (size, STEPS))
+    return {"tokens": words, "extra": torch.randn(size, 4), "mask": torch.ones(size, STEPS, dtype=torch.bool)}
+
+
+def pairs(size: int) -> Inputs:
+    return torch.randn(size, 4), torch.randn(size, 2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """applies: some strategies that have to. others: of the task."""
+
+    make: Callable[[], nn.Module]
+    inputs: Callable[[int], Inputs]
+    applies: frozenset[str] = frozenset()
+    targets: Callable[[int], Tensor] = labels
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "residual": Case(Residual, images, frozenset({"prune_channels", "student", "quantize_static"})),
+    "squeeze_excite": Case(Squeezed, images, frozenset({"prune_channels", "student", "quantize_static"})),
+    "flatten": Case(flattening, images, frozenset({"prune_channels", "student", "quantize_static"})),
+    "lstm": Case(lambda: Recurrent(nn.LSTM, False), steps, frozenset({"prune_recurrent", "quantize_dynamic"})),
+    "lstm_both_ways": Case(lambda: Recurrent(nn.LSTM, True), steps, frozenset({"prune_recurrent", "quantize_dynamic"})),
+    "gru": Case(lambda: Recurrent(nn.GRU, False), steps, frozenset({"prune_recurrent"})),
+    "gru_both_ways": Case(lambda: Recurrent(nn.GRU, True), steps, frozenset({"prune_recurrent"})),
+    "rnn": Case(lambda: Recurrent(nn.RNN, False), steps, frozenset({"prune_recurrent"})),
+    "rnn_both_ways": Case(lambda: Recurrent(nn.RNN, True), steps, frozenset({"prune_recurrent"})),
+    "transformer_encoder": Case(Encoder, tokens, frozenset({"prune_attention"})),
+    "attention": Case(Attention, steps, frozenset({"prune_attention"})),
+    "dict_inputs": Case(Named, named, frozenset({"prune_channels"})),
+    "tuple_inputs_and_output": Case(Pair, pairs, frozenset({"prune_channels"})),
+    "dataclass_with_logits": Case(WithLogits, rows, frozenset({"prune_channels"})),
+    "regression": Case(
+        lambda: nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1)),
+        rows,
+        frozenset({"prune_channels"}),
+        lambda size: torch.randn(size, 1),
+        {"metric": nearness, "loss": "mse"},
+    ),
+}
+
+
+def task_of(name: str, case: Case) -> Task:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = case.make().eval()
+        train, val = ((case.inputs(size), case.targets(size)) for size in (TRAIN, VAL))
+    return Task(name=name, model=model, train=train, val=val, **case.others)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_opens_and_every_strategy_answers(
+    name: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
+) -> None:
+    task = task_of(name, CASES[name])
+    before = copy.deepcopy(task.model.state_dict())
+    bench, opening = open_bench(task, fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies)
+
+    assert opening.exporter in EXPORTERS
+    assert bench.folder.reference.exists()
+    assert opening.reference.params > 0
+    assert opening.reference.score.val_low <= opening.reference.score.val <= opening.reference.score.val_high
+    assert not opening.reference_family.failed
+    applies = {a.name for a in opening.applicable}
+    refused = {r.strategy: r.reason for r in opening.refused}
+    assert applies | refused.keys() == plugins.strategies.keys()
+    assert applies >= CASES[name].applies
+    assert all(reason.strip() for reason in refused.values())
+    assert not [reason for reason in refused.values() if reason.startswith("it failed")], refused
+    assert all(a.size_only is None or a.size_only.strip() for a in opening.applicable)
+    assert all(torch.equal(value, task.model.state_dict()[key]) for key, value in before.items())
