@@ -98,25 +98,33 @@ class Encoder(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention with separate projections, written by hand, (N, 6, 4) -> (N, 3)."""
+    """Written by hand, with a projection each, (N, T, E) -> the same."""
 
     def __init__(self, heads: int = 4) -> None:
         super().__init__()
         self.heads = heads
-        self.embed = nn.Linear(4, WIDTH)
-        self.norm = nn.LayerNorm(WIDTH)
         self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.split(layer(x)) for layer in (self.query, self.key, self.value))
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class Attending(nn.Module):
+    """(N, 6, 4) -> (N, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Linear(4, WIDTH), nn.LayerNorm(WIDTH)
+        self.attention = Attention()
         self.head = nn.Linear(WIDTH, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
-        inner = self.norm(x)
-        q, k, v = (self.split(layer(inner)) for layer in (self.query, self.key, self.value))
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return self.head((x + self.out(mixed)).mean(1))
-
-    def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return self.head((x + self.attention(self.norm(x))).mean(1))
 
 
 class Named(nn.Module):
@@ -218,7 +226,7 @@ CASES = {
     "rnn": Case(lambda: Recurrent(nn.RNN, False), steps, frozenset({"prune_recurrent"})),
     "rnn_both_ways": Case(lambda: Recurrent(nn.RNN, True), steps, frozenset({"prune_recurrent"})),
     "transformer_encoder": Case(Encoder, tokens, frozenset({"prune_attention"})),
-    "attention": Case(Attention, steps, frozenset({"prune_attention"})),
+    "attention": Case(Attending, steps, frozenset({"prune_attention"})),
     "dict_inputs": Case(Named, named, frozenset({"prune_channels"})),
     "tuple_inputs_and_output": Case(Pair, pairs, frozenset({"prune_channels"})),
     "dataclass_with_logits": Case(WithLogits, rows, frozenset({"prune_channels"})),

@@ -172,12 +172,15 @@ def _check_removal(module: nn.Module, found: HeadAttention, inputs: Tensor, out:
 
 
 def _given(module: nn.Module, inputs: Tensor) -> dict[nn.Module, Tensor]:
-    """What each linear layer of a module is given."""
+    """What each linear layer of a module is given, as (N, T, features)."""
     found: dict[nn.Module, Tensor] = {}
-    handles = [
-        layer.register_forward_pre_hook(lambda layer, args: found.update({layer: args[0]}))
-        for layer in _linears(module)
-    ]
+    n, t, _ = inputs.shape
+
+    def note(layer: nn.Linear, args: tuple[Tensor, ...]) -> None:
+        if args[0].numel() == n * t * layer.in_features:
+            found[layer] = args[0].reshape(n, t, -1)
+
+    handles = [layer.register_forward_pre_hook(note) for layer in _linears(module)]
     try:
         with torch.no_grad():
             module(inputs)

@@ -56,6 +56,15 @@ class Separate(nn.Module):
         return self.o(self.drop(mixed(q, k, v, q.shape[-1] ** -0.5, self.causal)))
 
 
+class Flat(Fused):
+    """Projects the places of all examples as one list."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, e = x.shape
+        q, k, v = self.qkv(x.view(n * t, e)).view(n, t, 3, H, -1).permute(2, 0, 3, 1, 4)
+        return self.out(mixed(q, k, v, self.scale).view(n * t, e)).view(n, t, e)
+
+
 class Functional(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -71,6 +80,7 @@ KNOWN: dict[str, Callable[[], nn.Module]] = {
     "fused (3, H, D)": Fused,
     "fused (H, 3, D)": lambda: Fused("H3D"),
     "fused without bias": lambda: Fused(bias=False),
+    "flat": Flat,
     "fused causal": lambda: Fused("H3D", causal=True),
     "scaled by the width": lambda: Fused(scale=E**-0.5),
     "not scaled": lambda: Fused(scale=1.0),
