@@ -1,11 +1,19 @@
+"""What ``inspect`` finds, and how it is shown."""
+
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
+from torch import nn
 
+from autocompress import inspection
 from autocompress.inspection import inspect_task
+from autocompress.plugin.contract import Context, Params, Plan, Sensitivity, StructureStrategy
 from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
 from autocompress.report.inspection import print_inspection
 
 
@@ -47,10 +55,88 @@ def test_which_exporter_and_why(found: dict[str, Any]):
     assert len(found["export_note"]) > len(f"by {found['exporter']}; ")
 
 
-def test_it_fits_a_narrow_terminal(found: dict[str, Any]):
+class Stubborn(StructureStrategy):
+    """Applies to everything and fails at whatever it is asked."""
+
+    name = "stubborn"
+
+    def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
+        raise NotImplementedError
+
+    def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
+        raise NotImplementedError
+
+    def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
+        raise ValueError("no idea")
+
+
+def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
+    plugins: PluginSet, fake_profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise KeyError("clock")
+
+    monkeypatch.setattr(plugins.runtime("fake"), "operators", broken)
+    few = replace(plugins, strategies={"stubborn": Stubborn(), "finetune": plugins.strategy("finetune")})
+    monkeypatch.setattr(inspection, "load_plugins", lambda: few)
+    monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
+    monkeypatch.setattr(inspection, "SCORED", 40)
+    told: list[str] = []
+    found = inspect_task("autocompress.testing.tasks:cnn", "fake", lambda text, fraction: told.append(text))
+    assert found["warnings"] == [
+        "fake cannot tell time by operator: KeyError: 'clock'",
+        "stubborn cannot tell sensitivity: ValueError: no idea",
+    ]
+    assert (found["operators"], found["sensitivity"]) == ([], {})
+    assert {"read the data", "export the reference (dynamo)", "sensitivity: stubborn"} <= set(told)
+    assert found["scored"] == 40
+    shown = printed(found)
+    assert "on 40 of 96 examples" in shown
+    assert "warning: stubborn cannot tell" in shown
+
+
+def test_long_lists_end_with_how_many_are_left_out(found: dict[str, Any]) -> None:
+    operators = [{"name": f"layer\x1b[2J {n}", "operator": "Gemm", "ms": 0.1, "share": 1 / 14} for n in range(14)]
+    groups = [{"group": f"group {n}", "units": 32, "share": 0.25, "loss": 1.0 - n} for n in range(15)]
+    shown = printed({**found, "operators": operators, "sensitivity": {"prune_channels": groups}})
+    assert "4 others" in shown
+    assert "3 less sensitive ones" in shown
+    assert "8 of 32" in shown
+    assert "\x1b" not in shown, "a name from a file does not command the terminal"
+
+
+def test_a_variant_that_was_left_out_says_why_beside_its_speed(found: dict[str, Any]) -> None:
+    variants = {
+        "quick": {"accuracy": 0.5, "speedup": 2.0, "size_bytes": 1000, "compressed_bytes": 900},
+        "slow": {"speedup": 0.25, "left_out": "slower than the float file"},
+        "broken": {"left_out": "no kernel"},
+    }
+    lines = printed({**found, "unchanged_weights": variants}).splitlines()
+    rows = [line.split() for line in lines if line.rstrip().endswith(("quick", "float file", "no kernel"))]
+    assert rows == [
+        ["50.00", "%", "2.00x", "1", "1", "quick"],
+        ["-", "0.25x", "-", "-", "slow:", "slower", "than", "the", "float", "file"],
+        ["-", "-", "-", "-", "broken:", "no", "kernel"],
+    ]
+
+
+def printed(found: dict[str, Any], width: int = 80) -> str:
     out = io.StringIO()
-    print_inspection(Console(file=out, width=80), found)
-    lines = out.getvalue().splitlines()
+    print_inspection(Console(file=out, width=width), found)
+    return out.getvalue()
+
+
+def test_it_fits_a_narrow_terminal(found: dict[str, Any]):
+    lines = printed(found).splitlines()
     assert max(map(len, lines)) <= 80
-    for title in ("Reference of", "Time by operator", "Strategies", "The same weights", "Sensitivity: prune_recurrent"):
+    titles = (
+        "Reference of",
+        "Time by operator",
+        "Strategies that apply",
+        "Strategies that save size only",
+        "Strategies that do not apply",
+        "The same weights",
+        "Sensitivity: prune_recurrent",
+    )
+    for title in titles:
         assert any(line.startswith(title) for line in lines), title

@@ -62,6 +62,7 @@ def _strategies(console: Console, found: dict[str, Any]) -> None:
     applies = found["applies"]
     useful = {name: _offer(told) for name, told in applies.items() if told["size_only"] is None}
     smaller = {name: told["size_only"] for name, told in applies.items() if told["size_only"] is not None}
+    width = max(map(len, (*applies, *found["does_not_apply"])))
     for title, style, rows in (
         ("Strategies that apply", "green", useful),
         ("Strategies that save size only", "cyan", smaller),
@@ -70,7 +71,7 @@ def _strategies(console: Console, found: dict[str, Any]) -> None:
         if rows:
             table = _section(console, title)
             for name, text in rows.items():
-                table.add_row(_text(name, style), _text(text))
+                table.add_row(Text(name.ljust(width), style), _text(text))
             console.print(table)
 
 
@@ -101,7 +102,7 @@ def _unchanged(console: Console, variants: dict[str, dict[str, Any]], metric: st
 
 def _sensitivity(console: Console, sensitivity: dict[str, list[dict[str, Any]]]) -> None:
     for strategy, groups in sensitivity.items():
-        title = f"Sensitivity: {strategy} (what its removal alone adds to the loss)"
+        title = f"Sensitivity: {strategy} (rise of the loss, nothing retrained)"
         table = _section(console, title, ">loss", ">removed", "group")
         for row in groups[:MOST_SENSITIVE]:
             removed = f"{row['units'] * row['share']:.0f} of {row['units']}"

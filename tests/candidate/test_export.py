@@ -1,5 +1,7 @@
 """From a module to a file: what is refused, what is folded, and that the file is checked against the module."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
-from autocompress.candidate.export import check, export, export_with, refuse_unexportable
+from autocompress.candidate.export import EXPORTERS, check, export, export_with, refuse_unexportable
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -30,6 +32,16 @@ class NoSuchOperator(nn.Module):
         return torch.special.i0e(x)
 
 
+class Ignoring(nn.Module):
+    def forward(self, mask: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+
+class Random(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.randn_like(x)
+
+
 class TwoInputs(nn.Module):
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"hidden": left, "logits": left @ right.T}
@@ -44,7 +56,7 @@ class Recurrent(nn.Module):
         return self.rnn(x)[0].mean(1)
 
 
-@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+@pytest.mark.parametrize("exporter", EXPORTERS)
 def test_an_lstm_becomes_its_int8_operator(exporter: str, tmp_path: Path) -> None:
     export_with(exporter, Recurrent().eval(), torch.randn(1, 5, 8), tmp_path / "float.onnx")
     quantize_dynamic(str(tmp_path / "float.onnx"), str(tmp_path / "int8.onnx"), op_types_to_quantize=["LSTM"])
@@ -80,6 +92,58 @@ def test_control_flow_on_the_data_is_named_with_its_line(tmp_path: Path) -> None
         export_with("dynamo", Branches(), torch.randn(1, 4), tmp_path / "m.onnx")
     with pytest.raises(UsageError, match=r"data-dependent control flow.*test_export\.py, line \d+.*torch\.where"):
         refuse_unexportable({"dynamo": dynamo.value.reason})
+
+
+def test_an_operator_that_no_exporter_knows_is_named(tmp_path: Path) -> None:
+    causes = {}
+    for exporter in EXPORTERS:
+        with pytest.raises(CandidateFailed) as failed:
+            export_with(exporter, NoSuchOperator(), torch.randn(1, 4), tmp_path / "m.onnx")
+        causes[exporter] = failed.value.reason
+    said = r"torchscript: .*operator aten::special_i0e; dynamo: .*i0e; replace what is named there"
+    with pytest.raises(UsageError, match=said):
+        refuse_unexportable(causes)
+
+
+def test_what_one_exporter_takes_is_not_refused() -> None:
+    refuse_unexportable({"torchscript": "it has no ONNX form of the operator aten::fft_rfft"})
+
+
+def test_a_failed_trace_prints_nothing(tmp_path: Path) -> None:
+    code = """
+import sys, pathlib, torch
+from autocompress.candidate.export import export_with
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return torch.special.i0e(x)
+try:
+    export_with("torchscript", Net(), torch.randn(1, 4), pathlib.Path(sys.argv[1]) / "m.onnx")
+except Exception as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "it has no ONNX form of the operator aten::special_i0e\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_an_input_that_the_model_ignores_is_still_one_of_the_file(exporter: str, tmp_path: Path) -> None:
+    inputs = {"mask": torch.ones(1, 3, dtype=torch.bool), "x": torch.randn(1, 4)}
+    export_with(exporter, Ignoring(), inputs, tmp_path / "m.onnx")
+    session = ort.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    assert [(i.name, i.type, i.shape) for i in session.get_inputs()] == [
+        ("mask", "tensor(bool)", [1, 3]),
+        ("x", "tensor(float)", [1, 4]),
+    ]
+    np.testing.assert_allclose(session.run(None, {k: v.numpy() for k, v in inputs.items()})[0], 2 * inputs["x"])
+
+
+def test_a_module_that_is_different_each_time_is_said_to_be(plugins: PluginSet, tmp_path: Path) -> None:
+    export(Random(), torch.randn(1, 4), tmp_path / "m.onnx", "torchscript")
+    session = plugins.runtime("onnxruntime").open(tmp_path / "m.onnx", PROFILE)
+    x = torch.randn(1, 4)
+    with pytest.raises(CandidateFailed, match="other outputs each time"):
+        check(session, [{"input": x.numpy()}], Random(), [x])
 
 
 def test_an_exporter_that_fails_is_replaced_by_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

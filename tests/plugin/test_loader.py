@@ -262,6 +262,7 @@ def test_no_core_file_names_a_first_party_strategy(installed_plugins: PluginSet)
     strategies = (own & set(installed_plugins.strategies)) - {
         f.name for f in fields(Task)
     }  # `student` is a field of Task
+    strategies -= {"float16"}  # the name of a number format as well, which profiles list
     assert len(strategies) >= 4
     root = Path(autocompress.__file__).parent
     named = {

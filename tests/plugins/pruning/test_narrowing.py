@@ -55,6 +55,22 @@ def test_the_least_important_units_go_also_in_sections(bottom_up: bool, make_con
     assert plan == {"remove": chosen}
 
 
+@pytest.mark.parametrize(("bottom_up", "gone"), [(False, 1), (True, 0)])
+def test_in_sections_importance_is_found_anew(bottom_up: bool, gone: int, make_context: MakeContext):
+    """Unit 0 of the second layer is larger than unit 1, but by reading what goes from the first."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        for weights, values in (
+            (model[0].weight, torch.diag(torch.tensor([0.0, 10.0, 10.0, 10.0]))),
+            (model[2].weight, torch.diag(torch.tensor([3.0, 2.0, 9.0, 9.0]))),
+            (model[4].weight, torch.ones(2, 4)),
+        ):
+            weights.copy_(values)
+    context = make_context(model, torch.randn(8, 4))
+    plan = Narrowing().plan(context.model, Amount({CHANNELS: 0.25}, bottom_up=bottom_up), context)
+    assert plan == {"remove": {"0": [0], "2": [gone]}}
+
+
 @pytest.mark.parametrize("allocation", ["uniform", "global", "sensitivity"])
 def test_a_layer_that_does_nothing_goes_first(allocation: str, make_context: MakeContext):
     model = nn.Sequential(
@@ -80,6 +96,19 @@ def test_sensitivity_is_of_these_weights_and_these_data(make_context: MakeContex
         model[3].weight *= 5
     (other_weights,) = narrowing.sensitivity(make_context(model, X), kinds)
     assert len({before.loss, other_data.loss, other_weights.loss}) == 3
+
+
+def test_shares_by_sensitivity_are_of_the_model_that_is_given(make_context: MakeContext):
+    layers = nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)
+    model, narrowing = nn.Sequential(*layers), Narrowing()
+    context, amount = make_context(model, X), Amount(HALF, allocation="sensitivity")
+    lost = []
+    for harmless in ("1", "3"):
+        changed = context.task.copy_of_model()
+        dead(changed, {harmless: list(range(4, 16))})
+        removed = narrowing.plan(changed, amount, context)["remove"]
+        lost.append(len(removed["1"]) - len(removed["3"]))
+    assert lost[0] > lost[1]
 
 
 def test_taylor_looks_at_the_model_it_is_given(make_context: MakeContext):
@@ -112,10 +141,11 @@ def test_each_direction_and_each_group_of_a_convolution_loses_equally_many(make_
     assert len(removed["rnn.layers.0"]) == 6
 
 
-def test_heads_are_counted_one_by_one(transformer: Context):
-    model = transformer.task.copy_of_model()
-    removed = Narrowing().plan(model, Amount({HEADS: 0.25}, round_to=8), transformer)["remove"]
-    assert [len(heads) for heads in removed.values()] == [1, 1]
+def test_heads_are_counted_one_by_one(make_context: MakeContext):
+    model = nn.Sequential(nn.TransformerEncoderLayer(16, 8, 8, batch_first=True), nn.Flatten(), nn.Linear(48, 2))
+    context = make_context(model, torch.randn(8, 3, 16))
+    removed = Narrowing().plan(context.model, Amount({HEADS: 0.375}, round_to=8), context)["remove"]
+    assert [len(heads) for heads in removed.values()] == [3]
 
 
 def test_nothing_to_remove_fails(cnn: Context):

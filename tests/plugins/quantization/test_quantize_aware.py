@@ -29,7 +29,7 @@ from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
 from autocompress.run.folder import RunFolder
 from autocompress.task import Task
-from autocompress_plugins.quantization.fake_quantization import fake_quantized_weight
+from autocompress_plugins.quantization.fake_quantization import LearnedRange, fake_quantized_weight
 from autocompress_plugins.quantization.quantize_aware import QuantizeAware
 
 NAME = QuantizeAware.name
@@ -264,6 +264,30 @@ def test_weights_are_kept_in_float_under_their_own_names(tiny_task: Task, tmp_pa
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in done.model.modules())
 
 
+def test_rounding_leaves_the_weights_themselves_alone(tiny_task: Task, tmp_path: Path) -> None:
+    context = context_of(tiny_task.model, tiny_task.train, tmp_path)
+    model, x = context.task.copy_of_model(), context.train.take(torch.arange(32)).inputs
+    before, float_outputs = copy.deepcopy(model.state_dict()), model(x)
+    wrapped = aware(context).wrap(model)
+    assert not torch.equal(wrapped(x), float_outputs)
+    wrapped(x).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in wrapped.state_dict().items())
+    assert all(parameter.grad is not None for parameter in wrapped.parameters()), "straight through the rounding"
+
+
+def test_zero_is_exact_and_clipped_values_move_the_end_that_clips_them() -> None:
+    learned = LearnedRange({"extremes": [-0.7, 1.3], "logs": [0.0, 0.0]})
+    values = torch.tensor([0.0, 0.31, 5.0, 6.0], requires_grad=True)
+    quantized = learned.fake_quantized(values, training=False)
+    assert quantized[0] == 0
+    assert torch.allclose(quantized, torch.tensor([0.0, 0.31, 1.3, 1.3]), atol=1.3 / 255)
+    quantized[2:].sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [0, 0, 0, 0], "nothing passes what was clipped"
+    assert learned.logs.grad is not None
+    assert learned.logs.grad[1] > 100 * learned.logs.grad[0].abs()
+
+
 def test_until_it_starts_everything_is_float(tiny_task: Task, tmp_path: Path) -> None:
     context = context_of(tiny_task.model, tiny_task.train, tmp_path)
     x = context.train.take(torch.arange(32)).inputs
@@ -288,6 +312,7 @@ def test_a_later_rung_goes_on_with_what_was_learned(residual: tuple[Context, Tra
         own["logs"] = [-0.1, -0.1]  # 0.7 of the extremes, which no single step could come to
     hook.resume(stored)
     further = trained(context, {NAME: hook}, 64, 1e-3, model=copy.deepcopy(done.model)).learned[NAME]
+    assert further.keys() == stored.keys()
     for layer, own in further.items():
         assert own["logs"] == pytest.approx([-0.1, -0.1], abs=2e-3), layer
         assert own["extremes"] == pytest.approx(stored[layer]["extremes"], rel=0.1, abs=1e-3), layer
