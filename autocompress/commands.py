@@ -19,10 +19,10 @@ from autocompress.candidate.structure import build
 from autocompress.data import Split
 from autocompress.errors import AutocompressError, UsageError, one_line
 from autocompress.explore.space import load_space
-from autocompress.plugin.contract import Feed, GraphStrategy, Runtime, stages_of
+from autocompress.plugin.contract import Feed, Runtime, stages_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
-from autocompress.recipe import TRAIN, Recipe, RecipeFile
+from autocompress.recipe import TRAIN, RecipeFile
 from autocompress.run.document import deliver
 from autocompress.run.folder import RunFolder, read_front
 from autocompress.run.store import Store, copy_file, replacing, write_text
@@ -174,21 +174,23 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
         load_plugins(),
         load_task(target),
     )
-    for step in stored.recipe.steps:
-        if step.strategy != TRAIN:
-            plugins.strategy(step.strategy)  # an absent plug-in is an error before anything is made
+    needed = [s.strategy for s in (*stored.recipe.steps, stored.recipe.variant) if s and s.strategy != TRAIN]
+    for name in needed:
+        plugins.strategy(name)  # an absent plug-in is an error before anything is made
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
         if redo:
-            return _redo(
-                open_bench(task, profile, plugins, RunFolder(Path(scratch)), seed=stored.seed)[0], stored, folder
-            )
-        read = read_task(task, profile, Path(scratch) / "reference.onnx", stored.seed)
+            bench, _ = open_bench(task, profile, plugins, RunFolder(Path(scratch)), seed=stored.seed, only=needed)
+            return _redo(bench, stored, folder)
+        reference = Path(scratch) / "reference.onnx"
+        read = read_task(task, profile, reference, stored.seed)
         if read.fingerprint != stored.fingerprint:
             raise UsageError(
                 f"{recipe} was made for another task ({stored.task}, "
                 f"{stored.fingerprint}; this one is {read.fingerprint}): "
                 "give the task it was made for"
             )
+        inputs = next(profile_inputs(read.splits["val"], profile.batch, 1))
+        export(read.context.model, inputs, reference, stored.exporter)
         model, _ = build(stored.recipe, read.context, plugins, stored.plans)
         kept = replace(stored, weights="weights.safetensors" if stored.weights else None)
         if stored.weights is not None:
@@ -198,13 +200,13 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
             load_weights(Store(weights.parent), model, weights.stem)
             copy_file(weights, folder / "weights.safetensors")
         source = Path(scratch) / "float.onnx"
-        export(model, next(profile_inputs(read.splits["val"], profile.batch, 1)), source, stored.exporter)
+        export(model, inputs, source, stored.exporter)
         with replacing(folder / "model.onnx") as temporary:
-            last = stored.recipe.steps[-1] if stored.recipe.steps else None
-            if last is not None and isinstance(plugins.strategies.get(last.strategy), GraphStrategy):
-                rewrite(plugins, last, source, temporary, replace(read.context, learned=stored.learned))
-            else:
+            if stored.recipe.variant is None:
                 shutil.copyfile(source, temporary)
+            else:
+                context = replace(read.context, learned=stored.learned)
+                rewrite(plugins, stored.recipe.variant, source, temporary, context)
         write_text(folder / "recipe.toml", kept.to_toml())
         made, beside = f"{folder / 'model.onnx'} made from {stored.recipe}", recipe.with_name("model.onnx")
         if not beside.exists():
@@ -222,13 +224,12 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
 
 def _redo(bench: Bench, stored: RecipeFile, target: Path) -> str:
     """Plan and train anew, with the stored length of training."""
-    steps = stored.recipe.steps
-    graph = bool(steps) and isinstance(bench.plugins.strategies.get(steps[-1].strategy), GraphStrategy)
-    family = Recipe(steps[:-1] if graph else steps)
-    outcome = evaluate(bench, Request(family, examples=round(stored.epochs * len(bench.stream.split))))
+    examples = round(stored.epochs * len(bench.stream.split))
+    outcome = evaluate(bench, Request(stored.recipe.family, examples=examples))
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
     if made is None:
         causes = [reason for _, _, reason in outcome.failed] + [s.reason for s in outcome.slower]
+        causes = causes or [f"{stored.recipe.variant} is not among what that strategy now offers for this task"]
         raise AutocompressError(f"the recipe could not be made again: {'; '.join(causes)}")
     deliver(bench.folder, made, target)
     return (

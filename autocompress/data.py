@@ -5,10 +5,13 @@ otherwise it stays a Dataset and batches are collated from it.
 """
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
@@ -108,9 +111,38 @@ def input_names(inputs: Inputs) -> list[str]:
 
 def call(model: Callable[..., Any], inputs: Inputs) -> Any:
     """Call a model with one tensor, a tuple as positional or a dict as keyword arguments."""
-    if isinstance(inputs, Tensor):
-        return model(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+    with every_module_called():
+        if isinstance(inputs, Tensor):
+            return model(inputs)
+        return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While open, random, numpy and torch draw from this seed; afterwards they go on from where they were."""
+    before = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
+@contextmanager
+def every_module_called() -> Iterator[None]:
+    """While open, attention of torch.nn does not take its fast path of evaluation mode. That computes the same past the
+    modules inside: hooks see nothing, the exporters have no ONNX form of it, and it fails under bfloat16 with a mask.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def primary(output: Any) -> Tensor:

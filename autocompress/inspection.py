@@ -37,7 +37,7 @@ def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: 
             only=plugins.strategies,  # what saves size alone is measured too, once
             scored=SCORED,
         )
-        warnings = list(opening.warnings)
+        warnings = [*map(str, plugins.broken), *opening.warnings]
         return {
             **_reference(opening, len(bench.val)),
             "operators": _operators(bench, warnings),
@@ -106,10 +106,7 @@ def _unchanged(opening: Opening) -> dict[str, dict[str, Any]]:
         }
         for e in opening.reference_family.evaluations
     }
-    now = opening.reference.latency.statistic
-    slower = {
-        str(s.recipe): {"speedup": now / s.latency_ms, "left_out": s.reason} for s in opening.reference_family.slower
-    }
+    slower = {str(s.recipe): {"speedup": 1 / s.ratio, "left_out": s.reason} for s in opening.reference_family.slower}
     failed = {str(recipe): {"left_out": reason} for recipe, _, reason in opening.reference_family.failed}
     return {**measured, **slower, **failed}
 

@@ -9,7 +9,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ Value = bool | int | float | str
 Plan = Mapping[str, Any]
 
 TRAIN = "train"  # the core's own step: learning rate, batch size. Not a plug-in.
-RECIPE_SCHEMA = 1
+RECIPE_SCHEMA = 2
 
 
 @dataclass(frozen=True, order=True)
@@ -46,35 +46,67 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Steps in the order they act. The empty recipe is the reference model, exported."""
+    """Steps in the order they act; they make a family of files, of which ``variant`` is the one that a graph strategy
+    rewrote. The empty recipe is the reference model, exported.
+    """
 
     steps: tuple[Step, ...] = ()
+    variant: Step | None = None
 
     @property
     def id(self) -> str:
         """Ten hexadecimal digits, the same for equal recipes in every process."""
-        steps = [[s.strategy, [[k, _number(v)] for k, v in s.params]] for s in self.steps]
-        return digest(steps)[:10]
+        steps = [[s.strategy, [[k, _number(v)] for k, v in s.params]] for s in self._all()]
+        return digest([steps, self.variant is not None])[:10]
+
+    @property
+    def family(self) -> "Recipe":
+        """What the float file is made by."""
+        return Recipe(self.steps)
+
+    @property
+    def changes(self) -> bool:
+        """Whether the file differs from the reference's."""
+        return bool(self._all())
 
     def step(self, strategy: str) -> Step | None:
-        return next((step for step in self.steps if step.strategy == strategy), None)
+        """The first step of a strategy, the variant included."""
+        return next((step for step in self._all() if step.strategy == strategy), None)
 
     def plus(self, *steps: Step) -> "Recipe":
-        return Recipe((*self.steps, *steps))
+        return replace(self, steps=(*self.steps, *steps))
+
+    def rewritten(self, variant: Step) -> "Recipe":
+        """The file that a graph strategy makes of this family's float file."""
+        return replace(self, variant=variant)
+
+    def without(self, strategy: str) -> "Recipe":
+        """The same without the steps of a strategy."""
+        return replace(self, steps=tuple(s for s in self.steps if s.strategy != strategy))
 
     def to_json(self) -> list[dict[str, Any]]:
-        return [{"strategy": step.strategy, "params": step.values} for step in self.steps]
+        """The steps; a graph variant is the last and says so."""
+        steps: list[dict[str, Any]] = [{"strategy": s.strategy, "params": s.values} for s in self._all()]
+        if self.variant is not None:
+            steps[-1]["variant"] = True
+        return steps
 
     @classmethod
     def from_json(cls, steps: list[dict[str, Any]]) -> "Recipe":
-        return cls(tuple(Step.of(step["strategy"], **step["params"]) for step in steps))
+        made = [Step.of(step["strategy"], **step["params"]) for step in steps]
+        if steps and steps[-1].get("variant"):
+            return cls(tuple(made[:-1]), made[-1])
+        return cls(tuple(made))
 
     def techniques(self) -> str:
         """The strategies alone, in order, for a table: ``prune_channels+distill_logits``."""
-        return "+".join(step.strategy for step in self.steps if step.strategy != TRAIN) or "unchanged"
+        return "+".join(dict.fromkeys(s.strategy for s in self._all() if s.strategy != TRAIN)) or "unchanged"
 
     def __str__(self) -> str:
-        return " + ".join(str(step) for step in self.steps) or "unchanged"
+        return " + ".join(str(step) for step in self._all()) or "unchanged"
+
+    def _all(self) -> tuple[Step, ...]:
+        return self.steps if self.variant is None else (*self.steps, self.variant)
 
 
 @dataclass(frozen=True)
@@ -115,7 +147,7 @@ class RecipeFile:
         document["step"] = self.recipe.to_json()
         for step, plan in zip(document["step"], self.plans, strict=False):
             step["plan"] = json.dumps(plan, separators=(",", ":"))
-        for step in document["step"]:
+        for step in document["step"][: len(self.recipe.steps)]:
             if self.learned.get(step["strategy"]):
                 step["learned"] = json.dumps(self.learned[step["strategy"]], separators=(",", ":"))
         return tomli_w.dumps(document)
@@ -142,7 +174,7 @@ class RecipeFile:
         try:
             steps = document.get("step", [])
             return cls(
-                recipe=Recipe(tuple(_step(step) for step in steps)),
+                recipe=Recipe.from_json([_step(step) for step in steps]),
                 task=_typed(document, "task", str),
                 fingerprint=_typed(document, "fingerprint", str),
                 profile=_typed(document, "profile", str),
@@ -177,12 +209,12 @@ def _finite(value: float) -> float:
     return value
 
 
-def _step(value: dict[str, Any]) -> Step:
+def _step(value: dict[str, Any]) -> dict[str, Any]:
     params = _typed(value, "params", dict)
     for name, item in params.items():
         if not isinstance(item, (bool, int, float, str)):
             raise TypeError(f"{name} must be a number, a word or true/false, not {item!r}")
-    return Step.of(_typed(value, "strategy", str), **params)
+    return {**value, "strategy": _typed(value, "strategy", str), "params": params}
 
 
 def _plan(text: str) -> Plan:

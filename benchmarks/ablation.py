@@ -1,6 +1,6 @@
 """What each strategy adds: the same recipe with and without it, trained equally long on the same examples.
 
-    python benchmarks/ablation.py tasks.py:fashion_resnet --strategies distill_logits,quantize_aware --epochs 0.5
+    python benchmarks/ablation.py examples/fashion_vit.py:task --strategies distill_logits,quantize_aware --epochs 0.5
 
 prints a table and writes benchmarks/results/ablation-<task>.json. Every row is one ONNX file: validation score, latency
 ratio to the reference (paired medians), bytes, and bytes after DEFLATE.
@@ -33,16 +33,19 @@ SMALL: dict[str, dict[str, Value]] = {"student": {"width": 0.25}}
 def arms(strategy: str, step: MakeStep) -> Iterator[Arm]:
     """Recipes to compare for one strategy: first without it, then with it."""
     train = step(TRAIN)
-    small, teach = step("student", **SMALL["student"]), step("distill_logits")
     if strategy in ("quantize_static", "quantize_dynamic", "float16", "quantize_weights"):
         yield "reference", Recipe()
-    elif strategy == "student":
+        return
+    teach = step("distill_logits")
+    if strategy == "student":
         yield "fresh weights", Recipe((step("student", width=0.5, weights="fresh"), teach, train))
         yield "inherited weights", Recipe((step("student", width=0.5), teach, train))
-    elif strategy == "distill_logits":
+    elif strategy in ("distill_logits", "finetune"):
+        small = step("student", **SMALL["student"])
         yield "fine-tuned on labels", Recipe((small, step("finetune"), train))
         yield "distilled", Recipe((small, teach, train))
-    elif strategy in ("distill_features", "distill_relations", "quantize_aware", "prune_weights"):
+    elif strategy in ("distill_features", "distill_relations", "quantize_aware", "prune_weights", "share_weights"):
+        small = step("student", **SMALL["student"])
         yield "without", Recipe((small, teach, train))
         yield "with", Recipe((small, teach, step(strategy), train))
     else:  # a structural strategy, at its default strength

@@ -1,4 +1,4 @@
-"""The kinds of models people bring: each is opened whole, exported, scored, and every strategy answers for it."""
+"""The kinds of models people bring: each is opened whole, every strategy answers for it, and it is made smaller."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -12,8 +12,12 @@ from torch import Tensor, nn
 
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.opening import open_bench
+from autocompress.candidate.pipeline import Request, evaluate
+from autocompress.explore.space import Space, SpaceFile
+from autocompress.plugin.contract import Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
+from autocompress.recipe import Step
 from autocompress.run.folder import RunFolder
 from autocompress.task import Inputs, Task
 
@@ -249,7 +253,7 @@ def task_of(name: str, case: Case) -> Task:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_model_opens_and_every_strategy_answers(
+def test_a_model_opens_every_strategy_answers_and_one_makes_it_smaller(
     name: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
 ) -> None:
     task = task_of(name, CASES[name])
@@ -269,3 +273,10 @@ def test_a_model_opens_and_every_strategy_answers(
     assert not [reason for reason in refused.values() if reason.startswith("it failed")], refused
     assert all(a.size_only is None or a.size_only.strip() for a in opening.applicable)
     assert all(torch.equal(value, task.model.state_dict()[key]) for key, value in before.items())
+
+    shrinks = next(a for a in opening.applicable if a.name in CASES[name].applies and Stage.STRUCTURE in a.stages)
+    space = Space.of(SpaceFile(name="all"), opening.applicable, opening.refused)
+    step = Step.of(shrinks.name, **{p.name: p.default for p in shrinks.parameters})
+    outcome = evaluate(bench, Request(space.default([step]), examples=TRAIN))
+    assert outcome.evaluations[0].macs < opening.reference.macs
+    assert not outcome.failed

@@ -15,11 +15,11 @@ RECIPE = Recipe(
         Step.of("prune_channels", ratio=0.5, importance="l2", round_to=8),
         Step.of("distill_logits", alpha=1.0, temperature=4.0),
         Step.of("train", lr=0.002, batch_size=128),
-        Step.of("quantize_static", activations="QUInt8"),
-    )
+    ),
+    Step.of("quantize_static", activations="QUInt8"),
 )
 
-MINIMAL = 'schema=1\ntask="a"\nfingerprint="f"\nprofile="cpu"\nseed=0\nexporter="dynamo"\nepochs=1.0\n'
+MINIMAL = 'schema=2\ntask="a"\nfingerprint="f"\nprofile="cpu"\nseed=0\nexporter="dynamo"\nepochs=1.0\n'
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def stored() -> RecipeFile:
         epochs=2.5,
         plans=({"history": [["conv", True, [0, 3]], ["ünïcode", False, []]], "seed": None},),
         weights="../../store/weights-1.safetensors",
+        learned={"distill_logits": {"scales": [0.5, 2.0]}},
         facts={"val": 0.97, "ratio": 0.25},
     )
 
@@ -97,6 +98,18 @@ def test_toml_round_trip_without_weights_or_plans(tmp_path: Path):
     assert read(tmp_path, bare.to_toml()) == bare
 
 
+def test_a_strategy_may_act_on_the_weights_and_on_the_file(tmp_path: Path):
+    family = Recipe((Step.of("aware", starts_at=0.5), Step.of("train", lr=0.1)))
+    recipe = family.rewritten(Step.of("aware", bits=8))
+    stored = RecipeFile(recipe, "t", "f", "cpu", 0, "dynamo", learned={"aware": {"scale": 2.0}})
+    text = stored.to_toml()
+    assert text.count("scale") == 1
+    again = read(tmp_path, text)
+    assert (again.recipe, again.recipe.family, again.learned) == (recipe, family, stored.learned)
+    assert recipe.techniques() == "aware"
+    assert len({recipe.id, family.id, family.plus(Step.of("aware", bits=8)).id}) == 3
+
+
 def test_several_plans_stay_in_their_order(tmp_path: Path):
     steps = Recipe((Step.of("student", width=0.5), Step.of("prune", ratio=0.1), Step.of("finetune")))
     stored = RecipeFile(steps, "t", "f", "cpu", 0, "dynamo", plans=({"which": "first"}, {"which": "second"}))
@@ -117,10 +130,10 @@ def test_pickle_is_refused_by_name(payload: bytes, tmp_path: Path):
     ("text", "cause"),
     [
         ("", "schema is None"),
-        ("schema = 2", "schema is 2, this version reads 1"),
+        ("schema = 1", "schema is 1, this version reads 2"),
         ("schema = ", "is not a TOML recipe"),
         (b"\xff\xfe\x00", "is not a TOML recipe"),
-        ("schema = 1", "missing or malformed field: 'task'"),
+        ("schema = 2", "missing or malformed field: 'task'"),
         (MINIMAL + "step = 3", "missing or malformed field"),
         (MINIMAL + '[step]\nstrategy = "x"', "missing or malformed field"),
         (MINIMAL + "[[step]]\nparams = {}", "missing or malformed field: 'strategy'"),

@@ -30,7 +30,10 @@ def count(path: Path) -> tuple[int, int]:
 
 
 def compressed_size(path: Path) -> int:
-    """Bytes of a file after DEFLATE (RFC 1951), as a download or an app bundle would hold it."""
+    """Bytes of a file after DEFLATE (RFC 1951), about as a download or an app bundle holds it.
+
+    Packed by the fastest setting, so that no candidate waits for it; slower ones save a few per cent more.
+    """
     packer, size = zlib.compressobj(level=1), 0
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

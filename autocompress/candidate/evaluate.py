@@ -90,11 +90,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Rejected:
-    """What was timed and not scored: a structure over the budget, or a graph variant slower than its own source."""
+    """What was timed and not scored: a structure over the budget, or a graph variant slower than its own source.
+
+    latency_ms: the profile's statistic. ratio: paired median ratio to the reference.
+    """
 
     recipe: Recipe
     reason: str
     latency_ms: float
+    ratio: float
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def open_bench(
         stop=stop,
     )
     reference, family = (known.reference, known.reference_family) if same and known else _measure_reference(bench)
-    bench = replace(bench, variants=_by_speed(bench, family, reference))
+    bench = replace(bench, variants=_by_speed(bench, family))
     return bench, Opening(
         name=task.name,
         fingerprint=read.fingerprint,
@@ -271,7 +271,7 @@ def _measure_reference(bench: Bench) -> tuple[Evaluation, Outcome]:
         family = evaluate(bench, Request(Recipe()))
     except CandidateFailed as error:
         raise UsageError(f"the reference cannot be evaluated: {error.reason}") from error
-    own = next((e for e in family.evaluations if not e.recipe.steps), None)
+    own = next((e for e in family.evaluations if not e.recipe.changes), None)
     if own is None:
         raise UsageError(f"the reference cannot be evaluated: {family.failed[0][2]}")
     exported = bench.folder.root / own.artifact
@@ -281,15 +281,15 @@ def _measure_reference(bench: Bench) -> tuple[Evaluation, Outcome]:
     # Against itself the ratio is one by definition.
     latency = replace(own.latency, ratio=1.0, ratio_low=1.0, ratio_high=1.0)
     reference = replace(own, id="reference", latency=latency, artifact=bench.folder.relative(bench.folder.reference))
-    return reference, replace(family, evaluations=tuple(e for e in family.evaluations if e.recipe.steps))
+    return reference, replace(family, evaluations=tuple(e for e in family.evaluations if e.recipe.changes))
 
 
-def _by_speed(bench: Bench, family: Outcome, reference: Evaluation) -> tuple[tuple[Step, float], ...]:
+def _by_speed(bench: Bench, family: Outcome) -> tuple[tuple[Step, float], ...]:
     """Graph variants with their ratio on the reference, fastest first. One that was slower there is kept: shapes may
     change that.
     """
-    ratios = {e.recipe.steps[-1]: e.latency.ratio for e in family.evaluations}
-    ratios |= {s.recipe.steps[-1]: s.latency_ms / reference.latency.statistic for s in family.slower}
+    ratios = {e.recipe.variant: e.latency.ratio for e in family.evaluations}
+    ratios |= {s.recipe.variant: s.ratio for s in family.slower}
     return tuple(sorted(((step, ratios.get(step, math.inf)) for step, _ in bench.variants), key=lambda pair: pair[1]))
 
 

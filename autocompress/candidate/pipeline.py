@@ -35,7 +35,7 @@ from autocompress.candidate.measure import FULL, QUICK, Effort, Timer, measure, 
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.structure import blamed_on, build
 from autocompress.candidate.train import Schedule, Trained, train
-from autocompress.data import Split, map_inputs
+from autocompress.data import Split, map_inputs, seeded
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Feed, GraphStrategy, Stage, TrainingStrategy, stages_of
 from autocompress.plugin.loader import PluginSet
@@ -156,7 +156,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
     )
     base: Latency | None = None
     for variant in (None, *_variants_for(bench, request.recipe)):
-        recipe = request.recipe if variant is None else request.recipe.plus(variant)
+        recipe = request.recipe if variant is None else request.recipe.rewritten(variant)
         identifier = f"{recipe.id}-{request.rung}"
         target = bench.folder.candidate(identifier)
         try:
@@ -172,7 +172,8 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
                 if base is not None and not for_size and _slower(latency, base):
                     target.unlink()
                     reason = f"slower than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
-                    outcome = replace(outcome, slower=(*outcome.slower, Rejected(recipe, reason, latency.statistic)))
+                    rejected = Rejected(recipe, reason, latency.statistic, latency.ratio)
+                    outcome = replace(outcome, slower=(*outcome.slower, rejected))
                     continue
                 evaluation = _scored(bench, recipe, identifier, request.rung, outcome.epochs, target, latency)
         except CandidateFailed as error:
@@ -205,16 +206,17 @@ def _trained(bench: Bench, request: Request, model: nn.Module) -> tuple[Trained 
     settings = train_settings(request.recipe)
     schedule = Schedule(settings[0] * request.peak, settings[1], request.start, request.examples, request.limit_s)
     text = f"train: {request.recipe.techniques()}"
-    trained = train(
-        model,
-        hooks,
-        bench.task.loss_fn,
-        bench.stream,
-        schedule,
-        bench.arithmetic,
-        progress=lambda fraction: bench.tell(text, fraction),
-        stop=bench.stop,
-    )
+    with seeded(bench.context.seed + request.start):  # dropout draws the same, whatever was made before
+        trained = train(
+            model,
+            hooks,
+            bench.task.loss_fn,
+            bench.stream,
+            schedule,
+            bench.arithmetic,
+            progress=lambda fraction: bench.tell(text, fraction),
+            stop=bench.stop,
+        )
     bench.tell(f"export: {request.recipe.techniques()}", None)
     checkpoint = bench.folder.store.key(
         "weights", bench.fingerprint, request.recipe.to_json(), request.rung, request.start, bench.context.seed
@@ -388,13 +390,13 @@ def profile_inputs(split: Split, batch: int, batches: int) -> Iterator[Inputs]:
 
 
 def _worth_gating(bench: Bench, recipe: Recipe) -> list[Step]:
-    """Of the variants that go with the recipe the ones that were fast on the reference, and those that could not be
-    timed there because they belong to a step of the recipe.
+    """Of the variants that go with the recipe the ones that were fast on the reference, and those that are not made of
+    it because they belong to a step of the recipe.
     """
     allowed = _variants_for(bench, recipe)
     timed = {step: ratio for step, ratio in bench.variants if math.isfinite(ratio)}
     best = min((timed[step] for step in allowed if step in timed), default=1.0)
-    untimed = [step for step in allowed if step not in timed]
+    untimed = [step for step in allowed if stages_of(bench.plugins.strategy(step.strategy)) != (Stage.GRAPH,)]
     return untimed + [step for step in allowed if timed.get(step, math.inf) <= min(best * WORTH_GATING, 1.0)]
 
 

@@ -5,16 +5,14 @@ alone and share the teacher's work. Augmentation is drawn for ``COPIES`` copies 
 the teacher's outputs belong to an (example, copy) and are filled in when first needed.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from autocompress.candidate.teacher import Features, Teacher
-from autocompress.data import Split, map_inputs, tensors_of
+from autocompress.data import Split, map_inputs, seeded, tensors_of
 from autocompress.task import Inputs, Task
 
 COPIES = 4
@@ -37,7 +35,7 @@ class TrainStream:
     def __init__(self, task: Task, split: Split, teacher: Teacher, seed: int) -> None:
         self.split = split
         self._augment = task.augment
-        self._teacher = teacher
+        self.teacher = teacher
         self._seed = seed
         self._copies: dict[int, Inputs] = {}
         self._known: dict[int, tuple[Tensor, Tensor]] = {}  # copy -> (outputs, which rows are filled)
@@ -75,10 +73,10 @@ class TrainStream:
             inputs = self._augmented(batch.inputs, self._seed + epoch * 1_000_003 + int(chosen[0]))
             targets = batch.targets
         if layers:
-            return TrainBatch(inputs, targets, *self._teacher.features(inputs, layers))
+            return TrainBatch(inputs, targets, *self.teacher.features(inputs, layers))
         if not teacher:
             return TrainBatch(inputs, targets, None)
-        taught = self._taught(copy, chosen, inputs) if self._in_memory else self._teacher.outputs(inputs)
+        taught = self._taught(copy, chosen, inputs) if self._in_memory else self.teacher.outputs(inputs)
         return TrainBatch(inputs, targets, taught)
 
     def _copy(self, copy: int) -> Inputs:
@@ -98,14 +96,8 @@ class TrainStream:
         """The user's augmentation under a seed of its own; the caller's random state is left as it was."""
         if self._augment is None:
             return inputs
-        before = random.getstate(), np.random.get_state()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
+        with seeded(seed):
             augmented: Inputs = self._augment(inputs)
-        random.setstate(before[0])
-        np.random.set_state(before[1])
         return (
             {name: augmented[name] for name in inputs}
             if isinstance(inputs, dict) and isinstance(augmented, dict)
@@ -114,9 +106,9 @@ class TrainStream:
 
     def _taught(self, copy: int, chosen: Tensor, inputs: Inputs) -> Tensor:
         if copy not in self._known:
-            one = self._teacher.outputs(map_inputs(lambda t: t[:1], inputs))
+            one = self.teacher.outputs(map_inputs(lambda t: t[:1], inputs))
             if one[0].numel() * one.element_size() * len(self.split) > TEACHER_BYTES:
-                return self._teacher.outputs(inputs)
+                return self.teacher.outputs(inputs)
             self._known[copy] = (
                 torch.zeros(len(self.split), *one.shape[1:]),
                 torch.zeros(len(self.split), dtype=torch.bool),
@@ -125,6 +117,6 @@ class TrainStream:
         missing = ~filled[chosen]
         if missing.any():
             new = chosen[missing]
-            outputs[new] = self._teacher.outputs(map_inputs(lambda t: t[missing], inputs))
+            outputs[new] = self.teacher.outputs(map_inputs(lambda t: t[missing], inputs))
             filled[new] = True
         return outputs[chosen]

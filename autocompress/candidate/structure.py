@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from autocompress.errors import AutocompressError, CandidateFailed, one_line
+from autocompress.errors import CandidateFailed, Interrupted, one_line
 from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe
@@ -47,7 +47,7 @@ def blamed_on(strategy: str) -> Iterator[None]:
         yield
     except CandidateFailed as error:
         raise CandidateFailed(error.reason, error.strategy or strategy) from error
-    except AutocompressError:
+    except Interrupted:
         raise
     except Exception as error:
         raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}", strategy) from error

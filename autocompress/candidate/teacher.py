@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.data import call, primary
+from autocompress.errors import CandidateFailed, UsageError
 from autocompress.task import Inputs
 
 Features = dict[str, Tensor]
@@ -20,6 +21,11 @@ class Teacher:
     def __init__(self, model: nn.Module, arithmetic: Arithmetic) -> None:
         self._arithmetic = arithmetic
         self._model = arithmetic.place_model(model).eval()
+
+    def has(self, layers: Sequence[str]) -> None:
+        """Raises AttributeError naming the first of ``layers`` that the model does not have."""
+        for name in layers:
+            self._model.get_submodule(name)
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """The scored outputs of a batch, (N, ...)."""
@@ -40,7 +46,12 @@ def captured(model: nn.Module, layers: Sequence[str]) -> Iterator[Features]:
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            found[name] = primary(output)
+            try:
+                found[name] = primary(output)
+            except UsageError:
+                raise CandidateFailed(
+                    f"the layer {name} gives {type(output).__name__}, which holds no tensor"
+                ) from None
 
         return hook
 

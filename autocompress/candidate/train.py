@@ -69,7 +69,13 @@ def train(
         with blamed_on(name):
             model = hook.wrap(model)
     arithmetic.place_model(model).train()
-    beside = [parameter for _, hook in hooks for parameter in hook.parameters()]
+    beside: list[nn.Parameter] = []
+    for name, hook in hooks:
+        with blamed_on(name):
+            beside += hook.parameters()
+            stream.teacher.has(hook.teacher_layers)
+            for layer in hook.layers:
+                model.get_submodule(layer)
     optimizer = optim.AdamW([*_groups(model), {"params": beside, "weight_decay": 0.0}], lr=schedule.lr)
     teaching = any(hook.needs_teacher for _, hook in hooks)
     layers = _named(hook.layers for _, hook in hooks)

@@ -111,8 +111,10 @@ class Search:
         self.opening: Opening = self.executor.call("open", known, self.settings.space.strategies)
         self.space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
         named = set(self.settings.space.strategies or ())
-        size_only = (f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only)
-        self.opening = replace(self.opening, warnings=(*self.opening.warnings, *size_only))
+        said = [f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only]
+        if self.space.structural and not self.space.training:
+            said.append("no strategy of this search space trains, so changed structures are measured untrained")
+        self.opening = replace(self.opening, warnings=(*self.opening.warnings, *said))
         self._refuse_change()
         self.record.set("opening", opening_to_json(self.opening))
         self.ledger = Ledger(self.opening, self.settings.budget)
@@ -210,7 +212,7 @@ class Search:
         """One new family: gate, then the first rung. False when the space holds nothing new."""
         for _ in range(REPEATS):
             trial, recipe = self.sampler.ask(waiting.pop(0) if waiting else None)
-            if recipe.steps and recipe.id not in self.ledger.families and not self._ended(recipe):
+            if recipe.changes and recipe.id not in self.ledger.families and not self._ended(recipe):
                 break
             self.sampler.repeated(trial)
         else:
@@ -277,8 +279,8 @@ class Search:
         self.record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json()})
 
     def _gate(self, recipe: Recipe) -> Gate:
-        """The gate's answer for a recipe, remembered; training parameters do not matter to it."""
-        key = Recipe(tuple(s for s in recipe.steps if s.strategy in {a.name for a in self.space.structural})).id
+        """The gate's answer for a recipe, remembered; how it is trained does not matter to it."""
+        key = self.space.gated(recipe).id
         if key not in self._gates:
             self.check_interrupted()
             self._gates[key] = self.executor.call(
@@ -288,9 +290,12 @@ class Search:
 
     def _reject(self, trial: Trial, recipe: Recipe, gate: Gate) -> None:
         took = gate.latency.statistic
-        rejected = Rejected(recipe, f"over the budget before training ({took:.4g} ms)", took)
+        rejected = Rejected(recipe, f"over the budget before training ({took:.4g} ms)", took, gate.latency.ratio)
         self.ledger.rejected.append(rejected)
-        stored = {"recipe": recipe.to_json(), "rejected": {"reason": rejected.reason, "latency_ms": took}}
+        stored = {
+            "recipe": recipe.to_json(),
+            "rejected": {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio},
+        }
         self.sampler.rejected(trial, max(self.ledger.steering.excess(gate.latency), 1e-6), stored)
         self.spent()
 

@@ -96,6 +96,8 @@ class Space:
             for a in sorted(chosen, key=lambda a: (min(a.stages), a.name))
             if a.stages != (Stage.GRAPH,)
         )
+        if not any(a.trains_alone for a in families):  # what there is has to do
+            families = tuple(replace(a, trains_alone=Stage.TRAIN in a.stages) for a in families)
         graph = tuple(a.name for a in chosen if Stage.GRAPH in a.stages)
         return cls(families, graph, narrowed(TRAIN, TRAIN_PARAMETERS))
 
@@ -157,6 +159,19 @@ class Space:
         if step is not None:
             found |= {f"{TRAIN}.{p.name}": _encoded(p, step.values[p.name]) for p in self.train}
         return found
+
+    def gated(self, recipe: Recipe) -> Recipe:
+        """What of a recipe decides how fast its files are: the structural steps, and which of the other strategies are
+        on that bring graph variants or conflict with some.
+        """
+        known = {a.name: a for a in self.families}
+        kept = []
+        for step, own in ((s, known[s.strategy]) for s in recipe.steps if s.strategy in known):
+            if _is_structural(own):
+                kept.append(step)
+            elif own.provides or own.excludes or Stage.GRAPH in own.stages:
+                kept.append(Step.of(step.strategy))
+        return Recipe(tuple(kept))
 
     def _stage(self, name: str) -> Stage | None:
         return next((min(a.stages) for a in self.families if a.name == name), None)

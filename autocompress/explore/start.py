@@ -15,13 +15,22 @@ Try = Callable[[Recipe], Gate]
 
 
 def find_floor(space: Space, gate: Try) -> tuple[Recipe, Gate] | None:
-    """The fastest of the smallest structures the space allows; None when nothing is structural or none can be built."""
+    """The fastest of the smallest structures the space allows; None when nothing is structural or none can be built.
+
+    A step that finds nothing left to do, after what the others did, is left out.
+    """
     found: list[tuple[Recipe, Gate]] = []
-    for recipe in space.strongest():
-        try:
-            found.append((recipe, gate(recipe)))
-        except CandidateFailed:
-            continue
+    for strongest in space.strongest():
+        recipe = strongest
+        while space.gated(recipe).steps:
+            try:
+                found.append((recipe, gate(recipe)))
+                break
+            except CandidateFailed as error:
+                smaller = recipe.without(error.strategy or "")
+                if smaller == recipe:
+                    break
+                recipe = smaller
     return min(found, key=lambda pair: pair[1].latency.ratio, default=None)
 
 

@@ -65,9 +65,9 @@ class Parameter:
 class Context:
     """What a strategy may look at. It changes none of it.
 
-    model: the reference, a copy in evaluation mode. example_inputs: a batch of two. reference: its exported ONNX file.
-    feeds: up to N training examples as the runtime's inputs, at the profile's batch. learned: for a graph part, what
-    the training hooks of this candidate learned (``TrainHook.learned``), by strategy.
+    model: the reference, a copy in evaluation mode. example_inputs: the task's, or a batch of two. reference: its
+    exported ONNX file. feeds: up to N training examples as the runtime's inputs, at the profile's batch. learned: for a
+    graph part, what the training hooks of this candidate learned (``TrainHook.learned``), by strategy.
     """
 
     task: Task
@@ -149,7 +149,8 @@ class StructureStrategy(Strategy, ABC):
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step, as a training hook sees it. ``progress`` runs from 0 to 1 over the whole training.
+    """One optimizer step, as a training hook sees it. ``progress`` runs from 0 to 1 over this training; for a candidate
+    that is trained on later it starts again from 0.
 
     teacher: the reference model's outputs for this very batch (N, ...), or None when no hook asked for them.
     features, teacher_features: what the modules named in ``TrainHook.layers`` and ``TrainHook.teacher_layers`` gave for
@@ -175,10 +176,10 @@ class LossTerm:
 
 
 class TrainHook:
-    """What one strategy adds to the training loop. Override what is needed."""
+    """What one strategy adds to the training loop. Override what is needed. Each training has a hook of its own."""
 
     needs_teacher: bool = False
-    starts_at: float = 0.0  # fraction of the training after which ``loss`` and ``after_step`` are called
+    starts_at: float = 0.0  # fraction of this training after which ``loss`` and ``after_step`` are called
     layers: Sequence[str] = ()  # modules of the trained model whose outputs ``loss`` wants; read after ``wrap``
     teacher_layers: Sequence[str] = ()  # and of the reference
 

@@ -12,7 +12,8 @@ def by_id(document: Document, identifier: str | None) -> Candidate | None:
 
 def techniques(candidate: Candidate) -> str:
     """``prune_channels + distill_logits``; the core's own training step is left out."""
-    return " + ".join(s["strategy"] for s in candidate["recipe"] if s["strategy"] != "train") or "unchanged"
+    names = dict.fromkeys(s["strategy"] for s in candidate["recipe"] if s["strategy"] != "train")
+    return " + ".join(names) or "unchanged"
 
 
 def steps(candidate: Candidate) -> list[str]:
@@ -91,6 +92,26 @@ def conclusion(document: Document) -> str:
         f"{statistic_ms(chosen, document):.4g} ms {document['budget']['statistic']}, "
         f"validation {score(chosen['score']['val'], metric)} "
         f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}."
+    )
+
+
+def smallest(document: Document) -> str | None:
+    """The smallest file that keeps enough score, when it is not the recommended one: at most ``max_drop`` points lost,
+    one when the budget does not say."""
+    metric, reference = document["metric"], document["reference"]
+    allowed = document["budget"]["max_drop"]
+    least = reference["score"]["val"] - (1.0 if allowed is None else allowed) / 100
+    enough = [c for c in document["candidates"] if c["score"]["val"] >= least - 1e-9]
+    if not enough:
+        return None
+    found = min(enough, key=lambda c: (c["compressed_bytes"], -c["score"]["val"]))
+    if found["id"] == document["recommended"] or found["compressed_bytes"] >= reference["compressed_bytes"]:
+        return None
+    kilobytes = (found["compressed_bytes"] / 1e3, reference["compressed_bytes"] / 1e3)
+    return (
+        f"Smallest that keeps its score: {techniques(found)}, {kilobytes[0]:,.0f} kB deflated (the reference: "
+        f"{kilobytes[1]:,.0f} kB), validation {score(found['score']['val'], metric)}, "
+        f"{1 / found['latency_ms']['ratio']:.2f}x: candidates/{found['id']}/"
     )
 
 

@@ -44,6 +44,7 @@ def write_report(document: dict[str, Any], path: Path) -> None:
         hidden=sum(p["score"]["val"] < lowest for p in points) if lowest is not None else 0,
         conclusion=explain.conclusion(document),
         slack=explain.slack(document),
+        smallest=explain.smallest(document),
         rows=[_row(p, document) for p in reversed(_listed(points))],
         rejected=_groups((_kind(r["reason"]), _label(r)) for r in document["rejected"]),
         failed=_groups((": ".join(filter(None, (f["strategy"], f["reason"]))), _label(f)) for f in document["failed"]),

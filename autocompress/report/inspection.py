@@ -62,7 +62,7 @@ def _strategies(console: Console, found: dict[str, Any]) -> None:
     applies = found["applies"]
     useful = {name: _offer(told) for name, told in applies.items() if told["size_only"] is None}
     smaller = {name: told["size_only"] for name, told in applies.items() if told["size_only"] is not None}
-    width = max(map(len, (*applies, *found["does_not_apply"])))
+    width = max(map(len, (*applies, *found["does_not_apply"])), default=0)
     for title, style, rows in (
         ("Strategies that apply", "green", useful),
         ("Strategies that save size only", "cyan", smaller),

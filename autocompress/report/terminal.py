@@ -52,11 +52,14 @@ class TerminalView:
             f"p50 {reference.latency.p50:.4g} ms, "
             f"p90 {reference.latency.p90:.4g} ms, {reference.params:,} parameters, {reference.macs / 1e6:.4g} M MACs"
         )
-        names = [a.name for a in space.families] + list(space.graph)
+        names = list(dict.fromkeys([*(a.name for a in space.families), *space.graph]))
         self.note(f"strategies: {', '.join(names)}")
         size_only = [a.name for a in opening.applicable if a.size_only and a.name not in names]
         if size_only:
-            self.note(f"left out, they save size and no time here: {', '.join(size_only)} (--space smallest has them)")
+            self.note(
+                f"left out, they save size and no time here: {', '.join(size_only)} (a search space that names them "
+                "has them, such as --space smallest)"
+            )
         for refusal in opening.refused:
             self.note(f"not here: {refusal.strategy}: {refusal.reason}")
         for warning in opening.warnings:
@@ -162,6 +165,9 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     if said:
         console.print(Text(said))
     console.print(Text(explain.conclusion(document), style="bold"))
+    smallest = explain.smallest(document)
+    if smallest:
+        console.print(Text(smallest))
     where = "recommended" if document["recommended"] else "nearest"
     console.print(
         Text(f"Model and recipe: {out}/{where}/   all candidates: {out}/front.json   report: {out}/report.html"),

@@ -60,7 +60,8 @@ def front_document(ledger: Ledger, around: Circumstances) -> dict[str, Any]:
             for e in candidates
         ],
         "rejected": [
-            {"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms} for r in ledger.rejected
+            {"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms, "ratio": r.ratio}
+            for r in ledger.rejected
         ],
         "failed": [{"recipe": f.recipe.to_json(), "strategy": f.strategy, "reason": f.reason} for f in ledger.failed],
         "refused": [{"strategy": r.strategy, "reason": r.reason} for r in ledger.opening.refused],

@@ -257,7 +257,7 @@ def test_outcome_goes_through_json_unchanged(make_latency: Callable[..., Latency
     )
     outcome = Outcome(
         evaluations=(evaluation,),
-        slower=(Rejected(recipe, "slower", 1.0),),
+        slower=(Rejected(recipe, "slower", 1.0, 0.9),),
         failed=((recipe, "squeeze", "no kernel"),),
         plans=({"history": [["conv", True, [0]]]},),
         checkpoint="weights-1",

@@ -146,6 +146,19 @@ def test_a_module_that_is_different_each_time_is_said_to_be(plugins: PluginSet, 
         check(session, [{"input": x.numpy()}], Random(), [x])
 
 
+@pytest.mark.parametrize("mask", [False, True])
+def test_attention_of_torch_is_exported_by_the_quick_exporter(mask: bool, plugins: PluginSet, tmp_path: Path) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model, inputs = nn.TransformerEncoder(layer, 2).eval(), {"src": torch.randn(1, 5, 8)}
+    if mask:
+        inputs["src_key_padding_mask"] = torch.arange(5)[None] > 3
+    before = torch.backends.mha.get_fastpath_enabled()
+    export_with("torchscript", model, inputs, tmp_path / "m.onnx")
+    session = plugins.runtime("onnxruntime").open(tmp_path / "m.onnx", PROFILE)
+    check(session, [{name: value.numpy() for name, value in inputs.items()}], model, [inputs])
+    assert torch.backends.mha.get_fastpath_enabled() == before, "the switch belongs to whoever runs torch"
+
+
 def test_an_exporter_that_fails_is_replaced_by_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import autocompress.candidate.export as module
 

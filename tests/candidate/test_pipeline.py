@@ -3,6 +3,7 @@
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -162,6 +163,28 @@ def test_a_file_that_answers_nan_is_no_candidate(
     assert not any(
         ".onnx" in path.name and path.name != "model.onnx" for path in bench.folder.root.glob("candidates/*/*")
     )
+
+
+class Asks(TrainingStrategy):
+    """Its hook wants layers that are not there."""
+
+    name = "asks"
+
+    def __init__(self, **wants: tuple[str, ...]) -> None:
+        self.wants = wants
+
+    def hook(self, params, context) -> TrainHook:  # type: ignore[no-untyped-def]
+        hook = TrainHook()
+        vars(hook).update(self.wants)
+        return hook
+
+
+@pytest.mark.parametrize("wants", [{"layers": ("nowhere",)}, {"teacher_layers": ("nowhere",)}, {"parameters": 3}])
+def test_a_hook_that_wants_what_is_not_there_fails_its_candidate_and_is_named(bench: Bench, wants: Any) -> None:
+    bench.plugins.strategies["asks"] = Asks(**wants)
+    with pytest.raises(CandidateFailed) as failure:
+        evaluate(bench, Request(Recipe((Step.of("asks"), TRAIN)), examples=64))
+    assert failure.value.strategy == "asks"
 
 
 def test_training_that_diverges_is_stopped_with_the_reason(bench: Bench) -> None:

@@ -109,6 +109,33 @@ def test_structure_that_excludes_the_last_training_strategy_is_trained_all_the_s
         assert "carve" not in names(recipe) or "imitate" in names(recipe)
 
 
+def test_a_strategy_that_says_nothing_of_it_trains_where_there_is_no_other():
+    modest = Applicable("modest", (Stage.TRAIN,))
+    recipes = sampled(space_of(FOLD, modest))
+    assert all(names(r) >= {"modest", TRAIN} for r in recipes if "fold" in names(r))
+    assert names(space_of(FOLD, modest).default([Step.of("fold", depth=1)])) == {"fold", "modest", TRAIN}
+
+
+def test_what_saves_size_alone_is_left_out_unless_it_is_named():
+    tight = Applicable("tight", (Stage.STRUCTURE,), size_only="zeros take as long as other numbers")
+    assert [a.name for a in space_of(FOLD, tight, TUNE).families] == ["fold", "tune"]
+    named = Space.of(SpaceFile(name="mine", strategies=("tight", "tune")), (FOLD, tight, TUNE), [])
+    assert [a.name for a in named.families] == ["tight", "tune"]
+
+
+def test_how_a_structure_is_trained_does_not_matter_to_the_gate_unless_graph_variants_depend_on_it():
+    aware = Applicable("aware", (Stage.TRAIN, Stage.GRAPH), (), frozenset({"int8"}), frozenset({"int8"}))
+    space = space_of(FOLD, TEACH, Applicable("plain", (Stage.TRAIN,), trains_alone=True), aware)
+    fold, plain, train = Step.of("fold", depth=1), Step.of("plain"), Step.of(TRAIN, lr=0.001, batch_size=64)
+    alone = space.gated(Recipe((fold, plain, train)))
+    assert alone == space.gated(Recipe((fold, plain, Step.of(TRAIN, lr=0.002, batch_size=64))))
+    assert alone != space.gated(Recipe((Step.of("fold", depth=2), plain, train)))
+    assert alone != space.gated(Recipe((fold, plain, Step.of("aware"), train)))
+    assert space.gated(Recipe((fold, Step.of("imitate", alpha=0.5), train))) == space.gated(
+        Recipe((fold, Step.of("imitate", alpha=0.9), train))
+    )
+
+
 def test_space_without_training_changes_structures_untrained():
     assert {names(r) == {"fold"} for r in sampled(space_of(FOLD)) if r.steps} == {True}
 

@@ -46,6 +46,19 @@ def space_of(*applicable: Applicable) -> Space:
     return Space.of(SpaceFile(name="s"), applicable, [])
 
 
+def test_a_step_with_nothing_left_to_do_is_left_out_of_the_floor(make_latency: Callable[..., Latency]):
+    def gate(recipe: Recipe) -> Gate:
+        if len(recipe.steps) == 4:
+            raise CandidateFailed("nothing is left", "fold")
+        return FakeGate(make_latency)(recipe)
+
+    fold = Applicable("fold", (Stage.STRUCTURE,))
+    found = find_floor(space_of(CARVE, SHRINK, fold, TUNE), gate)
+    assert found is not None
+    assert {step.strategy for step in found[0].steps} >= {"carve", "shrink"}
+    assert found[1].latency.ratio == pytest.approx(0.2 * 0.05)
+
+
 def ratios(recipes: list[Recipe]) -> list[object]:
     return [r.steps[0].values["ratio"] for r in recipes if r.step("carve")]
 

@@ -75,6 +75,7 @@ def point(val: float, ms: float, test: float | None = None, *, ratio: float | No
         "score": {"val": val, "val_low": val - 0.004, "val_high": val + 0.006, "test": test},
         "latency_ms": {"p50": 0.9 * ms, "p90": ms, "low": ms, "high": ms, "ratio": ratio or ms / 0.8, "reliable": True},
         "size_bytes": 2_810_000,
+        "compressed_bytes": 2_600_000,
         "params": 696_000,
         "macs": 81_000_000,
     }
@@ -195,6 +196,15 @@ def test_without_a_budget_there_is_no_line(tmp_path: Path) -> None:
 
 def test_budget_that_binds_nothing_is_said(tmp_path: Path) -> None:
     assert "This budget binds nothing" in rendered(tmp_path, budget=budget(latency_ms=1.0)).text
+
+
+def test_the_smallest_file_that_keeps_its_score_is_named(tmp_path: Path) -> None:
+    candidates = document()["candidates"]
+    candidates[1]["compressed_bytes"] = 700_000
+    candidates[3]["compressed_bytes"] = 300_000  # loses over a point
+    said = "Smallest that keeps its score: quantize_static, 700 kB deflated (the reference: 2,600 kB)"
+    assert said in rendered(tmp_path, candidates=candidates).text
+    assert "Smallest" not in rendered(tmp_path, candidates=candidates, recommended="int8").text
 
 
 def test_infeasible_run_shows_the_nearest(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ and a linear map of the student's, here at a few layers, all at once or one afte
 reference's channels are standardised first, so that a loss of 1 says that nothing of what they tell is known.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +59,17 @@ class Hints(TrainHook):
         self._bottom_up = bottom_up
         self._context = context
         self._hints: list[Hint] = []
+        self._taught = False  # from the bottom up, in an earlier training: what is left is for the outputs alone
+
+    def resume(self, learned: Mapping[str, Any]) -> None:
+        self._taught = self._bottom_up
+
+    def learned(self) -> Mapping[str, Any]:
+        return {"layers": list(self.layers)}
 
     def wrap(self, model: nn.Module) -> nn.Module:
+        if self._taught:
+            return model
         pairs = layer_pairs(model, self._context)
         self.layers = self.teacher_layers = [pair.name for pair in pairs]
         batch = next(self._context.train_batches(STATISTICS_EXAMPLES))

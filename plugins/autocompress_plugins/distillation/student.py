@@ -2,7 +2,8 @@
 
 Changes: the whole model, before any other step: channels, recurrent units, heads and MLPs alike. Needs:
 ``Task.student``, or a model with parts that can shrink. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a
-Neural Network", 2015; inherited weights as in Sanh et al., "DistilBERT", 2019.
+Neural Network", 2015; inherited weights as in Sanh et al., "DistilBERT", 2019. With fresh weights every layer that can
+reset itself does; a model's own parameters (positions, class tokens) stay.
 """
 
 from collections.abc import Sequence

@@ -33,6 +33,10 @@ class Weights:
     out_bias: Tensor | None
 
 
+class Projection(nn.Linear):
+    """A linear layer of which heads are cut; what would take it apart knows by its type that it may not."""
+
+
 class HeadAttention(Opaque):
     """Scaled dot-product attention over (N, T, E), with one fused projection and heads that can be taken out."""
 
@@ -252,8 +256,8 @@ def _dropout(module: nn.Module) -> float:
     return next((layer.p for layer in module.modules() if isinstance(layer, nn.Dropout)), 0.0)
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+def _linear(weight: Tensor, bias: Tensor | None) -> Projection:
+    layer = Projection(weight.shape[1], weight.shape[0], bias=bias is not None)
     with torch.no_grad():
         layer.weight.copy_(weight)
         if bias is not None:

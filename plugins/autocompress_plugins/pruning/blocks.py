@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from autocompress.data import call, primary
 from autocompress.errors import one_line
 from autocompress.task import Inputs
+from autocompress_plugins.pruning.recurrent_layers import RECURRENT, RecurrentStack
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.MultiheadAttention)
-RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 
 
 class Bypass(nn.Module):
@@ -77,10 +77,12 @@ def without(model: nn.Module, names: Collection[str]) -> nn.Module:
 
 def _shortened(module: nn.Module, dropped: Collection[int]) -> nn.Module:
     """A recurrent module without some of its layers, with the weights of the others."""
-    assert isinstance(module, RECURRENT)
+    assert isinstance(module, (*RECURRENT, RecurrentStack))
     kept = [layer for layer in range(module.num_layers) if layer not in dropped]
     if not kept:
         return Bypass(recurrent=True)
+    if isinstance(module, RecurrentStack):
+        return module.keep(kept)
     settings = {key: getattr(module, key) for key in ("bias", "batch_first", "bidirectional")}
     own = {nn.LSTM: "proj_size", nn.RNN: "nonlinearity"}.get(type(module))
     if own is not None:
@@ -110,12 +112,7 @@ def _same_shape(model: nn.Module, inputs: Inputs) -> set[str]:
 
     for name, module in model.named_modules():
         module.register_forward_hook(watch(name), with_kwargs=True)
-    shortcuts = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # they pack the tensors, and do not call the modules inside
-    try:
-        _run(model, inputs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(shortcuts)
+    _run(model, inputs)
     return {name for name, calls in agrees.items() if all(calls)}
 
 
@@ -158,9 +155,12 @@ def _weighted(module: nn.Module) -> int:
 
 def _recurrent_layers(model: nn.Module, blocks: Collection[str]) -> Iterator[str]:
     """Layers of recurrent modules outside the blocks: of several all but the first, a single one where its output is as
-    wide as its input."""
+    wide as its input. Of layers that may differ in width, because units were pruned, each that keeps its input's."""
+    stacks = [name for name, module in model.named_modules() if isinstance(module, RecurrentStack)]
     for name, module in model.named_modules():
-        if type(module) in RECURRENT and not any(name.startswith(f"{block}.") for block in blocks):
+        if isinstance(module, RecurrentStack):
+            yield from (f"{name}:{n}" for n, own in enumerate(module.layers) if own.in_channels == own.out_channels)
+        elif type(module) in RECURRENT and not any(name.startswith(f"{outer}.") for outer in (*blocks, *stacks)):
             width = (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1)
             yield from (f"{name}:{layer}" for layer in range(1, module.num_layers))
             if module.num_layers == 1 and module.input_size == width:

@@ -48,7 +48,8 @@ class ChannelGraph:
             reason = f"its layers cannot be seen: {type(error).__name__}: {one_line(error, 160)}"
             raise CandidateFailed(reason) from error
         groups = [group for group in found if isinstance(group, Group)]
-        key = repr(([(n, type(m).__name__) for n, m in model.named_modules()], ties(model)))  # whatever the widths
+        kinds = [(name, type(module).__name__) for name, module in model.named_modules()]
+        key = repr((kinds, ties(model), [group.root for group in groups]))  # whatever the widths
         if key not in self._verified:
             checked = [(group, why_wrong(model, inputs, {group: half(group)})) for group in groups]
             self._verified[key] = tuple(Left(g.root, g.kind, reason) for g, reason in checked if reason is not None)

@@ -64,7 +64,11 @@ class Narrowing:
         inputs = context.example_inputs
         whole, survey = self._graph.survey(model, inputs)
         model = copy.deepcopy(whole)
-        groups = [g for g in survey.of(frozenset(amount.ratios)) if amount.ratios[g.kind] > 0]
+        kinds = frozenset(amount.ratios)
+        groups = [g for g in survey.of(kinds) if amount.ratios[g.kind] > 0]
+        if not survey.of(kinds):
+            reasons = "; ".join(f"{p.module}: {p.reason}" for p in survey.left_of(kinds)[:3])
+            raise CandidateFailed(f"nothing is left that can shrink{f' ({reasons})' if reasons else ''}")
         widths = self._widths(model, groups, amount, context)
         removals: dict[str, list[int]] = {}
         found: dict[str, list[int]] = {}

@@ -28,7 +28,9 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
     was on ``inputs``. Returns why others were left alone, by name. Does nothing to a model it has been through.
     """
     left: dict[str, str] = {}
-    for name in _candidates(model):
+    waiting = _candidates(model, "")
+    while waiting:
+        name = waiting.pop(0)
         original = model.get_submodule(name)
         try:
             before = _output(model, inputs)
@@ -41,6 +43,10 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
                 raise CandidateFailed("a form of it that can shrink gives other outputs")
         except Exception as error:  # the model's own code meets a module it does not know
             _put(model, name, RecurrentBarrier(original) if isinstance(original, RECURRENT) else original)
+            inside = [] if isinstance(original, RECURRENT) else _candidates(model, name)
+            if inside:  # it only holds what may be exchanged
+                waiting = inside + waiting
+                continue
             broken = f"a form of it that can shrink breaks the model ({type(error).__name__}: {one_line(error, 120)})"
             left[name] = error.reason if isinstance(error, CandidateFailed) else broken
     return left
@@ -58,11 +64,12 @@ def _exchanged(model: nn.Module, original: nn.Module, inputs: Inputs) -> nn.Modu
     return recognised(original, given, gave).train(original.training)
 
 
-def _candidates(model: nn.Module) -> list[str]:
-    """Names of the modules that may be exchanged, outermost first, none inside another."""
+def _candidates(model: nn.Module, within: str) -> list[str]:
+    """Names of the modules inside ``within`` that may be exchanged, outermost first, none inside another."""
     found: list[str] = []
     for name, module in model.named_modules():
-        if not name or any(name.startswith(f"{outer}.") for outer in found):
+        inside = name.startswith(f"{within}.") if within else bool(name)
+        if not inside or any(name.startswith(f"{outer}.") for outer in found):
             continue
         known = isinstance(module, (RecurrentStack, Opaque))
         if known or isinstance(module, (*RECURRENT, nn.MultiheadAttention)) or could_attend(module):

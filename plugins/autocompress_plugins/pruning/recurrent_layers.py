@@ -112,6 +112,12 @@ class RecurrentStack(nn.Module):
         self.dropout = nn.Dropout(whole.dropout)
         self.layers = nn.ModuleList(RecurrentLayer(_one_layer(whole, number)) for number in range(whole.num_layers))
 
+    def keep(self, numbers: Sequence[int]) -> "RecurrentStack":
+        """Only these layers, at least one, in this order; each has to take what the one before it gives."""
+        self.layers = nn.ModuleList(self.layers[number] for number in numbers)
+        self.num_layers = len(numbers)
+        return self
+
     def flatten_parameters(self) -> None:
         """Models call it before the layer; it arranges memory for GPUs."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.evaluate import feed_of
-from autocompress.data import call
+from autocompress.data import call, seeded
 from autocompress.plugin.contract import Array, Context
 from autocompress.task import Inputs
 from autocompress_plugins.quantization.ort_quantization import opened
@@ -38,9 +38,9 @@ class Entering:
 
 
 def example(context: Context) -> Inputs:
-    """One batch of the profile's size, the same for the module and for the file."""
-    size = len(context.train)
-    return context.train.take(torch.arange(context.profile.batch) % size).inputs
+    """One batch of the profile's size, the same for the module and for the file, whatever a data set draws."""
+    with seeded(context.seed):
+        return context.train.take(torch.arange(context.profile.batch) % len(context.train)).inputs
 
 
 def layer_inputs(model: nn.Module, inputs: Inputs) -> dict[str, Entering]:
@@ -50,21 +50,24 @@ def layer_inputs(model: nn.Module, inputs: Inputs) -> dict[str, Entering]:
     found: dict[str, list[Signature]] = {}
     sources: dict[str, str | None] = {}
     calls: Counter[str | None] = Counter()
-    made: dict[int, tuple[str, Tensor]] = {}  # keeps the tensors, so that no other takes the identity of one
+    # The tensors are kept, so that no other takes the identity of one; a change in place makes another version of one.
+    made: dict[int, tuple[str, Tensor, int]] = {}
 
     def before(name: str) -> Any:
         def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
             if arguments:
-                found.setdefault(name, []).append(signature(arguments[0].detach().numpy()))
-                sources[name] = made[id(arguments[0])][0] if id(arguments[0]) in made else None
+                given = arguments[0]
+                found.setdefault(name, []).append(signature(given.detach().numpy()))
+                source, _, version = made.get(id(given), (None, given, 0))
+                sources[name] = source if version == given._version else None
 
         return hook
 
     def after(name: str) -> Any:
         def hook(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
             calls[name] += 1
-            if isinstance(output, Tensor):
-                made[id(output)] = (name, output)
+            if isinstance(output, Tensor) and not isinstance(module, nn.modules.dropout._DropoutNd):
+                made[id(output)] = (name, output, output._version)  # dropout gives back what it is given
 
         return hook
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import onnx
 
+from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import (
     Context,
     GraphStrategy,
@@ -69,7 +70,10 @@ def _learned_ranges(path: Path, learned: Mapping[str, Any], context: Context) ->
     for node in reversed(onnx.load(str(path)).graph.node):
         if node.op_type in RANGE_KEEPING and layers.get(node.input[0]) is None:
             layers[node.input[0]] = layers.get(node.output[0])
-    return {tensor: _range(learned[layer]) for tensor, layer in layers.items() if layer}
+    found = {tensor: _range(learned[layer]) for tensor, layer in layers.items() if layer}
+    if learned and not found:
+        raise CandidateFailed("the tensors whose ranges were learned are not recognised in the exported file")
+    return found
 
 
 def _range(learned: Mapping[str, Any]) -> Range:

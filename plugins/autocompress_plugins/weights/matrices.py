@@ -4,6 +4,7 @@ parameters.
 
 from torch import nn
 
+EXTRA_ROWS = ("bias_k", "bias_v")  # of nn.MultiheadAttention: one more key and value
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.MultiheadAttention)
 
 
@@ -13,6 +14,6 @@ def matrices(model: nn.Module, kinds: tuple[type[nn.Module], ...] = LAYERS) -> d
     for path, layer in model.named_modules():
         if isinstance(layer, kinds):
             for name, parameter in layer.named_parameters(path, recurse=False):
-                if parameter.dim() > 1:
+                if parameter.dim() > 1 and name.rpartition(".")[2] not in EXTRA_ROWS:
                     found.setdefault(id(parameter), (name, parameter))
     return dict(found.values())

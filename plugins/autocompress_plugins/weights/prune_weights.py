@@ -18,6 +18,7 @@ from autocompress_plugins.weights.matrices import matrices
 
 SETTLED = 0.7  # share of the training after which the zeros stay where they are and the rest recovers
 PATTERNS = ("2:4", "1:4")
+INPUTS_SECOND = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.RNNBase, nn.MultiheadAttention)
 
 
 class Masks(TrainHook):
@@ -58,8 +59,9 @@ class Masks(TrainHook):
         return model
 
     def _prunable(self, model: nn.Module) -> list[nn.Parameter]:
-        every = matrices(model).values()
-        return [weight for weight in every if not self._group or weight.shape[1] % self._group == 0]
+        if not self._group:
+            return list(matrices(model).values())
+        return [weight for weight in matrices(model, INPUTS_SECOND).values() if weight.shape[1] % self._group == 0]
 
     def _renew(self, done: float) -> None:
         """Choose the masks anew for this point of the schedule. Where a weight was zero, what the optimizer made of it

@@ -33,6 +33,7 @@ from autocompress_plugins.weights.matrices import LAYERS, matrices
 CODEBOOKS = (256, 64, 16)
 WORTH = 16  # weights an entry, below which a codebook says little that the weights do not
 ROUNDS = 25  # of k-means, when a codebook is first made
+NUMBER = r"(?<![^.])\d+(?![^.])|(?<=_l)\d+"  # of a block in a list, or of a layer in a recurrent module
 TIED = (nn.Linear, nn.RNNBase, nn.MultiheadAttention)
 
 
@@ -120,6 +121,8 @@ class ShareWeights(StructureStrategy, TrainingStrategy):
         tied = _of_one_role(model) if params.get("tie") == "equal_shapes" else []
         if params.get("tie") == "equal_shapes" and not tied:
             raise CandidateFailed("no two layers of one role are left with equal shapes")
+        if not _shareable(model, int(params["codebook"])):
+            raise CandidateFailed(f"no layer is left with {WORTH * int(params['codebook'])} weights to share")
         return {"tied": tied, "codebook": params["codebook"]}
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
@@ -134,10 +137,10 @@ class ShareWeights(StructureStrategy, TrainingStrategy):
 
 
 def _of_one_role(model: nn.Module) -> list[list[str]]:
-    """Weights of equal shape whose names differ by numbers only: the same place in repeated blocks."""
+    """Weights of equal shape at the same place in repeated blocks: their names differ by the blocks' numbers only."""
     groups: dict[tuple[str, torch.Size], list[str]] = defaultdict(list)
     for name, weight in matrices(model, TIED).items():
-        groups[re.sub(r"\d+", "#", name), weight.shape].append(name)
+        groups[re.sub(NUMBER, "#", name), weight.shape].append(name)
     return [names for names in groups.values() if len(names) > 1]
 
 

@@ -115,6 +115,18 @@ def test_bottom_up_takes_one_layer_after_the_other(
     assert [drawn(p) for p in (0.0, 0.24, 0.26, 0.49, 0.5, 1.0)] == [{"bn"}] * 2 + [{"conv2"}] * 2 + [set()] * 2
 
 
+def test_bottom_up_is_over_when_training_goes_on(tiny_context: Context, tiny_class: type[nn.Module]) -> None:
+    first = hints(tiny_context, tiny_class(4), order="bottom_up")
+    again = DistillFeatures().hook({**DEFAULTS, "order": "bottom_up"}, tiny_context)
+    again.resume(first.learned())
+    again.wrap(tiny_class(4))
+    assert list(again.layers) == list(again.teacher_layers) == list(again.parameters()) == []
+    together = DistillFeatures().hook(DEFAULTS, tiny_context)
+    together.resume({})
+    together.wrap(tiny_class(4))
+    assert tuple(together.layers) == LAYERS
+
+
 # -- where it applies --------------------------------------------------------------------------------------------------
 
 

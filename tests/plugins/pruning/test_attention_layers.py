@@ -274,3 +274,33 @@ def test_one_head_stays():
     found: HeadAttention = recognised(module, *seen(module))
     with pytest.raises(CandidateFailed, match="at least one head"):
         found.remove_heads(range(H))
+
+
+class Beside(nn.Module):
+    """Adds what it holds to what it is given."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+def test_attention_inside_a_thin_wrapper_is_found():
+    torch.manual_seed(0)
+    model = nn.Sequential(Beside(Fused()), nn.Linear(E, 3)).eval()
+    x = torch.randn(N, T, E)
+    before = model(x)
+    assert prunable(model, x) == {}
+    assert isinstance(model[0].inner, HeadAttention)
+    assert torch.allclose(model(x), before, atol=1e-4)
+
+
+def test_the_reason_of_an_attention_that_cannot_be_read_names_it():
+    class Other(Fused):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).tanh()
+
+    model = nn.Sequential(Beside(Other()), nn.Linear(E, 3)).eval()
+    assert list(prunable(model, torch.randn(N, T, E))) == ["0.inner"]

@@ -22,6 +22,7 @@ from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
 from autocompress_plugins.pruning.blocks import Droppable, droppable, without
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
+from autocompress_plugins.pruning.prunable import prunable
 
 MakeContext = Callable[[nn.Module, Inputs], Context]
 IMAGES = torch.randn(64, 4, 6, 6, generator=torch.Generator().manual_seed(5))
@@ -216,6 +217,22 @@ def test_shorter_stack_computes_what_the_remaining_layers_do(kind: type[nn.RNNBa
         x = one(x)[0]
     with torch.no_grad():
         assert torch.allclose(shorter.rnn(model.embed(WORDS))[0], x, atol=1e-6)
+
+
+def test_layers_that_units_were_pruned_from_can_go_where_the_widths_agree():
+    model = seeded(Stack, nn.LSTM, 6, 3, batch_first=True, bidirectional=True)
+    outputs(model, WORDS)
+    assert prunable(model, WORDS[:2]) == {}
+    model.rnn.layers[1].remove_outputs([0, 6])
+    model.rnn.layers[2].remove_inputs([0, 6])
+    assert droppable(model, WORDS[:2]).names == ()
+    model.rnn.layers[2].remove_outputs([1, 7])
+    model.head.weight.data = model.head.weight.data[:, :10]
+    model.head.in_features = 10
+    assert droppable(model, WORDS[:2]).names == ("rnn:2",)
+    bare = without(copy.deepcopy(model), ["rnn:2"])
+    first, second, _ = model.rnn.layers
+    assert torch.equal(outputs(bare, WORDS), model.head(second(first(model.embed(WORDS))[0])[0].mean(1)))
 
 
 def test_last_layer_left_has_no_dropout_and_no_warning(recwarn: pytest.WarningsRecorder):

@@ -23,14 +23,16 @@ from autocompress.candidate.pipeline import Request, evaluate, rewrite
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
+from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, TrainHook
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
 from autocompress.run.folder import RunFolder
 from autocompress.task import Task
+from autocompress_plugins.quantization.activation_values import layer_inputs
 from autocompress_plugins.quantization.fake_quantization import LearnedRange, fake_quantized_weight
-from autocompress_plugins.quantization.quantize_aware import QuantizeAware
+from autocompress_plugins.quantization.quantize_aware import QuantizeAware, _learned_ranges
 
 NAME = QuantizeAware.name
 UINT8 = {"activations": "QUInt8"}
@@ -409,12 +411,64 @@ def test_a_recipe_gives_a_float_and_an_int8_file_and_replays(
     outcome = evaluate(bench, Request(family, examples=256))
     assert not outcome.failed
     plain, int8 = outcome.evaluations
-    assert (plain.recipe, int8.recipe) == (family, family.plus(Step.of(NAME, **UINT8)))
+    assert (plain.recipe, int8.recipe) == (family, family.rewritten(Step.of(NAME, **UINT8)))
     file = bench.folder.root / int8.artifact
     assert layer_scales(file) == learned_scales(outcome.learned)
     stored = RecipeFile.read(file.with_name("recipe.toml"))
     again = tmp_path / "again.onnx"
     context = replace(bench.context, learned=stored.learned)
-    rewrite(plugins, stored.recipe.steps[-1], bench.folder.root / plain.artifact, again, context)
+    rewrite(plugins, stored.recipe.variant, bench.folder.root / plain.artifact, again, context)
     x = tiny_task.val[0]
     assert torch.equal(outputs(again, x), outputs(file, x))
+
+
+class InPlace(nn.Module):
+    """(N, 1, 8, 8) -> (N, 4): what enters ``conv2`` was a batch norm's output until it was changed in place; what
+    enters ``head`` went through dropout.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 8, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 16, 3, 2, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn(self.conv1(x)), inplace=True)
+        return self.head(self.dropout(self.pool(self.conv2(x)).flatten(1)))
+
+
+def test_what_a_function_changed_in_place_is_no_modules_output(examples: Examples, tmp_path: Path) -> None:
+    context = context_of(InPlace(), examples(64, 1), tmp_path)
+    assert layer_inputs(context.model, context.example_inputs)["conv2"].source is None
+    made = trained(context, {NAME: aware(context)}, examples=256)
+    assert made.learned[NAME]["conv2"]["zero_point"] == 0, "the range of a ReLU starts at zero"
+
+
+def test_dropout_makes_no_range_wider(examples: Examples, tmp_path: Path) -> None:
+    context = context_of(InPlace(), examples(64, 1), tmp_path)
+    context.model.pool.register_forward_hook(lambda module, given, gave: gave)
+    assert layer_inputs(context.model, context.example_inputs)["head"].source != "dropout"
+
+
+def test_examples_that_a_data_set_draws_anew_are_recognised(examples: Examples, tmp_path: Path) -> None:
+    class Noisy(torch.utils.data.Dataset[tuple[Tensor, int]]):
+        def __len__(self) -> int:
+            return 64
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return torch.randn(1, 8, 8), index % 4
+
+    model = Plain()
+    task = Task("noisy", model, Noisy(), examples(64, 2))
+    context = read_task(task, HardwareProfile(name="here"), tmp_path / "reference.onnx", 0).context
+    made = trained(context, {NAME: aware(context)}, examples=128)
+    path = exported(made.model, context, tmp_path)
+    found = _learned_ranges(path, made.learned[NAME], context)
+    assert len(found) >= 3
+    elsewhere = {"conv2": {**made.learned[NAME]["conv2"], "inputs": [[1.0] * 12]}}
+    with pytest.raises(CandidateFailed, match="not recognised"):
+        _learned_ranges(path, elsewhere, context)

@@ -1,0 +1,92 @@
+"""Strategies together, as recipes hold them: any two structural ones in either order, and all hooks in one training."""
+
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+import torch
+
+from autocompress.candidate.evaluate import feed_of
+from autocompress.candidate.export import check, export
+from autocompress.candidate.opening import open_bench
+from autocompress.candidate.pipeline import Bench, Request, evaluate
+from autocompress.candidate.structure import build
+from autocompress.data import input_names
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Applicable, Stage
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+from autocompress.recipe import TRAIN, Recipe, Step
+from autocompress.run.folder import RunFolder
+from autocompress.testing import tasks
+
+TASKS = {task.__name__: task for task in tasks.ALL}
+# What may be left to say for the second of two: the first has taken what it works on.
+NOTHING_LEFT = (
+    "nothing is left that can shrink",
+    "nothing would be removed",
+    "no layer would become cheaper",
+    "no layer is left with",
+    "no two layers of one role are left",
+    "1 blocks to drop, but only 0 can be",
+)
+
+
+def opened(name: str, plugins: PluginSet, profile: HardwareProfile, folder: Path) -> tuple[Bench, list[Applicable]]:
+    bench, opening = open_bench(TASKS[name](), profile, plugins, RunFolder(folder), only=plugins.strategies)
+    return bench, list(opening.applicable)
+
+
+def step_of(strategy: Applicable) -> Step:
+    return Step.of(strategy.name, **{p.name: p.default for p in strategy.parameters})
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_any_two_structural_strategies_go_together_in_either_order(
+    task: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
+) -> None:
+    bench, applicable = opened(task, plugins, fake_profile, tmp_path)
+    structural = [a for a in applicable if min(a.stages) in (Stage.BUILD, Stage.STRUCTURE)]
+    inputs = bench.val.take(torch.arange(1)).inputs
+    built = 0
+    for first, second in permutations(structural, 2):
+        if second.stages[0] < first.stages[0] or first.excludes & second.provides or second.excludes & first.provides:
+            continue
+        try:
+            model, _ = build(Recipe((step_of(first), step_of(second))), bench.context, plugins)
+        except CandidateFailed as error:
+            if not error.reason.startswith(NOTHING_LEFT):
+                pytest.fail(f"{first.name}, then {second.name}: {error.reason}")
+            continue
+        path = tmp_path / "both.onnx"
+        export(model, inputs, path, "torchscript")
+        check(plugins.runtime("fake").open(path, fake_profile), [feed_of(inputs, input_names(inputs))], model, [inputs])
+        built += 1
+    assert built >= len(structural)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_all_hooks_go_together_over_two_rungs(
+    task: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
+) -> None:
+    bench, applicable = opened(task, plugins, fake_profile, tmp_path)
+    on: list[Applicable] = []
+    for a in applicable:
+        conflict = any(a.excludes & other.provides or other.excludes & a.provides for other in on)
+        if Stage.TRAIN in a.stages and not conflict:
+            on.append(a)
+    assert {"distill_logits", "prune_weights", "share_weights"} <= {a.name for a in on}
+    steps = sorted((a for a in on), key=lambda a: min(a.stages))
+    recipe = Recipe((*(step_of(a) for a in steps), Step.of(TRAIN, lr=0.002, batch_size=32)))
+    first = evaluate(bench, Request(recipe, examples=128))
+    further = Request(
+        recipe, rung=1, start=128, examples=128, checkpoint=first.checkpoint, plans=first.plans, learned=first.learned
+    )
+    second = evaluate(bench, further)
+    assert not first.failed
+    assert not second.failed
+    assert second.checkpoint is not None
+    weights = bench.folder.store.load(second.checkpoint)
+    largest = max((w for w in weights.values() if w.dim() > 1), key=lambda w: w.numel())
+    assert (largest == 0).float().mean() > 0.3, "zeros stay zeros beside the other hooks"
+    assert largest.unique().numel() <= 256, "and a codebook stays one"
