@@ -36,8 +36,12 @@ class ChannelGraph:
     def __init__(self) -> None:
         self._verified: dict[str, tuple[Left, ...]] = {}
 
-    def survey(self, model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Survey]:
-        """A copy of ``model`` in prunable form, and its groups. Raises CandidateFailed when it cannot be traced."""
+    def survey(self, model: nn.Module, inputs: Inputs, *, sure: bool = True) -> tuple[nn.Module, Survey]:
+        """A copy of ``model`` in prunable form, and its groups. Raises CandidateFailed when it cannot be traced.
+
+        sure: each group is checked, and a wrong one left. Otherwise only what is known already is left, which is
+        quicker; then whoever removes units checks what comes of it.
+        """
         try:
             model = copy.deepcopy(model).eval()
             unknown = prunable(model, inputs)
@@ -50,12 +54,13 @@ class ChannelGraph:
         groups = [group for group in found if isinstance(group, Group)]
         kinds = [(name, type(module).__name__) for name, module in model.named_modules()]
         key = repr((kinds, ties(model), [group.root for group in groups]))  # whatever the widths
-        if key not in self._verified:
+        if sure and key not in self._verified:
             checked = [(group, why_wrong(model, inputs, {group: half(group)})) for group in groups]
             self._verified[key] = tuple(Left(g.root, g.kind, reason) for g, reason in checked if reason is not None)
-        wrong = {part.module for part in self._verified[key]}
+        known = self._verified.get(key, ())
+        wrong = {part.module for part in known}
         left = [_left(model, name, reason) for name, reason in unknown.items()]
-        left += [*self._verified[key], *(part for part in found if isinstance(part, Left))]
+        left += [*known, *(part for part in found if isinstance(part, Left))]
         return model, Survey(tuple(g for g in groups if g.root not in wrong), tuple(left))
 
 

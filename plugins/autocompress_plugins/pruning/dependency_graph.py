@@ -22,6 +22,8 @@ from autocompress_plugins.pruning.recurrent_layers import RecurrentBarrier, Recu
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
+POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLICE", "UNBIND", "EXPAND", "RESHAPE")}
+
 
 def trace(model: nn.Module, inputs: Inputs) -> Any:
     """The dependency graph of a model in prunable form. Raises CandidateFailed."""
@@ -42,6 +44,11 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
         raise CandidateFailed(
             f"the dependency graph cannot be traced: {type(error).__name__}: {one_line(error, 160)}"
         ) from error
+
+
+def knows_places(graph: Any) -> bool:
+    """Whether the graph holds where channels lie in a tensor, which a removal changes."""
+    return any(node.type in POSITIONAL for node in graph.module2node.values())
 
 
 def by_channel(layer: nn.Module, weight: Tensor, side: str) -> Tensor:

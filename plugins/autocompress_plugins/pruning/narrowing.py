@@ -1,7 +1,6 @@
 """From groups to a plan: how much of each kind goes, which units, in what order."""
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +14,11 @@ from autocompress.plugin.contract import Context, Plan, Sensitivity
 from autocompress_plugins.pruning import allocation
 from autocompress_plugins.pruning.channel_graph import ChannelGraph
 from autocompress_plugins.pruning.group_check import why_wrong
-from autocompress_plugins.pruning.groups import HEADS, Group
+from autocompress_plugins.pruning.groups import HEADS, Group, Survey
 from autocompress_plugins.pruning.importance import importance, taylor
 from autocompress_plugins.pruning.prunable import prunable
 from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.state import state_of
 
 TAYLOR_EXAMPLES, TAYLOR_BATCH = 256, 16
 SENSITIVITY_EXAMPLES = 128
@@ -60,21 +60,34 @@ class Narrowing:
         return f"{nothing} ({reasons})" if reasons else nothing
 
     def plan(self, model: nn.Module, amount: Amount, context: Context) -> Plan:
-        """Which units of which group go. Raises CandidateFailed when nothing would, or when it would be wrong."""
-        inputs = context.example_inputs
-        whole, survey = self._graph.survey(model, inputs)
-        model = copy.deepcopy(whole)
-        kinds = frozenset(amount.ratios)
-        groups = [g for g in survey.of(kinds) if amount.ratios[g.kind] > 0]
+        """Which units of which group go. Raises CandidateFailed when nothing would, or when it would be wrong.
+
+        What is planned is checked as a whole; only when that fails is each group checked by itself, and the wrong ones
+        are left.
+        """
+        reason = None
+        for sure in (False, True):
+            whole, survey = self._graph.survey(model, context.example_inputs, sure=sure)
+            removals = self._removals(whole, survey, amount, context)
+            planned = {group: removals[group.root] for group in survey.groups if group.root in removals}
+            reason = why_wrong(whole, context.example_inputs, planned)
+            if reason is None:
+                return {"remove": removals}
+        raise CandidateFailed(str(reason))
+
+    def _removals(self, whole: nn.Module, survey: Survey, amount: Amount, context: Context) -> dict[str, list[int]]:
+        """Root of a group -> units, in the order in which they go."""
+        kinds, inputs, model = frozenset(amount.ratios), context.example_inputs, copy.deepcopy(whole)
         if not survey.of(kinds):
             reasons = "; ".join(f"{p.module}: {p.reason}" for p in survey.left_of(kinds)[:3])
             raise CandidateFailed(f"nothing is left that can shrink{f' ({reasons})' if reasons else ''}")
+        groups = [g for g in survey.of(kinds) if amount.ratios[g.kind] > 0]
         widths = self._widths(model, groups, amount, context)
         removals: dict[str, list[int]] = {}
         found: dict[str, list[int]] = {}
         for section in _sections(groups) if amount.bottom_up else [groups]:
             if found:  # where the other groups lie in layers that read several has moved
-                model, survey = self._graph.survey(remove(model, inputs, found), inputs)
+                model, survey = self._graph.survey(remove(model, inputs, found), inputs, sure=False)
                 section = [group for group in survey.groups if group.root in {own.root for own in section}]
             values = self.importances(model, section, amount.criterion, context)
             found = {
@@ -85,10 +98,7 @@ class Narrowing:
             removals |= found
         if not removals:
             raise CandidateFailed("nothing would be removed: every group keeps its width at this ratio")
-        reason = why_wrong(whole, inputs, {group: removals[group.root] for group in groups if group.root in removals})
-        if reason is not None:  # groups were checked each by itself, and perhaps at other widths
-            raise CandidateFailed(reason)
-        return {"remove": removals}
+        return removals
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         prunable(model, context.example_inputs)
@@ -114,7 +124,7 @@ class Narrowing:
                 values = self.importances(model, groups, amount.criterion, context)
                 shares = allocation.by_importance([values[group.root].double().numpy() for group in own], ratio)
             elif amount.allocation == "sensitivity":
-                losses, costs = self._rises(model, own, context), np.array([group.macs for group in own])
+                losses, costs = self._known_rises(model, own, context), np.array([group.macs for group in own])
                 shares = allocation.by_sensitivity(np.maximum(losses, 0.0), costs, ratio)
             for group, share in zip(own, shares, strict=True):
                 run = group.size // group.blocks
@@ -128,16 +138,28 @@ class Narrowing:
         """Importance of each group's units -> root: (size,)."""
         if criterion != "taylor":
             return {group.root: importance(model, group, criterion) for group in groups}
-        key = (context.train, _state(model), tuple(groups))
+        key = (context.train, state_of(model), tuple(groups))
         if key not in self._taylor:
             batches = context.train_batches(TAYLOR_EXAMPLES, TAYLOR_BATCH)
             losses = (context.task.loss_fn(primary(call(model.eval(), b.inputs)), b.targets) for b in batches)
             self._taylor = {key: taylor(model, groups, losses)}  # of the model last asked about
         return self._taylor[key]
 
+    def _known_rises(self, model: nn.Module, groups: Sequence[Group], context: Context) -> allocation.Floats:
+        """``_rises`` of the reference, for the groups it has too: its weights are trained, and what the loss of a model
+        that other steps have changed rises by says little.
+        """
+        reference, survey = self._graph.survey(context.model, context.example_inputs)
+        roots = {group.root for group in groups}
+        shared = [group for group in survey.groups if group.root in roots]
+        known = dict(zip((g.root for g in shared), self._rises(reference, shared, context), strict=True))
+        others = [group for group in groups if group.root not in known]
+        known |= zip((g.root for g in others), self._rises(model, others, context), strict=True)
+        return np.array([known[group.root] for group in groups])
+
     def _rises(self, model: nn.Module, groups: Sequence[Group], context: Context) -> allocation.Floats:
         """By how much the training loss rises when half of a group goes, without training -> (groups,)."""
-        state = _state(model)
+        state = state_of(model)
         base: float | None = None
         for group in groups:
             if (context.train, state, group.root) in self._rise:
@@ -162,12 +184,6 @@ def _sections(groups: Sequence[Group]) -> list[list[Group]]:
     """The groups in a few runs, in the order of the model."""
     size = -(-len(groups) // SECTIONS)
     return [list(groups[start : start + size]) for start in range(0, len(groups), max(size, 1))]
-
-
-def _state(model: nn.Module) -> str:
-    """Tells models apart by their structure and weights."""
-    found = [(name, tuple(p.shape), float(p.detach().double().sum())) for name, p in model.named_parameters()]
-    return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 def _loss(model: nn.Module, context: Context) -> float:

@@ -9,20 +9,21 @@ from torch import nn
 from autocompress.errors import CandidateFailed
 from autocompress.task import Inputs
 from autocompress_plugins.pruning.attention_layers import HeadAttention
-from autocompress_plugins.pruning.dependency_graph import quiet, trace
+from autocompress_plugins.pruning.dependency_graph import knows_places, quiet, trace
 
 
 def remove(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequence[int]]) -> nn.Module:
     """Take units out of ``model``, which is in prunable form, in place: root -> units. The same removals give the same
     model. Raises CandidateFailed.
     """
-    before = ties(model)
+    before, graph = ties(model), None
     for root, units in removals.items():
         module = model.get_submodule(root)
         if isinstance(module, HeadAttention):
             module.remove_heads(units)
             continue
-        graph = trace(model, inputs)  # anew: it knows slices by where they lay before
+        if graph is None or knows_places(graph):
+            graph = trace(model, inputs)
         with quiet():
             prune_outputs = graph.get_pruner_of_module(module).prune_out_channels
             graph.get_pruning_group(module, prune_outputs, list(units)).prune(record_history=False)

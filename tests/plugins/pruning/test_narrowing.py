@@ -98,15 +98,19 @@ def test_sensitivity_is_of_these_weights_and_these_data(make_context: MakeContex
     assert len({before.loss, other_data.loss, other_weights.loss}) == 3
 
 
-def test_shares_by_sensitivity_are_of_the_model_that_is_given(make_context: MakeContext):
+def test_shares_by_sensitivity_are_those_of_the_trained_reference(make_context: MakeContext):
     layers = nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)
-    model, narrowing = nn.Sequential(*layers), Narrowing()
-    context, amount = make_context(model, X), Amount(HALF, allocation="sensitivity")
-    lost = []
-    for harmless in ("1", "3"):
+    amount, lost = Amount(HALF, allocation="sensitivity"), []
+    for harmless, other in (("1", "3"), ("3", "1")):
+        model = nn.Sequential(*layers)
+        for layer in (1, 3):
+            model[layer].reset_parameters()
+        dead(model, {harmless: list(range(4, 16))})
+        context = make_context(model, X)
         changed = context.task.copy_of_model()
-        dead(changed, {harmless: list(range(4, 16))})
-        removed = narrowing.plan(changed, amount, context)["remove"]
+        changed[int(harmless)].reset_parameters()
+        dead(changed, {other: list(range(4, 16))})
+        removed = Narrowing().plan(changed, amount, context)["remove"]
         lost.append(len(removed["1"]) - len(removed["3"]))
     assert lost[0] > lost[1]
 
