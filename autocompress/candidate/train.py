@@ -76,7 +76,7 @@ def train(
             stream.teacher.has(hook.teacher_layers)
             for layer in hook.layers:
                 model.get_submodule(layer)
-    optimizer = optim.AdamW([*_groups(model), {"params": beside, "weight_decay": 0.0}], lr=schedule.lr)
+    optimizer = optim.AdamW([*_groups(model), {"params": beside, "weight_decay": 0.0}], lr=schedule.lr, fused=True)
     teaching = any(hook.needs_teacher for _, hook in hooks)
     layers = _named(hook.layers for _, hook in hooks)
     teacher_layers = _named(hook.teacher_layers for _, hook in hooks)

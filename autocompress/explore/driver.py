@@ -16,6 +16,7 @@ from autocompress.candidate.opening import Opening
 from autocompress.candidate.pipeline import Gate, Request
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
 from autocompress.explore import finish, rungs
+from autocompress.explore.aim import aimed
 from autocompress.explore.clock import Clock
 from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
 from autocompress.explore.sampler import Sampler
@@ -78,7 +79,7 @@ class Search:
         self.view = view
         self.clock = clock
         self.interrupted = interrupted
-        self._gates: dict[str, Gate] = {}
+        self._gates: dict[Recipe, Gate] = {}
         self._durations: list[float] = []
         self._overheads: list[float] = []
         self._beyond = 0
@@ -211,8 +212,8 @@ class Search:
     def _trial(self, waiting: list[Recipe]) -> bool:
         """One new family: gate, then the first rung. False when the space holds nothing new."""
         for _ in range(REPEATS):
-            trial, recipe = self.sampler.ask(waiting.pop(0) if waiting else None)
-            if recipe.changes and recipe.id not in self.ledger.families and not self._ended(recipe):
+            trial, recipe = self.sampler.ask(waiting.pop(0)) if waiting else self._proposal()
+            if not self._known(recipe):
                 break
             self.sampler.repeated(trial)
         else:
@@ -248,6 +249,21 @@ class Search:
         self.spent()
         return True
 
+    def _known(self, recipe: Recipe) -> bool:
+        return not recipe.changes or recipe.id in self.ledger.families or self._ended(recipe)
+
+    def _proposal(self) -> tuple[Trial, Recipe]:
+        """What the sampler asks for, under a budget as strong as it has to be."""
+        trial, recipe = self.sampler.ask()
+        target = self.ledger.steering.ratio(self.opening.reference.latency.statistic)
+        if target is None:
+            return trial, recipe
+        better = aimed(recipe, self.space, {r: g.latency.ratio for r, g in self._gates.items()}, target)
+        if better == recipe or self._known(better):
+            return trial, recipe
+        self.sampler.repeated(trial)
+        return self.sampler.ask(better)
+
     def advance(self, family: Family, total: int, limit_s: float | None = None) -> None:
         """Train a family on, up to ``total`` examples in all, from its checkpoint at half the peak learning rate."""
         examples = max(total - family.examples, 0)
@@ -280,7 +296,7 @@ class Search:
 
     def _gate(self, recipe: Recipe) -> Gate:
         """The gate's answer for a recipe, remembered; how it is trained does not matter to it."""
-        key = self.space.gated(recipe).id
+        key = self.space.gated(recipe)
         if key not in self._gates:
             self.check_interrupted()
             self._gates[key] = self.executor.call(

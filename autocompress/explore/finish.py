@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from autocompress.candidate.evaluate import Evaluation, Latency
 from autocompress.candidate.measure import Effort
 from autocompress.errors import CandidateFailed
+from autocompress.explore import rungs
 from autocompress.explore.front import WITHIN, best_first, prefer_faster
 from autocompress.explore.ledger import Family, Ledger, point
 
@@ -15,41 +16,82 @@ if TYPE_CHECKING:
     from autocompress.explore.driver import Search
 
 FINALISTS = 3  # without a budget; the front has several
-CONTESTED = (0.6, 0.4)  # shares of the time of the finalists under a budget: only one of them is recommended
+CONTENDERS = 2  # under a budget: the better one of them, trained equally long, has the time
+TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
+MARGIN = 0.02  # of the budget, that a finalist stays within: two measurements differ by as much
 CHECKED = 12  # files measured again at the end
 IN_FULL = 2  # times the last rung's length, kept for each finalist
 MOST_FINISHING = 0.55  # of the whole time, for training the finalists
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
 MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
-AGREE = 0.05  # two measurements of one ratio
-CONTENDERS = 4  # the most accurate within the budget, measured again even when dominated
+ROUNDS = 3  # of measuring again, so that a disturbance of some seconds is in one of them only
+MOST_ACCURATE = 4  # the most accurate within the budget, measured again even when dominated
 REMEASURE_LIMIT_S = 120.0
 CLOSING_S = 3.0  # writing the front and the report
 
 
 def finish(search: "Search", ledger: Ledger) -> None:
-    """Train the finalists as far as the time allows, then conclude."""
-    finalists = choose_finalists(ledger)
-    weights = CONTESTED if ledger.steering.bounded else (1.0,) * FINALISTS
+    """Train the finalists as far as the time allows, then conclude.
+
+    Under a budget only one model is recommended: when two contenders have been trained equally long, the better one has
+    all the time that is left. Without, the finalists share it.
+    """
+    if ledger.steering.bounded:
+        _confirm(search, ledger)
+        finalists = choose_finalists(ledger)
+        level = min(max(1, *(family.rung for family in finalists)), rungs.LAST) if len(finalists) > 1 else 0
+        for family in finalists:
+            if family.rung < level:
+                seconds = TRIAL_SHARE * (search.clock.left() - closing_s(search, ledger))
+                _train_on(search, family, search.lengths[level], seconds)
+        finalists = choose_finalists(ledger)[:1]
+    else:
+        finalists = choose_finalists(ledger)
     for number, family in enumerate(finalists):
-        fair = weights[number] / sum(weights[number : len(finalists)])
-        share = (search.clock.left() - closing_s(search, ledger)) * fair
-        seconds = share - search.overhead_s()
-        if seconds < 0.5 * family.train_s:
-            continue  # too little to be worth a re-warming
-        search.check_interrupted()
-        search.advance(family, family.examples + search.lengths[-1] * STRETCH, limit_s=seconds)
-        search.show()
+        seconds = (search.clock.left() - closing_s(search, ledger)) / (len(finalists) - number)
+        _train_on(search, family, family.examples + search.lengths[-1] * STRETCH, seconds)
     conclude(search, ledger)
 
 
+def _train_on(search: "Search", family: Family, total: int, seconds: float) -> None:
+    """Train a finalist on, up to ``total`` examples or for so many seconds, the files made of it included."""
+    training = seconds - search.overhead_s()
+    if training < 0.3 * family.train_s:
+        return  # too little to be worth a re-warming
+    search.check_interrupted()
+    search.advance(family, total, limit_s=training)
+    search.show()
+
+
+def _confirm(search: "Search", ledger: Ledger) -> None:
+    """Time the finalists again before they are trained: how long a graph takes does not depend on its weights, and one
+    that was timed too fast by chance would cost all the time that is left.
+    """
+    effort = Effort(seconds=_effort_s(search), blocks=16, width=0.01, pause_s=0.5)
+    done: set[str] = set()
+    while len(done) < CHECKED:
+        best = [ledger.best_of(family.evaluations) for family in choose_finalists(ledger)]
+        unsure = [e for e in best if e.recipe.id not in done]
+        if not unsure:
+            return
+        for evaluation in unsure:
+            done.add(evaluation.recipe.id)
+            latency = _again(search, evaluation, effort)
+            if latency is not None:
+                ledger.repeat(evaluation.recipe, latency)
+                search.record.append("repeat", {"recipe": evaluation.recipe.to_json(), "latency": asdict(latency)})
+
+
 def choose_finalists(ledger: Ledger) -> list[Family]:
-    """The families to train in full: by score within the budget, or by Pareto rank and hypervolume gain without one."""
+    """The families to train in full: by score safely within the budget, or by Pareto rank and hypervolume gain without
+    one."""
     trained = ledger.contending()
+    safe = [f for f in trained if ledger.steering.excess(ledger.expected(ledger.best_of(f.evaluations))) <= -MARGIN]
+    trained = safe or trained
     points = [ledger.clipped(ledger.best_of(f.evaluations)) for f in trained]
     order = best_first(points, ledger.opening.reference.score.val)
-    return [trained[i] for i in order[: len(CONTESTED) if ledger.steering.bounded else FINALISTS]]
+    return [trained[i] for i in order[: CONTENDERS if ledger.steering.bounded else FINALISTS]]
 
 
 def conclude(search: "Search", ledger: Ledger) -> None:
@@ -123,44 +165,47 @@ def _measure_again(search: "Search", ledger: Ledger) -> None:
     """The front and the most accurate within the budget, side by side with the reference. What moves the front is
     measured too.
     """
-    effort = Effort(seconds=_effort_s(search), blocks=24, width=0.01, pause_s=0.5)
+    effort = Effort(seconds=_effort_s(search) / ROUNDS, blocks=12, width=0.01, pause_s=0.5)
     measured = 0
     for _ in range(3):
         feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=lambda e: -e.score.val)
         wanted = {
             e.id: e
-            for e in (*ledger.front(), *feasible[:CONTENDERS])
+            for e in (*ledger.front(), *feasible[:MOST_ACCURATE])
             if e.id != "reference" and e.id not in ledger.final
         }
         room = CHECKED - measured
         if not wanted or room <= 0:
             return
-        found: dict[str, Latency] = {}
-        for evaluation in list(wanted.values())[-room:]:
-            found[evaluation.id] = _settled(search, evaluation, effort)
+        chosen = list(wanted.values())[-room:]
+        timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
+        for _ in range(ROUNDS):
+            for evaluation in chosen:
+                latency = _again(search, evaluation, effort)
+                timed[evaluation.id] += [latency] if latency is not None and latency.reliable else []
+        found = {e.id: _median(timed[e.id]) or e.latency for e in chosen}
         measured += len(found)
         ledger.final |= found
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
 
 
-def _settled(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency:
-    """A file's latency measured again. When that disagrees with what was measured during the search, a third time
-    decides: the median of the three. A disturbed measurement does not replace a sound one.
-    """
-    sound = [evaluation.latency] if evaluation.latency.reliable else []
-    for _ in range(2):
-        search.check_interrupted()
-        if search.clock.left() < CLOSING_S:
-            break
-        try:
-            limit = search.within(REMEASURE_LIMIT_S)
-            latency: Latency = search.executor.call("remeasure", evaluation, effort, limit_s=limit)
-        except CandidateFailed:
-            break
-        sound += [latency] if latency.reliable else []
-        if len(sound) >= 2 and abs(sound[-1].ratio / sound[-2].ratio - 1) <= AGREE:
-            return sound[-1]
-    return sorted(sound, key=lambda latency: latency.ratio)[len(sound) // 2] if sound else evaluation.latency
+def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency | None:
+    """A file's latency measured again; None when there is no time left, or it cannot be measured."""
+    search.check_interrupted()
+    if search.clock.left() < CLOSING_S:
+        return None
+    try:
+        limit = search.within(REMEASURE_LIMIT_S)
+        latency: Latency = search.executor.call("remeasure", evaluation, effort, limit_s=limit)
+    except CandidateFailed:
+        return None
+    return latency
+
+
+def _median(latencies: list[Latency]) -> Latency | None:
+    """The measurement with the middle ratio; of an even number the slower one. None of none."""
+    ordered = sorted(latencies, key=lambda latency: latency.ratio)
+    return ordered[len(ordered) // 2] if ordered else None
 
 
 def _test_once(search: "Search", ledger: Ledger) -> None:

@@ -55,8 +55,8 @@ class Family:
 
 @dataclass
 class Ledger:
-    """What is known. ``final`` holds the last measurement of a file by its id, ``tests`` test scores by artifact
-    digest.
+    """What is known. ``final`` holds the last measurement of a file by its id, ``repeats`` further ones of the graph
+    that a recipe makes, ``tests`` test scores by artifact digest.
     """
 
     opening: Opening
@@ -65,6 +65,7 @@ class Ledger:
     rejected: list[Rejected] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     final: dict[str, Latency] = field(default_factory=dict)
+    repeats: dict[Recipe, list[Latency]] = field(default_factory=dict)
     tests: dict[str, float] = field(default_factory=dict)
     recommended: str | None = None
     nearest: str | None = None
@@ -78,6 +79,20 @@ class Ledger:
         self.rejected += outcome.slower
         self.failed += [Failed(*failure) for failure in outcome.failed]
         return family
+
+    def repeat(self, recipe: Recipe, latency: Latency) -> None:
+        """Enter a further measurement of a graph."""
+        self.repeats.setdefault(recipe, []).append(latency)
+
+    def expected(self, evaluation: Evaluation) -> Latency:
+        """How long a candidate's graph takes, by all sound measurements of it over the rungs: the one with the middle
+        ratio. It decides where time goes; what is reported of a file was measured on that file.
+        """
+        family = self.families.get(evaluation.recipe.family.id)
+        same = [e.latency for e in family.evaluations if e.recipe == evaluation.recipe] if family else []
+        found = [m for m in (*same, *self.repeats.get(evaluation.recipe, ())) if m.reliable]
+        ordered = sorted(found, key=lambda latency: latency.ratio)
+        return ordered[len(ordered) // 2] if ordered else evaluation.latency
 
     @property
     def reference(self) -> Evaluation:
@@ -119,11 +134,11 @@ class Ledger:
         """
         ids = {e.id for e in evaluations}
         evaluations = [self._current(e) for e in evaluations]
-        within = [e for e in evaluations if self.steering.bounded and self.steering.excess(e.latency) <= 0]
+        within = [e for e in evaluations if self.steering.bounded and self.steering.excess(self.expected(e)) <= 0]
         if within:
             return max(within, key=lambda e: e.score.val)
         if self.steering.bounded:
-            return min(evaluations, key=lambda e: e.latency.ratio)
+            return min(evaluations, key=lambda e: self.expected(e).ratio)
         others = [point(e) for e in self.candidates() if e.id not in ids]
         reference = self.opening.reference.score.val
         return max(evaluations, key=lambda e: (hypervolume([*others, point(e)], reference), e.score.val))
@@ -132,7 +147,7 @@ class Ledger:
         """The trained families worth more training: those within the budget, as long as there are any."""
         stuck = {f.recipe.id for f in self.failed}  # a promotion that failed fails again
         trained = [f for f in self.families.values() if f.trains and f.id not in stuck]
-        within = [f for f in trained if self.steering.excess(self.best_of(f.evaluations).latency) <= 0]
+        within = [f for f in trained if self.steering.excess(self.expected(self.best_of(f.evaluations))) <= 0]
         return within or trained
 
     def rank_correlation(self) -> float | None:
@@ -145,8 +160,9 @@ class Ledger:
     def clipped(self, evaluation: Evaluation) -> Point:
         """A candidate's point for deciding where to spend time: within the budget, faster is not better."""
         target = self.steering.ratio(self.opening.reference.latency.statistic)
-        ratio = evaluation.latency.ratio
-        if target is not None and self.steering.excess(evaluation.latency) <= 0:
+        latency = self.expected(evaluation)
+        ratio = latency.ratio
+        if target is not None and self.steering.excess(latency) <= 0:
             ratio = target
         return evaluation.score.val, ratio
 
@@ -191,6 +207,8 @@ def restore(ledger: Ledger, record: Record) -> None:
         _restore(ledger, event)
     for stored in record.every("final"):
         ledger.final |= {key: Latency(**value) for key, value in stored.items()}
+    for stored in record.every("repeat"):
+        ledger.repeat(Recipe.from_json(stored["recipe"]), Latency(**stored["latency"]))
     ledger.tests = dict(record.get("tests", {}))
     ledger.recommended = record.get("recommended")
     ledger.nearest = record.get("nearest")

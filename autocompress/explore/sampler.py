@@ -61,7 +61,7 @@ class Sampler:
         self._keep(trial, attributes)
 
     def repeated(self, trial: Trial) -> None:
-        """The sampler came back to a recipe that is known; it is not recorded again."""
+        """What was asked for is not tried: it is known, or another takes its place. It is not recorded."""
         self._study.tell(trial, state=TrialState.FAIL)
 
     def _keep(self, trial: Trial, attributes: dict[str, Any]) -> None:

@@ -173,6 +173,25 @@ class Space:
                 kept.append(Step.of(step.strategy))
         return Recipe(tuple(kept))
 
+    def strengths(self, recipe: Recipe, strategy: str) -> list[float]:
+        """How strong a strategy's step is in each parameter that has a strength, 0..1; zeros when it has no step."""
+        step, own = recipe.step(strategy), next(a for a in self.families if a.name == strategy)
+        ranges = [p for p in own.parameters if p.by_strength] if _is_structural(own) else []
+        return [_strength(p, step.values[p.name]) if step else 0.0 for p in ranges]
+
+    def shifted(self, recipe: Recipe, by: float) -> Recipe:
+        """The recipe with every strength of its structural steps moved by this share of its range, within its range."""
+        known = {a.name: {p.name: p for p in a.parameters if p.by_strength} for a in self.structural}
+        steps = []
+        for step in recipe.steps:
+            moved = {
+                name: _moved(known[step.strategy][name], value, by)
+                for name, value in step.values.items()
+                if name in known.get(step.strategy, {})
+            }
+            steps.append(Step.of(step.strategy, **(step.values | moved)))
+        return replace(recipe, steps=tuple(steps))
+
     def _stage(self, name: str) -> Stage | None:
         return next((min(a.stages) for a in self.families if a.name == name), None)
 
@@ -231,6 +250,15 @@ def _strongest(strategy: Applicable, every: bool) -> Step:
     return Step.of(
         strategy.name, **{p.name: p.choices[-1] if p.name in ends else p.default for p in strategy.parameters}
     )
+
+
+def _strength(parameter: Parameter, value: Value) -> float:
+    return parameter.choices.index(value) / max(len(parameter.choices) - 1, 1)
+
+
+def _moved(parameter: Parameter, value: Value, by: float) -> Value:
+    last = len(parameter.choices) - 1
+    return parameter.choices[min(last, max(0, round(parameter.choices.index(value) + by * last)))]
 
 
 def _compatible(strategy: Applicable, on: Sequence[Applicable]) -> bool:
