@@ -5,13 +5,15 @@ The statistics are pure (arrays in, numbers out); ``measure`` alone touches the 
 
 import gc
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from autocompress.candidate.evaluate import Latency
+from autocompress.candidate.processor import pinned_to_fastest
 from autocompress.plugin.contract import Feed, Runtime, Session
 from autocompress.profile import HardwareProfile
 
@@ -20,7 +22,11 @@ BLOCK_S = 0.006  # a block lasts about as long as this, and holds at least three
 RESAMPLES = 400
 NOISY_TAIL = 1.3  # the reference's p90 / p50 above which a neighbour is at work
 DRIFT = 1.15  # ratio of the reference's medians in the two halves
-ATTEMPTS = 3  # at most, on a machine that is disturbed
+SLOWED = 1.15  # the reference's median over its fastest of late
+REMEMBERED = 30  # measurements, in which a machine that has become slower for good is known as that
+PROBE_CALLS = 9
+PROBING = 0.3  # of a measurement's time at most, for finding the least disturbed processor
+ATTEMPTS = 4  # at most, on a machine that is disturbed
 FEWEST_BLOCKS = 4  # a slow model is measured by few calls rather than for long
 
 
@@ -41,11 +47,25 @@ FULL = Effort()
 FINAL = Effort(seconds=4.0, blocks=40, width=0.008, pause_s=0.5)
 
 
+class Pace:
+    """How fast a model was in its last measurements: on a shared machine the fastest one was the undisturbed one."""
+
+    def __init__(self) -> None:
+        self._medians: deque[float] = deque(maxlen=REMEMBERED)
+
+    def slowed(self, median: float) -> bool:
+        """Whether the model, known to run faster, was slowed down. Remembers this median."""
+        self._medians.append(median)
+        return median > SLOWED * min(self._medians)
+
+
 @dataclass(frozen=True)
 class Timer:
-    """One model ready to be timed: a call returns milliseconds."""
+    """One model ready to be timed: a call returns milliseconds. here: it computes in this thread."""
 
     call: Callable[[], float]
+    here: bool = False
+    pace: Pace = field(default_factory=Pace)
 
     def block(self, calls: int) -> Floats:
         return np.array([self.call() for _ in range(calls)])
@@ -66,7 +86,7 @@ def timer(runtime: Runtime, session: Session, feeds: Sequence[Feed]) -> Timer:
         session.run(feed)
         return (time.perf_counter() - start) * 1e3
 
-    return Timer(call)
+    return Timer(call, here=type(runtime).clock is Runtime.clock)
 
 
 def measure(
@@ -78,19 +98,35 @@ def measure(
     stop: Callable[[Latency], bool] | None = None,
     seed: int = 0,
 ) -> Latency:
-    """Latency of ``candidate`` beside ``reference``, measured again up to three times while the machine is disturbed.
+    """Latency of ``candidate`` beside ``reference``, measured again up to four times while the machine is disturbed; of
+    the disturbed ones, the one in which the reference was fastest.
 
     stop: ends the measurement early once it answers True (a gate whose interval excludes the budget).
     """
-    latency = None
+    disturbed: list[tuple[float, Latency]] = []
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(effort.pause_s * attempt)
-        latency, quiet = _once(candidate, reference, profile, effort, stop, seed)
-        if quiet:
+        with pinned_to_fastest(lambda: _probe(reference), _tries(reference, profile, effort)):
+            latency, beside = _once(candidate, reference, profile, effort, stop, seed)
+        middle = float(np.median(np.concatenate(beside)))
+        slowed = reference.pace.slowed(middle)
+        if is_quiet(beside) and not slowed:
             return latency
-    assert latency is not None
-    return Latency(**{**latency.__dict__, "reliable": False})
+        disturbed.append((middle, latency))
+    return replace(min(disturbed, key=lambda pair: pair[0])[1], reliable=False)
+
+
+def _probe(model: Timer) -> float:
+    """Milliseconds of a few calls, in the middle."""
+    return float(np.median(model.block(PROBE_CALLS)))
+
+
+def _tries(reference: Timer, profile: HardwareProfile, effort: Effort) -> int:
+    """On how many processors the reference can be tried: a measurement of one thread, and of quick calls."""
+    if not reference.here or profile.threads > 1:
+        return 0
+    return int(PROBING * effort.seconds * 1e3 / (PROBE_CALLS * max(reference.call(), 1e-3)))
 
 
 def _once(
@@ -100,7 +136,8 @@ def _once(
     effort: Effort,
     stop: Callable[[Latency], bool] | None,
     seed: int,
-) -> tuple[Latency, bool]:
+) -> tuple[Latency, list[Floats]]:
+    """One measurement, and the times of the reference beside it."""
     calls = [_warm_up(candidate), _warm_up(reference)]
     ours: list[Floats] = []
     theirs: list[Floats] = []
@@ -118,7 +155,7 @@ def _once(
             latency = summarise(ours, theirs, profile.percentile, seed)
             narrow = latency.ratio_high - latency.ratio_low <= effort.width * latency.ratio
             if narrow or late or (stop is not None and stop(latency)):
-                return latency, is_quiet(theirs)
+                return latency, theirs
     finally:
         if enabled:
             gc.enable()

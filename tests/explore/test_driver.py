@@ -51,6 +51,16 @@ def test_the_most_accurate_model_within_the_budget_is_recommended_and_delivered(
     assert all(c["score"]["test"] is not None for c in finalists), "finalists are scored on the test split"
 
 
+def test_under_a_budget_one_model_has_the_time_that_is_left(run: Any) -> None:
+    document = run(speedup=3)
+    trained: dict[str, float] = {}
+    for c in document["candidates"]:
+        family = json.dumps([step for step in c["recipe"] if not step.get("variant")])
+        trained[family] = max(trained.get(family, 0.0), c["fidelity"])
+    most, second, *_ = sorted(trained.values(), reverse=True)
+    assert most > 3 * second > 0
+
+
 def test_what_the_gate_rejects_is_never_trained(run: Any, plugins: PluginSet) -> None:
     document = run(speedup=6)
     assert document["rejected"], "the mild structures of the bisection are over a sixth of the latency"

@@ -1,0 +1,51 @@
+"""What a search knows: a graph is timed by all its files, over the rungs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from autocompress.budget import Budget
+from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Score
+from autocompress.explore.ledger import Ledger
+from autocompress.recipe import Recipe, Step
+
+FAMILY = Recipe((Step.of("carve", ratio=0.5),))
+INT8 = FAMILY.rewritten(Step.of("squeeze"))
+Make = Callable[..., Latency]
+
+
+def evaluation(recipe: Recipe, rung: int, latency: Latency) -> Evaluation:
+    name = f"{recipe.id}-{rung}"
+    return Evaluation(name, recipe, 1.0, rung, Score(0.9, 0.88, 0.92), latency, 10, 8, 5, 7, "a", name, "v")
+
+
+@pytest.fixture
+def ledger(make_latency: Make) -> Ledger:
+    """Of one family three rungs; the int8 file was timed too fast once and disturbed once."""
+    reference: Any = type("Opening", (), {"reference": evaluation(Recipe(), 0, make_latency(1.0))})
+    found = Ledger(reference, Budget(speedup=5))
+    disturbed = replace(make_latency(0.9), reliable=False)
+    for rung, (plain, int8) in enumerate([(0.50, 0.18), (0.52, 0.22), (0.48, disturbed)]):
+        latency = int8 if isinstance(int8, Latency) else make_latency(int8)
+        own = (evaluation(FAMILY, rung, make_latency(plain)), evaluation(INT8, rung, latency))
+        found.add(FAMILY, Outcome(evaluations=own, checkpoint="w"))
+    return found
+
+
+def test_a_graph_is_expected_to_take_the_middle_of_its_sound_measurements(ledger: Ledger, make_latency: Make):
+    plain, int8 = ledger.families[FAMILY.id].outcomes[-1].evaluations
+    assert ledger.expected(plain).ratio == 0.50
+    assert ledger.expected(int8).ratio == 0.22, "of two the slower"
+    ledger.repeat(INT8, make_latency(0.19))
+    assert ledger.expected(int8).ratio == 0.19
+
+
+def test_a_family_contends_by_what_is_expected(ledger: Ledger, make_latency: Make):
+    other = Recipe((Step.of("carve", ratio=0.6),))
+    ledger.add(other, Outcome(evaluations=(evaluation(other, 0, make_latency(0.15)),), checkpoint="w"))
+    assert [f.id for f in ledger.contending()] == [other.id]
+    for _ in range(2):
+        ledger.repeat(INT8, make_latency(0.19))
+    assert [f.id for f in ledger.contending()] == [FAMILY.id, other.id]
