@@ -83,7 +83,7 @@ class Request:
     """One family to evaluate. rung: which training this is. checkpoint, plans: what an earlier rung left.
 
     start, examples: the piece of the training stream; examples = 0 trains nothing. peak: share of the learning rate
-    to warm up to. learned: what an earlier rung's hooks learned beside the weights.
+    to warm up to. learned: what an earlier rung's hooks learned beside the weights. skip: graph variants not to make.
     """
 
     recipe: Recipe
@@ -95,6 +95,7 @@ class Request:
     checkpoint: str | None = None
     plans: tuple[dict[str, Any], ...] | None = None
     learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    skip: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
         examples=trained.examples if trained else 0,
     )
     base: Latency | None = None
-    for variant in (None, *_variants_for(bench, request.recipe)):
+    for variant in (None, *(v for v in _variants_for(bench, request.recipe) if v not in request.skip)):
         recipe = request.recipe if variant is None else request.recipe.rewritten(variant)
         identifier = f"{recipe.id}-{request.rung}"
         target = bench.folder.candidate(identifier)

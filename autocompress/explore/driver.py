@@ -33,6 +33,7 @@ OVERRUN = 0.05  # of the whole time, by which a hanging plug-in may delay the en
 CALL_SLACK_S = 180.0  # export, quantization, scoring and measuring around a training
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
+WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 GIVE_UP_AFTER = 5  # failures with nothing that worked
 REPEATS = 40  # known recipes in a row before the space counts as exhausted
 FLOOR_SECONDS = 15.0  # training of the nearest model when nothing can meet the budget
@@ -253,12 +254,20 @@ class Search:
         return not recipe.changes or recipe.id in self.ledger.families or self._ended(recipe)
 
     def _proposal(self) -> tuple[Trial, Recipe]:
-        """What the sampler asks for, under a budget as strong as it has to be."""
-        trial, recipe = self.sampler.ask()
+        """What the sampler asks for, under a budget as strong as it has to be; but first the best family so far, made
+        milder when it is stronger than it has to be.
+        """
         target = self.ledger.steering.ratio(self.opening.reference.latency.statistic)
         if target is None:
-            return trial, recipe
-        better = aimed(recipe, self.space, {r: g.latency.ratio for r, g in self._gates.items()}, target)
+            return self.sampler.ask()
+        timed = {recipe: gate.latency.ratio for recipe, gate in self._gates.items()}
+        for family in finish.choose_finalists(self.ledger)[:1]:
+            milder = aimed(family.recipe, self.space, timed, target)
+            room = self.ledger.expected(self.ledger.best_of(family.evaluations)).ratio < WITH_ROOM * target
+            if room and not self._known(milder):
+                return self.sampler.ask(milder)
+        trial, recipe = self.sampler.ask()
+        better = aimed(recipe, self.space, timed, target)
         if better == recipe or self._known(better):
             return trial, recipe
         self.sampler.repeated(trial)
@@ -333,6 +342,7 @@ class Search:
         return True
 
     def _evaluate(self, request: Request) -> Outcome:
+        request = replace(request, skip=self.ledger.slower_variants(request.recipe))
         limit = self.within((request.limit_s or 0.0) + CALL_SLACK_S)
         outcome: Outcome = self.executor.call("evaluate", request, limit_s=limit)
         now = self.clock.elapsed()

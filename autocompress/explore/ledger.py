@@ -12,8 +12,10 @@ from autocompress.candidate.opening import Opening
 from autocompress.explore.front import Point, hypervolume, pareto
 from autocompress.explore.rungs import rank_correlation
 from autocompress.plugin.contract import Applicable, Refusal
-from autocompress.recipe import Recipe
+from autocompress.recipe import Recipe, Step
 from autocompress.run.record import Record
+
+ALWAYS_SLOWER = 3  # families in which a graph variant was slower, after which it is not made any more
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,22 @@ class Ledger:
         self.rejected += outcome.slower
         self.failed += [Failed(*failure) for failure in outcome.failed]
         return family
+
+    def slower_variants(self, family: Recipe) -> tuple[Step, ...]:
+        """Graph variants that would be slower than the float file of this family too: they were at an earlier rung, or
+        in every family that was trained so far, of three at least.
+        """
+        trained = [outcome for f in self.families.values() for outcome in f.outcomes]
+        slower: dict[Step, set[str]] = {}
+        for rejected in (r for outcome in trained for r in outcome.slower):
+            if rejected.recipe.variant is not None:
+                slower.setdefault(rejected.recipe.variant, set()).add(rejected.recipe.family.id)
+        useful = {e.recipe.variant for outcome in trained for e in outcome.evaluations}
+        return tuple(
+            variant
+            for variant, families in slower.items()
+            if family.id in families or (len(families) >= ALWAYS_SLOWER and variant not in useful)
+        )
 
     def repeat(self, recipe: Recipe, latency: Latency) -> None:
         """Enter a further measurement of a graph."""

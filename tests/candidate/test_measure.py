@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from autocompress.candidate.evaluate import Latency
-from autocompress.candidate.measure import ATTEMPTS, Effort, Timer, is_quiet, measure, summarise, timer
+from autocompress.candidate.measure import ATTEMPTS, REMEMBERED, Effort, Timer, is_quiet, measure, summarise, timer
 from autocompress.plugin.contract import Feed, Runtime, Session
 from autocompress.profile import HardwareProfile
 
@@ -227,6 +227,46 @@ def test_noise_that_goes_away_leaves_a_reliable_latency(log: list[str], naps: li
     assert latency.reliable
     assert (latency.ratio, latency.p50) == (0.5, 1.0)
     assert len(naps) == 1
+
+
+def test_a_reference_that_was_faster_before_says_that_the_machine_is_disturbed(log: list[str], naps: list[float]):
+    """In a slow spell the small model loses more; it ends with the second attempt."""
+    block = 16 + WARM_UP
+
+    def spell(slow: float) -> Callable[[int], float]:
+        return lambda number: slow if block <= number < 2 * block else 1.0
+
+    one = Scripted(name="us", slowness=spell(1.7), log=log)
+    other = Scripted(name="them", level=4.0, slowness=spell(1.4), log=log)
+    assert measure(one, other, PROFILE, effort=AT_ONCE).ratio == 0.25
+    latency = measure(one, other, PROFILE, effort=AT_ONCE)
+    assert (latency.ratio, latency.p50, latency.reliable) == (0.25, 1.0, True)
+    assert log.count("us") == 3 * block
+    assert len(naps) == 1
+
+
+def test_of_disturbed_measurements_the_one_with_the_fastest_reference_is_kept(log: list[str], naps: list[float]):
+    levels = iter([1.0, 1.5, 1.3, 1.6, 1.4])
+
+    def slowness(number: int) -> float:
+        nonlocal level
+        level = next(levels) if number % (16 + WARM_UP) == 0 else level
+        return level
+
+    level = 0.0
+    one, other = Scripted(name="us", log=log), Scripted(name="them", slowness=slowness, log=log)
+    measure(one, other, PROFILE, effort=AT_ONCE)
+    latency = measure(one, other, PROFILE, effort=AT_ONCE)
+    assert not latency.reliable
+    assert latency.ratio == pytest.approx(1 / 1.3)
+
+
+def test_a_machine_that_has_become_slower_for_good_is_known_as_that(log: list[str], naps: list[float]):
+    slow = Scripted(name="them", slowness=lambda number: 1.0 if number < 16 + WARM_UP else 2.0, log=log)
+    one = Scripted(name="us", log=log)
+    found = [measure(one, slow, PROFILE, effort=AT_ONCE).reliable for _ in range(REMEMBERED)]
+    assert found[:2] == [True, False]
+    assert found[-1]
 
 
 def test_noisy_candidate_beside_a_quiet_reference_is_its_own_latency(log: list[str], naps: list[float]):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Score
+from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Rejected, Score
 from autocompress.explore.ledger import Ledger
 from autocompress.recipe import Recipe, Step
 
@@ -49,3 +49,14 @@ def test_a_family_contends_by_what_is_expected(ledger: Ledger, make_latency: Mak
     for _ in range(2):
         ledger.repeat(INT8, make_latency(0.19))
     assert [f.id for f in ledger.contending()] == [FAMILY.id, other.id]
+
+
+def test_a_variant_that_is_always_slower_is_not_made_any_more(ledger: Ledger, make_latency: Make):
+    slow, other = Step.of("slow"), Step.of("squeeze")
+    families = [Recipe((Step.of("carve", ratio=0.1 * n),)) for n in range(1, 5)]
+    for number, family in enumerate(families[:3]):
+        assert ledger.slower_variants(families[3]) == ()
+        left_out = tuple(Rejected(family.rewritten(v), "slower", 1.0, 1.1) for v in (slow, other))
+        ledger.add(family, Outcome(evaluations=(evaluation(family, 0, make_latency(0.5)),), slower=left_out))
+        assert ledger.slower_variants(family) == (slow, other), f"at the next rung of family {number}"
+    assert ledger.slower_variants(families[3]) == (slow,), "the other was faster in some family"
