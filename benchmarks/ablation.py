@@ -67,10 +67,11 @@ def steps_of(applicable: tuple[Applicable, ...]) -> MakeStep:
     return step
 
 
-def measured(bench: Bench, recipe: Recipe, examples: int) -> Iterator[dict[str, Any]]:
-    """Every file that comes of one recipe."""
+def measured(bench: Bench, recipe: Recipe, examples: int, graph: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """The float file that comes of one recipe, and what the graph strategies named make of it."""
     trains = any(s.strategy == TRAIN for s in recipe.steps)
-    outcome = evaluate(bench, Request(recipe, examples=examples if trains else 0))
+    skip = tuple(step for step, _ in bench.variants if step.strategy not in graph)
+    outcome = evaluate(bench, Request(recipe, examples=examples if trains else 0, skip=skip))
     for e in outcome.evaluations:
         yield {
             "recipe": str(e.recipe),
@@ -107,13 +108,15 @@ def main() -> None:
             )
             step = steps_of(opening.applicable)
             examples = round(chosen.epochs * len(bench.stream.split))
-            known: dict[Recipe, list[dict[str, Any]]] = {}
+            known: dict[tuple[Recipe, frozenset[str]], list[dict[str, Any]]] = {}
             for name in names:
                 try:
                     for arm, recipe in arms(name, step):
-                        if recipe not in known:
-                            known[recipe] = list(measured(bench, recipe, examples))
-                        for row in known[recipe]:
+                        both = {"quantize_static", "quantize_aware"} if name == "quantize_aware" else {name}
+                        graph = frozenset(both & {step.strategy for step, _ in bench.variants})
+                        if (recipe, graph) not in known:
+                            known[recipe, graph] = list(measured(bench, recipe, examples, graph))
+                        for row in known[recipe, graph]:
                             rows.append({"strategy": name, "arm": arm, "seed": seed, **row})
                             print(_line(rows[-1]), flush=True)
                 except CandidateFailed as error:
