@@ -1,17 +1,20 @@
 """``search``: the same job as the command, from Python."""
 
+import asyncio
 import shlex
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from autocompress.budget import DEFAULT_DROP, Budget
+from autocompress.candidate.supervisor import Supervisor
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search, Settings, settings_json
@@ -22,15 +25,17 @@ from autocompress.profile import load_profile
 from autocompress.report.html import write_report
 from autocompress.report.terminal import TerminalView, print_front
 from autocompress.run.document import Circumstances, deliver, front_document
+from autocompress.run.executor import Executor, InProcess, Pool, cores
 from autocompress.run.folder import RunFolder, read_front
 from autocompress.run.record import open_record
-from autocompress.run.worker import Executor, InProcess, Worker, WorkerConfig
+from autocompress.run.worker import Worker, WorkerConfig
 from autocompress.run.workshop import Workshop
 from autocompress.task import Task
 
 DEMO = "autocompress.demo.digits:task"
 MINUTES = 15.0
 DEMO_MINUTES = 1.0
+DEFAULT_WORKERS = 1
 
 
 def search(
@@ -43,6 +48,7 @@ def search(
     space: str = "default",
     minutes: float | None = None,
     trials: int | None = None,
+    workers: int | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     quiet: bool = False,
@@ -57,7 +63,8 @@ def search(
     the profile's statistic.
     speedup: times faster than the reference, on the paired median ratio; excludes ``budget_ms``. max_drop: points of
     score that may be lost. minutes: in all, over resumes, finishing included (15; 1 for the demo). trials: trained
-    families at most. out: the run folder (``runs/<task>``); the same call on it resumes.
+    families at most. workers: processes that share the cores and compute candidates side by side (1); a Task object has
+    one. out: the run folder (``runs/<task>``); the same call on it resumes.
 
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
     act on.
@@ -69,6 +76,12 @@ def search(
         raise UsageError(f"--minutes must be a number above 0, not {minutes:g}")
     if trials is not None and trials < 1:
         raise UsageError(f"--trials must be at least 1, not {trials}")
+    workers = DEFAULT_WORKERS if workers is None else workers
+    if not 1 <= workers <= cores():
+        raise UsageError(
+            f"--workers must be from 1 to the number of cores, which is {cores()} here, not {workers}: each worker "
+            "computes on a core of its own at least"
+        )
     plugins = plugins or load_plugins()
     for broken in plugins.broken:
         console.print(f"warning: {broken}", markup=False, soft_wrap=True)
@@ -100,7 +113,7 @@ def search(
     folder, fresh = RunFolder(root), not root.exists()
     folder.claim()
     try:
-        return _run(settings, task, folder, plugins, console, quiet)
+        return _run(settings, task, workers, folder, plugins, console, quiet)
     except UsageError:
         if fresh and not folder.reference.exists():  # bad input leaves nothing behind
             shutil.rmtree(root, ignore_errors=True)
@@ -110,23 +123,38 @@ def search(
 
 
 def _run(
-    settings: Settings, task: Task | str, folder: RunFolder, plugins: PluginSet, console: Console, quiet: bool
+    settings: Settings,
+    task: Task | str,
+    workers: int,
+    folder: RunFolder,
+    plugins: PluginSet,
+    console: Console,
+    quiet: bool,
 ) -> dict[str, Any]:
     record = open_record(folder.study)
     asked = settings_json(settings)
     clock = Clock(settings.minutes * 60, float(record.get("elapsed_s", 0.0)))
     with TerminalView(console, quiet) as view, _signals() as interrupted:
-        executor = _executor(settings, task, folder, plugins, view, interrupted)
+        executor = _executor(settings, task, workers, folder, plugins, view, interrupted)
         job = Search(settings, executor, folder, record, view, clock, lambda: interrupted() is not None)
-        try:
-            job.open()
-            if record.get("finished") == asked and folder.front.exists():
-                view.note(f"{folder.root} is finished: the same command again prints its result; more --minutes go on.")
-                document = read_front(folder.root)
-            else:
-                ledger = job.run()
-                document = _write(ledger, settings, folder, plugins, clock.elapsed())
+
+        async def whole() -> dict[str, Any]:
+            try:
+                await job.open()
+                if record.get("finished") == asked and folder.front.exists():
+                    view.note(
+                        f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
+                    )
+                    return read_front(folder.root)
+                ledger = await job.run()
+                document = _write(ledger, settings, folder, plugins, job)
                 record.set("finished", asked)
+                return document
+            finally:
+                executor.kill()  # what is still under way is no longer wanted
+
+        try:
+            document = asyncio.run(whole())
         except (Interrupted, AutocompressError) as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
                 _save_what_there_is(job, settings, plugins)
@@ -148,35 +176,39 @@ def _run(
 def _executor(
     settings: Settings,
     task: Task | str,
+    workers: int,
     folder: RunFolder,
     plugins: PluginSet,
     view: TerminalView,
     interrupted: Callable[[], int | None],
 ) -> Executor:
+    def stop() -> bool:
+        return interrupted() is not None
+
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed)
-        return Worker(config, folder.worker_log, view.doing, lambda: interrupted() is not None)
-    given = task
-    return InProcess(
-        Workshop(
-            lambda: given,
-            settings.profile,
-            plugins,
-            folder,
-            settings.seed,
-            view.doing,
-            lambda: interrupted() is not None,
+        return Pool(
+            [Worker(config, folder.worker_log, partial(view.doing, lane=n), stop, view.note) for n in range(workers)]
         )
-    )
+    given = task
+    supervisor = Supervisor(view.doing, view.note, stop)
+    return InProcess(Workshop(lambda: given, settings.profile, plugins, folder, settings.seed, supervisor))
 
 
-def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: PluginSet, seconds: float) -> dict[str, Any]:
+def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: PluginSet, job: Search) -> dict[str, Any]:
     environment = {
         **ledger.opening.versions,
         "profile": settings.profile.model_dump(mode="json"),
         "plugins": dict(sorted(plugins.origin.items())),
     }
-    around = Circumstances(settings.profile.name, settings.profile.statistic, settings.seed, environment, seconds)
+    around = Circumstances(
+        settings.profile.name,
+        settings.profile.statistic,
+        settings.seed,
+        environment,
+        job.clock.elapsed(),
+        job.spent_s(),
+    )
     document = front_document(ledger, around)
     chosen = next((e for e in ledger.candidates() if e.id == (ledger.recommended or ledger.nearest)), None)
     if chosen is not None:
@@ -196,7 +228,7 @@ def _save_what_there_is(job: Search, settings: Settings, plugins: PluginSet) -> 
         job.record.set("elapsed_s", job.clock.elapsed())
         best = job.ledger.best_feasible()
         job.ledger.recommended = best.id if best else None
-        _write(job.ledger, settings, job.folder, plugins, job.clock.elapsed())
+        _write(job.ledger, settings, job.folder, plugins, job)
 
 
 @contextmanager

@@ -62,7 +62,9 @@ def search_command(
         str | None, typer.Option(help="In all, over resumes, finishing included (15; the demo 1).")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Train at most this many families.")] = None,
-    workers: Annotated[int, typer.Option(help="Worker processes; this version uses one.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that share the cores, each with a candidate of its own.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder (runs/<task>). The same command on it resumes.")
     ] = None,
@@ -73,8 +75,6 @@ def search_command(
     """Find the most accurate model within a latency budget. The same command on the same --out resumes."""
     from autocompress.settings import read_settings
 
-    if workers != 1:
-        raise UsageError(f"--workers {workers}: this version computes in one worker process")
     given: dict[str, Any] = {
         "budget_ms": _number("--budget-ms", budget_ms),
         "speedup": _number("--speedup", speedup),
@@ -85,6 +85,7 @@ def search_command(
         "profile": profile,
         "space": space,
         "trials": trials,
+        "workers": workers,
         "seed": seed,
         "out": out,
         "task": task,

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import onnx
 
+from autocompress.candidate.artifact import profile_inputs
+from autocompress.candidate.bench import Bench, Request
 from autocompress.candidate.count import count
 from autocompress.candidate.evaluate import Latency, feed_of
 from autocompress.candidate.export import export
 from autocompress.candidate.measure import FINAL, FULL, measure, timer
 from autocompress.candidate.opening import open_bench, read_task
-from autocompress.candidate.pipeline import Bench, Request, evaluate, load_weights, profile_inputs, rewrite
+from autocompress.candidate.pipeline import evaluate
+from autocompress.candidate.rung import load_weights
 from autocompress.candidate.structure import build
+from autocompress.candidate.variants import rewrite
 from autocompress.data import Split
-from autocompress.errors import AutocompressError, UsageError, one_line
+from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 from autocompress.explore.space import load_space
 from autocompress.plugin.contract import Feed, Runtime, stages_of
 from autocompress.plugin.loader import load_plugins
@@ -197,7 +201,10 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
             weights = recipe.parent / stored.weights
             if not weights.exists():
                 raise UsageError(f"the weights {weights} are missing: --redo trains them anew")
-            load_weights(Store(weights.parent), model, weights.stem)
+            try:
+                load_weights(Store(weights.parent), model, weights.stem)
+            except CandidateFailed as error:
+                raise UsageError(f"{error.reason}: --redo trains them anew") from error
             copy_file(weights, folder / "weights.safetensors")
         source = Path(scratch) / "float.onnx"
         export(model, inputs, source, stored.exporter)

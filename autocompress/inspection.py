@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from autocompress.candidate.bench import Bench
 from autocompress.candidate.export import SCOPE
 from autocompress.candidate.opening import Opening, open_bench
-from autocompress.candidate.pipeline import Bench, Tell
 from autocompress.candidate.structure import blamed_on
+from autocompress.candidate.supervisor import Supervisor, Tell
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import OperatorTime, Sensitivity, StructureStrategy
 from autocompress.plugin.loader import load_plugins
@@ -33,7 +34,7 @@ def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: 
             load_profile(profile),
             plugins,
             RunFolder(Path(folder)),
-            tell=tell,
+            supervisor=Supervisor(tell),
             only=plugins.strategies,  # what saves size alone is measured too, once
             scored=SCORED,
         )
@@ -84,7 +85,7 @@ def _reference(opening: Opening, scored: int) -> dict[str, Any]:
 
 def _operators(bench: Bench, warnings: list[str]) -> list[dict[str, Any]]:
     """The reference's nodes, slowest first; nothing when the runtime does not tell."""
-    bench.tell("time by operator", None)
+    bench.supervisor.tell("time by operator", None)
     runtime = bench.plugins.runtime(bench.profile.runtime)
     rows = _asked(
         runtime.name,
@@ -117,7 +118,7 @@ def _sensitivity(bench: Bench, opening: Opening, warnings: list[str]) -> dict[st
     for applicable in opening.applicable:
         strategy = bench.plugins.strategy(applicable.name)
         if isinstance(strategy, StructureStrategy):
-            bench.tell(f"sensitivity: {applicable.name}", None)
+            bench.supervisor.tell(f"sensitivity: {applicable.name}", None)
             rows = _asked(applicable.name, "sensitivity", partial(strategy.sensitivity, bench.context), warnings)
             if rows:
                 found[applicable.name] = [asdict(row) for row in rows]

@@ -15,6 +15,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "space": (str,),
     "minutes": (int, float),
     "trials": (int,),
+    "workers": (int,),
     "out": (str,),
     "seed": (int,),
 }

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from autocompress.candidate.bench import Bench, Request
 from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import check, export
 from autocompress.candidate.opening import open_bench
-from autocompress.candidate.pipeline import Bench, Request, evaluate
+from autocompress.candidate.pipeline import evaluate
 from autocompress.candidate.structure import build
 from autocompress.data import input_names
 from autocompress.errors import CandidateFailed
@@ -86,7 +87,7 @@ def test_all_hooks_go_together_over_two_rungs(
     assert not first.failed
     assert not second.failed
     assert second.checkpoint is not None
-    weights = bench.folder.store.load(second.checkpoint)
+    weights = bench.store.load(second.checkpoint)
     largest = max((w for w in weights.values() if w.dim() > 1), key=lambda w: w.numel())
     assert (largest == 0).float().mean() > 0.3, "zeros stay zeros beside the other hooks"
     assert largest.unique().numel() <= 256, "and a codebook stays one"

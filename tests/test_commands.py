@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from autocompress.candidate.bench import Bench, Request
 from autocompress.candidate.opening import open_bench
-from autocompress.candidate.pipeline import Bench, Request, evaluate
+from autocompress.candidate.pipeline import evaluate
 from autocompress.commands import apply_recipe
 from autocompress.errors import AutocompressError
 from autocompress.plugin.loader import PluginSet

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autocompress.candidate.bench import Request
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.opening import open_bench
-from autocompress.candidate.pipeline import Request, evaluate
+from autocompress.candidate.pipeline import evaluate
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.plugin.contract import Stage
 from autocompress.plugin.loader import PluginSet

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor
 
 from autocompress.data import Batch, Split, input_names, map_inputs, tensors_of
-from autocompress.plugin.contract import Feed, Runtime, Session
+from autocompress.plugin.contract import Feed, Session
 from autocompress.recipe import Recipe
 from autocompress.task import Inputs, Metric, Task, class_axis
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 200
-SCORING_THREADS = 2
+PIECE = 512  # calls between two moments of giving way
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Rejected:
-    """What was timed and not scored: a structure over the budget, or a graph variant slower than its own source.
+    """What was timed and not scored: a structure over the budget, a graph variant slower than its own source, a file
+    too slow to add anything to the front.
 
     latency_ms: the profile's statistic. ratio: paired median ratio to the reference.
     """
@@ -100,6 +102,13 @@ class Rejected:
     latency_ms: float
     ratio: float
 
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "recipe": self.recipe.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Rejected":
+        return cls(**{**value, "recipe": Recipe.from_json(value["recipe"])})
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -107,6 +116,7 @@ class Outcome:
 
     evaluations: tuple[Evaluation, ...] = ()
     slower: tuple[Rejected, ...] = ()
+    hopeless: tuple[Rejected, ...] = ()  # timed, and so slow that no score could bring them onto the front
     failed: tuple[tuple[Recipe, str, str], ...] = ()  # recipe, strategy, reason
     plans: tuple[dict[str, Any], ...] = field(default=())
     checkpoint: str | None = None
@@ -119,7 +129,8 @@ class Outcome:
         return {
             **asdict(self),
             "evaluations": [e.to_json() for e in self.evaluations],
-            "slower": [{**asdict(s), "recipe": s.recipe.to_json()} for s in self.slower],
+            "slower": [s.to_json() for s in self.slower],
+            "hopeless": [s.to_json() for s in self.hopeless],
             "failed": [[recipe.to_json(), strategy, reason] for recipe, strategy, reason in self.failed],
         }
 
@@ -129,7 +140,8 @@ class Outcome:
             **{
                 **value,
                 "evaluations": tuple(Evaluation.from_json(e) for e in value["evaluations"]),
-                "slower": tuple(Rejected(**{**s, "recipe": Recipe.from_json(s["recipe"])}) for s in value["slower"]),
+                "slower": tuple(map(Rejected.from_json, value["slower"])),
+                "hopeless": tuple(map(Rejected.from_json, value["hopeless"])),
                 "failed": tuple(
                     (Recipe.from_json(recipe), strategy, reason) for recipe, strategy, reason in value["failed"]
                 ),
@@ -153,19 +165,22 @@ def padded(batch: Batch, size: int) -> Inputs:
     return map_inputs(lambda t: torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]), batch.inputs)
 
 
-def outputs_of(open_session: Callable[[], Session], split: Split, batch_size: int) -> Tensor:
+def outputs_of(
+    open_session: Callable[[], Session], split: Split, batch_size: int, give_way: Callable[[], None] = lambda: None
+) -> Tensor:
     """Run every example of ``split`` through the model at the profile's batch and return the outputs, in order.
 
-    Nothing is timed here, so two sessions share the examples.
+    Nothing is timed here, so as many sessions as this process has threads share the examples. give_way: called between
+    two pieces of the work, while nothing runs.
     """
+    starts = range(0, len(split), batch_size)
+    pieces = [starts[i : i + PIECE] for i in range(0, len(starts), PIECE)]
+    threads = torch.get_num_threads()
     reading = threading.Lock()
-    starts = list(range(0, len(split), batch_size))
-    parts = [starts[i::SCORING_THREADS] for i in range(SCORING_THREADS)]
+    sessions = [open_session() for _ in range(threads)]
 
-    def work(mine: list[int]) -> list[tuple[int, Tensor]]:
-        if not mine:
-            return []
-        session, found = open_session(), []
+    def work(session: Session, mine: Sequence[int]) -> list[tuple[int, Tensor]]:
+        found = []
         for start in mine:
             with reading:  # a Dataset need not stand two readers at once
                 batch = split.take(torch.arange(start, min(start + batch_size, len(split))))
@@ -173,8 +188,11 @@ def outputs_of(open_session: Callable[[], Session], split: Split, batch_size: in
             found.append((start, torch.from_numpy(np.array(values[: len(batch.targets)]))))
         return found
 
-    with ThreadPoolExecutor(SCORING_THREADS) as pool:
-        done = [pair for pairs in pool.map(work, parts) for pair in pairs]
+    done: list[tuple[int, Tensor]] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for piece in pieces:
+            done += chain.from_iterable(pool.map(work, sessions, [piece[i::threads] for i in range(threads)]))
+            give_way()
     return torch.cat([rows for _, rows in sorted(done, key=lambda pair: pair[0])]).float()
 
 
@@ -228,8 +246,3 @@ def _bootstrap(metric: Metric, outputs: list[Tensor], targets: Tensor, seed: int
         if all(map(math.isfinite, row)):
             rows.append(row)
     return np.array(rows).reshape(-1, len(outputs))
-
-
-def open_with(runtime: Runtime, profile: Any, path: Any) -> Callable[[], Session]:
-    """A function that opens ``path`` anew each time it is called."""
-    return lambda: runtime.open(path, profile)

@@ -9,7 +9,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +20,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from autocompress.candidate.evaluate import feed_of
 from autocompress.data import call, every_module_called, input_names, map_inputs, primary, tensors_of
 from autocompress.errors import CandidateFailed, UsageError, one_line
 from autocompress.plugin.contract import Session
@@ -61,6 +62,30 @@ def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str
         except CandidateFailed as error:
             causes.append(f"{name}: {error.reason}")
     raise CandidateFailed("export failed; " + "; ".join(causes))
+
+
+def export_checked(
+    model: nn.Module,
+    inputs: Sequence[Inputs],
+    target: Path,
+    exporter: str,
+    open_file: Callable[[Path], Session],
+) -> str:
+    """``export`` by the first exporter, beginning with the given one, whose file agrees with the module on ``inputs``.
+
+    Raises CandidateFailed with the cause of each when none does.
+    """
+    causes: list[str] = []
+    for name in (exporter, *(e for e in EXPORTERS if e != exporter)):
+        try:
+            with replacing(target) as temporary:
+                export_with(name, model, inputs[0], temporary)
+            session = open_file(target)
+            check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
+            return name
+        except CandidateFailed as error:
+            causes.append(f"{name}: {error.reason}")
+    raise CandidateFailed("export failed; " + "; ".join(dict.fromkeys(causes)))
 
 
 def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -> None:
@@ -131,7 +156,10 @@ def check(session: Session, feeds: Sequence[Any], model: nn.Module, inputs: Sequ
     for feed, batch in zip(feeds, inputs, strict=True):
         with torch.no_grad():
             expected = primary(call(model, map_inputs(torch.clone, batch))).float().numpy()
-        got = np.asarray(session.run(feed)[0], dtype=np.float32)
+        try:
+            got = np.asarray(session.run(feed)[0], dtype=np.float32)
+        except Exception as error:  # a runtime raises anything
+            raise CandidateFailed(f"the exported file does not run: {one_line(error, 200)}") from error
         if got.shape != expected.shape:
             raise CandidateFailed(f"the exported file gives shape {got.shape}, the module {expected.shape}")
         if not np.isfinite(got).all():

@@ -4,19 +4,24 @@ applies.
 
 import math
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
+from autocompress.candidate.artifact import profile_inputs
+from autocompress.candidate.bench import Bench, Request
 from autocompress.candidate.evaluate import Evaluation, Outcome, feed_of
 from autocompress.candidate.export import EXPORTERS, check, export_with, refuse_unexportable
 from autocompress.candidate.measure import Effort, measure, timer
-from autocompress.candidate.pipeline import TIMED_FEEDS, Bench, Request, Tell, evaluate, profile_inputs
-from autocompress.candidate.stream import TrainStream
+from autocompress.candidate.pipeline import evaluate
+from autocompress.candidate.plans import StoredPlans
+from autocompress.candidate.room import Room
+from autocompress.candidate.stream import TaughtBlocks, TrainStream
 from autocompress.candidate.structure import blamed_on
+from autocompress.candidate.supervisor import Supervisor
 from autocompress.candidate.teacher import Teacher
 from autocompress.data import Split, as_held, check_split, input_names, map_inputs, open_split, overlap, probe, spread
 from autocompress.errors import CandidateFailed, UsageError, one_line
@@ -25,6 +30,7 @@ from autocompress.plugin.contract import (
     Context,
     Feed,
     GraphStrategy,
+    Parameter,
     Refusal,
     Runtime,
     Strategy,
@@ -33,20 +39,21 @@ from autocompress.plugin.contract import (
 )
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
-from autocompress.recipe import Recipe, Step
+from autocompress.recipe import Recipe, Step, Value
 from autocompress.run.folder import RunFolder
-from autocompress.run.store import copy_file, replacing
+from autocompress.run.store import Store, copy_file, replacing
 from autocompress.task import Task, fingerprint
 
 FASTER = Effort(seconds=1.0, blocks=12, width=0.03)  # to choose between two exporters
 SPEED_BATCH = 64
+TIMED_FEEDS = 4
 
 
 @dataclass(frozen=True)
 class Opening:
     """What the search needs to know of the task: plain data, sent between processes.
 
-    seconds_per_example: of training the reference. reference_family: the reference's own graph variants.
+    arithmetic, seconds_per_example: of training the reference. reference_family: the reference's own graph variants.
     """
 
     name: str
@@ -60,6 +67,7 @@ class Opening:
     applicable: tuple[Applicable, ...]
     refused: tuple[Refusal, ...]
     warnings: tuple[str, ...]
+    arithmetic: Arithmetic
     seconds_per_example: float
     exporter: str
     export_note: str  # which one, and why
@@ -119,20 +127,22 @@ def open_bench(
     folder: RunFolder,
     *,
     seed: int = 0,
-    tell: Tell = lambda text, fraction: None,
-    stop: Callable[[], bool] = lambda: False,
+    supervisor: Supervisor | None = None,
     known: Opening | None = None,
     only: Collection[str] | None = None,
     scored: int | None = None,
 ) -> tuple[Bench, Opening]:
     """Open a task for a search. Raises UsageError for data or a model that no search could use.
 
-    known: what an earlier process found; its measurements are kept when the task is the same one. only: the strategies
-    of the search space; graph variants of others are not made. scored: score on at most so many validation examples.
+    known: what another process found; its measurements are kept when the task is the same one. only: the strategies
+    of the search space; others are not asked. scored: score on at most so many validation examples.
     """
+    supervisor = supervisor or Supervisor()
     runtime = plugins.runtime(profile.runtime)
-    tell("read the data", None)
-    read = read_task(task, profile, folder.reference, seed)
+    room = Room(folder.root, lambda: supervisor.phases("wait"))
+    store = Store(folder.stored, supervisor.note)
+    with supervisor.during("open", "read the data"):
+        read = read_task(task, profile, folder.reference, seed)
     train, val = read.splits["train"], read.splits["val"]
     if (
         known is not None and known.fingerprint != read.fingerprint
@@ -141,40 +151,51 @@ def open_bench(
             f"{folder.root} holds a search of another model, data or task file ({known.fingerprint} then, "
             f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
         )
-    same = known is not None and folder.reference.exists()
-    if same and known is not None:
-        exporter, export_note = known.exporter, known.export_note
+    if known is not None and not folder.reference.exists():
+        known = None
+    if known is None:
+        exporter, export_note = _export_reference(read.context, val, runtime, folder, supervisor)
+        with supervisor.during("open", "time a training step"), room.measuring():
+            arithmetic, seconds = _arithmetic(task, train)
     else:
-        exporter, export_note = _export_reference(read.context, val, runtime, folder, tell)
-
-    tell("time a training step", None)
-    arithmetic, seconds = _arithmetic(task, train)
+        exporter, export_note = known.exporter, known.export_note
+        arithmetic, seconds = known.arithmetic, known.seconds_per_example
     feeds = [feed_of(i, input_names(i)) for i in profile_inputs(val, profile.batch, TIMED_FEEDS)]
-    applicable, refused = survey(read.context, plugins)
+    applicable, refused = (known.applicable, known.refused) if known and known.applicable else (None, None)
+    if applicable is None or refused is None:
+        applicable, refused = survey(read.context, plugins, only, supervisor)
     bench = Bench(
         task=task,
         profile=profile,
         plugins=plugins,
         folder=folder,
+        store=store,
         context=read.context,
         val=val if scored is None else _sample(val, scored),
         test=read.splits.get("test"),
-        stream=TrainStream(task, train, Teacher(task.copy_of_model(), arithmetic), seed),
+        stream=TrainStream(
+            task,
+            train,
+            Teacher(task.copy_of_model(), arithmetic),
+            seed,
+            TaughtBlocks(store, read.fingerprint, seed, str(arithmetic)),
+        ),
         arithmetic=arithmetic,
         exporter=exporter,
         fingerprint=read.fingerprint,
         feeds=feeds,
         reference=timer(runtime, runtime.open(folder.reference, profile), feeds),
+        room=room,
+        supervisor=supervisor,
+        plans=StoredPlans(store, read.fingerprint, seed, plugins),
         variants=tuple(
             (Step.of(a.name, **params), 1.0)
             for a in applicable
             if (a.size_only is None if only is None else a.name in only)
             for params in a.variants
         ),
-        tell=tell,
-        stop=stop,
     )
-    reference, family = (known.reference, known.reference_family) if same and known else _measure_reference(bench)
+    reference, family = (known.reference, known.reference_family) if known else _measure_reference(bench)
     bench = replace(bench, variants=_by_speed(bench, family))
     return bench, Opening(
         name=task.name,
@@ -188,6 +209,7 @@ def open_bench(
         applicable=tuple(applicable),
         refused=tuple(refused),
         warnings=(*read.warnings, *_chance(task, val, reference)),
+        arithmetic=arithmetic,
         seconds_per_example=seconds,
         exporter=exporter,
         export_note=export_note,
@@ -195,13 +217,18 @@ def open_bench(
     )
 
 
-def survey(context: Context, plugins: PluginSet) -> tuple[list[Applicable], list[Refusal]]:
-    """Ask every strategy whether it applies; a strategy whose answer raises does not."""
+def survey(
+    context: Context, plugins: PluginSet, only: Collection[str] | None = None, supervisor: Supervisor | None = None
+) -> tuple[tuple[Applicable, ...], tuple[Refusal, ...]]:
+    """Ask every strategy, or those of ``only``, whether it applies; a strategy whose answer raises does not."""
+    supervisor = supervisor or Supervisor()
     applicable: list[Applicable] = []
     refused: list[Refusal] = []
     for name, strategy in sorted(plugins.strategies.items()):
+        if only is not None and name not in only:
+            continue
         try:
-            with blamed_on(name):
+            with supervisor.during("open", f"does {name} apply?"), blamed_on(name):
                 reason = _refusal(strategy, context)
                 if reason is None:
                     applicable.append(_described(strategy, context))
@@ -209,7 +236,7 @@ def survey(context: Context, plugins: PluginSet) -> tuple[list[Applicable], list
         except CandidateFailed as error:
             reason = f"it failed when asked: {error.reason}"
         refused.append(Refusal(name, reason))
-    return applicable, refused
+    return tuple(applicable), tuple(refused)
 
 
 def _refusal(strategy: Strategy, context: Context) -> str | None:
@@ -221,19 +248,34 @@ def _refusal(strategy: Strategy, context: Context) -> str | None:
 
 
 def _described(strategy: Strategy, context: Context) -> Applicable:
+    """What a strategy says of itself; raises when that is not what a search can use."""
+    parameters = tuple(strategy.parameters(context))
+    for parameter in parameters:
+        if not isinstance(parameter, Parameter):
+            raise TypeError(f"parameters gave {type(parameter).__name__}, expected Parameter")
+    for tags in (strategy.provides, strategy.excludes):
+        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+            raise TypeError(f"tags must be a set of words, not {tags!r}")
+    variants = tuple(dict(v) for v in strategy.variants(context)) if isinstance(strategy, GraphStrategy) else ()
+    for name, value in (pair for variant in variants for pair in variant.items()):
+        if not isinstance(value, Value):
+            raise TypeError(f"a variant's {name} must be a number, a word or true/false, not {value!r}")
+    size_only = strategy.size_only(context)
     return Applicable(
         name=strategy.name,
         stages=stages_of(strategy),
-        parameters=tuple(strategy.parameters(context)),
-        provides=strategy.provides,
-        excludes=strategy.excludes,
-        variants=tuple(dict(v) for v in strategy.variants(context)) if isinstance(strategy, GraphStrategy) else (),
-        size_only=strategy.size_only(context),
+        parameters=parameters,
+        provides=frozenset(strategy.provides),
+        excludes=frozenset(strategy.excludes),
+        variants=variants,
+        size_only=size_only,
         trains_alone=isinstance(strategy, TrainingStrategy) and strategy.trains_alone,
     )
 
 
-def _export_reference(context: Context, val: Split, runtime: Runtime, folder: RunFolder, tell: Tell) -> tuple[str, str]:
+def _export_reference(
+    context: Context, val: Split, runtime: Runtime, folder: RunFolder, supervisor: Supervisor
+) -> tuple[str, str]:
     """Export the reference by both exporters and keep the faster file: which one, and why. Raises UsageError when
     neither gives a right one.
     """
@@ -242,12 +284,12 @@ def _export_reference(context: Context, val: Split, runtime: Runtime, folder: Ru
     causes: dict[str, str] = {}
     files: dict[str, Path] = {}
     for exporter in EXPORTERS:
-        tell(f"export the reference ({exporter})", None)
-        path = folder.root / "store" / "export" / f"reference-{exporter}.onnx"
+        path = folder.scratch / f"reference-{exporter}.onnx"
         try:
-            with replacing(path) as temporary:
-                export_with(exporter, context.model, inputs[0], temporary)
-            check(runtime.open(path, context.profile), feeds, context.model, inputs)
+            with supervisor.during("export", f"export the reference ({exporter})"):
+                with replacing(path) as temporary:
+                    export_with(exporter, context.model, inputs[0], temporary)
+                check(runtime.open(path, context.profile), feeds, context.model, inputs)
             files[exporter] = path
         except CandidateFailed as error:
             causes[exporter] = error.reason
@@ -255,10 +297,10 @@ def _export_reference(context: Context, val: Split, runtime: Runtime, folder: Ru
     best = next(iter(files))
     note = f"by {best}" + "".join(f"; {exporter} failed: {cause}" for exporter, cause in causes.items())
     if len(files) == 2:
-        tell("measure", None)
-        one, other = (timer(runtime, runtime.open(files[e], context.profile), feeds) for e in EXPORTERS)
-        # The dynamo file has to be clearly faster: the other exporter is the quicker one for every candidate.
-        latency = measure(other, one, context.profile, effort=FASTER)
+        with supervisor.during("measure", "measure"):
+            one, other = (timer(runtime, runtime.open(files[e], context.profile), feeds) for e in EXPORTERS)
+            # The dynamo file has to be clearly faster: the other exporter is the quicker one for every candidate.
+            latency = measure(other, one, context.profile, effort=FASTER)
         best = "dynamo" if latency.ratio_high < 0.97 else "torchscript"
         note = f"by {best}; the file of dynamo takes {latency.ratio:.2f}x the time of torchscript's"
     copy_file(files[best], folder.reference)

@@ -2,23 +2,29 @@
 
 All candidates read one stream: the same permutations, the same augmented copies, so that they differ by their recipe
 alone and share the teacher's work. Augmentation is drawn for ``COPIES`` copies of the data, an epoch each, in turn;
-the teacher's outputs belong to an (example, copy) and are filled in when first needed.
+the teacher's outputs belong to an (example, copy). They are computed block by block of the stream when first needed, by
+whichever process comes first, and kept in the store.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import torch
 from torch import Tensor
 
 from autocompress.candidate.teacher import Features, Teacher
 from autocompress.data import Split, map_inputs, seeded, tensors_of
+from autocompress.errors import AutocompressError
+from autocompress.run.store import Store
 from autocompress.task import Inputs, Task
 
 COPIES = 4
 COPY_BYTES = 2 << 30  # augmented copies kept in memory, all together
 TEACHER_BYTES = 1 << 30
-BLOCK = 1024  # examples augmented, and shown to the teacher, at a time
+BLOCK = 1024  # examples augmented at a time, or taught to be kept as one entry of the store
+TEACHER_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,14 @@ class TrainBatch:
 class TrainStream:
     """``batches(start, examples, batch_size)`` reads on from any position; a position is counted in examples."""
 
-    def __init__(self, task: Task, split: Split, teacher: Teacher, seed: int) -> None:
+    def __init__(
+        self, task: Task, split: Split, teacher: Teacher, seed: int, kept: "TaughtBlocks | None" = None
+    ) -> None:
         self.split = split
         self._augment = task.augment
         self.teacher = teacher
         self._seed = seed
+        self._kept = kept
         self._copies: dict[int, Inputs] = {}
         self._known: dict[int, tuple[Tensor, Tensor]] = {}  # copy -> (outputs, which rows are filled)
         held = sum(t.element_size() * t.numel() for t in tensors_of(split.memory.inputs)) if split.memory else 0
@@ -58,13 +67,13 @@ class TrainStream:
             stop = min(len(self.split), offset + end - position)
             while offset < stop:
                 size = batch_size if stop - offset - batch_size != 1 or batch_size == 1 else batch_size + 1
-                chosen = order[offset : min(offset + size, stop)]
-                offset += len(chosen)
-                position += len(chosen)
-                yield self._batch(chosen, epoch, teacher, layers)
+                chosen = slice(offset, min(offset + size, stop))
+                offset, position = chosen.stop, position + chosen.stop - chosen.start
+                yield self._batch(epoch, order, chosen, teacher, layers)
 
-    def _batch(self, chosen: Tensor, epoch: int, teacher: bool, layers: Sequence[str]) -> TrainBatch:
-        copy = epoch % self._copy_count
+    def _batch(self, epoch: int, order: Tensor, at: slice, teacher: bool, layers: Sequence[str]) -> TrainBatch:
+        """The examples that are at ``at`` in the order of their epoch."""
+        copy, chosen = epoch % self._copy_count, order[at]
         if self._in_memory:
             assert self.split.memory is not None
             inputs, targets = map_inputs(lambda t: t[chosen], self._copy(copy)), self.split.memory.targets[chosen]
@@ -76,8 +85,11 @@ class TrainStream:
             return TrainBatch(inputs, targets, *self.teacher.features(inputs, layers))
         if not teacher:
             return TrainBatch(inputs, targets, None)
-        taught = self._taught(copy, chosen, inputs) if self._in_memory else self.teacher.outputs(inputs)
-        return TrainBatch(inputs, targets, taught)
+        if not self._in_memory or not self._fits(copy, inputs):
+            return TrainBatch(inputs, targets, self.teacher.outputs(inputs))
+        for block in range(at.start // BLOCK, (at.stop - 1) // BLOCK + 1):
+            self._teach(epoch, block, order[block * BLOCK : (block + 1) * BLOCK])
+        return TrainBatch(inputs, targets, self._known[copy][0][chosen])
 
     def _copy(self, copy: int) -> Inputs:
         assert self.split.memory is not None
@@ -104,19 +116,50 @@ class TrainStream:
             else augmented
         )
 
-    def _taught(self, copy: int, chosen: Tensor, inputs: Inputs) -> Tensor:
+    def _fits(self, copy: int, inputs: Inputs) -> bool:
+        """Whether the teacher's outputs for a copy of the data can be held; makes room for them."""
         if copy not in self._known:
             one = self.teacher.outputs(map_inputs(lambda t: t[:1], inputs))
             if one[0].numel() * one.element_size() * len(self.split) > TEACHER_BYTES:
-                return self.teacher.outputs(inputs)
+                return False
             self._known[copy] = (
                 torch.zeros(len(self.split), *one.shape[1:]),
                 torch.zeros(len(self.split), dtype=torch.bool),
             )
+        return True
+
+    def _teach(self, epoch: int, block: int, rows: Tensor) -> None:
+        """Fill in the teacher's outputs for the examples ``rows``, a block of an epoch."""
+        copy = epoch % self._copy_count
         outputs, filled = self._known[copy]
-        missing = ~filled[chosen]
-        if missing.any():
-            new = chosen[missing]
-            outputs[new] = self.teacher.outputs(map_inputs(lambda t: t[missing], inputs))
-            filled[new] = True
-        return outputs[chosen]
+        if bool(filled[rows].all()):
+            return
+        found = self._kept.get(epoch, block) if self._kept else None
+        if found is None or found.shape != outputs[rows].shape:
+            held = map_inputs(lambda t: t[rows], self._copy(copy))
+            parts = [
+                map_inputs(itemgetter(slice(i, i + TEACHER_BATCH)), held) for i in range(0, len(rows), TEACHER_BATCH)
+            ]
+            found = torch.cat([self.teacher.outputs(part) for part in parts])
+            if self._kept:
+                self._kept.put(epoch, block, found)
+        outputs[rows], filled[rows] = found, True
+
+
+class TaughtBlocks:
+    """The teacher's outputs for a block of an epoch, in the store: a help to others, which a full disk goes without."""
+
+    def __init__(self, store: Store, *task: object) -> None:
+        self._store = store
+        self._task = task
+
+    def get(self, epoch: int, block: int) -> Tensor | None:
+        found = self._store.load(self._key(epoch, block))
+        return None if found is None else found.get("outputs")
+
+    def put(self, epoch: int, block: int, outputs: Tensor) -> None:
+        with suppress(AutocompressError):
+            self._store.save(self._key(epoch, block), {"outputs": outputs})
+
+    def _key(self, epoch: int, block: int) -> str:
+        return self._store.key("teacher", *self._task, BLOCK, epoch, block)

@@ -3,36 +3,50 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
 from autocompress.errors import CandidateFailed, Interrupted, one_line
 from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import PluginSet
-from autocompress.recipe import Plan, Recipe
+from autocompress.recipe import Plan, Recipe, Step
+
+
+class KnownPlans(Protocol):
+    """What was planned before, by the structural steps that it depends on: the step itself and all before it."""
+
+    def get(self, prefix: Sequence[Step]) -> Plan | None: ...
+    def put(self, prefix: Sequence[Step], plan: Plan) -> None: ...
 
 
 def build(
-    recipe: Recipe, context: Context, plugins: PluginSet, plans: Sequence[Plan] | None = None
+    recipe: Recipe,
+    context: Context,
+    plugins: PluginSet,
+    plans: Sequence[Plan] | None = None,
+    known: KnownPlans | None = None,
 ) -> tuple[nn.Module, tuple[dict[str, Any], ...]]:
     """The recipe's untrained structure and the plans that made it.
 
-    plans: replay these instead of planning anew; one for each structural step, in order. Raises CandidateFailed
-    naming the strategy.
+    plans: replay these instead of planning anew; one for each structural step, in order. known: plans of other recipes
+    that begin with the same structural steps. Raises CandidateFailed naming the strategy.
     """
     model = context.task.copy_of_model()
     decided: list[dict[str, Any]] = []
+    prefix: list[Step] = []
     for step in recipe.steps:
         strategy = plugins.strategies.get(step.strategy)
         if not isinstance(strategy, StructureStrategy):
             continue
+        prefix.append(step)
         with blamed_on(step.strategy):
-            if plans is None:
-                plan = dict(strategy.plan(model, step.values, context))
-                plan = json.loads(json.dumps(plan))  # what is stored is what is applied
-            else:
-                plan = dict(plans[len(decided)])
+            found = plans[len(decided)] if plans is not None else known.get(prefix) if known else None
+            if found is None:
+                found = json.loads(json.dumps(dict(strategy.plan(model, step.values, context))))  # as it is stored
+                if known:
+                    known.put(prefix, found)
+            plan = dict(found)
             model = strategy.apply(model, plan, context)
             if not isinstance(model, nn.Module):
                 raise CandidateFailed(f"apply returned {type(model).__name__}, expected a module", step.strategy)

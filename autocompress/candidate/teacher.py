@@ -28,15 +28,18 @@ class Teacher:
             self._model.get_submodule(name)
 
     def outputs(self, inputs: Inputs) -> Tensor:
-        """The scored outputs of a batch, (N, ...)."""
-        with torch.no_grad(), self._arithmetic.autocast():
-            return primary(call(self._model, self._arithmetic.place(inputs))).float()
+        """The scored outputs of a batch, (N, ...), on the CPU."""
+        return self._run(inputs).cpu()
 
     def features(self, inputs: Inputs, layers: Sequence[str]) -> tuple[Tensor, Features]:
-        """The scored outputs, and what each of ``layers`` gave."""
+        """The scored outputs, and what each of ``layers`` gave, where the teacher computes."""
         with captured(self._model, layers) as found:
-            outputs = self.outputs(inputs)
+            outputs = self._run(inputs)
         return outputs, {name: value.float() for name, value in found.items()}
+
+    def _run(self, inputs: Inputs) -> Tensor:
+        with torch.no_grad(), self._arithmetic.autocast():
+            return primary(call(self._model, self._arithmetic.place(inputs))).float()
 
 
 @contextmanager

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn, optim
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.stream import TrainStream
+from autocompress.candidate.snapshot import Progress, Snapshots
+from autocompress.candidate.stream import TrainBatch, TrainStream
 from autocompress.candidate.structure import blamed_on
 from autocompress.candidate.teacher import captured
 from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed, Interrupted
-from autocompress.plugin.contract import Step, TrainHook
+from autocompress.plugin.contract import LossTerm, Step, TrainHook
 from autocompress.task import Loss
 
 WARM_UP = 0.05
@@ -57,17 +58,18 @@ def train(
     schedule: Schedule,
     arithmetic: Arithmetic,
     *,
-    progress: Callable[[float], None] = lambda fraction: None,
-    stop: Callable[[], bool] = lambda: False,
+    between: Callable[[float], None] = lambda fraction: None,
+    snapshots: Snapshots | None = None,
 ) -> Trained:
-    """Train ``model`` and return it in evaluation mode, in float32; the module given may be changed.
+    """Train ``model`` and return it in evaluation mode, in float32, on the CPU; the module given may be changed.
 
-    hooks: (strategy, hook) pairs, all in this one loop. Raises CandidateFailed when the loss diverges, Interrupted
-    when ``stop`` answers True.
+    hooks: (strategy, hook) pairs, all in this one loop. between: called before each step with the fraction that is
+    done; it may raise Interrupted. snapshots: where the training goes on from if it was cut off. Raises CandidateFailed
+    when the loss diverges.
     """
     for name, hook in hooks:
         with blamed_on(name):
-            model = hook.wrap(model)
+            model = _module(hook.wrap(model), "wrap")
     arithmetic.place_model(model).train()
     beside: list[nn.Parameter] = []
     for name, hook in hooks:
@@ -76,29 +78,37 @@ def train(
             stream.teacher.has(hook.teacher_layers)
             for layer in hook.layers:
                 model.get_submodule(layer)
+    for parameter in beside:
+        parameter.data = arithmetic.place_tensor(parameter.data)
     optimizer = optim.AdamW([*_groups(model), {"params": beside, "weight_decay": 0.0}], lr=schedule.lr, fused=True)
     teaching = any(hook.needs_teacher for _, hook in hooks)
     layers = _named(hook.layers for _, hook in hooks)
     teacher_layers = _named(hook.teacher_layers for _, hook in hooks)
-    done, began = 0, time.monotonic()
+    frozen = False
+    before = snapshots.restore(model, optimizer, beside) if snapshots else Progress(0, 0.0)
+    done, began = before.examples, time.monotonic() - before.seconds
+    limit_s = None if schedule.limit_s is None else schedule.limit_s + before.seconds
     for batch in stream.batches(
-        schedule.start, schedule.examples, schedule.batch_size, teacher=teaching, layers=teacher_layers
+        schedule.start + done, schedule.examples - done, schedule.batch_size, teacher=teaching, layers=teacher_layers
     ):
         elapsed = time.monotonic() - began
-        fraction = max(done / schedule.examples, elapsed / schedule.limit_s if schedule.limit_s else 0.0)
+        fraction = max(done / schedule.examples, elapsed / limit_s if limit_s else 0.0)
         if fraction >= 1:
             break
-        if stop():
-            raise Interrupted("stopped at a safe point")
+        try:
+            between(fraction)
+        except Interrupted:
+            if snapshots and done > before.examples:
+                snapshots.keep(model, optimizer, beside, Progress(done, elapsed))
+            raise
+        if snapshots and snapshots.due():
+            snapshots.keep(model, optimizer, beside, Progress(done, elapsed))
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * annealed(fraction)
-        inputs = arithmetic.place(batch.inputs)
-        _freeze_statistics(model, len(batch.targets) == 1)
-        with arithmetic.autocast(), captured(model, layers) as found:
-            outputs = primary(call(model, inputs)).float()
-        features = {name: value.float() for name, value in found.items()}
-        step = Step(inputs, batch.targets, outputs, batch.teacher, fraction, features, batch.features)
-        total = _loss(hooks, loss, step)
+        if frozen != (len(batch.targets) == 1):
+            frozen = not frozen
+            _freeze_statistics(model, frozen)
+        total = _loss(hooks, loss, _run(model, batch, fraction, layers, arithmetic))
         value = float(total.detach())
         if not math.isfinite(value):
             raise CandidateFailed(
@@ -113,16 +123,32 @@ def train(
                 with blamed_on(name):
                     hook.after_step(model, fraction)
         done += len(batch.targets)
-        progress(fraction)
     for name, hook in reversed(hooks):
         with blamed_on(name):
-            model = hook.unwrap(model)
-    model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+            model = _module(hook.unwrap(model), "unwrap")
+    model = model.to(torch.device("cpu")).to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     learned = {}
     for name, hook in hooks:
         with blamed_on(name):
             learned[name] = json.loads(json.dumps(dict(hook.learned())))
     return Trained(model, done, time.monotonic() - began, learned)
+
+
+def _run(model: nn.Module, batch: TrainBatch, fraction: float, layers: Sequence[str], arithmetic: Arithmetic) -> Step:
+    """What the model gives for a batch, beside what the teacher gave."""
+    inputs = arithmetic.place(batch.inputs)
+    with arithmetic.autocast(), captured(model, layers) as found:
+        outputs = primary(call(model, inputs)).float()
+    features = {name: value.float() for name, value in found.items()}
+    teacher = None if batch.teacher is None else arithmetic.place_tensor(batch.teacher)
+    targets = arithmetic.place_tensor(batch.targets)
+    return Step(inputs, targets, outputs, teacher, fraction, features, batch.features)
+
+
+def _module(made: object, by: str) -> nn.Module:
+    if not isinstance(made, nn.Module):
+        raise CandidateFailed(f"{by} returned {type(made).__name__}, expected a module")
+    return made
 
 
 def _named(wanted: Iterable[Sequence[str]]) -> list[str]:
@@ -151,9 +177,15 @@ def _loss(hooks: Sequence[tuple[str, TrainHook]], loss: Loss, step: Step) -> Ten
             continue
         with blamed_on(name):
             term = hook.loss(step)
-        if term is not None:
+            if term is None:
+                continue
+            if not isinstance(term, LossTerm):
+                raise CandidateFailed(f"loss returned {type(term).__name__}, expected a LossTerm or None")
+            value = term.weight * term.value
+            if not torch.isfinite(value.detach()) and torch.isfinite(step.outputs.detach()).all():
+                raise CandidateFailed(f"its loss is {float(value.detach())} at {step.progress:.0%} of the training")
             scale *= term.task_scale
-            total = term.weight * term.value if total is None else total + term.weight * term.value
+            total = value if total is None else total + value
     if scale or total is None:
         own = scale * loss(step.outputs, step.targets)
         total = own if total is None else total + own

@@ -16,5 +16,9 @@ class Clock:
     def elapsed(self) -> float:
         return self._spent_s + self._now() - self._began
 
+    def since_start(self) -> float:
+        """Of this process."""
+        return self._now() - self._began
+
     def left(self) -> float:
         return max(0.0, self.limit_s - self.elapsed())

@@ -1,42 +1,49 @@
-"""The search. ``Search.run`` is the whole story: open, floor, first recipes, trials and promotions while time lasts,
+"""The search. ``Search.run`` is the whole story: floor, first recipes, families and promotions while time lasts,
 finish.
+
+It is one coroutine for each lane of the executor: between two ``await`` nothing else of the driver runs.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any, Protocol
 
 from optuna.trial import Trial
 
 from autocompress.budget import Budget
+from autocompress.candidate.bench import Gate, Request
 from autocompress.candidate.evaluate import Outcome, Rejected
 from autocompress.candidate.opening import Opening
-from autocompress.candidate.pipeline import Gate, Request
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
 from autocompress.explore import finish, rungs
-from autocompress.explore.aim import aimed
 from autocompress.explore.clock import Clock
 from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
+from autocompress.explore.pace import Pace
+from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Sampler
 from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.stall import Stall
 from autocompress.explore.start import find_floor, first_recipes
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
+from autocompress.run.executor import Executor
 from autocompress.run.folder import RunFolder
 from autocompress.run.record import Record
-from autocompress.run.worker import Executor
+from autocompress.run.worker import WorkerCrashed
 
 GATE_LIMIT_S = 120.0
-OVERRUN = 0.05  # of the whole time, by which a hanging plug-in may delay the end
 CALL_SLACK_S = 180.0  # export, quantization, scoring and measuring around a training
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
-WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 GIVE_UP_AFTER = 5  # failures with nothing that worked
-REPEATS = 40  # known recipes in a row before the space counts as exhausted
+FORETOLD = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
+SURE = 6  # families trained on, before the correlation means anything
+TRIM_EVERY = 20  # families, between two looks at how much is stored
 FLOOR_SECONDS = 15.0  # training of the nearest model when nothing can meet the budget
+RECORD_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -80,37 +87,91 @@ class Search:
         self.view = view
         self.clock = clock
         self.interrupted = interrupted
+        self.pace = Pace(clock)
         self._gates: dict[Recipe, Gate] = {}
-        self._durations: list[float] = []
-        self._overheads: list[float] = []
-        self._beyond = 0
+        self._timed: dict[Recipe, float] = {}
+        self._busy: dict[str, Recipe] = {}
+        self._over_by_turn = 0
+        self._failure: BaseException | None = None
 
-    def run(self) -> Ledger:
-        """After ``open``: search until the time, the trials or the space are used up, then finish. Raises Interrupted
-        with the state saved.
+    async def run(self) -> Ledger:
+        """After ``open``: search until the time, the trials or the space are used up, or nothing is gained any more,
+        then finish. Raises Interrupted with the state saved.
         """
-        if self._below_floor():
-            finish.conclude(self, self.ledger)
+        if await self._below_floor():
+            await finish.conclude(self, self.ledger)
             return self.ledger
-        waiting = self._start()
-        while not self._done():
-            self.check_interrupted()
-            # The first recipes come first: they span the front, or stand at the budget.
-            best = self.ledger.opening.reference.score.val
-            promoted = None if waiting else rungs.promotable(self._standing(), best)
-            if promoted is not None and self._affords(self.ledger.families[promoted]):
-                self.advance(self.ledger.families[promoted], self.lengths[self.ledger.families[promoted].rung + 1])
-            elif not self._trial(waiting):
-                break
-            self.show()
-        finish.finish(self, self.ledger)
+        self.proposer.waiting = await self._first()
+        await self._every_lane()
+        await finish.finish(self, self.ledger)
         return self.ledger
 
-    def open(self) -> None:
+    async def _every_lane(self) -> None:
+        """Explore on all lanes until each is done; when one fails the others stop at their next safe point."""
+        lanes = [self._lane() for _ in range(self.executor.lanes)]
+        ended = await asyncio.gather(*lanes, return_exceptions=True)
+        failed = [e for e in ended if isinstance(e, BaseException)]
+        for error in sorted(failed, key=lambda e: isinstance(e, Interrupted)):
+            raise error
+
+    async def _lane(self) -> None:
+        try:
+            while not self._done() and self._failure is None:
+                self.check_interrupted()
+                family = self._promotable()
+                if family is not None:
+                    await self.advance(family, self.lengths[family.rung + 1])
+                elif not await self._new_family():
+                    return
+                self.show()
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _promotable(self) -> Family | None:
+        """The family to train on now; the first recipes come first: they span the front, or stand at the budget."""
+        if self.proposer.waiting:
+            return None
+        name = rungs.promotable(self.ledger.standings(), self.ledger.opening.reference.score.val)
+        family = self.ledger.families[name] if name is not None else None
+        return family if family and family.id not in self._busy and self._affords(family) else None
+
+    async def _new_family(self) -> bool:
+        """One new family: gate, then the first rung. False when the space holds nothing new."""
+        asked = self.proposer.next()
+        if asked is None:
+            return False
+        trial, recipe = asked
+        stored: dict[str, Any] = {"recipe": recipe.to_json()}
+        with self._under_way(recipe):
+            try:
+                gate = await self._gate(recipe)
+                refusal = self._refusal(gate)
+                if refusal is not None:
+                    self._reject(trial, recipe, gate, refusal)
+                    return True
+                began = self.clock.elapsed()
+                examples, limit_s = self.lengths[0], self._training_s()
+                request = Request(recipe, examples=examples, limit_s=limit_s, plans=gate.plans, skip=gate.slower)
+                outcome = await self._evaluate(request)
+                self.pace.first_rung(self.clock.elapsed() - began, outcome.train_s)
+            except CandidateFailed as error:
+                self.ledger.fail(Failed(recipe, error.strategy, error.reason))
+                self.sampler.failed(trial, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
+                self._give_up_if_hopeless()
+                return True
+            family = self.ledger.add(recipe, outcome)
+            best = self.ledger.standing(family).best
+            point, over = self.ledger.clipped(best), self.ledger.excess(best)
+            self.sampler.told(trial, point, over, stored | {"outcome": outcome.to_json()})
+        return True
+
+    async def open(self) -> None:
         """Open the task and what an earlier process recorded. Raises UsageError when this is not the same search."""
+        self._refuse_another_version()
         stored = self.record.get("opening")
         known = opening_from_json(stored) if stored else None
-        self.opening: Opening = self.executor.call("open", known, self.settings.space.strategies)
+        self.opening: Opening = await self.executor.call("open", known, self.settings.space.strategies)
         self.space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
         named = set(self.settings.space.strategies or ())
         said = [f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only]
@@ -122,12 +183,24 @@ class Search:
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
+        self.proposer = Proposer(self.space, self.sampler, self.ledger, self._timed, lambda r: r.id in self._busy)
+        self._stall = Stall()
         lengths = rungs.lengths(self.clock.limit_s, self.opening.seconds_per_example, self.opening.train_examples)
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         self.lengths: list[int] = self.record.get("lengths") or list(lengths)
         self.record.set("lengths", self.lengths)
         self.view.opened(self.opening, self.space)
         self.show()
+
+    def _refuse_another_version(self) -> None:
+        schema = self.record.get("schema")
+        if schema is None and self.record.get("identity") is None:
+            self.record.set("schema", RECORD_SCHEMA)
+        elif schema != RECORD_SCHEMA:
+            raise UsageError(
+                f"{self.record.path} was written by another version of autocompress (record {schema or 1}, this one "
+                f"writes {RECORD_SCHEMA}): finish it with that version, or give another --out"
+            )
 
     def _refuse_change(self) -> None:
         """A resume must be of the same search: same task, profile and choices. Added strategies join."""
@@ -155,220 +228,171 @@ class Search:
             )
         self.record.set("identity", now)
 
-    def _below_floor(self) -> bool:
+    async def _below_floor(self) -> bool:
         """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
         budget = self.settings.budget
         if not budget.bounded or any(budget.excess(e.latency) <= 0 for e in self.ledger.candidates()):
             return False
-        found = find_floor(self.space, self._gate)
+        found = await find_floor(self.space, self._gate, lambda gate: not self._over(gate))
         if found is not None and not self._over(found[1]):
             return False
         free = min(self.ledger.candidates(), key=lambda e: e.latency.ratio)
         floor = min([free.latency, *([found[1].latency] if found else [])], key=lambda latency: latency.ratio)
         self.view.note(
-            f"the budget of {budget} cannot be met here: the fastest model "
-            f"of this space takes {floor.statistic:.4g} ms "
-            f"({1 / floor.ratio:.1f}x faster than the reference)"
+            f"the budget of {budget} cannot be met here: the floor, the fastest model of this space, takes "
+            f"{floor.statistic:.4g} ms ({1 / floor.ratio:.1f}x faster than the reference)"
         )
-        if (
-            found is not None
-            and found[1].latency.ratio < free.latency.ratio
-            and found[0].id not in self.ledger.families
-        ):
+        faster = found is not None and found[1].latency.ratio < free.latency.ratio
+        if found is not None and faster and found[0].id not in self.ledger.families:
+            request = Request(found[0], examples=self.lengths[0], limit_s=FLOOR_SECONDS, plans=found[1].plans)
             try:
-                outcome = self._evaluate(
-                    Request(found[0], examples=self.lengths[0], limit_s=FLOOR_SECONDS, plans=found[1].plans)
-                )
-                self._keep_event(found[0], outcome)
+                self._keep_event(found[0], await self._evaluate(request))
             except CandidateFailed as error:
-                self.ledger.failed.append(Failed(found[0], error.strategy, error.reason))
+                self.ledger.fail(Failed(found[0], error.strategy, error.reason))
         return True
 
-    def _start(self) -> list[Recipe]:
-        """Recipes to try before the sampler is asked: the one a kill interrupted, then the defaults."""
+    async def _first(self) -> list[Recipe]:
+        """Recipes to try before the sampler is asked: those a kill interrupted, then the defaults."""
         if not self.space.structural:
             return []
-        pending = self.record.get("pending")
-        first = [Recipe.from_json(pending)] if pending else []
+        first = [Recipe.from_json(r) for r in self.record.get("pending") or []]
         if not self.record.get("started"):
             gated: dict[Recipe, Gate] = {}
 
-            def gate(recipe: Recipe) -> Gate:
-                gated[recipe] = self._gate(recipe)
+            async def gate(recipe: Recipe) -> Gate:
+                gated[recipe] = await self._gate(recipe)
                 return gated[recipe]
 
-            recipes = first_recipes(self.space, self.ledger.steering, gate)
+            recipes = await first_recipes(self.space, self.ledger.steering, gate)
             self.record.set("first", [r.to_json() for r in recipes])
             # What the bisection saw, the sampler knows too.
             for recipe in (r for r in gated if r not in recipes and self._over(gated[r])):
-                self._reject(self.sampler.ask(recipe)[0], recipe, gated[recipe])
+                self._reject(self.sampler.ask(recipe)[0], recipe, gated[recipe], "over the budget before training")
             self.record.set("started", True)
         first += [Recipe.from_json(r) for r in self.record.get("first", [])]
-        return [r for r in dict.fromkeys(first) if r.id not in self.ledger.families and not self._ended(r)]
+        return [r for r in dict.fromkeys(first) if not self.ledger.ended(r)]
 
-    def _ended(self, recipe: Recipe) -> bool:
-        ended = [r.recipe for r in self.ledger.rejected] + [f.recipe for f in self.ledger.failed]
-        return recipe in ended
-
-    def _trial(self, waiting: list[Recipe]) -> bool:
-        """One new family: gate, then the first rung. False when the space holds nothing new."""
-        for _ in range(REPEATS):
-            trial, recipe = self.sampler.ask(waiting.pop(0)) if waiting else self._proposal()
-            if not self._known(recipe):
-                break
-            self.sampler.repeated(trial)
-        else:
-            return False
-        stored: dict[str, Any] = {"recipe": recipe.to_json()}
-        try:
-            gate = self._gate(recipe)
-            if self._stopped_by(gate):
-                self._reject(trial, recipe, gate)
-                return True
-            self.record.set("pending", recipe.to_json())
-            began = self.clock.elapsed()
-            outcome = self._evaluate(
-                Request(recipe, examples=self.lengths[0], limit_s=self._training_s(), plans=gate.plans)
-            )
-            self._durations.append(self.clock.elapsed() - began)
-            self._overheads.append(self._durations[-1] - outcome.train_s)
-        except CandidateFailed as error:
-            self.ledger.failed.append(Failed(recipe, error.strategy, error.reason))
-            self.sampler.failed(trial, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
-            self.spent()
-            self._give_up_if_hopeless()
-            return True
-        family = self.ledger.add(recipe, outcome)
-        best = self.ledger.best_of(family.evaluations)
-        over_now = self.ledger.steering.excess(best.latency) if self.ledger.steering.bounded else None
-        self.sampler.told(
-            trial,
-            self.ledger.clipped(best),
-            over_now,
-            stored | {"outcome": outcome.to_json()},
-        )
-        self.spent()
-        return True
-
-    def _known(self, recipe: Recipe) -> bool:
-        return not recipe.changes or recipe.id in self.ledger.families or self._ended(recipe)
-
-    def _proposal(self) -> tuple[Trial, Recipe]:
-        """What the sampler asks for, under a budget as strong as it has to be; but first the best family so far, made
-        milder when it is stronger than it has to be.
-        """
-        target = self.ledger.steering.ratio(self.opening.reference.latency.statistic)
-        if target is None:
-            return self.sampler.ask()
-        timed = {recipe: gate.latency.ratio for recipe, gate in self._gates.items()}
-        for family in finish.choose_finalists(self.ledger)[:1]:
-            milder = aimed(family.recipe, self.space, timed, target)
-            room = self.ledger.expected(self.ledger.best_of(family.evaluations)).ratio < WITH_ROOM * target
-            if room and not self._known(milder):
-                return self.sampler.ask(milder)
-        trial, recipe = self.sampler.ask()
-        better = aimed(recipe, self.space, timed, target)
-        if better == recipe or self._known(better):
-            return trial, recipe
-        self.sampler.repeated(trial)
-        return self.sampler.ask(better)
-
-    def advance(self, family: Family, total: int, limit_s: float | None = None) -> None:
+    async def advance(self, family: Family, total: int, limit_s: float | None = None) -> None:
         """Train a family on, up to ``total`` examples in all, from its checkpoint at half the peak learning rate."""
-        examples = max(total - family.examples, 0)
         last = family.outcomes[-1]
         request = Request(
             family.recipe,
             rung=family.rung + 1,
             start=family.examples,
-            examples=examples,
+            examples=max(total - family.examples, 0),
             limit_s=limit_s if limit_s is not None else self._training_s(),
             peak=0.5,
             checkpoint=last.checkpoint,
             plans=last.plans,
             learned=last.learned,
         )
-        try:
-            self._keep_event(family.recipe, self._evaluate(request))
-        except CandidateFailed as error:
-            failed = Failed(family.recipe, error.strategy, error.reason)
-            self.ledger.failed.append(failed)
-            self.record.append(
-                "event",
-                {"recipe": family.recipe.to_json(), "failed": {"strategy": failed.strategy, "reason": failed.reason}},
+        with self._under_way(family.recipe):
+            try:
+                self._keep_event(family.recipe, await self._evaluate(request))
+                self._lengthen()
+            except CandidateFailed as error:
+                failed = Failed(family.recipe, error.strategy, error.reason)
+                self.ledger.fail(failed)
+                reason = {"strategy": failed.strategy, "reason": failed.reason}
+                self.record.append("event", {"recipe": family.recipe.to_json(), "failed": reason})
+
+    def _lengthen(self) -> None:
+        """Make the first rung longer, once, when it says little of the last."""
+        foretold = self.ledger.rank_correlation(SURE)
+        if foretold is not None and foretold < FORETOLD and not self.record.get("lengthened"):
+            self.lengths = [length * rungs.ETA for length in self.lengths]
+            self.record.set("lengths", self.lengths)
+            self.record.set("lengthened", True)
+            self.view.note(
+                f"the first training says little of the last (rank correlation {foretold:.2f}): from now on it is "
+                f"{rungs.ETA} times as long"
             )
-        self.spent()
 
     def _keep_event(self, recipe: Recipe, outcome: Outcome) -> None:
         self.ledger.add(recipe, outcome)
         self.record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json()})
 
-    def _gate(self, recipe: Recipe) -> Gate:
+    @contextmanager
+    def _under_way(self, recipe: Recipe) -> Iterator[None]:
+        """While open, no other lane takes this recipe; after a kill it is what is tried first."""
+        self._busy[recipe.id] = recipe
+        self.record.set("pending", [r.to_json() for r in self._busy.values()])
+        try:
+            yield
+        except Interrupted:
+            raise  # it stays pending
+        except BaseException:
+            del self._busy[recipe.id]
+            raise
+        del self._busy[recipe.id]
+        self.spent()
+
+    async def _gate(self, recipe: Recipe) -> Gate:
         """The gate's answer for a recipe, remembered; how it is trained does not matter to it."""
         key = self.space.gated(recipe)
         if key not in self._gates:
             self.check_interrupted()
-            self._gates[key] = self.executor.call(
-                "gate", Request(recipe), self.ledger.steering, limit_s=self.within(GATE_LIMIT_S)
-            )
+            limit_s = self.pace.within(GATE_LIMIT_S)
+            gate: Gate = await self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=limit_s)
+            self._gates[key] = gate
+            self._timed[key] = gate.latency.ratio
         return self._gates[key]
 
-    def _reject(self, trial: Trial, recipe: Recipe, gate: Gate) -> None:
+    def _reject(self, trial: Trial, recipe: Recipe, gate: Gate, reason: str) -> None:
         took = gate.latency.statistic
-        rejected = Rejected(recipe, f"over the budget before training ({took:.4g} ms)", took, gate.latency.ratio)
-        self.ledger.rejected.append(rejected)
-        stored = {
-            "recipe": recipe.to_json(),
-            "rejected": {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio},
-        }
-        self.sampler.rejected(trial, max(self.ledger.steering.excess(gate.latency), 1e-6), stored)
-        self.spent()
+        rejected = Rejected(recipe, f"{reason} ({took:.4g} ms)", took, gate.latency.ratio)
+        self.ledger.reject(rejected)
+        told = {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio}
+        over = max(self.ledger.steering.excess(gate.latency), 1e-6)
+        self.sampler.rejected(trial, over, {"recipe": recipe.to_json(), "rejected": told})
 
     def _over(self, gate: Gate) -> bool:
         """Whether a gate's sound answer excludes the budget."""
         budget = self.ledger.steering
         return budget.bounded and gate.latency.reliable and budget.excluded(gate.latency)
 
-    def _stopped_by(self, gate: Gate) -> bool:
-        """Whether a structure is not trained: it is over the budget, and it is not the turn to explore beyond."""
+    def _refusal(self, gate: Gate) -> str | None:
+        """Why a structure is not worth training: it is over the budget, and it is not the turn to explore beyond; or it
+        is no faster than what loses nothing.
+        """
+        worth_below = self.ledger.worth_below()
+        if worth_below is not None and gate.latency.reliable and gate.latency.ratio_low >= worth_below:
+            return "no faster than a model that loses nothing"
         if not self._over(gate):
-            return False
-        budget = self.ledger.steering
-        turn = (self._beyond + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
+            return None
+        turn = (self._over_by_turn + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
         cheap = self.lengths[0] * self.opening.seconds_per_example < 0.2 * self._spare()
-        if turn and cheap and budget.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
-            self._beyond += 1
-            return False
-        return True
+        if turn and cheap and self.ledger.steering.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
+            self._over_by_turn += 1
+            return None
+        return "over the budget before training"
 
-    def _evaluate(self, request: Request) -> Outcome:
-        request = replace(request, skip=self.ledger.slower_variants(request.recipe))
-        limit = self.within((request.limit_s or 0.0) + CALL_SLACK_S)
-        outcome: Outcome = self.executor.call("evaluate", request, limit_s=limit)
+    async def _evaluate(self, request: Request) -> Outcome:
+        """Evaluate a family; when the worker crashes, once more from where the training was kept."""
+        skip = (*request.skip, *self.ledger.slower_variants(request.recipe))
+        request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self.ledger.worth_below())
+        limit_s = self.pace.within((request.limit_s or 0.0) + CALL_SLACK_S)
+        try:
+            outcome: Outcome = await self.executor.call("evaluate", request, limit_s=limit_s)
+        except WorkerCrashed as error:
+            self.view.note(f"{error.reason}: {request.recipe.techniques()} goes on in a new one")
+            outcome = await self.executor.call("evaluate", request, limit_s=limit_s)
         now = self.clock.elapsed()
         return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
 
     def _done(self) -> bool:
         trials = self.settings.trials
-        if trials is not None and len(self.ledger.families) >= trials:
+        if trials is not None and len(self.ledger.families.keys() | self._busy.keys()) >= trials:
             return True
-        return self._spare() <= 1.2 * self.trial_s()
+        searched_s = self.clock.elapsed()
+        self._stall.seen(self.ledger.worth(), searched_s)
+        if self._stall.stalled(len(self.ledger.families), searched_s):
+            return True
+        return self._spare() <= 1.2 * self.pace.family_s()
 
     def _training_s(self) -> float:
         """The most a training may take now."""
-        return max(1.0, self._spare() - self.overhead_s())
-
-    def overhead_s(self) -> float:
-        """Seconds around a training: export, variants, measuring, scoring."""
-        return max(2.0, median(self._overheads[-5:])) if self._overheads else 5.0
-
-    def trial_s(self) -> float:
-        """Seconds a family takes to its first rung, by the last few."""
-        return median(self._durations[-5:]) if self._durations else 0.0
-
-    def within(self, limit_s: float) -> float:
-        """A limit for one call that also keeps the promise of the whole: a hang costs at most a twentieth more."""
-        return max(1.0, min(limit_s, self.clock.left() + OVERRUN * self.clock.limit_s))
+        return max(1.0, self._spare() - self.pace.overhead_s())
 
     def _spare(self) -> float:
         """Seconds left before finishing has to begin."""
@@ -376,18 +400,22 @@ class Search:
 
     def _affords(self, family: Family) -> bool:
         more = self.lengths[family.rung + 1] - family.examples
-        return family.trains and 1.2 * more * family.seconds_per_example + self.trial_s() / 2 < self._spare()
+        return 1.2 * more * family.seconds_per_example + self.pace.family_s() / 2 < self._spare()
 
     def spent(self) -> None:
-        self.record.set("pending", None)
+        """Record how far the search has come, and keep the store within its bounds."""
+        self.record.set("pending", [r.to_json() for r in self._busy.values()])
         self.record.set("elapsed_s", self.clock.elapsed())
+        if len(self.ledger.families) % TRIM_EVERY == 0:
+            self.folder.trim(self.ledger.in_use())
 
-    def _standing(self) -> list[tuple[str, int, tuple[float, float]]]:
-        """Each contending family with its rung and its point there."""
-        contending = self.ledger.contending()
-        return [
-            (f.id, f.rung, self.ledger.clipped(self.ledger.best_of(f.outcomes[-1].evaluations))) for f in contending
-        ]
+    def spent_s(self) -> dict[str, float]:
+        """Seconds of all lanes since this process began, by what they went into: the rest, when a lane had nothing to
+        do or the driver made up its mind, is "driver".
+        """
+        spent = self.executor.spent()
+        lanes_s = self.executor.lanes * self.clock.since_start()
+        return {**spent, "driver": max(0.0, lanes_s - sum(spent.values()))}
 
     def check_interrupted(self) -> None:
         if self.interrupted():

@@ -2,6 +2,8 @@
 chosen, tested once.
 """
 
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ from autocompress.candidate.evaluate import Evaluation, Latency
 from autocompress.candidate.measure import Effort
 from autocompress.errors import CandidateFailed
 from autocompress.explore import rungs
-from autocompress.explore.front import WITHIN, best_first, prefer_faster
+from autocompress.explore.front import WITHIN, prefer_faster
 from autocompress.explore.ledger import Family, Ledger, point
 
 if TYPE_CHECKING:
@@ -31,82 +33,81 @@ REMEASURE_LIMIT_S = 120.0
 CLOSING_S = 3.0  # writing the front and the report
 
 
-def finish(search: "Search", ledger: Ledger) -> None:
+async def finish(search: "Search", ledger: Ledger) -> None:
     """Train the finalists as far as the time allows, then conclude.
 
     Under a budget only one model is recommended: when two contenders have been trained equally long, the better one has
     all the time that is left. Without, the finalists share it.
     """
     if ledger.steering.bounded:
-        _confirm(search, ledger)
-        finalists = choose_finalists(ledger)
-        level = min(max(1, *(family.rung for family in finalists)), rungs.LAST) if len(finalists) > 1 else 0
-        for family in finalists:
-            if family.rung < level:
-                seconds = TRIAL_SHARE * (search.clock.left() - closing_s(search, ledger))
-                _train_on(search, family, search.lengths[level], seconds)
-        finalists = choose_finalists(ledger)[:1]
-    else:
-        finalists = choose_finalists(ledger)
-    for number, family in enumerate(finalists):
-        seconds = (search.clock.left() - closing_s(search, ledger)) / (len(finalists) - number)
-        _train_on(search, family, family.examples + search.lengths[-1] * STRETCH, seconds)
-    conclude(search, ledger)
+        await _confirm(search, ledger)
+        contenders = ledger.finalists(CONTENDERS, MARGIN)
+        level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
+        behind = [family for family in contenders if family.rung < level]
+        seconds = TRIAL_SHARE * (search.clock.left() - closing_s(search, ledger))
+        await _train_on(search, behind, lambda family: search.lengths[level], seconds * len(behind))
+    finalists = ledger.finalists(1 if ledger.steering.bounded else FINALISTS, MARGIN)
+    left = search.clock.left() - closing_s(search, ledger)
+    await _train_on(search, finalists, lambda family: family.examples + search.lengths[-1] * STRETCH, left)
+    await conclude(search, ledger)
 
 
-def _train_on(search: "Search", family: Family, total: int, seconds: float) -> None:
-    """Train a finalist on, up to ``total`` examples or for so many seconds, the files made of it included."""
-    training = seconds - search.overhead_s()
-    if training < 0.3 * family.train_s:
-        return  # too little to be worth a re-warming
-    search.check_interrupted()
-    search.advance(family, total, limit_s=training)
-    search.show()
+async def _train_on(
+    search: "Search", families: Sequence[Family], total: Callable[[Family], int], seconds: float
+) -> None:
+    """Train finalists on, each up to ``total`` examples in all, or until all have had their share of the seconds; the
+    files made of them included.
+    """
+    lanes = max(1, min(search.executor.lanes, len(families)))
+    began, waiting = search.clock.elapsed(), list(families)
+
+    async def lane() -> None:
+        while waiting:
+            share = (began + seconds - search.clock.elapsed()) * lanes / max(len(waiting), lanes)
+            family = waiting.pop(0)
+            training = share - search.pace.overhead_s()
+            if training < 0.3 * family.train_s:
+                continue  # too little to be worth a re-warming
+            search.check_interrupted()
+            await search.advance(family, total(family), limit_s=training)
+            search.show()
+
+    with search.executor.sharing(lanes):
+        await asyncio.gather(*(lane() for _ in range(lanes)))
 
 
-def _confirm(search: "Search", ledger: Ledger) -> None:
+async def _confirm(search: "Search", ledger: Ledger) -> None:
     """Time the finalists again before they are trained: how long a graph takes does not depend on its weights, and one
     that was timed too fast by chance would cost all the time that is left.
     """
     effort = Effort(seconds=_effort_s(search), blocks=16, width=0.01, pause_s=0.5)
     done: set[str] = set()
     while len(done) < CHECKED:
-        best = [ledger.best_of(family.evaluations) for family in choose_finalists(ledger)]
+        best = [ledger.standing(family).best for family in ledger.finalists(CONTENDERS, MARGIN)]
         unsure = [e for e in best if e.recipe.id not in done]
         if not unsure:
             return
         for evaluation in unsure:
             done.add(evaluation.recipe.id)
-            latency = _again(search, evaluation, effort)
+            latency = await _again(search, evaluation, effort)
             if latency is not None:
                 ledger.repeat(evaluation.recipe, latency)
                 search.record.append("repeat", {"recipe": evaluation.recipe.to_json(), "latency": asdict(latency)})
 
 
-def choose_finalists(ledger: Ledger) -> list[Family]:
-    """The families to train in full: by score safely within the budget, or by Pareto rank and hypervolume gain without
-    one."""
-    trained = ledger.contending()
-    safe = [f for f in trained if ledger.steering.excess(ledger.expected(ledger.best_of(f.evaluations))) <= -MARGIN]
-    trained = safe or trained
-    points = [ledger.clipped(ledger.best_of(f.evaluations)) for f in trained]
-    order = best_first(points, ledger.opening.reference.score.val)
-    return [trained[i] for i in order[: CONTENDERS if ledger.steering.bounded else FINALISTS]]
-
-
-def conclude(search: "Search", ledger: Ledger) -> None:
+async def conclude(search: "Search", ledger: Ledger) -> None:
     """Measure the front again, choose, and open the test split for what is on it."""
-    _measure_again(search, ledger)
-    recommended = recommend(search, ledger)
+    await _measure_again(search, ledger)
+    recommended = await recommend(search, ledger)
     ledger.recommended = recommended.id if recommended else None
     ledger.nearest = None if recommended else nearest(ledger).id
     search.record.set("recommended", ledger.recommended)
     search.record.set("nearest", ledger.nearest)
-    _test_once(search, ledger)
+    await _test_once(search, ledger)
     search.spent()
 
 
-def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
+async def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
     """The most accurate feasible finalist, or a faster one as good on the same examples; without a budget the
     fastest within ``max_drop``. None when nothing is feasible."""
     within = [e for e in ledger.candidates() if ledger.feasible(e) and (e.id in ledger.final or e.id == "reference")]
@@ -118,7 +119,7 @@ def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
     # Only these can be as good as the most accurate one.
     ordered = [e for e in ordered if e.score.val >= ordered[0].score.val - WITHIN - 1e-9]
     try:
-        differences = search.executor.call("compare", ordered[0], ordered)
+        differences = await search.executor.call("compare", ordered[0], ordered)
     except CandidateFailed:  # without the stored outputs nothing can be shown to be as good
         return ordered[0]
     return ordered[prefer_faster([point(e) for e in ordered], differences)]
@@ -150,9 +151,9 @@ def reserve_s(search: "Search", ledger: Ledger) -> float:
     if ledger.steering.bounded and ledger.best_feasible() is None:
         return closing_s(search, ledger)
     training = 0.0
-    for family in choose_finalists(ledger):
+    for family in ledger.finalists(CONTENDERS if ledger.steering.bounded else FINALISTS, MARGIN):
         more = max(IN_FULL * search.lengths[-1] - family.examples, 0)
-        training += more * family.seconds_per_example + search.overhead_s()
+        training += more * family.seconds_per_example + search.pace.overhead_s()
     most = MOST_FINISHING if ledger.steering.bounded else MOST_FINISHING / 2  # a front needs families more than length
     return min(training, most * search.clock.limit_s) + closing_s(search, ledger)
 
@@ -161,7 +162,7 @@ def _effort_s(search: "Search") -> float:
     return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * search.clock.limit_s / CHECKED))
 
 
-def _measure_again(search: "Search", ledger: Ledger) -> None:
+async def _measure_again(search: "Search", ledger: Ledger) -> None:
     """The front and the most accurate within the budget, side by side with the reference. What moves the front is
     measured too.
     """
@@ -181,22 +182,22 @@ def _measure_again(search: "Search", ledger: Ledger) -> None:
         timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
         for _ in range(ROUNDS):
             for evaluation in chosen:
-                latency = _again(search, evaluation, effort)
+                latency = await _again(search, evaluation, effort)
                 timed[evaluation.id] += [latency] if latency is not None and latency.reliable else []
         found = {e.id: _median(timed[e.id]) or e.latency for e in chosen}
         measured += len(found)
-        ledger.final |= found
+        ledger.finished(found)
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
 
 
-def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency | None:
+async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency | None:
     """A file's latency measured again; None when there is no time left, or it cannot be measured."""
     search.check_interrupted()
     if search.clock.left() < CLOSING_S:
         return None
     try:
-        limit = search.within(REMEASURE_LIMIT_S)
-        latency: Latency = search.executor.call("remeasure", evaluation, effort, limit_s=limit)
+        limit = search.pace.within(REMEASURE_LIMIT_S)
+        latency: Latency = await search.executor.call("remeasure", evaluation, effort, limit_s=limit)
     except CandidateFailed:
         return None
     return latency
@@ -208,7 +209,7 @@ def _median(latencies: list[Latency]) -> Latency | None:
     return ordered[len(ordered) // 2] if ordered else None
 
 
-def _test_once(search: "Search", ledger: Ledger) -> None:
+async def _test_once(search: "Search", ledger: Ledger) -> None:
     """Score the front, the recommended one and the reference on the test split; a file once tested is not tested
     again.
     """
@@ -220,7 +221,7 @@ def _test_once(search: "Search", ledger: Ledger) -> None:
     if not new:
         return
     try:
-        scores: list[float] = search.executor.call("test", new)
+        scores: list[float] = await search.executor.call("test", new)
     except CandidateFailed as error:
         search.view.note(f"the test split could not be scored: {error.reason}")
         return

@@ -1,6 +1,7 @@
 """The Pareto front and the choice of one point on it. Pure: numbers in, numbers out; no input or output, no clock."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 
 Point = tuple[float, float]  # (score, higher is better; latency ratio, lower is better)
@@ -31,15 +32,22 @@ def pareto(points: Sequence[Point]) -> list[int]:
 
 
 def ranks(points: Sequence[Point]) -> list[int]:
-    """Non-dominated sorting (Deb et al. 2002): 0 for the front, 1 for the front of the rest, and so on."""
+    """Non-dominated sorting (Deb et al. 2002): 0 for the front, 1 for the front of the rest, and so on; NaN is 0.
+
+    In O(n log n), as for two objectives a point's rank is one above the last front that holds a point at least as good
+    (Jensen 2003): of the points at least as fast, each front's best score is lower than the one's before.
+    """
     rank = [0] * len(points)
-    left, level = list(range(len(points))), 0
-    while left:
-        front = {i for i in left if not any(dominates(points[j], points[i]) for j in left)}
-        for i in front:
-            rank[i] = level
-        left = [i for i in left if i not in front]
-        level += 1
+    lost: list[float] = []  # minus the best score of each front so far, rising
+    before: tuple[Point, int] | None = None
+    known = [i for i, point in enumerate(points) if not math.isnan(point[0] + point[1])]
+    for i in sorted(known, key=lambda i: (points[i][1], -points[i][0])):
+        if before is not None and points[i] == before[0]:
+            rank[i] = before[1]
+            continue
+        rank[i] = bisect_right(lost, -points[i][0])
+        lost[rank[i] : rank[i] + 1] = [-points[i][0]]
+        before = points[i], rank[i]
     return rank
 
 
@@ -58,14 +66,25 @@ def hypervolume(points: Sequence[Point], reference_score: float) -> float:
 
 
 def gains(points: Sequence[Point], reference_score: float) -> list[float]:
-    """What each point adds to the hypervolume of the others."""
-    whole = hypervolume(points, reference_score)
-    return [whole - hypervolume([*points[:i], *points[i + 1 :]], reference_score) for i in range(len(points))]
+    """What each point adds to the hypervolume of the others: for all but the front nothing."""
+    return _gains(points, ranks(points), reference_score)
+
+
+def _gains(points: Sequence[Point], rank: Sequence[int], reference_score: float) -> list[float]:
+    # Without a point of the front, what it alone dominates comes up, and that is in the second front.
+    near = [i for i in range(len(points)) if rank[i] <= 1]
+    whole = hypervolume([points[i] for i in near], reference_score)
+
+    def without(lost: int) -> float:
+        return hypervolume([points[i] for i in near if i != lost], reference_score)
+
+    return [whole - without(i) if rank[i] == 0 else 0.0 for i in range(len(points))]
 
 
 def best_first(points: Sequence[Point], reference_score: float) -> list[int]:
     """Indices by Pareto rank, then by hypervolume gain, then by score."""
-    rank, gain = ranks(points), gains(points, reference_score)
+    rank = ranks(points)
+    gain = _gains(points, rank, reference_score)
     return sorted(range(len(points)), key=lambda i: (rank[i], -gain[i], -points[i][0], points[i][1]))
 
 

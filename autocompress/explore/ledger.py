@@ -2,20 +2,23 @@
 it happens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from autocompress.budget import Budget
+from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Rejected
 from autocompress.candidate.opening import Opening
-from autocompress.explore.front import Point, hypervolume, pareto
+from autocompress.explore.front import WITHIN, Point, best_first, hypervolume, pareto
 from autocompress.explore.rungs import rank_correlation
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.recipe import Recipe, Step
 from autocompress.run.record import Record
 
 ALWAYS_SLOWER = 3  # families in which a graph variant was slower, after which it is not made any more
+FINALISTS_KEPT = 8  # families whose weights stay in the store whatever its size
+LATEST = 1000  # families that may be promoted; older ones have had their turn
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,17 @@ class Family:
         return self.train_s / max(self.examples, 1)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How a family stands among the others. latest, best: of the files of its last rung and of all its rungs the one
+    that counts. within: whether ``best`` is expected to meet the budget.
+    """
+
+    latest: Evaluation
+    best: Evaluation
+    within: bool
+
+
 @dataclass
 class Ledger:
     """What is known. ``final`` holds the last measurement of a file by its id, ``repeats`` further ones of the graph
@@ -72,35 +86,83 @@ class Ledger:
     recommended: str | None = None
     nearest: str | None = None
 
+    def __post_init__(self) -> None:
+        # What is derived of the above, so that a search of thousands of families does not count them anew each time.
+        self._standings: dict[str, Standing] = {}
+        self._ended: set[Recipe] = set()
+        self._stuck: set[str] = set()
+        self._slower: dict[Step, set[str]] = {}
+        self._useful: set[Step] = set()
+        self._front: list[Evaluation] | None = None
+        self._lossless: float | None = None
+        own = [self.opening.reference, *self.opening.reference_family.evaluations]
+        self._lossless = min((e.latency.ratio_high for e in own if self._loses_nothing(e)), default=None)
+
     def add(self, recipe: Recipe, outcome: Outcome) -> Family:
         """Enter what evaluating a family gave, as its first rung or its next."""
         family = self.families.setdefault(recipe.id, Family(recipe))
         family.outcomes.append(outcome)
         family.examples += outcome.examples
         family.train_s += outcome.train_s
-        self.rejected += outcome.slower
+        self.rejected += (*outcome.slower, *outcome.hopeless)
         self.failed += [Failed(*failure) for failure in outcome.failed]
+        self._ended.add(recipe)
+        self._stuck |= {failure[0].id for failure in outcome.failed if failure[0] == recipe}
+        for rejected in outcome.slower:
+            if rejected.recipe.variant is not None:
+                self._slower.setdefault(rejected.recipe.variant, set()).add(recipe.id)
+        self._useful |= {e.recipe.variant for e in outcome.evaluations if e.recipe.variant}
+        lossless = [e.latency.ratio_high for e in outcome.evaluations if self._loses_nothing(e)]
+        self._lossless = min((r for r in (self._lossless, *lossless) if r is not None), default=None)
+        if self._front is not None:
+            self._front = _front([*self._front, *outcome.evaluations])
+        self._standings.pop(recipe.id, None)
         return family
+
+    def fail(self, failed: Failed) -> None:
+        """Enter a family that could not be made, or not be trained on."""
+        self.failed.append(failed)
+        self._ended.add(failed.recipe)
+        self._stuck.add(failed.recipe.id)
+
+    def reject(self, rejected: Rejected) -> None:
+        """Enter a structure that was timed and not trained."""
+        self.rejected.append(rejected)
+        self._ended.add(rejected.recipe)
+
+    def repeat(self, recipe: Recipe, latency: Latency) -> None:
+        """Enter a further measurement of a graph."""
+        self.repeats.setdefault(recipe, []).append(latency)
+        self._standings.pop(recipe.family.id, None)
+
+    def finished(self, measured: Mapping[str, Latency]) -> None:
+        """Enter the last measurements of files, by their ids."""
+        self.final |= measured
+        self._front = None
+        self._standings.clear()
+
+    def ended(self, recipe: Recipe) -> bool:
+        """Whether a recipe was evaluated, rejected or failed."""
+        return recipe in self._ended
 
     def slower_variants(self, family: Recipe) -> tuple[Step, ...]:
         """Graph variants that would be slower than the float file of this family too: they were at an earlier rung, or
         in every family that was trained so far, of three at least.
         """
-        trained = [outcome for f in self.families.values() for outcome in f.outcomes]
-        slower: dict[Step, set[str]] = {}
-        for rejected in (r for outcome in trained for r in outcome.slower):
-            if rejected.recipe.variant is not None:
-                slower.setdefault(rejected.recipe.variant, set()).add(rejected.recipe.family.id)
-        useful = {e.recipe.variant for outcome in trained for e in outcome.evaluations}
         return tuple(
             variant
-            for variant, families in slower.items()
-            if family.id in families or (len(families) >= ALWAYS_SLOWER and variant not in useful)
+            for variant, families in self._slower.items()
+            if family.id in families or (len(families) >= ALWAYS_SLOWER and variant not in self._useful)
         )
 
-    def repeat(self, recipe: Recipe, latency: Latency) -> None:
-        """Enter a further measurement of a graph."""
-        self.repeats.setdefault(recipe, []).append(latency)
+    def _loses_nothing(self, evaluation: Evaluation) -> bool:
+        return evaluation.latency.reliable and evaluation.score.val >= self.opening.reference.score.val - WITHIN
+
+    def worth_below(self) -> float | None:
+        """The latency ratio at and above which no file adds anything to the front: one as fast, that loses nothing, is
+        known. None when none is.
+        """
+        return self._lossless
 
     def expected(self, evaluation: Evaluation) -> Latency:
         """How long a candidate's graph takes, by all sound measurements of it over the rungs: the one with the middle
@@ -122,13 +184,17 @@ class Ledger:
         return [self.reference, *map(self._current, mine)]
 
     def _current(self, evaluation: Evaluation) -> Evaluation:
-        score = replace(evaluation.score, test=self.tests.get(evaluation.digest))
-        return replace(evaluation, latency=self.final.get(evaluation.id, evaluation.latency), score=score)
+        if evaluation.id in self.final:
+            evaluation = replace(evaluation, latency=self.final[evaluation.id])
+        if evaluation.digest in self.tests:
+            evaluation = replace(evaluation, score=replace(evaluation.score, test=self.tests[evaluation.digest]))
+        return evaluation
 
     def front(self) -> list[Evaluation]:
         """The candidates nothing dominates, the fastest first; unreliable measurements are left out."""
-        sound = [e for e in self.candidates() if e.latency.reliable]
-        return [sound[i] for i in pareto([point(e) for e in sound])]
+        if self._front is None:
+            self._front = _front(self.candidates())
+        return [self._current(e) for e in self._front]
 
     def feasible(self, evaluation: Evaluation) -> bool:
         """Whether a candidate meets the budget and keeps enough score."""
@@ -138,6 +204,11 @@ class Ledger:
             and self.budget.allows_score(evaluation.score.val, self.opening.reference.score.val)
         )
 
+    def best_feasible(self) -> Evaluation | None:
+        """The most accurate feasible candidate of the front; when none of the front is feasible, of all."""
+        found = [e for e in self.front() if self.feasible(e)] or [e for e in self.candidates() if self.feasible(e)]
+        return max(found, key=lambda e: e.score.val, default=None)
+
     @property
     def steering(self) -> Budget:
         """The budget that decides where time is spent: none when the reference itself is within it, so that the
@@ -146,46 +217,97 @@ class Ledger:
         slack = self.budget.bounded and self.budget.excess(self.opening.reference.latency) <= 0
         return Budget(max_drop=self.budget.max_drop) if slack else self.budget
 
+    @property
+    def target(self) -> float | None:
+        """The budget that steers, as a latency ratio."""
+        return self.steering.ratio(self.opening.reference.latency.statistic)
+
+    def excess(self, evaluation: Evaluation) -> float | None:
+        """How far a candidate is over the budget that steers, as a share of it; None when there is none."""
+        return self.steering.excess(evaluation.latency) if self.steering.bounded else None
+
+    def worth(self) -> float:
+        """How good the best found so far is, higher is better: under a budget the score of the best that meets it (of
+        nothing, minus infinity), else the hypervolume of the front.
+        """
+        if self.steering.bounded:
+            best = self.best_feasible()
+            return best.score.val if best else float("-inf")
+        return hypervolume([point(e) for e in self.front()], self.opening.reference.score.val)
+
+    def standing(self, family: Family) -> Standing:
+        """How a family stands; remembered until something new is known of it."""
+        found = self._standings.get(family.id)
+        if found is None:
+            best = self.best_of(family.evaluations)
+            within = self.steering.excess(self.expected(best)) <= 0
+            found = Standing(self.best_of(family.outcomes[-1].evaluations), best, within)
+            self._standings[family.id] = found
+        return found
+
     def best_of(self, evaluations: Sequence[Evaluation]) -> Evaluation:
         """Of a family's files the most accurate within the budget, else the fastest; without a budget the one that
-        adds most hypervolume.
+        alone has most hypervolume.
         """
-        ids = {e.id for e in evaluations}
         evaluations = [self._current(e) for e in evaluations]
-        within = [e for e in evaluations if self.steering.bounded and self.steering.excess(self.expected(e)) <= 0]
-        if within:
-            return max(within, key=lambda e: e.score.val)
         if self.steering.bounded:
+            within = [e for e in evaluations if self.steering.excess(self.expected(e)) <= 0]
+            if within:
+                return max(within, key=lambda e: e.score.val)
             return min(evaluations, key=lambda e: self.expected(e).ratio)
-        others = [point(e) for e in self.candidates() if e.id not in ids]
         reference = self.opening.reference.score.val
-        return max(evaluations, key=lambda e: (hypervolume([*others, point(e)], reference), e.score.val))
+        return max(evaluations, key=lambda e: (hypervolume([point(e)], reference), e.score.val))
 
     def contending(self) -> list[Family]:
         """The trained families worth more training: those within the budget, as long as there are any."""
-        stuck = {f.recipe.id for f in self.failed}  # a promotion that failed fails again
-        trained = [f for f in self.families.values() if f.trains and f.id not in stuck]
-        within = [f for f in trained if self.steering.excess(self.expected(self.best_of(f.evaluations))) <= 0]
-        return within or trained
+        # A promotion that failed fails again.
+        trained = [f for f in self.families.values() if f.trains and f.id not in self._stuck]
+        return [f for f in trained if self.standing(f).within] or trained
 
-    def rank_correlation(self) -> float | None:
-        """Between the scores of families at their first and their last rung; low means the first rung is too short."""
+    def standings(self) -> list[tuple[str, int, Point]]:
+        """Each of the latest contending families with its rung and its point there."""
+        return [(f.id, f.rung, self.clipped(self.standing(f).latest)) for f in self.contending()[-LATEST:]]
+
+    def finalists(self, count: int, margin: float = 0.0) -> list[Family]:
+        """The families to train in full: by Pareto rank and hypervolume gain, under a budget by score, of those that
+        are expected to stay within it by ``margin``, a share of it, as long as there are any.
+        """
+        trained = self.contending()
+        safe = [f for f in trained if self.steering.excess(self.expected(self.standing(f).best)) <= -margin]
+        trained = safe or trained
+        points = [self.clipped(self.standing(f).best) for f in trained]
+        return [trained[i] for i in best_first(points, self.opening.reference.score.val)[:count]]
+
+    def rank_correlation(self, fewest: int = 0) -> float | None:
+        """Between the scores of families at their first and their last rung; low means the first rung is too short.
+        None when fewer than ``fewest`` were trained on, or too few for a correlation.
+        """
         further = [f for f in self.families.values() if f.rung > 0]
+        if len(further) < fewest:
+            return None
         first = {f.id: self.best_of(f.outcomes[0].evaluations).score.val for f in further}
-        last = {f.id: self.best_of(f.outcomes[-1].evaluations).score.val for f in further}
+        last = {f.id: self.standing(f).latest.score.val for f in further}
         return rank_correlation(first, last)
 
     def clipped(self, evaluation: Evaluation) -> Point:
         """A candidate's point for deciding where to spend time: within the budget, faster is not better."""
-        target = self.steering.ratio(self.opening.reference.latency.statistic)
         latency = self.expected(evaluation)
-        ratio = latency.ratio
-        if target is not None and self.steering.excess(latency) <= 0:
-            ratio = target
-        return evaluation.score.val, ratio
+        within = self.target is not None and self.steering.excess(latency) <= 0
+        return evaluation.score.val, self.target if within and self.target is not None else latency.ratio
 
-    def best_feasible(self) -> Evaluation | None:
-        return max((e for e in self.candidates() if self.feasible(e)), key=lambda e: e.score.val, default=None)
+    def in_use(self) -> set[str]:
+        """Store keys that a search still needs: the weights of what is on the front or may be trained on, and the
+        outputs that the front is compared by.
+        """
+        best = [self.families[e.recipe.family.id] for e in self.front() if e.recipe.family.id in self.families]
+        families = {f.id: f for f in (*best, *self.finalists(FINALISTS_KEPT))}
+        weights = {outcome.checkpoint for f in families.values() for outcome in f.outcomes if outcome.checkpoint}
+        return weights | {e.outputs for e in self.front()}
+
+
+def _front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    sound = [e for e in evaluations if e.latency.reliable]
+    return [sound[i] for i in pareto([point(e) for e in sound])]
 
 
 def point(evaluation: Evaluation) -> Point:
@@ -213,6 +335,7 @@ def opening_from_json(value: dict[str, Any]) -> Opening:
             "applicable": applicable,
             "refused": tuple(Refusal(**r) for r in value["refused"]),
             "warnings": tuple(value["warnings"]),
+            "arithmetic": Arithmetic(**value["arithmetic"]),
         }
     )
 
@@ -224,7 +347,7 @@ def restore(ledger: Ledger, record: Record) -> None:
     for event in record.every("event"):
         _restore(ledger, event)
     for stored in record.every("final"):
-        ledger.final |= {key: Latency(**value) for key, value in stored.items()}
+        ledger.finished({key: Latency(**value) for key, value in stored.items()})
     for stored in record.every("repeat"):
         ledger.repeat(Recipe.from_json(stored["recipe"]), Latency(**stored["latency"]))
     ledger.tests = dict(record.get("tests", {}))
@@ -237,6 +360,6 @@ def _restore(ledger: Ledger, stored: dict[str, Any]) -> None:
     if "outcome" in stored:
         ledger.add(recipe, Outcome.from_json(stored["outcome"]))
     elif "rejected" in stored:
-        ledger.rejected.append(Rejected(recipe, **stored["rejected"]))
+        ledger.reject(Rejected(recipe, **stored["rejected"]))
     elif "failed" in stored:
-        ledger.failed.append(Failed(recipe, **stored["failed"]))
+        ledger.fail(Failed(recipe, **stored["failed"]))

@@ -24,7 +24,6 @@ TRAIN_PARAMETERS = (
     Parameter("lr", (0.0005, 0.001, 0.002, 0.004), 0.002),
     Parameter("batch_size", (64, 128, 256), 128),
 )
-POSITIONS = 3  # among structural strategies: first, middle, last
 
 
 class SpaceFile(BaseModel):
@@ -84,8 +83,8 @@ class Space:
             f"{TRAIN}.{p.name}": p for p in TRAIN_PARAMETERS
         }
         absent = {r.strategy for r in refused} | {a.name for a in applicable if a not in chosen}
-        for key in file.parameters:
-            if key not in own and key.split(".")[0] not in absent:
+        for key, strategy in ((key, key.split(".")[0]) for key in file.parameters):
+            if key not in own and strategy not in absent and strategy in (file.strategies or (strategy,)):
                 raise UsageError(f"search space {file.name!r}: {unknown('parameter', key, own)}")
 
         def narrowed(strategy: str, parameters: Sequence[Parameter]) -> tuple[Parameter, ...]:
@@ -126,11 +125,8 @@ class Space:
                 continue
             on.append(strategy)
             position = 0
-            if (
-                min(strategy.stages) == Stage.STRUCTURE
-                and sum(min(a.stages) == Stage.STRUCTURE for a in self.families) > 1
-            ):
-                position = trial.suggest_int(f"{strategy.name}.position", 0, POSITIONS - 1)
+            if strategy in self._movable and len(self._movable) > 1:
+                position = trial.suggest_int(f"{strategy.name}.position", 0, len(self._movable) - 1)
             steps.append(
                 (
                     min(strategy.stages),
@@ -147,13 +143,14 @@ class Space:
     def params(self, recipe: Recipe) -> dict[str, Any]:
         """The trial parameters that ``sample`` turns into ``recipe``."""
         found: dict[str, Any] = {}
-        ordered = [s.strategy for s in recipe.steps if self._stage(s.strategy) == Stage.STRUCTURE]
+        movable = {a.name for a in self._movable}
+        ordered = [s.strategy for s in recipe.steps if s.strategy in movable]
         for strategy in self.families:
             step = recipe.step(strategy.name)
             found[strategy.name] = step is not None
             if step is not None:
                 if strategy.name in ordered:
-                    found[f"{strategy.name}.position"] = min(ordered.index(strategy.name), POSITIONS - 1)
+                    found[f"{strategy.name}.position"] = ordered.index(strategy.name)
                 found |= {f"{strategy.name}.{p.name}": _encoded(p, step.values[p.name]) for p in strategy.parameters}
         step = recipe.step(TRAIN)
         if step is not None:
@@ -192,8 +189,10 @@ class Space:
             steps.append(Step.of(step.strategy, **(step.values | moved)))
         return replace(recipe, steps=tuple(steps))
 
-    def _stage(self, name: str) -> Stage | None:
-        return next((min(a.stages) for a in self.families if a.name == name), None)
+    @property
+    def _movable(self) -> tuple[Applicable, ...]:
+        """The strategies whose order among each other is searched."""
+        return tuple(a for a in self.families if min(a.stages) == Stage.STRUCTURE)
 
     def default(self, structural: Sequence[Step]) -> Recipe:
         """These structural steps, trained by the first strategy that trains alone and goes with them, with defaults."""
@@ -217,12 +216,12 @@ class Space:
                 ]
 
     def strongest(self) -> list[Recipe]:
-        """The smallest structures: every structural strategy at its strongest, alone and all together."""
+        """The smallest structures: every structural strategy at its strongest, all together and alone."""
         together: list[Applicable] = []
         for strategy in self.structural:
             if _compatible(strategy, together):
                 together.append(strategy)
-        sets = [[a] for a in self.structural] + ([together] if len(together) > 1 else [])
+        sets = ([together] if len(together) > 1 else []) + [[a] for a in self.structural]
         found = [self.default([_strongest(a, every) for a in chosen]) for chosen in sets for every in (True, False)]
         return list(dict.fromkeys(found))
 

@@ -1,9 +1,9 @@
 """The start of a search: the floor, then the first recipes. Both only gate structures; nothing is trained."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from autocompress.budget import Budget
-from autocompress.candidate.pipeline import Gate
+from autocompress.candidate.bench import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
@@ -11,30 +11,33 @@ from autocompress.recipe import Recipe
 FEW = 2  # structural strategies, of each of which three strengths are tried first
 SPREAD = (0.35, 0.7, 1.0)  # of the range of strengths, for the first recipes of a search without a budget
 
-Try = Callable[[Recipe], Gate]
+Try = Callable[[Recipe], Awaitable[Gate]]
 
 
-def find_floor(space: Space, gate: Try) -> tuple[Recipe, Gate] | None:
+async def find_floor(space: Space, gate: Try, enough: Callable[[Gate], bool]) -> tuple[Recipe, Gate] | None:
     """The fastest of the smallest structures the space allows; None when nothing is structural or none can be built.
 
-    A step that finds nothing left to do, after what the others did, is left out.
+    They are gated the one of all strategies together first, until one is ``enough``. A step that finds nothing left to
+    do, after what the others did, is left out.
     """
     found: list[tuple[Recipe, Gate]] = []
     for strongest in space.strongest():
         recipe = strongest
         while space.gated(recipe).steps:
             try:
-                found.append((recipe, gate(recipe)))
+                found.append((recipe, await gate(recipe)))
                 break
             except CandidateFailed as error:
                 smaller = recipe.without(error.strategy or "")
                 if smaller == recipe:
                     break
                 recipe = smaller
+        if found and enough(found[-1][1]):
+            break
     return min(found, key=lambda pair: pair[1].latency.ratio, default=None)
 
 
-def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
+async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
     """Default recipes to begin with.
 
     With a budget: for each structural strategy the mildest default structure that meets it, found by bisection, then
@@ -44,7 +47,7 @@ def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
     columns: list[list[Recipe]] = []
     for ladder in space.ladders():
         if budget.bounded:
-            mildest = _mildest_within(ladder, budget, gate)
+            mildest = await _mildest_within(ladder, budget, gate)
             columns.append(ladder[mildest : mildest + 3])
         else:
             columns.append([ladder[round(share * (len(ladder) - 1))] for share in SPREAD])
@@ -54,7 +57,7 @@ def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
     return [column[i] for i in range(rounds) for column in columns if i < len(column)]
 
 
-def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
+async def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
     """Index of the mildest structure that meets the budget; latency falls with strength. The strongest when none
     does.
     """
@@ -62,7 +65,7 @@ def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
     while low < high:
         middle = (low + high) // 2
         try:
-            meets = budget.excess(gate(ladder[middle]).latency) <= 0
+            meets = budget.excess((await gate(ladder[middle])).latency) <= 0
         except CandidateFailed:
             meets = False
         if meets:

@@ -130,3 +130,18 @@ def slack(document: Document) -> str | None:
         return None
     option = f"--budget-ms {now / 4:.2g}" if budget["latency_ms"] else "--speedup 4"
     return f"This budget binds nothing: the reference itself takes {now:.4g} ms. One that would: {option}"
+
+
+def time_spent(document: Document) -> str | None:
+    """The share of the workers' time by what it went into, the largest first."""
+    spent = document.get("spent_seconds") or {}
+    whole = sum(spent.values())
+    if not whole:
+        return None
+    return ", ".join(f"{name} {100 * s / whole:.0f} %" for name, s in sorted(spent.items(), key=lambda kv: -kv[1]))
+
+
+def rungs(document: Document) -> str | None:
+    """How well the order of families after their first training foretold the order after their last."""
+    correlation = document.get("rank_correlation")
+    return None if correlation is None else f"rank correlation {correlation:.2f} of the families trained on"

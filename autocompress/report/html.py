@@ -140,8 +140,14 @@ def _environment(document: dict[str, Any]) -> dict[str, str]:
         return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
     minutes, seconds = divmod(round(document["wall_seconds"]), 60)
-    rest = {"seed": document["seed"], "recipes tried": document["tried"], "time taken": f"{minutes} min {seconds} s"}
-    return {key: text(value) for key, value in {**document["environment"], **rest}.items()}
+    rest = {
+        "seed": document["seed"],
+        "recipes tried": document["tried"],
+        "time taken": f"{minutes} min {seconds} s",
+        "where it went": explain.time_spent(document),
+        "first rung against last": explain.rungs(document),
+    }
+    return {key: text(value) for key, value in {**document["environment"], **rest}.items() if value}
 
 
 def _lowest(points: list[Point]) -> float | None:

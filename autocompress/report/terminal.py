@@ -1,5 +1,6 @@
 """What a search shows: a live view in a terminal, plain lines otherwise, and the final table."""
 
+import threading
 import time
 from typing import Any
 
@@ -28,11 +29,12 @@ class TerminalView:
         self._console = console
         self._quiet = quiet
         self._live: Live | None = None
-        self._doing, self._fraction = "start", None  # type: str, float | None
+        self._lanes: dict[int, tuple[str, float | None]] = {0: ("start", None)}  # what each worker does
         self._ledger: Ledger | None = None
         self._left_s, self._at = 0.0, time.monotonic()
         self._drawn = 0.0
         self._said = ""
+        self._lock = threading.RLock()
 
     def __enter__(self) -> "TerminalView":
         if self._console.is_terminal and not self._quiet:
@@ -70,34 +72,36 @@ class TerminalView:
         if not self._quiet:
             self._console.print(Text(one_line(text, 2000)), soft_wrap=not self._console.is_terminal)
 
-    def doing(self, text: str, fraction: float | None) -> None:
-        """What happens now; an empty text is a tick of the clock."""
-        new = bool(text) and text != self._doing
-        if text:
-            self._doing, self._fraction = text, fraction
-        self._draw(new)
+    def doing(self, text: str, fraction: float | None, lane: int = 0) -> None:
+        """What a worker does now; an empty text is a tick of the clock. May be called from several threads."""
+        with self._lock:
+            new = bool(text) and text != self._lanes.get(lane, ("", None))[0]
+            if text:
+                self._lanes[lane] = text, fraction
+            self._draw(new)
 
     def status(self, ledger: Ledger, left_s: float) -> None:
-        self._ledger, self._left_s, self._at = ledger, left_s, time.monotonic()
-        if self._live is None and not self._quiet:
-            line = self._summary()
-            if line != self._said and time.monotonic() - self._drawn >= PLAIN_EVERY_S:
-                self._said, self._drawn = line, time.monotonic()
-                self._console.print(Text(line), soft_wrap=True)
-        self._draw()
+        with self._lock:
+            self._ledger, self._left_s, self._at = ledger, left_s, time.monotonic()
+            if self._live is None and not self._quiet and time.monotonic() - self._drawn >= PLAIN_EVERY_S:
+                line = self._summary()
+                if line != self._said:
+                    self._said, self._drawn = line, time.monotonic()
+                    self._console.print(Text(line), soft_wrap=True)
+            self._draw()
 
     def _draw(self, at_once: bool = False) -> None:
         late = at_once or time.monotonic() - self._drawn >= REFRESH_S
-        if self._live is None or self._doing == MEASURING or not late:
+        if self._live is None or not late or any(doing == MEASURING for doing, _ in self._lanes.values()):
             return
         self._drawn = time.monotonic()
         now = Table.grid(padding=(0, 1))
         now.add_column(no_wrap=True, overflow="ellipsis", width=max(20, self._console.width - 28))
         now.add_column(width=24)
-        now.add_row(
-            Text(self._doing),
-            ProgressBar(total=1, completed=self._fraction, width=24) if self._fraction is not None else Text(""),
-        )
+        for _, (doing, fraction) in sorted(self._lanes.items()):
+            now.add_row(
+                Text(doing), ProgressBar(total=1, completed=fraction, width=24) if fraction is not None else Text("")
+            )
         self._live.update(Group(now, Text(self._summary())), refresh=True)
 
     def _summary(self) -> str:

@@ -16,8 +16,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What surrounds the numbers: the profile's name and statistic, the seed, versions, plug-ins, wall-clock
-    seconds.
+    """What surrounds the numbers: the profile's name and statistic, the seed, versions, plug-ins, wall-clock seconds,
+    and the seconds of all workers by what they went into.
     """
 
     profile: str
@@ -25,6 +25,7 @@ class Circumstances:
     seed: int
     environment: dict[str, Any]
     wall_seconds: float
+    spent_s: dict[str, float]
 
 
 def front_document(ledger: Ledger, around: Circumstances) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def front_document(ledger: Ledger, around: Circumstances) -> dict[str, Any]:
         "rank_correlation": ledger.rank_correlation(),
         "tried": tried(ledger),
         "wall_seconds": round(around.wall_seconds, 2),
+        "spent_seconds": {name: round(seconds, 2) for name, seconds in sorted(around.spent_s.items())},
     }
 
 

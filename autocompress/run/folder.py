@@ -3,11 +3,15 @@
 import fcntl
 import json
 import os
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from autocompress.errors import UsageError
 from autocompress.run.store import Store, write_text
+
+STORE_BYTES = 8 << 30  # of checkpoints, outputs and plans, at most, and half of what is free
 
 
 class RunFolder:
@@ -46,8 +50,19 @@ class RunFolder:
         return self.root / "worker.log"
 
     @property
-    def store(self) -> Store:
-        return Store(self.root / "store")
+    def stored(self) -> Path:
+        """The content-addressed store."""
+        return self.root / "store"
+
+    @property
+    def scratch(self) -> Path:
+        """This process's own folder for files that nobody else reads."""
+        return self.stored / "scratch" / str(os.getpid())
+
+    def trim(self, keep: Collection[str]) -> None:
+        """Keep the store within its bounds, whatever ``keep`` names kept."""
+        free = shutil.disk_usage(self.root).free
+        Store(self.stored).trim(min(STORE_BYTES, free // 2), keep)
 
     def candidate(self, identifier: str) -> Path:
         return self.root / "candidates" / identifier / "model.onnx"
@@ -75,6 +90,14 @@ class RunFolder:
             ) from None
         os.ftruncate(self._lock, 0)
         os.write(self._lock, str(os.getpid()).encode())
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half written, and files that only it read."""
+        shutil.rmtree(self.stored / "scratch", ignore_errors=True)
+        for folder in (self.root, self.stored, *self.root.glob("candidates/*")):
+            for path in folder.glob(".*-*.*"):
+                path.unlink(missing_ok=True)
 
     def release(self) -> None:
         if self._lock is not None:

@@ -5,10 +5,11 @@ attributes of the study. Each is one transaction, so a kill leaves it old or new
 study rebuilt from here.
 """
 
+import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,27 +28,36 @@ from autocompress.run.store import no_space
 STUDY = "autocompress"
 
 
-@dataclass
 class Record:
-    """``get``/``set`` for the study's attributes, ``add`` and ``trials`` for its trials."""
+    """``get``/``set`` for the study's attributes, ``add`` and ``trials`` for its trials.
 
-    study: optuna.Study
-    path: Path
+    Nobody else writes, so what was read or written once is remembered.
+    """
+
+    def __init__(self, study: optuna.Study, path: Path) -> None:
+        self.study = study
+        self.path = path
+        self._known: dict[str, Any] = study.user_attrs
+        self._counts = Counter(key.rpartition(":")[0] for key in self._known)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self._attributes().get(key, default)
+        return self._known.get(key, default)
 
     def set(self, key: str, value: Any) -> None:
+        value = json.loads(json.dumps(value))  # as it would be read again
+        if key in self._known and self._known[key] == value:
+            return
         with _writing(self.path):
             self.study.set_user_attr(key, value)
+        self._known[key] = value
 
     def every(self, prefix: str) -> list[Any]:
-        """The values of all attributes ``prefix:N``, by N."""
-        found = {int(k.split(":")[1]): v for k, v in self._attributes().items() if k.startswith(f"{prefix}:")}
-        return [found[n] for n in sorted(found)]
+        """The values that were appended, in order."""
+        return [self._known[f"{prefix}:{n}"] for n in range(self._counts[prefix])]
 
     def append(self, prefix: str, value: Any) -> None:
-        self.set(f"{prefix}:{len(self.every(prefix))}", value)
+        self.set(f"{prefix}:{self._counts[prefix]}", value)
+        self._counts[prefix] += 1
 
     def add(self, trial: FrozenTrial) -> None:
         with _writing(self.path):
@@ -55,9 +65,6 @@ class Record:
 
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
-
-    def _attributes(self) -> dict[str, Any]:
-        return self.study.user_attrs
 
     def close(self) -> None:
         storage = self.study._storage

@@ -1,5 +1,4 @@
-"""Which process computes. ``Worker`` is a persistent child that imports the task itself and can be killed and replaced;
-``InProcess`` is for a Task object that only this process holds.
+"""A persistent child process that imports the task itself, computes, and can be killed and replaced.
 
 Messages over the pipe are pickles between a process and its own child; nothing of them is ever stored.
 """
@@ -14,11 +13,12 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError, one_line
 
@@ -32,72 +32,77 @@ OnTell = Callable[[str, float | None], None]
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What the child needs to open the same task."""
+    """What the child needs to open the same task. threads: that it may compute with, until a call says otherwise."""
 
     target: str
     profile: Any
     out: Path
     seed: int
+    threads: int = 0  # all there are
 
 
 class WorkerDied(CandidateFailed):
     """The computing process ended in the middle of a call: crashed, was killed, or ran over its time."""
 
     def __reduce__(self) -> tuple[type["CandidateFailed"], tuple[str, str | None]]:
-        return WorkerDied, (self.reason, self.strategy)
+        return type(self), (self.reason, self.strategy)
 
 
-class Executor(Protocol):
-    """``call`` runs a Workshop's method and returns what it returns, or raises what it raises."""
-
-    def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any: ...
-    def close(self) -> None: ...
-
-
-class InProcess:
-    """Computes in this process. Nothing can be killed here, so limits do not hold."""
-
-    def __init__(self, workshop: Any) -> None:
-        self._workshop = workshop
-
-    def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
-        try:
-            return getattr(self._workshop, method)(*args)
-        except AutocompressError:
-            raise
-        except Exception as error:  # as in the child: this candidate fails
-            raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}") from error
-
-    def close(self) -> None:
-        pass
+class WorkerCrashed(WorkerDied):
+    """It was ended by a signal that is not ours: a crash, or somebody else's kill. What it did can be tried again."""
 
 
 class Worker:
     """Computes in a child process, started when first needed and again after it died.
 
-    tell: told what the child does. interrupted: asked while waiting; once True, the child is asked to stop at its
-    next safe point. A fresh child opens the task again, with what the first one found, before its next call.
+    tell: told what the child does. note: told what a user should read. interrupted: asked while waiting; once True, the
+    child is asked to stop at its next safe point. A fresh child opens the task again, with what the first one found,
+    before its next call. spent: seconds of the children by what they went into, in all.
     """
 
-    def __init__(self, config: WorkerConfig, log: Path, tell: OnTell, interrupted: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        log: Path,
+        tell: OnTell,
+        interrupted: Callable[[], bool],
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._config = config
         self._log = log
         self._tell = tell
+        self._note = note
         self._interrupted = interrupted
+        self.spent: Counter[str] = Counter()
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._opened: tuple[Any, ...] | None = None
 
-    def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
+    def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
+        """Run a Workshop's method in the child, with so many threads (0: as configured); what it returns or raises.
+
+        Raises WorkerDied when the child ends meanwhile, or takes longer than ``limit_s`` seconds.
+        """
         if self._process is None:
             self._start()
             if method != "open" and self._opened is not None:
-                self._exchange("open", self._opened, OPEN_LIMIT_S)
+                self._exchange("open", self._opened, OPEN_LIMIT_S, threads)
         if method == "open":
-            result = self._exchange("open", args, limit_s)
-            self._opened = (result, *args[1:])
+            result = self._exchange("open", args, limit_s, threads)
+            self.opened(result, *args[1:])
             return result
-        return self._exchange(method, args, limit_s)
+        return self._exchange(method, args, limit_s, threads)
+
+    def opened(self, opening: Any, *args: Any) -> None:
+        """What a fresh child opens the task with."""
+        self._opened = (opening, *args)
+
+    def kill(self) -> None:
+        """End the child at once, from any thread; whoever waits for its answer learns that it died."""
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with whatever a plug-in started
 
     def close(self) -> None:
         """End the child. It is idle, or what it does is no longer wanted."""
@@ -105,9 +110,8 @@ class Worker:
             with contextlib.suppress(OSError):
                 self._pipe.close()
             self._pipe = None
+        self.kill()
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # with whatever a plug-in started
             self._process.wait()
             self._process = None
 
@@ -126,17 +130,21 @@ class Worker:
         self._pipe = Connection(ours.detach())
         self._pipe.send(self._config)
 
-    def _exchange(self, method: str, args: tuple[Any, ...], limit_s: float | None) -> Any:
+    def _exchange(self, method: str, args: tuple[Any, ...], limit_s: float | None, threads: int) -> Any:
         assert self._pipe is not None
         deadline = None if limit_s is None else time.monotonic() + limit_s
         asked_to_stop: float | None = None
         try:
-            self._pipe.send((method, args))
+            self._pipe.send((method, args, threads or self._config.threads))
             while True:
                 if self._pipe.poll(TELL_EVERY_S):
                     kind, value = self._pipe.recv()
                     if kind == "tell":
                         self._tell(*value)
+                    elif kind == "note":
+                        self._note(value)
+                    elif kind == "spent":
+                        self.spent.update(value)
                     elif kind == "result":
                         return value
                     else:
@@ -145,7 +153,7 @@ class Worker:
                     self._tell("", None)
                 if asked_to_stop is None and self._interrupted():
                     asked_to_stop = time.monotonic()
-                    self._pipe.send(("stop", ()))
+                    self._pipe.send(("stop", (), 0))
                 if asked_to_stop is not None and time.monotonic() - asked_to_stop > STOP_GRACE_S:
                     self.close()
                     raise Interrupted("stopped")
@@ -158,7 +166,9 @@ class Worker:
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             code = _wait(self._process)
             self.close()
-            raise WorkerDied(f"the worker process ended ({_ending(code)}); see {self._log}") from error
+            by_itself = code is not None and code < 0
+            reason = f"the worker process ended ({_ending(code)}); see {self._log}"
+            raise (WorkerCrashed if by_itself else WorkerDied)(reason) from error
 
     def _over_memory(self) -> bool:
         if self._process is None:
@@ -188,17 +198,17 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe = Connection(descriptor)
     config: WorkerConfig = pipe.recv()
-    calls: queue.Queue[tuple[str, tuple[Any, ...]]] = queue.Queue()
+    calls: queue.Queue[tuple[str, tuple[Any, ...], int]] = queue.Queue()
     stopping = threading.Event()
 
     def listen() -> None:
         try:
             while True:
-                method, args = pipe.recv()
-                if method == "stop":
+                call = pipe.recv()
+                if call[0] == "stop":
                     stopping.set()
                 else:
-                    calls.put((method, args))
+                    calls.put(call)
         except (EOFError, OSError):
             os._exit(0)
 
@@ -212,20 +222,32 @@ def main(descriptor: int) -> None:
             last = now, text
             pipe.send(("tell", (text, fraction)))
 
-    workshop = _workshop(config, tell, stopping.is_set)
+    supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set)
+    workshop = _workshop(config, supervisor)
     while True:
-        method, args = calls.get()
+        supervisor.phases.skip()
+        method, args, threads = calls.get()
+        supervisor.phases.skip()
+        _use(threads)
         try:
-            pipe.send(("result", getattr(workshop, method)(*args)))
+            answer = "result", getattr(workshop, method)(*args)
         except AutocompressError as error:
-            pipe.send(("error", _ours(error)))
+            answer = "error", _ours(error)
         except MemoryError:
-            pipe.send(("error", CandidateFailed("out of memory")))
+            answer = "error", CandidateFailed("out of memory")
         except (
             Exception
         ) as error:  # a fault of ours or a plug-in's: this candidate fails, with the traceback in the log
             traceback.print_exc()
-            pipe.send(("error", CandidateFailed(f"{type(error).__name__}: {one_line(error)}")))
+            answer = "error", CandidateFailed(f"{type(error).__name__}: {one_line(error)}")
+        pipe.send(("spent", supervisor.phases.taken()))
+        pipe.send(answer)
+
+
+def _use(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
 
 
 def _ours(error: AutocompressError) -> AutocompressError:
@@ -235,7 +257,13 @@ def _ours(error: AutocompressError) -> AutocompressError:
     return UsageError(str(error)) if isinstance(error, UsageError) else CandidateFailed(str(error))
 
 
-def _workshop(config: WorkerConfig, tell: OnTell, stop: Callable[[], bool]) -> Any:
+def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bool]) -> Any:
+    from autocompress.candidate.supervisor import Supervisor
+
+    return Supervisor(tell, note, stop)
+
+
+def _workshop(config: WorkerConfig, supervisor: Any) -> Any:
     from autocompress.plugin.loader import load_plugins
     from autocompress.run.folder import RunFolder
     from autocompress.run.workshop import Workshop
@@ -247,8 +275,7 @@ def _workshop(config: WorkerConfig, tell: OnTell, stop: Callable[[], bool]) -> A
         plugins=load_plugins(),
         folder=RunFolder(config.out),
         seed=config.seed,
-        tell=tell,
-        stop=stop,
+        supervisor=supervisor,
     )
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from autocompress.budget import Budget
-from autocompress.candidate import pipeline
+from autocompress.candidate import artifact, pipeline
+from autocompress.candidate.bench import Bench, Gate, Request
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, paired_difference, targets_of
 from autocompress.candidate.measure import Effort
 from autocompress.candidate.opening import Opening, open_bench
-from autocompress.candidate.pipeline import Bench, Gate, Request, Tell
+from autocompress.candidate.supervisor import Supervisor
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -26,36 +27,41 @@ class Workshop:
     plugins: PluginSet
     folder: RunFolder
     seed: int
-    tell: Tell
-    stop: Callable[[], bool]
+    supervisor: Supervisor
     bench: Bench | None = None
 
     def open(self, known: Opening | None = None, only: Sequence[str] | None = None) -> Opening:
-        self.tell("open the task", None)
+        with self.supervisor.during("open", "open the task"):
+            task = self.load()
         self.bench, opening = open_bench(
-            self.load(),
+            task,
             self.profile,
             self.plugins,
             self.folder,
             seed=self.seed,
-            tell=self.tell,
-            stop=self.stop,
+            supervisor=self.supervisor,
             known=known,
             only=only,
         )
         return opening
 
     def gate(self, request: Request, budget: Budget) -> Gate:
-        return pipeline.gate(self._opened(), request.recipe, budget, request.plans)
+        bench = self._opened()
+        with bench.room.working():
+            return pipeline.gate(bench, request.recipe, budget, request.plans)
 
     def evaluate(self, request: Request) -> Outcome:
-        return pipeline.evaluate(self._opened(), request)
+        bench = self._opened()
+        with bench.room.working():
+            return pipeline.evaluate(bench, request)
 
     def remeasure(self, evaluation: Evaluation, effort: Effort) -> Latency:
-        return pipeline.remeasure(self._opened(), evaluation, effort)
+        return artifact.remeasure(self._opened(), evaluation, effort)
 
     def test(self, evaluations: Sequence[Evaluation]) -> list[float]:
-        return pipeline.test_scores(self._opened(), evaluations)
+        bench = self._opened()
+        with bench.room.working():
+            return artifact.test_scores(bench, evaluations)
 
     def compare(self, best: Evaluation, others: Sequence[Evaluation]) -> list[tuple[float, float]]:
         """For each of ``others``: (score of ``best`` minus its own on the same validation examples, standard error)."""
@@ -64,7 +70,7 @@ class Workshop:
         return [paired_difference(bench.task, self._outputs(best), self._outputs(other), targets) for other in others]
 
     def _outputs(self, evaluation: Evaluation) -> Any:
-        stored = self._opened().folder.store.load(evaluation.outputs)
+        stored = self._opened().store.load(evaluation.outputs)
         if stored is None:
             raise CandidateFailed(f"the stored outputs of {evaluation.id} are missing")
         return stored["outputs"]

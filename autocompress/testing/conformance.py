@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autocompress.candidate.count import count
-from autocompress.candidate.pipeline import load_weights
+from autocompress.candidate.rung import load_weights
 from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import (

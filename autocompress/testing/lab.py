@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.candidate.artifact import profile_inputs
 from autocompress.candidate.count import count
-from autocompress.candidate.evaluate import feed_of, open_with, outputs_of
+from autocompress.candidate.evaluate import feed_of, outputs_of
 from autocompress.candidate.export import check, export
 from autocompress.candidate.opening import read_task
-from autocompress.candidate.pipeline import profile_inputs
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
@@ -152,8 +152,8 @@ class Lab:
     def outputs(self, path: Path) -> Tensor:
         """Outputs of a file on the validation split, (N, ...)."""
         try:
-            open_file = open_with(self.runtime, self.context.profile, path)
-            return outputs_of(open_file, self.val, self.context.profile.batch)
+            profile = self.context.profile
+            return outputs_of(lambda: self.runtime.open(path, profile), self.val, profile.batch)
         except CandidateFailed as error:
             fail(f"the written file does not run in {self.runtime.name}: {error.reason}")
 

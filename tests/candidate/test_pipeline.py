@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from autocompress.budget import Budget
+from autocompress.candidate.bench import Bench, Request
 from autocompress.candidate.count import count
 from autocompress.candidate.opening import open_bench
-from autocompress.candidate.pipeline import Bench, Request, evaluate, gate
+from autocompress.candidate.pipeline import evaluate, gate
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import GraphStrategy, StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet

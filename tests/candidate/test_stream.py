@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from autocompress.candidate import stream as streaming
-from autocompress.candidate.stream import TrainBatch, TrainStream
+from autocompress.candidate.stream import TaughtBlocks, TrainBatch, TrainStream
 from autocompress.data import open_split
+from autocompress.run.store import Store
 from autocompress.task import Task
 
 SIZE = 50
@@ -51,10 +53,14 @@ class Lazy(Dataset[Any]):
 
 
 def make(
-    augment: Callable[[Any], Any] | None = None, seed: int = 0, data: Any = (X, Y), teacher: Any = None
+    augment: Callable[[Any], Any] | None = None,
+    seed: int = 0,
+    data: Any = (X, Y),
+    teacher: Any = None,
+    kept: Any = None,
 ) -> TrainStream:
     task = Task(name="t", model=nn.Identity(), train=data, val=data, augment=augment)
-    return TrainStream(task, open_split("train", data), teacher or Teacher(), seed)
+    return TrainStream(task, open_split("train", data), teacher or Teacher(), seed, kept)
 
 
 def seen(batches: Iterator[TrainBatch]) -> list[int]:
@@ -125,13 +131,39 @@ def test_teacher_is_asked_once_for_each_example_and_copy():
     assert teacher.shown <= streaming.COPIES * (SIZE + 1)  # one more a copy, for the shape of its outputs
 
 
-def test_teacher_of_plain_data_is_asked_once_for_each_example():
+def test_teacher_of_plain_data_is_asked_once_for_each_example(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streaming, "BLOCK", 16)
     teacher = Teacher()
     stream = make(teacher=teacher)
     list(stream.batches(0, 20, 8, teacher=True))
-    assert teacher.shown <= 21  # only for what was read
+    assert teacher.shown <= 33  # only for the blocks that were read
     list(stream.batches(0, 3 * SIZE, 16, teacher=True))
     assert teacher.shown <= SIZE + 1
+
+
+@pytest.mark.parametrize("augment", [None, jitter], ids=["plain", "augmented"])
+def test_teacher_outputs_come_from_the_store_when_another_process_has_put_them_there(
+    augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(streaming, "BLOCK", 16)
+    kept = TaughtBlocks(Store(tmp_path), "fingerprint", 0)
+    streams = [make(augment=augment, teacher=Teacher(), kept=kept) for _ in range(2)]
+    first, second = ([b.teacher for b in stream.batches(0, 2 * SIZE, 8, teacher=True)] for stream in streams)
+    assert torch.equal(torch.cat(first), torch.cat(second))
+    assert streams[1].teacher.shown <= 2, "but for the shape of its outputs"
+    other = make(augment=augment, teacher=Teacher(), kept=TaughtBlocks(Store(tmp_path), "another task", 0))
+    list(other.batches(0, SIZE, 8, teacher=True))
+    assert other.teacher.shown >= SIZE
+
+
+def test_altered_teacher_outputs_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streaming, "BLOCK", 16)
+    kept = TaughtBlocks(Store(tmp_path), "fingerprint", 0)
+    list(make(kept=kept).batches(0, SIZE, 8, teacher=True))
+    for path in tmp_path.glob("teacher-*"):
+        path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+    for batch in make(kept=kept).batches(0, SIZE, 8, teacher=True):
+        assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs))
 
 
 def test_teacher_is_left_alone_when_nobody_needs_it():

@@ -78,13 +78,13 @@ def test_without_a_budget_the_fastest_within_a_point_is_recommended(run: Any) ->
 
 def test_the_same_call_again_resumes_and_trains_nothing_twice(run: Any, plugins: PluginSet, tmp_path: Path) -> None:
     first = run(speedup=3, trials=1)
-    weights = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "store").glob("weights-*")}
+    weights = {p.name: p.stat().st_ino for p in (tmp_path / "run" / "store").glob("weights-*")}
     second = run(speedup=3, trials=3, minutes=4 * MINUTES)
     before = {c["id"]: c["score"]["val"] for c in first["candidates"]}
     after = {c["id"]: c["score"]["val"] for c in second["candidates"]}
     assert before.items() <= after.items(), "every candidate of the first run is still there, unchanged"
     assert len(after) > len(before)
-    assert all((tmp_path / "run" / "store" / name).stat().st_mtime_ns == at for name, at in weights.items())
+    assert all((tmp_path / "run" / "store" / name).stat().st_ino == file for name, file in weights.items())
     again = run(speedup=3, trials=3, minutes=4 * MINUTES)
     assert again == second, "a finished search prints its result"
 

@@ -24,7 +24,8 @@ def evaluation(recipe: Recipe, rung: int, latency: Latency) -> Evaluation:
 @pytest.fixture
 def ledger(make_latency: Make) -> Ledger:
     """Of one family three rungs; the int8 file was timed too fast once and disturbed once."""
-    reference: Any = type("Opening", (), {"reference": evaluation(Recipe(), 0, make_latency(1.0))})
+    own = {"reference": evaluation(Recipe(), 0, make_latency(1.0)), "reference_family": Outcome()}
+    reference: Any = type("Opening", (), own)
     found = Ledger(reference, Budget(speedup=5))
     disturbed = replace(make_latency(0.9), reliable=False)
     for rung, (plain, int8) in enumerate([(0.50, 0.18), (0.52, 0.22), (0.48, disturbed)]):

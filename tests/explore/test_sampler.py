@@ -104,7 +104,7 @@ def test_repeated_recipe_is_not_recorded(record: Record):
 
 
 def test_only_the_last_rejections_are_brought_back(record: Record, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sampling, "REJECTIONS_KEPT", 2)
+    monkeypatch.setattr(sampling, "KEPT", 3)
     sampler = Sampler(SPACE, record, seed=0)
     for over in (0.1, 0.2, 0.3, 0.4):
         trial, _ = sampler.ask()
@@ -115,6 +115,20 @@ def test_only_the_last_rejections_are_brought_back(record: Record, monkeypatch: 
     assert [t.constraints[OVER_BUDGET] for t in back if t.state == TrialState.PRUNED] == [0.3, 0.4]
     assert [t.values for t in back if t.state == TrialState.COMPLETE] == [[0.9, 0.5]]
     assert len(record.trials()) == 5
+
+
+def test_a_long_search_is_remembered_by_its_latest_trials(record: Record, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sampling, "KEPT", 4)
+    monkeypatch.setattr(sampling, "SLACK", 2)
+    sampler = Sampler(SPACE, record, seed=0)
+    early, _ = sampler.ask()  # by another lane, which takes its time
+    for number in range(9):
+        trial, _ = sampler.ask()
+        sampler.told(trial, (number / 10, 0.5), None, {})
+        assert len(remembered(sampler)) <= 6
+    sampler.told(early, (0.99, 0.5), None, {})
+    assert [t.values[0] for t in remembered(sampler) if t.values][-2:] == [0.8, 0.99]
+    assert len(record.trials()) == 10
 
 
 def test_same_seed_asks_the_same_and_a_resume_does_not_ask_it_again(record: Record, tmp_path: Path):

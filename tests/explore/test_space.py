@@ -1,5 +1,6 @@
 """The search space: how a recipe becomes a trial and comes back, what excludes what, and how a file narrows it."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,14 @@ def test_order_of_structural_steps_comes_back():
 def test_order_among_structural_strategies_is_searched():
     both = [r for r in sampled(space_of(PRUNE, FOLD, TUNE)) if {"carve", "fold"} <= names(r)]
     assert {tuple(s.strategy for s in r.steps[:2]) for r in both} == {("carve", "fold"), ("fold", "carve")}
+
+
+def test_any_order_of_many_structural_strategies_is_asked_for_as_it_is():
+    strategies = [Applicable(name, (Stage.STRUCTURE,)) for name in ("a", "b", "c", "d")]
+    space = space_of(*strategies, TUNE)
+    for order in itertools.permutations("abcd"):
+        recipe = space.default([Step.of(name) for name in order])
+        assert space.sample(optuna.trial.FixedTrial(space.params(recipe))) == recipe
 
 
 def test_steps_are_in_the_order_of_the_stages():

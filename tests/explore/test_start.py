@@ -1,12 +1,13 @@
 """The start of a search: the floor of the space, and the first recipes, found by gating structures alone."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
 from autocompress.budget import Budget
+from autocompress.candidate.bench import Gate
 from autocompress.candidate.evaluate import Latency
-from autocompress.candidate.pipeline import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.explore.start import find_floor, first_recipes
@@ -27,7 +28,7 @@ class FakeGate:
         self.breaks = breaks
         self.asked: list[Recipe] = []
 
-    def __call__(self, recipe: Recipe) -> Gate:
+    async def __call__(self, recipe: Recipe) -> Gate:
         self.asked.append(recipe)
         if self.breaks(recipe):
             raise CandidateFailed("it cannot be built")
@@ -35,6 +36,15 @@ class FakeGate:
         for step in recipe.steps:
             left *= 1 - step.values["ratio"] if step.strategy == "carve" else step.values.get("width", 1.0)
         return Gate(self.make_latency(ratio=left), ())
+
+
+def first(space: Space, budget: Budget, gate: FakeGate) -> list[Recipe]:
+    return asyncio.run(first_recipes(space, budget, gate))
+
+
+def floor_of(space: Space, gate: Callable[..., object], target: float = 0.0) -> tuple[Recipe, Gate] | None:
+    """The floor, where a latency ratio of ``target`` is enough."""
+    return asyncio.run(find_floor(space, gate, lambda found: found.latency.ratio <= target))
 
 
 @pytest.fixture
@@ -47,13 +57,13 @@ def space_of(*applicable: Applicable) -> Space:
 
 
 def test_a_step_with_nothing_left_to_do_is_left_out_of_the_floor(make_latency: Callable[..., Latency]):
-    def gate(recipe: Recipe) -> Gate:
+    async def gate(recipe: Recipe) -> Gate:
         if len(recipe.steps) == 4:
             raise CandidateFailed("nothing is left", "fold")
-        return FakeGate(make_latency)(recipe)
+        return await FakeGate(make_latency)(recipe)
 
     fold = Applicable("fold", (Stage.STRUCTURE,))
-    found = find_floor(space_of(CARVE, SHRINK, fold, TUNE), gate)
+    found = floor_of(space_of(CARVE, SHRINK, fold, TUNE), gate)
     assert found is not None
     assert {step.strategy for step in found[0].steps} >= {"carve", "shrink"}
     assert found[1].latency.ratio == pytest.approx(0.2 * 0.05)
@@ -65,63 +75,70 @@ def ratios(recipes: list[Recipe]) -> list[object]:
 
 @pytest.mark.parametrize(("speedup", "mildest"), [(1.01, 0.05), (1.25, 0.2), (2.0, 0.5), (4.0, 0.75), (8.0, 0.9)])
 def test_bisection_finds_the_mildest_structure_within_the_budget(speedup: float, mildest: float, gate: FakeGate):
-    first = first_recipes(space_of(CARVE, TUNE), Budget(speedup=speedup), gate)
-    assert ratios(first)[0] == mildest
+    found = first(space_of(CARVE, TUNE), Budget(speedup=speedup), gate)
+    assert ratios(found)[0] == mildest
     assert len(gate.asked) <= 5  # of 19 strengths
 
 
 def test_every_strength_that_just_meets_the_budget_is_found(gate: FakeGate):
     for ratio in RATIOS:
-        first = first_recipes(space_of(CARVE, TUNE), Budget(speedup=0.999 / (1 - ratio)), gate)
-        assert ratios(first)[0] == ratio
+        found = first(space_of(CARVE, TUNE), Budget(speedup=0.999 / (1 - ratio)), gate)
+        assert ratios(found)[0] == ratio
 
 
 def test_the_next_two_stronger_ones_follow(gate: FakeGate):
-    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(speedup=2.0), gate)) == [0.5, 0.55, 0.6]
-    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(speedup=10.0), gate)) == [0.9, 0.95]
+    assert ratios(first(space_of(CARVE, TUNE), Budget(speedup=2.0), gate)) == [0.5, 0.55, 0.6]
+    assert ratios(first(space_of(CARVE, TUNE), Budget(speedup=10.0), gate)) == [0.9, 0.95]
 
 
 def test_strongest_is_tried_when_none_meets_the_budget(gate: FakeGate):
-    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(speedup=1000.0), gate)) == [0.95]
+    assert ratios(first(space_of(CARVE, TUNE), Budget(speedup=1000.0), gate)) == [0.95]
 
 
 def test_strategies_take_turns(gate: FakeGate):
-    first = first_recipes(space_of(CARVE, SHRINK, TUNE), Budget(speedup=2.0), gate)
-    assert [r.steps[0].strategy for r in first] == ["shrink", "carve", "shrink", "carve", "carve"]
-    assert all(r.step("tune") for r in first)
+    found = first(space_of(CARVE, SHRINK, TUNE), Budget(speedup=2.0), gate)
+    assert [r.steps[0].strategy for r in found] == ["shrink", "carve", "shrink", "carve", "carve"]
+    assert all(r.step("tune") for r in found)
 
 
 def test_structure_that_cannot_be_built_counts_as_outside_the_budget(make_latency: Callable[..., Latency]):
     def breaks(recipe: Recipe) -> bool:
         return recipe.steps[0].values["ratio"] < 0.7
 
-    first = first_recipes(space_of(CARVE, TUNE), Budget(speedup=2.0), FakeGate(make_latency, breaks))
-    assert ratios(first)[0] == 0.7
+    found = first(space_of(CARVE, TUNE), Budget(speedup=2.0), FakeGate(make_latency, breaks))
+    assert ratios(found)[0] == 0.7
 
 
 def test_without_a_budget_strengths_are_spread_and_nothing_is_gated(gate: FakeGate):
-    assert ratios(first_recipes(space_of(CARVE, TUNE), Budget(), gate)) == [0.35, 0.7, 0.95]
+    assert ratios(first(space_of(CARVE, TUNE), Budget(), gate)) == [0.35, 0.7, 0.95]
     assert gate.asked == []
 
 
 def test_without_structures_there_are_no_first_recipes(gate: FakeGate):
-    assert first_recipes(space_of(TUNE), Budget(speedup=2.0), gate) == []
+    assert first(space_of(TUNE), Budget(speedup=2.0), gate) == []
 
 
 def test_floor_is_the_fastest_of_the_smallest_structures(gate: FakeGate):
-    found = find_floor(space_of(CARVE, SHRINK, TUNE), gate)
+    found = floor_of(space_of(CARVE, SHRINK, TUNE), gate)
     assert found is not None
     recipe, floor = found
     assert {s.strategy for s in recipe.steps} >= {"carve", "shrink"}
     assert floor.latency.ratio == pytest.approx(0.05 * 0.2)
 
 
+def test_floor_is_found_by_one_gate_when_all_together_meets_the_budget(gate: FakeGate):
+    found = floor_of(space_of(CARVE, SHRINK, TUNE), gate, target=0.02)
+    assert found is not None
+    assert found[1].latency.ratio == pytest.approx(0.01)
+    assert len(gate.asked) == 1
+
+
 def test_floor_leaves_out_what_cannot_be_built(make_latency: Callable[..., Latency]):
-    found = find_floor(space_of(CARVE, SHRINK, TUNE), FakeGate(make_latency, lambda r: r.step("carve") is not None))
+    found = floor_of(space_of(CARVE, SHRINK, TUNE), FakeGate(make_latency, lambda r: r.step("carve") is not None))
     assert found is not None
     assert found[1].latency.ratio == pytest.approx(0.2)
 
 
 def test_there_is_no_floor_without_a_structure_that_can_be_built(make_latency: Callable[..., Latency]):
-    assert find_floor(space_of(TUNE), FakeGate(make_latency)) is None
-    assert find_floor(space_of(CARVE, TUNE), FakeGate(make_latency, lambda recipe: True)) is None
+    assert floor_of(space_of(TUNE), FakeGate(make_latency)) is None
+    assert floor_of(space_of(CARVE, TUNE), FakeGate(make_latency, lambda recipe: True)) is None

@@ -146,3 +146,21 @@ def test_what_is_no_front_is_refused(content: str | bytes | None, cause: str, tm
     with pytest.raises(UsageError, match=cause) as caught:
         read_front(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    kept = [folder.stored / "weights-0123.safetensors", folder.candidate("0123456789-0"), folder.reference]
+    left = [
+        folder.stored / ".weights-0123-ab12.safetensors",
+        folder.candidate("0123456789-0").with_name(".model-x1y2.onnx"),
+        folder.stored / "scratch" / "77" / "float.onnx",
+        folder.root / ".front-zz.json",
+    ]
+    for path in (*kept, *left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    folder.claim()
+    folder.release()
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in left)

@@ -71,6 +71,54 @@ def test_truncated_entry_counts_as_missing_and_can_be_saved_again(kept: int, sto
     assert store.load("a")["w"].tolist() == [0, 1, 2]
 
 
+def test_altered_entry_counts_as_missing_and_is_said_so(tmp_path: Path):
+    said: list[str] = []
+    store = Store(tmp_path, said.append)
+    store.save("a", {"w": torch.arange(100.0)})
+    content = bytearray(store.path("a").read_bytes())
+    content[-1] ^= 1
+    store.path("a").write_bytes(content)
+    assert store.load("a") is None
+    assert said == [f"{store.path('a')} cannot be used: its content was altered"]
+
+
+def test_entry_of_another_version_counts_as_missing_and_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    store = Store(tmp_path, said.append)
+    with monkeypatch.context() as patch:
+        patch.setattr("autocompress.run.store.VERSION", "0")
+        store.save("a", {"w": torch.ones(2)})
+        store.save_json("b", {"kept": [1]})
+    assert store.load("a") is None
+    assert store.load_json("b") is None
+    assert "version 0 wrote it, this one reads 1" in said[0]
+    assert len(said) == 2
+
+
+def test_plans_come_back_as_they_were_and_altered_ones_do_not(store: Store):
+    plan = {"remove": {"conv": [0, 3, 5]}, "seed": None}
+    store.save_json("plan-a", plan)
+    assert store.load_json("plan-a") == plan
+    assert store.load_json("plan-b") is None
+    path = store.root / "plan-a.json"
+    path.write_text(path.read_text().replace("5", "6"))
+    assert store.load_json("plan-a") is None
+    path.write_text("{")
+    assert store.load_json("plan-a") is None
+
+
+def test_least_recently_used_entries_go_first_and_kept_ones_stay(store: Store):
+    for number, name in enumerate("abcd"):
+        store.save(f"weights-{name}", {"w": torch.zeros(1000)})
+        os.utime(store.path(f"weights-{name}"), (number, number))
+    each = store.path("weights-a").stat().st_size
+    assert store.load("weights-b") is not None  # used just now
+    assert store.trim(4 * each, ()) == 0
+    assert store.trim(2 * each, {"weights-a"}) == 2
+    assert [store.load(f"weights-{name}") is not None for name in "abcd"] == [True, True, False, False]
+    assert store.trim(0, {"weights-a", "weights-b"}) == 0
+
+
 def test_pickle_is_no_entry(store: Store):
     store.root.mkdir()
     torch.save({"w": torch.ones(2)}, store.path("a"))

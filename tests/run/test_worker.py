@@ -19,7 +19,7 @@ import pytest
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
 from autocompress.profile import HardwareProfile
 from autocompress.run import worker as working
-from autocompress.run.worker import InProcess, Worker, WorkerConfig, WorkerDied
+from autocompress.run.worker import Worker, WorkerConfig, WorkerCrashed, WorkerDied
 
 START_S = 60.0  # importing torch on a busy machine
 
@@ -107,6 +107,19 @@ def test_fault_of_the_program_fails_the_call_with_its_traceback_in_the_log(bed: 
     assert "Traceback" in bed.log
 
 
+def test_time_is_counted_by_what_it_went_into_and_notes_arrive(bed: Bed):
+    bed.pid()
+    before = bed.worker.spent.copy()
+    with pytest.raises(UsageError):
+        bed.open("time.sleep(0.3); raise UsageError('done')")
+    spent = bed.worker.spent - before
+    assert 0.3 <= spent["open"] < 5.0
+    time.sleep(0.5)
+    with pytest.raises(UsageError):
+        bed.open("raise UsageError('done')")
+    assert sum((bed.worker.spent - before).values()) < spent["open"] + spent["other"] + 0.4, "idle time is nobody's"
+
+
 def test_what_a_task_prints_goes_to_the_log(bed: Bed, capfd: pytest.CaptureFixture[str]):
     with pytest.raises(UsageError, match="done"):
         bed.open("print('out loud', flush=True); raise UsageError('done')")
@@ -123,8 +136,9 @@ def test_what_a_task_prints_goes_to_the_log(bed: Bed, capfd: pytest.CaptureFixtu
 )
 def test_crash_names_the_signal_or_the_code_and_the_next_call_starts_a_fresh_child(body: str, reason: str, bed: Bed):
     before = bed.pid()
-    with pytest.raises(WorkerDied, match=rf"the worker process ended \({reason}\); see .*worker\.log"):
+    with pytest.raises(WorkerDied, match=rf"the worker process ended \({reason}\); see .*worker\.log") as caught:
         bed.open(body)
+    assert isinstance(caught.value, WorkerCrashed) == (reason == "SIGSEGV"), "a signal may come from outside"
     assert not alive(before)
     assert bed.pid() != before
 
@@ -233,13 +247,3 @@ def test_reasons_survive_the_way_between_processes():
     assert (type(died), died.reason, died.strategy) == (WorkerDied, "it crashed", "carve")
     stopped = pickle.loads(pickle.dumps(Interrupted("stopped", 143)))
     assert (type(stopped), str(stopped), stopped.exit_code) == (Interrupted, "stopped", 143)
-
-
-def test_in_process_calls_the_workshop_itself():
-    class Workshop:
-        def double(self, number: int) -> int:
-            return 2 * number
-
-    executor = InProcess(Workshop())
-    assert executor.call("double", 21, limit_s=1.0) == 42
-    executor.close()

@@ -17,12 +17,14 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.candidate.bench import Request
 from autocompress.candidate.export import export
 from autocompress.candidate.opening import open_bench, read_task
-from autocompress.candidate.pipeline import Request, evaluate, rewrite
+from autocompress.candidate.pipeline import evaluate
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
+from autocompress.candidate.variants import rewrite
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, TrainHook
 from autocompress.plugin.loader import PluginSet

@@ -1,0 +1,95 @@
+"""Which recipe comes next: the first recipes, then what the sampler says goes together, as strong as it has to be."""
+
+from collections.abc import Callable, Mapping
+
+from optuna.trial import Trial
+
+from autocompress.explore.aim import aimed
+from autocompress.explore.front import SPEEDUP_SPAN
+from autocompress.explore.ledger import Ledger
+from autocompress.explore.sampler import Sampler
+from autocompress.explore.space import Space
+from autocompress.recipe import Recipe
+
+REPEATS = 40  # known recipes in a row before the space counts as exhausted
+WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
+
+
+class Proposer:
+    """``next`` asks the sampler and moves the strengths to the latency that is wanted.
+
+    timed: latency ratios of the structures gated so far, by ``Space.gated``. busy: whether a recipe is under way.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        sampler: Sampler,
+        ledger: Ledger,
+        timed: Mapping[Recipe, float],
+        busy: Callable[[Recipe], bool],
+    ) -> None:
+        self._space = space
+        self._sampler = sampler
+        self._ledger = ledger
+        self._timed = timed
+        self._busy = busy
+        self._asked = 0
+        self.waiting: list[Recipe] = []
+
+    def next(self) -> tuple[Trial, Recipe] | None:
+        """A trial and its recipe, one that was not tried yet; None when the space holds nothing new."""
+        for _ in range(REPEATS):
+            trial, recipe = self._sampler.ask(self.waiting.pop(0)) if self.waiting else self._proposal()
+            if not self._known(recipe):
+                return trial, recipe
+            self._sampler.repeated(trial)
+        return None
+
+    def _known(self, recipe: Recipe) -> bool:
+        return not recipe.changes or self._busy(recipe) or self._ledger.ended(recipe)
+
+    def _proposal(self) -> tuple[Trial, Recipe]:
+        """What the sampler asks for, as strong as it has to be; but under a budget first the best family so far, made
+        milder when it is stronger than it has to be.
+        """
+        milder = self._milder()
+        if milder is not None:
+            return self._sampler.ask(milder)
+        trial, recipe = self._sampler.ask()
+        better = aimed(recipe, self._space, self._timed, self._target())
+        if better == recipe or self._known(better):
+            return trial, recipe
+        self._sampler.repeated(trial)
+        return self._sampler.ask(better)
+
+    def _milder(self) -> Recipe | None:
+        target = self._ledger.target
+        best = self._ledger.finalists(1) if target is not None else []
+        if target is None or not best:
+            return None
+        if self._ledger.expected(self._ledger.standing(best[0]).best).ratio >= WITH_ROOM * target:
+            return None
+        milder = aimed(best[0].recipe, self._space, self._timed, target)
+        return None if self._known(milder) else milder
+
+    def _target(self) -> float:
+        """The latency ratio to aim at: the budget; without one, ratios spread evenly, by their logarithm, from the
+        fastest that loses nothing to the fastest that counts.
+        """
+        if self._ledger.target is not None:
+            return self._ledger.target
+        self._asked += 1
+        least = 2.0**-SPEEDUP_SPAN
+        most = max(self._ledger.worth_below() or 1.0, 2 * least)
+        return float(least * (most / least) ** halton(self._asked))
+
+
+def halton(number: int) -> float:
+    """The number-th point of the van der Corput sequence of base 2, in 0..1: each new one falls into a widest gap."""
+    value, share = 0.0, 0.5
+    while number:
+        value += share * (number & 1)
+        number >>= 1
+        share /= 2
+    return value

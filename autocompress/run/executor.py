@@ -1,0 +1,121 @@
+"""Who computes for a search: a pool of worker processes, or this process itself."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+from autocompress.errors import AutocompressError, CandidateFailed, one_line
+from autocompress.run.worker import Worker
+
+
+class Executor(Protocol):
+    """``call`` runs a Workshop's method and returns what it returns, or raises what it raises.
+
+    lanes: how many calls can run at once.
+    """
+
+    lanes: int
+
+    async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any: ...
+    def sharing(self, lanes: int) -> AbstractContextManager[None]: ...
+    def spent(self) -> dict[str, float]: ...
+    def kill(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class InProcess:
+    """Computes in this process. Nothing can be killed here, so limits do not hold."""
+
+    lanes = 1
+
+    def __init__(self, workshop: Any) -> None:
+        self._workshop = workshop
+        self._spent: Counter[str] = Counter()
+
+    async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        await asyncio.sleep(0)  # others may go on, as if it were another process
+        phases = self._workshop.supervisor.phases
+        phases.skip()
+        try:
+            return getattr(self._workshop, method)(*args)
+        except AutocompressError:
+            raise
+        except Exception as error:  # as in the child: this candidate fails
+            raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}") from error
+        finally:
+            self._spent.update(phases.taken())
+
+    @contextmanager
+    def sharing(self, lanes: int) -> Iterator[None]:
+        yield
+
+    def spent(self) -> dict[str, float]:
+        return dict(self._spent)
+
+    def kill(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Pool:
+    """Several workers, each with its share of the cores. Calls go to whoever is free."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = list(workers)
+        self.lanes = len(self._workers)
+        self._sharing = self.lanes
+        self._waiting = ThreadPoolExecutor(self.lanes, "worker")  # a thread waits for each
+        self._idle: asyncio.LifoQueue[Worker] | None = None  # belongs to the loop that first calls
+
+    async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        if self._idle is None:
+            self._idle = asyncio.LifoQueue()
+            for worker in reversed(self._workers):
+                self._idle.put_nowait(worker)
+        worker = await self._idle.get()
+        try:
+            threads = max(1, cores() // self._sharing)
+            call = partial(worker.call, method, *args, limit_s=limit_s, threads=threads)
+            result = await asyncio.get_running_loop().run_in_executor(self._waiting, call)
+        finally:
+            self._idle.put_nowait(worker)
+        if method == "open":
+            for other in self._workers:
+                other.opened(result, *args[1:])
+        return result
+
+    @contextmanager
+    def sharing(self, lanes: int) -> Iterator[None]:
+        """While open, at most so many calls run at once, and each has more of the cores."""
+        before, self._sharing = self._sharing, max(1, min(lanes, self.lanes))
+        try:
+            yield
+        finally:
+            self._sharing = before
+
+    def spent(self) -> dict[str, float]:
+        """Seconds of all workers by what they went into."""
+        return dict(sum((worker.spent for worker in self._workers), Counter()))
+
+    def kill(self) -> None:
+        """End all workers at once; calls that wait for them fail."""
+        for worker in self._workers:
+            worker.kill()
+
+    def close(self) -> None:
+        self.kill()
+        self._waiting.shutdown()
+        for worker in self._workers:
+            worker.close()
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,107 @@
+"""Seconds and memory of structure, export and gate for models of 1, 25 and 100 million parameters.
+
+    python benchmarks/large_models.py
+
+Plain residual networks on 64x64 images; each in a process of its own. Prints the table and writes
+benchmarks/results/large_models.json.
+"""
+
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import results
+
+WIDTHS = {"1 M": 48, "25 M": 240, "100 M": 480}
+
+
+def build(width: int) -> Any:
+    from torch import Tensor, nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+            super().__init__()
+            self.body = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+                nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
+            self.shortcut = (
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False) if stride > 1 or inputs != outputs else nn.Identity()
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.body(x) + self.shortcut(x)).relu()
+
+    widths = [width, width, 2 * width, 2 * width, 4 * width, 4 * width]
+    blocks, inputs = [], width
+    for number, outputs in enumerate(widths):
+        blocks.append(Block(inputs, outputs, 2 if number % 2 == 0 else 1))
+        inputs = outputs
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, 2, 1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10)
+    )
+
+
+def measure(width: int, pipe: Any) -> None:
+    import torch
+
+    from autocompress import Task
+    from autocompress.budget import Budget
+    from autocompress.candidate.opening import open_bench
+    from autocompress.candidate.pipeline import gate
+    from autocompress.plugin.loader import load_plugins
+    from autocompress.profile import load_profile
+    from autocompress.recipe import Recipe, Step
+    from autocompress.run.folder import RunFolder
+
+    torch.manual_seed(0)
+    data = torch.randn(64, 3, 64, 64), torch.arange(64) % 10
+    task = Task(name="large", model=build(width), train=data, val=data)
+    only = ("prune_channels", "distill_logits", "quantize_static")
+    with tempfile.TemporaryDirectory() as scratch:
+        began = time.monotonic()
+        bench, opening = open_bench(task, load_profile("cpu"), load_plugins(), RunFolder(Path(scratch)), only=only)
+        opened = time.monotonic() - began
+        bench.supervisor.phases.taken()
+        prune = Step.of(
+            "prune_channels", ratio=0.5, importance="l2", allocation="uniform", schedule="at_once", round_to=8
+        )
+        began = time.monotonic()
+        answer = gate(bench, Recipe((prune,)), Budget(speedup=2.0))
+        seconds = time.monotonic() - began
+        pipe.send(
+            {
+                "params": opening.reference.params,
+                "reference_ms": opening.reference.latency.p50,
+                "open_s": round(opened, 1),
+                "gate_s": round(seconds, 2),
+                "phases": {k: round(v, 2) for k, v in bench.supervisor.phases.taken().items()},
+                "gate_ratio": answer.latency.ratio,
+                "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            }
+        )
+
+
+def main() -> None:
+    context, rows = multiprocessing.get_context("spawn"), {}
+    for name, width in WIDTHS.items():
+        ours, theirs = context.Pipe()
+        process = context.Process(target=measure, args=(width, theirs))
+        process.start()
+        theirs.close()
+        rows[name] = ours.recv()
+        process.join()
+        print(name, rows[name], flush=True)
+    results.write("large_models", {"rows": rows})
+
+
+if __name__ == "__main__":
+    main()
