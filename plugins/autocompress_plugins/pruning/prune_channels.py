@@ -36,7 +36,7 @@ class PruneChannels(StructureStrategy):
             Parameter("importance", tuple(criteria), "l2"),
             Parameter("allocation", ("uniform", "global", "sensitivity"), "uniform"),
             Parameter("schedule", ("at_once", "bottom_up"), "at_once"),
-            Parameter("round_to", (16, 8, 4, 1), 8, by_strength=True),
+            Parameter("round_to", (16, 8, 4, 1), 8),
         )
 
     def refuses(self, context: Context) -> str | None:

@@ -32,7 +32,7 @@ class PruneRecurrent(StructureStrategy):
             Parameter("ratio", RATIOS, 0.5, by_strength=True),
             Parameter("importance", ("l1", "l2", "taylor"), "l2"),
             Parameter("allocation", ("uniform", "global", "sensitivity"), "uniform"),
-            Parameter("round_to", (8, 4, 1), 4, by_strength=True),
+            Parameter("round_to", (8, 4, 1), 4),
         )
 
     def refuses(self, context: Context) -> str | None:

@@ -44,7 +44,43 @@ def test_everything_is_narrower_by_one_factor(open_task: Callable[[Task], Contex
     assert [block.mlp[0].out_features for block in model.blocks] == [32, 32]
     assert model.head.weight.shape == (4, 16)
     model = built(open_task(tasks.lstm()), width=0.4)
-    assert [layer.core.hidden_size for layer in model.rnn.layers] == [12, 12]  # a quarter of a narrow layer is a step
+    assert [layer.core.hidden_size for layer in model.rnn.layers] == [8, 8]  # in narrow layers, multiples of 4
+
+
+@pytest.mark.parametrize("task", tasks.ALL, ids=lambda task: task.__name__)
+def test_as_deep_as_the_reference_and_shallower_by_strength(
+    task: Callable[[], Task], open_task: Callable[[Task], Context]
+):
+    context = open_task(task())
+    depth = next(p for p in Student().parameters(context) if p.name == "dropped")
+    most = DropBlocks().parameters(context)[0].choices[-1]
+    assert (depth.choices, depth.default, depth.by_strength) == (tuple(range(most + 1)), 0, True)
+    sizes = [sum(p.numel() for p in built(context, dropped=count).parameters()) for count in depth.choices]
+    assert sizes == sorted(set(sizes), reverse=True)
+
+
+@pytest.mark.parametrize("weights", ["inherited", "fresh"])
+def test_the_least_harmful_blocks_are_those_left_out(weights: str, open_task: Callable[[Task], Context]):
+    context = open_task(tasks.cnn())
+    (gone,) = DropBlocks().plan(context.model, {"count": 1}, context)["drop"]
+    model = built(context, width=0.5, dropped=1, weights=weights)
+    kept = {"blocks.0": "blocks.1", "blocks.1": "blocks.0"}[gone]
+    assert not list(model.get_submodule(gone).parameters())
+    assert model.get_submodule(kept).conv1.weight.shape == (8, 8, 3, 3)
+    assert model(context.example_inputs).shape == (2, 4)
+
+
+def test_recurrent_layers_are_left_out_too(open_task: Callable[[Task], Context]):
+    model = built(open_task(tasks.lstm()), width=0.5, dropped=1)
+    assert [layer.core.hidden_size for layer in model.rnn.layers] == [12]
+
+
+def test_no_depth_where_no_block_can_go(open_task: Callable[[Task], Context]):
+    x, y = torch.randn(16, 8), torch.arange(16) % 4
+    plain = Task("plain", nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)), (x, y), (x, y))
+    context = open_task(plain)
+    assert [p.name for p in Student().parameters(context)] == ["width", "weights"]
+    assert built(context, width=0.5)[0].out_features == 4
 
 
 @pytest.mark.parametrize("task", tasks.ALL, ids=lambda task: task.__name__)
