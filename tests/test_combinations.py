@@ -28,7 +28,7 @@ NOTHING_LEFT = (
     "no layer would become cheaper",
     "no layer is left with",
     "no two layers of one role are left",
-    "1 blocks to drop, but only 0 can be",
+    "no block is left that can be dropped",
 )
 
 

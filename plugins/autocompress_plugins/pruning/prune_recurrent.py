@@ -7,7 +7,7 @@ form of See, Luong & Manning, "Compression of Neural Machine Translation Models 
 its recurrent column, and its column in whatever reads it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -52,6 +52,9 @@ class PruneRecurrent(StructureStrategy):
 
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         return self._narrowing.sensitivity(context, KINDS)
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        return self._narrowing.left_alone(context, KINDS)
 
 
 @hookimpl
