@@ -1,7 +1,9 @@
-"""What an engineer reads before a search: where the time goes, which strategies apply, what is sensitive."""
+"""What an engineer reads before a search: where the time goes, which strategies apply, what is sensitive and what is
+left alone.
+"""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,19 +15,20 @@ from autocompress.candidate.opening import Opening, open_bench
 from autocompress.candidate.structure import blamed_on
 from autocompress.candidate.supervisor import Supervisor, Tell
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import OperatorTime, Sensitivity, StructureStrategy
+from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.run.folder import RunFolder
 from autocompress.task import load_task
 
 SCORED = 2000  # validation examples, for each file; a search scores on all
-Row = TypeVar("Row", OperatorTime, Sensitivity)
+Answer = TypeVar("Answer")
 
 
 def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: None) -> dict[str, Any]:
     """Reference score, latency and size; its time by operator; every strategy with its parameters, or why it does not
-    apply; the graph variants of the unchanged weights, measured; the loss that each prunable group costs.
+    apply; the graph variants of the unchanged weights, measured; the loss that each prunable group costs, and why other
+    layers are left as they are.
     """
     plugins = load_plugins()
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
@@ -54,6 +57,7 @@ def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: 
             "does_not_apply": {r.strategy: r.reason for r in opening.refused},
             "unchanged_weights": _unchanged(opening),
             "sensitivity": _sensitivity(bench, opening, warnings),
+            "left_alone": _left_alone(bench, warnings),
             "warnings": warnings,
         }
 
@@ -90,10 +94,11 @@ def _operators(bench: Bench, warnings: list[str]) -> list[dict[str, Any]]:
     rows = _asked(
         runtime.name,
         "time by operator",
-        lambda: runtime.operators(bench.folder.reference, bench.profile, bench.feeds),
+        lambda: list(runtime.operators(bench.folder.reference, bench.profile, bench.feeds) or ()),
         warnings,
     )
-    return [{**asdict(row), "name": row.name.removeprefix(SCOPE)} for row in sorted(rows, key=lambda row: -row.ms)]
+    slowest_first = sorted(rows or (), key=lambda row: -row.ms)
+    return [{**asdict(row), "name": row.name.removeprefix(SCOPE)} for row in slowest_first]
 
 
 def _unchanged(opening: Opening) -> dict[str, dict[str, Any]]:
@@ -119,17 +124,37 @@ def _sensitivity(bench: Bench, opening: Opening, warnings: list[str]) -> dict[st
         strategy = bench.plugins.strategy(applicable.name)
         if isinstance(strategy, StructureStrategy):
             bench.supervisor.tell(f"sensitivity: {applicable.name}", None)
-            rows = _asked(applicable.name, "sensitivity", partial(strategy.sensitivity, bench.context), warnings)
+            rows = _asked(applicable.name, "sensitivity", partial(_parts, strategy, bench.context), warnings)
             if rows:
-                found[applicable.name] = [asdict(row) for row in rows]
+                found[applicable.name] = rows
     return found
 
 
-def _asked(who: str, what: str, ask: Callable[[], Sequence[Row] | None], warnings: list[str]) -> list[Row]:
+def _parts(strategy: StructureStrategy, context: Context) -> list[dict[str, Any]]:
+    return [asdict(part) for part in strategy.sensitivity(context)]
+
+
+def _left_alone(bench: Bench, warnings: list[str]) -> dict[str, dict[str, str]]:
+    """For each structural strategy that tells, the parts that it leaves as they are, and why."""
+    found: dict[str, dict[str, str]] = {}
+    for name, strategy in sorted(bench.plugins.strategies.items()):
+        if isinstance(strategy, StructureStrategy):
+            bench.tell(f"what is left alone: {name}", None)
+            reasons = _asked(name, "what it leaves alone", partial(_reasons, strategy, bench.context), warnings)
+            if reasons:
+                found[name] = reasons
+    return found
+
+
+def _reasons(strategy: StructureStrategy, context: Context) -> dict[str, str]:
+    return dict(strategy.left_alone(context))
+
+
+def _asked(who: str, what: str, ask: Callable[[], Answer], warnings: list[str]) -> Answer | None:
     """What a plug-in answers; when its code fails, nothing and a warning."""
     try:
         with blamed_on(who):
-            return list(ask() or ())
+            return ask()
     except CandidateFailed as error:
         warnings.append(f"{who} cannot tell {what}: {error.reason}")
-        return []
+        return None

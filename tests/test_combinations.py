@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from autocompress.candidate.bench import Bench, Request
 from autocompress.candidate.evaluate import feed_of
@@ -17,7 +18,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Applicable, Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
-from autocompress.recipe import TRAIN, Recipe, Step
+from autocompress.recipe import TRAIN, Recipe, Step, Value
 from autocompress.run.folder import RunFolder
 from autocompress.testing import tasks
 
@@ -29,8 +30,18 @@ NOTHING_LEFT = (
     "no layer would become cheaper",
     "no layer is left with",
     "no two layers of one role are left",
-    "1 blocks to drop, but only 0 can be",
+    "no block is left that can be dropped",
 )
+# Three strategies each, milder than by default, so that each finds something to do after the others.
+PRUNE: dict[str, Value] = {"ratio": 0.3, "allocation": "sensitivity", "schedule": "bottom_up"}
+ATTENTION: dict[str, Value] = {"heads": 0.25, "mlp": 0.25, "allocation": "global"}
+DROP: dict[str, Value] = {"count": 1}
+THREE: list[tuple[str, dict[str, dict[str, Value]]]] = [
+    ("cnn", {"prune_channels": PRUNE, "drop_blocks": DROP, "factorize": {}}),
+    ("cnn", {"student": {"width": 0.8}, "prune_channels": PRUNE, "drop_blocks": DROP}),
+    ("transformer", {"prune_attention": ATTENTION, "drop_blocks": DROP, "factorize": {}}),
+    ("transformer", {"student": {"width": 0.8}, "prune_attention": ATTENTION, "drop_blocks": DROP}),
+]
 
 
 def opened(name: str, plugins: PluginSet, profile: HardwareProfile, folder: Path) -> tuple[Bench, list[Applicable]]:
@@ -38,8 +49,12 @@ def opened(name: str, plugins: PluginSet, profile: HardwareProfile, folder: Path
     return bench, list(opening.applicable)
 
 
-def step_of(strategy: Applicable) -> Step:
-    return Step.of(strategy.name, **{p.name: p.default for p in strategy.parameters})
+def step_of(strategy: Applicable, **chosen: Value) -> Step:
+    return Step.of(strategy.name, **({p.name: p.default for p in strategy.parameters} | chosen))
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -64,6 +79,43 @@ def test_any_two_structural_strategies_go_together_in_either_order(
         check(plugins.runtime("fake").open(path, fake_profile), [feed_of(inputs, input_names(inputs))], model, [inputs])
         built += 1
     assert built >= len(structural)
+
+
+@pytest.mark.parametrize(
+    ("task", "three"), THREE, ids=lambda value: value if isinstance(value, str) else ", ".join(value)
+)
+def test_three_structural_strategies_go_together_and_replay(
+    task: str,
+    three: dict[str, dict[str, Value]],
+    plugins: PluginSet,
+    fake_profile: HardwareProfile,
+    tmp_path: Path,
+) -> None:
+    """In every order in which each finds something left to do; each makes the model smaller, and the plans suffice."""
+    bench, applicable = opened(task, plugins, fake_profile, tmp_path)
+    known = {a.name: a for a in applicable}
+    inputs = bench.val.take(torch.arange(1)).inputs
+    orders = [order for order in permutations(three) if "student" not in order[1:]]
+    built: list[tuple[str, ...]] = []
+    for order in orders:
+        steps = tuple(step_of(known[name], **three[name]) for name in order)
+        try:
+            sizes = [parameters(build(Recipe(steps[:n]), bench.context, plugins)[0]) for n in range(len(steps))]
+            model, plans = build(Recipe(steps), bench.context, plugins)
+        except CandidateFailed as error:
+            if not error.reason.startswith(NOTHING_LEFT):
+                pytest.fail(f"{', then '.join(order)}: {error.reason}")
+            continue
+        sizes.append(parameters(model))
+        assert sizes == sorted(set(sizes), reverse=True), order
+        again, _ = build(Recipe(steps), bench.context, plugins, plans)
+        weights = again.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+        path = tmp_path / "three.onnx"
+        export(model, inputs, path, "torchscript")
+        check(plugins.runtime("fake").open(path, fake_profile), [feed_of(inputs, input_names(inputs))], model, [inputs])
+        built.append(order)
+    assert len(built) >= len(orders) / 2, built
 
 
 @pytest.mark.parametrize("task", TASKS)

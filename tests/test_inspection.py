@@ -1,7 +1,7 @@
 """What ``inspect`` finds, and how it is shown."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +69,9 @@ class Stubborn(StructureStrategy):
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         raise ValueError("no idea")
 
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        raise ValueError("nor of that")
+
 
 def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
     plugins: PluginSet, fake_profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
@@ -86,13 +89,50 @@ def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
     assert found["warnings"] == [
         "fake cannot tell time by operator: KeyError: 'clock'",
         "stubborn cannot tell sensitivity: ValueError: no idea",
+        "stubborn cannot tell what it leaves alone: ValueError: nor of that",
     ]
-    assert (found["operators"], found["sensitivity"]) == ([], {})
+    assert (found["operators"], found["sensitivity"], found["left_alone"]) == ([], {}, {})
     assert {"read the data", "export the reference (dynamo)", "sensitivity: stubborn"} <= set(told)
     assert found["scored"] == 40
     shown = printed(found)
     assert "on 40 of 96 examples" in shown
     assert "warning: stubborn cannot tell" in shown
+
+
+def test_layers_that_stay_as_they_are_have_a_reason_also_where_the_strategy_applies(
+    plugins: PluginSet, fake_profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: plugins.strategy(name) for name in ("prune_channels", "prune_recurrent", "factorize", "finetune")}
+    monkeypatch.setattr(inspection, "load_plugins", lambda: replace(plugins, strategies=few))
+    monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
+    found = inspect_task("autocompress.testing.tasks:cnn", "fake")
+    assert {"prune_channels", "factorize"} <= found["applies"].keys()
+    left = found["left_alone"]
+    assert left.keys() == {"prune_channels", "factorize"}
+    assert left["prune_channels"] == {"head": "its units are the model's output"}
+    assert len(left["factorize"]) == 6, "more than a refusal names"
+    assert set(left["factorize"].values()) == {"a side of its matrix is under 32"}
+    shown = " ".join(printed(found).split())
+    assert "prune_channels its units are the model's output: head" in shown
+    assert "a side of its matrix is under 32: stem.0," in shown
+    assert "and 2 more" in shown
+
+
+def test_a_refused_strategy_tells_all_its_reasons(found: dict[str, Any]) -> None:
+    assert {"factorize", "prune_channels"} <= found["does_not_apply"].keys()
+    assert found["left_alone"]["factorize"]["rnn"] == "a recurrent layer computes its own products"
+    assert found["left_alone"]["prune_channels"] == {"head": "its units are the model's output"}
+
+
+def test_equal_reasons_are_shown_once(found: dict[str, Any]) -> None:
+    reasons = {f"layer{n}": "too narrow" for n in range(7)} | {"other": "tied"}
+    lines = printed({**found, "left_alone": {"thin": reasons, "fat": {"last": "the output"}}}).splitlines()
+    rows = [line.strip().split(maxsplit=1) for line in lines[lines.index("Left as they are") + 2 :]][:3]
+    assert rows == [
+        ["thin", "too narrow: layer0, layer1, layer2, layer3 and 3 more"],
+        ["tied:", "other"],
+        ["fat", "the output: last"],
+    ]
 
 
 def test_long_lists_end_with_how_many_are_left_out(found: dict[str, Any]) -> None:
@@ -140,6 +180,7 @@ def test_it_fits_a_narrow_terminal(found: dict[str, Any]):
         "Strategies that do not apply",
         "The same weights",
         "Sensitivity: prune_recurrent",
+        "Left as they are",
     )
     for title in titles:
         assert any(line.startswith(title) for line in lines), title

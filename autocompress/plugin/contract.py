@@ -120,7 +120,7 @@ class Strategy:
 @dataclass(frozen=True)
 class Sensitivity:
     """How much a part of the model matters: ``loss`` is what the task's training loss rises by, over a sample of
-    training examples and without any training, when ``share`` of the group is removed.
+    training examples and without any training, when ``share`` of the group is removed. Finite.
     """
 
     group: str
@@ -145,6 +145,12 @@ class StructureStrategy(Strategy, ABC):
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         """What ``inspect`` shows of the parts of the model that this strategy can shrink, most sensitive first."""
         return ()
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        """What ``inspect`` shows of the parts that this strategy changes in other models and leaves as they are in this
+        one: why, by the name of the module. Asked whether or not the strategy applies.
+        """
+        return {}
 
 
 @dataclass(frozen=True)

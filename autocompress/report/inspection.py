@@ -10,6 +10,7 @@ from autocompress.errors import one_line
 from autocompress.report import explain
 
 SLOWEST, MOST_SENSITIVE = 10, 12  # rows shown; all are in --json
+LEFT = 4  # modules named for each reason
 
 
 def print_inspection(console: Console, found: dict[str, Any]) -> None:
@@ -20,6 +21,7 @@ def print_inspection(console: Console, found: dict[str, Any]) -> None:
     _strategies(console, found)
     _unchanged(console, found["unchanged_weights"], metric)
     _sensitivity(console, found["sensitivity"])
+    _left_alone(console, found["left_alone"])
     if found["warnings"]:
         console.print()
     for warning in found["warnings"]:
@@ -110,6 +112,22 @@ def _sensitivity(console: Console, sensitivity: dict[str, list[dict[str, Any]]])
         if len(groups) > MOST_SENSITIVE:
             table.add_row("", "", _text(f"{len(groups) - MOST_SENSITIVE} less sensitive ones", "dim"))
         console.print(table)
+
+
+def _left_alone(console: Console, left: dict[str, dict[str, str]]) -> None:
+    """A row for each reason of each strategy."""
+    if not left:
+        return
+    table = _section(console, "Left as they are", "strategy", "why and which")
+    for strategy, reasons in left.items():
+        modules: dict[str, list[str]] = {}
+        for module, reason in reasons.items():
+            modules.setdefault(reason, []).append(module)
+        for number, (reason, names) in enumerate(modules.items()):
+            others = f" and {len(names) - LEFT} more" if len(names) > LEFT else ""
+            text = f"{reason}: {', '.join(names[:LEFT])}{others}"
+            table.add_row(_text("" if number else strategy), _text(text, "dim"))
+    console.print(table)
 
 
 def _section(console: Console, title: str, *columns: str) -> Table:

@@ -4,6 +4,7 @@ Messages over the pipe are pickles between a process and its own child; nothing 
 """
 
 import contextlib
+import faulthandler
 import os
 import queue
 import signal
@@ -196,6 +197,7 @@ def _ending(code: int | None) -> str:
 def main(descriptor: int) -> None:
     """The child: answers calls until the pipe closes, which is also how it learns that its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()  # where it was when it crashed goes into the log
     pipe = Connection(descriptor)
     config: WorkerConfig = pipe.recv()
     calls: queue.Queue[tuple[str, tuple[Any, ...], int]] = queue.Queue()

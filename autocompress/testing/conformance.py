@@ -245,6 +245,13 @@ class StrategyConformance:
         losses = [part.loss for part in found]
         assert losses == sorted(losses, reverse=True), "sensitivity lists the most sensitive part first, by its loss"
 
+    def test_what_it_leaves_alone_has_a_reason(self, structure: StructureStrategy, lab: Lab) -> None:
+        with untouched(lab.context.model, "left_alone"):
+            found = dict(structure.left_alone(lab.context))
+        for part, reason in found.items():
+            sound = _is_sentence(part) and _is_sentence(reason)
+            assert sound, f"left_alone gives the name of a part and a reason in words, not {part!r}: {reason!r}"
+
     # -- training ------------------------------------------------------------------------------------------------------
 
     def test_the_hook_trains_and_leaves_nothing_behind(self, training: TrainingStrategy, lab: Lab) -> None:

@@ -245,6 +245,22 @@ class SensitivityInPercent(Cut):
         return [Sensitivity("down", 32, 50, 0.2)]
 
 
+LEFT = "test_what_it_leaves_alone_has_a_reason"
+
+
+@broken(LEFT, "a reason in words, not 'stem': ''")
+class LeftWithoutAReason(Cut):
+    def left_alone(self, context):
+        return {"stem": ""}
+
+
+@broken(LEFT, "left_alone changed values of the model")
+class LookingRoundsTheWeights(Cut):
+    def left_alone(self, context):
+        context.model.down.weight.data.round_()
+        return {}
+
+
 # -- what a strategy says of itself ------------------------------------------------------------------------------------
 
 NAMED, PARAMETERS, REFUSES = (

@@ -8,6 +8,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 MOST = 0.95  # of a group
 BEYOND = 0.3  # a group loses at most this much more than the average
+UNBOUNDED = 1e6  # how many times the largest rise of the loss one counts that is no number
 
 
 def uniform(ratio: float, groups: int) -> Floats:
@@ -16,21 +17,28 @@ def uniform(ratio: float, groups: int) -> Floats:
 
 
 def by_importance(importances: Sequence[Floats], ratio: float) -> Floats:
-    """Shares when the ``ratio`` of all units that matter least go, wherever they are -> (groups,)."""
-    everything = np.sort(np.concatenate(importances))
-    threshold = everything[min(int(ratio * len(everything)), len(everything) - 1)]
-    shares = np.array([float((each < threshold).mean()) for each in importances])
-    return np.asarray(np.minimum(shares, min(MOST, ratio + BEYOND)), dtype=np.float64)
+    """Shares when the ``ratio`` of all units that matter least go, wherever they are -> (groups,). Of units that matter
+    alike those of the first groups go.
+    """
+    sizes = np.array([len(each) for each in importances])
+    order = np.argsort(np.concatenate(importances), kind="stable")
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    gone = np.bincount(groups[order[: round(ratio * len(order))]], minlength=len(sizes))
+    return np.asarray(np.minimum(gone / sizes, min(MOST, ratio + BEYOND)), dtype=np.float64)
 
 
 def by_sensitivity(losses: Floats, costs: Floats, ratio: float) -> Floats:
     """Shares that remove ``ratio`` of the cost with the least rise of the loss -> (groups,).
 
     losses: rise of the loss with half of a group gone, taken to grow with the square of the share (a second-order
-    expansion, as in LeCun et al., "Optimal Brain Damage", 1990). costs: multiply-accumulates of each group. At the
-    minimum of sum(loss * (2 s)^2) under sum(cost * s) = ratio * sum(cost) every share is proportional to cost / loss.
+    expansion, as in LeCun et al., "Optimal Brain Damage", 1990). A group without which the loss is no number (infinite
+    or NaN) is touched last. costs: multiply-accumulates of each group. At the minimum of sum(loss * (2 s)^2) under
+    sum(cost * s) = ratio * sum(cost) every share is proportional to cost / loss.
     """
-    worth = costs / np.maximum(losses, max(1e-6, 0.02 * float(losses.max(initial=0.0))))
+    bounded = np.isfinite(losses)
+    largest = float(losses[bounded].max(initial=0.0))
+    losses = np.where(bounded, losses, UNBOUNDED * max(largest, 1.0))
+    worth = costs / np.maximum(losses, max(1e-6, 0.02 * largest))
     most = min(MOST, ratio + BEYOND)
     target, low, high = ratio * costs.sum(), 0.0, float(1.0 / worth.min())
     for _ in range(60):
@@ -40,7 +48,10 @@ def by_sensitivity(losses: Floats, costs: Floats, ratio: float) -> Floats:
 
 
 def rounded(width: float, most: int, round_to: int) -> int:
-    """The nearest multiple of ``round_to``, at least one of them and at most ``most``; in narrow layers of a quarter of
-    the width, so that they too can shrink."""
-    round_to = max(1, min(round_to, most // 4))
+    """The nearest multiple of ``round_to``, at least one of them and at most ``most``; in narrow layers of the largest
+    power of two that is at most a quarter of the width, so that they too can shrink.
+    """
+    quarter = max(1, most // 4)
+    if round_to > quarter:
+        round_to = 1 << (quarter.bit_length() - 1)
     return min(most, max(round_to, round(width / round_to) * round_to, 1))

@@ -33,6 +33,18 @@ class Weights:
     out_bias: Tensor | None
 
 
+@dataclass(frozen=True)
+class Dropouts:
+    """Rates of dropout on the attention weights, on what the heads give, and on the output."""
+
+    weights: float = 0.0
+    heads: float = 0.0
+    output: float = 0.0
+
+
+NO_DROPOUT = Dropouts()
+
+
 class Projection(nn.Linear):
     """A linear layer of which heads are cut; what would take it apart knows by its type that it may not."""
 
@@ -40,13 +52,16 @@ class Projection(nn.Linear):
 class HeadAttention(Opaque):
     """Scaled dot-product attention over (N, T, E), with one fused projection and heads that can be taken out."""
 
-    def __init__(self, weights: Weights, heads: int, scale: float, causal: bool = False, dropout: float = 0.0) -> None:
+    def __init__(
+        self, weights: Weights, heads: int, scale: float, causal: bool = False, dropouts: Dropouts = NO_DROPOUT
+    ) -> None:
         super().__init__()
         self.num_heads, self.scale, self.causal = heads, scale, causal
         self.head_size = weights.qkv.shape[0] // (3 * heads)
         self.qkv = _linear(weights.qkv, weights.qkv_bias)
         self.out = _linear(weights.out, weights.out_bias)
-        self.dropout = nn.Dropout(dropout)
+        self.drop_weights, self.drop_heads = nn.Dropout(dropouts.weights), nn.Dropout(dropouts.heads)
+        self.drop_output = nn.Dropout(dropouts.output)
 
     @property
     def in_channels(self) -> int:
@@ -68,8 +83,9 @@ class HeadAttention(Opaque):
             scores = scores + torch.full((t, t), -math.inf, dtype=scores.dtype, device=x.device).triu(1)
         if mask is not None:
             scores = scores + mask
-        mixed = self.dropout(scores.softmax(-1)) @ v
-        return self.out(mixed.transpose(1, 2).reshape(n, t, self.num_heads * self.head_size))  # type: ignore[no-any-return]
+        mixed = self.drop_weights(scores.softmax(-1)) @ v
+        heads = mixed.transpose(1, 2).reshape(n, t, self.num_heads * self.head_size)
+        return self.drop_output(self.out(self.drop_heads(heads)))  # type: ignore[no-any-return]
 
     def head_columns(self, heads: Sequence[int]) -> list[int]:
         """Where the heads lie in the input of the output projection."""
@@ -105,7 +121,7 @@ class MultiheadSelfAttention(HeadAttention):
         if whole.in_proj_weight is None or whole.bias_k is not None or whole.add_zero_attn:
             raise CandidateFailed("attention with other sizes for keys, or with extra keys, is left as it is")
         weights = Weights(whole.in_proj_weight, whole.in_proj_bias, whole.out_proj.weight, whole.out_proj.bias)
-        super().__init__(weights, whole.num_heads, whole.head_dim**-0.5, dropout=whole.dropout)
+        super().__init__(weights, whole.num_heads, whole.head_dim**-0.5, dropouts=Dropouts(whole.dropout))
         self.batch_first = whole.batch_first
 
     def forward(  # type: ignore[override]
@@ -146,7 +162,8 @@ def recognised(module: nn.Module, inputs: Tensor, expected: Tensor) -> HeadAtten
             for reading in _readings(parts, out, inputs.shape[-1]):
                 if not agrees(_first_head(reading, inputs[:1]), given[out][..., : reading.head_size]):
                     continue
-                found = HeadAttention(reading.weights, reading.heads, reading.scale, reading.causal, _dropout(module))
+                dropouts = _dropouts(module, inputs[:1], out)
+                found = HeadAttention(reading.weights, reading.heads, reading.scale, reading.causal, dropouts)
                 if agrees(found.eval()(inputs), expected):
                     _check_removal(module, found, inputs, out)
                     return found
@@ -251,9 +268,40 @@ def _linears(module: nn.Module) -> list[nn.Linear]:
     return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
 
 
-def _dropout(module: nn.Module) -> float:
-    """The rate of the first dropout, which in attention is on the weights."""
-    return next((layer.p for layer in module.modules() if isinstance(layer, nn.Dropout)), 0.0)
+def _dropouts(module: nn.Module, inputs: Tensor, out: nn.Linear) -> Dropouts:
+    """Where the dropouts of a module lie, told by what they are given in evaluation mode. One that lies elsewhere, or
+    that the module has as a function, is not seen.
+    """
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+    handles = [
+        layer.register_forward_hook(lambda layer, args, gave: calls.append((layer, args[0], gave)))
+        for layer in module.modules()
+        if isinstance(layer, nn.Dropout) or layer is out
+    ]
+    try:
+        with torch.no_grad():
+            module(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    heads, output = next((given, gave) for layer, given, gave in calls if layer is out)
+    rates = {"weights": 0.0, "heads": 0.0, "output": 0.0}
+    for layer, given, _ in calls:
+        if isinstance(layer, nn.Dropout):
+            places = {"weights": _attends(given), "heads": _same(given, heads), "output": _same(given, output)}
+            rates |= {place: layer.p for place, here in places.items() if here}
+    return Dropouts(**rates)
+
+
+def _attends(given: Tensor) -> bool:
+    """Whether a tensor is attention weights: as many places as are attended to, over which it sums to one."""
+    if given.dim() < 3 or given.shape[-1] != given.shape[-2]:
+        return False
+    return bool((given >= 0).all() and ((given.sum(-1) - 1).abs() <= TOLERANCE).all())
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.flatten(), other.flatten())
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> Projection:

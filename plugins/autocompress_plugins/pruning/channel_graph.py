@@ -21,7 +21,7 @@ from autocompress.task import Inputs
 from autocompress_plugins.pruning.attention_layers import HeadAttention
 from autocompress_plugins.pruning.dependency_graph import CONVOLUTIONS, quiet, trace
 from autocompress_plugins.pruning.group_check import half, why_wrong
-from autocompress_plugins.pruning.groups import CHANNELS, HEADS, MLP, RECURRENT, Group, Left, Member, Survey
+from autocompress_plugins.pruning.groups import CHANNELS, EVERY_KIND, HEADS, MLP, RECURRENT, Group, Left, Member, Survey
 from autocompress_plugins.pruning.opaque import Opaque
 from autocompress_plugins.pruning.prunable import prunable
 from autocompress_plugins.pruning.recurrent_layers import RecurrentBarrier, RecurrentLayer
@@ -31,16 +31,20 @@ ROOTS = (*CONVOLUTIONS, nn.Linear, nn.Embedding, RecurrentLayer)
 
 
 class ChannelGraph:
-    """Finds a model's groups. What was verified once is remembered for that kind of structure."""
+    """Finds a model's groups. What was checked once is remembered for that kind of structure."""
 
     def __init__(self) -> None:
-        self._verified: dict[str, tuple[Left, ...]] = {}
+        self._checked: dict[str, dict[str, str | None]] = {}  # structure -> root -> what is wrong with its group
 
-    def survey(self, model: nn.Module, inputs: Inputs, *, sure: bool = True) -> tuple[nn.Module, Survey]:
-        """A copy of ``model`` in prunable form, and its groups. Raises CandidateFailed when it cannot be traced.
+    def survey(
+        self, model: nn.Module, inputs: Inputs, kinds: frozenset[str] = EVERY_KIND, *, sure: int | None = None
+    ) -> tuple[nn.Module, Survey]:
+        """A copy of ``model`` in prunable form, and its groups of these kinds. Raises CandidateFailed when it cannot be
+        traced.
 
-        sure: each group is checked, and a wrong one left. Otherwise only what is known already is left, which is
-        quicker; then whoever removes units checks what comes of it.
+        sure: groups are checked one after another until so many were right; left out, all are. A group that is known
+        to be wrong is left. One that was not checked is taken for right, which is quicker; then whoever removes units
+        of it checks what comes of it.
         """
         try:
             model = copy.deepcopy(model).eval()
@@ -51,17 +55,22 @@ class ChannelGraph:
         except Exception as error:  # a model's code may do anything to a copy of it
             reason = f"its layers cannot be seen: {type(error).__name__}: {one_line(error, 160)}"
             raise CandidateFailed(reason) from error
-        groups = [group for group in found if isinstance(group, Group)]
-        kinds = [(name, type(module).__name__) for name, module in model.named_modules()]
-        key = repr((kinds, ties(model), [group.root for group in groups]))  # whatever the widths
-        if sure and key not in self._verified:
-            checked = [(group, why_wrong(model, inputs, {group: half(group)})) for group in groups]
-            self._verified[key] = tuple(Left(g.root, g.kind, reason) for g, reason in checked if reason is not None)
-        known = self._verified.get(key, ())
-        wrong = {part.module for part in known}
+        modules = [(name, type(module).__name__) for name, module in model.named_modules()]
+        roots = [group.root for group in found if isinstance(group, Group)]
+        checked = self._checked.setdefault(repr((modules, ties(model), roots)), {})  # whatever the widths
+        groups = [group for group in found if isinstance(group, Group) and group.kind in kinds]
+        right = 0
+        for group in groups:
+            if right == sure:
+                break
+            if group.root not in checked:
+                checked[group.root] = why_wrong(model, inputs, {group: half(group)})
+            right += checked[group.root] is None
         left = [_left(model, name, reason) for name, reason in unknown.items()]
-        left += [*known, *(part for part in found if isinstance(part, Left))]
-        return model, Survey(tuple(g for g in groups if g.root not in wrong), tuple(left))
+        left += [Left(g.root, g.kind, wrong) for g in groups if (wrong := checked.get(g.root)) is not None]
+        left += [part for part in found if isinstance(part, Left)]
+        sound = tuple(group for group in groups if checked.get(group.root) is None)
+        return model, Survey(sound, tuple(part for part in left if part.kind in kinds))
 
 
 def _left(model: nn.Module, name: str, reason: str) -> Left:
@@ -69,18 +78,19 @@ def _left(model: nn.Module, name: str, reason: str) -> Left:
 
 
 def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | Left]:
-    """Every group, whether or not it is sound, and what can be no group."""
+    """Every group, whether or not it is sound, and what can be no group, in the order in which the model calls them."""
     positions = _positions(model, inputs)
     modules = dict(model.named_modules())
     names = {module: name for name, module in modules.items()}
     attends = any(isinstance(module, HeadAttention) for module in modules.values())
-    for name, module in modules.items():
+    graph, seen = trace(model, inputs), set[str]()
+    called = {name: at for at, name in enumerate(positions)}
+    for name in sorted(modules, key=lambda name: called.get(name, len(called))):
+        module = modules[name]
         if isinstance(module, HeadAttention) and module.num_heads > 1:
             heads = tuple(range(module.num_heads))
             macs = positions.get(name, 0.0) * (module.qkv.weight.numel() + module.out.weight.numel())
             yield Group(name, HEADS, module.num_heads, (Member(name, "heads", heads, heads),), macs=macs)
-    graph, seen = trace(model, inputs), set[str]()
-    for name, module in modules.items():
         inside = any(isinstance(parent, Opaque) for parent in _parents(model, name))
         if not isinstance(module, ROOTS) or inside or name in seen or module not in graph.module2node:
             continue
@@ -134,7 +144,9 @@ def _blocks(module: nn.Module, side: str) -> int:
 
 
 def _positions(model: nn.Module, inputs: Inputs) -> dict[str, float]:
-    """At how many places each layer is computed for one example: pixels, or steps of a sequence."""
+    """At how many places each layer is computed for one example: pixels, or steps of a sequence. In the order of the
+    calls.
+    """
     found: dict[str, float] = defaultdict(float)
     examples = len(tensors_of(inputs)[0])
 
@@ -146,7 +158,7 @@ def _positions(model: nn.Module, inputs: Inputs) -> dict[str, float]:
 
         return hook
 
-    kinds = (*CONVOLUTIONS, nn.Linear, Opaque)
+    kinds = (*CONVOLUTIONS, nn.Linear, nn.Embedding, Opaque)
     handles = [m.register_forward_hook(note(n)) for n, m in model.named_modules() if isinstance(m, kinds)]
     try:
         with torch.no_grad():

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 CHANNELS, RECURRENT, HEADS, MLP = "channels", "recurrent units", "heads", "mlp"
+EVERY_KIND = frozenset({CHANNELS, RECURRENT, HEADS, MLP})
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,12 @@ class Left:
 
 @dataclass(frozen=True)
 class Survey:
-    """groups: what can shrink, in the order of the model. left: the parts that cannot."""
+    """groups: what can shrink, in the order in which the model calls it. left: the parts that cannot."""
 
     groups: tuple[Group, ...]
     left: tuple[Left, ...]
 
-    def of(self, kinds: frozenset[str]) -> tuple[Group, ...]:
-        return tuple(group for group in self.groups if group.kind in kinds)
-
-    def left_of(self, kinds: frozenset[str]) -> tuple[Left, ...]:
-        return tuple(part for part in self.left if part.kind in kinds)
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why each part is left, by the name of its module."""
+        return {part.module or "the model": part.reason for part in self.left}

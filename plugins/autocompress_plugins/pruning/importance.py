@@ -36,7 +36,7 @@ def importance(model: nn.Module, group: Group, criterion: str) -> Tensor:
     squares = _summed(model, group, torch.square)
     if criterion == "l2":
         return _scaled(squares.sqrt())
-    order = squares.argsort()
+    order = squares.argsort(stable=True)
     ascending = squares[order]
     at_least = ascending.flip(0).cumsum(0).flip(0)
     return torch.empty_like(squares).scatter_(0, order, ascending / at_least.clamp(min=1e-12))

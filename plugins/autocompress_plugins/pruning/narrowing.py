@@ -19,10 +19,11 @@ from autocompress_plugins.pruning.importance import importance, taylor
 from autocompress_plugins.pruning.prunable import prunable
 from autocompress_plugins.pruning.removal import remove
 from autocompress_plugins.pruning.state import state_of
+from autocompress_plugins.pruning.training_loss import mean_loss, most_sensitive_first, rise
+from autocompress_plugins.reasons import because
 
 TAYLOR_EXAMPLES, TAYLOR_BATCH = 256, 16
 SENSITIVITY_EXAMPLES = 128
-HALF = 0.5  # the share whose removal is measured for a group's sensitivity
 SECTIONS = 4  # from the bottom of the model to its top
 
 
@@ -49,45 +50,52 @@ class Narrowing:
         self._taylor: dict[tuple[Split, str, tuple[Group, ...]], dict[str, Tensor]] = {}
 
     def refuses(self, context: Context, kinds: frozenset[str], nothing: str) -> str | None:
-        """Why no group of these kinds can shrink."""
+        """Why no group of these kinds can shrink. The first that can is enough."""
         try:
-            survey = self._graph.survey(context.model, context.example_inputs)[1]
+            survey = self._graph.survey(context.model, context.example_inputs, kinds, sure=1)[1]
         except CandidateFailed as error:
             return error.reason
-        if survey.of(kinds):
-            return None
-        reasons = "; ".join(f"{part.module}: {part.reason}" for part in survey.left_of(kinds)[:3])
-        return f"{nothing} ({reasons})" if reasons else nothing
+        return None if survey.groups else because(nothing, survey.reasons)
+
+    def left_alone(self, context: Context, kinds: frozenset[str]) -> dict[str, str]:
+        """Why parts of these kinds keep their size, by name; none of a model that cannot be seen, which is refused."""
+        try:
+            return self._graph.survey(context.model, context.example_inputs, kinds)[1].reasons
+        except CandidateFailed:
+            return {}
 
     def plan(self, model: nn.Module, amount: Amount, context: Context) -> Plan:
         """Which units of which group go. Raises CandidateFailed when nothing would, or when it would be wrong.
 
-        What is planned is checked as a whole; only when that fails is each group checked by itself, and the wrong ones
-        are left.
+        The groups are taken on trust and what is planned is checked as a whole; only when that fails is each group
+        checked by itself, and the wrong ones are left.
         """
-        reason = None
-        for sure in (False, True):
-            whole, survey = self._graph.survey(model, context.example_inputs, sure=sure)
-            removals = self._removals(whole, survey, amount, context)
-            planned = {group: removals[group.root] for group in survey.groups if group.root in removals}
-            reason = why_wrong(whole, context.example_inputs, planned)
-            if reason is None:
-                return {"remove": removals}
-        raise CandidateFailed(str(reason))
+        try:
+            return self._planned(model, amount, context, sure=0)
+        except Exception:  # a wrong group breaks the model in any way, and wherever units are removed on the way
+            return self._planned(model, amount, context, sure=None)
+
+    def _planned(self, model: nn.Module, amount: Amount, context: Context, sure: int | None) -> Plan:
+        inputs = context.example_inputs
+        whole, survey = self._graph.survey(model, inputs, frozenset(amount.ratios), sure=sure)
+        removals = self._removals(whole, survey, amount, context)
+        reason = why_wrong(whole, inputs, {g: removals[g.root] for g in survey.groups if g.root in removals})
+        if reason is not None:
+            raise CandidateFailed(reason)
+        return {"remove": removals}
 
     def _removals(self, whole: nn.Module, survey: Survey, amount: Amount, context: Context) -> dict[str, list[int]]:
         """Root of a group -> units, in the order in which they go."""
-        kinds, inputs, model = frozenset(amount.ratios), context.example_inputs, copy.deepcopy(whole)
-        if not survey.of(kinds):
-            reasons = "; ".join(f"{p.module}: {p.reason}" for p in survey.left_of(kinds)[:3])
-            raise CandidateFailed(f"nothing is left that can shrink{f' ({reasons})' if reasons else ''}")
-        groups = [g for g in survey.of(kinds) if amount.ratios[g.kind] > 0]
+        inputs, model = context.example_inputs, copy.deepcopy(whole)
+        if not survey.groups:
+            raise CandidateFailed(because("nothing is left that can shrink", survey.reasons))
+        groups = [group for group in survey.groups if amount.ratios[group.kind] > 0]
         widths = self._widths(model, groups, amount, context)
         removals: dict[str, list[int]] = {}
         found: dict[str, list[int]] = {}
         for section in _sections(groups) if amount.bottom_up else [groups]:
             if found:  # where the other groups lie in layers that read several has moved
-                model, survey = self._graph.survey(remove(model, inputs, found), inputs, sure=False)
+                model, survey = self._graph.survey(remove(model, inputs, found), inputs, sure=0)
                 section = [group for group in survey.groups if group.root in {own.root for own in section}]
             values = self.importances(model, section, amount.criterion, context)
             found = {
@@ -106,11 +114,14 @@ class Narrowing:
 
     def sensitivity(self, context: Context, kinds: frozenset[str]) -> list[Sensitivity]:
         """What removing half of each group costs, most sensitive first."""
-        model, survey = self._graph.survey(context.model, context.example_inputs)
-        groups = survey.of(kinds)
-        losses = self._rises(model, groups, context)
-        found = [Sensitivity(g.root, g.size, HALF, loss) for g, loss in zip(groups, losses, strict=True)]
-        return sorted(found, key=lambda s: -s.loss)
+        model, survey = self._graph.survey(context.model, context.example_inputs, kinds)
+        losses = self._rises(model, survey.groups, context)
+        return most_sensitive_first(
+            [
+                Sensitivity(group.root, group.size, 1 - _half(group) / group.size, float(loss))
+                for group, loss in zip(survey.groups, losses, strict=True)
+            ]
+        )
 
     def _widths(self, model: nn.Module, groups: Sequence[Group], amount: Amount, context: Context) -> dict[str, int]:
         """Units that each group keeps."""
@@ -149,8 +160,8 @@ class Narrowing:
         """``_rises`` of the reference, for the groups it has too: its weights are trained, and what the loss of a model
         that other steps have changed rises by says little.
         """
-        reference, survey = self._graph.survey(context.model, context.example_inputs)
-        roots = {group.root for group in groups}
+        kinds, roots = frozenset(group.kind for group in groups), {group.root for group in groups}
+        reference, survey = self._graph.survey(context.model, context.example_inputs, kinds)
         shared = [group for group in survey.groups if group.root in roots]
         known = dict(zip((g.root for g in shared), self._rises(reference, shared, context), strict=True))
         others = [group for group in groups if group.root not in known]
@@ -158,18 +169,24 @@ class Narrowing:
         return np.array([known[group.root] for group in groups])
 
     def _rises(self, model: nn.Module, groups: Sequence[Group], context: Context) -> allocation.Floats:
-        """By how much the training loss rises when half of a group goes, without training -> (groups,)."""
-        state = state_of(model)
-        base: float | None = None
-        for group in groups:
-            if (context.train, state, group.root) in self._rise:
-                continue
-            base = _loss(model, context) if base is None else base
-            kept = max(group.blocks, round(group.size * HALF / group.blocks) * group.blocks)
-            units = _least(importance(model, group, "l2"), group, kept)
-            trial = remove(copy.deepcopy(model), context.example_inputs, {group.root: units})
-            self._rise[context.train, state, group.root] = _loss(trial, context) - base
+        """By how much the training loss rises when half of a group goes, without training -> (groups,); infinite where
+        what is left gives no number.
+        """
+        state, loss_fn = state_of(model), context.task.loss_fn
+        unknown = [group for group in groups if (context.train, state, group.root) not in self._rise]
+        if unknown:
+            batches = list(context.train_batches(SENSITIVITY_EXAMPLES))
+            base = mean_loss(model, batches, loss_fn)
+            for group in unknown:
+                units = _least(importance(model, group, "l2"), group, _half(group))
+                trial = remove(copy.deepcopy(model), context.example_inputs, {group.root: units})
+                self._rise[context.train, state, group.root] = rise(mean_loss(trial, batches, loss_fn), base)
         return np.array([self._rise[context.train, state, group.root] for group in groups])
+
+
+def _half(group: Group) -> int:
+    """The width of which half is gone, or as near to it as its blocks allow."""
+    return max(group.blocks, round(group.size / 2 / group.blocks) * group.blocks)
 
 
 def _least(values: Tensor, group: Group, width: int) -> list[int]:
@@ -184,13 +201,3 @@ def _sections(groups: Sequence[Group]) -> list[list[Group]]:
     """The groups in a few runs, in the order of the model."""
     size = -(-len(groups) // SECTIONS)
     return [list(groups[start : start + size]) for start in range(0, len(groups), max(size, 1))]
-
-
-def _loss(model: nn.Module, context: Context) -> float:
-    total, count = 0.0, 0
-    with torch.inference_mode():
-        for batch in context.train_batches(SENSITIVITY_EXAMPLES):
-            outputs = primary(call(model.eval(), batch.inputs))
-            total += float(context.task.loss_fn(outputs, batch.targets)) * len(batch.targets)
-            count += len(batch.targets)
-    return total / count

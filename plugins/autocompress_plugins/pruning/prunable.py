@@ -3,7 +3,7 @@ ones that compute the same and can lose units or heads.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,8 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
     was on ``inputs``. Returns why others were left alone, by name. Does nothing to a model it has been through.
     """
     left: dict[str, str] = {}
-    waiting = _candidates(model, "")
+    sequences = _given_sequences(model, inputs)
+    waiting = _candidates(model, "", sequences)
     while waiting:
         name = waiting.pop(0)
         original = model.get_submodule(name)
@@ -43,7 +44,7 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
                 raise CandidateFailed("a form of it that can shrink gives other outputs")
         except Exception as error:  # the model's own code meets a module it does not know
             _put(model, name, RecurrentBarrier(original) if isinstance(original, RECURRENT) else original)
-            inside = [] if isinstance(original, RECURRENT) else _candidates(model, name)
+            inside = [] if isinstance(original, RECURRENT) else _candidates(model, name, sequences)
             if inside:  # it only holds what may be exchanged
                 waiting = inside + waiting
                 continue
@@ -64,17 +65,39 @@ def _exchanged(model: nn.Module, original: nn.Module, inputs: Inputs) -> nn.Modu
     return recognised(original, given, gave).train(original.training)
 
 
-def _candidates(model: nn.Module, within: str) -> list[str]:
-    """Names of the modules inside ``within`` that may be exchanged, outermost first, none inside another."""
+def _candidates(model: nn.Module, within: str, sequences: Collection[str]) -> list[str]:
+    """Names of the modules inside ``within`` that may be exchanged, outermost first, none inside another. One that has
+    the layers of an attention is one only where it is given a sequence.
+    """
     found: list[str] = []
     for name, module in model.named_modules():
         inside = name.startswith(f"{within}.") if within else bool(name)
         if not inside or any(name.startswith(f"{outer}.") for outer in found):
             continue
-        known = isinstance(module, (RecurrentStack, Opaque))
-        if known or isinstance(module, (*RECURRENT, nn.MultiheadAttention)) or could_attend(module):
+        known = isinstance(module, (RecurrentStack, Opaque, *RECURRENT, nn.MultiheadAttention))
+        if known or (name in sequences and could_attend(module)):
             found.append(name)
     return [name for name in found if not isinstance(model.get_submodule(name), (RecurrentStack, Opaque))]
+
+
+def _given_sequences(model: nn.Module, inputs: Inputs) -> set[str]:
+    """Names of the modules that are given a tensor (N, T, E) while the model runs."""
+    found: set[str] = set()
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if any(isinstance(given, Tensor) and given.dim() == 3 for given in (*args, *kwargs.values())):
+                found.add(name)
+
+        return hook
+
+    handles = [m.register_forward_pre_hook(watch(name), with_kwargs=True) for name, m in model.named_modules()]
+    try:
+        _output(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def _seen(model: nn.Module, module: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ zeroing it in the original to 1e-4. Follows: Michel, Levy & Neubig, "Are Sixteen
 NeurIPS 2019; for both together Kwon et al., "A Fast Post-Training Pruning Framework for Transformers", NeurIPS 2022.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -51,6 +51,9 @@ class PruneAttention(StructureStrategy):
 
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         return self._narrowing.sensitivity(context, KINDS)
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        return self._narrowing.left_alone(context, KINDS)
 
 
 @hookimpl

@@ -6,7 +6,7 @@ right, which is checked group by group. Follows: Li et al., "Pruning Filters for
 al., "DepGraph", CVPR 2023; the criteria are named in ``importance``, the allocations in ``allocation``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -36,7 +36,7 @@ class PruneChannels(StructureStrategy):
             Parameter("importance", tuple(criteria), "l2"),
             Parameter("allocation", ("uniform", "global", "sensitivity"), "uniform"),
             Parameter("schedule", ("at_once", "bottom_up"), "at_once"),
-            Parameter("round_to", (16, 8, 4, 1), 8, by_strength=True),
+            Parameter("round_to", (16, 8, 4, 1), 8),
         )
 
     def refuses(self, context: Context) -> str | None:
@@ -57,6 +57,9 @@ class PruneChannels(StructureStrategy):
 
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         return self._narrowing.sensitivity(context, KINDS)
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        return self._narrowing.left_alone(context, KINDS)
 
 
 @hookimpl

@@ -7,7 +7,7 @@ form of See, Luong & Manning, "Compression of Neural Machine Translation Models 
 its recurrent column, and its column in whatever reads it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -32,7 +32,7 @@ class PruneRecurrent(StructureStrategy):
             Parameter("ratio", RATIOS, 0.5, by_strength=True),
             Parameter("importance", ("l1", "l2", "taylor"), "l2"),
             Parameter("allocation", ("uniform", "global", "sensitivity"), "uniform"),
-            Parameter("round_to", (8, 4, 1), 4, by_strength=True),
+            Parameter("round_to", (8, 4, 1), 4),
         )
 
     def refuses(self, context: Context) -> str | None:
@@ -52,6 +52,9 @@ class PruneRecurrent(StructureStrategy):
 
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         return self._narrowing.sensitivity(context, KINDS)
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        return self._narrowing.left_alone(context, KINDS)
 
 
 @hookimpl

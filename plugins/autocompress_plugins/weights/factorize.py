@@ -9,7 +9,7 @@ channels); Denton et al., "Exploiting Linear Structure Within Convolutional Netw
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from autocompress.errors import CandidateFailed, one_line
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
 from autocompress.task import Inputs
+from autocompress_plugins.reasons import because
 from autocompress_plugins.weights.matrices import matrices
 
 KEEP = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -54,11 +55,9 @@ class Factorize(StructureStrategy):
         share = sum(weights[f"{name}.weight"].numel() for name in found.names) / max(total, 1)
         if share >= LEAST:
             return None
-        reasons = "; ".join(f"{name}: {why}" for name, why in list(found.kept.items())[:3])
-        return (
-            f"the layers that can be factorized hold {share:.0%} of the weights "
-            f"({reasons or 'there is no linear layer and no convolution'})"
-        )
+        if not found.names and not found.kept:
+            return "there is no linear layer and no convolution"
+        return because(f"the layers that can be factorized hold {share:.0%} of the weights", found.kept)
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
         keep, rule = float(params["keep"]), str(params["rule"])
@@ -79,6 +78,9 @@ class Factorize(StructureStrategy):
             _swap(model, name, (root[:, None] * v[:rank]).float(), (u[:, :rank] * root).float())
         return model
 
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        return factorizable(context.model, context.example_inputs).kept
+
 
 def factorizable(model: nn.Module, inputs: Inputs) -> Found:
     """Each layer is tried: swapped for two that give the same, it must leave the model's output as it was."""
@@ -96,7 +98,7 @@ def factorizable(model: nn.Module, inputs: Inputs) -> Found:
         if reason is None:
             names.append(name)
         else:
-            kept[name] = reason
+            kept[name or "the model"] = reason
     return Found(tuple(names), kept)
 
 
@@ -114,6 +116,8 @@ def _unfit(layer: nn.Module, holders: Counter[int]) -> str | None:
 
 def _in_the_way(trial: nn.Module, name: str, inputs: Inputs, expected: Tensor) -> str | None:
     """Why the layer ``name`` cannot be two; ``trial`` keeps it then, and else the two that give the same."""
+    if not name:
+        return "it is the whole model"
     layer = trial.get_submodule(name)
     calls: list[bool] = []
     matrix = _matrix(layer)

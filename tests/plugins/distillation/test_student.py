@@ -1,4 +1,4 @@
-"""A narrower student: its width, where its weights come from, and the user's own."""
+"""A smaller student: its width and depth, where its weights come from, and the user's own."""
 
 import json
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from autocompress.profile import HardwareProfile
 from autocompress.task import Task
 from autocompress.testing import tasks
 from autocompress_plugins.distillation.student import Student
+from autocompress_plugins.pruning.drop_blocks import DropBlocks
 
 
 @pytest.fixture
@@ -44,7 +45,43 @@ def test_everything_is_narrower_by_one_factor(open_task: Callable[[Task], Contex
     assert [block.mlp[0].out_features for block in model.blocks] == [32, 32]
     assert model.head.weight.shape == (4, 16)
     model = built(open_task(tasks.lstm()), width=0.4)
-    assert [layer.core.hidden_size for layer in model.rnn.layers] == [12, 12]  # a quarter of a narrow layer is a step
+    assert [layer.core.hidden_size for layer in model.rnn.layers] == [8, 8]  # in narrow layers, multiples of 4
+
+
+@pytest.mark.parametrize("task", tasks.ALL, ids=lambda task: task.__name__)
+def test_as_deep_as_the_reference_and_shallower_by_strength(
+    task: Callable[[], Task], open_task: Callable[[Task], Context]
+):
+    context = open_task(task())
+    depth = next(p for p in Student().parameters(context) if p.name == "dropped")
+    most = DropBlocks().parameters(context)[0].choices[-1]
+    assert (depth.choices, depth.default, depth.by_strength) == (tuple(range(most + 1)), 0, True)
+    sizes = [sum(p.numel() for p in built(context, dropped=count).parameters()) for count in depth.choices]
+    assert sizes == sorted(set(sizes), reverse=True)
+
+
+@pytest.mark.parametrize("weights", ["inherited", "fresh"])
+def test_the_least_harmful_blocks_are_those_left_out(weights: str, open_task: Callable[[Task], Context]):
+    context = open_task(tasks.cnn())
+    (gone,) = DropBlocks().plan(context.model, {"count": 1}, context)["drop"]
+    model = built(context, width=0.5, dropped=1, weights=weights)
+    kept = {"blocks.0": "blocks.1", "blocks.1": "blocks.0"}[gone]
+    assert not list(model.get_submodule(gone).parameters())
+    assert model.get_submodule(kept).conv1.weight.shape == (8, 8, 3, 3)
+    assert model(context.example_inputs).shape == (2, 4)
+
+
+def test_recurrent_layers_are_left_out_too(open_task: Callable[[Task], Context]):
+    model = built(open_task(tasks.lstm()), width=0.5, dropped=1)
+    assert [layer.core.hidden_size for layer in model.rnn.layers] == [12]
+
+
+def test_no_depth_where_no_block_can_go(open_task: Callable[[Task], Context]):
+    x, y = torch.randn(16, 8), torch.arange(16) % 4
+    plain = Task("plain", nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)), (x, y), (x, y))
+    context = open_task(plain)
+    assert [p.name for p in Student().parameters(context)] == ["width", "weights"]
+    assert built(context, width=0.5)[0].out_features == 4
 
 
 @pytest.mark.parametrize("task", tasks.ALL, ids=lambda task: task.__name__)
@@ -113,12 +150,26 @@ def own(width: float) -> nn.Module:
 
 def test_the_users_student_is_built_at_the_width(open_task: Callable[[Task], Context]):
     context = open_task(replace(tasks.cnn(), student=own))
-    assert [p.name for p in Student().parameters(context)] == ["width"]
+    source = next(p for p in Student().parameters(context) if p.name == "source")
+    assert (source.choices, source.default) == (("own", "copy"), "own")
     assert Student().refuses(context) is None
     model, again = built(context, width=0.25), built(context, width=0.25)
     assert model[1].out_features == 5
     assert same(model, again)
     assert not same(model, built(replace(context, seed=1), width=0.25))
+
+
+def test_the_copy_can_be_had_beside_the_users_own(open_task: Callable[[Task], Context]):
+    plain, context = open_task(tasks.cnn()), open_task(replace(tasks.cnn(), student=own))
+    assert same(built(context, source="copy", dropped=1), built(plain, dropped=1))
+
+
+def test_no_source_to_choose_without_ones_own_or_without_a_copy(open_task: Callable[[Task], Context]):
+    x, y = torch.randn(16, 8), torch.arange(16) % 4
+    single = Task("single", nn.Linear(8, 4), (x, y), (x, y), student=lambda width: nn.Linear(8, 4))
+    assert [p.name for p in Student().parameters(open_task(single))] == ["width"]
+    assert isinstance(built(open_task(single)), nn.Linear)
+    assert "source" not in {p.name for p in Student().parameters(open_task(tasks.cnn()))}
 
 
 def test_a_student_of_the_wrong_kind_fails(open_task: Callable[[Task], Context]):

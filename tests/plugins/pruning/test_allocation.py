@@ -15,6 +15,22 @@ def test_by_importance_takes_the_least_important_wherever_they_are():
     np.testing.assert_allclose(by_importance([low, mixed, high], 0.3), [0.5, 0.25, 0.0])  # 1, 2 and 3 of ten go
 
 
+def test_by_importance_takes_as_many_as_asked_of_units_that_matter_alike():
+    dead = np.array([0.0, 0.0, 5.0, 6.0]), np.array([0.0, 0.0, 0.0, 7.0])
+    np.testing.assert_allclose(by_importance(dead, 0.25), [0.5, 0.0])
+    np.testing.assert_allclose(by_importance(dead, 0.5), [0.5, 0.5])
+    np.testing.assert_allclose(by_importance([np.ones(4), np.ones(4)], 0.25), [0.5, 0.0])
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5])
+def test_by_importance_takes_the_asked_share_whatever_the_ties(ratio: float):
+    draw = np.random.default_rng(0)
+    importances = [draw.integers(0, 6, 20).astype(float) for _ in range(5)]
+    shares = by_importance(importances, ratio)
+    assert shares.max() < ratio + BEYOND
+    assert (20 * shares).sum() == pytest.approx(ratio * 100)
+
+
 def test_by_importance_caps_the_share_of_one_group():
     worthless, worthy = np.linspace(0, 1, 10), np.linspace(2, 3, 10)
     np.testing.assert_allclose(by_importance([worthless, worthy], 0.5), [0.5 + BEYOND, 0.0])
@@ -58,6 +74,14 @@ def test_by_sensitivity_of_groups_that_all_are_harmless_is_uniform():
     np.testing.assert_allclose(by_sensitivity(np.zeros(3), np.full(3, 7.0), 0.4), [0.4] * 3, rtol=1e-6)
 
 
+@pytest.mark.parametrize("broken", [np.inf, np.nan])
+def test_by_sensitivity_touches_a_group_without_which_the_loss_is_no_number_last(broken: float):
+    losses, costs = np.array([1.0, broken, 1.0]), np.ones(3)
+    np.testing.assert_allclose(by_sensitivity(losses, costs, 0.2), [0.3, 0.0, 0.3], atol=1e-5)
+    np.testing.assert_allclose(by_sensitivity(losses, costs, 0.9), [MOST, 2.7 - 2 * MOST, MOST], rtol=1e-6)
+    np.testing.assert_allclose(by_sensitivity(np.full(3, broken), costs, 0.4), [0.4] * 3, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("width", "most", "round_to", "kept"),
     [
@@ -65,7 +89,10 @@ def test_by_sensitivity_of_groups_that_all_are_harmless_is_uniform():
         (27.9, 64, 8, 24),
         (1.0, 64, 8, 8),  # at least one multiple
         (64.0, 64, 8, 64),
-        (29.0, 30, 8, 28),  # a narrow layer rounds to a quarter of its width: 7
+        (21.0, 30, 8, 20),  # a narrow layer rounds to the largest power of two in a quarter of its width: 4
+        (29.0, 30, 8, 28),
+        (14.0, 48, 16, 16),
+        (14.0, 48, 12, 12),  # whatever fits is taken as it is
         (0.2, 3, 8, 1),
         (1.6, 3, 8, 2),
         (0.0, 1, 16, 1),

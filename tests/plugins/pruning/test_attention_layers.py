@@ -128,6 +128,45 @@ def test_removing_heads_is_zeroing_their_columns_in_the_users_module(name: str):
     assert found.qkv.out_features == 3 * 2 * size
 
 
+class Dropped(Fused):
+    """With dropouts, all of which the heads' outputs do not survive where the rate is 1."""
+
+    def __init__(self, **rates: float) -> None:
+        super().__init__()
+        self.at_output, self.at_heads, self.at_weights, self.at_input = (
+            nn.Dropout(rates.get(place, 0.0)) for place in ("output", "heads", "weights", "input")
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.qkv(self.at_input(x)).reshape(len(x), -1, 3, H, E // H).permute(2, 0, 3, 1, 4)
+        weights = self.at_weights((y[0] @ y[1].transpose(-2, -1) * self.scale).softmax(-1))
+        return self.at_output(self.out(self.at_heads((weights @ y[2]).transpose(1, 2).flatten(2))))
+
+
+@pytest.mark.parametrize("place", ["weights", "heads", "output"])
+def test_dropout_stays_where_it_was(place: str):
+    module = Dropped(**{place: 1.0})
+    x, y = seen(module)
+    found = recognised(module, x, y)
+    torch.testing.assert_close(found.eval()(x), y, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.train()(x), module.train()(x))
+
+
+def test_each_dropout_keeps_its_own_rate():
+    module = Dropped(weights=0.1, output=0.3)
+    found = recognised(module, *seen(module))
+    assert (found.drop_weights.p, found.drop_heads.p, found.drop_output.p) == (0.1, 0.0, 0.3)
+    behind = Functional()
+    found = recognised(behind, *seen(behind))
+    assert (found.drop_weights.p, found.drop_heads.p, found.drop_output.p) == (0.0, 0.0, 0.1)
+
+
+def test_a_dropout_on_the_input_is_none_of_the_attention():
+    module = Dropped(input=0.5)
+    found = recognised(module, *seen(module))
+    assert (found.drop_weights.p, found.drop_heads.p, found.drop_output.p) == (0.0, 0.0, 0.0)
+
+
 def test_recognition_leaves_the_module_as_it_was():
     module = Fused()
     x, y = seen(module)

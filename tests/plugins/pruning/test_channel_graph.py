@@ -327,6 +327,20 @@ def test_a_grouped_convolution_loses_equally_many_channels_of_each_group():
         remove(prunable, IMAGES, {"first": [0, 1, 2, 3]})
 
 
+def test_groups_come_in_the_order_of_the_calls_and_are_named_by_the_layer_called_first():
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.outer, self.inner = nn.Linear(10, 4), nn.Conv2d(15, 10, 1), nn.Conv2d(10, 15, 1)
+            self.stem = nn.Conv2d(3, 10, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x).relu()
+            return self.head((x + self.outer(self.inner(x).relu())).mean((2, 3)))
+
+    assert [group.root for group in surveyed(Backwards(), IMAGES).groups] == ["stem", "inner"]
+
+
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 

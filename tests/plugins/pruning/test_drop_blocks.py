@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,21 @@ def test_sensitivity_is_the_harm_of_each_block_alone(make_context: MakeContext):
     by_hand.body[0].scale = 0.0
     rise = nn.functional.mse_loss(outputs(by_hand, IMAGES), outputs(context.model, IMAGES))
     assert found["body.0"] == pytest.approx(rise.item(), rel=1e-4)
+
+
+def test_a_block_without_which_the_loss_is_no_number_is_the_most_sensitive(make_context: MakeContext):
+    context = make_context(seeded(ResNet, 2.0, 0.01, 1.0), IMAGES)
+
+    def unbounded(out: Tensor, targets: Tensor) -> Tensor:
+        loss = nn.functional.mse_loss(out, targets)
+        return torch.where(loss < 1e-3, loss, torch.inf)
+
+    context = replace(context, task=replace(context.task, loss=unbounded))
+    found = DropBlocks().sensitivity(context)
+    assert found[-1].group == "body.1"
+    assert all(part.loss > found[-1].loss for part in found[:-1])
+    json.dumps([part.loss for part in found], allow_nan=False)
+    assert DropBlocks().plan(context.model, {"count": 1}, context)["drop"] == ["body.1"]
 
 
 def test_count_grows_by_one_block_at_a_time_up_to_all_but_one(make_context: MakeContext):
@@ -347,8 +363,20 @@ def test_module_that_holds_the_whole_network_is_no_block():
 
 def test_more_than_can_be_dropped_fails_with_the_names(make_context: MakeContext):
     context = make_context(seeded(ResNet, 1.0), IMAGES)
-    with pytest.raises(CandidateFailed, match=r"3 blocks to drop, but only 2 can be: body.0, body.1.body.0"):
+    with pytest.raises(CandidateFailed, match=r"3 blocks are to be dropped and only 2 can be: body.0, body.1.body.0"):
         DropBlocks().plan(context.model, {"count": 3}, context)
+    bare = nn.Sequential(nn.Linear(6, 4))
+    with pytest.raises(CandidateFailed, match="no block is left that can be dropped"):
+        DropBlocks().plan(bare, {"count": 1}, make_context(bare, torch.randn(64, 6)))
+
+
+def test_blocks_that_stay_are_named_with_the_reason_though_others_can_go(make_context: MakeContext):
+    context = make_context(seeded(Encoder), {"words": WORDS, "padding": torch.zeros(64, 7, dtype=torch.bool)})
+    assert DropBlocks().refuses(context) is None
+    (name, reason), *others = DropBlocks().left_alone(context).items()
+    assert name == "encoder.layers.0"
+    assert "breaks without it" in reason
+    assert not others
 
 
 def test_plan_leaves_the_model_alone_and_is_always_the_same(make_context: MakeContext):

@@ -1,6 +1,9 @@
 """Plans: in sections, with what was measured remembered for one model and data only, and never a wrong function."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,9 +11,12 @@ from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
-from autocompress_plugins.pruning import narrowing
-from autocompress_plugins.pruning.groups import CHANNELS, HEADS, RECURRENT
+from autocompress_plugins.pruning import channel_graph, narrowing
+from autocompress_plugins.pruning.drop_blocks import DropBlocks
+from autocompress_plugins.pruning.groups import CHANNELS, EVERY_KIND, HEADS, MLP, RECURRENT
 from autocompress_plugins.pruning.narrowing import Amount, Narrowing
+from autocompress_plugins.pruning.prune_channels import PruneChannels
+from autocompress_plugins.weights.factorize import Factorize
 
 MakeContext = Callable[..., Context]
 X = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -55,20 +61,35 @@ def test_the_least_important_units_go_also_in_sections(bottom_up: bool, make_con
     assert plan == {"remove": chosen}
 
 
+class Registered(nn.Module):
+    """Three layers, held in the order of ``names`` and called in the order of the alphabet."""
+
+    def __init__(self, names: str) -> None:
+        super().__init__()
+        for name in names:
+            setattr(self, name, nn.Linear(4, 2 if name == "c" else 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x).relu()).relu())
+
+
+@pytest.mark.parametrize("names", ["abc", "cba"])
 @pytest.mark.parametrize(("bottom_up", "gone"), [(False, 1), (True, 0)])
-def test_in_sections_importance_is_found_anew(bottom_up: bool, gone: int, make_context: MakeContext):
-    """Unit 0 of the second layer is larger than unit 1, but by reading what goes from the first."""
-    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+def test_in_sections_importance_is_found_anew(names: str, bottom_up: bool, gone: int, make_context: MakeContext):
+    """Unit 0 of the second layer is larger than unit 1, but by reading what goes from the first. From the input up,
+    wherever the model holds its layers.
+    """
+    model = Registered(names)
     with torch.no_grad():
         for weights, values in (
-            (model[0].weight, torch.diag(torch.tensor([0.0, 10.0, 10.0, 10.0]))),
-            (model[2].weight, torch.diag(torch.tensor([3.0, 2.0, 9.0, 9.0]))),
-            (model[4].weight, torch.ones(2, 4)),
+            (model.a.weight, torch.diag(torch.tensor([0.0, 10.0, 10.0, 10.0]))),
+            (model.b.weight, torch.diag(torch.tensor([3.0, 2.0, 9.0, 9.0]))),
+            (model.c.weight, torch.ones(2, 4)),
         ):
             weights.copy_(values)
     context = make_context(model, torch.randn(8, 4))
     plan = Narrowing().plan(context.model, Amount({CHANNELS: 0.25}, bottom_up=bottom_up), context)
-    assert plan == {"remove": {"0": [0], "2": [gone]}}
+    assert list(plan["remove"].items()) == [("a", [0]), ("b", [gone])]
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "global", "sensitivity"])
@@ -96,6 +117,85 @@ def test_sensitivity_is_of_these_weights_and_these_data(make_context: MakeContex
         model[3].weight *= 5
     (other_weights,) = narrowing.sensitivity(make_context(model, X), kinds)
     assert len({before.loss, other_data.loss, other_weights.loss}) == 3
+
+
+def test_sensitivity_says_which_share_was_removed(make_context: MakeContext):
+    """An odd width has no half."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU(), nn.Linear(5, 2))
+    context = make_context(model, X)
+    (found,) = Narrowing().sensitivity(context, frozenset({CHANNELS}))
+    norms = (model[1].weight.square().sum(1) + model[3].weight.square().sum(0)).argsort()
+    with torch.no_grad():
+        whole = nn.functional.mse_loss(model(X), context.task.train[1])
+        model[3].weight[:, norms[: round(found.share * found.units)]] = 0
+        rise = float(nn.functional.mse_loss(model(X), context.task.train[1]) - whole)
+    assert found.share in (pytest.approx(2 / 5), pytest.approx(3 / 5))
+    assert found.loss == pytest.approx(rise, rel=1e-4)
+
+
+class Product(nn.Module):
+    """Gives 2 for every input; 0 without the two least important units of ``a``, 1 without those of ``b``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.read_a, self.read_b = (nn.Linear(4, size) for size in (4, 4, 1, 1))
+        with torch.no_grad():
+            for layer in (self.a, self.b):
+                layer.weight.zero_()
+                layer.bias.fill_(1.0)
+            for layer, weights in ((self.read_a, [5.0, -5.0, 1.0, 1.0]), (self.read_b, [0.25] * 4)):
+                layer.weight.copy_(torch.tensor([weights]))
+                layer.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read_a(self.a(x)) * self.read_b(self.b(x))
+
+
+def logarithmic(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Infinite where an output is 0."""
+    return -(outputs / 2).log().mean()
+
+
+@pytest.fixture
+def product(make_context: MakeContext) -> Context:
+    context = make_context(Product(), torch.randn(16, 4))
+    return replace(context, task=replace(context.task, loss=logarithmic))
+
+
+def test_a_group_without_which_the_loss_is_no_number_is_the_most_sensitive(product: Context):
+    found = Narrowing().sensitivity(product, frozenset({CHANNELS}))
+    assert [part.group for part in found] == ["a", "b"]
+    assert found[0].loss > found[1].loss == pytest.approx(0.693, abs=1e-3)
+    json.dumps([part.loss for part in found], allow_nan=False)
+
+
+def test_and_keeps_its_units_when_shares_go_by_sensitivity(product: Context):
+    removed = Narrowing().plan(product.model, Amount({CHANNELS: 0.25}, allocation="sensitivity"), product)["remove"]
+    assert {root: len(units) for root, units in removed.items()} == {"b": 2}
+
+
+def test_where_the_references_own_loss_is_no_number_all_groups_count_alike(product: Context):
+    def narrow(outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.where(((outputs - 1).abs() < 0.5).all(), outputs.mean(), torch.nan)
+
+    context = replace(product, task=replace(product.task, loss=narrow))
+    found = Narrowing().sensitivity(context, frozenset({CHANNELS}))
+    assert len({part.loss for part in found}) == 1
+    json.dumps([part.loss for part in found], allow_nan=False)
+    removed = Narrowing().plan(context.model, Amount({CHANNELS: 0.25}, allocation="sensitivity"), context)["remove"]
+    assert {root: len(units) for root, units in removed.items()} == {"a": 1, "b": 1}
+
+
+def test_units_that_matter_alike_go_too(make_context: MakeContext):
+    """The gradients of dead units are zero, as many as there are."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 2))
+    with torch.no_grad():
+        model[1].bias[:12] = -1e6
+    context = make_context(model, X)
+    amount = Amount({CHANNELS: 0.5}, "taylor", allocation="global")
+    (units,) = Narrowing().plan(context.model, amount, context)["remove"].values()
+    assert len(units) == 8
+    assert max(units) < 12
 
 
 def test_shares_by_sensitivity_are_those_of_the_trained_reference(make_context: MakeContext):
@@ -191,3 +291,101 @@ def test_what_cannot_be_seen_is_refused_with_the_cause(make_context: MakeContext
     reason = Narrowing().refuses(context, frozenset({CHANNELS}), "nothing here")
     assert reason is not None
     assert "only on Mondays" in reason
+
+
+# -- groups that the dependency graph gets wrong -----------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.two(self.one(x).relu())
+
+
+class Scaled(nn.Module):
+    """A buffer as wide as the channels of ``first``, which no graph sees: without some of them the code breaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 32, 3)
+        self.blocks, self.head = nn.Sequential(Block(), Block()), nn.Linear(32, 2)
+        self.register_buffer("scale", torch.rand(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.second((self.first(x) * self.scale).relu())).mean((2, 3)))
+
+
+BEFORE = {
+    "nothing": lambda model, context: model,
+    "drop_blocks": lambda model, context: changed(DropBlocks(), model, context, count=1),
+    "factorize": lambda model, context: changed(Factorize(), model, context, keep=0.5, rule="ratio"),
+}
+
+
+def changed(strategy: Any, model: nn.Module, context: Context, **params: Any) -> nn.Module:
+    return strategy.apply(model, strategy.plan(model, params, context), context)
+
+
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize(
+    "chosen",
+    [{}, {"allocation": "sensitivity"}, {"schedule": "bottom_up"}],
+    ids=["uniform", "sensitivity", "bottom up"],
+)
+def test_a_wrong_group_is_left_whatever_other_steps_did(before: str, chosen: dict[str, Any], make_context: MakeContext):
+    context = make_context(Scaled(), X)
+    strategy = PruneChannels()
+    assert strategy.refuses(context) is None
+    model = BEFORE[before](context.task.copy_of_model(), context)
+    assert (str(model) == str(context.model)) == (before == "nothing")
+    params = {p.name: p.default for p in strategy.parameters(context)} | chosen
+    smaller = changed(strategy, model, context, **params)
+    assert smaller.first.out_channels == 8
+    assert smaller.head.in_features < 32
+    assert smaller(X).shape == (16, 2)
+
+
+def test_asking_whether_a_strategy_applies_checks_one_group_of_its_kinds(
+    transformer: Context, monkeypatch: pytest.MonkeyPatch
+):
+    """Opening a task asks each of them; all groups are checked only when all are asked for."""
+    real, checked = channel_graph.why_wrong, list[str]()
+
+    def counted(model: nn.Module, inputs: Any, removals: dict[Any, Any]) -> str | None:
+        checked.extend(group.kind for group in removals)
+        return real(model, inputs, removals)
+
+    monkeypatch.setattr(channel_graph, "why_wrong", counted)
+    narrowing = Narrowing()
+    assert narrowing.refuses(transformer, frozenset({MLP}), "") is None
+    assert checked == [MLP]
+    assert narrowing.refuses(transformer, frozenset({MLP}), "") is None
+    assert narrowing.refuses(transformer, frozenset({RECURRENT}), "no such") == "no such"
+    assert checked == [MLP], "what was checked is remembered"
+    narrowing.sensitivity(transformer, EVERY_KIND)
+    assert sorted(checked) == sorted([CHANNELS, HEADS, HEADS, MLP, MLP])
+
+
+def test_what_is_left_alone_has_its_reason_though_others_can_shrink(make_context: MakeContext):
+    context = make_context(Scaled(), X)
+    assert PruneChannels().refuses(context) is None
+    left = PruneChannels().left_alone(context)
+    assert left.keys() == {"first", "head"}
+    assert left["first"].startswith("removing units breaks the model")
+    assert left["head"] == "its units are the model's output"
+
+
+def test_nothing_is_said_to_be_left_of_a_model_that_cannot_be_seen(make_context: MakeContext):
+    """It is refused, with the cause."""
+
+    class Stubborn(nn.Linear):
+        def __deepcopy__(self, memo: Any) -> nn.Module:
+            raise TypeError("not to be copied")
+
+    context = make_context(nn.Linear(4, 2), torch.randn(8, 4))
+    context = replace(context, model=Stubborn(4, 2))
+    assert "not to be copied" in (PruneChannels().refuses(context) or "")
+    assert PruneChannels().left_alone(context) == {}

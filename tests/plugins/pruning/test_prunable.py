@@ -84,3 +84,20 @@ def test_a_model_that_reads_the_layer_keeps_it():
     assert reason.startswith("a form of it that can shrink breaks the model (AttributeError: ")
     assert isinstance(model.rnn, RecurrentBarrier)
     assert model(X).shape == (2, 5, 8)
+
+
+class Four(nn.Module):
+    """The layers of an attention, and none: one after another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def test_only_what_is_given_a_sequence_may_be_an_attention():
+    assert prunable(Four(), X[:, 0]) == {}
+    (reason,) = prunable(Four(), X).values()
+    assert "do not read as" in reason

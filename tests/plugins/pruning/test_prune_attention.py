@@ -131,10 +131,10 @@ def test_the_least_important_heads_and_units_do_least_harm(
     criterion: str, decayed: Callable[[Task], Task], open_task: Callable[[Task], Context]
 ):
     context = open_task(decayed(tasks.transformer()))
-    model, survey = ChannelGraph().survey(context.task.copy_of_model(), context.example_inputs)
+    model, survey = ChannelGraph().survey(context.task.copy_of_model(), context.example_inputs, KINDS)
     values = Narrowing().importances(model, survey.groups, criterion, context)
     worst = {}
-    for group in survey.of(KINDS):
+    for group in survey.groups:
         order = values[group.root].argsort(descending=True)
         worst[group.root] = order[: group.size // 4].tolist()
     harmful = remove(model, context.example_inputs, worst)
@@ -198,3 +198,20 @@ def test_refused_with_the_layer_and_the_reason(make: Any, layer: str, reason: st
 
 def test_a_network_without_attention_is_refused(cnn: Context):
     assert PruneAttention().refuses(cnn) == "no attention was found whose heads can be removed"
+
+
+def test_layers_that_only_look_like_attention_are_no_reason(make_context: MakeContext):
+    """A plain network of four equal layers is given no sequence."""
+    mlp = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(8, 8), nn.ReLU())))
+    context = make_context(nn.Sequential(mlp, nn.Linear(8, 3)), torch.randn(8, 8))
+    assert PruneAttention().refuses(context) == "no attention was found whose heads can be removed"
+    assert PruneAttention().left_alone(context) == {}
+
+
+def test_attention_that_stays_is_named_with_the_reason_though_another_can_shrink(make_context: MakeContext):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    context = make_context(nn.Sequential(layer, Linear(), nn.Flatten(), nn.Linear(40, 3)), torch.randn(8, 5, 8))
+    assert PruneAttention().refuses(context) is None
+    left = PruneAttention().left_alone(context)
+    assert left["1"] == "its linear layers do not read as multi-head self-attention of one input"
+    assert not any(name.startswith("0") for name in left)

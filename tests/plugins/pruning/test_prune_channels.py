@@ -162,3 +162,9 @@ def test_refused_with_the_layer_and_the_reason(make_context: MakeContext):
 def test_a_recurrent_network_without_other_layers_is_refused(lstm: Context):
     assert PruneChannels().refuses(lstm) is not None
     assert KINDS.isdisjoint({"recurrent units", "heads", "mlp"})
+
+
+def test_the_ratio_alone_has_a_strength(cnn: Context):
+    """Odd widths are slower than the next larger even ones: to round less is not to be faster."""
+    assert [p.name for p in PruneChannels().parameters(cnn) if p.by_strength] == ["ratio"]
+    assert next(p for p in PruneChannels().parameters(cnn) if p.name == "round_to").ordered

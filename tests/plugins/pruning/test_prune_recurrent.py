@@ -54,7 +54,7 @@ def test_the_sizes_are_as_asked(ratio: float, lstm: Context):
 @pytest.mark.parametrize("allocation", ["uniform", "global", "sensitivity"])
 def test_sizes_are_multiples_of_round_to(round_to: int, allocation: str, lstm: Context):
     found = sizes(pruned(lstm, ratio=0.4, round_to=round_to, allocation=allocation))
-    assert all(size % min(round_to, 24 // 4) == 0 for size in found)
+    assert all(size % 4 == 0 for size in found), "a quarter of the layer is 6"
     assert sum(found) < 48
 
 
@@ -197,3 +197,25 @@ def test_refused_with_the_layer_and_the_reason(make: Any, layer: str, reason: st
 
 def test_a_network_without_recurrent_layers_is_refused(cnn: Context):
     assert PruneRecurrent().refuses(cnn) == "no recurrent layer has units that can be removed"
+
+
+def test_a_layer_that_is_given_its_state_is_named_though_another_can_shrink(make_context: MakeContext):
+    class Both(Given):
+        def __init__(self) -> None:
+            super().__init__()
+            self.beside, self.last = nn.GRU(6, 6, batch_first=True), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + self.last(self.beside(x)[0].mean(1))
+
+    context = make_context(Both(), torch.randn(8, 5, 6))
+    assert PruneRecurrent().refuses(context) is None
+    ((name, reason),) = PruneRecurrent().left_alone(context).items()
+    assert name == "decoder"
+    assert "initial state" in reason
+
+
+def test_the_ratio_alone_has_a_strength(lstm: Context):
+    """Odd widths are slower than the next larger even ones: to round less is not to be faster."""
+    assert [p.name for p in PruneRecurrent().parameters(lstm) if p.by_strength] == ["ratio"]
+    assert next(p for p in PruneRecurrent().parameters(lstm) if p.name == "round_to").ordered

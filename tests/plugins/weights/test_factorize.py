@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -229,3 +230,24 @@ def test_plan_leaves_the_model_alone_and_replays_bit_for_bit(make_context: MakeC
     assert context.model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in context.model.state_dict().items())
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_layers_that_stay_are_named_with_the_reason_though_others_can_be_factorized(make_context: MakeContext):
+    context = make_context(seeded(Wide), IMAGES)
+    assert Factorize().refuses(context) is None
+    assert Factorize().left_alone(context) == dict.fromkeys(["stem", "head"], "a side of its matrix is under 32")
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (lambda: nn.Linear(64, 64), r"hold 0% of the weights \(the model: it is the whole model\)"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Softmax(-1)), "there is no linear layer and no convolution"),
+    ],
+    ids=["one layer", "no layer"],
+)
+def test_refused_where_there_is_nothing_to_factorize(
+    model: Callable[[], nn.Module], reason: str, make_context: MakeContext
+):
+    said = Factorize().refuses(make_context(model(), torch.randn(2, 64)))
+    assert re.search(reason, said or "")

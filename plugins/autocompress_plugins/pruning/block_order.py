@@ -1,0 +1,80 @@
+"""In which order blocks are taken out: least harmful first.
+
+The harm is the task's own loss on training examples, measured again after each drop. It is measured on the reference,
+whose weights are trained: what the loss of a model that other steps have changed rises by says little.
+"""
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+
+from torch import nn
+
+from autocompress.data import Split
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Context
+from autocompress_plugins.pruning.blocks import droppable, without
+from autocompress_plugins.pruning.state import state_of
+from autocompress_plugins.pruning.training_loss import mean_loss
+from autocompress_plugins.reasons import because
+
+EXAMPLES = 256
+SHORTLIST = 3  # of the blocks that did least harm alone, measured again after each drop
+
+
+class BlockOrder:
+    """Says which blocks go. An instance serves many plans; of more blocks the first are those of fewer."""
+
+    def __init__(self) -> None:
+        self._orders: dict[tuple[Split, str], _Order] = {}  # of the data and the reference last asked about
+
+    def most(self, context: Context) -> int:
+        """How many blocks may go from the reference: all that can but one, or the only one."""
+        can = len(droppable(context.model, context.example_inputs).names)
+        return min(can, max(1, can - 1))
+
+    def least_harmful(self, model: nn.Module, count: int, context: Context) -> list[str]:
+        """``count`` blocks of ``model``, in the order in which they go. Raises CandidateFailed when fewer can."""
+        found = droppable(model, context.example_inputs)
+        if not found.names:
+            raise CandidateFailed(because("no block is left that can be dropped", found.kept))
+        if len(found.names) < count:
+            raise CandidateFailed(
+                f"{count} blocks are to be dropped and only {len(found.names)} can be: {', '.join(found.names)}"
+            )
+        key = context.train, state_of(context.model)
+        if key not in self._orders:
+            known = droppable(context.model, context.example_inputs).names
+            self._orders = {key: _Order(known, losses_without(context))}
+        return self._orders[key].first(count, found.names)
+
+
+def losses_without(context: Context) -> Callable[[Collection[str]], float]:
+    """What the reference's loss over the same training examples is without some units; infinite where it is no
+    number.
+    """
+    batches = list(context.train_batches(EXAMPLES))
+
+    def loss_without(dropped: Collection[str]) -> float:
+        return mean_loss(without(copy.deepcopy(context.model), dropped), batches, context.task.loss_fn)
+
+    return loss_without
+
+
+class _Order:
+    """The units in the order in which they go."""
+
+    def __init__(self, names: Sequence[str], loss_without: Callable[[Collection[str]], float]) -> None:
+        self._loss_without = loss_without
+        alone = {name: loss_without([name]) for name in names}
+        self._left = sorted(names, key=alone.__getitem__)
+        self._gone: list[str] = []
+
+    def first(self, count: int, names: Sequence[str]) -> list[str]:
+        """``count`` of ``names``; those that the reference could not do without come last."""
+        chosen = [name for name in self._gone if name in names]
+        while self._left and len(chosen) < count:
+            least = min(self._left[:SHORTLIST], key=lambda name: self._loss_without([*self._gone, name]))
+            self._left.remove(least)
+            self._gone.append(least)
+            chosen += [least] if least in names else []
+        return [*chosen, *(name for name in names if name not in self._gone)][:count]
