@@ -139,7 +139,7 @@ def _left_alone(bench: Bench, warnings: list[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name, strategy in sorted(bench.plugins.strategies.items()):
         if isinstance(strategy, StructureStrategy):
-            bench.tell(f"what is left alone: {name}", None)
+            bench.supervisor.tell(f"what is left alone: {name}", None)
             reasons = _asked(name, "what it leaves alone", partial(_reasons, strategy, bench.context), warnings)
             if reasons:
                 found[name] = reasons
