@@ -1,9 +1,9 @@
 """Magnitude pruning while training: the smallest weights become zero, more of them as the training goes on.
 
 Changes: the values of convolutions, linear and recurrent layers; their shapes stay, so the file compresses better and
-runs no faster on dense kernels. Needs: nothing; an n:m pattern needs inputs in groups of m. Follows: Zhu & Gupta, "To
-prune, or not to prune", 2017 (cubic schedule); Lin et al., "Dynamic Model Pruning with Feedback", ICLR 2020 (the
-pruned model's gradients also train a dense copy, from which weights come back until the schedule ends).
+runs no faster, unless the runtime skips zeros. Needs: nothing; an n:m pattern needs inputs in groups of m. Follows:
+Zhu & Gupta, "To prune, or not to prune", 2017 (cubic schedule); Lin et al., "Dynamic Model Pruning with Feedback", ICLR
+2020 (the pruned model's gradients also train a dense copy, from which weights come back until the schedule ends).
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Parameter, Params, Strategy, TrainHook, TrainingStrategy
 from autocompress.plugin.hooks import hookimpl
+from autocompress_plugins.runtimes.target import faster_with
 from autocompress_plugins.weights.matrices import matrices
 
 SETTLED = 0.7  # share of the training after which the zeros stay where they are and the rest recovers
@@ -112,6 +113,8 @@ class PruneWeights(TrainingStrategy):
         return None if matrices(context.model) else "no convolution, linear or recurrent layer"
 
     def size_only(self, context: Context) -> str | None:
+        if "zeros" in faster_with(context):
+            return None
         return f"{context.profile.runtime} multiplies by a zero as by any other number: only the file packs smaller"
 
     def hook(self, params: Params, context: Context) -> TrainHook:
