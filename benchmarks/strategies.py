@@ -9,7 +9,8 @@ split, latency as a share of the reference's (paired medians), bytes, and bytes 
 
 What a strategy is compared with follows from its stages:
 
-- structure: the untouched model, and one that is uniformly narrower and about as fast, all of them trained;
+- structure: the untouched model, and uniformly narrower ones, one that is about as fast or the two on either side of
+  its latency, all of them trained;
 - training: the same small model trained without it; or, when it trains alone, by each other strategy that does;
 - graph: the float file; when it is trained for, the same trained without it and quantized afterwards.
 """
@@ -25,7 +26,7 @@ from statistics import mean
 from typing import Any
 
 from autocompress.budget import Budget
-from autocompress.candidate.opening import open_bench
+from autocompress.candidate.opening import Opening, open_bench
 from autocompress.candidate.pipeline import Bench, Request, evaluate, gate
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Applicable, Parameter, Stage, stages_of
@@ -37,6 +38,7 @@ from autocompress.task import load_task
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = 0.75  # strength of the structure that training strategies are compared on: where they have most to do
+AS_FAST = 0.05  # relative difference of two latencies that are compared as equal
 SETTINGS = Step.of(TRAIN, lr=0.002, batch_size=128)
 
 Row = dict[str, Any]
@@ -53,9 +55,7 @@ class Arm:
 
 def arms(bench: Bench, strategy: str, known: Known) -> Iterator[Arm]:
     """The recipes to compare for one strategy; its own is the one "with". Raises CandidateFailed."""
-    own = known.get(strategy)
-    if own is None:
-        raise CandidateFailed(f"{strategy} does not apply here")
+    own = known[strategy]
     teachers = [a for a in known.values() if a.trains_alone and (a is own or _compatible(a, own))]
     if set(own.stages) == {Stage.GRAPH}:
         yield Arm("reference", Recipe())
@@ -69,7 +69,7 @@ def arms(bench: Bench, strategy: str, known: Known) -> Iterator[Arm]:
         yield Arm("with", Recipe((changed, *taught)))
         if Stage.BUILD not in own.stages:
             like = _as_fast(bench, Recipe((changed,)), known)
-            yield from (Arm(f"as fast: {step}", Recipe((step, *taught))) for step in like)
+            yield from (Arm(f"as fast, or next to it: {step}", Recipe((step, *taught))) for step in like)
         return
     small = [_step(a, **{p.name: _at(p, SMALL)}) for a, p in _uniform(known)[:1]]
     if own.trains_alone:
@@ -88,14 +88,20 @@ def _uniform(known: Known) -> list[tuple[Applicable, Parameter]]:
 
 
 def _as_fast(bench: Bench, recipe: Recipe, known: Known) -> list[Step]:
-    """The uniformly smaller model whose latency is nearest to the recipe's; none where no strategy makes such."""
+    """The uniformly smaller model that is about as fast as the recipe's, or the next slower and the next faster one;
+    none where no strategy makes such.
+    """
     wanted, found = _ratio(bench, recipe), {}
     for strategy, strength in _uniform(known)[:1]:
         for choice in strength.choices:
             step = _step(strategy, **{strength.name: choice})
             with suppress(CandidateFailed):  # too mild to change anything
-                found[step] = abs(_ratio(bench, Recipe((step,))) - wanted)
-    return sorted(found, key=lambda step: found[step])[:1]
+                found[step] = _ratio(bench, Recipe((step,))) / wanted
+    nearest = sorted(found, key=lambda step: abs(found[step] - 1))
+    if nearest and abs(found[nearest[0]] - 1) < AS_FAST:
+        return nearest[:1]
+    either = ([step for step in nearest if (found[step] > 1) is slower] for slower in (True, False))
+    return [side[0] for side in either if side]
 
 
 def _ratio(bench: Bench, recipe: Recipe) -> float:
@@ -161,15 +167,15 @@ def _named(recipe: Recipe) -> Row:
     return {"recipe": str(recipe), "made_by": f"{recipe.family.techniques()}{variant}"}
 
 
-def compared(
-    bench: Bench, applicable: Sequence[Applicable], strategies: Sequence[str], examples: int
-) -> Iterator[list[Row]]:
+def compared(bench: Bench, opening: Opening, strategies: Sequence[str], examples: int) -> Iterator[list[Row]]:
     """For each strategy the rows of its comparison. A recipe that several of them ask for is measured once."""
-    known = {a.name: a for a in applicable}
+    known, refused = {a.name: a for a in opening.applicable}, {r.strategy: r.reason for r in opening.refused}
     done: dict[tuple[Recipe, frozenset[str]], list[Row]] = {}
     for name in strategies:
         rows: list[Row] = []
         try:
+            if name not in known:
+                raise CandidateFailed(f"it does not apply: {refused[name]}")
             graph = rewriters(bench, name)
             for arm in arms(bench, name, known):
                 if (arm.recipe, graph) not in done:
@@ -200,7 +206,7 @@ def run(target: str, strategies: Sequence[str], epochs: float, seeds: int, profi
                 "epochs": epochs,
                 "environment": opening.versions,
             }
-            for found in compared(bench, opening.applicable, strategies, round(epochs * len(bench.stream.split))):
+            for found in compared(bench, opening, strategies, round(epochs * len(bench.stream.split))):
                 rows += [{"seed": seed, **row} for row in found]
                 print("\n".join(_line(row) for row in found), flush=True)
                 path.parent.mkdir(exist_ok=True)
