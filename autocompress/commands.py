@@ -186,7 +186,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
             bench, _ = open_bench(task, profile, plugins, RunFolder(Path(scratch)), seed=stored.seed, only=needed)
             return _redo(bench, stored, folder)
         reference = Path(scratch) / "reference.onnx"
-        read = read_task(task, profile, reference, stored.seed)
+        read = read_task(task, profile, plugins.runtime(profile.runtime), reference, stored.seed)
         if read.fingerprint != stored.fingerprint:
             raise UsageError(
                 f"{recipe} was made for another task ({stored.task}, "

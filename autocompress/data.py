@@ -27,7 +27,7 @@ from torch.utils.data import (
 )
 
 from autocompress.errors import UsageError, one_line
-from autocompress.task import Inputs, Task, class_axis
+from autocompress.task import Inputs, Task, class_count
 
 IN_MEMORY_BYTES = 4 << 30  # a Dataset larger than this is read batch by batch
 WHOLE = (SequentialSampler, RandomSampler, WeightedRandomSampler)  # samplers that draw from the whole data set
@@ -319,7 +319,9 @@ class _Faults:
 
 
 def _class_count(task: Task, split: Split) -> int | None:
-    """How many classes the model tells apart, when the task is a classification; None otherwise."""
+    """How many classes the labels may name, when the task's own loss or metric is one that counts on them; None when
+    both are the user's, who may mark labels to be ignored by numbers of any kind.
+    """
     if task.metric != "accuracy" and task.loss != "cross_entropy":
         return None
     batch = split.take(torch.arange(min(2, split.size)))
@@ -329,16 +331,14 @@ def _class_count(task: Task, split: Split) -> int | None:
             "cross_entropy and accuracy need integer labels"
         )
     outputs = probe(task, batch)
-    if outputs.dim() < 2:
-        raise UsageError(f"the model gives outputs of shape {tuple(outputs.shape)} for labels: expected (N, classes)")
-    axis = class_axis(outputs, batch.targets)
-    left = outputs.shape[:axis] + outputs.shape[axis + 1 :] if axis == 1 else outputs.shape[:-1]
-    if left != batch.targets.shape:
+    classes = class_count(outputs, batch.targets)
+    if classes is None:
         raise UsageError(
             f"the {split.name} split has targets of shape {tuple(batch.targets.shape)} for outputs of shape "
-            f"{tuple(outputs.shape)}: expected {tuple(left)}"
+            f"{tuple(outputs.shape)}: expected outputs (N, classes) for labels (N,), with two classes or more, or one "
+            "such row for each place of an example"
         )
-    return int(outputs.shape[axis])
+    return classes
 
 
 def probe(task: Task, batch: Batch) -> Tensor:

@@ -35,6 +35,18 @@ def class_axis(outputs: Tensor, targets: Tensor) -> int:
     return 1 if outputs.shape[:1] + outputs.shape[2:] == targets.shape else -1
 
 
+def class_count(outputs: Tensor, targets: Tensor) -> int | None:
+    """How many classes ``outputs`` tells apart, when ``targets`` are their labels: whole numbers, one for each place of
+    the outputs beside the axis of two classes or more. None otherwise, as in regression; what the task calls its loss
+    and its metric does not matter.
+    """
+    if outputs.dim() < 2 or targets.is_floating_point():
+        return None
+    axis = class_axis(outputs, targets) % outputs.dim()
+    labelled = outputs.shape[:axis] + outputs.shape[axis + 1 :] == targets.shape
+    return outputs.shape[axis] if labelled and outputs.shape[axis] > 1 else None
+
+
 METRICS: dict[str, Metric] = {"accuracy": accuracy}
 LOSSES: dict[str, Loss] = {"cross_entropy": nn.functional.cross_entropy, "mse": nn.functional.mse_loss}
 

@@ -337,6 +337,19 @@ def test_float_labels_for_a_classification_are_refused():
         check_split(open_split("val", (X, Y.float())), classifier())
 
 
+def test_labels_that_a_loss_of_the_users_ignores_are_no_fault():
+    task = Task("t", nn.Linear(3, 4), None, None, loss=nn.CrossEntropyLoss(ignore_index=255), metric=lambda o, t: 0.0)
+    labels = Y.clone()
+    labels[::3] = 255
+    check_split(open_split("val", (X, labels)), task)
+
+
+def test_one_output_is_no_classification():
+    task = Task(name="t", model=nn.Linear(3, 1), train=None, val=None)
+    with pytest.raises(UsageError, match=r"outputs of shape \(2, 1\): .*two classes or more"):
+        check_split(open_split("val", (X, Y % 2)), task)
+
+
 def test_regression_has_no_classes_to_check():
     task = Task(name="t", model=nn.Linear(3, 1), train=None, val=None, metric=lambda o, t: 0.0, loss="mse")
     check_split(open_split("val", (X, torch.ones(130, 1))), task)

@@ -135,6 +135,41 @@ def test_the_guides_commands_and_options_exist() -> None:
         assert set(re.findall(r"--[\w-]+", rest)) <= options, command
 
 
+def options_of_the_cli() -> dict[str, set[str]]:
+    """The options of each command that are not hidden, and under "" those that go before a command."""
+    group = typer.main.get_command(cli.app)
+    every = {"": group, **group.commands}  # type: ignore[attr-defined]
+    shown = {name: [p for p in command.params if not getattr(p, "hidden", False)] for name, command in every.items()}
+    return {name: {o for p in params for o in p.opts if o.startswith("--")} for name, params in shown.items()}
+
+
+def code_of_the_readme() -> list[str]:
+    """What stands in backticks, and the lines of the blocks of commands, without comments."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    commands = [line.split("#")[0] for language, block in blocks if not language for line in block.splitlines()]
+    return commands + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def test_the_readmes_commands_and_options_exist() -> None:
+    known, code = options_of_the_cli(), code_of_the_readme()
+    called = [found for line in code for found in re.findall(r"\bautocompress (\w+)([^&|]*)", line)]
+    assert len({command for command, _ in called}) >= 6
+    for command, rest in called:
+        assert command in known, f"autocompress {command}"
+        assert set(re.findall(r"--[\w-]+", rest)) <= known[command] | known[""], f"autocompress {command}{rest}"
+    alone = {option for line in code if "autocompress" not in line for option in re.findall(r"--[\w-]+", line)}
+    assert len(alone) >= 8
+    assert alone <= known["search"] | known[""], "an option that is named alone is one of search"
+
+
+def test_the_readme_names_every_command_and_every_option_of_search() -> None:
+    known, code = options_of_the_cli(), "\n".join(code_of_the_readme())
+    assert {c for c in known if c and not re.search(rf"\bautocompress {c}\b", code)} == set()
+    assert len(known["search"]) >= 10
+    assert known["search"] - set(re.findall(r"--[\w-]+", code)) == set()
+
+
 def test_the_readme_lists_the_installed_strategies(installed_plugins: PluginSet) -> None:
     text = (ROOT / "README.md").read_text()
     section = text.split("## Strategies")[1].split("\n## ")[0]

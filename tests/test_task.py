@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import UsageError
-from autocompress.task import Task, fingerprint, load_task
+from autocompress.task import Task, class_count, fingerprint, load_task
 
 GOOD = """
 import torch
@@ -85,6 +85,24 @@ def test_own_metric_and_loss_are_used_and_named():
     assert task.metric_name == "closeness"
     assert task.metric_fn(torch.zeros(1), torch.zeros(1)) == 0.25
     assert task.loss_fn is nn.functional.l1_loss
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "classes"),
+    [
+        ((6, 5), torch.zeros(6).long(), 5),
+        ((6, 5, 8, 9), torch.zeros(6, 8, 9).int(), 5),
+        ((6, 7, 5), torch.zeros(6, 7).long(), 5),
+        ((6, 5), torch.zeros(6), None),
+        ((6, 5), torch.zeros(6, 5).long(), None),
+        ((6, 1), torch.zeros(6).long(), None),
+        ((6,), torch.zeros(6).long(), None),
+        ((6, 5), torch.zeros(6, 1).long(), None),
+    ],
+    ids=["rows", "pixels", "tokens", "numbers", "several labels", "one output", "no axis of classes", "a column"],
+)
+def test_labels_are_told_from_other_targets_by_the_data(outputs: tuple[int, ...], targets: Tensor, classes: int | None):
+    assert class_count(torch.zeros(outputs), targets) == classes
 
 
 def test_accuracy_counts_rows_pixels_and_tokens():

@@ -7,21 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "third_party_plugin"
-# Three recipes at most do without the average, so one of four has it.
+# Fine-tuning has no parameters, so one recipe alone does without the average, and of any two the other has it.
 SPACE = """
 name = "averaged"
-strategies = ["average_weights", "prune_channels", "distill_logits"]
+strategies = ["average_weights", "finetune"]
 
 [parameters]
-"prune_channels.ratio" = [0.5]
-"prune_channels.importance" = ["l2"]
-"prune_channels.allocation" = ["uniform"]
-"prune_channels.round_to" = [8]
-"distill_logits.alpha" = [0.9]
-"distill_logits.temperature" = [4.0]
 "train.lr" = [0.002]
 "train.batch_size" = [64]
 """
@@ -54,7 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clock(site: Path) -> str:
     """The name of a profile whose latencies are counted, by a second plug-in: no trial depends on how busy we are."""
     (site / "fake_clock.py").write_text(CLOCK)
@@ -86,7 +81,7 @@ def test_it_is_listed_with_its_distribution(site: Path, tmp_path: Path) -> None:
 def test_its_strategy_takes_part_in_a_search(site: Path, clock: str, tmp_path: Path) -> None:
     (tmp_path / "space.toml").write_text(SPACE)
     (tmp_path / "my_task.py").write_text(TASK)
-    options = ["--profile", clock, "--space", "space.toml", "--trials", "4", "--minutes", "3", "--out", "run"]
+    options = ["--profile", clock, "--space", "space.toml", "--trials", "2", "--minutes", "3", "--out", "run"]
     done = run(site, "autocompress", "search", "my_task.py:task", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     candidates = json.loads((tmp_path / "run" / "front.json").read_text())["candidates"]
@@ -94,6 +89,16 @@ def test_its_strategy_takes_part_in_a_search(site: Path, clock: str, tmp_path: P
     averaged = [recipe for recipe in recipes if "average_weights" in recipe]
     assert averaged, recipes
     assert all(recipe["average_weights"]["decay"] in (0.9, 0.97, 0.99, 0.997) for recipe in averaged)
+
+
+def test_its_strategy_joins_the_default_search(site: Path, clock: str, tmp_path: Path) -> None:
+    (tmp_path / "my_task.py").write_text(TASK)
+    options = ["--profile", clock, "--trials", "1", "--minutes", "3", "--out", "run"]
+    done = run(site, "autocompress", "search", "my_task.py:task", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (name,) = optuna.get_all_study_names(f"sqlite:///{tmp_path}/run/study.db")
+    (trial,) = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path}/run/study.db").trials
+    assert {"average_weights", "prune_channels", "distill_logits"} <= trial.params.keys(), "each is on, or off"
 
 
 def test_it_passes_its_own_tests(site: Path) -> None:

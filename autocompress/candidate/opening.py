@@ -84,7 +84,7 @@ class Read:
     warnings: tuple[str, ...]
 
 
-def read_task(task: Task, profile: HardwareProfile, reference: Path, seed: int) -> Read:
+def read_task(task: Task, profile: HardwareProfile, runtime: Runtime, reference: Path, seed: int) -> Read:
     """Read the splits and refuse what no search could use. Raises UsageError naming the split, the count and the
     first index.
     """
@@ -110,6 +110,7 @@ def read_task(task: Task, profile: HardwareProfile, reference: Path, seed: int) 
     context = Context(
         task=task,
         profile=profile,
+        runtime=runtime,
         model=task.copy_of_model(),
         example_inputs=two if task.example_inputs is None else map_inputs(as_held, task.example_inputs),
         train=splits["train"],
@@ -142,7 +143,7 @@ def open_bench(
     room = Room(folder.root, lambda: supervisor.phases("wait"))
     store = Store(folder.stored, supervisor.note)
     with supervisor.during("open", "read the data"):
-        read = read_task(task, profile, folder.reference, seed)
+        read = read_task(task, profile, runtime, folder.reference, seed)
     train, val = read.splits["train"], read.splits["val"]
     if (
         known is not None and known.fingerprint != read.fingerprint

@@ -65,13 +65,14 @@ class Parameter:
 class Context:
     """What a strategy may look at. It changes none of it.
 
-    model: the reference, a copy in evaluation mode. example_inputs: the task's, or a batch of two. reference: its
+    runtime: what opens and runs files on the target. model: the reference, a copy in evaluation mode. example_inputs: the task's, or a batch of two. reference: its
     exported ONNX file. feeds: up to N training examples as the runtime's inputs, at the profile's batch. learned: for a
     graph part, what the training hooks of this candidate learned (``TrainHook.learned``), by strategy.
     """
 
     task: Task
     profile: HardwareProfile
+    runtime: "Runtime"
     model: nn.Module
     example_inputs: Inputs
     train: Split
@@ -231,7 +232,9 @@ class TrainingStrategy(Strategy, ABC):
 
 
 class GraphStrategy(Strategy, ABC):
-    """Rewrites the exported ONNX file. All variants of all graph strategies are evaluated; none is sampled.
+    """Rewrites the exported ONNX file. None of its variants is sampled: all are made of every candidate that they go
+    with, and timed. One whose timing shows already that it adds nothing is not scored, and one that is slower than the
+    float file again and again is not made any more.
 
     The graph part of a strategy that also has another part acts only on candidates whose recipe has that step.
     """
@@ -272,9 +275,15 @@ class OperatorTime:
 
 
 class Runtime(ABC):
-    """Opens ONNX files on a target. Latency is what a caller of ``Session.run`` waits."""
+    """Opens ONNX files on a target. Latency is what a caller of ``Session.run`` waits.
+
+    faster_with: what may make a call faster beside fewer operations: "float16"; "zeros", weights most of which are
+    zero; "few_values", weights that take a few values only. What is not among them saves size alone. For most targets
+    the default holds: dense kernels multiply by any number alike.
+    """
 
     name: str
+    faster_with: frozenset[str] = frozenset({"float16"})
 
     @abstractmethod
     def open(self, path: Path, profile: HardwareProfile) -> Session:

@@ -64,7 +64,7 @@ class Lab:
     @classmethod
     def open(cls, strategy: Strategy, task: Task, folder: Path) -> "Lab":
         profile = HardwareProfile(name="conformance")
-        read = read_task(task, profile, folder / "reference.onnx", SEED)
+        read = read_task(task, profile, _runtime(profile.runtime), folder / "reference.onnx", SEED)
         lab = cls(strategy, read.context, read.splits["val"], _runtime(profile.runtime), folder)
         export(lab.context.model, next(profile_inputs(lab.val, profile.batch, 1)), lab.context.reference, EXPORTER)
         return lab

@@ -1,15 +1,17 @@
 """Logit distillation: the reference's softened outputs are the training target, beside the labels.
 
-Changes: the weights. Needs: outputs that are class logits; for other outputs (regression) the teacher's outputs are
-matched by squared error. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015: loss
-= alpha T^2 KL(teacher || student at temperature T) + (1 - alpha) task loss. Alpha may fall to 0 over the training
-(Jafari et al., "Annealing Knowledge Distillation", EACL 2021) or rise from 0.
+Changes: the weights. Needs: outputs that are class logits, which is seen from the labels; other outputs (regression)
+are matched to the teacher's by squared error. Follows: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural
+Network", 2015: loss = alpha T^2 KL(teacher || student at temperature T) + (1 - alpha) task loss. Alpha may fall to 0
+over the training (Jafari et al., "Annealing Knowledge Distillation", EACL 2021) or rise from 0.
 """
 
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 
+from autocompress.data import call, primary
 from autocompress.plugin.contract import (
     Context,
     LossTerm,
@@ -21,7 +23,7 @@ from autocompress.plugin.contract import (
     TrainingStrategy,
 )
 from autocompress.plugin.hooks import hookimpl
-from autocompress.task import class_axis
+from autocompress.task import class_axis, class_count
 
 SCHEDULES: dict[str, Callable[[float], float]] = {  # share of alpha by progress
     "constant": lambda progress: 1.0,
@@ -67,7 +69,10 @@ class DistillLogits(TrainingStrategy):
 
 
 def _has_logits(context: Context) -> bool:
-    return context.task.loss == "cross_entropy" or context.task.metric == "accuracy"
+    batch = next(context.train_batches(2))
+    with torch.no_grad():
+        outputs = primary(call(context.model, batch.inputs))
+    return class_count(outputs, batch.targets) is not None
 
 
 @hookimpl

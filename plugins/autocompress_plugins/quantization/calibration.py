@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Array, Feed
-from autocompress_plugins.quantization.ort_quantization import opened
+from autocompress_plugins.quantization.ort_quantization import opened, with_all_outputs
 
 BINS = 2048  # even, and so is its half
 LEAST = 1e-6  # reach of an empty histogram
@@ -109,11 +108,7 @@ def observed(path: Path, feeds: Iterable[Feed]) -> dict[str, Histogram]:
     """The histogram of every float32 activation of a file, its inputs and outputs included. Raises CandidateFailed
     without any example.
     """
-    model = onnx.load(str(path))
-    stated = {value.name for value in model.graph.output}
-    inner = [name for node in model.graph.node for name in node.output if name and name not in stated]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-    session = opened(model)
+    session = opened(with_all_outputs(path))
     names = [value.name for value in session.get_outputs()]
     found: dict[str, Histogram] = {}
     for feed in feeds:

@@ -10,7 +10,7 @@ Gradients pass rounding straight through; ranges are learned by LSQ+ (Bhalgat et
 values for the scale, of clipped ones for the end that clips them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,13 +90,13 @@ class LearnedRange:
 
 
 class FakeQuantization(TrainHook):
-    """begins_at: share of the training before which everything stays in float. inputs: one batch, on which inputs of
-    layers are told apart: layers that are given the same values share one range.
+    """begins_at: share of the training before which everything stays in float. batches: on which inputs of layers are
+    told apart: layers that are given the same values share one range.
     """
 
-    def __init__(self, begins_at: float, inputs: Inputs) -> None:
+    def __init__(self, begins_at: float, batches: Sequence[Inputs]) -> None:
         self._begins_at = begins_at
-        self._inputs = inputs
+        self._batches = batches
         self._known: Mapping[str, Any] = {}
 
     def resume(self, learned: Mapping[str, Any]) -> None:
@@ -106,9 +106,10 @@ class FakeQuantization(TrainHook):
         self._on = self._begins_at == 0 or bool(self._known)
         self._ranges: dict[str, LearnedRange] = {}
         self._handles: list[RemovableHandle] = []
-        entering = layer_inputs(model, self._inputs)
+        entering = layer_inputs(model, self._batches)
         for name, own in entering.items():
-            twin = recognised(own.signatures[0], {other: entering[other].signatures for other in self._ranges})
+            twin = next((other for other in self._ranges if own.source and entering[other].source == own.source), None)
+            twin = twin or recognised(own.signatures[0], {n: entering[n].signatures for n in self._ranges})
             self._ranges[name] = self._ranges[twin] if twin else LearnedRange(self._known.get(name))
             self._hide_weight(model.get_submodule(name))
             if own.source is None:
@@ -159,12 +160,16 @@ class FakeQuantization(TrainHook):
         return model
 
     def learned(self) -> Mapping[str, Any]:
-        """By layer: the quantization of its input, what a later training goes on from, and ``inputs``, the signatures
-        by which the tensor is found in the exported file.
+        """By layer that is called without training too: the quantization of its input, what a later training goes on
+        from, ``inputs``, the signatures by which the tensor is found in the exported file, and ``weight``, the shape.
         """
-        entering = layer_inputs(self._model, self._inputs)
+        entering = layer_inputs(self._model, self._batches)
         return {
-            name: {**own.to_json(), "inputs": entering[name].signatures}
+            name: {
+                **own.to_json(),
+                "inputs": entering[name].signatures,
+                "weight": list(self._model.get_parameter(f"{name}.weight").shape),
+            }
             for name, own in self._ranges.items()
             if own.extremes is not None and name in entering
         }

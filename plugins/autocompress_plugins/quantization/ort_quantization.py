@@ -10,12 +10,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from autocompress.plugin.contract import Feed
 
 CALIBRATION_EXAMPLES = 256
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # products with weights that have a static int8 form
 STATIC = sorted({*QDQRegistry, *QLinearOpsRegistry})  # the operators that the tools' quantize_static takes by default
 
 
@@ -30,16 +31,6 @@ def without_advice() -> Iterator[None]:
         logging.disable(before)
 
 
-class Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Streams the feeds: never holds more than one."""
-
-    def __init__(self, feeds: Iterator[Feed]) -> None:
-        self._feeds = feeds
-
-    def get_next(self) -> Feed | None:
-        return next(self._feeds, None)
-
-
 def has_constant_weights(path: Path, operators: Collection[str]) -> bool:
     """Whether one of ``operators`` in the file takes a constant, which is what can be quantized ahead."""
     graph = onnx.load(str(path)).graph
@@ -52,6 +43,15 @@ def named(path: Path) -> onnx.ModelProto:
     model = onnx.load(str(path))
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
+    return model
+
+
+def with_all_outputs(path: Path) -> onnx.ModelProto:
+    """The file with every activation among its outputs, after its own."""
+    model = onnx.load(str(path))
+    stated = {value.name for value in model.graph.output}
+    inner = [name for node in model.graph.node for name in node.output if name and name not in stated]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     return model
 
 

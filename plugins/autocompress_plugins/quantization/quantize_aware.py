@@ -5,10 +5,11 @@ Changes: the weights, then the ONNX file; weights are stored and exported in flo
 layers. Follows: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018; Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better
 initialization", CVPR Workshops 2020. Tensors that enter no such layer (additions, outputs) are calibrated on training
-data, and so are all of them before any training: their ranges do not change what a call costs.
+data, and so are all of them before any training: their ranges do not change what a call costs. Where a layer's input is
+not recognised in the file, the candidate fails rather than be calibrated without a word.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,16 @@ from autocompress.plugin.contract import (
     TrainingStrategy,
 )
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.quantization.activation_values import example, file_tensors, layer_inputs, recognised
+from autocompress_plugins.quantization.activation_values import (
+    Signature,
+    examples,
+    file_tensors,
+    layer_inputs,
+    recognised,
+)
 from autocompress_plugins.quantization.calibration import Range, extremes, observed
 from autocompress_plugins.quantization.fake_quantization import UINT8, FakeQuantization
-from autocompress_plugins.quantization.ort_quantization import CALIBRATION_EXAMPLES, quantized
+from autocompress_plugins.quantization.ort_quantization import CALIBRATION_EXAMPLES, WEIGHTED, quantized
 
 # Their outputs are quantized as their inputs are; a range that fits the output loses nothing of it at the input.
 RANGE_KEEPING = {"MaxPool", "Pad"}
@@ -45,13 +52,13 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
         return (Parameter("starts_at", (0.0, 0.5), 0.0),)
 
     def refuses(self, context: Context) -> str | None:
-        if layer_inputs(context.model, example(context)):
+        if layer_inputs(context.model, examples(context)):
             return None
         own = [f"{name} ({type(m).__name__})" for name, m in context.model.named_modules() if m._parameters]
         return f"no convolution or linear layer is called, only {', '.join(own[:3]) or 'layers without weights'}"
 
     def hook(self, params: Params, context: Context) -> TrainHook:
-        return FakeQuantization(float(params["starts_at"]), example(context))
+        return FakeQuantization(float(params["starts_at"]), examples(context))
 
     def variants(self, context: Context) -> Sequence[Params]:
         return ({"activations": "QUInt8"},)
@@ -64,16 +71,52 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
 
 
 def _learned_ranges(path: Path, learned: Mapping[str, Any], context: Context) -> dict[str, Range]:
-    """For every tensor of the file that has the values of a layer's input: what uint8 holds at the learned scale."""
+    """For every tensor of the file that has the values of a layer's input: what uint8 holds at the learned scale.
+
+    Raises CandidateFailed when a layer is in the file and its input is not recognised there.
+    """
+    if not learned:
+        return {}
+    graph, tensors = onnx.load(str(path)).graph, file_tensors(path, examples(context))
     inputs = {layer: own["inputs"] for layer, own in learned.items()}
-    layers = {name: recognised(values, inputs) for name, values in file_tensors(path, example(context)).items()}
-    for node in reversed(onnx.load(str(path)).graph.node):
+    layers = {name: recognised(values, inputs) for name, values in tensors.items()}
+    missing = _missing(graph, learned, tensors, layers) if any(layers.values()) else list(learned)
+    if missing:
+        raise CandidateFailed(
+            f"what enters {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''} is not recognised in the "
+            "exported file, so the ranges that were learned there cannot be written"
+        )
+    for node in reversed(graph.node):
         if node.op_type in RANGE_KEEPING and layers.get(node.input[0]) is None:
             layers[node.input[0]] = layers.get(node.output[0])
-    found = {tensor: _range(learned[layer]) for tensor, layer in layers.items() if layer}
-    if learned and not found:
-        raise CandidateFailed("the tensors whose ranges were learned are not recognised in the exported file")
-    return found
+    return {tensor: _range(learned[layer]) for tensor, layer in layers.items() if layer}
+
+
+def _missing(
+    graph: onnx.GraphProto,
+    learned: Mapping[str, Any],
+    tensors: Mapping[str, Signature],
+    layers: Mapping[str, str | None],
+) -> list[str]:
+    """Layers with an input that no tensor of the file has, while a product with weights of the layer's shape reads a
+    tensor of which nothing was learned. Without such a product the layer is not in the file: what it gives does not
+    reach the output, or is always the same. An input that is one number over and over has no signature to look for, and
+    loses nothing by being calibrated.
+    """
+    shapes = {tensor.name: _shape(tensor.dims) for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type in WEIGHTED]
+    unknown = [shapes.get(node.input[1]) for node in products if layers.get(node.input[0]) is None]
+    return [
+        layer
+        for layer, own in learned.items()
+        if _shape(own["weight"]) in unknown
+        and not all(recognised(call, {"": tensors.values()}) is not None for call in own["inputs"] if call)
+    ]
+
+
+def _shape(dims: Iterable[int]) -> list[int]:
+    """What an exporter leaves of a weight's shape: it may transpose it, and add axes of one."""
+    return sorted(size for size in dims if size > 1)
 
 
 def _range(learned: Mapping[str, Any]) -> Range:

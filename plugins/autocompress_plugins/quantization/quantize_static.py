@@ -7,14 +7,14 @@ Integer-Arithmetic-Only Inference", CVPR 2018.
 Which activation type is faster depends on the kernels of the target (QInt8 made a residual network slower than float
 where QUInt8 made it 2.8 times faster), so both are variants. How ranges are calibrated costs no latency, so one rule
 is chosen, the one that keeps the reference's outputs best. Where even that one changes them much, and it helps to
-leave the most sensitive sections of the graph in float, that is a third variant.
+leave the most sensitive sections of the graph in float, that is a third variant. Which sections those are is found out
+once, on the reference, and is part of the variant: whatever its weights and the examples, a structure has one latency.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
@@ -23,6 +23,7 @@ from autocompress_plugins.quantization.calibration import RULES, Histogram, Rang
 from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC,
+    WEIGHTED,
     has_constant_weights,
     named,
     opened,
@@ -30,10 +31,9 @@ from autocompress_plugins.quantization.ort_quantization import (
     quantized,
 )
 
-WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 ACTIVATIONS = ("QUInt8", "QInt8")
 COMPARED_EXAMPLES = 32  # whose outputs are compared with those of the float file
-SECTIONS = 12  # of about as many consecutive nodes; more would take longer to compare, and leave out too little each
+SECTIONS = 12  # of the graph; more would take longer to compare, and leave out too little each
 LEFT_IN_FLOAT = 2
 HARMFUL = 0.03  # an error of the outputs, as a share of their deviation, that may cost accuracy
 CLEARLY = 0.8  # a change for the better leaves at most this share of the error
@@ -62,7 +62,7 @@ class QuantizeStatic(GraphStrategy):
         plain = [{"activations": activations, "calibration": rule} for activations in ACTIVATIONS]
         if errors[rule] < HARMFUL:
             return plain
-        mixed: Params = {**plain[0], "float_sections": LEFT_IN_FLOAT}
+        mixed: Params = {**plain[0], "float_sections": self._sensitive(plain[0], context)}
         return [*plain, mixed] if self._error(mixed, context) < CLEARLY * errors[rule] else plain
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
@@ -73,12 +73,28 @@ class QuantizeStatic(GraphStrategy):
         model = self._quantized(context.reference, params, context)
         return output_error(opened(context.reference), opened(model), context.feeds(COMPARED_EXAMPLES))
 
+    def _sensitive(self, params: Params, context: Context) -> str:
+        """The numbers of the sections that cost the reference's outputs most when they alone are quantized."""
+        reference, ranges = opened(context.reference), self._ranges(context.reference, params, context)
+
+        def error(section: tuple[str, ...]) -> float:
+            alone = opened(quantized(context.reference, ranges, str(params["activations"]), only=section))
+            return output_error(reference, alone, context.feeds(COMPARED_EXAMPLES))
+
+        sections = _sections(context.reference)
+        first = {section: sections.index(section) for section in sections}  # a short graph has some of them twice
+        worst = sorted(first, key=error, reverse=True)[:LEFT_IN_FLOAT]
+        return ",".join(str(number) for number in sorted(first[section] for section in worst))
+
     def _quantized(self, source: Path, params: Params, context: Context) -> onnx.ModelProto:
-        rule, activations = RULES[str(params["calibration"])], str(params["activations"])
-        ranges = {name: rule(histogram) for name, histogram in self._observed(source, context).items()}
-        left = int(params.get("float_sections", 0))
-        sensitive = _by_sensitivity(source, ranges, activations, context)[:left] if left else []
-        return quantized(source, ranges, activations, never=[name for section in sensitive for name in section])
+        numbers = [int(number) for number in str(params.get("float_sections", "")).split(",") if number]
+        sections = _sections(source)
+        left = {name for number in numbers for name in sections[number]}
+        return quantized(source, self._ranges(source, params, context), str(params["activations"]), never=left)
+
+    def _ranges(self, source: Path, params: Params, context: Context) -> dict[str, Range]:
+        rule = RULES[str(params["calibration"])]
+        return {name: rule(histogram) for name, histogram in self._observed(source, context).items()}
 
     def _observed(self, source: Path, context: Context) -> dict[str, Histogram]:
         """Kept for the next variant of the same file, as long as it is given the same examples."""
@@ -88,17 +104,13 @@ class QuantizeStatic(GraphStrategy):
         return self._last[1]
 
 
-def _by_sensitivity(source: Path, ranges: Mapping[str, Range], activations: str, context: Context) -> list[list[str]]:
-    """The nodes in sections, by the error of the outputs when that section alone is quantized, largest first."""
-    reference = opened(source)
+def _sections(source: Path) -> list[tuple[str, ...]]:
+    """The names of the nodes that can be quantized, in consecutive parts of equal length. A part holds a node at its
+    border whole, so that in a short graph none is empty.
+    """
     nodes = [node.name for node in named(source).graph.node if node.op_type in STATIC]
-    sections = [part.tolist() for part in np.array_split(nodes, min(SECTIONS, len(nodes)))]
-
-    def error(section: list[str]) -> float:
-        alone = opened(quantized(source, ranges, activations, only=section))
-        return output_error(reference, alone, context.feeds(COMPARED_EXAMPLES))
-
-    return sorted(sections, key=error, reverse=True)
+    ends = [(number * len(nodes) // SECTIONS, -(-(number + 1) * len(nodes) // SECTIONS)) for number in range(SECTIONS)]
+    return [tuple(nodes[first:last]) for first, last in ends]
 
 
 @hookimpl

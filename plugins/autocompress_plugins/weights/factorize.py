@@ -23,7 +23,7 @@ from autocompress.task import Inputs
 from autocompress_plugins.reasons import because
 from autocompress_plugins.weights.matrices import matrices
 
-KEEP = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+KEEP = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of the cost or of the energy, as the rule says
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 NARROW = 32  # a matrix with a side below it has no rank to spare
@@ -182,10 +182,10 @@ def _by_ratio(weight: Tensor, keep: float) -> int:
 
 
 def _by_energy(weight: Tensor, keep: float) -> int:
-    """The rank that leaves out 1 - ``keep`` of the matrix's norm; its square is the energy of the singular values."""
+    """The rank that keeps ``keep`` of the energy: of the sum of the squared singular values."""
     energy = torch.linalg.svdvals(weight.double()).square()
-    left_out = 1 - energy.cumsum(0) / energy.sum()
-    return _rounded(1 + int((left_out > (1 - keep) ** 2).sum()))
+    kept = energy.cumsum(0) / energy.sum()
+    return _rounded(1 + int((kept < keep).sum()))
 
 
 def _rounded(rank: float) -> int:

@@ -1,9 +1,9 @@
 """Magnitude pruning while training: the smallest weights become zero, more of them as the training goes on.
 
 Changes: the values of convolutions, linear and recurrent layers; their shapes stay, so the file compresses better and
-runs no faster on dense kernels. Needs: nothing; an n:m pattern needs inputs in groups of m. Follows: Zhu & Gupta, "To
-prune, or not to prune", 2017 (cubic schedule); Lin et al., "Dynamic Model Pruning with Feedback", ICLR 2020 (the
-pruned model's gradients also train a dense copy, from which weights come back until the schedule ends).
+runs no faster, unless the runtime skips zeros. Needs: nothing; an n:m pattern needs inputs in groups of m. Follows:
+Zhu & Gupta, "To prune, or not to prune", 2017 (cubic schedule); Lin et al., "Dynamic Model Pruning with Feedback", ICLR
+2020 (the pruned model's gradients also train a dense copy, from which weights come back until the schedule ends).
 """
 
 from collections.abc import Sequence
@@ -112,6 +112,8 @@ class PruneWeights(TrainingStrategy):
         return None if matrices(context.model) else "no convolution, linear or recurrent layer"
 
     def size_only(self, context: Context) -> str | None:
+        if "zeros" in context.runtime.faster_with:
+            return None
         return f"{context.profile.runtime} multiplies by a zero as by any other number: only the file packs smaller"
 
     def hook(self, params: Params, context: Context) -> TrainHook:

@@ -1,9 +1,9 @@
 """Weight sharing: every layer's weights take a few values only, a codebook; layers of one role may share all of them.
 
 Changes: the values, or which layers hold the same tensor; the arithmetic stays, so the file gets smaller and no call
-faster. Needs: layers with many weights. Follows: Han et al., "Deep Compression", ICLR 2016 (k-means codebook from
-linear initialization, then trained: the weights of one entry move together); Lan et al., "ALBERT", ICLR 2020 (layers
-tied across depth).
+faster, unless the runtime looks weights up in a table. Needs: layers with many weights. Follows: Han et al., "Deep
+Compression", ICLR 2016 (k-means codebook from linear initialization, then trained: the weights of one entry move
+together); Lan et al., "ALBERT", ICLR 2020 (layers tied across depth).
 
 One entry is zero, so that what is zero stays zero. A batch norm folded into a convolution gives every output channel a
 multiple of the codebook; tied convolutions would be untied by it, so only linear and recurrent layers are tied.
@@ -33,7 +33,6 @@ from autocompress_plugins.weights.matrices import LAYERS, matrices
 CODEBOOKS = (256, 64, 16)
 WORTH = 16  # weights an entry, below which a codebook says little that the weights do not
 ROUNDS = 25  # of k-means, when a codebook is first made
-NUMBER = r"(?<![^.])\d+(?![^.])|(?<=_l)\d+"  # of a block in a list, or of a layer in a recurrent module
 TIED = (nn.Linear, nn.RNNBase, nn.MultiheadAttention)
 
 
@@ -115,6 +114,8 @@ class ShareWeights(StructureStrategy, TrainingStrategy):
         return f"no layer has {WORTH * min(CODEBOOKS)} weights, too few for a codebook of {min(CODEBOOKS)} to save much"
 
     def size_only(self, context: Context) -> str | None:
+        if "few_values" in context.runtime.faster_with:
+            return None
         return f"{context.profile.runtime} computes with shared weights as with any others: only the file packs smaller"
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
@@ -137,10 +138,12 @@ class ShareWeights(StructureStrategy, TrainingStrategy):
 
 
 def _of_one_role(model: nn.Module) -> list[list[str]]:
-    """Weights of equal shape at the same place in repeated blocks: their names differ by the blocks' numbers only."""
+    """Weights of equal shape whose names differ by numbers only: those of blocks (``blocks.0.fc``, ``layer_1.fc``), of
+    layers in a recurrent module (``weight_hh_l1``), or their own (``fc1``, ``fc2``).
+    """
     groups: dict[tuple[str, torch.Size], list[str]] = defaultdict(list)
     for name, weight in matrices(model, TIED).items():
-        groups[re.sub(NUMBER, "#", name), weight.shape].append(name)
+        groups[re.sub(r"\d+", "#", name), weight.shape].append(name)
     return [names for names in groups.values() if len(names) > 1]
 
 

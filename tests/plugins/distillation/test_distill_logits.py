@@ -1,14 +1,16 @@
 """Logit distillation: the loss is the one of the paper, and alpha follows its schedule."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autocompress.plugin.contract import Context, Step
+from autocompress.task import Task
 from autocompress_plugins.distillation.distill_logits import DistillLogits
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -39,6 +41,41 @@ def test_regression_matches_the_outputs_themselves(form: Any, make_context: Any)
         DistillLogits().hook({"alpha": 0.5, "schedule": "constant"}, context).loss(step(0, outputs, teacher, teacher))
     )
     assert float(term.value) == pytest.approx(2.5)
+
+
+def smoothed(outputs: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(outputs, targets, label_smoothing=0.1)
+
+
+def worst_class(outputs: Tensor, targets: Tensor) -> float:
+    right = outputs.argmax(1) == targets
+    return min(float(right[targets == label].float().mean()) for label in targets.unique())
+
+
+def test_a_classifier_with_a_loss_and_a_metric_of_its_own_is_one(tiny_task: Task, make_context: Any) -> None:
+    context = make_context(replace(tiny_task, loss=smoothed, metric=worst_class))
+    params = {p.name: p.default for p in DistillLogits().parameters(context)}
+    assert params["temperature"] == 4.0
+    shifted = TEACHER + torch.arange(5.0)[:, None]  # softened outputs do not see what is added to a whole row
+    term = DistillLogits().hook(params, context).loss(step(outputs=shifted, teacher=TEACHER))
+    assert float(term.value) == pytest.approx(0, abs=1e-5)
+
+
+def test_whole_numbers_to_be_met_are_no_classes(tiny_task: Task, make_context: Any) -> None:
+    """How many there are of something, from one output."""
+    x, counts = tiny_task.train
+    regressor = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    task = Task("counts", regressor, (x, counts), (x, counts), loss=squared, metric=negative_squared)
+    context = make_context(task)
+    assert "temperature" not in {p.name for p in DistillLogits().parameters(context)}
+
+
+def squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs[:, 0] - targets).square().mean()
+
+
+def negative_squared(outputs: Tensor, targets: Tensor) -> float:
+    return -float(squared(outputs, targets))
 
 
 @pytest.mark.parametrize(

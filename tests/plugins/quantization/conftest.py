@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.export import export_with
 from autocompress.plugin.contract import Array, Context
+from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 
 MakeContext = Callable[..., Context]
@@ -30,6 +31,7 @@ def graph_context(tmp_path: Path) -> MakeContext:
         return Context(
             **unused,  # type: ignore[arg-type]
             profile=HardwareProfile(name="test", **profile),  # type: ignore[arg-type]
+            runtime=load_plugins().runtime("onnxruntime"),
             model=model,
             example_inputs=inputs[:2],
             reference=reference,

@@ -15,6 +15,7 @@ from autocompress.plugin.contract import Context
 from autocompress.task import Task
 from autocompress.testing import tasks
 from autocompress_plugins.quantization.float16 import Float16
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 MakeContext = Callable[..., Context]
 
@@ -68,12 +69,17 @@ def test_constants_beyond_float16_stay_finite(graph_context: MakeContext, output
     assert np.allclose(got, outputs(context.reference, inputs), atol=2e-3)
 
 
-def test_it_only_makes_files_smaller_on_a_processor(graph_context: MakeContext, tiny_model: nn.Module) -> None:
+def test_it_only_makes_files_smaller_where_the_runtime_is_no_faster_with_it(
+    graph_context: MakeContext, tiny_model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs = torch.zeros(2, 1, 8, 8)
-    reason = Float16().size_only(graph_context(tiny_model, inputs))
+    on_processor = graph_context(tiny_model, inputs)
+    reason = Float16().size_only(on_processor)
     assert reason is not None
-    assert "float32" in reason
+    assert "onnxruntime is no faster in float16" in reason
     assert Float16().size_only(graph_context(tiny_model, inputs, runtime="accelerator")) is None
+    monkeypatch.setattr(OnnxRuntime, "faster_with", frozenset({"float16"}))
+    assert Float16().size_only(on_processor) is None
 
 
 def test_model_without_weights_is_refused(graph_context: MakeContext) -> None:

@@ -27,14 +27,14 @@ from autocompress.candidate.train import Schedule, Trained, train
 from autocompress.candidate.variants import rewrite
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, TrainHook
-from autocompress.plugin.loader import PluginSet
+from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
 from autocompress.run.folder import RunFolder
 from autocompress.task import Task
 from autocompress_plugins.quantization.activation_values import layer_inputs
 from autocompress_plugins.quantization.fake_quantization import LearnedRange, fake_quantized_weight
-from autocompress_plugins.quantization.quantize_aware import QuantizeAware, _learned_ranges
+from autocompress_plugins.quantization.quantize_aware import QuantizeAware, _learned_ranges, _range
 
 NAME = QuantizeAware.name
 UINT8 = {"activations": "QUInt8"}
@@ -90,7 +90,13 @@ def context_of(model: nn.Module, examples: tuple[Tensor, Tensor], folder: Path, 
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
     task = Task("aware", model, examples, examples)
-    return read_task(task, HardwareProfile(name="here", batch=batch), folder / "reference.onnx", 0).context
+    return read_task(
+        task,
+        HardwareProfile(name="here", batch=batch),
+        load_plugins().runtime("onnxruntime"),
+        folder / "reference.onnx",
+        0,
+    ).context
 
 
 def trained(
@@ -177,7 +183,8 @@ def test_every_layer_reads_its_input_with_the_learned_scale(
 def test_layers_that_read_the_same_tensor_share_its_range(residual: tuple[Context, Trained]) -> None:
     context, done = residual
     learned = done.learned[NAME]
-    assert learned["blocks.1.conv1"] == learned["blocks.1.shortcut"]
+    one, other = ({**learned[f"blocks.1.{name}"], "weight": None} for name in ("conv1", "shortcut"))
+    assert one == other
     assert len(list(aware_parameters(context, done.model))) == 8, "nine layers, two of which read one tensor"
 
 
@@ -445,7 +452,7 @@ class InPlace(nn.Module):
 
 def test_what_a_function_changed_in_place_is_no_modules_output(examples: Examples, tmp_path: Path) -> None:
     context = context_of(InPlace(), examples(64, 1), tmp_path)
-    assert layer_inputs(context.model, context.example_inputs)["conv2"].source is None
+    assert layer_inputs(context.model, [context.example_inputs])["conv2"].source is None
     made = trained(context, {NAME: aware(context)}, examples=256)
     assert made.learned[NAME]["conv2"]["zero_point"] == 0, "the range of a ReLU starts at zero"
 
@@ -453,7 +460,7 @@ def test_what_a_function_changed_in_place_is_no_modules_output(examples: Example
 def test_dropout_makes_no_range_wider(examples: Examples, tmp_path: Path) -> None:
     context = context_of(InPlace(), examples(64, 1), tmp_path)
     context.model.pool.register_forward_hook(lambda module, given, gave: gave)
-    assert layer_inputs(context.model, context.example_inputs)["head"].source != "dropout"
+    assert layer_inputs(context.model, [context.example_inputs])["head"].source != "dropout"
 
 
 def test_examples_that_a_data_set_draws_anew_are_recognised(examples: Examples, tmp_path: Path) -> None:
@@ -466,11 +473,112 @@ def test_examples_that_a_data_set_draws_anew_are_recognised(examples: Examples, 
 
     model = Plain()
     task = Task("noisy", model, Noisy(), examples(64, 2))
-    context = read_task(task, HardwareProfile(name="here"), tmp_path / "reference.onnx", 0).context
+    context = read_task(
+        task, HardwareProfile(name="here"), load_plugins().runtime("onnxruntime"), tmp_path / "reference.onnx", 0
+    ).context
     made = trained(context, {NAME: aware(context)}, examples=128)
     path = exported(made.model, context, tmp_path)
-    found = _learned_ranges(path, made.learned[NAME], context)
-    assert len(found) >= 3
-    elsewhere = {"conv2": {**made.learned[NAME]["conv2"], "inputs": [[1.0] * 12]}}
-    with pytest.raises(CandidateFailed, match="not recognised"):
-        _learned_ranges(path, elsewhere, context)
+    assert layer_scales(quantized(path, context, made.learned)) == learned_scales(made.learned)
+
+
+# -- what is recognised in the file ------------------------------------------------------------------------------------
+
+
+def test_layers_whose_inputs_are_not_in_the_file_are_named(residual: tuple[Context, Trained], tmp_path: Path) -> None:
+    """However many others are: one of them calibrated without a word is not what was trained."""
+    context, done = residual
+    source = exported(done.model, context, tmp_path)
+    learned = copy.deepcopy(done.learned)
+    own = learned[NAME]["blocks.0.conv2"]
+    own["inputs"] = [[2 * number for number in own["inputs"][0]]]
+    with pytest.raises(CandidateFailed, match=r"what enters blocks\.0\.conv2 is not recognised in the exported file"):
+        quantized(source, context, learned)
+    for own in learned[NAME].values():
+        own |= {"inputs": [[2.0, 3.0] * 4], "weight": [1, 2, 3]}
+    with pytest.raises(CandidateFailed, match=r"what enters stem\.0, .* and others is not recognised"):
+        quantized(source, context, learned)
+
+
+class Tangled(nn.Module):
+    """Of its layers ``unread`` and ``auxiliary`` do not reach the scored output, and ``of_place`` sees no input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, 2)
+        self.unread, self.auxiliary = nn.Linear(8, 12), nn.Linear(12, 5)
+        self.place = nn.Parameter(torch.linspace(-1, 1, 6)[None])
+        self.of_place = nn.Linear(6, 8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.relu(self.conv(x)).mean((2, 3))
+        return self.head(x + self.of_place(self.place)), self.auxiliary(F.relu(self.unread(x)))
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_layers_that_are_not_in_the_file_are_not_looked_for(examples: Examples, tmp_path: Path, exporter: str) -> None:
+    context = context_of(Tangled(), examples(64, 1), tmp_path)
+    done = trained(context, {NAME: aware(context)}, 256)
+    assert set(done.learned[NAME]) == {"conv", "unread", "auxiliary", "of_place", "head"}
+    written = layer_scales(quantized(exported(done.model, context, tmp_path, exporter), context, done.learned))
+    kept = {name: own for name, own in done.learned[NAME].items() if name in ("conv", "head")}
+    assert written == learned_scales({NAME: kept})
+
+
+class Padded(nn.Module):
+    """Paddings with zeros before a layer, which may become part of the convolution, and one of another kind in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1))
+        self.conv1, self.conv2 = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3, padding=1)
+        self.conv3 = nn.Conv2d(8, 6, 3, 2, padding=1, padding_mode="reflect")
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.sigmoid(self.conv1(self.pad(x)))
+        x = F.relu(self.conv2(F.pad(x, (1, 0, 1, 0))))
+        return self.head(F.relu(self.conv3(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_a_padding_hides_no_input(examples: Examples, tmp_path: Path, exporter: str) -> None:
+    context = context_of(Padded(), examples(64, 1), tmp_path)
+    done = trained(context, {NAME: aware(context)}, 256)
+    source = exported(done.model, context, tmp_path, exporter)
+    assert [node.op_type for node in onnx.load(str(source)).graph.node].count("Pad") < 3, "one at least is folded away"
+    assert layer_scales(quantized(source, context, done.learned)) == learned_scales(done.learned)
+
+
+class Silent(nn.Module):
+    """What enters ``one`` and ``also``, which read one tensor, and ``other`` is always zero, and as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.silence = nn.Conv2d(1, 8, 3), nn.Conv2d(1, 8, 3), nn.ReLU()
+        self.one, self.also, self.other = (nn.Conv2d(8, 6, 1) for _ in range(3))
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = self.silence(self.first(x) - 1000), F.relu(self.second(x) - 1000)
+        return self.head(x.mean((2, 3)) + (self.one(one) + self.also(one) + self.other(other)).mean((2, 3)))
+
+
+def test_silent_inputs_are_mistaken_for_no_other(examples: Examples, tmp_path: Path) -> None:
+    context = context_of(Silent(), examples(64, 1), tmp_path)
+    assert len(list(aware_parameters(context, context.model))) == 4, "of six layers twice two read one tensor"
+    done = trained(context, {NAME: aware(context)}, 128)
+    assert set(done.learned[NAME]) == {"first", "second", "one", "also", "other", "head"}
+    path = exported(done.model, context, tmp_path)
+    found = _learned_ranges(path, done.learned[NAME], context)
+    assert set(found.values()) == {_range(done.learned[NAME][name]) for name in ("first", "head")}
+    assert len(layer_scales(quantized(path, context, done.learned))) == 6
+
+
+def test_an_input_that_is_silent_on_one_example_is_recognised(examples: Examples, tmp_path: Path) -> None:
+    x, y = examples(64, 1)
+    x[0] = 0
+    context = context_of(Plain(), (x, y), tmp_path)
+    done = trained(context, {NAME: aware(context)}, 256)
+    written = layer_scales(quantized(exported(done.model, context, tmp_path), context, done.learned))
+    assert written == learned_scales(done.learned)

@@ -46,6 +46,12 @@ def make_context(tmp_path: Path, fake_profile: HardwareProfile) -> MakeContext:
 
 
 @pytest.fixture
+def on_processor() -> HardwareProfile:
+    """A profile of the runtime that comes with autocompress."""
+    return HardwareProfile(name="cpu")
+
+
+@pytest.fixture
 def tiny_context(tiny_task: Task, tmp_path: Path, fake_profile: HardwareProfile) -> Context:
     return read_task(tiny_task, fake_profile, tmp_path / "reference.onnx", 0).context
 

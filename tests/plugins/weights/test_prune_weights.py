@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from autocompress.candidate.export import check
 from autocompress.data import input_names
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, LossTerm, Step, TrainHook
+from autocompress.profile import HardwareProfile
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.prune_weights import SETTLED, PruneWeights
 
 Train = Callable[..., nn.Module]
@@ -199,6 +202,12 @@ def test_pattern_that_fits_no_layer_fails_with_the_reason(tiny_context: Context)
         hook(tiny_context, scope="2:4").wrap(nn.Sequential(nn.Linear(7, 3)))
 
 
-def test_refusal_and_size_only_have_reasons(tiny_context: Context):
+def test_it_is_for_size_only_unless_the_runtime_makes_use_of_zeros(
+    tiny_context: Context, on_processor: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+):
     assert PruneWeights().refuses(tiny_context) is None
-    assert "fake" in PruneWeights().size_only(tiny_context)
+    assert "fake" in PruneWeights().size_only(tiny_context), "what holds for most, where the runtime does not say"
+    context = replace(tiny_context, profile=on_processor)
+    assert "onnxruntime" in PruneWeights().size_only(context)
+    monkeypatch.setattr(OnnxRuntime, "faster_with", frozenset({"zeros"}))
+    assert PruneWeights().size_only(context) is None

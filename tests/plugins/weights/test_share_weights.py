@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import check
 from autocompress.data import input_names
 from autocompress.plugin.contract import Context, Params, TrainHook
+from autocompress.profile import HardwareProfile
 from autocompress.run.store import Store
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.share_weights import ShareWeights
 
 MakeContext = Callable[..., Context]
@@ -215,8 +218,45 @@ def test_only_choices_that_can_help_are_offered(deep: Context, make_context: Mak
     assert codebook.choices == (16,)
 
 
-def test_small_model_is_refused_and_the_rest_is_for_size_only(deep: Context, make_context: MakeContext):
+class Numbered(nn.Module):
+    """Blocks whose numbers are part of a name, in the ways that people name them; ``out`` has a shape of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder_layer_0, self.encoder_layer_1 = (nn.Sequential(nn.Linear(32, 48)) for _ in range(2))
+        self.layer1, self.layer2 = (nn.ModuleDict({"fc": nn.Linear(48, 32)}) for _ in range(2))
+        self.fc1, self.fc2, self.fc3 = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 16)
+        self.gate1, self.value1 = nn.Linear(32, 32), nn.Linear(32, 32)
+        self.out = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for wide, thin in ((self.encoder_layer_0, self.layer1), (self.encoder_layer_1, self.layer2)):
+            x = x + thin["fc"](wide(x))
+        x = torch.sigmoid(self.gate1(x)) * self.value1(x)
+        return self.out(self.fc3(self.fc2(self.fc1(x)))).mean(1)
+
+
+def test_numbers_anywhere_in_a_name_tell_blocks_of_one_role_apart(make_context: MakeContext):
+    torch.manual_seed(0)
+    model = shared(make_context(Numbered().eval(), X), TIED)
+    assert model.encoder_layer_0[0].weight is model.encoder_layer_1[0].weight
+    assert model.layer1["fc"].weight is model.layer2["fc"].weight
+    assert model.fc1.weight is model.fc2.weight
+    assert model.fc3.weight.shape == (16, 32), "the shape tells what the name does not"
+    assert model.gate1.weight is not model.value1.weight, "another word is another role"
+
+
+def test_small_model_is_refused(deep: Context, make_context: MakeContext):
     small = make_context(nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), X, loss="mse")
     assert "256 weights" in ShareWeights().refuses(small)
     assert ShareWeights().refuses(deep) is None
-    assert "fake" in ShareWeights().size_only(deep)
+
+
+def test_it_is_for_size_only_unless_the_runtime_looks_weights_up(
+    deep: Context, on_processor: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+):
+    assert "fake" in ShareWeights().size_only(deep), "what holds for most, where the runtime does not say"
+    context = replace(deep, profile=on_processor)
+    assert "onnxruntime" in ShareWeights().size_only(context)
+    monkeypatch.setattr(OnnxRuntime, "faster_with", frozenset({"few_values"}))
+    assert ShareWeights().size_only(context) is None
