@@ -88,8 +88,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Gate:
-    """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely slower than
-    the float file they were made from.
+    """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely no faster
+    than the float file they were made from.
     """
 
     latency: Latency

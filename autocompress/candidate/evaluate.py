@@ -91,7 +91,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Rejected:
-    """What was timed and not scored: a structure over the budget, a graph variant slower than its own source, a file
+    """What was timed and not scored: a structure over the budget, a graph variant no faster than its own source, a file
     too slow to add anything to the front.
 
     latency_ms: the profile's statistic. ratio: paired median ratio to the reference.

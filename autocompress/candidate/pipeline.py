@@ -6,7 +6,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from autocompress.recipe import Recipe, Step
 from autocompress.run.store import replacing
 
 CHECKED_BATCHES = 4
+FASTER = 0.97  # of its source's latency, below which a variant counts as faster
 GATE_FEEDS = 4  # the gate's calibration: ranges do not change what an operator costs
 
 
@@ -53,15 +53,16 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
         if budget.bounded and not budget.excluded(timed[variant]):
             break
     fastest = min(timed.values(), key=lambda latency: latency.ratio)
-    slower = tuple(v for v, latency in timed.items() if v is not None and _slower(latency, timed.get(None)))
+    source = timed.get(None)
+    slower = tuple(v for v, latency in timed.items() if v is not None and source and _no_faster(latency, source))
     return Gate(fastest, decided, slower)
 
 
 def evaluate(bench: Bench, request: Request) -> Outcome:
     """Make a family's model and measure every file that comes of it.
 
-    Every file is timed before any is scored: what is slower than the file it was made from, or too slow to add anything
-    to the front, is not scored; the fastest one is in any case.
+    Every file is timed before any is scored: what is no faster than the file it was made from, or too slow to add
+    anything to the front, is not scored; the fastest one is in any case.
     """
     model, plans = _structure(bench, request.recipe, request.plans)
     rung = train_rung(bench, request, model)
@@ -117,7 +118,7 @@ class _Files:
             target = bench.folder.candidate(self._identifier(recipe))
             with replacing(target) as temporary:
                 temporary.write_bytes(self._source.read_bytes())
-        self._files.append(_File(recipe, target, bench.time(target, FULL)))
+        self._files.append(_File(recipe, target, bench.time(target, FULL, self._hopeless)))
 
     def rewrite(self, variant: Step) -> None:
         """The file of one graph variant."""
@@ -129,14 +130,14 @@ class _Files:
             with bench.supervisor.during("graph", text), replacing(target) as temporary:
                 rewrite(bench.plugins, variant, self._source, temporary, context)
             for_size = bench.plugins.strategy(variant.strategy).size_only(bench.context) is not None
-            latency = bench.time(target, FULL, None if for_size else partial(_slower, base=base))
+            latency = bench.time(target, FULL, None if for_size else lambda m: _no_faster(m, base) or self._hopeless(m))
         except CandidateFailed as error:
             target.unlink(missing_ok=True)
             self._failed(recipe, error.strategy or variant.strategy, error.reason)
             return
-        if not for_size and _slower(latency, base):
+        if not for_size and _no_faster(latency, base):
             target.unlink()
-            reason = f"slower than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
+            reason = f"no faster than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
             rejected = Rejected(recipe, reason, latency.statistic, latency.ratio)
             self._made = replace(self._made, slower=(*self._made.slower, rejected))
             return
@@ -147,7 +148,8 @@ class _Files:
         bench, request = self._bench, self._request
         fastest = min(self._files, key=lambda file: file.latency.ratio)
         for file in self._files:
-            if file is not fastest and not file.needed and self._hopeless(file):
+            if file is not fastest and not file.needed and self._hopeless(file.latency):
+                self._leave(file)
                 continue
             try:
                 evaluation = scored(bench, file.recipe, self._made.epochs, request.rung, file.path, file.latency)
@@ -165,15 +167,16 @@ class _Files:
             raise CandidateFailed(self._made.failed[0][2], self._made.failed[0][1])
         return self._made
 
-    def _hopeless(self, file: _File) -> bool:
+    def _hopeless(self, latency: Latency) -> bool:
+        """Whether a file is surely too slow to add anything, whatever it scores."""
         most = self._request.worth_below
-        if most is None or not file.latency.reliable or file.latency.ratio_low < most:
-            return False
+        return most is not None and latency.reliable and latency.ratio_low >= most
+
+    def _leave(self, file: _File) -> None:
         file.path.unlink()
         reason = f"no faster than a model that loses nothing ({file.latency.ratio:.3g} of the reference's latency)"
         rejected = Rejected(file.recipe, reason, file.latency.statistic, file.latency.ratio)
         self._made = replace(self._made, hopeless=(*self._made.hopeless, rejected))
-        return True
 
     def _failed(self, recipe: Recipe, strategy: str, reason: str) -> None:
         self._made = replace(self._made, failed=(*self._made.failed, (recipe, strategy, reason)))
@@ -182,6 +185,6 @@ class _Files:
         return f"{recipe.id}-{self._request.rung}"
 
 
-def _slower(latency: Latency, base: Latency | None) -> bool:
-    """Whether a variant is surely slower than the float file it was made from."""
-    return base is not None and latency.ratio_low > base.ratio_high
+def _no_faster(latency: Latency, source: Latency) -> bool:
+    """Whether a variant is surely no faster than the float file it was made from."""
+    return latency.ratio_low > FASTER * source.ratio

@@ -355,7 +355,7 @@ class Search:
         """Why a structure is not worth training: it is over the budget, and it is not the turn to explore beyond; or it
         is no faster than what loses nothing.
         """
-        worth_below = self.ledger.worth_below()
+        worth_below = self._worth_below()
         if worth_below is not None and gate.latency.reliable and gate.latency.ratio_low >= worth_below:
             return "no faster than a model that loses nothing"
         if not self._over(gate):
@@ -367,10 +367,16 @@ class Search:
             return None
         return "over the budget before training"
 
+    def _worth_below(self) -> float | None:
+        """The latency ratio at and above which a file adds nothing. None where slower ones may: within a budget only
+        the score counts, and who searches no structures wants what training alone gives.
+        """
+        return self.ledger.worth_below() if self.space.structural and not self.ledger.steering.bounded else None
+
     async def _evaluate(self, request: Request) -> Outcome:
         """Evaluate a family; when the worker crashes, once more from where the training was kept."""
         skip = (*request.skip, *self.ledger.slower_variants(request.recipe))
-        request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self.ledger.worth_below())
+        request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self._worth_below())
         limit_s = self.pace.within((request.limit_s or 0.0) + CALL_SLACK_S)
         try:
             outcome: Outcome = await self.executor.call("evaluate", request, limit_s=limit_s)

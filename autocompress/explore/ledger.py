@@ -146,7 +146,7 @@ class Ledger:
         return recipe in self._ended
 
     def slower_variants(self, family: Recipe) -> tuple[Step, ...]:
-        """Graph variants that would be slower than the float file of this family too: they were at an earlier rung, or
+        """Graph variants that would be no faster than the float file of this family either: they were not at an earlier rung, or
         in every family that was trained so far, of three at least.
         """
         return tuple(

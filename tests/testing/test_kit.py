@@ -388,7 +388,7 @@ class LeavesAForwardHook(Decay):
             return model
 
 
-@broken(LEAVES, "training diverged: the loss is nan")
+@broken(LEAVES, "its loss is nan at 0% of the training")
 class LossIsNotANumber(Decay):
     class Made(TrainHook):
         def loss(self, step):

@@ -32,7 +32,7 @@ class Float16(GraphStrategy):
     def size_only(self, context: Context) -> str | None:
         if "float16" in context.runtime.faster_with:
             return None
-        return f"{context.profile.runtime} is no faster in float16 than in float32: only the file is half the size"
+        return f"{context.runtime.name} is no faster in float16 than in float32: only the file is half the size"
 
     def variants(self, context: Context) -> Sequence[Params]:
         return ({},)

@@ -114,7 +114,7 @@ class PruneWeights(TrainingStrategy):
     def size_only(self, context: Context) -> str | None:
         if "zeros" in context.runtime.faster_with:
             return None
-        return f"{context.profile.runtime} multiplies by a zero as by any other number: only the file packs smaller"
+        return f"{context.runtime.name} multiplies by a zero as by any other number: only the file packs smaller"
 
     def hook(self, params: Params, context: Context) -> TrainHook:
         return Masks(float(params["sparsity"]), str(params["scope"]))

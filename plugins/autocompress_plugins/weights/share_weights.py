@@ -116,7 +116,7 @@ class ShareWeights(StructureStrategy, TrainingStrategy):
     def size_only(self, context: Context) -> str | None:
         if "few_values" in context.runtime.faster_with:
             return None
-        return f"{context.profile.runtime} computes with shared weights as with any others: only the file packs smaller"
+        return f"{context.runtime.name} computes with shared weights as with any others: only the file packs smaller"
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
         tied = _of_one_role(model) if params.get("tie") == "equal_shapes" else []

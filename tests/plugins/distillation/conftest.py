@@ -14,10 +14,10 @@ from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, train
 from autocompress.plugin.contract import Context, Step, TrainHook
-from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task, accuracy
 from autocompress.testing import tasks
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 MakeContext = Callable[[Task], Context]
 MakeExamples = Callable[[int, int], tuple[Tensor, Tensor]]
@@ -84,9 +84,7 @@ def form(request: pytest.FixtureRequest) -> tuple[Task, nn.Module]:
 def make_context() -> MakeContext:
     """``make_context(task)``: what a strategy is given; the reference's file is not written."""
     profile = HardwareProfile(name="fake", runtime="fake")
-    return lambda task: (
-        read_task(task, profile, load_plugins().runtime("onnxruntime"), Path("reference.onnx"), 0).context
-    )
+    return lambda task: read_task(task, profile, OnnxRuntime(), Path("reference.onnx"), 0).context
 
 
 @pytest.fixture

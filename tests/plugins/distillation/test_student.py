@@ -13,19 +13,17 @@ from torch import Tensor, nn
 from autocompress.candidate.opening import read_task
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Stage
-from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task
 from autocompress.testing import tasks
 from autocompress_plugins.distillation.student import Student
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 
 @pytest.fixture
 def open_task(tmp_path: Path, fake_profile: HardwareProfile) -> Callable[[Task], Context]:
-    return lambda task: (
-        read_task(task, fake_profile, load_plugins().runtime("onnxruntime"), tmp_path / "reference.onnx", 0).context
-    )
+    return lambda task: read_task(task, fake_profile, OnnxRuntime(), tmp_path / "reference.onnx", 0).context
 
 
 def built(context: Context, **chosen: Any) -> nn.Module:

@@ -16,10 +16,10 @@ from autocompress.candidate.export import export
 from autocompress.candidate.opening import read_task
 from autocompress.data import call, input_names, primary
 from autocompress.plugin.contract import Context
-from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
 from autocompress.testing import tasks
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +32,7 @@ def seeded() -> Iterator[None]:
 
 @pytest.fixture
 def open_task(tmp_path: Path, fake_profile: HardwareProfile) -> Callable[[Task], Context]:
-    return lambda task: (
-        read_task(task, fake_profile, load_plugins().runtime("onnxruntime"), tmp_path / "reference.onnx", 0).context
-    )
+    return lambda task: read_task(task, fake_profile, OnnxRuntime(), tmp_path / "reference.onnx", 0).context
 
 
 @pytest.fixture

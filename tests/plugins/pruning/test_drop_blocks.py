@@ -19,12 +19,12 @@ from autocompress.candidate.opening import read_task
 from autocompress.data import call, input_names, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
-from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
 from autocompress_plugins.pruning.blocks import Droppable, droppable, without
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
 from autocompress_plugins.pruning.prunable import prunable
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 MakeContext = Callable[[nn.Module, Inputs], Context]
 IMAGES = torch.randn(64, 4, 6, 6, generator=torch.Generator().manual_seed(5))
@@ -101,9 +101,7 @@ def make_context(tmp_path: Path, fake_profile: HardwareProfile) -> MakeContext:
     def make(model: nn.Module, inputs: Inputs) -> Context:
         data = (inputs, outputs(model, inputs))
         task = Task(name="made", model=model, train=data, val=data, loss="mse", metric=lambda one, other: 0.0)
-        return read_task(
-            task, fake_profile, load_plugins().runtime("onnxruntime"), tmp_path / "reference.onnx", 0
-        ).context
+        return read_task(task, fake_profile, OnnxRuntime(), tmp_path / "reference.onnx", 0).context
 
     return make
 

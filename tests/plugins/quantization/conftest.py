@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from autocompress.candidate.export import export_with
 from autocompress.plugin.contract import Array, Context
-from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 MakeContext = Callable[..., Context]
 Outputs = Callable[[Path, Tensor], Array]
@@ -31,7 +31,7 @@ def graph_context(tmp_path: Path) -> MakeContext:
         return Context(
             **unused,  # type: ignore[arg-type]
             profile=HardwareProfile(name="test", **profile),  # type: ignore[arg-type]
-            runtime=load_plugins().runtime("onnxruntime"),
+            runtime=OnnxRuntime(),
             model=model,
             example_inputs=inputs[:2],
             reference=reference,

@@ -27,7 +27,7 @@ from autocompress.candidate.train import Schedule, Trained, train
 from autocompress.candidate.variants import rewrite
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, TrainHook
-from autocompress.plugin.loader import PluginSet, load_plugins
+from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
 from autocompress.run.folder import RunFolder
@@ -35,6 +35,7 @@ from autocompress.task import Task
 from autocompress_plugins.quantization.activation_values import layer_inputs
 from autocompress_plugins.quantization.fake_quantization import LearnedRange, fake_quantized_weight
 from autocompress_plugins.quantization.quantize_aware import QuantizeAware, _learned_ranges, _range
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 NAME = QuantizeAware.name
 UINT8 = {"activations": "QUInt8"}
@@ -93,7 +94,7 @@ def context_of(model: nn.Module, examples: tuple[Tensor, Tensor], folder: Path, 
     return read_task(
         task,
         HardwareProfile(name="here", batch=batch),
-        load_plugins().runtime("onnxruntime"),
+        OnnxRuntime(),
         folder / "reference.onnx",
         0,
     ).context
@@ -473,9 +474,7 @@ def test_examples_that_a_data_set_draws_anew_are_recognised(examples: Examples, 
 
     model = Plain()
     task = Task("noisy", model, Noisy(), examples(64, 2))
-    context = read_task(
-        task, HardwareProfile(name="here"), load_plugins().runtime("onnxruntime"), tmp_path / "reference.onnx", 0
-    ).context
+    context = read_task(task, HardwareProfile(name="here"), OnnxRuntime(), tmp_path / "reference.onnx", 0).context
     made = trained(context, {NAME: aware(context)}, examples=128)
     path = exported(made.model, context, tmp_path)
     assert layer_scales(quantized(path, context, made.learned)) == learned_scales(made.learned)

@@ -13,7 +13,7 @@ from autocompress.candidate.opening import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, train
-from autocompress.plugin.contract import Context, TrainHook
+from autocompress.plugin.contract import Context, Runtime, TrainHook
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
 
@@ -21,7 +21,7 @@ MakeContext = Callable[..., Context]
 
 
 @pytest.fixture
-def make_context(tmp_path: Path, fake_profile: HardwareProfile) -> MakeContext:
+def make_context(tmp_path: Path, fake_profile: HardwareProfile, fake_runtime: Runtime) -> MakeContext:
     """``make_context(model, inputs)``: 64 examples shaped like ``inputs`` (a tensor, tuple or dict of one example)."""
 
     def make(model: nn.Module, inputs: Inputs, loss: str = "cross_entropy") -> Context:
@@ -40,20 +40,14 @@ def make_context(tmp_path: Path, fake_profile: HardwareProfile) -> MakeContext:
         data = (x, torch.arange(64) % 4 if loss == "cross_entropy" else torch.randn(64, 1, generator=generator))
         metric = "accuracy" if loss == "cross_entropy" else lambda outputs, targets: -float((outputs - targets).norm())
         task = Task(name="made", model=model, train=data, val=data, loss=loss, metric=metric)
-        return read_task(task, fake_profile, tmp_path / "reference.onnx", 0).context
+        return read_task(task, fake_profile, fake_runtime, tmp_path / "reference.onnx", 0).context
 
     return make
 
 
 @pytest.fixture
-def on_processor() -> HardwareProfile:
-    """A profile of the runtime that comes with autocompress."""
-    return HardwareProfile(name="cpu")
-
-
-@pytest.fixture
-def tiny_context(tiny_task: Task, tmp_path: Path, fake_profile: HardwareProfile) -> Context:
-    return read_task(tiny_task, fake_profile, tmp_path / "reference.onnx", 0).context
+def tiny_context(tiny_task: Task, tmp_path: Path, fake_profile: HardwareProfile, fake_runtime: Runtime) -> Context:
+    return read_task(tiny_task, fake_profile, fake_runtime, tmp_path / "reference.onnx", 0).context
 
 
 @pytest.fixture

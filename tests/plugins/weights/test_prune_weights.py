@@ -18,7 +18,6 @@ from autocompress.candidate.export import check
 from autocompress.data import input_names
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, LossTerm, Step, TrainHook
-from autocompress.profile import HardwareProfile
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.prune_weights import SETTLED, PruneWeights
 
@@ -203,11 +202,11 @@ def test_pattern_that_fits_no_layer_fails_with_the_reason(tiny_context: Context)
 
 
 def test_it_is_for_size_only_unless_the_runtime_makes_use_of_zeros(
-    tiny_context: Context, on_processor: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+    tiny_context: Context, monkeypatch: pytest.MonkeyPatch
 ):
     assert PruneWeights().refuses(tiny_context) is None
     assert "fake" in PruneWeights().size_only(tiny_context), "what holds for most, where the runtime does not say"
-    context = replace(tiny_context, profile=on_processor)
+    context = replace(tiny_context, runtime=OnnxRuntime())
     assert "onnxruntime" in PruneWeights().size_only(context)
     monkeypatch.setattr(OnnxRuntime, "faster_with", frozenset({"zeros"}))
     assert PruneWeights().size_only(context) is None

@@ -16,7 +16,6 @@ from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import check
 from autocompress.data import input_names
 from autocompress.plugin.contract import Context, Params, TrainHook
-from autocompress.profile import HardwareProfile
 from autocompress.run.store import Store
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.share_weights import ShareWeights
@@ -252,11 +251,9 @@ def test_small_model_is_refused(deep: Context, make_context: MakeContext):
     assert ShareWeights().refuses(deep) is None
 
 
-def test_it_is_for_size_only_unless_the_runtime_looks_weights_up(
-    deep: Context, on_processor: HardwareProfile, monkeypatch: pytest.MonkeyPatch
-):
+def test_it_is_for_size_only_unless_the_runtime_looks_weights_up(deep: Context, monkeypatch: pytest.MonkeyPatch):
     assert "fake" in ShareWeights().size_only(deep), "what holds for most, where the runtime does not say"
-    context = replace(deep, profile=on_processor)
+    context = replace(deep, runtime=OnnxRuntime())
     assert "onnxruntime" in ShareWeights().size_only(context)
     monkeypatch.setattr(OnnxRuntime, "faster_with", frozenset({"few_values"}))
     assert ShareWeights().size_only(context) is None
