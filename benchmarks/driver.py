@@ -112,7 +112,6 @@ class Arithmetical:
                 (),
                 (),
                 Arithmetic(),
-                1e-4,
                 "none",
                 "",
                 {},

@@ -91,7 +91,7 @@ def no_first_recipes() -> None:
     async def none(*others: Any) -> list[Any]:
         return []
 
-    driver.first_recipes = none
+    driver.first_recipes = driver.spread_recipes = none
 
 
 def no_tpe() -> None:

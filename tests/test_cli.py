@@ -159,3 +159,44 @@ def test_settings_of_the_folder_are_used(folder: Path) -> None:
     done = run("search", cwd=folder)
     assert done.returncode == 2
     assert "my_task.py:number() returned int" in done.stderr
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that ``pid`` started and that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = status.read_text().rpartition(")")
+        except OSError:  # it ended meanwhile
+            continue
+        state, parent = rest.split()[:2]
+        if int(parent) == pid and state != "Z":
+            found.append(int(name.partition(" ")[0]))
+    return found
+
+
+def test_two_workers_search_side_by_side_and_one_that_is_killed_is_replaced(folder: Path) -> None:
+    (folder / "my_task.py").write_text(TASK.replace("def task():", "def task():\n    print('opened', flush=True)"))
+    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "2", "--trials", "5", "--out", "run"]
+    command = [*COMMAND, *args, "--workers", "2"]
+    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 90
+    while not list(folder.glob("run/store/weights-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = children_of(child.pid)
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    said, _ = child.communicate(timeout=150)
+    assert child.returncode == 0, said
+    front = json.loads((folder / "run" / "front.json").read_text())
+    assert front["recommended"]
+    assert len([line for line in (folder / "run" / "worker.log").read_text().splitlines() if line == "opened"]) == 3
+    assert not any("SIGKILL" in failed["reason"] for failed in front["failed"]), "its candidate was tried again"
+    assert all(not children_of(pid) for pid in (child.pid, *workers))
+
+
+def test_more_workers_than_cores_are_refused(folder: Path) -> None:
+    done = run("search", "my_task.py:task", "--workers", "1000", cwd=folder)
+    assert done.returncode == 2
+    assert re.search(r"--workers must be from 1 to the number of cores, which is \d+ here, not 1000", done.stderr)
+    assert not list(folder.glob("runs/*"))

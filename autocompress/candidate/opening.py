@@ -53,7 +53,7 @@ TIMED_FEEDS = 4
 class Opening:
     """What the search needs to know of the task: plain data, sent between processes.
 
-    arithmetic, seconds_per_example: of training the reference. reference_family: the reference's own graph variants.
+    arithmetic: how training computes. reference_family: the reference's own graph variants.
     """
 
     name: str
@@ -68,7 +68,6 @@ class Opening:
     refused: tuple[Refusal, ...]
     warnings: tuple[str, ...]
     arithmetic: Arithmetic
-    seconds_per_example: float
     exporter: str
     export_note: str  # which one, and why
     versions: dict[str, str]
@@ -129,18 +128,20 @@ def open_bench(
     *,
     seed: int = 0,
     supervisor: Supervisor | None = None,
+    room: Room | None = None,
     known: Opening | None = None,
     only: Collection[str] | None = None,
     scored: int | None = None,
 ) -> tuple[Bench, Opening]:
     """Open a task for a search. Raises UsageError for data or a model that no search could use.
 
-    known: what another process found; its measurements are kept when the task is the same one. only: the strategies
+    room: the way in, when other processes compute too. known: what another process found; its measurements are kept
+    when the task is the same one. only: the strategies
     of the search space; others are not asked. scored: score on at most so many validation examples.
     """
     supervisor = supervisor or Supervisor()
     runtime = plugins.runtime(profile.runtime)
-    room = Room(folder.root, lambda: supervisor.phases("wait"))
+    room = room or Room(folder.root)
     store = Store(folder.stored, supervisor.note)
     with supervisor.during("open", "read the data"):
         read = read_task(task, profile, runtime, folder.reference, seed)
@@ -157,10 +158,10 @@ def open_bench(
     if known is None:
         exporter, export_note = _export_reference(read.context, val, runtime, folder, supervisor)
         with supervisor.during("open", "time a training step"), room.measuring():
-            arithmetic, seconds = _arithmetic(task, train)
+            arithmetic = _arithmetic(task, train)
     else:
         exporter, export_note = known.exporter, known.export_note
-        arithmetic, seconds = known.arithmetic, known.seconds_per_example
+        arithmetic = known.arithmetic
     feeds = [feed_of(i, input_names(i)) for i in profile_inputs(val, profile.batch, TIMED_FEEDS)]
     applicable, refused = (known.applicable, known.refused) if known and known.applicable else (None, None)
     if applicable is None or refused is None:
@@ -211,7 +212,6 @@ def open_bench(
         refused=tuple(refused),
         warnings=(*read.warnings, *_chance(task, val, reference)),
         arithmetic=arithmetic,
-        seconds_per_example=seconds,
         exporter=exporter,
         export_note=export_note,
         versions={**versions(runtime), "exporter": export_note},
@@ -354,7 +354,7 @@ def _feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:
         yield feed_of(inputs, input_names(inputs))
 
 
-def _arithmetic(task: Task, train: Split) -> tuple[Arithmetic, float]:
+def _arithmetic(task: Task, train: Split) -> Arithmetic:
     batch = train.take(torch.arange(min(SPEED_BATCH, len(train))))
     try:
         return fastest_arithmetic(task.copy_of_model(), task.loss_fn, batch.inputs, batch.targets)

@@ -7,21 +7,25 @@ empty. The locks are flock's, which the kernel frees when a process ends, howeve
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 
 class Room:
-    """One process's way into the room of ``folder``. waiting: opened around each wait for others."""
+    """One process's way into the room of ``folder``. waiting: opened around each wait for others. waited_s: what all
+    waits took, in seconds.
+    """
 
     def __init__(self, folder: Path, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._door, self._room = (
             os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in (".door.lock", ".room.lock")
         )
-        self._waiting = waiting
+        self._outside = waiting
         self._inside = False
+        self.waited_s = 0.0
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -55,6 +59,13 @@ class Room:
             fcntl.flock(self._door, fcntl.LOCK_UN)
             if inside:
                 self._enter()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began = time.monotonic()
+        with self._outside():
+            yield
+        self.waited_s += time.monotonic() - began
 
     def _enter(self) -> None:
         with self._waiting():

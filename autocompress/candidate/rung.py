@@ -1,5 +1,6 @@
 """One training of a family: from its structure or the checkpoint of the rung before, to a checkpoint of its own."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -74,6 +75,7 @@ def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
             bench.arithmetic,
             between=between,
             snapshots=snapshots,
+            clock=lambda: time.monotonic() - bench.room.waited_s,
         )
         checkpoint = bench.store.key("weights", *parts)
         bench.store.save(checkpoint, trained.model.state_dict())

@@ -60,12 +60,13 @@ def train(
     *,
     between: Callable[[float], None] = lambda fraction: None,
     snapshots: Snapshots | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Trained:
     """Train ``model`` and return it in evaluation mode, in float32, on the CPU; the module given may be changed.
 
     hooks: (strategy, hook) pairs, all in this one loop. between: called before each step with the fraction that is
-    done; it may raise Interrupted. snapshots: where the training goes on from if it was cut off. Raises CandidateFailed
-    when the loss diverges.
+    done; it may raise Interrupted. snapshots: where the training goes on from if it was cut off. clock: seconds, which
+    stands still while the training does. Raises CandidateFailed when the loss diverges.
     """
     for name, hook in hooks:
         with blamed_on(name):
@@ -86,12 +87,12 @@ def train(
     teacher_layers = _named(hook.teacher_layers for _, hook in hooks)
     frozen = False
     before = snapshots.restore(model, optimizer, beside) if snapshots else Progress(0, 0.0)
-    done, began = before.examples, time.monotonic() - before.seconds
+    done, began = before.examples, clock() - before.seconds
     limit_s = None if schedule.limit_s is None else schedule.limit_s + before.seconds
     for batch in stream.batches(
         schedule.start + done, schedule.examples - done, schedule.batch_size, teacher=teaching, layers=teacher_layers
     ):
-        elapsed = time.monotonic() - began
+        elapsed = clock() - began
         fraction = max(done / schedule.examples, elapsed / limit_s if limit_s else 0.0)
         if fraction >= 1:
             break
@@ -131,7 +132,7 @@ def train(
     for name, hook in hooks:
         with blamed_on(name):
             learned[name] = json.loads(json.dumps(dict(hook.learned())))
-    return Trained(model, done, time.monotonic() - began, learned)
+    return Trained(model, done, clock() - began, learned)
 
 
 def _run(model: nn.Module, batch: TrainBatch, fraction: float, layers: Sequence[str], arithmetic: Arithmetic) -> Step:

@@ -5,7 +5,7 @@ It is one coroutine for each lane of the executor: between two ``await`` nothing
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Sampler
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.explore.stall import Stall
-from autocompress.explore.start import find_floor, first_recipes
+from autocompress.explore.start import find_floor, first_recipes, spread_recipes
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
 from autocompress.run.executor import Executor
@@ -151,8 +151,9 @@ class Search:
                     self._reject(trial, recipe, gate, refusal)
                     return True
                 began = self.clock.elapsed()
-                examples, limit_s = self.lengths[0], self._training_s()
-                request = Request(recipe, examples=examples, limit_s=limit_s, plans=gate.plans, skip=gate.slower)
+                first = self.lengths[0]
+                limit_s = min(first.seconds, self._training_s())
+                request = Request(recipe, examples=first.examples, limit_s=limit_s, plans=gate.plans, skip=gate.slower)
                 outcome = await self._evaluate(request)
                 self.pace.first_rung(self.clock.elapsed() - began, outcome.train_s)
             except CandidateFailed as error:
@@ -185,12 +186,15 @@ class Search:
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
         self.proposer = Proposer(self.space, self.sampler, self.ledger, self._timed, lambda r: r.id in self._busy)
         self._stall = Stall()
-        lengths = rungs.lengths(self.clock.limit_s, self.opening.seconds_per_example, self.opening.train_examples)
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
-        self.lengths: list[int] = self.record.get("lengths") or list(lengths)
-        self.record.set("lengths", self.lengths)
+        stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
+        self._set_lengths(stored_lengths or rungs.lengths(self.clock.limit_s, self.opening.train_examples))
         self.view.opened(self.opening, self.space)
         self.show()
+
+    def _set_lengths(self, lengths: Sequence[rungs.Length]) -> None:
+        self.lengths = tuple(lengths)
+        self.record.set("lengths", [[length.seconds, length.examples] for length in self.lengths])
 
     def _refuse_another_version(self) -> None:
         schema = self.record.get("schema")
@@ -244,7 +248,8 @@ class Search:
         )
         faster = found is not None and found[1].latency.ratio < free.latency.ratio
         if found is not None and faster and found[0].id not in self.ledger.families:
-            request = Request(found[0], examples=self.lengths[0], limit_s=FLOOR_SECONDS, plans=found[1].plans)
+            examples = self.lengths[0].examples
+            request = Request(found[0], examples=examples, limit_s=FLOOR_SECONDS, plans=found[1].plans)
             try:
                 self._keep_event(found[0], await self._evaluate(request))
             except CandidateFailed as error:
@@ -263,7 +268,10 @@ class Search:
                 gated[recipe] = await self._gate(recipe)
                 return gated[recipe]
 
-            recipes = await first_recipes(self.space, self.ledger.steering, gate)
+            if self.ledger.steering.bounded:
+                recipes = await first_recipes(self.space, self.ledger.steering, gate)
+            else:
+                recipes = await spread_recipes(self.space, self.proposer.target, gate)
             self.record.set("first", [r.to_json() for r in recipes])
             # What the bisection saw, the sampler knows too.
             for recipe in (r for r in gated if r not in recipes and self._over(gated[r])):
@@ -272,15 +280,15 @@ class Search:
         first += [Recipe.from_json(r) for r in self.record.get("first", [])]
         return [r for r in dict.fromkeys(first) if not self.ledger.ended(r)]
 
-    async def advance(self, family: Family, total: int, limit_s: float | None = None) -> None:
-        """Train a family on, up to ``total`` examples in all, from its checkpoint at half the peak learning rate."""
+    async def advance(self, family: Family, total: rungs.Length) -> None:
+        """Train a family on, up to ``total`` in all, from its checkpoint at half the peak learning rate."""
         last = family.outcomes[-1]
         request = Request(
             family.recipe,
             rung=family.rung + 1,
             start=family.examples,
-            examples=max(total - family.examples, 0),
-            limit_s=limit_s if limit_s is not None else self._training_s(),
+            examples=max(total.examples - family.examples, 0),
+            limit_s=max(total.seconds - family.train_s, 1.0),
             peak=0.5,
             checkpoint=last.checkpoint,
             plans=last.plans,
@@ -300,8 +308,7 @@ class Search:
         """Make the first rung longer, once, when it says little of the last."""
         foretold = self.ledger.rank_correlation(SURE)
         if foretold is not None and foretold < FORETOLD and not self.record.get("lengthened"):
-            self.lengths = [length * rungs.ETA for length in self.lengths]
-            self.record.set("lengths", self.lengths)
+            self._set_lengths([length.times(rungs.ETA) for length in self.lengths])
             self.record.set("lengthened", True)
             self.view.note(
                 f"the first training says little of the last (rank correlation {foretold:.2f}): from now on it is "
@@ -361,7 +368,7 @@ class Search:
         if not self._over(gate):
             return None
         turn = (self._over_by_turn + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
-        cheap = self.lengths[0] * self.opening.seconds_per_example < 0.2 * self._spare()
+        cheap = self.lengths[0].seconds < 0.2 * self._spare()
         if turn and cheap and self.ledger.steering.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
             self._over_by_turn += 1
             return None
@@ -405,8 +412,8 @@ class Search:
         return self.clock.left() - finish.reserve_s(self, self.ledger)
 
     def _affords(self, family: Family) -> bool:
-        more = self.lengths[family.rung + 1] - family.examples
-        return 1.2 * more * family.seconds_per_example + self.pace.family_s() / 2 < self._spare()
+        more = self.lengths[family.rung + 1].seconds - family.train_s
+        return 1.2 * more + self.pace.overhead_s() < self._spare()
 
     def spent(self) -> None:
         """Record how far the search has come, and keep the store within its bounds."""

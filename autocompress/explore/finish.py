@@ -3,7 +3,7 @@ chosen, tested once.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -45,18 +45,16 @@ async def finish(search: "Search", ledger: Ledger) -> None:
         level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
         behind = [family for family in contenders if family.rung < level]
         seconds = TRIAL_SHARE * (search.clock.left() - closing_s(search, ledger))
-        await _train_on(search, behind, lambda family: search.lengths[level], seconds * len(behind))
+        await _train_on(search, behind, search.lengths[level], seconds * len(behind))
     finalists = ledger.finalists(1 if ledger.steering.bounded else FINALISTS, MARGIN)
     left = search.clock.left() - closing_s(search, ledger)
-    await _train_on(search, finalists, lambda family: family.examples + search.lengths[-1] * STRETCH, left)
+    await _train_on(search, finalists, search.lengths[-1].times(STRETCH), left)
     await conclude(search, ledger)
 
 
-async def _train_on(
-    search: "Search", families: Sequence[Family], total: Callable[[Family], int], seconds: float
-) -> None:
-    """Train finalists on, each up to ``total`` examples in all, or until all have had their share of the seconds; the
-    files made of them included.
+async def _train_on(search: "Search", families: Sequence[Family], most: rungs.Length, seconds: float) -> None:
+    """Train finalists on, each up to ``most`` examples more, or until all have had their share of the seconds, with
+    what it takes to make and measure their files.
     """
     lanes = max(1, min(search.executor.lanes, len(families)))
     began, waiting = search.clock.elapsed(), list(families)
@@ -69,7 +67,8 @@ async def _train_on(
             if training < 0.3 * family.train_s:
                 continue  # too little to be worth a re-warming
             search.check_interrupted()
-            await search.advance(family, total(family), limit_s=training)
+            total = rungs.Length(family.train_s + training, family.examples + most.examples)
+            await search.advance(family, total)
             search.show()
 
     with search.executor.sharing(lanes):
@@ -152,8 +151,8 @@ def reserve_s(search: "Search", ledger: Ledger) -> float:
         return closing_s(search, ledger)
     training = 0.0
     for family in ledger.finalists(CONTENDERS if ledger.steering.bounded else FINALISTS, MARGIN):
-        more = max(IN_FULL * search.lengths[-1] - family.examples, 0)
-        training += more * family.seconds_per_example + search.pace.overhead_s()
+        more = max(IN_FULL * search.lengths[-1].seconds - family.train_s, 0)
+        training += more + search.pace.overhead_s()
     most = MOST_FINISHING if ledger.steering.bounded else MOST_FINISHING / 2  # a front needs families more than length
     return min(training, most * search.clock.limit_s) + closing_s(search, ledger)
 

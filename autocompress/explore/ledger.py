@@ -53,10 +53,6 @@ class Family:
     def evaluations(self) -> list[Evaluation]:
         return [e for outcome in self.outcomes for e in outcome.evaluations]
 
-    @property
-    def seconds_per_example(self) -> float:
-        return self.train_s / max(self.examples, 1)
-
 
 @dataclass(frozen=True)
 class Standing:
@@ -146,8 +142,8 @@ class Ledger:
         return recipe in self._ended
 
     def slower_variants(self, family: Recipe) -> tuple[Step, ...]:
-        """Graph variants that would be no faster than the float file of this family either: they were not at an earlier rung, or
-        in every family that was trained so far, of three at least.
+        """Graph variants that would be no faster than the float file of this family either: they were not at an
+        earlier rung, or in no family that was trained so far, of three at least.
         """
         return tuple(
             variant

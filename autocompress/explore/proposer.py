@@ -57,7 +57,7 @@ class Proposer:
         if milder is not None:
             return self._sampler.ask(milder)
         trial, recipe = self._sampler.ask()
-        better = aimed(recipe, self._space, self._timed, self._target())
+        better = aimed(recipe, self._space, self._timed, self.target())
         if better == recipe or self._known(better):
             return trial, recipe
         self._sampler.repeated(trial)
@@ -73,8 +73,8 @@ class Proposer:
         milder = aimed(best[0].recipe, self._space, self._timed, target)
         return None if self._known(milder) else milder
 
-    def _target(self) -> float:
-        """The latency ratio to aim at: the budget; without one, ratios spread evenly, by their logarithm, from the
+    def target(self) -> float:
+        """The next latency ratio to aim at: the budget; without one, ratios spread evenly, by their logarithm, from the
         fastest that loses nothing to the fastest that counts.
         """
         if self._ledger.target is not None:

@@ -4,24 +4,36 @@ numbers.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from autocompress.explore.front import Point, best_first
 
 ETA = 3
 LAST = 2  # rungs 0, 1 and 2: 1, 3 and 9 times the first length
-FIRST_SHARE = 0.03  # of the whole time, for one training of the reference's size at the first rung
+FIRST_SHARE = 0.016  # of the whole time, for one family's first training
 MOST_EPOCHS = 5.0  # at the first rung
 
 
-def lengths(seconds: float, seconds_per_example: float, examples: int) -> tuple[int, ...]:
-    """Cumulative training examples of each rung.
+@dataclass(frozen=True)
+class Length:
+    """How long a family trains in all to reach a rung: so many seconds or examples, whichever are fewer.
 
-    seconds: of the whole search. seconds_per_example: of training the reference. examples: in the training split. A
-    smaller candidate takes less than its share of the time; a tiny data set is read at most 5 times at the first rung.
+    By the clock a small model learns from more examples than a large one: it needs them, and they cost it less.
     """
-    first = min(FIRST_SHARE * seconds / max(seconds_per_example, 1e-9), MOST_EPOCHS * examples)
-    first = max(1, min(examples, 64), round(first))
-    return tuple(first * ETA**rung for rung in range(LAST + 1))
+
+    seconds: float
+    examples: int
+
+    def times(self, factor: float) -> "Length":
+        return Length(self.seconds * factor, round(self.examples * factor))
+
+
+def lengths(seconds: float, examples: int) -> tuple[Length, ...]:
+    """The length of each rung, of all trainings up to it. seconds: of the whole search. examples: in the training
+    split; a tiny data set is read at most 5 times at the first rung.
+    """
+    first = Length(FIRST_SHARE * seconds, max(1, round(MOST_EPOCHS * examples)))
+    return tuple(first.times(ETA**rung) for rung in range(LAST + 1))
 
 
 def promotable(families: Sequence[tuple[str, int, Point]], reference_score: float, last: int = LAST - 1) -> str | None:

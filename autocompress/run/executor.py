@@ -73,23 +73,32 @@ class Pool:
         self._sharing = self.lanes
         self._waiting = ThreadPoolExecutor(self.lanes, "worker")  # a thread waits for each
         self._idle: asyncio.LifoQueue[Worker] | None = None  # belongs to the loop that first calls
+        self._opening: list[asyncio.Future[Any]] = []
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
         if self._idle is None:
             self._idle = asyncio.LifoQueue()
-            for worker in reversed(self._workers):
-                self._idle.put_nowait(worker)
+            self._idle.put_nowait(self._workers[0])  # the others have work once the task is open
+            for each in self._workers:
+                each.start()  # all get ready together, before anything is measured
         worker = await self._idle.get()
+        result = await self._run(worker, method, *args, limit_s=limit_s)
+        if method == "open":
+            for other in self._workers[1:]:
+                other.opened(result, *args[1:])
+                self._opening.append(asyncio.ensure_future(self._run(other, "ready")))
+                self._opening[-1].add_done_callback(lambda f: f.cancelled() or f.exception())  # its next call tells
+        return result
+
+    async def _run(self, worker: Worker, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        """A call of one worker, which is idle afterwards."""
+        assert self._idle is not None
+        threads = max(1, cores() // self._sharing)
+        call = partial(worker.call, method, *args, limit_s=limit_s, threads=threads)
         try:
-            threads = max(1, cores() // self._sharing)
-            call = partial(worker.call, method, *args, limit_s=limit_s, threads=threads)
-            result = await asyncio.get_running_loop().run_in_executor(self._waiting, call)
+            return await asyncio.get_running_loop().run_in_executor(self._waiting, call)
         finally:
             self._idle.put_nowait(worker)
-        if method == "open":
-            for other in self._workers:
-                other.opened(result, *args[1:])
-        return result
 
     @contextmanager
     def sharing(self, lanes: int) -> Iterator[None]:

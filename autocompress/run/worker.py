@@ -77,26 +77,28 @@ class Worker:
         self.spent: Counter[str] = Counter()
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
-        self._opened: tuple[Any, ...] | None = None
+        self._known: tuple[Any, ...] | None = None
+        self._is_open = False
 
     def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
         """Run a Workshop's method in the child, with so many threads (0: as configured); what it returns or raises.
 
         Raises WorkerDied when the child ends meanwhile, or takes longer than ``limit_s`` seconds.
         """
-        if self._process is None:
-            self._start()
-            if method != "open" and self._opened is not None:
-                self._exchange("open", self._opened, OPEN_LIMIT_S, threads)
+        self.start()
         if method == "open":
             result = self._exchange("open", args, limit_s, threads)
             self.opened(result, *args[1:])
+            self._is_open = True
             return result
+        if not self._is_open and self._known is not None:
+            self._exchange("open", self._known, OPEN_LIMIT_S, threads)
+            self._is_open = True
         return self._exchange(method, args, limit_s, threads)
 
     def opened(self, opening: Any, *args: Any) -> None:
         """What a fresh child opens the task with."""
-        self._opened = (opening, *args)
+        self._known = (opening, *args)
 
     def kill(self) -> None:
         """End the child at once, from any thread; whoever waits for its answer learns that it died."""
@@ -116,7 +118,11 @@ class Worker:
             self._process.wait()
             self._process = None
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start a child, unless there is one."""
+        if self._process is not None:
+            return
+        self._is_open = False
         ours, theirs = socket.socketpair()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

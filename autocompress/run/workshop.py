@@ -10,6 +10,7 @@ from autocompress.candidate.bench import Bench, Gate, Request
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, paired_difference, targets_of
 from autocompress.candidate.measure import Effort
 from autocompress.candidate.opening import Opening, open_bench
+from autocompress.candidate.room import Room
 from autocompress.candidate.supervisor import Supervisor
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.loader import PluginSet
@@ -30,29 +31,37 @@ class Workshop:
     supervisor: Supervisor
     bench: Bench | None = None
 
+    def __post_init__(self) -> None:
+        self.room = Room(self.folder.root, lambda: self.supervisor.phases("wait"))
+
     def open(self, known: Opening | None = None, only: Sequence[str] | None = None) -> Opening:
-        with self.supervisor.during("open", "open the task"):
-            task = self.load()
-        self.bench, opening = open_bench(
-            task,
-            self.profile,
-            self.plugins,
-            self.folder,
-            seed=self.seed,
-            supervisor=self.supervisor,
-            known=known,
-            only=only,
-        )
+        with self.room.working():
+            with self.supervisor.during("open", "open the task"):
+                task = self.load()
+            self.bench, opening = open_bench(
+                task,
+                self.profile,
+                self.plugins,
+                self.folder,
+                seed=self.seed,
+                supervisor=self.supervisor,
+                room=self.room,
+                known=known,
+                only=only,
+            )
         return opening
+
+    def ready(self) -> None:
+        """Nothing; but a fresh worker is open when it answers."""
 
     def gate(self, request: Request, budget: Budget) -> Gate:
         bench = self._opened()
-        with bench.room.working():
+        with self.room.working():
             return pipeline.gate(bench, request.recipe, budget, request.plans)
 
     def evaluate(self, request: Request) -> Outcome:
         bench = self._opened()
-        with bench.room.working():
+        with self.room.working():
             return pipeline.evaluate(bench, request)
 
     def remeasure(self, evaluation: Evaluation, effort: Effort) -> Latency:
@@ -60,7 +69,7 @@ class Workshop:
 
     def test(self, evaluations: Sequence[Evaluation]) -> list[float]:
         bench = self._opened()
-        with bench.room.working():
+        with self.room.working():
             return artifact.test_scores(bench, evaluations)
 
     def compare(self, best: Evaluation, others: Sequence[Evaluation]) -> list[tuple[float, float]]:

@@ -6,23 +6,18 @@ from autocompress.explore.rungs import lengths, promotable, rank_correlation
 
 
 def test_each_rung_is_three_times_the_one_before():
-    first, second, third = lengths(seconds=600, seconds_per_example=1e-3, examples=50_000)
-    assert first == 18_000  # 3 % of ten minutes at a millisecond an example
-    assert (second, third) == (3 * first, 9 * first)
+    first, second, third = lengths(seconds=600, examples=50_000)
+    assert (first.seconds, first.examples) == (pytest.approx(9.6), 250_000)
+    assert second == first.times(3)
+    assert third == first.times(9)
 
 
-def test_first_rung_follows_the_time_and_the_speed():
-    assert lengths(1200, 1e-3, 10**6)[0] == 2 * lengths(600, 1e-3, 10**6)[0]
-    assert lengths(600, 2e-3, 10**6)[0] == lengths(600, 1e-3, 10**6)[0] / 2
+def test_first_rung_follows_the_time():
+    assert lengths(1200, 10**6)[0].seconds == 2 * lengths(600, 10**6)[0].seconds
 
 
 def test_small_data_is_read_five_times_at_most_at_the_first_rung():
-    assert lengths(3600, 1e-6, 1000)[0] == 5000
-
-
-@pytest.mark.parametrize(("examples", "least"), [(10_000, 64), (10, 10), (1, 1)])
-def test_first_rung_trains_on_something_even_without_time(examples: int, least: int):
-    assert lengths(0.001, 1.0, examples)[0] == least
+    assert lengths(3600, 1000)[0].examples == 5000
 
 
 def family(name: str, rung: int, score: float) -> tuple[str, int, tuple[float, float]]:

@@ -10,7 +10,7 @@ from autocompress.candidate.bench import Gate
 from autocompress.candidate.evaluate import Latency
 from autocompress.errors import CandidateFailed
 from autocompress.explore.space import Space, SpaceFile
-from autocompress.explore.start import find_floor, first_recipes
+from autocompress.explore.start import find_floor, first_recipes, spread_recipes
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe
 
@@ -109,9 +109,31 @@ def test_structure_that_cannot_be_built_counts_as_outside_the_budget(make_latenc
     assert ratios(found)[0] == 0.7
 
 
-def test_without_a_budget_strengths_are_spread_and_nothing_is_gated(gate: FakeGate):
-    assert ratios(first(space_of(CARVE, TUNE), Budget(), gate)) == [0.35, 0.7, 0.95]
-    assert gate.asked == []
+def spread(space: Space, targets: list[float], gate: FakeGate) -> list[Recipe]:
+    return asyncio.run(spread_recipes(space, iter(targets).__next__, gate))
+
+
+def left(recipe: Recipe) -> float:
+    """The latency ratio that ``FakeGate`` gives."""
+    step = recipe.steps[0].values
+    return 1 - step["ratio"] if "ratio" in step else step["width"]
+
+
+def test_without_a_budget_first_recipes_come_near_the_latencies_wanted(gate: FakeGate):
+    wanted = [0.5, 0.25, 0.125]
+    fine = Applicable("shrink", (Stage.BUILD,), (Parameter("width", tuple(r for r in RATIOS[::-1]), 0.5, True),))
+    third = Applicable("fold", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))
+    found = spread(space_of(CARVE, fine, third, TUNE), [*wanted, *wanted], gate)
+    assert {r.steps[0].strategy for r in found} == {"carve", "shrink"}, "one of the three does not change the latency"
+    for recipe, target in zip(found, wanted, strict=False):
+        assert 0.5 * target < left(recipe) < 1.7 * target
+    assert len(gate.asked) <= 9
+
+
+def test_a_strategy_that_does_not_come_so_far_is_passed_over(gate: FakeGate):
+    found = spread(space_of(CARVE, SHRINK, TUNE), [0.06, 0.06, 0.5, 0.5], gate)
+    assert [r.steps[0].strategy for r in found[:1]] == ["carve"], "shrink comes to 0.2 at most"
+    assert "shrink" in {r.steps[0].strategy for r in found}
 
 
 def test_without_structures_there_are_no_first_recipes(gate: FakeGate):
