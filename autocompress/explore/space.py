@@ -22,7 +22,7 @@ from autocompress.written import read_written
 
 TRAIN_PARAMETERS = (
     Parameter("lr", (0.0005, 0.001, 0.002, 0.004), 0.002),
-    Parameter("batch_size", (64, 128, 256), 128),
+    Parameter("batch_size", (32, 64, 128, 256), 64),
 )
 
 
@@ -205,15 +205,18 @@ class Space:
         return Recipe((*structural, taught, Step.of(TRAIN, **settings)))
 
     def ladders(self) -> Iterator[list[Recipe]]:
-        """For each structural strategy that has a strength: its default recipe at every strength, mildest first."""
+        """For each structural strategy that has a strength: its default recipe at every strength, mildest first. One
+        that has several has two ladders: the first strength alone, and all of them rising together.
+        """
         for strategy in self.structural:
-            strength = next((p for p in strategy.parameters if p.by_strength), None)
-            if strength is not None:
-                defaults = {p.name: p.default for p in strategy.parameters}
-                yield [
-                    self.default([Step.of(strategy.name, **{**defaults, strength.name: choice})])
-                    for choice in strength.choices
-                ]
+            defaults = {p.name: p.default for p in strategy.parameters}
+            strengths = [p for p in strategy.parameters if p.by_strength]
+            for moved in [strengths[:1], strengths] if len(strengths) > 1 else [strengths]:
+                if moved:
+                    last = max(len(p.choices) for p in moved) - 1
+                    shares = [n / max(last, 1) for n in range(last + 1)]
+                    steps = [{p.name: p.choices[round(s * (len(p.choices) - 1))] for p in moved} for s in shares]
+                    yield [self.default([Step.of(strategy.name, **{**defaults, **step})]) for step in steps]
 
     def strongest(self) -> list[Recipe]:
         """The smallest structures: every structural strategy at its strongest, all together and alone."""

@@ -11,7 +11,7 @@ from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
 FEW = 2  # structural strategies, of each of which three strengths are tried first
-PROBED = (0.35, 0.7, 1.0)  # of the range of strengths, gated when there is no budget
+PROBED = (0.5, 1.0)  # of the range of strengths, gated when there is no budget
 EACH = 2  # first recipes for each structural strategy, without a budget
 NEAR = 1.3  # times the latency wanted, which a strategy's strongest structure has to come under
 

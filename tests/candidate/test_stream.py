@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 from autocompress.candidate import stream as streaming
 from autocompress.candidate.stream import TaughtBlocks, TrainBatch, TrainStream
 from autocompress.data import open_split
+from autocompress.errors import AutocompressError
 from autocompress.run.store import Store
 from autocompress.task import Task
 
@@ -163,6 +164,15 @@ def test_altered_teacher_outputs_are_computed_again(tmp_path: Path, monkeypatch:
     for path in tmp_path.glob("teacher-*"):
         path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
     for batch in make(kept=kept).batches(0, SIZE, 8, teacher=True):
+        assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs))
+
+
+def test_a_full_disk_costs_the_stored_outputs_alone(monkeypatch: pytest.MonkeyPatch):
+    def full(self: Store, key: str, tensors: Any) -> None:
+        raise AutocompressError("cannot write: No space left on device")
+
+    monkeypatch.setattr(Store, "save", full)
+    for batch in make(kept=TaughtBlocks(Store(Path("nowhere")), "f")).batches(0, SIZE, 8, teacher=True):
         assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs))
 
 

@@ -199,3 +199,114 @@ def test_a_space_limits_what_is_tried(run: Any) -> None:
     free = run(space="post_training", out="free")
     assert all(c["fidelity"] == 0 for c in free["candidates"])
     assert any(c["recipe"][0]["strategy"] == "quantize_static" for c in free["candidates"] if c["recipe"])
+
+
+@pytest.fixture
+def crashing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Calls whose worker is to crash, one for each entry; each entry goes once it has happened."""
+    from autocompress.run.executor import InProcess
+    from autocompress.run.worker import WorkerCrashed
+
+    planned: list[str] = []
+    own = InProcess.call
+
+    async def call(self: InProcess, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        if method in planned:
+            planned.remove(method)
+            raise WorkerCrashed("the worker process ended (SIGSEGV); see worker.log")
+        return await own(self, method, *args, limit_s=limit_s)
+
+    monkeypatch.setattr(InProcess, "call", call)
+    return planned
+
+
+def test_a_candidate_goes_on_in_a_new_worker_when_its_own_crashes(
+    run: Any, crashing: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    crashing.append("evaluate")
+    document = run(speedup=3, quiet=False, console=Console(width=200))
+    assert not crashing
+    assert document["failed"] == []
+    assert document["status"] == "feasible"
+    assert "SIGSEGV" in capsys.readouterr().out, "it is said"
+
+
+def test_a_candidate_that_crashes_twice_fails_with_the_signal_and_the_search_goes_on(
+    run: Any, crashing: list[str]
+) -> None:
+    crashing += ["evaluate", "evaluate"]
+    document = run(speedup=3)
+    assert [f["reason"] for f in document["failed"]] == ["the worker process ended (SIGSEGV); see worker.log"]
+    assert document["status"] == "feasible"
+
+
+def test_without_a_budget_nothing_is_trained_that_is_no_faster_than_what_loses_nothing(run: Any) -> None:
+    document = run(trials=6)
+    reference = document["reference"]["score"]["val"]
+    lossless = [c for c in document["candidates"] if c["score"]["val"] >= reference - 0.001]
+    bar = min(c["latency_ms"]["ratio"] for c in lossless if c["fidelity"] == 0)
+    assert bar < 1, "int8 alone"
+    trained = [c for c in document["candidates"] if c["fidelity"] > 0]
+    assert trained
+    assert min(c["latency_ms"]["ratio"] for c in trained) < bar
+    said = [r for r in document["rejected"] if "loses nothing" in r["reason"]]
+    assert said
+    assert all(r["ratio"] > 0.9 * min(c["latency_ms"]["ratio"] for c in lossless) for r in said)
+
+
+def test_where_the_time_went_is_in_the_document(run: Any) -> None:
+    document = run(speedup=3)
+    spent = document["spent_seconds"]
+    assert {"open", "export", "train", "measure", "score", "graph", "structure", "driver"} <= spent.keys()
+    assert sum(spent.values()) == pytest.approx(document["wall_seconds"], rel=0.1)
+
+
+def test_an_altered_checkpoint_is_made_up_for(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(speedup=3, trials=2)
+    for path in (tmp_path / "run" / "store").glob("weights-*"):
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    second = run(speedup=3, trials=3, minutes=4 * MINUTES, quiet=False, console=Console(width=300))
+    assert "its content was altered" in capsys.readouterr().out
+    assert second["status"] == "feasible"
+    longest = max(c["fidelity"] for c in second["candidates"])
+    assert longest > max(c["fidelity"] for c in first["candidates"]), "the finalist trained on all the same"
+
+
+def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from autocompress.explore import driver
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "RECORD_SCHEMA", driver.RECORD_SCHEMA + 1)
+        run(speedup=3, trials=1)
+    kept = (tmp_path / "run" / "front.json").read_bytes()
+    with pytest.raises(UsageError, match=r"written by another version of autocompress .*another --out"):
+        run(speedup=3, trials=2)
+    assert (tmp_path / "run" / "front.json").read_bytes() == kept
+
+
+def test_a_full_disk_ends_the_search_with_the_path_and_the_same_call_goes_on(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autocompress.run.store import Store, no_space
+
+    own = Store.save
+    saved: list[str] = []
+
+    def save(self: Store, key: str, tensors: Any) -> None:
+        if key.startswith("weights"):
+            saved.append(key)
+            if len(saved) == 2:
+                raise no_space(self.path(key), OSError(28, "No space left on device"))
+        own(self, key, tensors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save", save)
+        with pytest.raises(AutocompressError, match=r"cannot write .*weights-.*No space left .*MiB free"):
+            run(speedup=3)
+    document = json.loads((tmp_path / "run" / "front.json").read_text())
+    assert any(c["fidelity"] > 0 for c in document["candidates"]), "the first family is kept"
+    after = run(speedup=3)
+    assert {c["id"] for c in document["candidates"]} <= {c["id"] for c in after["candidates"]}
+    assert after["status"] == "feasible"

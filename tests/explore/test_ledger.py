@@ -8,7 +8,7 @@ import pytest
 
 from autocompress.budget import Budget
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Rejected, Score
-from autocompress.explore.ledger import Ledger
+from autocompress.explore.ledger import Failed, Ledger
 from autocompress.recipe import Recipe, Step
 
 FAMILY = Recipe((Step.of("carve", ratio=0.5),))
@@ -61,3 +61,47 @@ def test_a_variant_that_is_always_slower_is_not_made_any_more(ledger: Ledger, ma
         ledger.add(family, Outcome(evaluations=(evaluation(family, 0, make_latency(0.5)),), slower=left_out))
         assert ledger.slower_variants(family) == (slow, other), f"at the next rung of family {number}"
     assert ledger.slower_variants(families[3]) == (slow,), "the other was faster in some family"
+
+
+def test_what_loses_nothing_bounds_what_is_worth_looking_at(ledger: Ledger, make_latency: Make):
+    assert ledger.worth_below() == make_latency(0.18).ratio_high
+    fast = Recipe((Step.of("carve", ratio=0.9),))
+    worse = replace(evaluation(fast, 0, make_latency(0.1)), score=Score(0.89, 0.87, 0.91))
+    before = ledger.worth_below()
+    ledger.add(fast, Outcome(evaluations=(worse,), checkpoint="w"))
+    assert ledger.worth_below() == before, "it loses a point"
+    good = replace(evaluation(fast, 1, make_latency(0.1)), score=Score(0.8995, 0.88, 0.92))
+    ledger.add(fast, Outcome(evaluations=(good,), checkpoint="w"))
+    assert ledger.worth_below() == make_latency(0.1).ratio_high
+    disturbed = replace(evaluation(fast, 2, make_latency(0.01)), latency=replace(make_latency(0.01), reliable=False))
+    ledger.add(fast, Outcome(evaluations=(disturbed,), checkpoint="w"))
+    assert ledger.worth_below() == make_latency(0.1).ratio_high
+
+
+def test_a_recipe_has_ended_once_it_was_evaluated_rejected_or_failed(ledger: Ledger):
+    evaluated, rejected, failed, fresh = FAMILY, *(Recipe((Step.of("carve", ratio=r),)) for r in (0.1, 0.2, 0.3))
+    ledger.reject(Rejected(rejected, "too slow", 1.0, 0.9))
+    ledger.fail(Failed(failed, "carve", "it broke"))
+    assert [ledger.ended(r) for r in (evaluated, rejected, failed, fresh)] == [True, True, True, False]
+    assert [r.reason for r in ledger.rejected] == ["too slow"]
+    assert [f.reason for f in ledger.failed] == ["it broke"]
+
+
+def test_the_front_is_kept_as_it_grows_and_follows_the_last_measurements(ledger: Ledger, make_latency: Make):
+    plain = ledger.families[FAMILY.id].evaluations[0]
+    assert plain.id not in {e.id for e in ledger.front()}
+    fast = Recipe((Step.of("carve", ratio=0.9),))
+    ledger.add(fast, Outcome(evaluations=(evaluation(fast, 0, make_latency(0.05)),), checkpoint="w"))
+    assert [e.recipe for e in ledger.front()] == [fast]
+    ledger.finished({f"{fast.id}-0": make_latency(0.3)})
+    assert [e.latency.ratio for e in ledger.front()] == [0.18]
+
+
+def test_what_a_search_still_needs_of_the_store_is_of_the_front_and_the_best(ledger: Ledger, make_latency: Make):
+    for number in range(30):
+        own = Recipe((Step.of("carve", ratio=number / 100),))
+        slow = replace(evaluation(own, 0, make_latency(0.9)), score=Score(0.5 + number / 1000, 0.4, 0.6))
+        ledger.add(own, Outcome(evaluations=(slow,), checkpoint=f"weights-{number}"))
+    used = ledger.in_use()
+    assert {"w", "v"} <= used
+    assert len(used) < 15

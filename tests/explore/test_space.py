@@ -159,7 +159,16 @@ def test_ladder_goes_from_the_mildest_to_the_strongest_with_defaults_else():
     assert [r.steps[0].values["width"] for r in ladders["shrink"]] == [0.9, 0.5, 0.1]
     for recipe in ladders["carve"]:
         assert recipe.steps[0].values["kind"] == "l2"
-        assert recipe.steps[1:] == (Step.of("imitate", alpha=0.9), Step.of(TRAIN, lr=0.002, batch_size=128))
+        assert recipe.steps[1:] == (Step.of("imitate", alpha=0.9), Step.of(TRAIN, lr=0.002, batch_size=64))
+
+
+def test_a_strategy_of_several_strengths_has_a_ladder_on_which_all_rise_together():
+    depth = Parameter("depth", (0, 1, 2), 0, by_strength=True)
+    shrink = Applicable("shrink", (Stage.BUILD,), (*BUILD.parameters, depth))
+    alone, together = space_of(shrink, TUNE).ladders()
+    for ladder, depths in ((alone, (0, 0, 0)), (together, (0, 1, 2))):
+        strengths = [recipe.steps[0].values for recipe in ladder]
+        assert [(s["width"], s["depth"]) for s in strengths] == list(zip((0.9, 0.5, 0.1), depths, strict=True))
 
 
 def test_strongest_is_each_structure_at_its_end_and_all_together():
