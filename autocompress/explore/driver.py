@@ -11,19 +11,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from optuna.trial import Trial
-
 from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate, Request
 from autocompress.candidate.evaluate import Outcome, Rejected
 from autocompress.candidate.opening import Opening
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
 from autocompress.explore import finish, rungs
+from autocompress.explore.aim import LatencyModel
 from autocompress.explore.clock import Clock
 from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
 from autocompress.explore.pace import Pace
 from autocompress.explore.proposer import Proposer
-from autocompress.explore.sampler import Sampler
+from autocompress.explore.sampler import Asked, Sampler
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.explore.stall import Stall
 from autocompress.explore.start import find_floor, first_recipes, spread_recipes
@@ -89,7 +88,6 @@ class Search:
         self.interrupted = interrupted
         self.pace = Pace(clock)
         self._gates: dict[Recipe, Gate] = {}
-        self._timed: dict[Recipe, float] = {}
         self._busy: dict[str, Recipe] = {}
         self._over_by_turn = 0
         self._failure: BaseException | None = None
@@ -141,14 +139,14 @@ class Search:
         asked = self.proposer.next()
         if asked is None:
             return False
-        trial, recipe = asked
+        recipe = asked.recipe
         stored: dict[str, Any] = {"recipe": recipe.to_json()}
         with self._under_way(recipe):
             try:
                 gate = await self._gate(recipe)
                 refusal = self._refusal(gate)
                 if refusal is not None:
-                    self._reject(trial, recipe, gate, refusal)
+                    self._reject(asked, gate, refusal)
                     return True
                 began = self.clock.elapsed()
                 first = self.lengths[0]
@@ -158,13 +156,13 @@ class Search:
                 self.pace.first_rung(self.clock.elapsed() - began, outcome.train_s)
             except CandidateFailed as error:
                 self.ledger.fail(Failed(recipe, error.strategy, error.reason))
-                self.sampler.failed(trial, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
+                self.sampler.failed(asked, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
                 self._give_up_if_hopeless()
                 return True
             family = self.ledger.add(recipe, outcome)
             best = self.ledger.standing(family).best
             point, over = self.ledger.clipped(best), self.ledger.excess(best)
-            self.sampler.told(trial, point, over, stored | {"outcome": outcome.to_json()})
+            self.sampler.told(asked, point, over, stored | {"outcome": outcome.to_json()})
         return True
 
     async def open(self) -> None:
@@ -184,7 +182,8 @@ class Search:
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
-        self.proposer = Proposer(self.space, self.sampler, self.ledger, self._timed, lambda r: r.id in self._busy)
+        self._latencies = LatencyModel(self.space)
+        self.proposer = Proposer(self.sampler, self.ledger, self._latencies, lambda recipe: recipe.id in self._busy)
         self._stall = Stall()
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
@@ -275,7 +274,7 @@ class Search:
             self.record.set("first", [r.to_json() for r in recipes])
             # What the bisection saw, the sampler knows too.
             for recipe in (r for r in gated if r not in recipes and self._over(gated[r])):
-                self._reject(self.sampler.ask(recipe)[0], recipe, gated[recipe], "over the budget before training")
+                self._reject(self.sampler.given(recipe), gated[recipe], "over the budget before training")
             self.record.set("started", True)
         first += [Recipe.from_json(r) for r in self.record.get("first", [])]
         return [r for r in dict.fromkeys(first) if not self.ledger.ended(r)]
@@ -342,16 +341,17 @@ class Search:
             limit_s = self.pace.within(GATE_LIMIT_S)
             gate: Gate = await self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=limit_s)
             self._gates[key] = gate
-            self._timed[key] = gate.latency.ratio
+            self._latencies.add(key, gate.latency.ratio)
         return self._gates[key]
 
-    def _reject(self, trial: Trial, recipe: Recipe, gate: Gate, reason: str) -> None:
+    def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
+        recipe = asked.recipe
         took = gate.latency.statistic
         rejected = Rejected(recipe, f"{reason} ({took:.4g} ms)", took, gate.latency.ratio)
         self.ledger.reject(rejected)
         told = {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio}
         over = max(self.ledger.steering.excess(gate.latency), 1e-6)
-        self.sampler.rejected(trial, over, {"recipe": recipe.to_json(), "rejected": told})
+        self.sampler.rejected(asked, over, {"recipe": recipe.to_json(), "rejected": told})
 
     def _over(self, gate: Gate) -> bool:
         """Whether a gate's sound answer excludes the budget."""

@@ -4,6 +4,7 @@ it happens.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from autocompress.budget import Budget
@@ -18,7 +19,8 @@ from autocompress.run.record import Record
 
 ALWAYS_SLOWER = 3  # families in which a graph variant was slower, after which it is not made any more
 FINALISTS_KEPT = 8  # families whose weights stay in the store whatever its size
-LATEST = 1000  # families that may be promoted; older ones have had their turn
+CONTENDERS = 1000  # families that may be trained on, at most; the worst of more than that are out of it
+SLACK = 200  # more than that, before the worst are told apart
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Ledger:
         self._slower: dict[Step, set[str]] = {}
         self._useful: set[Step] = set()
         self._front: list[Evaluation] | None = None
+        self._pool: dict[str, Family] = {}  # of the families that may be trained on
+        self._ordered: list[Family] | None = None  # the contenders, the best first
         self._lossless: float | None = None
         own = [self.opening.reference, *self.opening.reference_family.evaluations]
         self._lossless = min((e.latency.ratio_high for e in own if self._loses_nothing(e)), default=None)
@@ -113,13 +117,21 @@ class Ledger:
         if self._front is not None:
             self._front = _front([*self._front, *outcome.evaluations])
         self._standings.pop(recipe.id, None)
+        self._ordered = None
+        self._pool.pop(family.id, None)
+        if family.trains and family.id not in self._stuck:
+            self._pool[family.id] = family
+            if len(self._pool) > CONTENDERS + SLACK:
+                self._pool = {f.id: f for f in self._best_first(list(self._pool.values()))[:CONTENDERS]}
         return family
 
     def fail(self, failed: Failed) -> None:
         """Enter a family that could not be made, or not be trained on."""
         self.failed.append(failed)
         self._ended.add(failed.recipe)
-        self._stuck.add(failed.recipe.id)
+        self._stuck.add(failed.recipe.id)  # a promotion that failed fails again
+        self._pool.pop(failed.recipe.id, None)
+        self._ordered = None
 
     def reject(self, rejected: Rejected) -> None:
         """Enter a structure that was timed and not trained."""
@@ -130,11 +142,12 @@ class Ledger:
         """Enter a further measurement of a graph."""
         self.repeats.setdefault(recipe, []).append(latency)
         self._standings.pop(recipe.family.id, None)
+        self._ordered = None
 
     def finished(self, measured: Mapping[str, Latency]) -> None:
         """Enter the last measurements of files, by their ids."""
         self.final |= measured
-        self._front = None
+        self._front = self._ordered = None
         self._standings.clear()
 
     def ended(self, recipe: Recipe) -> bool:
@@ -256,23 +269,24 @@ class Ledger:
 
     def contending(self) -> list[Family]:
         """The trained families worth more training: those within the budget, as long as there are any."""
-        # A promotion that failed fails again.
-        trained = [f for f in self.families.values() if f.trains and f.id not in self._stuck]
-        return [f for f in trained if self.standing(f).within] or trained
+        return [f for f in self._pool.values() if self.standing(f).within] or list(self._pool.values())
 
     def standings(self) -> list[tuple[str, int, Point]]:
-        """Each of the latest contending families with its rung and its point there."""
-        return [(f.id, f.rung, self.clipped(self.standing(f).latest)) for f in self.contending()[-LATEST:]]
+        """Each contending family with its rung and its point there."""
+        return [(f.id, f.rung, self.clipped(self.standing(f).latest)) for f in self.contending()]
 
     def finalists(self, count: int, margin: float = 0.0) -> list[Family]:
         """The families to train in full: by Pareto rank and hypervolume gain, under a budget by score, of those that
         are expected to stay within it by ``margin``, a share of it, as long as there are any.
         """
-        trained = self.contending()
-        safe = [f for f in trained if self.steering.excess(self.expected(self.standing(f).best)) <= -margin]
-        trained = safe or trained
-        points = [self.clipped(self.standing(f).best) for f in trained]
-        return [trained[i] for i in best_first(points, self.opening.reference.score.val)[:count]]
+        if self._ordered is None:
+            self._ordered = self._best_first(self.contending())
+        safe = (f for f in self._ordered if self.steering.excess(self.expected(self.standing(f).best)) <= -margin)
+        return list(islice(safe, count)) or self._ordered[:count]
+
+    def _best_first(self, families: list[Family]) -> list[Family]:
+        points = [self.clipped(self.standing(f).best) for f in families]
+        return [families[i] for i in best_first(points, self.opening.reference.score.val)]
 
     def rank_correlation(self, fewest: int = 0) -> float | None:
         """Between the scores of families at their first and their last rung; low means the first rung is too short.

@@ -1,14 +1,11 @@
 """Which recipe comes next: the first recipes, then what the sampler says goes together, as strong as it has to be."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from optuna.trial import Trial
-
-from autocompress.explore.aim import aimed
+from autocompress.explore.aim import LatencyModel
 from autocompress.explore.front import SPEEDUP_SPAN
 from autocompress.explore.ledger import Ledger
-from autocompress.explore.sampler import Sampler
-from autocompress.explore.space import Space
+from autocompress.explore.sampler import Asked, Sampler
 from autocompress.recipe import Recipe
 
 REPEATS = 40  # known recipes in a row before the space counts as exhausted
@@ -18,50 +15,44 @@ WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried a
 class Proposer:
     """``next`` asks the sampler and moves the strengths to the latency that is wanted.
 
-    timed: latency ratios of the structures gated so far, by ``Space.gated``. busy: whether a recipe is under way.
+    latencies: learned from the structures gated so far. busy: whether a recipe is under way.
     """
 
     def __init__(
-        self,
-        space: Space,
-        sampler: Sampler,
-        ledger: Ledger,
-        timed: Mapping[Recipe, float],
-        busy: Callable[[Recipe], bool],
+        self, sampler: Sampler, ledger: Ledger, latencies: LatencyModel, busy: Callable[[Recipe], bool]
     ) -> None:
-        self._space = space
         self._sampler = sampler
         self._ledger = ledger
-        self._timed = timed
+        self._latencies = latencies
         self._busy = busy
         self._asked = 0
         self.waiting: list[Recipe] = []
 
-    def next(self) -> tuple[Trial, Recipe] | None:
-        """A trial and its recipe, one that was not tried yet; None when the space holds nothing new."""
+    def next(self) -> Asked | None:
+        """A recipe that was not tried yet; None when the space holds nothing new."""
         for _ in range(REPEATS):
-            trial, recipe = self._sampler.ask(self.waiting.pop(0)) if self.waiting else self._proposal()
-            if not self._known(recipe):
-                return trial, recipe
-            self._sampler.repeated(trial)
+            asked = self._sampler.given(self.waiting.pop(0)) if self.waiting else self._proposal()
+            if not self._known(asked.recipe):
+                return asked
+            self._sampler.repeated(asked)
         return None
 
     def _known(self, recipe: Recipe) -> bool:
         return not recipe.changes or self._busy(recipe) or self._ledger.ended(recipe)
 
-    def _proposal(self) -> tuple[Trial, Recipe]:
+    def _proposal(self) -> Asked:
         """What the sampler asks for, as strong as it has to be; but under a budget first the best family so far, made
         milder when it is stronger than it has to be.
         """
         milder = self._milder()
         if milder is not None:
-            return self._sampler.ask(milder)
-        trial, recipe = self._sampler.ask()
-        better = aimed(recipe, self._space, self._timed, self.target())
-        if better == recipe or self._known(better):
-            return trial, recipe
-        self._sampler.repeated(trial)
-        return self._sampler.ask(better)
+            return self._sampler.given(milder)
+        asked = self._sampler.ask()
+        better = self._latencies.aimed(asked.recipe, self.target())
+        if better == asked.recipe or self._known(better):
+            return asked
+        self._sampler.repeated(asked)
+        return self._sampler.given(better)
 
     def _milder(self) -> Recipe | None:
         target = self._ledger.target
@@ -70,7 +61,7 @@ class Proposer:
             return None
         if self._ledger.expected(self._ledger.standing(best[0]).best).ratio >= WITH_ROOM * target:
             return None
-        milder = aimed(best[0].recipe, self._space, self._timed, target)
+        milder = self._latencies.aimed(best[0].recipe, target)
         return None if self._known(milder) else milder
 
     def target(self) -> float:

@@ -6,9 +6,12 @@ grouped (Watanabe 2023), which keeps conditional parameters.
 """
 
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -30,8 +33,18 @@ def tpe(seed: int) -> BaseSampler:
         return TPESampler(multivariate=True, group=True, n_startup_trials=STARTUP, seed=seed)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A recipe that is to be tried, as the sampler will be told of it. trial: None when it was somebody else's idea."""
+
+    recipe: Recipe
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    trial: Trial | None = None
+
+
 class Sampler:
-    """``ask`` gives a trial and its recipe; ``told``, ``rejected``, ``failed`` and ``repeated`` end it."""
+    """``ask`` and ``given`` give what to try; ``told``, ``rejected``, ``failed`` and ``repeated`` say how it ended."""
 
     def __init__(self, space: Space, record: Record, seed: int) -> None:
         earlier = record.trials()
@@ -41,55 +54,76 @@ class Sampler:
         self._sampler = tpe(seed + len(earlier))
         self._start_with(earlier)
 
-    def ask(self, recipe: Recipe | None = None) -> tuple[Trial, Recipe]:
-        """The next trial; with ``recipe``, a trial for just that one."""
-        if recipe is not None:
-            self._study.enqueue_trial(self._space.params(recipe))
+    def ask(self) -> Asked:
+        """What the sampler wants to try next."""
         trial = self._study.ask()
-        return trial, self._space.sample(trial)
+        recipe = self._space.sample(trial)
+        return Asked(recipe, trial.params, trial.distributions, trial)
 
-    def told(self, trial: Trial, point: Point, over: float | None, attributes: dict[str, Any]) -> None:
+    def given(self, recipe: Recipe) -> Asked:
+        """A recipe of somebody else's, which the sampler learns of all the same."""
+        fixed = _Fixed(self._space.params(recipe))
+        return Asked(self._space.sample(fixed), fixed.used, fixed.distributions)
+
+    def told(self, asked: Asked, point: Point, over: float | None, attributes: dict[str, Any]) -> None:
         """A family was evaluated: its point, and how far over the budget it is (a share; None without a budget)."""
-        if over is not None:
-            trial.set_constraint(OVER_BUDGET, over)
-        trial.study.tell(trial, point)
-        self._keep(trial, attributes)
+        self._end(asked, TrialState.COMPLETE, point, over, attributes)
 
-    def rejected(self, trial: Trial, over: float, attributes: dict[str, Any]) -> None:
-        trial.set_constraint(OVER_BUDGET, over)
-        trial.study.tell(trial, state=TrialState.PRUNED)
-        self._keep(trial, attributes)
+    def rejected(self, asked: Asked, over: float, attributes: dict[str, Any]) -> None:
+        """A structure was timed and not trained."""
+        self._end(asked, TrialState.PRUNED, None, over, attributes)
 
-    def failed(self, trial: Trial, attributes: dict[str, Any]) -> None:
-        trial.study.tell(trial, state=TrialState.FAIL)
-        self._keep(trial, attributes)
+    def failed(self, asked: Asked, attributes: dict[str, Any]) -> None:
+        self._end(asked, TrialState.FAIL, None, None, attributes)
 
-    def repeated(self, trial: Trial) -> None:
+    def repeated(self, asked: Asked) -> None:
         """What was asked for is not tried: it is known, or another takes its place. It is not recorded."""
-        trial.study.tell(trial, state=TrialState.FAIL)
+        if asked.trial is not None:
+            asked.trial.study.tell(asked.trial, state=TrialState.FAIL)
 
-    def _keep(self, trial: Trial, attributes: dict[str, Any]) -> None:
-        frozen: FrozenTrial = trial.study.get_trials(deepcopy=False)[trial.number]
-        self._record.add(
-            create_trial(
-                state=frozen.state,
-                values=frozen.values,
-                params=frozen.params,
-                distributions=frozen.distributions,
-                user_attrs=attributes,
-                constraints=frozen.constraints or None,
-            )
+    def _end(
+        self, asked: Asked, state: TrialState, point: Point | None, over: float | None, attributes: dict[str, Any]
+    ) -> None:
+        self.repeated(asked)  # the trial that was asked for makes room for one that holds all that is known
+        ended = create_trial(
+            state=state,
+            values=point,
+            params=dict(asked.params),
+            distributions=dict(asked.distributions),
+            constraints=None if over is None else {OVER_BUDGET: over},
         )
-        if trial.study is not self._study and frozen.state != TrialState.FAIL:
-            self._study.add_trial(frozen)  # another lane's, asked for before the oldest were forgotten
+        if state != TrialState.FAIL:
+            self._study.add_trial(ended)
+        ended.user_attrs = attributes  # which the sampler has no use for
+        self._record.add(ended)
         everything = self._study.get_trials(deepcopy=False)
         if len(everything) > KEPT + SLACK:
             self._start_with(everything)
 
-    def _start_with(self, trials: list[FrozenTrial]) -> None:
+    def _start_with(self, trials: Sequence[FrozenTrial]) -> None:
         """An in-memory study of the latest trials; those that were trained go before those that were rejected."""
         trained = [t for t in trials if t.state == TrialState.COMPLETE][-KEPT:]
         rejected = [t for t in trials if t.state == TrialState.PRUNED]
         rejected = rejected[len(rejected) - min(len(rejected), KEPT - len(trained)) :]
         self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=self._sampler)
         self._study.add_trials(sorted((*trained, *rejected), key=lambda t: t.number))
+
+
+class _Fixed:
+    """Stands in for a trial whose parameters are given; notes what was asked for."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._params = params
+        self.used: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._use(name, CategoricalDistribution(choices))
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        value: int = self._use(name, IntDistribution(low, high))
+        return value
+
+    def _use(self, name: str, distribution: BaseDistribution) -> Any:
+        self.used[name], self.distributions[name] = self._params[name], distribution
+        return self.used[name]

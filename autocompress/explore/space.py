@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field
 
 from autocompress.errors import UsageError, unknown
@@ -234,12 +233,6 @@ class Space:
         found |= {f"{a.name}.{p.name}": list(p.choices) for a in self.families for p in a.parameters}
         found |= {f"{TRAIN}.{p.name}": list(p.choices) for p in self.train}
         return found | {name: [] for name in self.graph}
-
-
-def distribution(parameter: Parameter) -> BaseDistribution:
-    if parameter.ordered:
-        return IntDistribution(0, len(parameter.choices) - 1)
-    return CategoricalDistribution(list(parameter.choices))
 
 
 def _is_structural(strategy: Applicable) -> bool:

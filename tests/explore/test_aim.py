@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from autocompress.explore.aim import FEWEST, aimed, predictions
+from autocompress.explore.aim import FEWEST, LatencyModel
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import TRAIN, Recipe, Step
@@ -38,7 +38,7 @@ def taken(recipe: Recipe) -> float:
     return ratio
 
 
-TIMED = {
+TIMED: dict[Recipe, float] = {
     recipe: taken(recipe)
     for recipe in (
         *(Recipe((carve(ratio),)) for ratio in (0.1, 0.3, 0.5, 0.7, 0.9)),
@@ -48,22 +48,32 @@ TIMED = {
 }
 
 
+def model_of(timed: dict[Recipe, float]) -> LatencyModel:
+    found = LatencyModel(SPACE)
+    for recipe, ratio in timed.items():
+        found.add(recipe, ratio)
+    return found
+
+
+MODEL = model_of(TIMED)
+
+
 def test_what_was_never_timed_is_predicted_from_its_parts():
     unseen = [Recipe((shrink(w), carve(r))) for w, r in product((0.8, 0.6, 0.4), (0.2, 0.4, 0.6))]
-    for recipe, ratio in zip(unseen, predictions(SPACE, TIMED, unseen), strict=True):
+    for recipe, ratio in zip(unseen, MODEL.ratios(unseen), strict=True):
         assert abs(math.log(ratio / taken(recipe))) < 0.25
 
 
 @pytest.mark.parametrize("target", [0.5, 0.25, 0.1])
 def test_a_proposal_is_made_as_strong_as_the_budget_needs(target: float):
     for proposal in (Recipe((shrink(0.9), carve(0.1))), Recipe((shrink(0.2), carve(0.9)))):
-        found = taken(aimed(proposal, SPACE, TIMED, target))
+        found = taken(MODEL.aimed(proposal, target))
         assert 0.55 * target < found < 1.25 * target
 
 
 def test_only_strengths_are_moved():
     proposal = Recipe((shrink(0.9), carve(0.1, "b"), Step.of("tune"), Step.of(TRAIN, lr=0.001, batch_size=64)))
-    better = aimed(proposal, SPACE, TIMED, 0.2)
+    better = MODEL.aimed(proposal, 0.2)
     assert better != proposal
     assert [s.strategy for s in better.steps] == [s.strategy for s in proposal.steps]
     assert better.steps[1].values["kind"] == "b"
@@ -71,11 +81,11 @@ def test_only_strengths_are_moved():
 
 
 def test_an_unreachable_budget_gets_the_strongest():
-    assert aimed(Recipe((carve(0.3),)), SPACE, TIMED, 0.001) == Recipe((carve(0.95),))
+    assert MODEL.aimed(Recipe((carve(0.3),)), 0.001) == Recipe((carve(0.95),))
 
 
 def test_little_knowledge_and_no_strength_leave_the_proposal_alone():
-    few = dict(list(TIMED.items())[: FEWEST - 1])
-    assert aimed(Recipe((carve(0.1),)), SPACE, few, 0.1) == Recipe((carve(0.1),))
+    few = model_of(dict(list(TIMED.items())[: FEWEST - 1]))
+    assert few.aimed(Recipe((carve(0.1),)), 0.1) == Recipe((carve(0.1),))
     plain = Recipe((Step.of("tune"), Step.of(TRAIN, lr=0.001, batch_size=64)))
-    assert aimed(plain, SPACE, TIMED, 0.1) == plain
+    assert MODEL.aimed(plain, 0.1) == plain

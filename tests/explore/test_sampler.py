@@ -32,22 +32,19 @@ def remembered(sampler: Sampler) -> list[FrozenTrial]:
 
 def told_three(record: Record) -> Sampler:
     sampler = Sampler(SPACE, record, seed=0)
-    trial, recipe = sampler.ask(WANTED)
-    sampler.told(trial, (0.91, 0.25), -0.5, {"recipe": recipe.to_json()})
-    trial, _ = sampler.ask(SPACE.default([Step.of("carve", ratio=0.1)]))
-    sampler.rejected(trial, 1.75, {"note": "too slow"})
-    trial, _ = sampler.ask(SPACE.default([Step.of("carve", ratio=0.3)]))
-    sampler.failed(trial, {"note": "it broke"})
+    sampler.told(sampler.given(WANTED), (0.91, 0.25), -0.5, {"recipe": WANTED.to_json()})
+    sampler.rejected(sampler.given(SPACE.default([Step.of("carve", ratio=0.1)])), 1.75, {"note": "too slow"})
+    sampler.failed(sampler.given(SPACE.default([Step.of("carve", ratio=0.3)])), {"note": "it broke"})
     return sampler
 
 
-def test_asked_for_recipe_is_what_the_trial_holds(record: Record):
+def test_a_given_recipe_is_what_the_trial_holds(record: Record):
     sampler = Sampler(SPACE, record, seed=0)
     for recipe in (WANTED, Recipe((Step.of("imitate", kind="hard"), Step.of("train", lr=0.004, batch_size=64)))):
-        trial, got = sampler.ask(recipe)
-        assert got == recipe
-        assert trial.params.items() >= {"carve": recipe.step("carve") is not None}.items()
-        sampler.told(trial, (0.9, 0.5), None, {})
+        asked = sampler.given(recipe)
+        assert asked.recipe == recipe
+        assert asked.params.items() >= {"carve": recipe.step("carve") is not None}.items()
+        sampler.told(asked, (0.9, 0.5), None, {})
 
 
 def test_completed_trial_keeps_values_constraint_and_attributes(record: Record):
@@ -91,15 +88,14 @@ def test_memory_survives_another_process_opening_the_record(record: Record, tmp_
 
 def test_without_a_budget_there_is_no_constraint(record: Record):
     sampler = Sampler(SPACE, record, seed=0)
-    trial, _ = sampler.ask(WANTED)
-    sampler.told(trial, (0.9, 0.5), None, {})
+    sampler.told(sampler.given(WANTED), (0.9, 0.5), None, {})
     assert not remembered(Sampler(SPACE, record, seed=0))[0].constraints
 
 
 def test_repeated_recipe_is_not_recorded(record: Record):
     sampler = Sampler(SPACE, record, seed=0)
-    trial, _ = sampler.ask(WANTED)
-    sampler.repeated(trial)
+    sampler.repeated(sampler.ask())
+    sampler.repeated(sampler.given(WANTED))
     assert record.trials() == []
 
 
@@ -107,10 +103,8 @@ def test_only_the_last_rejections_are_brought_back(record: Record, monkeypatch: 
     monkeypatch.setattr(sampling, "KEPT", 3)
     sampler = Sampler(SPACE, record, seed=0)
     for over in (0.1, 0.2, 0.3, 0.4):
-        trial, _ = sampler.ask()
-        sampler.rejected(trial, over, {})
-    trial, _ = sampler.ask()
-    sampler.told(trial, (0.9, 0.5), None, {})
+        sampler.rejected(sampler.ask(), over, {})
+    sampler.told(sampler.ask(), (0.9, 0.5), None, {})
     back = remembered(Sampler(SPACE, record, seed=0))
     assert [t.constraints[OVER_BUDGET] for t in back if t.state == TrialState.PRUNED] == [0.3, 0.4]
     assert [t.values for t in back if t.state == TrialState.COMPLETE] == [[0.9, 0.5]]
@@ -121,10 +115,9 @@ def test_a_long_search_is_remembered_by_its_latest_trials(record: Record, monkey
     monkeypatch.setattr(sampling, "KEPT", 4)
     monkeypatch.setattr(sampling, "SLACK", 2)
     sampler = Sampler(SPACE, record, seed=0)
-    early, _ = sampler.ask()  # by another lane, which takes its time
+    early = sampler.ask()  # by another lane, which takes its time
     for number in range(9):
-        trial, _ = sampler.ask()
-        sampler.told(trial, (number / 10, 0.5), None, {})
+        sampler.told(sampler.ask(), (number / 10, 0.5), None, {})
         assert len(remembered(sampler)) <= 6
     sampler.told(early, (0.99, 0.5), None, {})
     assert [t.values[0] for t in remembered(sampler) if t.values][-2:] == [0.8, 0.99]
@@ -136,10 +129,9 @@ def test_same_seed_asks_the_same_and_a_resume_does_not_ask_it_again(record: Reco
         sampler = Sampler(SPACE, record, seed)
         asked = []
         for _ in range(6):
-            trial, recipe = sampler.ask()
-            sampler.repeated(trial)
-            asked.append(recipe)
-        return asked
+            asked.append(sampler.ask())
+            sampler.repeated(asked[-1])
+        return [each.recipe for each in asked]
 
     assert first(3, record) == first(3, record)
     assert first(3, record) != first(4, record)
@@ -157,8 +149,8 @@ def test_sampler_learns_which_strength_is_within_the_budget(record: Record):
     sampler = Sampler(SPACE, record, seed=1)
     asked: list[float] = []
     for _ in range(40):
-        trial, recipe = sampler.ask()
-        carve = recipe.step("carve")
+        trial = sampler.ask()
+        carve = trial.recipe.step("carve")
         ratio = float(carve.values["ratio"]) if carve else 0.0
         asked.append(ratio)
         if ratio < 0.7:
