@@ -17,7 +17,8 @@ from autocompress.budget import DEFAULT_DROP, Budget
 from autocompress.candidate.supervisor import Supervisor
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock import Clock
-from autocompress.explore.driver import Search, Settings, settings_json
+from autocompress.explore.driver import Search
+from autocompress.explore.identity import Settings, settings_json
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.space import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins

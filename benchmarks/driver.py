@@ -27,7 +27,8 @@ from autocompress.candidate.bench import Gate, Request
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Score
 from autocompress.candidate.opening import Opening
 from autocompress.explore.clock import Clock
-from autocompress.explore.driver import Search, Settings
+from autocompress.explore.driver import Search
+from autocompress.explore.identity import Settings
 from autocompress.explore.space import SpaceFile
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.profile import load_profile

@@ -7,26 +7,24 @@ It is one coroutine for each lane of the executor: between two ``await`` nothing
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Protocol
 
-from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate, Request
 from autocompress.candidate.evaluate import Outcome, Rejected
 from autocompress.candidate.opening import Opening
-from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
-from autocompress.explore import finish, rungs
+from autocompress.errors import AutocompressError, CandidateFailed, Interrupted
+from autocompress.explore import finish, identity, rungs
 from autocompress.explore.aim import LatencyModel
 from autocompress.explore.clock import Clock
+from autocompress.explore.identity import Settings
 from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
 from autocompress.explore.pace import Pace
 from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Asked, Sampler
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.space import Space
 from autocompress.explore.stall import Stall
 from autocompress.explore.start import find_floor, first_recipes, spread_recipes
-from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
 from autocompress.run.executor import Executor
 from autocompress.run.folder import RunFolder
@@ -42,20 +40,6 @@ FORETOLD = 0.5  # rank correlation between the first rung and the last, below wh
 SURE = 6  # families trained on, before the correlation means anything
 TRIM_EVERY = 20  # families, between two looks at how much is stored
 FLOOR_SECONDS = 15.0  # training of the nearest model when nothing can meet the budget
-RECORD_SCHEMA = 2
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What was asked. minutes: in all, over resumes. trials: trained families at most, or None."""
-
-    budget: Budget
-    minutes: float
-    trials: int | None
-    seed: int
-    profile: HardwareProfile
-    space: SpaceFile
-    out: Path
 
 
 class View(Protocol):
@@ -167,7 +151,7 @@ class Search:
 
     async def open(self) -> None:
         """Open the task and what an earlier process recorded. Raises UsageError when this is not the same search."""
-        self._refuse_another_version()
+        identity.refuse_another_version(self.record)
         stored = self.record.get("opening")
         known = opening_from_json(stored) if stored else None
         self.opening: Opening = await self.executor.call("open", known, self.settings.space.strategies)
@@ -177,7 +161,7 @@ class Search:
         if self.space.structural and not self.space.training:
             said.append("no strategy of this search space trains, so changed structures are measured untrained")
         self.opening = replace(self.opening, warnings=(*self.opening.warnings, *said))
-        self._refuse_change()
+        identity.refuse_another_search(self.record, self.settings, self.space)
         self.record.set("opening", opening_to_json(self.opening))
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
@@ -194,42 +178,6 @@ class Search:
     def _set_lengths(self, lengths: Sequence[rungs.Length]) -> None:
         self.lengths = tuple(lengths)
         self.record.set("lengths", [[length.seconds, length.examples] for length in self.lengths])
-
-    def _refuse_another_version(self) -> None:
-        schema = self.record.get("schema")
-        if schema is None and self.record.get("identity") is None:
-            self.record.set("schema", RECORD_SCHEMA)
-        elif schema != RECORD_SCHEMA:
-            raise UsageError(
-                f"{self.record.path} was written by another version of autocompress (record {schema or 1}, this one "
-                f"writes {RECORD_SCHEMA}): finish it with that version, or give another --out"
-            )
-
-    def _refuse_change(self) -> None:
-        """A resume must be of the same search: same task, profile and choices. Added strategies join."""
-        now: dict[str, Any] = {
-            "budget": [self.settings.budget.latency_ms, self.settings.budget.speedup],
-            "profile": self.settings.profile.model_dump(mode="json"),
-            "seed": self.settings.seed,
-            "space": self.space.describe(),
-        }
-        before = self.record.get("identity")
-        if before is None:
-            self.record.set("identity", now)
-            return
-        way_out = f"give another --out, or the settings {self.folder.root} was made with"
-        for key, what in (("budget", "budget"), ("profile", "hardware profile"), ("seed", "seed")):
-            if before[key] != now[key]:
-                raise UsageError(
-                    f"{self.folder.root} holds a search of another {what} "
-                    f"({before[key]} then, {now[key]} now): {way_out}"
-                )
-        changed = [name for name, choices in before["space"].items() if now["space"].get(name) != choices]
-        if changed:
-            raise UsageError(
-                f"{self.folder.root} holds a search of another space ({', '.join(changed[:3])} changed): {way_out}"
-            )
-        self.record.set("identity", now)
 
     async def _below_floor(self) -> bool:
         """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
@@ -442,8 +390,3 @@ class Search:
 
     def show(self) -> None:
         self.view.status(self.ledger, self.clock.left())
-
-
-def settings_json(settings: Settings) -> dict[str, Any]:
-    """What was asked, for telling a repeated command from a new one."""
-    return {"budget": asdict(settings.budget), "minutes": settings.minutes, "trials": settings.trials}

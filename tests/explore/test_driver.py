@@ -275,10 +275,10 @@ def test_an_altered_checkpoint_is_made_up_for(run: Any, tmp_path: Path, capsys: 
 
 
 def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    from autocompress.explore import driver
+    from autocompress.explore import identity
 
     with monkeypatch.context() as patch:
-        patch.setattr(driver, "RECORD_SCHEMA", driver.RECORD_SCHEMA + 1)
+        patch.setattr(identity, "RECORD_SCHEMA", identity.RECORD_SCHEMA + 1)
         run(speedup=3, trials=1)
     kept = (tmp_path / "run" / "front.json").read_bytes()
     with pytest.raises(UsageError, match=r"written by another version of autocompress .*another --out"):
