@@ -5,7 +5,8 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from autocompress.candidate.supervisor import Supervisor
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
+from autocompress.explore.finish import nearest
 from autocompress.explore.identity import Settings, settings_json
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.space import load_space
@@ -84,7 +86,9 @@ def search(
             "computes on a core of its own at least"
         )
     plugins = plugins or load_plugins()
-    for broken in plugins.broken:
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed must be from 0 to 4294967295, not {seed}")
+    for broken in plugins.broken if not quiet else ():
         console.print(f"warning: {broken}", markup=False, soft_wrap=True)
     demo = task is None
     if task is None:
@@ -155,8 +159,8 @@ def _run(
                 executor.kill()  # what is still under way is no longer wanted
 
         try:
-            document = asyncio.run(whole())
-        except (Interrupted, AutocompressError) as error:
+            document = _run_to_end(whole())
+        except AutocompressError as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
                 _save_what_there_is(job, settings, plugins)
             stopped = interrupted()
@@ -174,6 +178,16 @@ def _run(
     return document
 
 
+def _run_to_end(whole: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """``asyncio.run``, also from inside a running loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(whole)
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(asyncio.run, whole).result()
+
+
 def _executor(
     settings: Settings,
     task: Task | str,
@@ -187,7 +201,7 @@ def _executor(
         return interrupted() is not None
 
     if isinstance(task, str):
-        config = WorkerConfig(task, settings.profile, folder.root, settings.seed)
+        config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers)
         return Pool(
             [Worker(config, folder.worker_log, partial(view.doing, lane=n), stop, view.note) for n in range(workers)]
         )
@@ -229,6 +243,7 @@ def _save_what_there_is(job: Search, settings: Settings, plugins: PluginSet) -> 
         job.record.set("elapsed_s", job.clock.elapsed())
         best = job.ledger.best_feasible()
         job.ledger.recommended = best.id if best else None
+        job.ledger.nearest = None if best else nearest(job.ledger).id
         _write(job.ledger, settings, job.folder, plugins, job)
 
 

@@ -198,9 +198,25 @@ def _where(error: BaseException, location: str) -> str:
 
 
 def fingerprint(task: Task, samples: dict[str, str]) -> str:
-    """Digest over the state dict, the task's source, and the size and a sample of each split (``samples``)."""
+    """Digest over the state dict, the task's source, what scores and trains it, and the size and a sample of each split
+    (``samples``).
+    """
     state = hashlib.sha256()
     for name, tensor in sorted(task.model.state_dict().items()):
         state.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         state.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return digest({"state": state.hexdigest(), "source": task.source, "data": samples, "model": str(task.model)})[:16]
+    callables = {name: _code(getattr(task, name)) for name in ("metric", "loss", "augment", "student")}
+    parts = {"state": state.hexdigest(), "source": task.source, "data": samples, "model": str(task.model)}
+    return digest(parts | callables)[:16]
+
+
+def _code(given: object) -> str:
+    """What tells a function of a task object from another; of a task file the source does."""
+    code = getattr(given, "__code__", None)
+    if code is None:
+        return given if isinstance(given, str) else type(given).__qualname__
+    return f"{code.co_qualname} {hashlib.sha256(code.co_code).hexdigest()} {code.co_names} {_constants(code.co_consts)}"
+
+
+def _constants(values: tuple[object, ...]) -> list[str]:
+    return [str(v) for v in values if isinstance(v, (int, float, str, bool, type(None)))]

@@ -22,6 +22,10 @@ class Arithmetic:
     channels_last: bool = False
     device: str = "cpu"
 
+    def available(self) -> bool:
+        """Whether its device is there, on this machine and now."""
+        return self.device == "cpu" or torch.cuda.is_available()
+
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16)
 
@@ -48,11 +52,12 @@ def fastest_arithmetic(model: nn.Module, loss: Loss, inputs: Inputs, targets: Te
 
 
 def _step_seconds(way: Arithmetic, model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> float:
-    way.place_model(model).train()
-    placed, labels, times = way.place(inputs), way.place_tensor(targets), []
+    times = []
     for _ in range(3):
         start = time.monotonic()
         try:
+            way.place_model(model).train()
+            placed, labels = way.place(inputs), way.place_tensor(targets)
             with way.autocast():
                 outputs = primary(call(model, placed)).float()
             value = loss(outputs, labels)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.evaluate import Latency
+from autocompress.candidate.evaluate import Latency, running
 from autocompress.candidate.measure import Effort, Timer, measure, timer
 from autocompress.candidate.room import Room
 from autocompress.candidate.stream import TrainStream
@@ -60,7 +60,7 @@ class Bench:
         """Latency of a file beside the reference, while nothing else of the search computes."""
         with self.supervisor.during("measure", "measure"):
             candidate = timer(self.runtime, self.open(path), self.feeds)
-            with self.room.measuring():
+            with self.room.measuring(), running():
                 return measure(candidate, self.reference, self.profile, effort=effort, stop=stop)
 
 

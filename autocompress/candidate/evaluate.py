@@ -2,8 +2,9 @@
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from autocompress.data import Batch, Split, input_names, map_inputs, tensors_of
+from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.plugin.contract import Feed, Session
 from autocompress.recipe import Recipe
 from autocompress.task import Inputs, Metric, Task, class_axis
@@ -165,6 +167,17 @@ def padded(batch: Batch, size: int) -> Inputs:
     return map_inputs(lambda t: torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]), batch.inputs)
 
 
+@contextmanager
+def running() -> Iterator[None]:
+    """The boundary to the runtime: whatever it raises for a file fails that file. Raises CandidateFailed."""
+    try:
+        yield
+    except AutocompressError:
+        raise
+    except Exception as error:
+        raise CandidateFailed(f"the file opens and does not run: {type(error).__name__}: {one_line(error)}") from error
+
+
 def outputs_of(
     open_session: Callable[[], Session], split: Split, batch_size: int, give_way: Callable[[], None] = lambda: None
 ) -> Tensor:
@@ -184,7 +197,9 @@ def outputs_of(
         for start in mine:
             with reading:  # a Dataset need not stand two readers at once
                 batch = split.take(torch.arange(start, min(start + batch_size, len(split))))
-            values = session.run(feed_of(padded(batch, batch_size), session.input_names))[0]
+            feed = feed_of(padded(batch, batch_size), session.input_names)
+            with running():
+                values = session.run(feed)[0]
             found.append((start, torch.from_numpy(np.array(values[: len(batch.targets)]))))
         return found
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from autocompress.candidate.evaluate import feed_of
 from autocompress.data import call, every_module_called, input_names, map_inputs, primary, tensors_of
-from autocompress.errors import CandidateFailed, UsageError, one_line
+from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 from autocompress.plugin.contract import Session
-from autocompress.run.store import replacing
+from autocompress.run.store import is_full, no_space, replacing
 from autocompress.task import Inputs
 
 EXPORTERS = ("torchscript", "dynamo")
@@ -106,9 +106,11 @@ def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -
             )
         fold(raw, target)
         keep_inputs(target, inputs)
-    except CandidateFailed:
+    except AutocompressError:
         raise
     except Exception as error:  # exporters raise anything
+        if isinstance(error, OSError) and is_full(error):
+            raise no_space(target, error) from error
         raise CandidateFailed(cause_of(error)) from error
     finally:
         raw.unlink(missing_ok=True)

@@ -161,7 +161,7 @@ def open_bench(
             arithmetic = _arithmetic(task, train)
     else:
         exporter, export_note = known.exporter, known.export_note
-        arithmetic = known.arithmetic
+        arithmetic = known.arithmetic if known.arithmetic.available() else _arithmetic(task, train)
     feeds = [feed_of(i, input_names(i)) for i in profile_inputs(val, profile.batch, TIMED_FEEDS)]
     applicable, refused = (known.applicable, known.refused) if known and known.applicable else (None, None)
     if applicable is None or refused is None:

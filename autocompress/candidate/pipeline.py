@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,11 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
             try:
                 with bench.supervisor.during("graph", f"{variant.strategy}: {recipe.techniques()}"):
                     rewrite(bench.plugins, variant, path, file, few)
+                timed[variant] = bench.time(file, QUICK, budget.decided)
             except CandidateFailed:
                 continue  # it fails again, with its reason kept, if the family is evaluated
-        timed[variant] = bench.time(file, QUICK, budget.decided)
+        else:
+            timed[variant] = bench.time(file, QUICK, budget.decided)
         if budget.bounded and not budget.excluded(timed[variant]):
             break
     fastest = min(timed.values(), key=lambda latency: latency.ratio)
@@ -132,12 +135,12 @@ class _Files:
             for_size = bench.plugins.strategy(variant.strategy).size_only(bench.context) is not None
             latency = bench.time(target, FULL, None if for_size else lambda m: _no_faster(m, base) or self._hopeless(m))
         except CandidateFailed as error:
-            target.unlink(missing_ok=True)
+            _discard(target)
             self._failed(recipe, error.strategy or variant.strategy, error.reason)
             return
         if not for_size and _no_faster(latency, base):
-            target.unlink()
-            reason = f"no faster than the float file it was made from ({latency.p50 / base.p50:.2f}x)"
+            _discard(target)
+            reason = f"no faster than the float file it was made from ({latency.ratio / base.ratio:.2f} of its latency)"
             rejected = Rejected(recipe, reason, latency.statistic, latency.ratio)
             self._made = replace(self._made, slower=(*self._made.slower, rejected))
             return
@@ -154,7 +157,7 @@ class _Files:
             try:
                 evaluation = scored(bench, file.recipe, self._made.epochs, request.rung, file.path, file.latency)
             except CandidateFailed as error:
-                file.path.unlink(missing_ok=True)
+                _discard(file.path)
                 by = file.recipe.variant.strategy if file.recipe.variant else "export"
                 self._failed(file.recipe, error.strategy or by, error.reason)
                 continue
@@ -173,7 +176,7 @@ class _Files:
         return most is not None and latency.reliable and latency.ratio_low >= most
 
     def _leave(self, file: _File) -> None:
-        file.path.unlink()
+        _discard(file.path)
         reason = f"no faster than a model that loses nothing ({file.latency.ratio:.3g} of the reference's latency)"
         rejected = Rejected(file.recipe, reason, file.latency.statistic, file.latency.ratio)
         self._made = replace(self._made, hopeless=(*self._made.hopeless, rejected))
@@ -185,6 +188,13 @@ class _Files:
         return f"{recipe.id}-{self._request.rung}"
 
 
+def _discard(path: Path) -> None:
+    """Remove a candidate's file, and its folder when nothing else is in it."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
 def _no_faster(latency: Latency, source: Latency) -> bool:
     """Whether a variant is surely no faster than the float file it was made from."""
-    return latency.ratio_low > FASTER * source.ratio
+    return latency.reliable and source.reliable and latency.ratio_low > FASTER * source.ratio

@@ -22,8 +22,8 @@ from autocompress.run.store import Store
 class Rung:
     """A family's model after a training. checkpoint: where its weights lie; None when nothing was ever trained.
 
-    examples, seconds: of this training. epochs: of all, over the training split. learned: by strategy, beside the
-    weights.
+    examples, seconds: of this training; examples that were counted before, and are repeated because the weights are
+    gone, do not count again. epochs: of all, over the training split. learned: by strategy, beside the weights.
     """
 
     model: nn.Module
@@ -39,9 +39,11 @@ def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
 
     A checkpoint that is gone or damaged is made up for: the structure trains from the beginning, as long in all.
     """
+    counted = 0  # of the examples, by trainings whose weights are gone
     if request.checkpoint is not None and not _loaded(bench, request.checkpoint, model):
-        whole = request.start + request.examples
-        request = replace(request, start=0, examples=whole, peak=1.0, checkpoint=None, learned={})
+        counted, whole = request.start, request.start + request.examples
+        limit_s = request.limit_s and request.limit_s * whole / max(request.examples, 1)
+        request = replace(request, start=0, examples=whole, limit_s=limit_s, peak=1.0, checkpoint=None, learned={})
     strategies = [(step, bench.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
     if not training or not request.examples:
@@ -81,7 +83,7 @@ def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
         bench.store.save(checkpoint, trained.model.state_dict())
         snapshots.drop()
     epochs = _epochs(bench, request, trained.examples)
-    return Rung(trained.model, checkpoint, epochs, trained.examples, trained.seconds, trained.learned)
+    return Rung(trained.model, checkpoint, epochs, trained.examples - counted, trained.seconds, trained.learned)
 
 
 def _loaded(bench: Bench, checkpoint: str, model: nn.Module) -> bool:

@@ -52,8 +52,9 @@ class Snapshots:
         for name, tensor in kinds["optimizer"].items():
             at, _, what = name.partition("/")
             parameter = parameters[int(at)]
-            # The count of steps stays where a fused optimizer wants it, beside the parameter.
-            optimizer.state[parameter][what] = tensor.to(parameter.device)
+            # Where and in which memory layout a fused optimizer wants it: the parameter's.
+            like = torch.empty_like(parameter) if tensor.shape == parameter.shape else tensor.to(parameter.device)
+            optimizer.state[parameter][what] = like.copy_(tensor)
         return Progress(int(kinds["progress"]["examples"]), float(kinds["progress"]["seconds"]))
 
     def due(self) -> bool:

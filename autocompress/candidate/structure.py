@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
@@ -11,6 +12,7 @@ from autocompress.errors import CandidateFailed, Interrupted, one_line
 from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe, Step
+from autocompress.run.store import is_full, no_space
 
 
 class KnownPlans(Protocol):
@@ -64,4 +66,6 @@ def blamed_on(strategy: str) -> Iterator[None]:
     except Interrupted:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and is_full(error):
+            raise no_space(Path(error.filename or "."), error) from error
         raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}", strategy) from error

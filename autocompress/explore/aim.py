@@ -31,6 +31,7 @@ class LatencyModel:
         self._scatter: Floats = RIDGE * np.eye(width)
         self._moments: Floats = np.zeros(width)
         self.timed = 0
+        self.fastest = 1.0  # ratio
 
     def add(self, structure: Recipe, ratio: float) -> None:
         """A structure was timed: its latency ratio to the reference."""
@@ -38,6 +39,7 @@ class LatencyModel:
         self._scatter += np.outer(found, found)
         self._moments += found * math.log(max(ratio, 1e-6))
         self.timed += 1
+        self.fastest = min(self.fastest, ratio)
 
     def ratios(self, recipes: Sequence[Recipe]) -> list[float]:
         """Predicted latency ratios; 1 for a recipe that changes no structure."""

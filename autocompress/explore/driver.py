@@ -4,20 +4,20 @@ finish.
 It is one coroutine for each lane of the executor: between two ``await`` nothing else of the driver runs.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
 from autocompress.candidate.bench import Gate, Request
-from autocompress.candidate.evaluate import Outcome, Rejected
+from autocompress.candidate.evaluate import Evaluation, Outcome, Rejected
 from autocompress.candidate.opening import Opening
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted
 from autocompress.explore import finish, identity, rungs
 from autocompress.explore.aim import LatencyModel
 from autocompress.explore.clock import Clock
 from autocompress.explore.identity import Settings
+from autocompress.explore.lanes import all_done
 from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
 from autocompress.explore.pace import Pace
 from autocompress.explore.proposer import Proposer
@@ -29,10 +29,13 @@ from autocompress.recipe import Recipe
 from autocompress.run.executor import Executor
 from autocompress.run.folder import RunFolder
 from autocompress.run.record import Record
-from autocompress.run.worker import WorkerCrashed
+from autocompress.run.worker import WorkerCrashed, WorkerDied
 
-GATE_LIMIT_S = 120.0
-CALL_SLACK_S = 180.0  # export, quantization, scoring and measuring around a training
+GATE_LIMIT_S = 120.0  # for one structure, at most
+GATE_LEAST_S = 20.0
+GATE_SHARE = 0.03  # of the whole time: a structure that hangs may not cost more
+CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
+SCORED_TWICE = 2.0  # times what scoring should take
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
 GIVE_UP_AFTER = 5  # failures with nothing that worked
@@ -71,9 +74,8 @@ class Search:
         self.clock = clock
         self.interrupted = interrupted
         self.pace = Pace(clock)
-        self._gates: dict[Recipe, Gate] = {}
+        self._gates: dict[Recipe, Gate | CandidateFailed] = {}
         self._busy: dict[str, Recipe] = {}
-        self._over_by_turn = 0
         self._failure: BaseException | None = None
 
     async def run(self) -> Ledger:
@@ -90,11 +92,7 @@ class Search:
 
     async def _every_lane(self) -> None:
         """Explore on all lanes until each is done; when one fails the others stop at their next safe point."""
-        lanes = [self._lane() for _ in range(self.executor.lanes)]
-        ended = await asyncio.gather(*lanes, return_exceptions=True)
-        failed = [e for e in ended if isinstance(e, BaseException)]
-        for error in sorted(failed, key=lambda e: isinstance(e, Interrupted)):
-            raise error
+        await all_done(self._lane() for _ in range(self.executor.lanes))
 
     async def _lane(self) -> None:
         try:
@@ -114,9 +112,9 @@ class Search:
         """The family to train on now; the first recipes come first: they span the front, or stand at the budget."""
         if self.proposer.waiting:
             return None
-        name = rungs.promotable(self.ledger.standings(), self.ledger.opening.reference.score.val)
+        name = rungs.promotable(self.ledger.standings(), self.ledger.opening.reference.score.val, self._busy)
         family = self.ledger.families[name] if name is not None else None
-        return family if family and family.id not in self._busy and self._affords(family) else None
+        return family if family and self._affords(family) else None
 
     async def _new_family(self) -> bool:
         """One new family: gate, then the first rung. False when the space holds nothing new."""
@@ -139,6 +137,8 @@ class Search:
                 outcome = await self._evaluate(request)
                 self.pace.first_rung(self.clock.elapsed() - began, outcome.train_s)
             except CandidateFailed as error:
+                if self._cut_off(error):
+                    return False
                 self.ledger.fail(Failed(recipe, error.strategy, error.reason))
                 self.sampler.failed(asked, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
                 self._give_up_if_hopeless()
@@ -165,6 +165,7 @@ class Search:
         self.record.set("opening", opening_to_json(self.opening))
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
+        self._explored_beyond = sum(self._beyond(f.outcomes[0].evaluations) for f in self.ledger.families.values())
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
         self._latencies = LatencyModel(self.space)
         self.proposer = Proposer(self.sampler, self.ledger, self._latencies, lambda recipe: recipe.id in self._busy)
@@ -205,10 +206,8 @@ class Search:
 
     async def _first(self) -> list[Recipe]:
         """Recipes to try before the sampler is asked: those a kill interrupted, then the defaults."""
-        if not self.space.structural:
-            return []
         first = [Recipe.from_json(r) for r in self.record.get("pending") or []]
-        if not self.record.get("started"):
+        if self.space.structural and not self.record.get("started"):
             gated: dict[Recipe, Gate] = {}
 
             async def gate(recipe: Recipe) -> Gate:
@@ -246,6 +245,8 @@ class Search:
                 self._keep_event(family.recipe, await self._evaluate(request))
                 self._lengthen()
             except CandidateFailed as error:
+                if self._cut_off(error):
+                    return
                 failed = Failed(family.recipe, error.strategy, error.reason)
                 self.ledger.fail(failed)
                 reason = {"strategy": failed.strategy, "reason": failed.reason}
@@ -273,24 +274,29 @@ class Search:
         self.record.set("pending", [r.to_json() for r in self._busy.values()])
         try:
             yield
-        except Interrupted:
-            raise  # it stays pending
-        except BaseException:
+        except CandidateFailed:
             del self._busy[recipe.id]
             raise
-        del self._busy[recipe.id]
-        self.spent()
+        del self._busy[recipe.id]  # after any other error it stays pending
+        self.save_progress()
 
     async def _gate(self, recipe: Recipe) -> Gate:
-        """The gate's answer for a recipe, remembered; how it is trained does not matter to it."""
+        """The gate's answer for a recipe, remembered, a failure too; how it is trained does not matter to it."""
         key = self.space.gated(recipe)
         if key not in self._gates:
             self.check_interrupted()
-            limit_s = self.pace.within(GATE_LIMIT_S)
-            gate: Gate = await self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=limit_s)
+            limit_s = self.pace.within(min(GATE_LIMIT_S, max(GATE_LEAST_S, GATE_SHARE * self.clock.limit_s)))
+            try:
+                gate: Gate = await self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=limit_s)
+            except CandidateFailed as error:
+                self._gates[key] = error
+                raise
             self._gates[key] = gate
             self._latencies.add(key, gate.latency.ratio)
-        return self._gates[key]
+        known = self._gates[key]
+        if isinstance(known, CandidateFailed):
+            raise known
+        return known
 
     def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
         recipe = asked.recipe
@@ -315,12 +321,17 @@ class Search:
             return "no faster than a model that loses nothing"
         if not self._over(gate):
             return None
-        turn = (self._over_by_turn + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
+        turn = (self._explored_beyond + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
         cheap = self.lengths[0].seconds < 0.2 * self._spare()
         if turn and cheap and self.ledger.steering.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
-            self._over_by_turn += 1
+            self._explored_beyond += 1
             return None
         return "over the budget before training"
+
+    def _beyond(self, evaluations: Sequence[Evaluation]) -> bool:
+        """Whether no file of a family is within the budget."""
+        budget = self.ledger.steering
+        return budget.bounded and all(budget.excluded(e.latency) for e in evaluations)
 
     def _worth_below(self) -> float | None:
         """The latency ratio at and above which a file adds nothing. None where slower ones may: within a budget only
@@ -332,14 +343,24 @@ class Search:
         """Evaluate a family; when the worker crashes, once more from where the training was kept."""
         skip = (*request.skip, *self.ledger.slower_variants(request.recipe))
         request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self._worth_below())
-        limit_s = self.pace.within((request.limit_s or 0.0) + CALL_SLACK_S)
+        limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self._scored_s()
         try:
-            outcome: Outcome = await self.executor.call("evaluate", request, limit_s=limit_s)
+            outcome: Outcome = await self.executor.call("evaluate", request, limit_s=self.pace.within(limit_s))
         except WorkerCrashed as error:
             self.view.note(f"{error.reason}: {request.recipe.techniques()} goes on in a new one")
-            outcome = await self.executor.call("evaluate", request, limit_s=limit_s)
+            outcome = await self.executor.call("evaluate", request, limit_s=self.pace.within(limit_s))
         now = self.clock.elapsed()
         return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
+
+    def _cut_off(self, error: CandidateFailed) -> bool:
+        """Whether a call was ended because the time of the search is over, which is no fault of the candidate's."""
+        return isinstance(error, WorkerDied) and self.clock.left() <= 0
+
+    def _scored_s(self) -> float:
+        """Seconds to score every file of a family, each as slow as the reference, one example after another."""
+        files = 1 + sum(len(a.variants) for a in self.opening.applicable)
+        calls = self.opening.val_examples / self.settings.profile.batch
+        return files * calls * self.opening.reference.latency.p50 / 1e3
 
     def _done(self) -> bool:
         trials = self.settings.trials
@@ -363,7 +384,7 @@ class Search:
         more = self.lengths[family.rung + 1].seconds - family.train_s
         return 1.2 * more + self.pace.overhead_s() < self._spare()
 
-    def spent(self) -> None:
+    def save_progress(self) -> None:
         """Record how far the search has come, and keep the store within its bounds."""
         self.record.set("pending", [r.to_json() for r in self._busy.values()])
         self.record.set("elapsed_s", self.clock.elapsed())

@@ -2,8 +2,8 @@
 chosen, tested once.
 """
 
-import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from autocompress.candidate.measure import Effort
 from autocompress.errors import CandidateFailed
 from autocompress.explore import rungs
 from autocompress.explore.front import WITHIN, prefer_faster
+from autocompress.explore.lanes import all_done
 from autocompress.explore.ledger import Family, Ledger, point
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ MARGIN = 0.02  # of the budget, that a finalist stays within: two measurements d
 CHECKED = 12  # files measured again at the end
 IN_FULL = 2  # times the last rung's length, kept for each finalist
 MOST_FINISHING = 0.55  # of the whole time, for training the finalists
+MOST_FOR_FRONT = 0.4  # the same without a budget: a front needs families as well as length
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
 MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
 ROUNDS = 3  # of measuring again, so that a disturbance of some seconds is in one of them only
-MOST_ACCURATE = 4  # the most accurate within the budget, measured again even when dominated
+MOST_PREFERRED = 4  # of what can be recommended, measured again first and even when dominated
 REMEASURE_LIMIT_S = 120.0
+TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 CLOSING_S = 3.0  # writing the front and the report
 
 
@@ -45,14 +48,14 @@ async def finish(search: "Search", ledger: Ledger) -> None:
         level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
         behind = [family for family in contenders if family.rung < level]
         seconds = TRIAL_SHARE * (search.clock.left() - closing_s(search, ledger))
-        await _train_on(search, behind, search.lengths[level], seconds * len(behind))
+        await _train_on(search, behind, search.lengths[level].examples, seconds * len(behind))
     finalists = ledger.finalists(1 if ledger.steering.bounded else FINALISTS, MARGIN)
     left = search.clock.left() - closing_s(search, ledger)
-    await _train_on(search, finalists, search.lengths[-1].times(STRETCH), left)
+    await _train_on(search, finalists, STRETCH * search.lengths[-1].examples, left)
     await conclude(search, ledger)
 
 
-async def _train_on(search: "Search", families: Sequence[Family], most: rungs.Length, seconds: float) -> None:
+async def _train_on(search: "Search", families: Sequence[Family], most: int, seconds: float) -> None:
     """Train finalists on, each up to ``most`` examples more, or until all have had their share of the seconds, with
     what it takes to make and measure their files.
     """
@@ -67,12 +70,12 @@ async def _train_on(search: "Search", families: Sequence[Family], most: rungs.Le
             if training < 0.3 * family.train_s:
                 continue  # too little to be worth a re-warming
             search.check_interrupted()
-            total = rungs.Length(family.train_s + training, family.examples + most.examples)
+            total = rungs.Length(family.train_s + training, family.examples + most)
             await search.advance(family, total)
             search.show()
 
     with search.executor.sharing(lanes):
-        await asyncio.gather(*(lane() for _ in range(lanes)))
+        await all_done(lane() for _ in range(lanes))
 
 
 async def _confirm(search: "Search", ledger: Ledger) -> None:
@@ -96,14 +99,15 @@ async def _confirm(search: "Search", ledger: Ledger) -> None:
 
 async def conclude(search: "Search", ledger: Ledger) -> None:
     """Measure the front again, choose, and open the test split for what is on it."""
-    await _measure_again(search, ledger)
-    recommended = await recommend(search, ledger)
-    ledger.recommended = recommended.id if recommended else None
-    ledger.nearest = None if recommended else nearest(ledger).id
-    search.record.set("recommended", ledger.recommended)
-    search.record.set("nearest", ledger.nearest)
-    await _test_once(search, ledger)
-    search.spent()
+    with search.executor.sharing(1):
+        await _measure_again(search, ledger)
+        recommended = await recommend(search, ledger)
+        ledger.recommended = recommended.id if recommended else None
+        ledger.nearest = None if recommended else nearest(ledger).id
+        search.record.set("recommended", ledger.recommended)
+        search.record.set("nearest", ledger.nearest)
+        await _test_once(search, ledger)
+    search.save_progress()
 
 
 async def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
@@ -112,9 +116,9 @@ async def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
     within = [e for e in ledger.candidates() if ledger.feasible(e) and (e.id in ledger.final or e.id == "reference")]
     if not within:
         return None
+    ordered = sorted(within, key=_preference(ledger))
     if not ledger.budget.bounded:
-        return min(within, key=lambda e: (e.latency.ratio, -e.score.val))
-    ordered = sorted(within, key=lambda e: (-e.score.val, e.latency.ratio))
+        return ordered[0]
     # Only these can be as good as the most accurate one.
     ordered = [e for e in ordered if e.score.val >= ordered[0].score.val - WITHIN - 1e-9]
     try:
@@ -122,6 +126,13 @@ async def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
     except CandidateFailed:  # without the stored outputs nothing can be shown to be as good
         return ordered[0]
     return ordered[prefer_faster([point(e) for e in ordered], differences)]
+
+
+def _preference(ledger: Ledger) -> Callable[[Evaluation], tuple[float, float]]:
+    """Sorts what is feasible: under a budget the most accurate first, without one the fastest."""
+    if ledger.budget.bounded:
+        return lambda e: (-e.score.val, e.latency.ratio)
+    return lambda e: (e.latency.ratio, -e.score.val)
 
 
 def nearest(ledger: Ledger) -> Evaluation:
@@ -136,10 +147,15 @@ def nearest(ledger: Ledger) -> Evaluation:
 def closing_s(search: "Search", ledger: Ledger) -> float:
     """Seconds that measuring again, testing and writing will take."""
     files = min(CHECKED, len(ledger.candidates()))
-    # A file of the front takes about half as long as the reference, and two threads share the examples.
+    return files * _effort_s(search) * 1.6 + _tested_s(search, files) + CLOSING_S
+
+
+def _tested_s(search: "Search", files: int) -> float:
+    """Seconds for the test scores of so many files of the front: one takes about half as long as the reference, and two
+    threads share the examples.
+    """
     calls = search.opening.test_examples / search.settings.profile.batch
-    tested = files * calls * search.opening.reference.latency.p50 / 1e3 / 4
-    return files * _effort_s(search) * 1.6 + tested + CLOSING_S
+    return files * calls * search.opening.reference.latency.p50 / 1e3 / 4
 
 
 def reserve_s(search: "Search", ledger: Ledger) -> float:
@@ -147,13 +163,13 @@ def reserve_s(search: "Search", ledger: Ledger) -> float:
 
     While nothing meets the budget, finding something that does comes before training it in full.
     """
-    if ledger.steering.bounded and ledger.best_feasible() is None:
+    if ledger.steering.bounded and not any(standing.within for standing in map(ledger.standing, ledger.contending())):
         return closing_s(search, ledger)
     training = 0.0
     for family in ledger.finalists(CONTENDERS if ledger.steering.bounded else FINALISTS, MARGIN):
         more = max(IN_FULL * search.lengths[-1].seconds - family.train_s, 0)
         training += more + search.pace.overhead_s()
-    most = MOST_FINISHING if ledger.steering.bounded else MOST_FINISHING / 2  # a front needs families more than length
+    most = MOST_FINISHING if ledger.steering.bounded else MOST_FOR_FRONT
     return min(training, most * search.clock.limit_s) + closing_s(search, ledger)
 
 
@@ -168,25 +184,25 @@ async def _measure_again(search: "Search", ledger: Ledger) -> None:
     effort = Effort(seconds=_effort_s(search) / ROUNDS, blocks=12, width=0.01, pause_s=0.5)
     measured = 0
     for _ in range(3):
-        feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=lambda e: -e.score.val)
+        feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=_preference(ledger))
         wanted = {
             e.id: e
-            for e in (*ledger.front(), *feasible[:MOST_ACCURATE])
+            for e in (*feasible[:MOST_PREFERRED], *ledger.front())
             if e.id != "reference" and e.id not in ledger.final
         }
         room = CHECKED - measured
         if not wanted or room <= 0:
             return
-        chosen = list(wanted.values())[-room:]
+        chosen = list(wanted.values())[:room]
         timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
         for _ in range(ROUNDS):
             for evaluation in chosen:
                 latency = await _again(search, evaluation, effort)
                 timed[evaluation.id] += [latency] if latency is not None and latency.reliable else []
-        found = {e.id: _median(timed[e.id]) or e.latency for e in chosen}
-        measured += len(found)
-        ledger.finished(found)
+        found = {key: latency for key, values in timed.items() if (latency := _median(values)) is not None}
+        measured += len(chosen)
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
+        ledger.finished({e.id: found.get(e.id, e.latency) for e in chosen})  # a resume measures the others again
 
 
 async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency | None:
@@ -220,9 +236,17 @@ async def _test_once(search: "Search", ledger: Ledger) -> None:
     if not new:
         return
     try:
-        scores: list[float] = await search.executor.call("test", new)
+        scores: list[float] = await search.executor.call(
+            "test", new, limit_s=TEST_LIMIT_S + 4 * _tested_s(search, len(new))
+        )
     except CandidateFailed as error:
         search.view.note(f"the test split could not be scored: {error.reason}")
         return
-    ledger.tests |= {e.digest: score for e, score in zip(new, scores, strict=True)}
+    finite = {e.digest: score for e, score in zip(new, scores, strict=True) if math.isfinite(score)}
+    if len(finite) < len(new):
+        search.view.note(
+            f"the metric is not a finite number on the test split for {len(new) - len(finite)} of {len(new)} files: "
+            "they have no test score"
+        )
+    ledger.tests |= finite
     search.record.set("tests", ledger.tests)

@@ -65,12 +65,36 @@ def hypervolume(points: Sequence[Point], reference_score: float) -> float:
     return area / (SPEEDUP_SPAN * SCORE_SPAN)
 
 
-def gains(points: Sequence[Point], reference_score: float) -> list[float]:
-    """What each point adds to the hypervolume of the others: for all but the front nothing."""
-    return _gains(points, ranks(points), reference_score)
+def where_room_is(points: Sequence[Point], reference_score: float, least: float, share: float) -> float:
+    """A latency ratio, from 1 down to ``least``, with this share (0..1) of the room above the front on its slower side.
+
+    The room is the area between the front and the reference's score: as much of the hypervolume as could still be
+    gained. Without any, the ratio is ``least``.
+    """
+    end = -math.log2(least)
+    steps: list[tuple[float, float]] = []  # up to this speed, so much score is missing
+    best = reference_score - SCORE_SPAN
+    reached = end
+    for score, ratio in sorted((p for p in points if p[0] > best), key=lambda p: p[1]):
+        speed = min(end, max(0.0, -math.log2(max(ratio, 1e-9))))
+        if score > best:
+            steps.append((reached, reference_score - best))
+            best, reached = score, speed
+    steps.append((reached, max(0.0, reference_score - best)))
+    strips = [(speed, max(0.0, missing)) for speed, missing in reversed(steps)]
+    whole, at = 0.0, 0.0
+    for speed, missing in strips:
+        whole, at = whole + (speed - at) * missing, speed
+    wanted, at = share * whole, 0.0
+    for speed, missing in strips:
+        if (speed - at) * missing >= wanted and missing:
+            return float(2.0 ** -(at + wanted / missing))
+        wanted, at = wanted - (speed - at) * missing, speed
+    return least
 
 
-def _gains(points: Sequence[Point], rank: Sequence[int], reference_score: float) -> list[float]:
+def gains(points: Sequence[Point], rank: Sequence[int], reference_score: float) -> list[float]:
+    """What each point, of these ``ranks``, adds to the hypervolume of the others: for all but the front nothing."""
     # Without a point of the front, what it alone dominates comes up, and that is in the second front.
     near = [i for i in range(len(points)) if rank[i] <= 1]
     whole = hypervolume([points[i] for i in near], reference_score)
@@ -84,7 +108,7 @@ def _gains(points: Sequence[Point], rank: Sequence[int], reference_score: float)
 def best_first(points: Sequence[Point], reference_score: float) -> list[int]:
     """Indices by Pareto rank, then by hypervolume gain, then by score."""
     rank = ranks(points)
-    gain = _gains(points, rank, reference_score)
+    gain = gains(points, rank, reference_score)
     return sorted(range(len(points)), key=lambda i: (rank[i], -gain[i], -points[i][0], points[i][1]))
 
 

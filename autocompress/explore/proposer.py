@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from autocompress.explore.aim import LatencyModel
-from autocompress.explore.front import SPEEDUP_SPAN
-from autocompress.explore.ledger import Ledger
+from autocompress.explore.front import SPEEDUP_SPAN, where_room_is
+from autocompress.explore.ledger import Ledger, point
 from autocompress.explore.sampler import Asked, Sampler
 from autocompress.recipe import Recipe
 
 REPEATS = 40  # known recipes in a row before the space counts as exhausted
+KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
 WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 
 
@@ -65,15 +66,15 @@ class Proposer:
         return None if self._known(milder) else milder
 
     def target(self) -> float:
-        """The next latency ratio to aim at: the budget; without one, ratios spread evenly, by their logarithm, from the
-        fastest that loses nothing to the fastest that counts.
+        """The next latency ratio to aim at: the budget; without one, ratios spread evenly over the room that the front
+        leaves, down to where structures stop getting faster.
         """
         if self._ledger.target is not None:
             return self._ledger.target
         self._asked += 1
-        least = 2.0**-SPEEDUP_SPAN
-        most = max(self._ledger.worth_below() or 1.0, 2 * least)
-        return float(least * (most / least) ** halton(self._asked))
+        least = min(0.5, max(2.0**-SPEEDUP_SPAN, KNEE * self._latencies.fastest))
+        points = [point(e) for e in self._ledger.front()]
+        return where_room_is(points, self._ledger.opening.reference.score.val, least, halton(self._asked))
 
 
 def halton(number: int) -> float:

@@ -3,7 +3,7 @@ Hyperparameter Tuning", MLSys 2020), with families ordered by Pareto rank and hy
 numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from autocompress.explore.front import Point, best_first
@@ -36,19 +36,18 @@ def lengths(seconds: float, examples: int) -> tuple[Length, ...]:
     return tuple(first.times(ETA**rung) for rung in range(LAST + 1))
 
 
-def promotable(families: Sequence[tuple[str, int, Point]], reference_score: float, last: int = LAST - 1) -> str | None:
+def promotable(
+    families: Sequence[tuple[str, int, Point]], reference_score: float, busy: Container[str] = ()
+) -> str | None:
     """The family to train on, or None.
 
-    families: (name, rung reached, point there). A family is promoted when it is in the best third of all that
-    reached its rung (those that went further included) and its rung is below ``last``; the highest rung is served
-    first.
+    families: (name, rung reached, point there). A family is promoted from the first rung when it is in the best third
+    of all; further on train only the finalists, at the end. busy: names that are under way already.
     """
-    for rung in range(last - 1, -1, -1):
-        here = [family for family in families if family[1] >= rung]
-        order = best_first([point for _, _, point in here], reference_score)
-        for index in order[: len(here) // ETA]:
-            if here[index][1] == rung:
-                return here[index][0]
+    order = best_first([point for _, _, point in families], reference_score)
+    for name, rung, _ in (families[index] for index in order[: len(families) // ETA]):
+        if rung == 0 and name not in busy:
+            return name
     return None
 
 

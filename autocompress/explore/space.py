@@ -205,12 +205,12 @@ class Space:
 
     def ladders(self) -> Iterator[list[Recipe]]:
         """For each structural strategy that has a strength: its default recipe at every strength, mildest first. One
-        that has several has two ladders: the first strength alone, and all of them rising together.
+        that has several has two ladders: all of them rising together, and the first alone.
         """
         for strategy in self.structural:
             defaults = {p.name: p.default for p in strategy.parameters}
             strengths = [p for p in strategy.parameters if p.by_strength]
-            for moved in [strengths[:1], strengths] if len(strengths) > 1 else [strengths]:
+            for moved in [strengths, strengths[:1]] if len(strengths) > 1 else [strengths]:
                 if moved:
                     last = max(len(p.choices) for p in moved) - 1
                     shares = [n / max(last, 1) for n in range(last + 1)]

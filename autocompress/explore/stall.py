@@ -18,4 +18,5 @@ class Stall:
             self._best, self._at = value, searched_s
 
     def stalled(self, families: int, searched_s: float) -> bool:
-        return families >= FEWEST and searched_s - self._at > SHARE * searched_s
+        found = self._best > float("-inf")  # while nothing meets the budget, finding something that does is a gain
+        return found and families >= FEWEST and searched_s - self._at > SHARE * searched_s

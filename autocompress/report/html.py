@@ -147,7 +147,9 @@ def _environment(document: dict[str, Any]) -> dict[str, str]:
         "where it went": explain.time_spent(document),
         "first rung against last": explain.rungs(document),
     }
-    return {key: text(value) for key, value in {**document["environment"], **rest}.items() if value}
+    return {
+        key: text(value) for key, value in {**document["environment"], **rest}.items() if value not in (None, "", {})
+    }
 
 
 def _lowest(points: list[Point]) -> float | None:

@@ -126,8 +126,9 @@ class TerminalView:
 def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     """The front as a table, fastest last, and the conclusion in one sentence."""
     metric = document["metric"]
+    task, profile = (escape(one_line(document[key], 80)) for key in ("task", "profile"))
     table = Table(
-        title=f"Pareto front of {escape(document['task'])} on {escape(document['profile'])}",
+        title=f"Pareto front of {task} on {profile}",
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -138,12 +139,12 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         (metric, "right"),
         ("test", "right"),
         ("p50 ms", "right"),
-        (f"{'p90 ms'}", "right"),
+        ("p90 ms", "right"),
         ("speed-up", "right"),
         ("size kB", "right"),
     ):
         if not (narrow and name in ("p50 ms", "size kB")):
-            table.add_column(escape(name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+            table.add_column(escape(one_line(name, 40)), justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("recipe", overflow="fold")
     front = sorted(
         (c for c in document["candidates"] if c["on_front"] or c["id"] == document["recommended"]),

@@ -6,6 +6,7 @@ cut short, altered, or written by another version counts as missing, and is made
 safetensors, which hold data and no code.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -159,6 +160,11 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that nothing more can be written."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def no_space(path: Path, error: OSError) -> AutocompressError:

@@ -24,7 +24,9 @@ from typing import Any
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError, one_line
 
 TELL_EVERY_S = 0.2
-MEMORY_SHARE = 0.85  # of the machine's memory; a worker above it is killed before the machine stops answering
+MEMORY_SHARE = (
+    0.85  # of the machine's memory, for all workers; one above its part is killed before the machine stops answering
+)
 STOP_GRACE_S = 30.0
 OPEN_LIMIT_S = 300.0  # to open a task again that has been opened before
 
@@ -33,13 +35,13 @@ OnTell = Callable[[str, float | None], None]
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What the child needs to open the same task. threads: that it may compute with, until a call says otherwise."""
+    """What the child needs to open the same task. workers: how many there are of it, which share the memory."""
 
     target: str
     profile: Any
     out: Path
     seed: int
-    threads: int = 0  # all there are
+    workers: int = 1
 
 
 class WorkerDied(CandidateFailed):
@@ -81,7 +83,7 @@ class Worker:
         self._is_open = False
 
     def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
-        """Run a Workshop's method in the child, with so many threads (0: as configured); what it returns or raises.
+        """Run a Workshop's method in the child, with so many threads (0: all there are); what it returns or raises.
 
         Raises WorkerDied when the child ends meanwhile, or takes longer than ``limit_s`` seconds.
         """
@@ -92,8 +94,16 @@ class Worker:
             self._is_open = True
             return result
         if not self._is_open and self._known is not None:
-            self._exchange("open", self._known, OPEN_LIMIT_S, threads)
+            began = time.monotonic()
+            try:
+                self._exchange("open", self._known, limit_s and max(limit_s, OPEN_LIMIT_S), threads)
+            except UsageError as error:
+                raise UsageError(
+                    f"the task could be opened once and not again in another worker process ({error}): seed what is "
+                    "random in the task file, so that it gives the same model and data each time"
+                ) from error
             self._is_open = True
+            limit_s = limit_s and max(1.0, limit_s - (time.monotonic() - began))
         return self._exchange(method, args, limit_s, threads)
 
     def opened(self, opening: Any, *args: Any) -> None:
@@ -142,7 +152,7 @@ class Worker:
         deadline = None if limit_s is None else time.monotonic() + limit_s
         asked_to_stop: float | None = None
         try:
-            self._pipe.send((method, args, threads or self._config.threads))
+            self._pipe.send((method, args, threads))
             while True:
                 if self._pipe.poll(TELL_EVERY_S):
                     kind, value = self._pipe.recv()
@@ -156,6 +166,8 @@ class Worker:
                         return value
                     else:
                         raise value
+                elif self._process is not None and self._process.poll() is not None and not self._pipe.poll():
+                    raise EOFError  # the pipe may stay open, in the hands of a process that a plug-in forked
                 else:
                     self._tell("", None)
                 if asked_to_stop is None and self._interrupted():
@@ -169,7 +181,8 @@ class Worker:
                     raise WorkerDied(f"no answer within {limit_s:.0f} s: it was stopped")
                 if self._over_memory():
                     self.close()
-                    raise WorkerDied(f"it used over {MEMORY_SHARE:.0%} of the machine's memory and was stopped")
+                    share = MEMORY_SHARE / self._config.workers
+                    raise WorkerDied(f"it used over {share:.0%} of the machine's memory and was stopped")
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             code = _wait(self._process)
             self.close()
@@ -184,7 +197,7 @@ class Worker:
             resident = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         except (OSError, IndexError, ValueError):
             return False
-        return resident > MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES")
+        return resident > MEMORY_SHARE / self._config.workers * os.sysconf("SC_PHYS_PAGES")
 
 
 def _wait(process: "subprocess.Popen[bytes] | None") -> int | None:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,7 +23,7 @@ from autocompress.candidate.opening import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
-from autocompress.data import Split
+from autocompress.data import Split, seeded
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import (
     Context,
@@ -86,14 +84,14 @@ class Lab:
 
     def planned(self, params: Params, luck: int = 0) -> dict[str, Any]:
         assert isinstance(self.strategy, StructureStrategy)
-        with global_luck(luck):
+        with seeded(luck):
             return dict(self.strategy.plan(self.context.task.copy_of_model(), params, self.context))
 
     def applied(self, plan: Mapping[str, Any], luck: int = 0) -> nn.Module:
         """The plan carried out on a fresh copy of the model, as it is stored and without data."""
         assert isinstance(self.strategy, StructureStrategy)
         stored = json.loads(json.dumps(plan))
-        with global_luck(luck):
+        with seeded(luck):
             model = self.strategy.apply(self.context.task.copy_of_model(), stored, self._without_data)
         assert isinstance(model, nn.Module), f"apply must return the module, it returned {type(model).__name__}"
         return model.eval()
@@ -117,7 +115,7 @@ class Lab:
         stream = TrainStream(context.task, context.train, Teacher(context.task.copy_of_model(), plain), SEED)
         schedule = Schedule(LEARNING_RATE, BATCH, 0, examples)
         try:
-            with global_luck(luck):
+            with seeded(luck):
                 return train(model, list(hooks.items()), context.task.loss_fn, stream, schedule, plain)
         except CandidateFailed as error:
             raise error.__cause__ or error from None  # what the hook raised, not what a search reports of it
@@ -233,18 +231,3 @@ def untouched(model: nn.Module, by: str) -> Iterator[None]:
     now = Form.of(model)
     assert now == form, f"{by} changed the model it may only look at ({form.difference(now)}): work on a deepcopy"
     assert same_values(values, model.state_dict()), f"{by} changed values of the model it may only look at: copy it"
-
-
-@contextmanager
-def global_luck(seed: int) -> Iterator[None]:
-    """Another global random state: who draws from it and not from ``context.seed`` gives another result."""
-    before = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed)
-            yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])

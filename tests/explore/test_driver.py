@@ -1,6 +1,8 @@
 """Whole searches, in this process and on a clock that counts operations."""
 
+import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +312,37 @@ def test_a_full_disk_ends_the_search_with_the_path_and_the_same_call_goes_on(
     after = run(speedup=3)
     assert {c["id"] for c in document["candidates"]} <= {c["id"] for c in after["candidates"]}
     assert after["status"] == "feasible"
+
+
+def test_a_search_runs_where_a_loop_runs_already_as_in_a_notebook(run: Any) -> None:
+    async def cell() -> dict[str, Any]:
+        return run(speedup=3, trials=1)  # type: ignore[no-any-return]
+
+    assert asyncio.run(cell())["status"] == "feasible"
+
+
+def test_a_metric_that_is_undefined_on_the_test_split_leaves_no_test_score_and_a_note(
+    run: Any, tiny_task: Task, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs, targets = tiny_task.test  # type: ignore[misc]
+
+    def metric(outputs: Any, targets: Any) -> float:
+        return float("nan") if len(targets) == 90 else float((outputs.argmax(1) == targets).float().mean())
+
+    task = replace(tiny_task, metric=metric, test=(inputs[:90], targets[:90]))
+    document = run(task, speedup=3, trials=1, quiet=False, console=Console(width=300))
+    assert document["status"] == "feasible"
+    assert all(c["score"]["test"] is None for c in document["candidates"])
+    assert "not a finite number on the test split" in capsys.readouterr().out
+
+
+def test_resuming_a_task_object_with_another_metric_is_refused(run: Any, tiny_task: Task) -> None:
+    run(speedup=3, trials=1)
+    with pytest.raises(UsageError, match="another model, data or task file"):
+        run(replace(tiny_task, metric=lambda outputs, targets: 0.5), speedup=3, trials=2)
+
+
+def test_a_seed_out_of_range_is_refused_before_anything_is_opened(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--seed must be from 0"):
+        run(seed=-1)
+    assert not (tmp_path / "run").exists()

@@ -45,16 +45,10 @@ def test_of_six_the_second_best_follows():
     assert promotable(families, 0.9) is None  # a third of six are two, and those that went further count
 
 
-def test_higher_rung_is_served_first():
-    high = [family(n, 1, s) for n, s in (("x", 0.90), ("y", 0.91), ("z", 0.89))]
-    low = [family(n, 0, s) for n, s in (("a", 0.95), ("b", 0.96), ("c", 0.97))]
-    assert promotable([*low, *high], 0.9, last=2) == "y"
-    assert promotable([*low, *high], 0.9, last=1) == "c"
-
-
-def test_last_rung_is_never_left():
-    families = [family(n, 2, 0.9) for n in "abcdef"]
-    assert promotable(families, 0.9, last=2) is None
+def test_what_is_under_way_makes_room_for_the_next_best():
+    families = [family(n, 0, s) for n, s in zip("abcdef", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), strict=True)]
+    assert promotable(families, 0.9, busy={"f"}) == "e"
+    assert promotable(families, 0.9, busy={"e", "f"}) is None
 
 
 def test_pareto_rank_counts_before_score():

@@ -165,7 +165,7 @@ def test_ladder_goes_from_the_mildest_to_the_strongest_with_defaults_else():
 def test_a_strategy_of_several_strengths_has_a_ladder_on_which_all_rise_together():
     depth = Parameter("depth", (0, 1, 2), 0, by_strength=True)
     shrink = Applicable("shrink", (Stage.BUILD,), (*BUILD.parameters, depth))
-    alone, together = space_of(shrink, TUNE).ladders()
+    together, alone = space_of(shrink, TUNE).ladders()
     for ladder, depths in ((alone, (0, 0, 0)), (together, (0, 1, 2))):
         strengths = [recipe.steps[0].values for recipe in ladder]
         assert [(s["width"], s["depth"]) for s in strengths] == list(zip((0.9, 0.5, 0.1), depths, strict=True))

@@ -36,5 +36,6 @@ def test_few_families_say_nothing():
 def test_nothing_feasible_yet_is_no_gain_and_the_first_that_is_one():
     stall = Stall()
     stall.seen(float("-inf"), 10.0)
+    assert not stall.stalled(FEWEST, 1000.0), "there is everything to be gained"
     stall.seen(0.5, 90.0)
     assert not stall.stalled(FEWEST, 170.0)

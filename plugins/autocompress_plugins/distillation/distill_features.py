@@ -46,7 +46,8 @@ class Hint(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """A scalar: the mean squared error, of standardised channels."""
-        return F.mse_loss(self.adapter(self._rows(student)), (self._rows(teacher) - self._mean) / self._spread)
+        known = (self._rows(teacher) - self._mean.to(teacher.device)) / self._spread.to(teacher.device)
+        return F.mse_loss(self.adapter(self._rows(student)), known)
 
     def _rows(self, features: Tensor) -> Tensor:
         """(N, ..., channels, ...) -> (N * ..., channels)"""

@@ -1,5 +1,5 @@
-"""A smaller student, from one of two sources: "own", the user's own smaller model, or "copy", a copy of the reference
-with everything narrower by one factor and with fewer blocks.
+"""A smaller student: the user's own smaller model, or a copy of the reference with everything narrower by one factor
+and with fewer blocks.
 
 Changes: the whole model, before any other step: channels, recurrent units, heads and MLPs alike, and the depth by how
 many of the blocks that the model can do without are dropped, least harmful first. Needs: ``Task.student``, or a model
@@ -37,13 +37,12 @@ class Student(StructureStrategy):
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
         found = [Parameter("width", WIDTHS, 0.5, by_strength=True)]
-        own = context.task.student is not None
+        own = ("own",) if context.task.student is not None else ()
         if not own or self._refuses_a_copy(context) is None:
             if most := self._order.most(context):
                 found.append(Parameter("dropped", tuple(range(most + 1)), 0, by_strength=True))
-            found.append(Parameter("weights", ("inherited", "fresh"), "inherited"))
-            if own:
-                found.append(Parameter("source", ("own", "copy"), "own"))
+            weights = (*own, "inherited", "fresh")
+            found.append(Parameter("weights", weights, weights[0]))
         return found
 
     def refuses(self, context: Context) -> str | None:
@@ -54,9 +53,11 @@ class Student(StructureStrategy):
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
         width = float(params["width"])
-        if context.task.student is not None and params.get("source", "own") == "own":
-            return {"width": width, "seed": context.seed}
         count = int(params.get("dropped", 0))
+        if params.get("weights", "own") == "own":
+            if count:
+                raise CandidateFailed("Task.student decides the depth of its model: no blocks are dropped from it")
+            return {"width": width, "seed": context.seed}
         dropped = self._order.least_harmful(model, count, context) if count else []
         amount = Amount(dict.fromkeys(sorted(EVERY_KIND), 1 - width), round_to=ROUND_TO)
         narrower = self._narrowing.plan(without(copy.deepcopy(model), dropped), amount, context)

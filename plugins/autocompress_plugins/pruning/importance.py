@@ -17,7 +17,6 @@ from autocompress_plugins.pruning.dependency_graph import CONVOLUTIONS, by_chann
 from autocompress_plugins.pruning.groups import Group
 from autocompress_plugins.pruning.recurrent_layers import GATES, RecurrentLayer
 
-CRITERIA = ("l1", "l2", "taylor", "lamp", "bn_scale")
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 Value = Callable[[Tensor], Tensor]  # of a parameter: its weights, or weights times gradients
 

@@ -75,7 +75,7 @@ class LearnedRange:
     def _observe(self, values: Tensor) -> None:
         low, high = values.aminmax()
         seen = torch.stack([low.clamp(max=0), high.clamp(min=0)])
-        self.extremes = seen if self.extremes is None else self.extremes.lerp(seen, MOMENTUM)
+        self.extremes = seen if self.extremes is None else self.extremes.to(seen.device).lerp(seen, MOMENTUM)
 
     @torch.no_grad()
     def to_json(self) -> dict[str, Any]:

@@ -121,7 +121,9 @@ def _in_the_way(trial: nn.Module, name: str, inputs: Inputs, expected: Tensor) -
     layer = trial.get_submodule(name)
     calls: list[bool] = []
     matrix = _matrix(layer)
-    two = _swap(trial, name, matrix, torch.eye(len(matrix)))
+    outputs, inputs_each = matrix.shape
+    first, second = (matrix, torch.eye(outputs)) if outputs <= inputs_each else (torch.eye(inputs_each), matrix)
+    two = _swap(trial, name, first, second)
     handle = two.register_forward_hook(lambda *_: calls.append(True))
     try:
         off = float((_output(trial, inputs) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))

@@ -47,6 +47,7 @@ class Masks(TrainHook):
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
+        self._follow()
         if self._done < 1:
             self._renew(min(1.0, progress / SETTLED))
         else:
@@ -57,6 +58,11 @@ class Masks(TrainHook):
         self._weights = self._prunable(model)
         self.after_step(model, 1.0)
         return model
+
+    def _follow(self) -> None:
+        """Masks and dense copies to where the training has taken the weights."""
+        self._masks = [m.to(weight.device) for m, weight in zip(self._masks, self._weights, strict=True)]
+        self._dense = [d.to(weight.device) for d, weight in zip(self._dense, self._weights, strict=True)]
 
     def _prunable(self, model: nn.Module) -> list[nn.Parameter]:
         if not self._group:

@@ -53,7 +53,7 @@ class Codebooks(TrainHook):
     def after_step(self, model: nn.Module, progress: float) -> None:
         for name, weight in self._weights.items():
             values = weight.flatten()
-            book = self._books[name] if name in self._books else _codebook(values, self._entries)
+            book = self._books[name].to(values.device) if name in self._books else _codebook(values, self._entries)
             codes = _nearest(book, values)
             counts = torch.bincount(codes, minlength=len(book))
             self._books[name] = _moved(book, counts, torch.bincount(codes, values.double(), len(book)))
@@ -74,7 +74,7 @@ def _codebook(values: Tensor, entries: int) -> Tensor:
     """Entries in ascending order, zero among them, by k-means from evenly spaced ones."""
     ordered = values.double().sort().values
     sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
-    book = torch.linspace(min(float(ordered[0]), 0.0), max(float(ordered[-1]), 0.0), entries)
+    book = torch.linspace(min(float(ordered[0]), 0.0), max(float(ordered[-1]), 0.0), entries, device=values.device)
     book[book.abs().argmin()] = 0
     for _ in range(ROUNDS):
         inner = torch.searchsorted(ordered, _borders(book).double())

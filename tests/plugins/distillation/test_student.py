@@ -151,8 +151,8 @@ def own(width: float) -> nn.Module:
 
 def test_the_users_student_is_built_at_the_width(open_task: Callable[[Task], Context]):
     context = open_task(replace(tasks.cnn(), student=own))
-    source = next(p for p in Student().parameters(context) if p.name == "source")
-    assert (source.choices, source.default) == (("own", "copy"), "own")
+    weights = next(p for p in Student().parameters(context) if p.name == "weights")
+    assert (weights.choices, weights.default) == (("own", "inherited", "fresh"), "own")
     assert Student().refuses(context) is None
     model, again = built(context, width=0.25), built(context, width=0.25)
     assert model[1].out_features == 5
@@ -162,15 +162,22 @@ def test_the_users_student_is_built_at_the_width(open_task: Callable[[Task], Con
 
 def test_the_copy_can_be_had_beside_the_users_own(open_task: Callable[[Task], Context]):
     plain, context = open_task(tasks.cnn()), open_task(replace(tasks.cnn(), student=own))
-    assert same(built(context, source="copy", dropped=1), built(plain, dropped=1))
+    assert same(built(context, weights="inherited", dropped=1), built(plain, dropped=1))
 
 
-def test_no_source_to_choose_without_ones_own_or_without_a_copy(open_task: Callable[[Task], Context]):
+def test_the_depth_of_the_users_own_stays(open_task: Callable[[Task], Context]):
+    context = open_task(replace(tasks.cnn(), student=own))
+    with pytest.raises(CandidateFailed, match="no blocks are dropped from it"):
+        built(context, dropped=1)
+
+
+def test_nothing_to_choose_without_ones_own_or_without_a_copy(open_task: Callable[[Task], Context]):
     x, y = torch.randn(16, 8), torch.arange(16) % 4
     single = Task("single", nn.Linear(8, 4), (x, y), (x, y), student=lambda width: nn.Linear(8, 4))
     assert [p.name for p in Student().parameters(open_task(single))] == ["width"]
     assert isinstance(built(open_task(single)), nn.Linear)
-    assert "source" not in {p.name for p in Student().parameters(open_task(tasks.cnn()))}
+    weights = next(p for p in Student().parameters(open_task(tasks.cnn())) if p.name == "weights")
+    assert weights.choices == ("inherited", "fresh")
 
 
 def test_a_student_of_the_wrong_kind_fails(open_task: Callable[[Task], Context]):
