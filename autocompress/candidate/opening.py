@@ -20,26 +20,15 @@ from autocompress.candidate.pipeline import evaluate
 from autocompress.candidate.plans import StoredPlans
 from autocompress.candidate.room import Room
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
-from autocompress.candidate.structure import blamed_on
 from autocompress.candidate.supervisor import Supervisor
+from autocompress.candidate.survey import survey
 from autocompress.candidate.teacher import Teacher
 from autocompress.data import Split, as_held, check_split, input_names, map_inputs, open_split, overlap, probe, spread
 from autocompress.errors import CandidateFailed, UsageError, one_line
-from autocompress.plugin.contract import (
-    Applicable,
-    Context,
-    Feed,
-    GraphStrategy,
-    Parameter,
-    Refusal,
-    Runtime,
-    Strategy,
-    TrainingStrategy,
-    stages_of,
-)
+from autocompress.plugin.contract import Applicable, Context, Feed, Refusal, Runtime
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
-from autocompress.recipe import Recipe, Step, Value
+from autocompress.recipe import Recipe, Step
 from autocompress.run.folder import RunFolder
 from autocompress.run.store import Store, copy_file, replacing
 from autocompress.task import Task, fingerprint
@@ -47,6 +36,7 @@ from autocompress.task import Task, fingerprint
 FASTER = Effort(seconds=1.0, blocks=12, width=0.03)  # to choose between two exporters
 SPEED_BATCH = 64
 TIMED_FEEDS = 4
+LEAST_SCALE, MOST_SCALE = 0.02, 10.0  # of a metric whose hundredths mean something
 
 
 @dataclass(frozen=True)
@@ -210,67 +200,11 @@ def open_bench(
         reference_family=family,
         applicable=tuple(applicable),
         refused=tuple(refused),
-        warnings=(*read.warnings, *_chance(task, val, reference)),
+        warnings=(*read.warnings, *_chance(task, val, reference), *_scale(task, reference)),
         arithmetic=arithmetic,
         exporter=exporter,
         export_note=export_note,
         versions={**versions(runtime), "exporter": export_note},
-    )
-
-
-def survey(
-    context: Context, plugins: PluginSet, only: Collection[str] | None = None, supervisor: Supervisor | None = None
-) -> tuple[tuple[Applicable, ...], tuple[Refusal, ...]]:
-    """Ask every strategy, or those of ``only``, whether it applies; a strategy whose answer raises does not."""
-    supervisor = supervisor or Supervisor()
-    applicable: list[Applicable] = []
-    refused: list[Refusal] = []
-    for name, strategy in sorted(plugins.strategies.items()):
-        if only is not None and name not in only:
-            continue
-        try:
-            with supervisor.during("open", f"does {name} apply?"), blamed_on(name):
-                reason = _refusal(strategy, context)
-                if reason is None:
-                    applicable.append(_described(strategy, context))
-                    continue
-        except CandidateFailed as error:
-            reason = f"it failed when asked: {error.reason}"
-        refused.append(Refusal(name, reason))
-    return tuple(applicable), tuple(refused)
-
-
-def _refusal(strategy: Strategy, context: Context) -> str | None:
-    if not stages_of(strategy):
-        return "it has no structure, training or graph part"
-    if strategy.precision is not None and strategy.precision not in context.profile.precisions:
-        return f"the profile {context.profile.name} does not run {strategy.precision}"
-    return strategy.refuses(context)
-
-
-def _described(strategy: Strategy, context: Context) -> Applicable:
-    """What a strategy says of itself; raises when that is not what a search can use."""
-    parameters = tuple(strategy.parameters(context))
-    for parameter in parameters:
-        if not isinstance(parameter, Parameter):
-            raise TypeError(f"parameters gave {type(parameter).__name__}, expected Parameter")
-    for tags in (strategy.provides, strategy.excludes):
-        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
-            raise TypeError(f"tags must be a set of words, not {tags!r}")
-    variants = tuple(dict(v) for v in strategy.variants(context)) if isinstance(strategy, GraphStrategy) else ()
-    for name, value in (pair for variant in variants for pair in variant.items()):
-        if not isinstance(value, Value):
-            raise TypeError(f"a variant's {name} must be a number, a word or true/false, not {value!r}")
-    size_only = strategy.size_only(context)
-    return Applicable(
-        name=strategy.name,
-        stages=stages_of(strategy),
-        parameters=parameters,
-        provides=frozenset(strategy.provides),
-        excludes=frozenset(strategy.excludes),
-        variants=variants,
-        size_only=size_only,
-        trains_alone=isinstance(strategy, TrainingStrategy) and strategy.trains_alone,
     )
 
 
@@ -376,6 +310,17 @@ def _chance(task: Task, val: Split, reference: Evaluation) -> list[str]:
             f"always answering the commonest class ({chance:.4f})"
         ]
     return []
+
+
+def _scale(task: Task, reference: Evaluation) -> list[str]:
+    """Points, and what counts as a loss, are hundredths of the metric's unit."""
+    value = reference.score.val
+    if task.metric == "accuracy" or LEAST_SCALE < abs(value) < MOST_SCALE:
+        return []
+    return [
+        f"the metric is {value:.4g} on the reference, and differences are told in hundredths of one: scale Task.metric "
+        "so that 0.01 is a difference that matters"
+    ]
 
 
 def versions(runtime: Runtime) -> dict[str, str]:

@@ -195,7 +195,11 @@ class TrainHook:
         """Before ``wrap``, when training goes on from a checkpoint: what ``learned`` gave at its end."""
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Before training: insert modules (fake quantization), make what ``parameters`` gives."""
+        """Before training: insert modules (fake quantization), make what ``parameters`` gives.
+
+        The model is on the CPU here and goes to the device it is trained on afterwards, as do ``parameters``: a tensor
+        that a hook keeps for itself has to follow.
+        """
         return model
 
     def parameters(self) -> Iterable[nn.Parameter]:
