@@ -1,15 +1,17 @@
 """Which recipe comes next: the first recipes, then what the sampler says goes together, as strong as it has to be."""
 
+import math
 from collections.abc import Callable
 
 from autocompress.explore.aim import LatencyModel
 from autocompress.explore.front import SPEEDUP_SPAN, where_room_is
-from autocompress.explore.ledger import Ledger, point
+from autocompress.explore.ledger import Family, Ledger, point
 from autocompress.explore.sampler import Asked, Sampler
 from autocompress.recipe import Recipe
 
 REPEATS = 40  # known recipes in a row before the space counts as exhausted
 KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
+NEIGHBOURS = 5  # families among which the one nearest to a latency is looked for
 WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 
 
@@ -42,28 +44,35 @@ class Proposer:
         return not recipe.changes or self._busy(recipe) or self._ledger.ended(recipe)
 
     def _proposal(self) -> Asked:
-        """What the sampler asks for, as strong as it has to be; but under a budget first the best family so far, made
-        milder when it is stronger than it has to be.
+        """One of the best families so far at another strength, where that is worth trying; else what the sampler asks
+        for, as strong as it has to be.
         """
-        milder = self._milder()
-        if milder is not None:
-            return self._sampler.given(milder)
+        target = self.target()
+        again = self._again(target)
+        if again is not None:
+            return self._sampler.given(again)
         asked = self._sampler.ask()
-        better = self._latencies.aimed(asked.recipe, self.target())
+        better = self._latencies.aimed(asked.recipe, target)
         if better == asked.recipe or self._known(better):
             return asked
         self._sampler.repeated(asked)
         return self._sampler.given(better)
 
-    def _milder(self) -> Recipe | None:
-        target = self._ledger.target
-        best = self._ledger.finalists(1) if target is not None else []
-        if target is None or not best:
+    def _again(self, target: float) -> Recipe | None:
+        """Under a budget the best family, made milder when it is stronger than it has to be; without one, every second
+        time, of the best families the one nearest to the latency that is wanted, moved there.
+        """
+        if self._ledger.target is not None:
+            best = [f for f in self._ledger.finalists(1) if self._ratio(f) < WITH_ROOM * target]
+        else:
+            best = self._ledger.finalists(NEIGHBOURS) if self._asked % 2 == 0 else []
+        if not best:
             return None
-        if self._ledger.expected(self._ledger.standing(best[0]).best).ratio >= WITH_ROOM * target:
-            return None
-        milder = self._latencies.aimed(best[0].recipe, target)
-        return None if self._known(milder) else milder
+        moved = self._latencies.aimed(min(best, key=lambda f: abs(math.log(self._ratio(f) / target))).recipe, target)
+        return None if self._known(moved) else moved
+
+    def _ratio(self, family: Family) -> float:
+        return self._ledger.expected(self._ledger.standing(family).best).ratio
 
     def target(self) -> float:
         """The next latency ratio to aim at: the budget; without one, ratios spread evenly over the room that the front

@@ -1,6 +1,103 @@
 """What comes next: the first recipes, then proposals moved to the latency that is wanted."""
 
-from autocompress.explore.proposer import halton
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autocompress.budget import Budget
+from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Score
+from autocompress.explore.aim import LatencyModel
+from autocompress.explore.ledger import Ledger
+from autocompress.explore.proposer import KNEE, Proposer, halton
+from autocompress.explore.sampler import Sampler
+from autocompress.explore.space import Space, SpaceFile
+from autocompress.plugin.contract import Applicable, Parameter, Stage
+from autocompress.recipe import Recipe, Step
+from autocompress.run.record import Record, open_record
+
+RATIOS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))
+TUNE = Applicable("tune", (Stage.TRAIN,), (Parameter("kind", ("soft", "hard"), "soft"),), trains_alone=True)
+SPACE = Space.of(SpaceFile(name="s"), [CARVE, TUNE], [])
+
+
+def carved(ratio: float) -> Recipe:
+    return SPACE.default([Step.of("carve", ratio=ratio)])
+
+
+def evaluation(recipe: Recipe, score: float, latency: Latency) -> Evaluation:
+    return Evaluation(recipe.id, recipe, 1.0, 0, Score(score, score, score), latency, 10, 8, 5, 7, "a", recipe.id, "v")
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Record]:
+    record = open_record(tmp_path / "study.db")
+    yield record
+    record.close()
+
+
+@pytest.fixture
+def proposer(record: Record, make_latency: Callable[..., Latency]) -> Callable[..., Proposer]:
+    """After the latency of every strength was timed, 1 - ratio, and families of these (ratio, score) were trained."""
+
+    def make(budget: Budget, *trained: tuple[float, float]) -> Proposer:
+        own = {"reference": evaluation(Recipe(), 0.9, make_latency(1.0)), "reference_family": Outcome()}
+        opening: Any = type("Opening", (), own)
+        ledger, latencies = Ledger(opening, budget), LatencyModel(SPACE)
+        for ratio in RATIOS:
+            latencies.add(carved(ratio), 1 - ratio)
+        for ratio, score in trained:
+            found = evaluation(carved(ratio), score, make_latency(1 - ratio))
+            ledger.add(carved(ratio), Outcome(evaluations=(found,), checkpoint="w"))
+        return Proposer(Sampler(SPACE, record, seed=0), ledger, latencies, lambda recipe: False)
+
+    return make
+
+
+def left(recipe: Recipe) -> float:
+    step = recipe.step("carve")
+    return 1 - float(step.values["ratio"]) if step else 1.0
+
+
+def test_first_recipes_come_first_and_known_ones_never_again(proposer: Callable[..., Proposer]):
+    made = proposer(Budget(max_drop=1), (0.5, 0.9))
+    made.waiting = [carved(0.5), carved(0.3)]
+    asked = made.next()
+    assert asked is not None
+    assert asked.recipe == carved(0.3)
+
+
+def test_what_is_too_strong_for_the_budget_is_tried_milder(proposer: Callable[..., Proposer]):
+    asked = proposer(Budget(speedup=2), (0.9, 0.88)).next()
+    assert asked is not None
+    assert 0.4 < left(asked.recipe) <= 0.5
+
+
+def test_what_just_meets_the_budget_leaves_the_next_to_the_sampler(proposer: Callable[..., Proposer]):
+    made = proposer(Budget(speedup=2), (0.5, 0.88))
+    asked = [made.next() for _ in range(3)]
+    assert all(a is not None and a.recipe != carved(0.5) for a in asked)
+
+
+def test_without_a_budget_targets_keep_to_where_the_front_is_low(proposer: Callable[..., Proposer]):
+    made = proposer(Budget(max_drop=1), (0.5, 0.9), (0.9, 0.5))  # nothing is lost at 0.5; what is at 0.1 is worthless
+    targets = [made.target() for _ in range(32)]
+    assert max(targets) < 0.5
+    assert min(targets) > KNEE * 0.05, "the fastest structure of all has 0.05"
+    assert len(set(targets)) == 32
+
+
+def test_every_second_proposal_moves_a_good_family_to_where_the_front_is_low(proposer: Callable[..., Proposer]):
+    made = proposer(Budget(max_drop=1), (0.5, 0.9), (0.6, 0.89))
+    kinds = []
+    for _ in range(8):
+        asked = made.next()
+        assert asked is not None
+        kinds.append(asked.recipe == carved(round(1 - left(asked.recipe), 2)))
+        made._sampler.repeated(asked)
+    assert sum(kinds) >= 4, "the good families' own steps, at other strengths"
 
 
 def test_targets_fall_into_the_widest_gap():
