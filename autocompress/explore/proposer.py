@@ -59,13 +59,14 @@ class Proposer:
         return self._sampler.given(better)
 
     def _again(self, target: float) -> Recipe | None:
-        """Under a budget the best family, made milder when it is stronger than it has to be; without one, every second
-        time, of the best families the one nearest to the latency that is wanted, moved there.
+        """Under a budget the best family, made milder when it is stronger than it has to be; without one, four times in
+        eight (so that each kind of proposal sees targets of the whole range), of the best families the one nearest to
+        the latency that is wanted, moved there.
         """
         if self._ledger.target is not None:
             best = [f for f in self._ledger.finalists(1) if self._ratio(f) < WITH_ROOM * target]
         else:
-            best = self._ledger.finalists(NEIGHBOURS) if self._asked % 2 == 0 else []
+            best = self._ledger.finalists(NEIGHBOURS) if self._asked & 4 else []
         if not best:
             return None
         moved = self._latencies.aimed(min(best, key=lambda f: abs(math.log(self._ratio(f) / target))).recipe, target)
