@@ -32,8 +32,8 @@ from autocompress.run.record import Record
 from autocompress.run.worker import WorkerCrashed, WorkerDied
 
 GATE_LIMIT_S = 120.0  # for one structure, at most
-GATE_LEAST_S = 20.0
-GATE_SHARE = 0.03  # of the whole time: a structure that hangs may not cost more
+GATE_LEAST_S = 20.0  # for one that hangs; more for a model that took longer to open
+OPENINGS = 2.0  # times the opening of the task, which exports the reference twice, that a gate may take
 CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
 SCORED_TWICE = 2.0  # times what scoring should take
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
@@ -152,7 +152,7 @@ class Search:
     async def open(self) -> None:
         """Open the task and what an earlier process recorded. Raises UsageError when this is not the same search."""
         identity.refuse_another_version(self.record)
-        stored = self.record.get("opening")
+        stored, began = self.record.get("opening"), self.clock.elapsed()
         known = opening_from_json(stored) if stored else None
         self.opening: Opening = await self.executor.call("open", known, self.settings.space.strategies)
         self.space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
@@ -163,6 +163,7 @@ class Search:
         self.opening = replace(self.opening, warnings=(*self.opening.warnings, *said))
         identity.refuse_another_search(self.record, self.settings, self.space)
         self.record.set("opening", opening_to_json(self.opening))
+        self.record.set("opened_s", self.record.get("opened_s") or self.clock.elapsed() - began)
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
         self._explored_beyond = sum(self._beyond(f.outcomes[0].evaluations) for f in self.ledger.families.values())
@@ -285,9 +286,10 @@ class Search:
         key = self.space.gated(recipe)
         if key not in self._gates:
             self.check_interrupted()
-            limit_s = self.pace.within(min(GATE_LIMIT_S, max(GATE_LEAST_S, GATE_SHARE * self.clock.limit_s)))
+            limit_s = min(GATE_LIMIT_S, max(GATE_LEAST_S, OPENINGS * self.record.get("opened_s")))
             try:
-                gate: Gate = await self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=limit_s)
+                request, limit_s = Request(recipe), self.pace.within(limit_s)
+                gate: Gate = await self.executor.call("gate", request, self.ledger.steering, limit_s=limit_s)
             except CandidateFailed as error:
                 self._gates[key] = error
                 raise

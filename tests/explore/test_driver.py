@@ -15,6 +15,7 @@ from autocompress.errors import AutocompressError, UsageError
 from autocompress.explore.front import dominates
 from autocompress.plugin.contract import StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
+from autocompress.run.workshop import Workshop
 
 MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
 
@@ -164,6 +165,25 @@ def test_one_failing_strategy_does_not_end_the_search(run: Any, plugins: PluginS
     document = run(speedup=3, trials=4)
     assert document["status"] == "feasible"
     assert all(f["strategy"] == "explodes" and "no such luck" in f["reason"] for f in document["failed"])
+
+
+def test_a_structure_is_gated_once_whether_it_fails_or_not(
+    run: Any, plugins: PluginSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.strategies["explodes"] = Explodes()
+    plugins.origin["strategies:explodes"] = "tests 0"
+    gated: list[tuple[str, ...]] = []
+
+    def gate(shop: Workshop, request: Any, budget: Any) -> Any:
+        trained = {"train"} | {n for n, s in plugins.strategies.items() if not isinstance(s, StructureStrategy)}
+        gated.append(tuple(s.strategy if s.strategy in trained else str(s) for s in request.recipe.steps))
+        return own(shop, request, budget)
+
+    own = Workshop.gate
+    monkeypatch.setattr(Workshop, "gate", gate)
+    document = run(speedup=3, trials=12)
+    assert len([f for f in document["failed"] if f["strategy"] == "explodes"]) > 1, "in several recipes"
+    assert len(gated) == len(set(gated))
 
 
 def test_when_everything_fails_the_search_stops_and_groups_the_causes(run: Any, plugins: PluginSet) -> None:
