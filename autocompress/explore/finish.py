@@ -23,6 +23,7 @@ CONTENDERS = 2  # under a budget: the better one of them, trained equally long, 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
 MARGIN = 0.02  # of the budget, that a finalist stays within: two measurements differ by as much
+CLOSE = 0.08  # of the budget: what is nearer to it than this can turn out on either side
 CHECKED = 12  # files measured again at the end
 IN_FULL = 2  # times the last rung's length, kept for each finalist
 MOST_FINISHING = 0.55  # of the whole time, for training the finalists
@@ -80,7 +81,7 @@ async def _train_on(search: "Search", families: Sequence[Family], most: int, sec
 
 async def _confirm(search: "Search", ledger: Ledger) -> None:
     """Time the finalists again before they are trained: how long a graph takes does not depend on its weights, and one
-    that was timed too fast by chance would cost all the time that is left.
+    that was timed too fast by chance would cost all the time that is left. Those near the budget several times.
     """
     effort = Effort(seconds=_effort_s(search), blocks=16, width=0.01, pause_s=0.5)
     done: set[str] = set()
@@ -91,10 +92,12 @@ async def _confirm(search: "Search", ledger: Ledger) -> None:
             return
         for evaluation in unsure:
             done.add(evaluation.recipe.id)
-            latency = await _again(search, evaluation, effort)
-            if latency is not None:
-                ledger.repeat(evaluation.recipe, latency)
-                search.record.append("repeat", {"recipe": evaluation.recipe.to_json(), "latency": asdict(latency)})
+            near = abs(ledger.steering.excess(ledger.expected(evaluation))) <= CLOSE
+            for _ in range(ROUNDS if near else 1):
+                latency = await _again(search, evaluation, effort)
+                if latency is not None:
+                    ledger.repeat(evaluation.recipe, latency)
+                    search.record.append("repeat", {"recipe": evaluation.recipe.to_json(), "latency": asdict(latency)})
 
 
 async def conclude(search: "Search", ledger: Ledger) -> None:
@@ -206,9 +209,9 @@ async def _measure_again(search: "Search", ledger: Ledger) -> None:
 
 
 async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency | None:
-    """A file's latency measured again; None when there is no time left, or it cannot be measured."""
+    """A file's latency measured again; None when the time that is left is for the tests, or it cannot be measured."""
     search.check_interrupted()
-    if search.clock.left() < CLOSING_S:
+    if search.clock.left() < CLOSING_S + _tested_s(search, min(CHECKED, len(search.ledger.front()))):
         return None
     try:
         limit = search.pace.within(REMEASURE_LIMIT_S)
