@@ -10,6 +10,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Recipe:
     steps: tuple[Step, ...] = ()
     variant: Step | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Ten hexadecimal digits, the same for equal recipes in every process."""
         steps = [[s.strategy, [[k, _number(v)] for k, v in s.params]] for s in self._all()]

@@ -59,12 +59,19 @@ class Family:
 @dataclass(frozen=True)
 class Standing:
     """How a family stands among the others. latest, best: of the files of its last rung and of all its rungs the one
-    that counts. within: whether ``best`` is expected to meet the budget.
+    that counts, with their points for deciding where to spend time. excess: how far ``best`` is expected to be over the
+    budget that steers, as a share of it.
     """
 
     latest: Evaluation
     best: Evaluation
-    within: bool
+    latest_point: Point
+    best_point: Point
+    excess: float
+
+    @property
+    def within(self) -> bool:
+        return self.excess <= 0
 
 
 @dataclass
@@ -248,9 +255,9 @@ class Ledger:
         """How a family stands; remembered until something new is known of it."""
         found = self._standings.get(family.id)
         if found is None:
-            best = self.best_of(family.evaluations)
-            within = self.steering.excess(self.expected(best)) <= 0
-            found = Standing(self.best_of(family.outcomes[-1].evaluations), best, within)
+            best, latest = self.best_of(family.evaluations), self.best_of(family.outcomes[-1].evaluations)
+            excess = self.steering.excess(self.expected(best))
+            found = Standing(latest, best, self.clipped(latest), self.clipped(best), excess)
             self._standings[family.id] = found
         return found
 
@@ -273,7 +280,7 @@ class Ledger:
 
     def standings(self) -> list[tuple[str, int, Point]]:
         """Each contending family with its rung and its point there."""
-        return [(f.id, f.rung, self.clipped(self.standing(f).latest)) for f in self.contending()]
+        return [(f.id, f.rung, self.standing(f).latest_point) for f in self.contending()]
 
     def finalists(self, count: int, margin: float = 0.0) -> list[Family]:
         """The families to train in full: by Pareto rank and hypervolume gain, under a budget by score, of those that
@@ -281,11 +288,11 @@ class Ledger:
         """
         if self._ordered is None:
             self._ordered = self._best_first(self.contending())
-        safe = (f for f in self._ordered if self.steering.excess(self.expected(self.standing(f).best)) <= -margin)
+        safe = (f for f in self._ordered if self.standing(f).excess <= -margin)
         return list(islice(safe, count)) or self._ordered[:count]
 
     def _best_first(self, families: list[Family]) -> list[Family]:
-        points = [self.clipped(self.standing(f).best) for f in families]
+        points = [self.standing(f).best_point for f in families]
         return [families[i] for i in best_first(points, self.opening.reference.score.val)]
 
     def rank_correlation(self, fewest: int = 0) -> float | None:
