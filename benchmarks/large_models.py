@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 import results
 
-WIDTHS = {"1 M": 48, "25 M": 240, "100 M": 480}
+WIDTHS = {"1 M": 38, "25 M": 192, "100 M": 384}
 
 
 def build(width: int) -> Any:
