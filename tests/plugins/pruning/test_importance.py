@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from autocompress_plugins.pruning.attention_layers import HeadAttention, MultiheadSelfAttention
 from autocompress_plugins.pruning.groups import CHANNELS, HEADS, RECURRENT, Group, Member
-from autocompress_plugins.pruning.importance import CRITERIA, importance, taylor
+from autocompress_plugins.pruning.importance import importance, taylor
 from autocompress_plugins.pruning.recurrent_layers import RecurrentLayer
 
 
@@ -109,7 +109,7 @@ def test_taylor_of_an_unused_parameter_is_nothing():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", ["l1", "l2", "taylor", "lamp", "bn_scale"])
 def test_a_larger_unit_matters_more(criterion: str):
     model, x = Small().eval(), torch.randn(64, 2, 4, 4)
     with torch.no_grad():
