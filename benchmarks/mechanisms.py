@@ -30,12 +30,12 @@ def no_gate() -> None:
     """Nothing is timed before it is trained."""
     from autocompress.candidate.bench import Gate
     from autocompress.candidate.evaluate import Latency
-    from autocompress.explore.driver import Search
+    from autocompress.explore.admission import Admission
 
-    async def passed(search: Any, recipe: Any) -> Gate:
+    async def passed(admission: Any, recipe: Any) -> Gate:
         return Gate(Latency(1, 1, 0, 1e9, 1, 0, 1e9, 1, reliable=False), None)  # type: ignore[arg-type]
 
-    Search._gate = passed  # type: ignore[method-assign]
+    Admission.gate = passed  # type: ignore[method-assign]
 
 
 def no_aim() -> None:

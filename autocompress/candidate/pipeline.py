@@ -42,17 +42,16 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
     few = replace(bench.context, feeds=lambda n: bench.context.feeds(min(n, GATE_FEEDS)))
     timed: dict[Step | None, Latency] = {}
     for variant in (*worth_gating(bench, recipe), None):
-        file = path
-        if variant is not None:
-            file = bench.folder.scratch / f"gate-{variant.strategy}.onnx"
-            try:
+        file = path if variant is None else bench.folder.scratch / f"gate-{variant.strategy}.onnx"
+        try:
+            if variant is not None:
                 with bench.supervisor.during("graph", f"{variant.strategy}: {recipe.techniques()}"):
                     rewrite(bench.plugins, variant, path, file, few)
-                timed[variant] = bench.time(file, QUICK, budget.decided)
-            except CandidateFailed:
-                continue  # it fails again, with its reason kept, if the family is evaluated
-        else:
             timed[variant] = bench.time(file, QUICK, budget.decided)
+        except CandidateFailed:
+            if variant is None:
+                raise
+            continue  # it fails again, with its reason kept, if the family is evaluated
         if budget.bounded and not budget.excluded(timed[variant]):
             break
     fastest = min(timed.values(), key=lambda latency: latency.ratio)

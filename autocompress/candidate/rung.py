@@ -37,13 +37,13 @@ class Rung:
 def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
     """Train ``model``, the untrained structure, which may be changed. Raises CandidateFailed, Interrupted.
 
-    A checkpoint that is gone or damaged is made up for: the structure trains from the beginning, as long in all.
+    A checkpoint that is gone or damaged is made up for: the structure trains from the beginning, on as many examples in
+    all, as far as this training's time allows.
     """
     counted = 0  # of the examples, by trainings whose weights are gone
     if request.checkpoint is not None and not _loaded(bench, request.checkpoint, model):
         counted, whole = request.start, request.start + request.examples
-        limit_s = request.limit_s and request.limit_s * whole / max(request.examples, 1)
-        request = replace(request, start=0, examples=whole, limit_s=limit_s, peak=1.0, checkpoint=None, learned={})
+        request = replace(request, start=0, examples=whole, peak=1.0, checkpoint=None, learned={})
     strategies = [(step, bench.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
     if not training or not request.examples:

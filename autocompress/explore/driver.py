@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from autocompress.candidate.bench import Gate, Request
-from autocompress.candidate.evaluate import Evaluation, Outcome, Rejected
+from autocompress.candidate.evaluate import Outcome, Rejected
 from autocompress.candidate.opening import Opening
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted
 from autocompress.explore import finish, identity, rungs
+from autocompress.explore.admission import Admission, gate_limit_s
 from autocompress.explore.aim import LatencyModel
 from autocompress.explore.clock import Clock
 from autocompress.explore.identity import Settings
@@ -31,13 +32,8 @@ from autocompress.run.folder import RunFolder
 from autocompress.run.record import Record
 from autocompress.run.worker import WorkerCrashed, WorkerDied
 
-GATE_LIMIT_S = 120.0  # for one structure, at most
-GATE_LEAST_S = 20.0  # for one that hangs; more for a model that took longer to open
-OPENINGS = 2.0  # times the opening of the task, which exports the reference twice, that a gate may take
 CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
 SCORED_TWICE = 2.0  # times what scoring should take
-EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
-EXPLORE_UP_TO = 3.0  # times the budget
 GIVE_UP_AFTER = 5  # failures with nothing that worked
 FORETOLD = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
 SURE = 6  # families trained on, before the correlation means anything
@@ -74,7 +70,6 @@ class Search:
         self.clock = clock
         self.interrupted = interrupted
         self.pace = Pace(clock)
-        self._gates: dict[Recipe, Gate | CandidateFailed] = {}
         self._busy: dict[str, Recipe] = {}
         self._failure: BaseException | None = None
 
@@ -101,6 +96,7 @@ class Search:
                 family = self._promotable()
                 if family is not None:
                     await self.advance(family, self.lengths[family.rung + 1])
+                    self._lengthen()
                 elif not await self._new_family():
                     return
                 self.show()
@@ -125,8 +121,8 @@ class Search:
         stored: dict[str, Any] = {"recipe": recipe.to_json()}
         with self._under_way(recipe):
             try:
-                gate = await self._gate(recipe)
-                refusal = self._refusal(gate)
+                gate = await self.admission.gate(recipe)
+                refusal = self.admission.refusal(gate, cheap=self.lengths[0].seconds < 0.2 * self._spare())
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     return True
@@ -166,10 +162,10 @@ class Search:
         self.record.set("opened_s", self.record.get("opened_s") or self.clock.elapsed() - began)
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
-        self._explored_beyond = sum(self._beyond(f.outcomes[0].evaluations) for f in self.ledger.families.values())
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
-        self._latencies = LatencyModel(self.space)
-        self.proposer = Proposer(self.sampler, self.ledger, self._latencies, lambda recipe: recipe.id in self._busy)
+        latencies = LatencyModel(self.space)
+        self.proposer = Proposer(self.sampler, self.ledger, latencies, lambda recipe: recipe.id in self._busy)
+        self.admission = Admission(self.space, self.ledger, latencies, self._timed_gate)
         self._stall = Stall()
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
@@ -186,8 +182,8 @@ class Search:
         budget = self.settings.budget
         if not budget.bounded or any(budget.excess(e.latency) <= 0 for e in self.ledger.candidates()):
             return False
-        found = await find_floor(self.space, self._gate, lambda gate: not self._over(gate))
-        if found is not None and not self._over(found[1]):
+        found = await find_floor(self.space, self.admission.gate, lambda gate: not self.admission.over(gate))
+        if found is not None and not self.admission.over(found[1]):
             return False
         free = min(self.ledger.candidates(), key=lambda e: e.latency.ratio)
         floor = min([free.latency, *([found[1].latency] if found else [])], key=lambda latency: latency.ratio)
@@ -212,7 +208,7 @@ class Search:
             gated: dict[Recipe, Gate] = {}
 
             async def gate(recipe: Recipe) -> Gate:
-                gated[recipe] = await self._gate(recipe)
+                gated[recipe] = await self.admission.gate(recipe)
                 return gated[recipe]
 
             if self.ledger.steering.bounded:
@@ -221,7 +217,7 @@ class Search:
                 recipes = await spread_recipes(self.space, self.proposer.target, gate)
             self.record.set("first", [r.to_json() for r in recipes])
             # What the bisection saw, the sampler knows too.
-            for recipe in (r for r in gated if r not in recipes and self._over(gated[r])):
+            for recipe in (r for r in gated if r not in recipes and self.admission.over(gated[r])):
                 self._reject(self.sampler.given(recipe), gated[recipe], "over the budget before training")
             self.record.set("started", True)
         first += [Recipe.from_json(r) for r in self.record.get("first", [])]
@@ -244,7 +240,6 @@ class Search:
         with self._under_way(family.recipe):
             try:
                 self._keep_event(family.recipe, await self._evaluate(request))
-                self._lengthen()
             except CandidateFailed as error:
                 if self._cut_off(error):
                     return
@@ -281,24 +276,11 @@ class Search:
         del self._busy[recipe.id]  # after any other error it stays pending
         self.save_progress()
 
-    async def _gate(self, recipe: Recipe) -> Gate:
-        """The gate's answer for a recipe, remembered, a failure too; how it is trained does not matter to it."""
-        key = self.space.gated(recipe)
-        if key not in self._gates:
-            self.check_interrupted()
-            limit_s = min(GATE_LIMIT_S, max(GATE_LEAST_S, OPENINGS * self.record.get("opened_s")))
-            try:
-                request, limit_s = Request(recipe), self.pace.within(limit_s)
-                gate: Gate = await self.executor.call("gate", request, self.ledger.steering, limit_s=limit_s)
-            except CandidateFailed as error:
-                self._gates[key] = error
-                raise
-            self._gates[key] = gate
-            self._latencies.add(key, gate.latency.ratio)
-        known = self._gates[key]
-        if isinstance(known, CandidateFailed):
-            raise known
-        return known
+    async def _timed_gate(self, recipe: Recipe) -> Gate:
+        self.check_interrupted()
+        limit_s = self.pace.within(gate_limit_s(self.record.get("opened_s")))
+        gate: Gate = await self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=limit_s)
+        return gate
 
     def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
         recipe = asked.recipe
@@ -309,42 +291,10 @@ class Search:
         over = max(self.ledger.steering.excess(gate.latency), 1e-6)
         self.sampler.rejected(asked, over, {"recipe": recipe.to_json(), "rejected": told})
 
-    def _over(self, gate: Gate) -> bool:
-        """Whether a gate's sound answer excludes the budget."""
-        budget = self.ledger.steering
-        return budget.bounded and gate.latency.reliable and budget.excluded(gate.latency)
-
-    def _refusal(self, gate: Gate) -> str | None:
-        """Why a structure is not worth training: it is over the budget, and it is not the turn to explore beyond; or it
-        is no faster than what loses nothing.
-        """
-        worth_below = self._worth_below()
-        if worth_below is not None and gate.latency.reliable and gate.latency.ratio_low >= worth_below:
-            return "no faster than a model that loses nothing"
-        if not self._over(gate):
-            return None
-        turn = (self._explored_beyond + 1) * EXPLORE_EVERY <= len(self.ledger.families) + 1
-        cheap = self.lengths[0].seconds < 0.2 * self._spare()
-        if turn and cheap and self.ledger.steering.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
-            self._explored_beyond += 1
-            return None
-        return "over the budget before training"
-
-    def _beyond(self, evaluations: Sequence[Evaluation]) -> bool:
-        """Whether no file of a family is within the budget."""
-        budget = self.ledger.steering
-        return budget.bounded and all(budget.excluded(e.latency) for e in evaluations)
-
-    def _worth_below(self) -> float | None:
-        """The latency ratio at and above which a file adds nothing. None where slower ones may: within a budget only
-        the score counts, and who searches no structures wants what training alone gives.
-        """
-        return self.ledger.worth_below() if self.space.structural and not self.ledger.steering.bounded else None
-
     async def _evaluate(self, request: Request) -> Outcome:
         """Evaluate a family; when the worker crashes, once more from where the training was kept."""
         skip = (*request.skip, *self.ledger.slower_variants(request.recipe))
-        request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self._worth_below())
+        request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self.admission.worth_below())
         limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self._scored_s()
         try:
             outcome: Outcome = await self.executor.call("evaluate", request, limit_s=self.pace.within(limit_s))

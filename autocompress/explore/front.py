@@ -80,7 +80,7 @@ def where_room_is(points: Sequence[Point], reference_score: float, least: float,
         if score > best:
             steps.append((reached, reference_score - best))
             best, reached = score, speed
-    steps.append((reached, max(0.0, reference_score - best)))
+    steps.append((reached, reference_score - best))
     strips = [(speed, max(0.0, missing)) for speed, missing in reversed(steps)]
     whole, at = 0.0, 0.0
     for speed, missing in strips:
