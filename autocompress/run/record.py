@@ -15,17 +15,20 @@ from typing import Any
 from urllib.parse import quote
 
 import optuna
+from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import sessionmaker
 
 from autocompress.errors import UsageError, one_line
 from autocompress.run.store import no_space
 
 STUDY = "autocompress"
+FINITE = models.TrialValueModel.TrialValueType.FINITE
 
 
 class Record:
@@ -38,6 +41,7 @@ class Record:
         self.study = study
         self.path = path
         self._known: dict[str, Any] = study.user_attrs
+        self._trials = len(self.trials())
         self._counts = Counter(key.rpartition(":")[0] for key in self._known)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -60,18 +64,18 @@ class Record:
         self._counts[prefix] += 1
 
     def add(self, trial: FrozenTrial) -> None:
-        with _writing(self.path):
-            self.study.add_trial(trial)
+        """Keep a finished trial: all its rows at once, where Optuna's own way asks the database for each parameter."""
+        with _writing(self.path), sessionmaker(_backend(self.study).engine).begin() as session:
+            session.add(_row(trial, self.study._study_id, self._trials))
+        self._trials += 1
 
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
     def close(self) -> None:
-        storage = self.study._storage
-        backend = getattr(storage, "_backend", storage)
-        if isinstance(backend, RDBStorage):
-            backend.remove_session()
-            backend.engine.dispose()
+        backend = _backend(self.study)
+        backend.remove_session()
+        backend.engine.dispose()
 
 
 def open_record(path: Path) -> Record:
@@ -93,6 +97,40 @@ def open_record(path: Path) -> Record:
             f"{path} cannot be opened: {one_line(error, 200)}; move it away or choose another --out"
         ) from error
     return Record(study, path)
+
+
+def _backend(study: optuna.Study) -> RDBStorage:
+    storage = getattr(study._storage, "_backend", study._storage)  # below Optuna's cache
+    assert isinstance(storage, RDBStorage)
+    return storage
+
+
+def _row(trial: FrozenTrial, study_id: int, number: int) -> models.TrialModel:
+    """A trial as Optuna's schema has it."""
+    values = enumerate(trial.values or ())
+    distributions = [(name, trial.params[name], trial.distributions[name]) for name in trial.params]
+    return models.TrialModel(
+        study_id=study_id,
+        number=number,
+        state=trial.state,
+        datetime_start=trial.datetime_start,
+        datetime_complete=trial.datetime_complete,
+        values=[models.TrialValueModel(objective=n, value=v, value_type=FINITE) for n, v in values],
+        params=[
+            models.TrialParamModel(
+                param_name=name,
+                param_value=distribution.to_internal_repr(value),
+                distribution_json=distribution_to_json(distribution),
+            )
+            for name, value, distribution in distributions
+        ],
+        user_attributes=[_attribute(models.TrialUserAttributeModel, pair) for pair in trial.user_attrs.items()],
+        system_attributes=[_attribute(models.TrialSystemAttributeModel, pair) for pair in trial.system_attrs.items()],
+    )
+
+
+def _attribute(model: Any, pair: tuple[str, Any]) -> Any:
+    return model(key=pair[0], value_json=json.dumps(pair[1]))
 
 
 @contextmanager

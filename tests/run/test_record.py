@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
@@ -77,6 +78,32 @@ def test_trials_survive_reopening(tmp_path: Path):
     assert all(t.params == {"carve": True, "carve.ratio": 3} for t in again.trials())
     assert [t.user_attrs["state"] for t in again.trials()] == ["COMPLETE", "PRUNED", "FAIL"]
     again.close()
+
+
+def test_trials_are_optunas_own(tmp_path: Path):
+    """A study that people open with Optuna's own tools."""
+    trial = create_trial(
+        state=TrialState.COMPLETE,
+        values=[0.9, 0.5],
+        params={"carve": False, "carve.ratio": 3, "kind": "l2"},
+        distributions={
+            "carve": CategoricalDistribution([True, False]),
+            "carve.ratio": IntDistribution(0, 4),
+            "kind": CategoricalDistribution(["l1", "l2"]),
+        },
+        user_attrs={"recipe": {"steps": [1, 2]}},
+        constraints={"over": -0.25},
+    )
+    for _ in range(2):  # numbers go on after it is opened again
+        record = open_record(tmp_path / "study.db")
+        record.add(trial)
+        record.close()
+    study = optuna.load_study(study_name="autocompress", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    study.add_trial(trial)
+    by_us, _, by_optuna = study.trials
+    assert [t.number for t in study.trials] == [0, 1, 2]
+    for name in ("state", "values", "params", "distributions", "user_attrs", "constraints", "datetime_start"):
+        assert getattr(by_us, name) == getattr(by_optuna, name)
 
 
 def another_database(path: Path) -> None:
