@@ -166,7 +166,10 @@ def _run(
             stopped = interrupted()
             if stopped is None:
                 raise
-            command = shlex.join(["autocompress", *sys.argv[1:]])
+            typed = Path(sys.argv[0]).stem in ("autocompress", "__main__")
+            command = (
+                shlex.join(["autocompress", *sys.argv[1:]]) if typed else f"search again with out={str(folder.root)!r}"
+            )
             code = 143 if stopped == signal.SIGTERM else 130
             message = f"interrupted, everything finished is kept; to go on: {command}"
             raise Interrupted(message, code) from error

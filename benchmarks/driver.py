@@ -118,7 +118,7 @@ class Arithmetical:
                 {},
             )
         if method == "gate":
-            return Gate(latency(strength(args[0].recipe)), ())
+            return Gate(latency(strength(args[0].recipe)), (), macs=round(1000 * strength(args[0].recipe)))
         if method == "evaluate":
             request: Request = args[0]
             left, luck = (
@@ -136,6 +136,7 @@ class Arithmetical:
                 checkpoint=f"weights-{request.recipe.id}",
                 epochs=1.0,
                 train_s=0.0,
+                rung=request.rung,
                 examples=request.examples,
             )
         if method == "remeasure":

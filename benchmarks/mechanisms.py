@@ -40,9 +40,9 @@ def no_gate() -> None:
 
 def no_aim() -> None:
     """Strengths are the sampler's."""
-    from autocompress.explore.aim import LatencyModel
+    from autocompress.explore.aim import StructureModel
 
-    LatencyModel.aimed = lambda self, recipe, target: recipe  # type: ignore[method-assign]
+    StructureModel.aimed = lambda self, recipe, target: recipe  # type: ignore[method-assign]
 
 
 def no_hopeless() -> None:
@@ -91,7 +91,7 @@ def no_first_recipes() -> None:
     async def none(*others: Any) -> list[Any]:
         return []
 
-    driver.first_recipes = driver.spread_recipes = none
+    driver.first_recipes = driver.default_recipes = none
 
 
 def no_tpe() -> None:

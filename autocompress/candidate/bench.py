@@ -89,9 +89,10 @@ class Request:
 @dataclass(frozen=True)
 class Gate:
     """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely no faster
-    than the float file they were made from.
+    than the float file they were made from. macs: multiply-accumulates of one call.
     """
 
     latency: Latency
     plans: tuple[dict[str, Any], ...]
     slower: tuple[Step, ...] = ()
+    macs: int = 0

@@ -114,9 +114,12 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that evaluating one family gave: a file for each graph variant that was worth scoring."""
+    """All that evaluating one family gave: a file for each graph variant that was worth scoring. rung: of its training,
+    by length.
+    """
 
     evaluations: tuple[Evaluation, ...] = ()
+    rung: int = 0
     slower: tuple[Rejected, ...] = ()
     hopeless: tuple[Rejected, ...] = ()  # timed, and so slow that no score could bring them onto the front
     failed: tuple[tuple[Recipe, str, str], ...] = ()  # recipe, strategy, reason

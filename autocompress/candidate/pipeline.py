@@ -15,6 +15,7 @@ from torch import nn
 from autocompress.budget import Budget
 from autocompress.candidate.artifact import profile_inputs, scored, write_recipe
 from autocompress.candidate.bench import Bench, Gate, Request
+from autocompress.candidate.count import count
 from autocompress.candidate.evaluate import Latency, Outcome, Rejected
 from autocompress.candidate.export import export, export_checked
 from autocompress.candidate.measure import FULL, QUICK
@@ -57,7 +58,7 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
     fastest = min(timed.values(), key=lambda latency: latency.ratio)
     source = timed.get(None)
     slower = tuple(v for v, latency in timed.items() if v is not None and source and _no_faster(latency, source))
-    return Gate(fastest, decided, slower)
+    return Gate(fastest, decided, slower, count(path)[1])
 
 
 def evaluate(bench: Bench, request: Request) -> Outcome:
@@ -70,6 +71,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
     rung = train_rung(bench, request, model)
     made = Outcome(
         plans=plans,
+        rung=request.rung,
         checkpoint=rung.checkpoint,
         learned=dict(rung.learned),
         epochs=rung.epochs,

@@ -29,6 +29,7 @@ from autocompress.task import Loss
 WARM_UP = 0.05
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
+REST = 0.25  # of its time, that a training which goes on from a snapshot has at least, to be annealed in
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def train(
     frozen = False
     before = snapshots.restore(model, optimizer, beside) if snapshots else Progress(0, 0.0)
     done, began = before.examples, clock() - before.seconds
-    limit_s = None if schedule.limit_s is None else schedule.limit_s + before.seconds
+    limit_s = schedule.limit_s
+    if limit_s is not None:
+        limit_s = max(limit_s, before.seconds + REST * limit_s)
     for batch in stream.batches(
         schedule.start + done, schedule.examples - done, schedule.batch_size, teacher=teaching, layers=teacher_layers
     ):

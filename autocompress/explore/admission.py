@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from autocompress.candidate.bench import Gate
 from autocompress.errors import CandidateFailed
-from autocompress.explore.aim import LatencyModel
+from autocompress.explore.aim import StructureModel
 from autocompress.explore.ledger import Family, Ledger
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
@@ -24,15 +24,15 @@ def gate_limit_s(opened_s: float) -> float:
 class Admission:
     """``gate`` is a structure's latency, remembered; ``refusal`` says why it is not trained.
 
-    latencies: learns from every structure. timed: builds and times a structure; raises CandidateFailed.
+    structures: learns from every structure. timed: builds and times a structure; raises CandidateFailed.
     """
 
     def __init__(
-        self, space: Space, ledger: Ledger, latencies: LatencyModel, timed: Callable[[Recipe], Awaitable[Gate]]
+        self, space: Space, ledger: Ledger, structures: StructureModel, timed: Callable[[Recipe], Awaitable[Gate]]
     ) -> None:
         self._space = space
         self._ledger = ledger
-        self._latencies = latencies
+        self._structures = structures
         self._timed = timed
         self._gates: dict[Recipe, Gate | CandidateFailed] = {}
         self._explored_beyond = sum(map(self._is_beyond, ledger.families.values()))
@@ -45,7 +45,7 @@ class Admission:
         if key not in self._gates:
             try:
                 gate = await self._timed(recipe)
-                self._latencies.add(key, gate.latency.ratio)
+                self._structures.add(key, gate.latency.ratio, self._kept(gate))
                 self._gates[key] = gate
             except CandidateFailed as error:
                 self._gates[key] = error
@@ -53,6 +53,11 @@ class Admission:
         if isinstance(known, CandidateFailed):
             raise known
         return known
+
+    def _kept(self, gate: Gate) -> float:
+        """The share of the reference's multiply-accumulates that a structure does; 1 where they are not counted."""
+        whole = self._ledger.opening.reference.macs
+        return gate.macs / whole if whole and gate.macs else 1.0
 
     def over(self, gate: Gate) -> bool:
         """Whether a gate's sound answer excludes the budget."""

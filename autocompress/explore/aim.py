@@ -1,13 +1,15 @@
 """Aiming a proposal at a latency: the sampler says which strategies go together, this says how strong they have to be.
 
-Within a budget the most accurate structures are those that just meet it. A ridge regression of the logarithm of the
-latency ratio, fitted on the structures that the gate has timed in this very run, predicts what a structure takes; the
-strengths of a proposal are moved together until the prediction just meets the target. What is predicted decides only
-what is tried: the gate times it as it does everything else.
+Within a budget the most accurate structures are those that just meet it, and of those as a rule the ones that still
+compute most: the number of multiply-accumulates is as good a guess of a structure's accuracy before any training as
+most that were devised for it (Ning et al., "Evaluating Efficient Performance Estimators of Neural Architectures",
+NeurIPS 2021). Ridge regressions of the logarithms of both, fitted on the structures that the gate has timed in this
+very run, predict them. What is predicted decides only what is tried: the gate times it as it does everything else.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -18,56 +20,94 @@ from autocompress.recipe import Recipe
 Floats = npt.NDArray[np.float64]
 FEWEST = 10  # structures timed, below which nothing is predicted
 RIDGE = 0.05
-SHIFTS = [step / 20 for step in range(-20, 21)]  # of the range of strengths
+SHIFTS = np.linspace(-1, 1, 41)  # of the range of strengths
 ROOM = 0.97  # of the target, to be aimed at
+NEAR = 0.85  # of the target: down to here, structures count as equally fast
 
 
-class LatencyModel:
-    """What structures take, learned from those that were timed. Ratios multiply, so their logarithms add up."""
+class StructureModel:
+    """How fast structures are and how much they compute, learned from those that were timed: logarithms of their ratios
+    to the reference, since ratios multiply.
+    """
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        width = len(features(space, Recipe()))
+        self._columns: dict[tuple[str, str], int] = {}  # of each strength; its square is in the next one
+        self._on: dict[str, int] = {}
+        width = 0
+        for strategy in space.families:
+            self._on[strategy.name] = width
+            width += 1
+            for parameter in space.strengths_of(strategy.name):
+                self._columns[strategy.name, parameter.name] = width
+                width += 2
         self._scatter: Floats = RIDGE * np.eye(width)
-        self._moments: Floats = np.zeros(width)
+        self._moments: Floats = np.zeros((width, 2))
         self.timed = 0
         self.fastest = 1.0  # ratio
 
-    def add(self, structure: Recipe, ratio: float) -> None:
-        """A structure was timed: its latency ratio to the reference."""
-        found = features(self._space, structure)
+    def add(self, structure: Recipe, latency: float, macs: float) -> None:
+        """A structure was timed: its latency and its multiply-accumulates, as ratios to the reference's."""
+        found = self._features(structure)
+        logarithms = np.log(np.maximum((latency, macs), 1e-6))
         self._scatter += np.outer(found, found)
-        self._moments += found * math.log(max(ratio, 1e-6))
+        self._moments += np.outer(found, logarithms)
         self.timed += 1
-        self.fastest = min(self.fastest, ratio)
+        self.fastest = min(self.fastest, latency)
 
-    def ratios(self, recipes: Sequence[Recipe]) -> list[float]:
+    def latencies(self, recipes: Sequence[Recipe]) -> list[float]:
         """Predicted latency ratios; 1 for a recipe that changes no structure."""
-        weights = np.linalg.solve(self._scatter, self._moments)
-        return [float(np.exp(features(self._space, recipe) @ weights)) for recipe in recipes]
+        predicted = self._predicted(np.array([self._features(recipe) for recipe in recipes]))
+        return [float(ratio) for ratio in predicted[:, 0]]
 
     def aimed(self, recipe: Recipe, target: float) -> Recipe:
-        """The recipe with its strengths moved to where it is predicted to just meet ``target``, a latency ratio.
+        """The recipe with its strengths moved to where it is predicted to just meet ``target``, a latency ratio: one,
+        two or all of them, whichever leaves most multiply-accumulates.
 
         The recipe as it is while fewer than ten structures were timed, or when it has no strengths; at its strongest
         when even that is predicted to be over.
         """
-        if self.timed < FEWEST:
+        movable = self._space.movable_strengths(recipe)
+        if self.timed < FEWEST or not movable:
             return recipe
-        moved = list(dict.fromkeys(self._space.shifted(recipe, shift) for shift in SHIFTS))
-        if len(moved) == 1:
-            return recipe
-        predicted = self.ratios(moved)
-        within = [i for i, ratio in enumerate(predicted) if ratio <= ROOM * target]
-        best = max(within, key=lambda i: predicted[i]) if within else int(np.argmin(predicted))
-        return moved[best]
+        last = np.array([len(parameter.choices) - 1 for _, parameter, _ in movable])
+        now = np.array([index for *_, index in movable])
+        moves = np.array(list(_subsets(len(movable))))
+        moved = now + np.rint(SHIFTS[:, None, None] * moves * last).astype(int)
+        indices = np.unique(np.clip(moved, 0, last).reshape(-1, len(movable)), axis=0)
+        columns = np.array([self._columns[strategy, parameter.name] for strategy, parameter, _ in movable])
+        strengths = indices / np.maximum(last, 1)
+        features = np.tile(self._features(recipe), (len(indices), 1))
+        features[:, columns], features[:, columns + 1] = strengths, strengths**2
+        latency, macs = self._predicted(features).T
+        within = latency <= ROOM * target
+        near = within & (latency >= NEAR * target)
+        if near.any():
+            best = int(np.argmax(np.where(near, macs, -math.inf)))
+        elif within.any():
+            best = int(np.argmax(np.where(within, latency, -math.inf)))
+        else:
+            best = int(np.argmin(latency))
+        return self._space.moved(recipe, [int(index) for index in indices[best]])
+
+    def _predicted(self, features: Floats) -> Floats:
+        """(structures, features) -> (structures, 2): the ratios of latency and of multiply-accumulates."""
+        weights = np.linalg.solve(self._scatter, self._moments)
+        return np.asarray(np.exp(features @ weights))
+
+    def _features(self, recipe: Recipe) -> Floats:
+        """Of each strategy that matters to the gate: whether it is on, its strengths, their squares."""
+        gated, found = self._space.gated(recipe), np.zeros(len(self._scatter))
+        for step in gated.steps:
+            found[self._on[step.strategy]] = 1.0
+        for strategy, parameter, index in self._space.movable_strengths(gated):
+            strength, at = index / max(len(parameter.choices) - 1, 1), self._columns[strategy, parameter.name]
+            found[at : at + 2] = strength, strength**2
+        return found
 
 
-def features(space: Space, recipe: Recipe) -> Floats:
-    """Of each strategy that matters to the gate: whether it is on, its strengths, their squares."""
-    gated, found = space.gated(recipe), []
-    for strategy in space.families:
-        step = gated.step(strategy.name)
-        strengths = space.strengths(gated, strategy.name)
-        found += [1.0 if step else 0.0, *strengths, *(value**2 for value in strengths)]
-    return np.array(found)
+def _subsets(count: int) -> Iterator[list[bool]]:
+    """Which of so many strengths to move: one, two or all of them."""
+    for size in sorted({1, min(2, count), count}):
+        for chosen in combinations(range(count), size):
+            yield [number in chosen for number in range(count)]

@@ -15,7 +15,7 @@ from autocompress.candidate.opening import Opening
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted
 from autocompress.explore import finish, identity, rungs
 from autocompress.explore.admission import Admission, gate_limit_s
-from autocompress.explore.aim import LatencyModel
+from autocompress.explore.aim import StructureModel
 from autocompress.explore.clock import Clock
 from autocompress.explore.identity import Settings
 from autocompress.explore.lanes import all_done
@@ -25,7 +25,7 @@ from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Asked, Sampler
 from autocompress.explore.space import Space
 from autocompress.explore.stall import Stall
-from autocompress.explore.start import find_floor, first_recipes, spread_recipes
+from autocompress.explore.start import default_recipes, find_floor, first_recipes
 from autocompress.recipe import Recipe
 from autocompress.run.executor import Executor
 from autocompress.run.folder import RunFolder
@@ -70,7 +70,7 @@ class Search:
         self.clock = clock
         self.interrupted = interrupted
         self.pace = Pace(clock)
-        self._busy: dict[str, Recipe] = {}
+        self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
         self._failure: BaseException | None = None
 
     async def run(self) -> Ledger:
@@ -80,7 +80,7 @@ class Search:
         if await self._below_floor():
             await finish.conclude(self, self.ledger)
             return self.ledger
-        self.proposer.waiting = await self._first()
+        await self._begin()
         await self._every_lane()
         await finish.finish(self, self.ledger)
         return self.ledger
@@ -113,13 +113,14 @@ class Search:
         return family if family and self._affords(family) else None
 
     async def _new_family(self) -> bool:
-        """One new family: gate, then the first rung. False when the space holds nothing new."""
-        asked = self.proposer.next()
-        if asked is None:
+        """One new family: gate, then its first training. False when the space holds nothing new."""
+        proposal = self.proposer.next()
+        if proposal is None:
             return False
+        asked, length = proposal.asked, self.lengths[proposal.rung]
         recipe = asked.recipe
         stored: dict[str, Any] = {"recipe": recipe.to_json()}
-        with self._under_way(recipe):
+        with self._under_way(recipe, proposal.rung):
             try:
                 gate = await self.admission.gate(recipe)
                 refusal = self.admission.refusal(gate, cheap=self.lengths[0].seconds < 0.2 * self._spare())
@@ -127,9 +128,14 @@ class Search:
                     self._reject(asked, gate, refusal)
                     return True
                 began = self.clock.elapsed()
-                first = self.lengths[0]
-                limit_s = min(first.seconds, self._training_s())
-                request = Request(recipe, examples=first.examples, limit_s=limit_s, plans=gate.plans, skip=gate.slower)
+                request = Request(
+                    recipe,
+                    rung=proposal.rung,
+                    examples=length.examples,
+                    limit_s=min(length.seconds, self._training_s()),
+                    plans=gate.plans,
+                    skip=gate.slower,
+                )
                 outcome = await self._evaluate(request)
                 self.pace.first_rung(self.clock.elapsed() - began, outcome.train_s)
             except CandidateFailed as error:
@@ -163,9 +169,9 @@ class Search:
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
-        latencies = LatencyModel(self.space)
-        self.proposer = Proposer(self.sampler, self.ledger, latencies, lambda recipe: recipe.id in self._busy)
-        self.admission = Admission(self.space, self.ledger, latencies, self._timed_gate)
+        structures = StructureModel(self.space)
+        self.proposer = Proposer(self.sampler, self.ledger, structures, lambda recipe: recipe.id in self._busy)
+        self.admission = Admission(self.space, self.ledger, structures, self._timed_gate)
         self._stall = Stall()
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
@@ -201,9 +207,8 @@ class Search:
                 self.ledger.fail(Failed(found[0], error.strategy, error.reason))
         return True
 
-    async def _first(self) -> list[Recipe]:
-        """Recipes to try before the sampler is asked: those a kill interrupted, then the defaults."""
-        first = [Recipe.from_json(r) for r in self.record.get("pending") or []]
+    async def _begin(self) -> None:
+        """Find what to try before the sampler is asked: what a kill interrupted, then default recipes."""
         if self.space.structural and not self.record.get("started"):
             gated: dict[Recipe, Gate] = {}
 
@@ -211,17 +216,25 @@ class Search:
                 gated[recipe] = await self.admission.gate(recipe)
                 return gated[recipe]
 
+            first, defaults = [], []
             if self.ledger.steering.bounded:
-                recipes = await first_recipes(self.space, self.ledger.steering, gate)
+                first = await first_recipes(self.space, self.ledger.steering, gate)
+                # What the bisection saw, the sampler knows too.
+                for recipe in (r for r in gated if r not in first and self.admission.over(gated[r])):
+                    self._reject(self.sampler.given(recipe), gated[recipe], "over the budget before training")
             else:
-                recipes = await spread_recipes(self.space, self.proposer.target, gate)
-            self.record.set("first", [r.to_json() for r in recipes])
-            # What the bisection saw, the sampler knows too.
-            for recipe in (r for r in gated if r not in recipes and self.admission.over(gated[r])):
-                self._reject(self.sampler.given(recipe), gated[recipe], "over the budget before training")
+                defaults = await default_recipes(self.space, gate)
+            self.record.set("first", [r.to_json() for r in first])
+            self.record.set("defaults", [r.to_json() for r in defaults])
             self.record.set("started", True)
-        first += [Recipe.from_json(r) for r in self.record.get("first", [])]
-        return [r for r in dict.fromkeys(first) if not self.ledger.ended(r)]
+        waiting = {Recipe.from_json(recipe): rung for recipe, rung in self.record.get("pending") or []}
+        for recipe in self._recorded("first"):
+            waiting.setdefault(recipe, 0)
+        self.proposer.waiting = [(recipe, rung) for recipe, rung in waiting.items() if not self.ledger.ended(recipe)]
+        self.proposer.defaults = self._recorded("defaults")
+
+    def _recorded(self, key: str) -> list[Recipe]:
+        return [Recipe.from_json(recipe) for recipe in self.record.get(key) or []]
 
     async def advance(self, family: Family, total: rungs.Length) -> None:
         """Train a family on, up to ``total`` in all, from its checkpoint at half the peak learning rate."""
@@ -237,7 +250,7 @@ class Search:
             plans=last.plans,
             learned=last.learned,
         )
-        with self._under_way(family.recipe):
+        with self._under_way(family.recipe, family.rung + 1):
             try:
                 self._keep_event(family.recipe, await self._evaluate(request))
             except CandidateFailed as error:
@@ -264,10 +277,10 @@ class Search:
         self.record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json()})
 
     @contextmanager
-    def _under_way(self, recipe: Recipe) -> Iterator[None]:
+    def _under_way(self, recipe: Recipe, rung: int) -> Iterator[None]:
         """While open, no other lane takes this recipe; after a kill it is what is tried first."""
-        self._busy[recipe.id] = recipe
-        self.record.set("pending", [r.to_json() for r in self._busy.values()])
+        self._busy[recipe.id] = recipe, rung
+        self._keep_pending()
         try:
             yield
         except CandidateFailed:
@@ -338,10 +351,13 @@ class Search:
 
     def save_progress(self) -> None:
         """Record how far the search has come, and keep the store within its bounds."""
-        self.record.set("pending", [r.to_json() for r in self._busy.values()])
+        self._keep_pending()
         self.record.set("elapsed_s", self.clock.elapsed())
         if len(self.ledger.families) % TRIM_EVERY == 0:
             self.folder.trim(self.ledger.in_use())
+
+    def _keep_pending(self) -> None:
+        self.record.set("pending", [[recipe.to_json(), rung] for recipe, rung in self._busy.values()])
 
     def spent_s(self) -> dict[str, float]:
         """Seconds of all lanes since this process began, by what they went into: the rest, when a lane had nothing to

@@ -149,7 +149,7 @@ def nearest(ledger: Ledger) -> Evaluation:
 
 def closing_s(search: "Search", ledger: Ledger) -> float:
     """Seconds that measuring again, testing and writing will take."""
-    files = min(CHECKED, len(ledger.candidates()))
+    files = min(CHECKED, len(_unchecked(ledger)))
     return files * _effort_s(search) * 1.6 + _tested_s(search, files) + CLOSING_S
 
 
@@ -187,16 +187,9 @@ async def _measure_again(search: "Search", ledger: Ledger) -> None:
     effort = Effort(seconds=_effort_s(search) / ROUNDS, blocks=12, width=0.01, pause_s=0.5)
     measured = 0
     for _ in range(3):
-        feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=_preference(ledger))
-        wanted = {
-            e.id: e
-            for e in (*feasible[:MOST_PREFERRED], *ledger.front())
-            if e.id != "reference" and e.id not in ledger.final
-        }
-        room = CHECKED - measured
-        if not wanted or room <= 0:
+        chosen = _unchecked(ledger)[: CHECKED - measured]
+        if not chosen:
             return
-        chosen = list(wanted.values())[:room]
         timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
         for _ in range(ROUNDS):
             for evaluation in chosen:
@@ -206,6 +199,13 @@ async def _measure_again(search: "Search", ledger: Ledger) -> None:
         measured += len(chosen)
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
         ledger.finished({e.id: found.get(e.id, e.latency) for e in chosen})  # a resume measures the others again
+
+
+def _unchecked(ledger: Ledger) -> list[Evaluation]:
+    """What is to be measured again and was not yet: what can be recommended first, then the front."""
+    feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=_preference(ledger))
+    wanted = {e.id: e for e in (*feasible[:MOST_PREFERRED], *ledger.front())}
+    return [e for e in wanted.values() if e.id != "reference" and e.id not in ledger.final]
 
 
 async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency | None:

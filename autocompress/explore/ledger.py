@@ -45,7 +45,7 @@ class Family:
 
     @property
     def rung(self) -> int:
-        return len(self.outcomes) - 1
+        return self.outcomes[-1].rung
 
     @property
     def trains(self) -> bool:
@@ -296,10 +296,10 @@ class Ledger:
         return [families[i] for i in best_first(points, self.opening.reference.score.val)]
 
     def rank_correlation(self, fewest: int = 0) -> float | None:
-        """Between the scores of families at their first and their last rung; low means the first rung is too short.
+        """Between the scores of families at their first and their last training; low means the first one is too short.
         None when fewer than ``fewest`` were trained on, or too few for a correlation.
         """
-        further = [f for f in self.families.values() if f.rung > 0]
+        further = [f for f in self.families.values() if len(f.outcomes) > 1]
         if len(further) < fewest:
             return None
         first = {f.id: self.best_of(f.outcomes[0].evaluations).score.val for f in further}

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from autocompress.explore.aim import LatencyModel
+from autocompress.explore.aim import StructureModel
 from autocompress.explore.front import SPEEDUP_SPAN, where_room_is
 from autocompress.explore.ledger import Family, Ledger, point
 from autocompress.explore.sampler import Asked, Sampler
@@ -12,64 +13,94 @@ from autocompress.recipe import Recipe
 REPEATS = 40  # known recipes in a row before the space counts as exhausted
 KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
 NEIGHBOURS = 5  # families among which the one nearest to a latency is looked for
+NEAR = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
 WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to try next, and the rung it trains to at once: what is like the best so far needs no first look."""
+
+    asked: Asked
+    rung: int = 0
 
 
 class Proposer:
     """``next`` asks the sampler and moves the strengths to the latency that is wanted.
 
-    latencies: learned from the structures gated so far. busy: whether a recipe is under way.
+    structures: learned from those gated so far. busy: whether a recipe is under way. waiting: what comes first, with
+    the rung it trains to. defaults: of each strategy alone, tried before the sampler is asked.
     """
 
     def __init__(
-        self, sampler: Sampler, ledger: Ledger, latencies: LatencyModel, busy: Callable[[Recipe], bool]
+        self, sampler: Sampler, ledger: Ledger, structures: StructureModel, busy: Callable[[Recipe], bool]
     ) -> None:
         self._sampler = sampler
         self._ledger = ledger
-        self._latencies = latencies
+        self._structures = structures
         self._busy = busy
         self._asked = 0
-        self.waiting: list[Recipe] = []
+        self.waiting: list[tuple[Recipe, int]] = []
+        self.defaults: list[Recipe] = []
 
-    def next(self) -> Asked | None:
+    def next(self) -> Proposal | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""
         for _ in range(REPEATS):
-            asked = self._sampler.given(self.waiting.pop(0)) if self.waiting else self._proposal()
-            if not self._known(asked.recipe):
-                return asked
-            self._sampler.repeated(asked)
+            proposal = self._given(*self.waiting.pop(0)) if self.waiting else self._proposal()
+            if not self._known(proposal.asked.recipe):
+                return proposal
+            self._sampler.repeated(proposal.asked)
         return None
+
+    def _given(self, recipe: Recipe, rung: int = 0) -> Proposal:
+        """A recipe that the sampler did not ask for."""
+        return Proposal(self._sampler.given(recipe), rung)
 
     def _known(self, recipe: Recipe) -> bool:
         return not recipe.changes or self._busy(recipe) or self._ledger.ended(recipe)
 
-    def _proposal(self) -> Asked:
-        """One of the best families so far at another strength, where that is worth trying; else what the sampler asks
-        for, as strong as it has to be.
+    def _proposal(self) -> Proposal:
+        """The first default as it is; then one of the best families so far at another strength, where that is worth
+        trying; else another strategy's default or what the sampler asks for, as strong as it has to be.
         """
+        if self.defaults and not self._ledger.families:
+            return self._given(self.defaults.pop(0), rung=1)
         target = self.target()
         again = self._again(target)
         if again is not None:
-            return self._sampler.given(again)
+            return self._given(again, rung=1)
+        default = self._default(target)
+        if default is not None:
+            return self._given(default)
         asked = self._sampler.ask()
-        better = self._latencies.aimed(asked.recipe, target)
+        better = self._structures.aimed(asked.recipe, target)
         if better == asked.recipe or self._known(better):
-            return asked
+            return Proposal(asked)
         self._sampler.repeated(asked)
-        return self._sampler.given(better)
+        return self._given(better)
+
+    def _default(self, target: float) -> Recipe | None:
+        """The default of a strategy that no family has yet, at the latency that is wanted, if it comes near it."""
+        heard = {step.strategy for family in self._ledger.families.values() for step in family.recipe.steps}
+        while self.defaults:
+            default = self.defaults.pop(0)
+            moved = self._structures.aimed(default, target)
+            if default.steps[0].strategy not in heard and self._structures.latencies([moved])[0] <= NEAR * target:
+                return moved
+        return None
 
     def _again(self, target: float) -> Recipe | None:
-        """Under a budget the best family, made milder when it is stronger than it has to be; without one, four times in
-        eight (so that each kind of proposal sees targets of the whole range), of the best families the one nearest to
-        the latency that is wanted, moved there.
+        """Under a budget the best family, made milder when it is stronger than it has to be; without one, the first
+        three times and then four in eight (so that each kind of proposal sees targets of the whole range), of the best
+        families the one nearest to the latency that is wanted, moved there.
         """
         if self._ledger.target is not None:
             best = [f for f in self._ledger.finalists(1) if self._ratio(f) < WITH_ROOM * target]
         else:
-            best = self._ledger.finalists(NEIGHBOURS) if self._asked & 4 else []
+            best = self._ledger.finalists(NEIGHBOURS) if not self._asked & 4 else []
         if not best:
             return None
-        moved = self._latencies.aimed(min(best, key=lambda f: abs(math.log(self._ratio(f) / target))).recipe, target)
+        moved = self._structures.aimed(min(best, key=lambda f: abs(math.log(self._ratio(f) / target))).recipe, target)
         return None if self._known(moved) else moved
 
     def _ratio(self, family: Family) -> float:
@@ -82,7 +113,7 @@ class Proposer:
         if self._ledger.target is not None:
             return self._ledger.target
         self._asked += 1
-        least = min(0.5, max(2.0**-SPEEDUP_SPAN, KNEE * self._latencies.fastest))
+        least = min(0.5, max(2.0**-SPEEDUP_SPAN, KNEE * self._structures.fastest))
         points = [point(e) for e in self._ledger.front()]
         return where_room_is(points, self._ledger.opening.reference.score.val, least, halton(self._asked))
 

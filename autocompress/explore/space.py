@@ -169,23 +169,27 @@ class Space:
                 kept.append(Step.of(step.strategy))
         return Recipe(tuple(kept))
 
-    def strengths(self, recipe: Recipe, strategy: str) -> list[float]:
-        """How strong a strategy's step is in each parameter that has a strength, 0..1; zeros when it has no step."""
-        step, own = recipe.step(strategy), next(a for a in self.families if a.name == strategy)
-        ranges = [p for p in own.parameters if p.by_strength] if _is_structural(own) else []
-        return [_strength(p, step.values[p.name]) if step else 0.0 for p in ranges]
+    def strengths_of(self, strategy: str) -> list[Parameter]:
+        """The parameters that make a structural strategy stronger; none of another strategy."""
+        own = next(a for a in self.families if a.name == strategy)
+        return [p for p in own.parameters if p.by_strength] if _is_structural(own) else []
 
-    def shifted(self, recipe: Recipe, by: float) -> Recipe:
-        """The recipe with every strength of its structural steps moved by this share of its range, within its range."""
-        known = {a.name: {p.name: p for p in a.parameters if p.by_strength} for a in self.structural}
-        steps = []
-        for step in recipe.steps:
-            moved = {
-                name: _moved(known[step.strategy][name], value, by)
-                for name, value in step.values.items()
-                if name in known.get(step.strategy, {})
-            }
-            steps.append(Step.of(step.strategy, **(step.values | moved)))
+    def movable_strengths(self, recipe: Recipe) -> list[tuple[str, Parameter, int]]:
+        """(strategy, parameter, index of its choice) of every strength of a recipe's structural steps."""
+        names = {a.name for a in self.structural}
+        return [
+            (step.strategy, parameter, parameter.choices.index(step.values[parameter.name]))
+            for step in recipe.steps
+            if step.strategy in names
+            for parameter in self.strengths_of(step.strategy)
+        ]
+
+    def moved(self, recipe: Recipe, indices: Sequence[int]) -> Recipe:
+        """The recipe with other choices of its ``movable_strengths``."""
+        chosen: dict[str, dict[str, Value]] = {}
+        for (strategy, parameter, _), index in zip(self.movable_strengths(recipe), indices, strict=True):
+            chosen.setdefault(strategy, {})[parameter.name] = parameter.choices[index]
+        steps = [Step.of(step.strategy, **(step.values | chosen.get(step.strategy, {}))) for step in recipe.steps]
         return replace(recipe, steps=tuple(steps))
 
     @property
@@ -217,6 +221,10 @@ class Space:
                     steps = [{p.name: p.choices[round(s * (len(p.choices) - 1))] for p in moved} for s in shares]
                     yield [self.default([Step.of(strategy.name, **{**defaults, **step})]) for step in steps]
 
+    def defaults(self) -> list[Recipe]:
+        """Each structural strategy alone, with its default parameters."""
+        return [self.default([Step.of(a.name, **{p.name: p.default for p in a.parameters})]) for a in self.structural]
+
     def strongest(self) -> list[Recipe]:
         """The smallest structures: every structural strategy at its strongest, all together and alone."""
         together: list[Applicable] = []
@@ -245,15 +253,6 @@ def _strongest(strategy: Applicable, every: bool) -> Step:
     return Step.of(
         strategy.name, **{p.name: p.choices[-1] if p.name in ends else p.default for p in strategy.parameters}
     )
-
-
-def _strength(parameter: Parameter, value: Value) -> float:
-    return parameter.choices.index(value) / max(len(parameter.choices) - 1, 1)
-
-
-def _moved(parameter: Parameter, value: Value, by: float) -> Value:
-    last = len(parameter.choices) - 1
-    return parameter.choices[min(last, max(0, round(parameter.choices.index(value) + by * last)))]
 
 
 def _compatible(strategy: Applicable, on: Sequence[Applicable]) -> bool:

@@ -1,6 +1,5 @@
 """The start of a search: the floor, then the first recipes. Both only gate structures; nothing is trained."""
 
-import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -11,9 +10,6 @@ from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
 FEW = 2  # structural strategies, of each of which three strengths are tried first
-EACH = 2  # first recipes for each structural strategy, without a budget
-TRIES = 3  # structures timed on the way to one latency
-NEAR = 1.3  # times the latency wanted, or a 1.3rd of it: near enough
 
 Try = Callable[[Recipe], Awaitable[Gate]]
 
@@ -54,66 +50,17 @@ async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]
     return [column[i] for i in range(rounds) for column in columns if i < len(column)]
 
 
-async def spread_recipes(space: Space, targets: Callable[[], float], gate: Try) -> list[Recipe]:
-    """Default recipes to begin with when there is no budget: latencies spread over the range, strategies in turn.
-
-    targets: the next latency ratio that is wanted. Each is tried to be met by the next strategy in turn that comes so
-    far with its strongest structure.
+async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
+    """Where to begin without a budget: each structural strategy's default, of the first one first, as long as it can be
+    built. Beside them the smallest structures are gated, so that it is known how far each strategy comes.
     """
-    ladders = []
-    for recipes in space.ladders():
-        ladder = Ladder(recipes, gate)
-        with suppress(CandidateFailed):
-            await ladder.time(len(recipes) - 1)
-            ladders.append(ladder)
     chosen: list[Recipe] = []
-    for _ in range(EACH * len(ladders)):
-        target = targets()
-        reaching = next((ladder for ladder in ladders if ladder.fastest <= NEAR * target), None)
-        if reaching is not None:
-            ladders.remove(reaching)
-            ladders.append(reaching)  # its turn comes again after the others'
-            with suppress(CandidateFailed):
-                chosen.append(await reaching.nearest(target))
-    return list(dict.fromkeys(chosen))
-
-
-class Ladder:
-    """The default recipes of a strategy at rising strengths, and what was found of their latencies."""
-
-    def __init__(self, recipes: list[Recipe], gate: Try) -> None:
-        self._recipes = recipes
-        self._gate = gate
-        self._known = {-1: 0.0}  # by index, logarithms of latency ratios; before the first is the unchanged model
-
-    @property
-    def fastest(self) -> float:
-        return math.exp(min(self._known.values()))
-
-    async def time(self, index: int) -> None:
-        """Gate a structure. Raises CandidateFailed."""
-        self._known[index] = math.log((await self._gate(self._recipes[index])).latency.ratio)
-
-    async def nearest(self, target: float) -> Recipe:
-        """The recipe nearest to a latency ratio, or one that is near enough, in a few steps of interpolation between
-        what is known (the unchanged model is slower). Raises CandidateFailed.
-        """
-        wanted = math.log(target)
-        for _ in range(TRIES):
-            index = self._between(wanted)
-            if index in self._known:
-                break
-            await self.time(index)
-            if abs(self._known[index] - wanted) <= math.log(NEAR):
-                break
-        return self._recipes[min(self._known.keys() - {-1}, key=lambda i: abs(self._known[i] - wanted))]
-
-    def _between(self, wanted: float) -> int:
-        points = sorted(self._known.items())
-        after = next((n for n in range(1, len(points)) if points[n][1] <= wanted), len(points) - 1)
-        (x0, y0), (x1, y1) = points[after - 1], points[after]
-        at = x1 if y1 >= y0 else x0 + (x1 - x0) * (wanted - y0) / (y1 - y0)
-        return min(len(self._recipes) - 1, max(0, round(at)))
+    defaults = space.defaults()
+    for recipe in dict.fromkeys([*space.strongest(), *defaults]):
+        with suppress(CandidateFailed):
+            await gate(recipe)
+            chosen += [recipe] if recipe in defaults else []
+    return chosen
 
 
 async def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:

@@ -1,7 +1,9 @@
 """A training that was cut off goes on from where it was kept, and ends as if it had never been cut off."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import torch
@@ -45,7 +47,13 @@ Run = Callable[..., tuple[Trained, TrainHook, int]]
 
 @pytest.fixture
 def run(tiny_task: Task, tmp_path: Path) -> Run:
-    def go(cut_at: float = 2.0, by: type[Exception] = Interrupted, key: str = "partial-a", **schedule: object):  # type: ignore[no-untyped-def]
+    def go(  # type: ignore[no-untyped-def]
+        cut_at: float = 2.0,
+        by: type[Exception] = Interrupted,
+        key: str = "partial-a",
+        clock: Callable[[], float] = monotonic,
+        **schedule: object,
+    ):
         stream = TrainStream(
             tiny_task, open_split("train", tiny_task.train), Teacher(tiny_task.copy_of_model(), Arithmetic()), 0
         )
@@ -66,6 +74,7 @@ def run(tiny_task: Task, tmp_path: Path) -> Run:
             Arithmetic(),
             between=between,
             snapshots=Snapshots(Store(tmp_path), key),
+            clock=clock,
         )
         return trained, hook, len(steps)
 
@@ -109,8 +118,10 @@ def test_snapshot_of_another_structure_is_not_taken(run: Run, tmp_path: Path, ti
     assert same(whole.model.state_dict(), fresh.model.state_dict())
 
 
-def test_time_before_the_cut_counts_and_more_is_given_after_it(run: Run):
+@pytest.mark.parametrize(("cut_at", "steps"), [(0.2, 8), (0.8, 9)])
+def test_time_before_the_cut_counts_and_a_quarter_is_left_to_end_in(cut_at: float, steps: int, run: Run):
+    """Each step takes a second of the ten there are; opening and cutting off one each."""
     with pytest.raises(Interrupted):
-        run(cut_at=0.5, limit_s=1000.0)
-    rest, _, _ = run(limit_s=1000.0)
-    assert rest.examples == SCHEDULE.examples
+        run(cut_at=cut_at, limit_s=10.0, clock=count().__next__)
+    rest, _, _ = run(limit_s=10.0, clock=count().__next__)
+    assert rest.examples == steps * SCHEDULE.batch_size

@@ -8,7 +8,7 @@ import pytest
 
 from autocompress.budget import Budget
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Score
-from autocompress.explore.aim import LatencyModel
+from autocompress.explore.aim import StructureModel
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.proposer import KNEE, Proposer, halton
 from autocompress.explore.sampler import Sampler
@@ -45,13 +45,13 @@ def proposer(record: Record, make_latency: Callable[..., Latency]) -> Callable[.
     def make(budget: Budget, *trained: tuple[float, float]) -> Proposer:
         own = {"reference": evaluation(Recipe(), 0.9, make_latency(1.0)), "reference_family": Outcome()}
         opening: Any = type("Opening", (), own)
-        ledger, latencies = Ledger(opening, budget), LatencyModel(SPACE)
+        ledger, structures = Ledger(opening, budget), StructureModel(SPACE)
         for ratio in RATIOS:
-            latencies.add(carved(ratio), 1 - ratio)
+            structures.add(carved(ratio), 1 - ratio, 1 - ratio)
         for ratio, score in trained:
             found = evaluation(carved(ratio), score, make_latency(1 - ratio))
             ledger.add(carved(ratio), Outcome(evaluations=(found,), checkpoint="w"))
-        return Proposer(Sampler(SPACE, record, seed=0), ledger, latencies, lambda recipe: False)
+        return Proposer(Sampler(SPACE, record, seed=0), ledger, structures, lambda recipe: False)
 
     return make
 
@@ -63,22 +63,23 @@ def left(recipe: Recipe) -> float:
 
 def test_first_recipes_come_first_and_known_ones_never_again(proposer: Callable[..., Proposer]):
     made = proposer(Budget(max_drop=1), (0.5, 0.9))
-    made.waiting = [carved(0.5), carved(0.3)]
-    asked = made.next()
-    assert asked is not None
-    assert asked.recipe == carved(0.3)
+    made.waiting = [(carved(0.5), 0), (carved(0.3), 1)]
+    proposal = made.next()
+    assert proposal is not None
+    assert proposal.asked.recipe == carved(0.3)
+    assert proposal.rung == 1
 
 
 def test_what_is_too_strong_for_the_budget_is_tried_milder(proposer: Callable[..., Proposer]):
-    asked = proposer(Budget(speedup=2), (0.9, 0.88)).next()
-    assert asked is not None
-    assert 0.4 < left(asked.recipe) <= 0.5
+    proposal = proposer(Budget(speedup=2), (0.9, 0.88)).next()
+    assert proposal is not None
+    assert 0.4 < left(proposal.asked.recipe) <= 0.5
 
 
 def test_what_just_meets_the_budget_leaves_the_next_to_the_sampler(proposer: Callable[..., Proposer]):
     made = proposer(Budget(speedup=2), (0.5, 0.88))
-    asked = [made.next() for _ in range(3)]
-    assert all(a is not None and a.recipe != carved(0.5) for a in asked)
+    proposals = [made.next() for _ in range(3)]
+    assert all(p is not None and p.asked.recipe != carved(0.5) for p in proposals)
 
 
 def test_without_a_budget_targets_keep_to_where_the_front_is_low(proposer: Callable[..., Proposer]):
@@ -91,13 +92,40 @@ def test_without_a_budget_targets_keep_to_where_the_front_is_low(proposer: Calla
 
 def test_half_of_the_proposals_move_a_good_family_to_where_the_front_is_low(proposer: Callable[..., Proposer]):
     made = proposer(Budget(max_drop=1), (0.5, 0.9), (0.6, 0.89))
-    kinds = []
-    for _ in range(8):
-        asked = made.next()
-        assert asked is not None
-        kinds.append(asked.recipe == carved(round(1 - left(asked.recipe), 2)))
-        made._sampler.repeated(asked)
-    assert sum(kinds) >= 3, "the good families' own steps, at other strengths"
+    rungs = []
+    for _ in range(11):
+        proposal = made.next()
+        assert proposal is not None
+        rungs.append(proposal.rung)
+        if proposal.rung:
+            assert proposal.asked.recipe == carved(round(1 - left(proposal.asked.recipe), 2)), "its own steps"
+        made._sampler.repeated(proposal.asked)
+    assert rungs[:6] == [1, 1, 1, 0, 0, 0], "what is like the best trains on at once"
+    assert 5 <= sum(rungs) <= 8
+
+
+def test_the_first_default_is_trained_as_it_is_and_others_at_the_latency_wanted(proposer: Callable[..., Proposer]):
+    made = proposer(Budget(max_drop=1))
+    made.defaults = [carved(0.5), carved(0.4)]
+    first, second = made.next(), made.next()
+    assert first is not None
+    assert (first.asked.recipe, first.rung) == (carved(0.5), 1)
+    assert second is not None, "nothing was trained: the first one failed"
+    assert (second.asked.recipe, second.rung) == (carved(0.4), 1)
+
+
+@pytest.mark.parametrize(("trained", "target", "heard"), [([], 0.2, True), ([], 0.03, False), ([0.95], 0.2, False)])
+def test_other_defaults_are_heard_once_at_the_latency_wanted(
+    trained: list[float], target: float, heard: bool, proposer: Callable[..., Proposer]
+):
+    """Of a strategy without a family, when it comes near that latency."""
+    made = proposer(Budget(max_drop=1), *((ratio, 0.5) for ratio in trained))
+    made.defaults = [carved(0.5)]
+    found = made._default(target)
+    assert made.defaults == []
+    assert (found is not None) == heard
+    if found is not None:
+        assert 0.15 < left(found) <= 0.2
 
 
 def test_targets_fall_into_the_widest_gap():

@@ -10,7 +10,7 @@ from autocompress.candidate.bench import Gate
 from autocompress.candidate.evaluate import Latency
 from autocompress.errors import CandidateFailed
 from autocompress.explore.space import Space, SpaceFile
-from autocompress.explore.start import find_floor, first_recipes, spread_recipes
+from autocompress.explore.start import default_recipes, find_floor, first_recipes
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe
 
@@ -109,31 +109,24 @@ def test_structure_that_cannot_be_built_counts_as_outside_the_budget(make_latenc
     assert ratios(found)[0] == 0.7
 
 
-def spread(space: Space, targets: list[float], gate: FakeGate) -> list[Recipe]:
-    return asyncio.run(spread_recipes(space, iter(targets).__next__, gate))
+def defaults(space: Space, gate: FakeGate) -> list[Recipe]:
+    return asyncio.run(default_recipes(space, gate))
 
 
-def left(recipe: Recipe) -> float:
-    """The latency ratio that ``FakeGate`` gives."""
-    step = recipe.steps[0].values
-    return 1 - step["ratio"] if "ratio" in step else step["width"]
+def test_without_a_budget_defaults_come_first_and_the_smallest_structures_are_timed_too(gate: FakeGate):
+    found = defaults(space_of(CARVE, SHRINK, TUNE), gate)
+    assert [(r.steps[0].strategy, list(r.steps[0].values.values())) for r in found] == [
+        ("shrink", [0.4]),
+        ("carve", [0.5]),
+    ]
+    assert all(r.step("tune") for r in found)
+    strongest = {tuple(s.strategy for s in r.steps[:-2]) for r in gate.asked if r not in found}
+    assert strongest == {("shrink", "carve"), ("shrink",), ("carve",)}
 
 
-def test_without_a_budget_first_recipes_come_near_the_latencies_wanted(gate: FakeGate):
-    wanted = [0.5, 0.25, 0.125]
-    fine = Applicable("shrink", (Stage.BUILD,), (Parameter("width", tuple(r for r in RATIOS[::-1]), 0.5, True),))
-    third = Applicable("fold", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))
-    found = spread(space_of(CARVE, fine, third, TUNE), [*wanted, *wanted], gate)
-    assert {r.steps[0].strategy for r in found} == {"carve", "shrink"}, "one of the three does not change the latency"
-    for recipe, target in zip(found, wanted, strict=False):
-        assert target / 1.31 < left(recipe) < 1.31 * target
-    assert len(gate.asked) <= 3 + 3 * len(found)
-
-
-def test_a_strategy_that_does_not_come_so_far_is_passed_over(gate: FakeGate):
-    found = spread(space_of(CARVE, SHRINK, TUNE), [0.06, 0.06, 0.5, 0.5], gate)
-    assert [r.steps[0].strategy for r in found[:1]] == ["carve"], "shrink comes to 0.2 at most"
-    assert "shrink" in {r.steps[0].strategy for r in found}
+def test_a_default_that_cannot_be_built_is_passed_over(make_latency: Callable[..., Latency]):
+    found = defaults(space_of(CARVE, SHRINK, TUNE), FakeGate(make_latency, lambda r: r.step("shrink") is not None))
+    assert [r.steps[0].strategy for r in found] == ["carve"]
 
 
 def test_without_structures_there_are_no_first_recipes(gate: FakeGate):
