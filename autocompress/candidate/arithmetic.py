@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from autocompress.data import call, map_inputs, primary, tensors_of
 from autocompress.task import Inputs, Loss
 
+STEPS = 3  # timed in each way: the first one warms up
+LONG_S = 1.0  # after which one is enough: of a large model, warming up is a small part
+
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -52,8 +55,8 @@ def fastest_arithmetic(model: nn.Module, loss: Loss, inputs: Inputs, targets: Te
 
 
 def _step_seconds(way: Arithmetic, model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> float:
-    times = []
-    for _ in range(3):
+    times: list[float] = []
+    while len(times) < STEPS and sum(times) < LONG_S:
         start = time.monotonic()
         try:
             way.place_model(model).train()
