@@ -18,7 +18,7 @@ from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
 Floats = npt.NDArray[np.float64]
-FEWEST = 10  # structures timed, below which nothing is predicted
+FEWEST = 6  # structures timed, below which nothing is predicted
 RIDGE = 0.05
 SHIFTS = np.linspace(-1, 1, 41)  # of the range of strengths
 ROOM = 0.97  # of the target, to be aimed at
@@ -64,7 +64,7 @@ class StructureModel:
         """The recipe with its strengths moved to where it is predicted to just meet ``target``, a latency ratio: one,
         two or all of them, whichever leaves most multiply-accumulates.
 
-        The recipe as it is while fewer than ten structures were timed, or when it has no strengths; at its strongest
+        The recipe as it is while fewer than six structures were timed, or when it has no strengths; at its strongest
         when even that is predicted to be over.
         """
         movable = self._space.movable_strengths(recipe)

@@ -13,6 +13,7 @@ from autocompress.recipe import Recipe
 REPEATS = 40  # known recipes in a row before the space counts as exhausted
 KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
 NEIGHBOURS = 5  # families among which the one nearest to a latency is looked for
+ASKED = 3  # times, for something that comes near the latency that is wanted
 NEAR = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
 WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 
@@ -40,6 +41,7 @@ class Proposer:
         self._structures = structures
         self._busy = busy
         self._asked = 0
+        self._explored = 0
         self.waiting: list[tuple[Recipe, int]] = []
         self.defaults: list[Recipe] = []
 
@@ -61,7 +63,8 @@ class Proposer:
 
     def _proposal(self) -> Proposal:
         """The first default as it is; then one of the best families so far at another strength, where that is worth
-        trying; else another strategy's default or what the sampler asks for, as strong as it has to be.
+        trying; else another strategy's default, one of the best with a change, or what the sampler asks for, as strong
+        as it has to be.
         """
         if self.defaults and not self._ledger.families:
             return self._given(self.defaults.pop(0), rung=1)
@@ -69,15 +72,28 @@ class Proposer:
         again = self._again(target)
         if again is not None:
             return self._given(again, rung=1)
-        default = self._default(target)
-        if default is not None:
-            return self._given(default)
+        other = self._default(target) or self._changed(target)
+        if other is not None:
+            return self._given(other)
+        return self._sampled(target)
+
+    def _sampled(self, target: float) -> Proposal:
+        """What the sampler asks for, as strong as it has to be; what does not come near is asked for again."""
         asked = self._sampler.ask()
         better = self._structures.aimed(asked.recipe, target)
+        for _ in range(ASKED - 1):
+            if self._comes_near(better, target):
+                break
+            self._sampler.repeated(asked)
+            asked = self._sampler.ask()
+            better = self._structures.aimed(asked.recipe, target)
         if better == asked.recipe or self._known(better):
             return Proposal(asked)
         self._sampler.repeated(asked)
         return self._given(better)
+
+    def _comes_near(self, recipe: Recipe, target: float) -> bool:
+        return self._structures.latencies([recipe])[0] <= NEAR * target
 
     def _default(self, target: float) -> Recipe | None:
         """The default of a strategy that no family has yet, at the latency that is wanted, if it comes near it."""
@@ -85,7 +101,7 @@ class Proposer:
         while self.defaults:
             default = self.defaults.pop(0)
             moved = self._structures.aimed(default, target)
-            if default.steps[0].strategy not in heard and self._structures.latencies([moved])[0] <= NEAR * target:
+            if default.steps[0].strategy not in heard and self._comes_near(moved, target):
                 return moved
         return None
 
@@ -100,8 +116,21 @@ class Proposer:
             best = self._ledger.finalists(NEIGHBOURS) if not self._asked & 4 else []
         if not best:
             return None
-        moved = self._structures.aimed(min(best, key=lambda f: abs(math.log(self._ratio(f) / target))).recipe, target)
+        moved = self._structures.aimed(self._nearest(best, target).recipe, target)
         return None if self._known(moved) else moved
+
+    def _changed(self, target: float) -> Recipe | None:
+        """Every other time one of the best families with something changed, at the latency that is wanted."""
+        self._explored += 1
+        best = self._ledger.finalists(NEIGHBOURS)
+        if not best or self._explored % 2 == 0:
+            return None
+        changed = self._sampler.neighbour(self._nearest(best, target).recipe)
+        moved = self._structures.aimed(changed, target)
+        return moved if self._comes_near(moved, target) and not self._known(moved) else None
+
+    def _nearest(self, families: list[Family], target: float) -> Family:
+        return min(families, key=lambda f: abs(math.log(self._ratio(f) / target)))
 
     def _ratio(self, family: Family) -> float:
         return self._ledger.expected(self._ledger.standing(family).best).ratio

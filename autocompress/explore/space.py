@@ -156,6 +156,13 @@ class Space:
             found |= {f"{TRAIN}.{p.name}": _encoded(p, step.values[p.name]) for p in self.train}
         return found
 
+    def default_params(self) -> dict[str, Any]:
+        """The trial parameter of every default, no strategy on."""
+        found: dict[str, Any] = {a.name: False for a in self.families}
+        found |= {f"{a.name}.position": 0 for a in self._movable}
+        found |= {f"{a.name}.{p.name}": _encoded(p, p.default) for a in self.families for p in a.parameters}
+        return found | {f"{TRAIN}.{p.name}": _encoded(p, p.default) for p in self.train}
+
     def gated(self, recipe: Recipe) -> Recipe:
         """What of a recipe decides how fast its files are: the structural steps, and which of the other strategies are
         on that bring graph variants or conflict with some.

@@ -159,3 +159,16 @@ def test_sampler_learns_which_strength_is_within_the_budget(record: Record):
             sampler.told(trial, (0.9 - ratio / 100, 0.25), -0.1, {})
     late = asked[20:]
     assert sum(r >= 0.7 for r in late) / len(late) > 0.5
+
+
+def test_a_neighbour_differs_in_one_thing_and_never_in_strength(record: Record):
+    sampler = Sampler(SPACE, record, seed=0)
+    carve, _, train = WANTED.steps
+    found = {sampler.neighbour(WANTED) for _ in range(60)}
+    assert all(recipe != WANTED for recipe in found)
+    assert all(r.step("carve") in (carve, None) for r in found)
+    taught = {r.step("imitate") for r in found if r.step("train") == train and r.step("carve")}
+    assert taught == {Step.of("imitate", kind="hard")}
+    for recipe in found:
+        changed = [step.strategy for step in WANTED.steps if recipe.step(step.strategy) != step]
+        assert len(changed) == 1
