@@ -94,6 +94,20 @@ def no_first_recipes() -> None:
     driver.first_recipes = driver.default_recipes = none
 
 
+def no_again() -> None:
+    """Good families are not tried at other strengths."""
+    from autocompress.explore.proposer import Proposer
+
+    Proposer._again = lambda self, target: None  # type: ignore[method-assign]
+
+
+def no_neighbours() -> None:
+    """Of what is new all is the sampler's."""
+    from autocompress.explore.proposer import Proposer
+
+    Proposer._changed = lambda self, target: None  # type: ignore[method-assign]
+
+
 def no_tpe() -> None:
     """Recipes are drawn at random."""
     import optuna
@@ -120,6 +134,8 @@ OFF: dict[str, Callable[[], None]] = {
     "free_variants": no_free_variants,
     "bfloat16": no_bfloat16,
     "first_recipes": no_first_recipes,
+    "again": no_again,
+    "neighbours": no_neighbours,
     "tpe": no_tpe,
     "full_training": no_full_training,
 }

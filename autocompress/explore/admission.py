@@ -14,6 +14,8 @@ GATE_LEAST_S = 20.0  # for one that hangs; more for a model that took longer to 
 OPENINGS = 2.0  # times the opening of the task, which exports the reference twice, that a gate may take
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
+LEAST_GAIN = 0.01  # of hypervolume, that a structure has to add if it lost nothing
+LARGER = 1.1  # times the multiply-accumulates: clearly more is left of the model
 
 
 def gate_limit_s(opened_s: float) -> float:
@@ -64,13 +66,21 @@ class Admission:
         budget = self._ledger.steering
         return budget.bounded and gate.latency.reliable and budget.excluded(gate.latency)
 
-    def refusal(self, gate: Gate, cheap: bool) -> str | None:
-        """Why a structure is not worth training: it is over the budget, and it is not the turn to explore beyond (which
-        is done while it is ``cheap``); or it is no faster than what loses nothing.
+    def refusal(self, recipe: Recipe, gate: Gate, cheap: bool) -> str | None:
+        """Why a structure is not worth training. Under a budget: it is over it, and it is not the turn to explore
+        beyond (which is done while it is ``cheap``). Without one: it is so near in latency to what is known that no
+        score would add much to the front, or a trained family of the same strategies is as fast and computes more.
         """
-        worth_below = self.worth_below()
-        if worth_below is not None and gate.latency.reliable and gate.latency.ratio_low >= worth_below:
-            return "no faster than a model that loses nothing"
+        if not gate.latency.reliable:
+            return None
+        if not self._ledger.steering.bounded:
+            if not self._space.structural:
+                return None
+            if self._ledger.gain_at_most(gate.latency.ratio_low) < LEAST_GAIN:
+                return "too near in latency to what is known to add to the front"
+            if any(self._as_fast_and_larger(family, recipe, gate) for family in self._ledger.families.values()):
+                return "no faster than a family of the same strategies that has more left of the model"
+            return None
         if not self.over(gate):
             return None
         turn = (self._explored_beyond + 1) * EXPLORE_EVERY <= len(self._ledger.families) + 1
@@ -78,6 +88,16 @@ class Admission:
             self._explored_beyond += 1
             return None
         return "over the budget before training"
+
+    def _as_fast_and_larger(self, family: Family, recipe: Recipe, gate: Gate) -> bool:
+        if self._structure(family.recipe) != self._structure(recipe):
+            return False
+        best = self._ledger.standing(family).best
+        return self._ledger.expected(best).ratio <= gate.latency.ratio and best.macs > LARGER * gate.macs
+
+    def _structure(self, recipe: Recipe) -> set[str]:
+        names = {a.name for a in self._space.structural}
+        return {step.strategy for step in recipe.steps} & names
 
     def worth_below(self) -> float | None:
         """The latency ratio at and above which a file adds nothing. None where slower ones may: within a budget only

@@ -123,7 +123,7 @@ class Search:
         with self._under_way(recipe, proposal.rung):
             try:
                 gate = await self.admission.gate(recipe)
-                refusal = self.admission.refusal(gate, cheap=self.lengths[0].seconds < 0.2 * self._spare())
+                refusal = self.admission.refusal(recipe, gate, cheap=length.seconds < 0.2 * self._spare())
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     return True

@@ -180,6 +180,11 @@ class Ledger:
         """
         return self._lossless
 
+    def gain_at_most(self, ratio: float) -> float:
+        """The hypervolume that a model of this latency ratio would add to the front if it lost nothing."""
+        points, reference = [point(e) for e in self.front()], self.opening.reference.score.val
+        return hypervolume([*points, (reference, ratio)], reference) - hypervolume(points, reference)
+
     def expected(self, evaluation: Evaluation) -> Latency:
         """How long a candidate's graph takes, by all sound measurements of it over the rungs: the one with the middle
         ratio. It decides where time goes; what is reported of a file was measured on that file.
