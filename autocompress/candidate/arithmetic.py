@@ -13,6 +13,7 @@ from autocompress.task import Inputs, Loss
 
 STEPS = 3  # timed in each way: the first one warms up
 LONG_S = 1.0  # after which one is enough: of a large model, warming up is a small part
+FEW = 8  # examples, on which a model is timed of which a whole batch would take longer than that
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ def fastest_arithmetic(model: nn.Module, loss: Loss, inputs: Inputs, targets: Te
     formats = [False, True] if any(t.dim() == 4 for t in tensors_of(inputs)) else [False]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ways = [Arithmetic(bfloat16, last, device) for last in formats for bfloat16 in (False, True)]
+    few = map_inputs(lambda tensor: tensor[:FEW], inputs), targets[:FEW]
+    if _step_seconds(ways[0], model, loss, *few) > LONG_S * FEW / len(targets):
+        inputs, targets = few
     seconds = {way: _step_seconds(way, model, loss, inputs, targets) for way in ways}
     return min(seconds, key=lambda way: seconds[way])
 

@@ -19,8 +19,8 @@ from autocompress.run.record import Record
 
 ALWAYS_SLOWER = 3  # families in which a graph variant was slower, after which it is not made any more
 FINALISTS_KEPT = 8  # families whose weights stay in the store whatever its size
-CONTENDERS = 1000  # families that may be trained on, at most; the worst of more than that are out of it
-SLACK = 200  # more than that, before the worst are told apart
+CONTENDERS = 300  # families that may be trained on, at most; the worst of more than that are out of it
+SLACK = 100  # more than that, before the worst are told apart
 
 
 @dataclass(frozen=True)

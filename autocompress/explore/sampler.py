@@ -24,8 +24,8 @@ from autocompress.recipe import Recipe
 from autocompress.run.record import Record
 
 STARTUP = 8  # trials before the sampler models anything
-KEPT = 1000  # trials the sampler looks at, at most: its time grows with them
-SLACK = 200  # more than that, before the oldest are forgotten
+KEPT = 400  # trials the sampler looks at, at most: its time grows with them
+SLACK = 100  # more than that, before the oldest are forgotten
 OVER_BUDGET = "over_budget"
 
 
