@@ -11,8 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from autocompress.candidate.evaluate import Evaluation
 from autocompress.candidate.opening import Opening
 from autocompress.errors import one_line
+from autocompress.explore.front import SCORE_SPAN
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.space import Space
 from autocompress.report import explain
@@ -109,18 +111,24 @@ class TerminalView:
             return ""
         ledger = self._ledger
         left = max(0.0, self._left_s - (time.monotonic() - self._at))
-        metric = ledger.opening.metric
-        best = ledger.best_feasible()
-        said = (
-            "none meets the budget yet"
-            if best is None
-            else f"best so far {explain.score(best.score.val, metric)} at "
-            f"{1 / best.latency.ratio:.2f}x ({best.recipe.techniques()})"
-        )
+        said = self._best(ledger) if ledger.steering.bounded else self._front(ledger)
         return (
             f"{len(ledger.families)} trained, {len(ledger.rejected)} rejected, {len(ledger.failed)} failed · "
             f"{int(left // 60)}:{int(left % 60):02d} left\n{said}"
         )
+
+    def _best(self, ledger: Ledger) -> str:
+        best = ledger.best_feasible()
+        return f"best so far {_at(ledger, best)} ({best.recipe.techniques()})" if best else "none meets the budget yet"
+
+    def _front(self, ledger: Ledger) -> str:
+        """Without a budget what counts is the front, as far as it loses less than everything."""
+        least = ledger.opening.reference.score.val - SCORE_SPAN
+        front = [e for e in ledger.front() if e.score.val > least and e.id != "reference"]
+        if not front:
+            return "nothing is faster than the reference yet"
+        ends = dict.fromkeys(_at(ledger, e) for e in (front[-1], front[0]))
+        return f"front of {len(front)} so far: {' to '.join(ends)}"
 
 
 def print_front(console: Console, document: dict[str, Any], out: str) -> None:
@@ -178,3 +186,7 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         Text(f"Model and recipe: {out}/{where}/   all candidates: {out}/front.json   report: {out}/report.html"),
         soft_wrap=True,
     )
+
+
+def _at(ledger: Ledger, evaluation: Evaluation) -> str:
+    return f"{explain.score(evaluation.score.val, ledger.opening.metric)} at {1 / evaluation.latency.ratio:.2f}x"

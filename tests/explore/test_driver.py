@@ -276,6 +276,14 @@ def test_without_a_budget_nothing_is_trained_that_is_no_faster_than_what_loses_n
     assert all(r["ratio"] > 0.9 * min(c["latency_ms"]["ratio"] for c in lossless) for r in said)
 
 
+@pytest.mark.parametrize(("budget", "shown"), [({}, "front of "), ({"speedup": 3}, "none meets the budget yet")])
+def test_progress_is_the_front_or_under_a_budget_the_best(
+    budget: dict[str, Any], shown: str, run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(trials=1, quiet=False, console=Console(width=200), **budget)
+    assert shown in capsys.readouterr().out
+
+
 def test_where_the_time_went_is_in_the_document(run: Any) -> None:
     document = run(speedup=3)
     spent = document["spent_seconds"]
