@@ -46,10 +46,12 @@ def no_aim() -> None:
 
 
 def no_hopeless() -> None:
-    """What is no faster than a model that loses nothing is trained and scored like the rest."""
+    """What can add next to nothing to the front is trained and scored like the rest."""
+    from autocompress.explore import admission
     from autocompress.explore.ledger import Ledger
 
     Ledger.worth_below = lambda self: None  # type: ignore[method-assign]
+    admission.LEAST_GAIN, admission.COMPARED = -1.0, 0
 
 
 def no_rungs() -> None:
@@ -121,7 +123,7 @@ def no_full_training() -> None:
     """Nothing is kept for training the finalists."""
     from autocompress.explore import finish
 
-    finish.MOST_FINISHING = 0.0
+    finish.MOST_FINISHING = finish.MOST_FOR_FRONT = 0.0
 
 
 OFF: dict[str, Callable[[], None]] = {

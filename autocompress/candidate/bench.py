@@ -68,8 +68,10 @@ class Bench:
 class Request:
     """One family to evaluate. rung: which training this is. checkpoint, plans: what an earlier rung left.
 
-    start, examples: the piece of the training stream; examples = 0 trains nothing. peak: share of the learning rate
-    to warm up to. learned: what an earlier rung's hooks learned beside the weights. skip: graph variants not to make.
+    start, examples: the piece of the training stream; examples = 0 trains nothing. limit_s: seconds there are for it
+    now. length_s: that it takes in all, with what was trained of it before it was cut off; None for as long as there
+    is. peak: share of the learning rate to warm up to. learned: what an earlier rung's hooks learned beside the
+    weights. skip: graph variants not to make.
     worth_below: the latency ratio at and above which a file adds nothing to the front, whatever it scores.
     """
 
@@ -78,6 +80,7 @@ class Request:
     start: int = 0
     examples: int = 0
     limit_s: float | None = None
+    length_s: float | None = None
     peak: float = 1.0
     checkpoint: str | None = None
     plans: tuple[dict[str, Any], ...] | None = None

@@ -114,8 +114,8 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that evaluating one family gave: a file for each graph variant that was worth scoring. rung: of its training,
-    by length.
+    """All that evaluating one family gave: a file for each graph variant that was worth scoring. rung: of its training;
+    finalists go on from the last one.
     """
 
     evaluations: tuple[Evaluation, ...] = ()

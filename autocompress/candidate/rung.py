@@ -56,7 +56,9 @@ def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
                 hook.resume(request.learned[step.strategy])
             hooks.append((step.strategy, hook))
     lr, batch_size = train_settings(request.recipe)
-    schedule = Schedule(lr * request.peak, batch_size, request.start, request.examples, request.limit_s)
+    schedule = Schedule(
+        lr * request.peak, batch_size, request.start, request.examples, request.limit_s, request.length_s
+    )
     parts = (bench.fingerprint, request.recipe.to_json(), request.rung, request.start, bench.context.seed)
     snapshots = Snapshots(bench.store, bench.store.key("partial", *parts))
     text = f"train: {request.recipe.techniques()}"

@@ -29,18 +29,30 @@ from autocompress.task import Loss
 WARM_UP = 0.05
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
-REST = 0.25  # of its time, that a training which goes on from a snapshot has at least, to be annealed in
+REST = 0.25  # of its length, that a training which goes on from a snapshot has at least, to be annealed in
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """start, examples: the piece of the stream to train on. limit_s: wall-clock seconds, or None."""
+    """start, examples: the piece of the stream to train on. limit_s: wall-clock seconds from now, or None. length_s: of
+    the whole training, with what was trained of it before it was cut off; None for as long as there is time.
+    """
 
     lr: float
     batch_size: int
     start: int
     examples: int
     limit_s: float | None = None
+    length_s: float | None = None
+
+    def whole_s(self, before_s: float) -> float | None:
+        """Seconds that the training takes in all, ``before_s`` of them already spent; None without a limit."""
+        if self.limit_s is None:
+            return None
+        whole_s = before_s + self.limit_s
+        if self.length_s is None:
+            return whole_s
+        return min(whole_s, max(self.length_s, before_s + REST * self.length_s))
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,7 @@ def train(
     frozen = False
     before = snapshots.restore(model, optimizer, beside) if snapshots else Progress(0, 0.0)
     done, began = before.examples, clock() - before.seconds
-    limit_s = schedule.limit_s
-    if limit_s is not None:
-        limit_s = max(limit_s, before.seconds + REST * limit_s)
+    limit_s = schedule.whole_s(before.seconds)
     for batch in stream.batches(
         schedule.start + done, schedule.examples - done, schedule.batch_size, teacher=teaching, layers=teacher_layers
     ):

@@ -15,6 +15,7 @@ OPENINGS = 2.0  # times the opening of the task, which exports the reference twi
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
 LEAST_GAIN = 0.01  # of hypervolume, that a structure has to add if it lost nothing
+COMPARED = 30  # families, the best, that a structure is compared with
 LARGER = 1.1  # times the multiply-accumulates: clearly more is left of the model
 
 
@@ -47,7 +48,7 @@ class Admission:
         if key not in self._gates:
             try:
                 gate = await self._timed(recipe)
-                self._structures.add(key, gate.latency.ratio, self._kept(gate))
+                self.learn(recipe, gate.latency.ratio, gate.macs)
                 self._gates[key] = gate
             except CandidateFailed as error:
                 self._gates[key] = error
@@ -56,10 +57,12 @@ class Admission:
             raise known
         return known
 
-    def _kept(self, gate: Gate) -> float:
-        """The share of the reference's multiply-accumulates that a structure does; 1 where they are not counted."""
+    def learn(self, recipe: Recipe, ratio: float, macs: int) -> None:
+        """A structure was timed, now or by an earlier process. Where multiply-accumulates are not counted, all of them
+        count as left.
+        """
         whole = self._ledger.opening.reference.macs
-        return gate.macs / whole if whole and gate.macs else 1.0
+        self._structures.add(self._space.gated(recipe), ratio, macs / whole if whole and macs else 1.0)
 
     def over(self, gate: Gate) -> bool:
         """Whether a gate's sound answer excludes the budget."""
@@ -78,7 +81,7 @@ class Admission:
                 return None
             if self._ledger.gain_at_most(gate.latency.ratio_low) < LEAST_GAIN:
                 return "too near in latency to what is known to add to the front"
-            if any(self._as_fast_and_larger(family, recipe, gate) for family in self._ledger.families.values()):
+            if any(self._as_fast_and_larger(family, recipe, gate) for family in self._ledger.finalists(COMPARED)):
                 return "no faster than a family of the same strategies that has more left of the model"
             return None
         if not self.over(gate):

@@ -55,6 +55,10 @@ class StructureModel:
         self.timed += 1
         self.fastest = min(self.fastest, latency)
 
+    def foretells(self, recipe: Recipe) -> bool:
+        """Whether anything can be said of a recipe: it has a strength, and enough structures were timed."""
+        return self.timed >= FEWEST and bool(self._space.movable_strengths(recipe))
+
     def latencies(self, recipes: Sequence[Recipe]) -> list[float]:
         """Predicted latency ratios; 1 for a recipe that changes no structure."""
         predicted = self._predicted(np.array([self._features(recipe) for recipe in recipes]))
@@ -67,9 +71,9 @@ class StructureModel:
         The recipe as it is while fewer than six structures were timed, or when it has no strengths; at its strongest
         when even that is predicted to be over.
         """
-        movable = self._space.movable_strengths(recipe)
-        if self.timed < FEWEST or not movable:
+        if not self.foretells(recipe):
             return recipe
+        movable = self._space.movable_strengths(recipe)
         last = np.array([len(parameter.choices) - 1 for _, parameter, _ in movable])
         now = np.array([index for *_, index in movable])
         moves = np.array(list(_subsets(len(movable))))

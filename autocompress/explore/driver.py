@@ -34,9 +34,11 @@ from autocompress.run.worker import WorkerCrashed, WorkerDied
 
 CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
 SCORED_TWICE = 2.0  # times what scoring should take
+REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
 GIVE_UP_AFTER = 5  # failures with nothing that worked
 FORETOLD = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
 SURE = 6  # families trained on, before the correlation means anything
+SURE_BY = 30  # families trained on, after which it will not change any more
 TRIM_EVERY = 20  # families, between two looks at how much is stored
 FLOOR_SECONDS = 15.0  # training of the nearest model when nothing can meet the budget
 
@@ -71,6 +73,7 @@ class Search:
         self.interrupted = interrupted
         self.pace = Pace(clock)
         self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
+        self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
 
     async def run(self) -> Ledger:
@@ -105,39 +108,46 @@ class Search:
             raise
 
     def _promotable(self) -> Family | None:
-        """The family to train on now; the first recipes come first: they span the front, or stand at the budget."""
+        """The family to train on now; the first recipes come first: they stand at the budget."""
         if self.proposer.waiting:
             return None
         name = rungs.promotable(self.ledger.standings(), self.ledger.opening.reference.score.val, self._busy)
         family = self.ledger.families[name] if name is not None else None
-        return family if family and self._affords(family) else None
+        if family is None or not self._affords(self.lengths[family.rung + 1].seconds - family.train_s):
+            return None
+        return family
 
     async def _new_family(self) -> bool:
         """One new family: gate, then its first training. False when the space holds nothing new."""
         proposal = self.proposer.next()
         if proposal is None:
             return False
-        asked, length = proposal.asked, self.lengths[proposal.rung]
+        asked = proposal.asked
         recipe = asked.recipe
+        rung = proposal.rung if self._affords(self.lengths[proposal.rung].seconds) else 0
+        length = self.lengths[rung]
         stored: dict[str, Any] = {"recipe": recipe.to_json()}
-        with self._under_way(recipe, proposal.rung):
+        with self._under_way(recipe, rung):
             try:
                 gate = await self.admission.gate(recipe)
                 refusal = self.admission.refusal(recipe, gate, cheap=length.seconds < 0.2 * self._spare())
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
-                    return True
+                    self._refused += 1
+                    return self.ledger.steering.bounded or self._refused < REFUSED
+                self._refused = 0
                 began = self.clock.elapsed()
                 request = Request(
                     recipe,
-                    rung=proposal.rung,
+                    rung=rung,
                     examples=length.examples,
                     limit_s=min(length.seconds, self._training_s()),
+                    length_s=length.seconds,
                     plans=gate.plans,
                     skip=gate.slower,
                 )
                 outcome = await self._evaluate(request)
-                self.pace.first_rung(self.clock.elapsed() - began, outcome.train_s)
+                self.pace.family(self.clock.elapsed() - began, outcome.train_s, first_rung=rung == 0)
             except CandidateFailed as error:
                 if self._cut_off(error):
                     return False
@@ -172,6 +182,8 @@ class Search:
         structures = StructureModel(self.space)
         self.proposer = Proposer(self.sampler, self.ledger, structures, lambda recipe: recipe.id in self._busy)
         self.admission = Admission(self.space, self.ledger, structures, self._timed_gate)
+        for recipe, ratio, macs in self.record.every("gate"):
+            self.admission.learn(Recipe.from_json(recipe), ratio, macs)
         self._stall = Stall()
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
@@ -239,12 +251,14 @@ class Search:
     async def advance(self, family: Family, total: rungs.Length) -> None:
         """Train a family on, up to ``total`` in all, from its checkpoint at half the peak learning rate."""
         last = family.outcomes[-1]
+        limit_s = max(total.seconds - family.train_s, 1.0)
         request = Request(
             family.recipe,
             rung=family.rung + 1,
             start=family.examples,
             examples=max(total.examples - family.examples, 0),
-            limit_s=max(total.seconds - family.train_s, 1.0),
+            limit_s=limit_s,
+            length_s=limit_s if total in self.lengths else None,  # a finalist trains as long as there is time
             peak=0.5,
             checkpoint=last.checkpoint,
             plans=last.plans,
@@ -263,8 +277,10 @@ class Search:
 
     def _lengthen(self) -> None:
         """Make the first rung longer, once, when it says little of the last."""
+        if self.record.get("lengthened") or len(self.ledger.trained_on) > SURE_BY:
+            return
         foretold = self.ledger.rank_correlation(SURE)
-        if foretold is not None and foretold < FORETOLD and not self.record.get("lengthened"):
+        if foretold is not None and foretold < FORETOLD:
             self._set_lengths([length.times(rungs.ETA) for length in self.lengths])
             self.record.set("lengthened", True)
             self.view.note(
@@ -293,6 +309,7 @@ class Search:
         self.check_interrupted()
         limit_s = self.pace.within(gate_limit_s(self.record.get("opened_s")))
         gate: Gate = await self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=limit_s)
+        self.record.append("gate", [recipe.to_json(), gate.latency.ratio, gate.macs])
         return gate
 
     def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
@@ -308,11 +325,14 @@ class Search:
         """Evaluate a family; when the worker crashes, once more from where the training was kept."""
         skip = (*request.skip, *self.ledger.slower_variants(request.recipe))
         request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self.admission.worth_below())
+        began = self.clock.elapsed()
         limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self._scored_s()
         try:
             outcome: Outcome = await self.executor.call("evaluate", request, limit_s=self.pace.within(limit_s))
         except WorkerCrashed as error:
             self.view.note(f"{error.reason}: {request.recipe.techniques()} goes on in a new one")
+            if request.limit_s is not None:
+                request = replace(request, limit_s=max(1.0, request.limit_s - (self.clock.elapsed() - began)))
             outcome = await self.executor.call("evaluate", request, limit_s=self.pace.within(limit_s))
         now = self.clock.elapsed()
         return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
@@ -345,9 +365,8 @@ class Search:
         """Seconds left before finishing has to begin."""
         return self.clock.left() - finish.reserve_s(self, self.ledger)
 
-    def _affords(self, family: Family) -> bool:
-        more = self.lengths[family.rung + 1].seconds - family.train_s
-        return 1.2 * more + self.pace.overhead_s() < self._spare()
+    def _affords(self, training_s: float) -> bool:
+        return 1.2 * training_s + self.pace.overhead_s() < self._spare()
 
     def save_progress(self) -> None:
         """Record how far the search has come, and keep the store within its bounds."""

@@ -10,7 +10,7 @@ from autocompress.explore.space import Space, SpaceFile
 from autocompress.profile import HardwareProfile
 from autocompress.run.record import Record
 
-RECORD_SCHEMA = 2
+RECORD_SCHEMA = 3
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,7 @@ class Ledger:
         self._front: list[Evaluation] | None = None
         self._pool: dict[str, Family] = {}  # of the families that may be trained on
         self._ordered: list[Family] | None = None  # the contenders, the best first
+        self.trained_on: list[Family] = []  # those that were trained more than once
         self._lossless: float | None = None
         own = [self.opening.reference, *self.opening.reference_family.evaluations]
         self._lossless = min((e.latency.ratio_high for e in own if self._loses_nothing(e)), default=None)
@@ -111,6 +112,8 @@ class Ledger:
         family.outcomes.append(outcome)
         family.examples += outcome.examples
         family.train_s += outcome.train_s
+        if len(family.outcomes) == 2:
+            self.trained_on.append(family)
         self.rejected += (*outcome.slower, *outcome.hopeless)
         self.failed += [Failed(*failure) for failure in outcome.failed]
         self._ended.add(recipe)
@@ -304,7 +307,7 @@ class Ledger:
         """Between the scores of families at their first and their last training; low means the first one is too short.
         None when fewer than ``fewest`` were trained on, or too few for a correlation.
         """
-        further = [f for f in self.families.values() if len(f.outcomes) > 1]
+        further = self.trained_on
         if len(further) < fewest:
             return None
         first = {f.id: self.best_of(f.outcomes[0].evaluations).score.val for f in further}

@@ -11,16 +11,17 @@ LEAST_OVERHEAD_S = 2.0
 
 
 class Pace:
-    """``first_rung`` is told what each new family took; the rest are answers."""
+    """``family`` is told what each new family took; the rest are answers."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._durations: list[float] = []
         self._overheads: list[float] = []
 
-    def first_rung(self, seconds: float, training_s: float) -> None:
-        """A family took so many seconds from its structure to its measured files, of which it trained some."""
-        self._durations.append(seconds)
+    def family(self, seconds: float, training_s: float, first_rung: bool) -> None:
+        """A new family took so many seconds from its structure to its measured files, of which it trained some."""
+        if first_rung:
+            self._durations.append(seconds)
         self._overheads.append(seconds - training_s)
 
     def family_s(self) -> float:

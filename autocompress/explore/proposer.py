@@ -30,7 +30,7 @@ class Proposer:
     """``next`` asks the sampler and moves the strengths to the latency that is wanted.
 
     structures: learned from those gated so far. busy: whether a recipe is under way. waiting: what comes first, with
-    the rung it trains to. defaults: of each strategy alone, tried before the sampler is asked.
+    the rung it trains to. defaults: of each strategy alone; the first one is where a search begins.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Proposer:
         self._busy = busy
         self._asked = 0
         self._explored = 0
+        self._first: Recipe | None = None  # the default that is trained as it is
         self.waiting: list[tuple[Recipe, int]] = []
         self.defaults: list[Recipe] = []
 
@@ -66,8 +67,9 @@ class Proposer:
         trying; else another strategy's default, one of the best with a change, or what the sampler asks for, as strong
         as it has to be.
         """
-        if self.defaults and not self._ledger.families:
-            return self._given(self.defaults.pop(0), rung=1)
+        if self.defaults and not self._ledger.families and not (self._first and self._busy(self._first)):
+            self._first = self.defaults.pop(0)
+            return self._given(self._first, rung=1)
         target = self.target()
         again = self._again(target)
         if again is not None:
@@ -93,15 +95,16 @@ class Proposer:
         return self._given(better)
 
     def _comes_near(self, recipe: Recipe, target: float) -> bool:
-        return self._structures.latencies([recipe])[0] <= NEAR * target
+        """Whether a recipe is not foretold to stay far from a latency ratio."""
+        return not self._structures.foretells(recipe) or self._structures.latencies([recipe])[0] <= NEAR * target
 
     def _default(self, target: float) -> Recipe | None:
         """The default of a strategy that no family has yet, at the latency that is wanted, if it comes near it."""
-        heard = {step.strategy for family in self._ledger.families.values() for step in family.recipe.steps}
         while self.defaults:
             default = self.defaults.pop(0)
-            moved = self._structures.aimed(default, target)
-            if default.steps[0].strategy not in heard and self._comes_near(moved, target):
+            strategy, moved = default.steps[0].strategy, self._structures.aimed(default, target)
+            heard = any(family.recipe.step(strategy) for family in self._ledger.families.values())
+            if not heard and self._comes_near(moved, target):
                 return moved
         return None
 

@@ -3,6 +3,7 @@ Hyperparameter Tuning", MLSys 2020), with families ordered by Pareto rank and hy
 numbers.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,4 +66,5 @@ def rank_correlation(before: Mapping[str, float], after: Mapping[str, float]) ->
 
 def _positions(values: Sequence[float]) -> list[float]:
     """Ranks from 0, ties sharing their mean rank."""
-    return [sum(v < value for v in values) + (sum(v == value for v in values) - 1) / 2 for value in values]
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value) - 1) / 2 for value in values]

@@ -26,6 +26,7 @@ from autocompress.run.record import Record
 STARTUP = 8  # trials before the sampler models anything
 KEPT = 400  # trials the sampler looks at, at most: its time grows with them
 SLACK = 100  # more than that, before the oldest are forgotten
+DRAWS = 10  # for a change that makes a difference: another place in an order of one makes none
 OVER_BUDGET = "over_budget"
 
 
@@ -82,9 +83,15 @@ class Sampler:
             for name, distribution in asked.distributions.items()
             if name not in strengths
         }
-        name = self._random.choice(sorted(name for name, choices in others.items() if choices))
-        changed = {**fixed, name: self._random.choice(others[name])}
-        return self._space.sample(_Fixed({**self._space.default_params(), **changed}))
+        names = sorted(name for name, choices in others.items() if choices)
+        changed = recipe
+        for _ in range(DRAWS):
+            name = self._random.choice(names)
+            params = {**self._space.default_params(), **fixed, name: self._random.choice(others[name])}
+            changed = self._space.sample(_Fixed(params))
+            if changed != recipe:
+                break
+        return changed
 
     def told(self, asked: Asked, point: Point, over: float | None, attributes: dict[str, Any]) -> None:
         """A family was evaluated: its point, and how far over the budget it is (a share; None without a budget)."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate
 from autocompress.errors import CandidateFailed
+from autocompress.explore.aim import FEWEST
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
@@ -51,16 +52,21 @@ async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]
 
 
 async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
-    """Where to begin without a budget: each structural strategy's default, of the first one first, as long as it can be
-    built. Beside them the smallest structures are gated, so that it is known how far each strategy comes.
+    """Where to begin without a budget: each structural strategy's default that can be built, in their order.
+
+    Beside them the smallest structures are gated, so that it is known how far each strategy comes, and in a small space
+    some between, so that it can be foretold where others are.
     """
-    chosen: list[Recipe] = []
-    defaults = space.defaults()
-    for recipe in dict.fromkeys([*space.strongest(), *defaults]):
+    defaults, ladders = space.defaults(), list(space.ladders())
+    between = [ladder[round(share * (len(ladder) - 1))] for share in (0.5, 0.25, 0.75) for ladder in ladders]
+    timed: set[Recipe] = set()
+    for recipe in dict.fromkeys([*space.strongest(), *defaults, *between]):
+        if recipe in between and recipe not in defaults and len(timed) >= FEWEST:
+            continue
         with suppress(CandidateFailed):
             await gate(recipe)
-            chosen += [recipe] if recipe in defaults else []
-    return chosen
+            timed.add(recipe)
+    return [recipe for recipe in defaults if recipe in timed]
 
 
 async def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:

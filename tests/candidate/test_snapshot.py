@@ -118,10 +118,13 @@ def test_snapshot_of_another_structure_is_not_taken(run: Run, tmp_path: Path, ti
     assert same(whole.model.state_dict(), fresh.model.state_dict())
 
 
-@pytest.mark.parametrize(("cut_at", "steps"), [(0.2, 8), (0.8, 9)])
-def test_time_before_the_cut_counts_and_a_quarter_is_left_to_end_in(cut_at: float, steps: int, run: Run):
-    """Each step takes a second of the ten there are; opening and cutting off one each."""
+@pytest.mark.parametrize(("cut_at", "length_s", "steps"), [(0.2, 10.0, 8), (0.8, 10.0, 9), (0.8, None, 16)])
+def test_time_before_the_cut_counts_and_a_quarter_is_left_to_end_in(
+    cut_at: float, length_s: float | None, steps: int, run: Run
+):
+    """Each step takes a second of the ten there are; opening and cutting off one each. Without a length all the time
+    there is now is used."""
     with pytest.raises(Interrupted):
-        run(cut_at=cut_at, limit_s=10.0, clock=count().__next__)
-    rest, _, _ = run(limit_s=10.0, clock=count().__next__)
+        run(cut_at=cut_at, limit_s=10.0, length_s=length_s, clock=count().__next__)
+    rest, _, _ = run(limit_s=10.0, length_s=length_s, clock=count().__next__)
     assert rest.examples == steps * SCHEDULE.batch_size

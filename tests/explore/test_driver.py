@@ -276,7 +276,7 @@ def test_without_a_budget_nothing_is_trained_that_is_no_faster_than_what_loses_n
     assert all(r["ratio"] > 0.9 * min(c["latency_ms"]["ratio"] for c in lossless) for r in said)
 
 
-@pytest.mark.parametrize(("budget", "shown"), [({}, "front of "), ({"speedup": 3}, "none meets the budget yet")])
+@pytest.mark.parametrize(("budget", "shown"), [({}, " so far: "), ({"speedup": 3}, "none meets the budget yet")])
 def test_progress_is_the_front_or_under_a_budget_the_best(
     budget: dict[str, Any], shown: str, run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,7 +79,7 @@ def test_what_is_too_strong_for_the_budget_is_tried_milder(proposer: Callable[..
 def test_what_just_meets_the_budget_leaves_the_next_to_the_sampler(proposer: Callable[..., Proposer]):
     made = proposer(Budget(speedup=2), (0.5, 0.88))
     proposals = [made.next() for _ in range(3)]
-    assert all(p is not None and p.asked.recipe != carved(0.5) for p in proposals)
+    assert [p.rung for p in proposals if p is not None] == [0, 0, 0]
 
 
 def test_without_a_budget_targets_keep_to_where_the_front_is_low(proposer: Callable[..., Proposer]):
@@ -126,6 +126,27 @@ def test_other_defaults_are_heard_once_at_the_latency_wanted(
     assert (found is not None) == heard
     if found is not None:
         assert 0.15 < left(found) <= 0.2
+
+
+def test_what_nothing_is_foretold_of_is_not_held_back(proposer: Callable[..., Proposer]):
+    """As after a resume, or where no strength is: the latency that is wanted says nothing there."""
+    made = proposer(Budget(max_drop=1))
+    assert not made._comes_near(carved(0.1), 0.1)
+    assert made._comes_near(SPACE.default([]), 0.1)
+    made._structures.timed = 0
+    assert made._comes_near(carved(0.1), 0.1)
+
+
+def test_one_lane_trains_the_default_as_it_is_and_another_does_not_wait(proposer: Callable[..., Proposer]):
+    made = proposer(Budget(max_drop=1))
+    made.defaults = [carved(0.5), carved(0.4)]
+    first = made.next()
+    made._busy = lambda recipe: first is not None and recipe == first.asked.recipe
+    other = made.next()
+    assert first is not None
+    assert (first.rung, first.asked.recipe) == (1, carved(0.5))
+    assert other is not None
+    assert other.rung == 0
 
 
 def test_targets_fall_into_the_widest_gap():

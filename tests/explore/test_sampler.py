@@ -172,3 +172,11 @@ def test_a_neighbour_differs_in_one_thing_and_never_in_strength(record: Record):
     for recipe in found:
         changed = [step.strategy for step in WANTED.steps if recipe.step(step.strategy) != step]
         assert len(changed) == 1
+
+
+def test_a_neighbour_is_another_recipe_where_an_order_could_change_and_does_not(record: Record):
+    fold = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2), 1, True),))
+    space = Space.of(SpaceFile(name="s"), [CARVE, fold, IMITATE], [])
+    wanted = space.default([Step.of("carve", ratio=0.7)])
+    sampler = Sampler(space, record, seed=0)
+    assert all(sampler.neighbour(wanted) != wanted for _ in range(60))

@@ -124,6 +124,20 @@ def test_without_a_budget_defaults_come_first_and_the_smallest_structures_are_ti
     assert strongest == {("shrink", "carve"), ("shrink",), ("carve",)}
 
 
+def test_in_a_small_space_enough_is_timed_to_aim_by(gate: FakeGate):
+    assert [r.steps[0].values["ratio"] for r in defaults(space_of(CARVE, TUNE), gate)] == [0.5]
+    assert [r.steps[0].values["ratio"] for r in gate.asked] == [0.95, 0.5, 0.25, 0.75]
+
+
+def test_defaults_keep_their_order_where_one_is_the_strongest_too(gate: FakeGate):
+    fold = Applicable("fold", (Stage.STRUCTURE,), (Parameter("count", (1,), 1, True),))
+    assert [r.steps[0].strategy for r in defaults(space_of(CARVE, SHRINK, fold, TUNE), gate)] == [
+        "shrink",
+        "carve",
+        "fold",
+    ]
+
+
 def test_a_default_that_cannot_be_built_is_passed_over(make_latency: Callable[..., Latency]):
     found = defaults(space_of(CARVE, SHRINK, TUNE), FakeGate(make_latency, lambda r: r.step("shrink") is not None))
     assert [r.steps[0].strategy for r in found] == ["carve"]

@@ -39,7 +39,7 @@ class Student(StructureStrategy):
         found = [Parameter("width", WIDTHS, 0.5, by_strength=True)]
         own = ("own",) if context.task.student is not None else ()
         if not own or self._refuses_a_copy(context) is None:
-            if most := self._order.most(context):
+            if not own and (most := self._order.most(context)):  # of one's own the depth stays
                 found.append(Parameter("dropped", tuple(range(most + 1)), 0, by_strength=True))
             weights = (*own, "inherited", "fresh")
             found.append(Parameter("weights", weights, weights[0]))
