@@ -9,6 +9,7 @@ milliseconds a trial takes around the 10th, 100th, 1,000th and last, and writes 
 import argparse
 import asyncio
 import hashlib
+import math
 import resource
 import sys
 import tempfile
@@ -192,9 +193,10 @@ def main() -> None:
             Budget(max_drop=1.0), 1e5, chosen.trials, 0, load_profile("cpu"), SpaceFile(name="all"), folder.root
         )
         search = Search(settings, Arithmetical(), folder, record, watch, Clock(6e6))
-        from autocompress.explore import driver
+        from autocompress.explore import admission, driver
 
         driver.Stall.stalled = lambda *others: False  # nothing is ever gained here
+        admission.LEAST_GAIN, admission.LARGER = -1.0, math.inf  # and all of it is trained
 
         async def go() -> None:
             await search.open()
