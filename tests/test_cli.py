@@ -112,10 +112,10 @@ def test_every_command_and_option_in_the_readme_exists(folder: Path) -> None:
 
 
 def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(folder: Path) -> None:
-    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "0.5", "--out", "a run #1?"]
+    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "2", "--trials", "3", "--out", "a run #1?"]
     out = folder / "a run #1?"
     child = subprocess.Popen([*COMMAND, *args], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not list(out.glob("store/weights-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(child.pid, signal.SIGKILL)

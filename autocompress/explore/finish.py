@@ -151,7 +151,7 @@ def closing_s(search: "Search", ledger: Ledger) -> float:
     """Seconds that measuring again, testing and writing will take: of the front, and under a budget of what is not on
     it and can be recommended.
     """
-    files = min(CHECKED, len(ledger.front()) + (MOST_PREFERRED if ledger.steering.bounded else 1))
+    files = min(CHECKED, ledger.files, len(ledger.front()) + (MOST_PREFERRED if ledger.steering.bounded else 1))
     return files * _effort_s(search) * 1.6 + _tested_s(search, files) + CLOSING_S
 
 

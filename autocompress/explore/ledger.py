@@ -101,6 +101,7 @@ class Ledger:
         self._front: list[Evaluation] | None = None
         self._pool: dict[str, Family] = {}  # of the families that may be trained on
         self._ordered: list[Family] | None = None  # the contenders, the best first
+        self.files = 1 + len(self.opening.reference_family.evaluations)  # evaluated
         self.trained_on: list[Family] = []  # those that were trained more than once
         self._lossless: float | None = None
         own = [self.opening.reference, *self.opening.reference_family.evaluations]
@@ -112,6 +113,7 @@ class Ledger:
         family.outcomes.append(outcome)
         family.examples += outcome.examples
         family.train_s += outcome.train_s
+        self.files += len(outcome.evaluations)
         if len(family.outcomes) == 2:
             self.trained_on.append(family)
         self.rejected += (*outcome.slower, *outcome.hopeless)
