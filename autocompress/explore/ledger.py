@@ -309,11 +309,10 @@ class Ledger:
         """Between the scores of families at their first and their last training; low means the first one is too short.
         None when fewer than ``fewest`` were trained on, or too few for a correlation.
         """
-        further = self.trained_on
-        if len(further) < fewest:
+        if len(self.trained_on) < fewest:
             return None
-        first = {f.id: self.best_of(f.outcomes[0].evaluations).score.val for f in further}
-        last = {f.id: self.standing(f).latest.score.val for f in further}
+        first = {f.id: self.best_of(f.outcomes[0].evaluations).score.val for f in self.trained_on}
+        last = {f.id: self.standing(f).latest.score.val for f in self.trained_on}
         return rank_correlation(first, last)
 
     def clipped(self, evaluation: Evaluation) -> Point:

@@ -81,14 +81,12 @@ class Proposer:
 
     def _sampled(self, target: float) -> Proposal:
         """What the sampler asks for, as strong as it has to be; what does not come near is asked for again."""
-        asked = self._sampler.ask()
-        better = self._structures.aimed(asked.recipe, target)
-        for _ in range(ASKED - 1):
-            if self._comes_near(better, target):
-                break
-            self._sampler.repeated(asked)
+        for more in reversed(range(ASKED)):
             asked = self._sampler.ask()
             better = self._structures.aimed(asked.recipe, target)
+            if not more or self._comes_near(better, target):
+                break
+            self._sampler.repeated(asked)
         if better == asked.recipe or self._known(better):
             return Proposal(asked)
         self._sampler.repeated(asked)
