@@ -15,8 +15,9 @@ from autocompress.candidate.count import count
 from autocompress.candidate.evaluate import Latency, feed_of
 from autocompress.candidate.export import export
 from autocompress.candidate.measure import FINAL, FULL, measure, timer
-from autocompress.candidate.opening import open_bench, read_task
+from autocompress.candidate.opening import open_bench
 from autocompress.candidate.pipeline import evaluate
+from autocompress.candidate.preparation import read_task
 from autocompress.candidate.rung import load_weights
 from autocompress.candidate.structure import build
 from autocompress.candidate.variants import rewrite

@@ -27,6 +27,7 @@ from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.bench import Gate, Request
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Score
 from autocompress.candidate.opening import Opening
+from autocompress.candidate.preparation import Groundwork
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
 from autocompress.explore.identity import Settings
@@ -98,6 +99,8 @@ class Arithmetical:
     lanes = 1
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        if method == "prepare":
+            return Groundwork(APPLICABLE, ())
         if method == "open":
             own = evaluation(Recipe(), 0, 0.93, 1.0)
             family = Outcome((evaluation(Recipe().rewritten(INT8), 0, 0.92, 0.4),))

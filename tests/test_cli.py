@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PATIENCE_S = 400.0  # for what ends by itself; the machine may be busy
 COMMAND = [sys.executable, "-m", "autocompress"]
 TASK = """
 import torch
@@ -38,7 +39,7 @@ def number():
 """
 
 
-def run(*args: str, cwd: Path, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+def run(*args: str, cwd: Path, seconds: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *args], cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False)
 
 
@@ -112,10 +113,10 @@ def test_every_command_and_option_in_the_readme_exists(folder: Path) -> None:
 
 
 def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(folder: Path) -> None:
-    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "2", "--trials", "3", "--out", "a run #1?"]
+    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "1.5", "--trials", "3", "--out", "a run #1?"]
     out = folder / "a run #1?"
     child = subprocess.Popen([*COMMAND, *args], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not list(out.glob("store/weights-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(child.pid, signal.SIGKILL)
@@ -144,11 +145,11 @@ def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(folder: Pat
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(folder: Path) -> None:
     args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "2", "--out", "run"]
     child = subprocess.Popen([*COMMAND, *args], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not list(folder.glob("run/store/weights-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=40)
+    _, errors = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 130
     assert "to go on: autocompress search my_task.py:task --speedup 2 --minutes 2 --out run" in errors
     assert json.loads((folder / "run" / "front.json").read_text())["candidates"]
@@ -180,13 +181,13 @@ def test_two_workers_search_side_by_side_and_one_that_is_killed_is_replaced(fold
     args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "2", "--trials", "5", "--out", "run"]
     command = [*COMMAND, *args, "--workers", "2"]
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while not list(folder.glob("run/store/weights-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     workers = children_of(child.pid)
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
-    said, _ = child.communicate(timeout=150)
+    said, _ = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 0, said
     front = json.loads((folder / "run" / "front.json").read_text())
     assert front["recommended"]

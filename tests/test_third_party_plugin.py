@@ -45,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(EXAMPLE, folder / "source")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", "install"]
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--target", str(folder / "site")]
-    subprocess.run([*pip, *offline, str(folder / "source")], check=True, timeout=120)
+    subprocess.run([*pip, *offline, str(folder / "source")], check=True, timeout=400)
     return folder / "site"
 
 
@@ -66,7 +66,7 @@ def run(site: Path, *command: str, cwd: Path) -> subprocess.CompletedProcess[str
     path = {"PYTHONPATH": os.pathsep.join([str(site), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(
         [sys.executable, "-m", *command], cwd=cwd, env={**os.environ, **path}, capture_output=True, text=True,
-        timeout=300, check=False,
+        timeout=400, check=False,
     )  # fmt: skip
 
 

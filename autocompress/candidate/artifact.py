@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -27,7 +28,8 @@ from autocompress.task import Inputs
 
 def scored(bench: Bench, recipe: Recipe, epochs: float, rung: int, path: Path, latency: Latency) -> Evaluation:
     """Score the file on the validation split, count it and keep its outputs for paired comparisons."""
-    with bench.supervisor.during("score", f"score: {recipe.techniques()}"):
+    with bench.supervisor.during("score", f"score: {recipe.techniques()}"), ThreadPoolExecutor(1) as beside:
+        packed = beside.submit(compressed_size, path)
         outputs = outputs_of(lambda: bench.open(path), bench.val, bench.profile.batch, bench.room.give_way)
     if not torch.isfinite(outputs).all():
         raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
@@ -46,7 +48,7 @@ def scored(bench: Bench, recipe: Recipe, epochs: float, rung: int, path: Path, l
         score=score,
         latency=latency,
         size_bytes=path.stat().st_size,
-        compressed_bytes=compressed_size(path),
+        compressed_bytes=packed.result(),
         params=params,
         macs=macs,
         artifact=bench.folder.relative(path),

@@ -28,13 +28,15 @@ from autocompress.run.store import replacing
 
 CHECKED_BATCHES = 4
 FASTER = 0.97  # of its source's latency, below which a variant counts as faster
+FAR = 1.5  # times the budget, and times faster than the float file
 GATE_FEEDS = 4  # the gate's calibration: ranges do not change what an operator costs
 
 
 def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str, Any]] | None = None) -> Gate:
     """Time a structure before any training: latency does not depend on the values of the weights.
 
-    The variants that were fast on the reference are tried in turn until one is within the budget.
+    The variants that were fast on the reference are tried in turn until one is within the budget; the float file last,
+    and not when a variant that was much faster than it on the reference is far over.
     """
     model, decided = _structure(bench, recipe, plans)
     path = bench.folder.scratch / "gate.onnx"
@@ -48,17 +50,25 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
             if variant is not None:
                 with bench.supervisor.during("graph", f"{variant.strategy}: {recipe.techniques()}"):
                     rewrite(bench.plugins, variant, path, file, few)
-            timed[variant] = bench.time(file, QUICK, budget.decided)
+            latency = timed[variant] = bench.time(file, QUICK, budget.decided)
         except CandidateFailed:
             if variant is None:
                 raise
             continue  # it fails again, with its reason kept, if the family is evaluated
-        if budget.bounded and not budget.excluded(timed[variant]):
+        if budget.bounded and (not budget.excluded(latency) or _far_over(bench, variant, latency, budget)):
             break
     fastest = min(timed.values(), key=lambda latency: latency.ratio)
     source = timed.get(None)
     slower = tuple(v for v, latency in timed.items() if v is not None and source and _no_faster(latency, source))
     return Gate(fastest, decided, slower, count(path)[1])
+
+
+def _far_over(bench: Bench, variant: Step | None, latency: Latency, budget: Budget) -> bool:
+    """Whether slower variants need not be timed: this one was much faster than the float file on the reference, so
+    others that are within the budget when it is over it by as much are not to be expected.
+    """
+    ahead = dict(bench.variants).get(variant, 1.0) if variant is not None else 1.0
+    return latency.reliable and ahead * FAR <= 1 and budget.excess(latency) >= FAR - 1
 
 
 def evaluate(bench: Bench, request: Request) -> Outcome:

@@ -1,7 +1,8 @@
 """Which structures are worth training: each is timed once before, and some are turned away for it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
+from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.aim import StructureModel
@@ -24,6 +25,11 @@ def gate_limit_s(opened_s: float) -> float:
     return min(GATE_LIMIT_S, max(GATE_LEAST_S, OPENINGS * opened_s))
 
 
+def is_over(budget: Budget, gate: Gate) -> bool:
+    """Whether a gate's sound answer excludes the budget."""
+    return budget.bounded and gate.latency.reliable and budget.excluded(gate.latency)
+
+
 class Admission:
     """``gate`` is a structure's latency, remembered; ``refusal`` says why it is not trained.
 
@@ -39,6 +45,10 @@ class Admission:
         self._timed = timed
         self._gates: dict[Recipe, Gate | CandidateFailed] = {}
         self._explored_beyond = sum(map(self._is_beyond, ledger.families.values()))
+
+    def remember(self, gates: Mapping[Recipe, Gate]) -> None:
+        """Structures that were timed before."""
+        self._gates |= {self._space.gated(recipe): gate for recipe, gate in gates.items()}
 
     async def gate(self, recipe: Recipe) -> Gate:
         """The gate's answer for a recipe; how it is trained does not matter to it. Raises CandidateFailed, and again
@@ -65,9 +75,8 @@ class Admission:
         self._structures.add(self._space.gated(recipe), ratio, macs / whole if whole and macs else 1.0)
 
     def over(self, gate: Gate) -> bool:
-        """Whether a gate's sound answer excludes the budget."""
-        budget = self._ledger.steering
-        return budget.bounded and gate.latency.reliable and budget.excluded(gate.latency)
+        """Whether a structure is surely over the budget that steers."""
+        return is_over(self._ledger.steering, gate)
 
     def refusal(self, recipe: Recipe, gate: Gate, cheap: bool) -> str | None:
         """Why a structure is not worth training. Under a budget: it is over it, and it is not the turn to explore

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
+from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate, Request
 from autocompress.candidate.evaluate import Outcome, Rejected
 from autocompress.candidate.opening import Opening
+from autocompress.candidate.preparation import Groundwork
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted
 from autocompress.explore import finish, identity, rungs
-from autocompress.explore.admission import Admission, gate_limit_s
+from autocompress.explore.admission import Admission, gate_limit_s, is_over
 from autocompress.explore.aim import StructureModel
 from autocompress.explore.clock import Clock
 from autocompress.explore.identity import Settings
@@ -72,6 +74,8 @@ class Search:
         self.clock = clock
         self.interrupted = interrupted
         self.pace = Pace(clock)
+        self._floor: tuple[Recipe, Gate] | None = None
+        self._at_floor: dict[Recipe, Gate] = {}  # all that were timed in looking for it
         self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
@@ -162,26 +166,33 @@ class Search:
         return True
 
     async def open(self) -> None:
-        """Open the task and what an earlier process recorded. Raises UsageError when this is not the same search."""
+        """Open the task and what an earlier process recorded; before the reference is evaluated, look whether the
+        budget can be met at all. Raises UsageError when this is not the same search.
+        """
         identity.refuse_another_version(self.record)
-        stored, began = self.record.get("opening"), self.clock.elapsed()
+        stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
         known = opening_from_json(stored) if stored else None
-        self.opening: Opening = await self.executor.call("open", known, self.settings.space.strategies)
-        self.space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
-        named = set(self.settings.space.strategies or ())
+        ground: Groundwork = await self.executor.call("prepare", known, only)
+        self.space = Space.of(self.settings.space, ground.applicable, ground.refused)
+        identity.refuse_another_search(self.record, self.settings, self.space)
+        self.record.set("opened_s", self.record.get("opened_s") or self.clock.elapsed() - began)
+        await self._find_floor()
+        self.opening: Opening = await self.executor.call("open", known, only)
+        named = set(only or ())
         said = [f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only]
         if self.space.structural and not self.space.training:
             said.append("no strategy of this search space trains, so changed structures are measured untrained")
         self.opening = replace(self.opening, warnings=(*self.opening.warnings, *said))
-        identity.refuse_another_search(self.record, self.settings, self.space)
         self.record.set("opening", opening_to_json(self.opening))
-        self.record.set("opened_s", self.record.get("opened_s") or self.clock.elapsed() - began)
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
         structures = StructureModel(self.space)
         self.proposer = Proposer(self.sampler, self.ledger, structures, lambda recipe: recipe.id in self._busy)
-        self.admission = Admission(self.space, self.ledger, structures, self._timed_gate)
+        self.admission = Admission(
+            self.space, self.ledger, structures, lambda recipe: self._timed_gate(recipe, self.ledger.steering)
+        )
+        self.admission.remember(self._at_floor)
         for recipe, ratio, macs in self.record.every("gate"):
             self.admission.learn(Recipe.from_json(recipe), ratio, macs)
         self._stall = Stall()
@@ -195,28 +206,44 @@ class Search:
         self.lengths = tuple(lengths)
         self.record.set("lengths", [[length.seconds, length.examples] for length in self.lengths])
 
+    async def _find_floor(self) -> None:
+        """Time the smallest structures and say whether the budget can be met, unless an earlier process did."""
+        budget = self.settings.budget
+        if not budget.bounded or self.record.get("can_be_met"):
+            return
+
+        async def gate(recipe: Recipe) -> Gate:
+            self._at_floor[recipe] = await self._timed_gate(recipe, budget)
+            return self._at_floor[recipe]
+
+        self._floor = await find_floor(self.space, gate, lambda gate: not is_over(budget, gate))
+        if self._floor is None:
+            return
+        latency = self._floor[1].latency
+        took = f"{latency.statistic:.4g} ms ({1 / latency.ratio:.1f}x faster than the reference)"
+        if is_over(budget, self._floor[1]):
+            self.view.note(
+                f"the budget of {budget} cannot be met here: the floor, the fastest model of this space, takes {took}"
+            )
+            return
+        self.record.set("can_be_met", True)
+        self.view.note(f"the budget of {budget} can be met: the smallest structure takes {took}")
+
     async def _below_floor(self) -> bool:
         """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
         budget = self.settings.budget
-        if not budget.bounded or any(budget.excess(e.latency) <= 0 for e in self.ledger.candidates()):
+        if self._floor is None or any(budget.excess(e.latency) <= 0 for e in self.ledger.candidates()):
             return False
-        found = await find_floor(self.space, self.admission.gate, lambda gate: not self.admission.over(gate))
-        if found is not None and not self.admission.over(found[1]):
+        recipe, gate = self._floor
+        if not is_over(budget, gate):
             return False
-        free = min(self.ledger.candidates(), key=lambda e: e.latency.ratio)
-        floor = min([free.latency, *([found[1].latency] if found else [])], key=lambda latency: latency.ratio)
-        self.view.note(
-            f"the budget of {budget} cannot be met here: the floor, the fastest model of this space, takes "
-            f"{floor.statistic:.4g} ms ({1 / floor.ratio:.1f}x faster than the reference)"
-        )
-        faster = found is not None and found[1].latency.ratio < free.latency.ratio
-        if found is not None and faster and found[0].id not in self.ledger.families:
-            examples = self.lengths[0].examples
-            request = Request(found[0], examples=examples, limit_s=FLOOR_SECONDS, plans=found[1].plans)
+        free = min(e.latency.ratio for e in self.ledger.candidates())
+        if gate.latency.ratio < free and recipe.steps and recipe.id not in self.ledger.families:
+            request = Request(recipe, examples=self.lengths[0].examples, limit_s=FLOOR_SECONDS, plans=gate.plans)
             try:
-                self._keep_event(found[0], await self._evaluate(request))
+                self._keep_event(recipe, await self._evaluate(request))
             except CandidateFailed as error:
-                self.ledger.fail(Failed(found[0], error.strategy, error.reason))
+                self.ledger.fail(Failed(recipe, error.strategy, error.reason))
         return True
 
     async def _begin(self) -> None:
@@ -305,10 +332,10 @@ class Search:
         del self._busy[recipe.id]  # after any other error it stays pending
         self.save_progress()
 
-    async def _timed_gate(self, recipe: Recipe) -> Gate:
+    async def _timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:
         self.check_interrupted()
         limit_s = self.pace.within(gate_limit_s(self.record.get("opened_s")))
-        gate: Gate = await self.executor.call("gate", Request(recipe), self.ledger.steering, limit_s=limit_s)
+        gate: Gate = await self.executor.call("gate", Request(recipe), budget, limit_s=limit_s)
         self.record.append("gate", [recipe.to_json(), gate.latency.ratio, gate.macs])
         return gate
 

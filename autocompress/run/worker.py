@@ -79,7 +79,7 @@ class Worker:
         self.spent: Counter[str] = Counter()
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
-        self._known: tuple[Any, ...] | None = None
+        self._opening: tuple[str, tuple[Any, ...]] | None = None  # what a fresh child is called with first
         self._is_open = False
 
     def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
@@ -88,15 +88,16 @@ class Worker:
         Raises WorkerDied when the child ends meanwhile, or takes longer than ``limit_s`` seconds.
         """
         self.start()
-        if method == "open":
-            result = self._exchange("open", args, limit_s, threads)
-            self.opened(result, *args[1:])
-            self._is_open = True
+        if method in ("prepare", "open"):
+            result = self._exchange(method, args, limit_s, threads)
+            self._is_open, self._opening = True, (method, args)
+            if method == "open":
+                self.opened(result, *args[1:])
             return result
-        if not self._is_open and self._known is not None:
+        if not self._is_open and self._opening is not None:
             began = time.monotonic()
             try:
-                self._exchange("open", self._known, limit_s and max(limit_s, OPEN_LIMIT_S), threads)
+                self._exchange(*self._opening, limit_s and max(limit_s, OPEN_LIMIT_S), threads)
             except UsageError as error:
                 raise UsageError(
                     f"the task could be opened once and not again in another worker process ({error}): seed what is "
@@ -108,7 +109,7 @@ class Worker:
 
     def opened(self, opening: Any, *args: Any) -> None:
         """What a fresh child opens the task with."""
-        self._known = (opening, *args)
+        self._opening = "open", (opening, *args)
 
     def kill(self) -> None:
         """End the child at once, from any thread; whoever waits for its answer learns that it died."""

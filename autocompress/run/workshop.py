@@ -9,7 +9,8 @@ from autocompress.candidate import artifact, pipeline
 from autocompress.candidate.bench import Bench, Gate, Request
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, paired_difference, targets_of
 from autocompress.candidate.measure import Effort
-from autocompress.candidate.opening import Opening, open_bench
+from autocompress.candidate.opening import Opening, complete
+from autocompress.candidate.preparation import Groundwork, Prepared, prepare
 from autocompress.candidate.room import Room
 from autocompress.candidate.supervisor import Supervisor
 from autocompress.errors import CandidateFailed
@@ -21,7 +22,9 @@ from autocompress.task import Task
 
 @dataclass
 class Workshop:
-    """Holds the open task. ``open`` comes first; the rest are calls on what it opened."""
+    """Holds the open task. ``open`` comes first, and before it ``prepare`` where structures are to be gated before the
+    reference is evaluated; the rest are calls on what was opened.
+    """
 
     load: Callable[[], Task]
     profile: HardwareProfile
@@ -30,15 +33,17 @@ class Workshop:
     seed: int
     supervisor: Supervisor
     bench: Bench | None = None
+    _prepared: Prepared | None = None
 
     def __post_init__(self) -> None:
         self.room = Room(self.folder.root, lambda: self.supervisor.phases("wait"))
 
-    def open(self, known: Opening | None = None, only: Sequence[str] | None = None) -> Opening:
+    def prepare(self, known: Opening | None = None, only: Sequence[str] | None = None) -> Groundwork:
+        """All that gating takes."""
         with self.room.working():
             with self.supervisor.during("open", "open the task"):
                 task = self.load()
-            self.bench, opening = open_bench(
+            self._prepared = prepare(
                 task,
                 self.profile,
                 self.plugins,
@@ -49,6 +54,16 @@ class Workshop:
                 known=known,
                 only=only,
             )
+        self.bench = self._prepared.bench
+        return self._prepared.groundwork
+
+    def open(self, known: Opening | None = None, only: Sequence[str] | None = None) -> Opening:
+        if self._prepared is None:
+            self.prepare(known, only)
+        assert self._prepared is not None
+        with self.room.working():
+            self.bench, opening = complete(self._prepared)
+        self._prepared = None
         return opening
 
     def ready(self) -> None:

@@ -19,7 +19,7 @@ from autocompress.candidate.artifact import profile_inputs
 from autocompress.candidate.count import count
 from autocompress.candidate.evaluate import feed_of, outputs_of
 from autocompress.candidate.export import check, export
-from autocompress.candidate.opening import read_task
+from autocompress.candidate.preparation import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train

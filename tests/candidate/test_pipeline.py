@@ -112,6 +112,23 @@ def test_the_gate_times_the_structure_and_trains_nothing(bench: Bench) -> None:
     assert answer.latency.ratio == pytest.approx(fastest), "the untrained structure takes as long as the trained one"
 
 
+@pytest.mark.parametrize(("times_over", "float_timed"), [(10.0, False), (1.2, True)])
+def test_the_gate_does_not_time_the_float_file_of_what_is_far_over_the_budget_quantized(
+    times_over: float, float_timed: bool, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = Recipe((HALF, DISTIL, TRAIN))
+    quantized = gate(bench, family, Budget()).latency.ratio
+    opened_files: list[str] = []
+    own = type(bench.runtime).open
+    monkeypatch.setattr(
+        type(bench.runtime), "open", lambda r, path, p: opened_files.append(path.name) or own(r, path, p)
+    )
+    answer = gate(bench, family, Budget(speedup=times_over / quantized))
+    assert answer.latency.ratio == pytest.approx(quantized)
+    assert "gate-quantize_static.onnx" in opened_files
+    assert ("gate.onnx" in opened_files) is float_timed
+
+
 def test_an_untrained_recipe_is_the_reference_exported(bench: Bench) -> None:
     outcome = evaluate(bench, Request(Recipe()))
     own = outcome.evaluations[0]

@@ -137,6 +137,21 @@ def test_a_budget_below_the_floor_keeps_the_nearest(run: Any, tmp_path: Path) ->
     assert not (tmp_path / "run" / "recommended").exists()
 
 
+@pytest.mark.parametrize(("speedup", "said"), [(1e6, "cannot be met here: the floor"), (3, "can be met")])
+def test_whether_a_budget_can_be_met_is_known_before_the_reference_is_evaluated(
+    speedup: float, said: str, run: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    for name in ("gate", "open"):
+        own = getattr(Workshop, name)
+        spy = lambda *args, own=own, name=name: called.append(name) or own(*args)  # noqa: E731
+        monkeypatch.setattr(Workshop, name, spy)
+    run(speedup=speedup, trials=1, quiet=False, console=Console(width=200))
+    before = called[: called.index("open")]
+    assert before.count("gate") >= 1
+    assert capsys.readouterr().out.count(said) == 1
+
+
 def test_a_budget_that_binds_nothing_is_said_to_be_so(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(width=200)
     document = run(budget_ms=1e6, quiet=False, console=console)

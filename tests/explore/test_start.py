@@ -168,6 +168,13 @@ def test_floor_leaves_out_what_cannot_be_built(make_latency: Callable[..., Laten
     assert found[1].latency.ratio == pytest.approx(0.2)
 
 
-def test_there_is_no_floor_without_a_structure_that_can_be_built(make_latency: Callable[..., Latency]):
-    assert floor_of(space_of(TUNE), FakeGate(make_latency)) is None
+def test_where_no_structure_is_smaller_the_floor_is_the_model_as_it_is(make_latency: Callable[..., Latency]):
+    for space, breaks in ((space_of(TUNE), None), (space_of(CARVE, TUNE), "carve")):
+        found = floor_of(space, FakeGate(make_latency, lambda recipe: recipe.step(breaks or "") is not None))  # noqa: B023
+        assert found is not None
+        assert found[0] == Recipe()
+        assert found[1].latency.ratio == 1.0
+
+
+def test_there_is_no_floor_when_nothing_can_be_built(make_latency: Callable[..., Latency]):
     assert floor_of(space_of(CARVE, TUNE), FakeGate(make_latency, lambda recipe: True)) is None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import torch
@@ -14,6 +15,8 @@ from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType,
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from autocompress.plugin.contract import Feed
+
+Outputs = list[npt.NDArray[np.float64]]
 
 CALIBRATION_EXAMPLES = 256
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # products with weights that have a static int8 form
@@ -97,15 +100,15 @@ def opened(model: Path | onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def output_error(reference: ort.InferenceSession, other: ort.InferenceSession, feeds: Iterable[Feed]) -> float:
-    """Mean absolute difference of the first outputs, as a share of the standard deviation of the reference's; infinite
-    where the other gives NaN. Not squared: one example whose activations leave their ranges would outweigh the rest.
+def outputs_of(session: ort.InferenceSession, feeds: Iterable[Feed]) -> Outputs:
+    """The first output for each of ``feeds``."""
+    return [session.run(None, feed)[0].astype(np.float64) for feed in feeds]
+
+
+def output_error(expected: Outputs, got: Outputs) -> float:
+    """Mean absolute difference of outputs, as a share of the standard deviation of the expected ones; infinite where
+    the others hold NaN. Not squared: one example whose activations leave their ranges would outweigh the rest.
     """
-    error = total = squares = 0.0
-    count = 0
-    for feed in feeds:
-        expected, got = (session.run(None, feed)[0].astype(np.float64) for session in (reference, other))
-        error += float(np.abs(got - expected).sum())
-        total, squares, count = total + float(expected.sum()), squares + float((expected**2).sum()), count + got.size
-    deviation = math.sqrt(max(squares / count - (total / count) ** 2, 0)) or 1.0
-    return error / count / deviation if math.isfinite(error) else math.inf
+    one, other = (np.concatenate([values.ravel() for values in outputs]) for outputs in (expected, got))
+    error = float(np.abs(other - one).mean())
+    return error / (float(one.std()) or 1.0) if math.isfinite(error) else math.inf

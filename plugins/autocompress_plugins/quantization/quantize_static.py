@@ -12,7 +12,7 @@ once, on the reference, and is part of the variant: whatever its weights and the
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
@@ -28,6 +28,7 @@ from autocompress_plugins.quantization.ort_quantization import (
     named,
     opened,
     output_error,
+    outputs_of,
     quantized,
 )
 
@@ -56,30 +57,39 @@ class QuantizeStatic(GraphStrategy):
         return "no convolution or matrix product with constant weights (recurrent layers have no static int8 form)"
 
     def variants(self, context: Context) -> Sequence[Params]:
-        errors = {rule: self._error({"activations": ACTIVATIONS[0], "calibration": rule}, context) for rule in RULES}
+        error = self._compared(context)
+        errors = {rule: error({"activations": ACTIVATIONS[0], "calibration": rule}) for rule in RULES}
         best = min(errors, key=errors.__getitem__)
         rule = best if errors[best] < CLEARLY * errors[SAFEST] else SAFEST
         plain = [{"activations": activations, "calibration": rule} for activations in ACTIVATIONS]
         if errors[rule] < HARMFUL:
             return plain
         mixed: Params = {**plain[0], "float_sections": self._sensitive(plain[0], context)}
-        return [*plain, mixed] if self._error(mixed, context) < CLEARLY * errors[rule] else plain
+        return [*plain, mixed] if error(mixed) < CLEARLY * errors[rule] else plain
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
         onnx.save(self._quantized(source, params, context), str(target))
 
-    def _error(self, params: Params, context: Context) -> float:
-        """How much these parameters change the reference's outputs."""
-        model = self._quantized(context.reference, params, context)
-        return output_error(opened(context.reference), opened(model), context.feeds(COMPARED_EXAMPLES))
+    def _compared(self, context: Context) -> Callable[[Params], float]:
+        """Tells how much given parameters change the reference's outputs."""
+        reference = opened(context.reference)
+        feeds = list(context.feeds(COMPARED_EXAMPLES))
+        expected = outputs_of(reference, feeds)
+
+        def error(params: Params) -> float:
+            model = opened(self._quantized(context.reference, params, context))
+            return output_error(expected, outputs_of(model, feeds))
+
+        return error
 
     def _sensitive(self, params: Params, context: Context) -> str:
         """The numbers of the sections that cost the reference's outputs most when they alone are quantized."""
-        reference, ranges = opened(context.reference), self._ranges(context.reference, params, context)
+        feeds, ranges = list(context.feeds(COMPARED_EXAMPLES)), self._ranges(context.reference, params, context)
+        expected = outputs_of(opened(context.reference), feeds)
 
         def error(section: tuple[str, ...]) -> float:
             alone = opened(quantized(context.reference, ranges, str(params["activations"]), only=section))
-            return output_error(reference, alone, context.feeds(COMPARED_EXAMPLES))
+            return output_error(expected, outputs_of(alone, feeds))
 
         sections = _sections(context.reference)
         first = {section: sections.index(section) for section in sections}  # a short graph has some of them twice
@@ -88,7 +98,7 @@ class QuantizeStatic(GraphStrategy):
 
     def _quantized(self, source: Path, params: Params, context: Context) -> onnx.ModelProto:
         numbers = [int(number) for number in str(params.get("float_sections", "")).split(",") if number]
-        sections = _sections(source)
+        sections = _sections(source) if numbers else []
         left = {name for number in numbers for name in sections[number]}
         return quantized(source, self._ranges(source, params, context), str(params["activations"]), never=left)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import export
-from autocompress.candidate.opening import read_task
+from autocompress.candidate.preparation import read_task
 from autocompress.data import call, input_names, primary
 from autocompress.plugin.contract import Context
 from autocompress.profile import HardwareProfile

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.plugin.contract import Context
-from autocompress_plugins.quantization.ort_quantization import has_constant_weights, named, opened, output_error
+from autocompress_plugins.quantization.ort_quantization import (
+    has_constant_weights,
+    named,
+    opened,
+    output_error,
+    outputs_of,
+)
 
 
 class Affine(nn.Module):
@@ -31,7 +37,8 @@ def test_error_is_a_share_of_the_deviation_of_the_outputs(
     reference = context.reference.rename(tmp_path / "first.onnx")
     for term, error in ((100.0, 0), (101.0, 0.1), (99.0, 0.1), (float("nan"), float("inf"))):
         other = graph_context(Affine(term), inputs).reference
-        found = output_error(opened(reference), opened(other), context.feeds(64))
+        expected, got = (outputs_of(opened(path), context.feeds(64)) for path in (reference, other))
+        found = output_error(expected, got)
         assert found == pytest.approx(error, rel=0.05, abs=1e-6)
 
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.bench import Request
 from autocompress.candidate.export import export
-from autocompress.candidate.opening import open_bench, read_task
+from autocompress.candidate.opening import open_bench
 from autocompress.candidate.pipeline import evaluate
+from autocompress.candidate.preparation import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
