@@ -16,9 +16,10 @@ from autocompress.candidate.opening import Opening
 from autocompress.candidate.preparation import Groundwork
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted
 from autocompress.explore import finish, identity, rungs
-from autocompress.explore.admission import Admission, gate_limit_s, is_over
+from autocompress.explore.admission import Admission, gate_limit_s
 from autocompress.explore.aim import StructureModel
 from autocompress.explore.clock import Clock
+from autocompress.explore.floor import Floor
 from autocompress.explore.identity import Settings
 from autocompress.explore.lanes import all_done
 from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
@@ -27,7 +28,7 @@ from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Asked, Sampler
 from autocompress.explore.space import Space
 from autocompress.explore.stall import Stall
-from autocompress.explore.start import default_recipes, find_floor, first_recipes
+from autocompress.explore.start import default_recipes, first_recipes
 from autocompress.recipe import Recipe
 from autocompress.run.executor import Executor
 from autocompress.run.folder import RunFolder
@@ -42,7 +43,6 @@ FORETOLD = 0.5  # rank correlation between the first rung and the last, below wh
 SURE = 6  # families trained on, before the correlation means anything
 SURE_BY = 30  # families trained on, after which it will not change any more
 TRIM_EVERY = 20  # families, between two looks at how much is stored
-FLOOR_SECONDS = 15.0  # training of the nearest model when nothing can meet the budget
 
 
 class View(Protocol):
@@ -74,8 +74,7 @@ class Search:
         self.clock = clock
         self.interrupted = interrupted
         self.pace = Pace(clock)
-        self._floor: tuple[Recipe, Gate] | None = None
-        self._at_floor: dict[Recipe, Gate] = {}  # all that were timed in looking for it
+        self.floor = Floor()
         self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
@@ -84,7 +83,7 @@ class Search:
         """After ``open``: search until the time, the trials or the space are used up, or nothing is gained any more,
         then finish. Raises Interrupted with the state saved.
         """
-        if await self._below_floor():
+        if await self.floor.is_above_budget(self):
             await finish.conclude(self, self.ledger)
             return self.ledger
         await self._begin()
@@ -150,7 +149,7 @@ class Search:
                     plans=gate.plans,
                     skip=gate.slower,
                 )
-                outcome = await self._evaluate(request)
+                outcome = await self.evaluate(request)
                 self.pace.family(self.clock.elapsed() - began, outcome.train_s, first_rung=rung == 0)
             except CandidateFailed as error:
                 if self._cut_off(error):
@@ -176,7 +175,7 @@ class Search:
         self.space = Space.of(self.settings.space, ground.applicable, ground.refused)
         identity.refuse_another_search(self.record, self.settings, self.space)
         self.record.set("opened_s", self.record.get("opened_s") or self.clock.elapsed() - began)
-        await self._find_floor()
+        await self.floor.find(self)
         self.opening: Opening = await self.executor.call("open", known, only)
         named = set(only or ())
         said = [f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only]
@@ -190,9 +189,9 @@ class Search:
         structures = StructureModel(self.space)
         self.proposer = Proposer(self.sampler, self.ledger, structures, lambda recipe: recipe.id in self._busy)
         self.admission = Admission(
-            self.space, self.ledger, structures, lambda recipe: self._timed_gate(recipe, self.ledger.steering)
+            self.space, self.ledger, structures, lambda recipe: self.timed_gate(recipe, self.ledger.steering)
         )
-        self.admission.remember(self._at_floor)
+        self.admission.remember(self.floor.gates)
         for recipe, ratio, macs in self.record.every("gate"):
             self.admission.learn(Recipe.from_json(recipe), ratio, macs)
         self._stall = Stall()
@@ -205,46 +204,6 @@ class Search:
     def _set_lengths(self, lengths: Sequence[rungs.Length]) -> None:
         self.lengths = tuple(lengths)
         self.record.set("lengths", [[length.seconds, length.examples] for length in self.lengths])
-
-    async def _find_floor(self) -> None:
-        """Time the smallest structures and say whether the budget can be met, unless an earlier process did."""
-        budget = self.settings.budget
-        if not budget.bounded or self.record.get("can_be_met"):
-            return
-
-        async def gate(recipe: Recipe) -> Gate:
-            self._at_floor[recipe] = await self._timed_gate(recipe, budget)
-            return self._at_floor[recipe]
-
-        self._floor = await find_floor(self.space, gate, lambda gate: not is_over(budget, gate))
-        if self._floor is None:
-            return
-        latency = self._floor[1].latency
-        took = f"{latency.statistic:.4g} ms ({1 / latency.ratio:.1f}x faster than the reference)"
-        if is_over(budget, self._floor[1]):
-            self.view.note(
-                f"the budget of {budget} cannot be met here: the floor, the fastest model of this space, takes {took}"
-            )
-            return
-        self.record.set("can_be_met", True)
-        self.view.note(f"the budget of {budget} can be met: the smallest structure takes {took}")
-
-    async def _below_floor(self) -> bool:
-        """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
-        budget = self.settings.budget
-        if self._floor is None or any(budget.excess(e.latency) <= 0 for e in self.ledger.candidates()):
-            return False
-        recipe, gate = self._floor
-        if not is_over(budget, gate):
-            return False
-        free = min(e.latency.ratio for e in self.ledger.candidates())
-        if gate.latency.ratio < free and recipe.steps and recipe.id not in self.ledger.families:
-            request = Request(recipe, examples=self.lengths[0].examples, limit_s=FLOOR_SECONDS, plans=gate.plans)
-            try:
-                self._keep_event(recipe, await self._evaluate(request))
-            except CandidateFailed as error:
-                self.ledger.fail(Failed(recipe, error.strategy, error.reason))
-        return True
 
     async def _begin(self) -> None:
         """Find what to try before the sampler is asked: what a kill interrupted, then default recipes."""
@@ -293,7 +252,7 @@ class Search:
         )
         with self._under_way(family.recipe, family.rung + 1):
             try:
-                self._keep_event(family.recipe, await self._evaluate(request))
+                self.keep_event(family.recipe, await self.evaluate(request))
             except CandidateFailed as error:
                 if self._cut_off(error):
                     return
@@ -315,7 +274,7 @@ class Search:
                 f"{rungs.ETA} times as long"
             )
 
-    def _keep_event(self, recipe: Recipe, outcome: Outcome) -> None:
+    def keep_event(self, recipe: Recipe, outcome: Outcome) -> None:
         self.ledger.add(recipe, outcome)
         self.record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json()})
 
@@ -332,7 +291,7 @@ class Search:
         del self._busy[recipe.id]  # after any other error it stays pending
         self.save_progress()
 
-    async def _timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:
+    async def timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:
         self.check_interrupted()
         limit_s = self.pace.within(gate_limit_s(self.record.get("opened_s")))
         gate: Gate = await self.executor.call("gate", Request(recipe), budget, limit_s=limit_s)
@@ -348,7 +307,7 @@ class Search:
         over = max(self.ledger.steering.excess(gate.latency), 1e-6)
         self.sampler.rejected(asked, over, {"recipe": recipe.to_json(), "rejected": told})
 
-    async def _evaluate(self, request: Request) -> Outcome:
+    async def evaluate(self, request: Request) -> Outcome:
         """Evaluate a family; when the worker crashes, once more from where the training was kept."""
         skip = (*request.skip, *self.ledger.slower_variants(request.recipe))
         request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self.admission.worth_below())

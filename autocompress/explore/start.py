@@ -1,4 +1,4 @@
-"""The start of a search: the floor, then the first recipes. Both only gate structures; nothing is trained."""
+"""The first recipes of a search. Structures are gated to find them; nothing is trained."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -13,34 +13,6 @@ from autocompress.recipe import Recipe
 FEW = 2  # structural strategies, of each of which three strengths are tried first
 
 Try = Callable[[Recipe], Awaitable[Gate]]
-
-
-async def find_floor(space: Space, gate: Try, enough: Callable[[Gate], bool]) -> tuple[Recipe, Gate] | None:
-    """The fastest of the smallest structures the space allows, and of the model as it is; None when none can be built.
-
-    They are gated the one of all strategies together first, until one is ``enough``. A step that finds nothing left to
-    do, after what the others did, is left out.
-    """
-    found: list[tuple[Recipe, Gate]] = []
-    for recipe in (*space.strongest(), Recipe()):
-        built = await _built(space, recipe, gate)
-        if built is not None:
-            found.append(built)
-            if enough(built[1]):
-                break
-    return min(found, key=lambda pair: pair[1].latency.ratio, default=None)
-
-
-async def _built(space: Space, recipe: Recipe, gate: Try) -> tuple[Recipe, Gate] | None:
-    """The structure that can be built of a recipe's steps, gated; None when that is none of its own."""
-    while True:
-        try:
-            return recipe, await gate(recipe)
-        except CandidateFailed as error:
-            smaller = recipe.without(error.strategy or "")
-            if smaller == recipe or not space.gated(smaller).steps:
-                return None
-            recipe = smaller
 
 
 async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:

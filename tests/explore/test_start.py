@@ -9,8 +9,9 @@ from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate
 from autocompress.candidate.evaluate import Latency
 from autocompress.errors import CandidateFailed
+from autocompress.explore.floor import find_floor
 from autocompress.explore.space import Space, SpaceFile
-from autocompress.explore.start import default_recipes, find_floor, first_recipes
+from autocompress.explore.start import default_recipes, first_recipes
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe
 
