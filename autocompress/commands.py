@@ -232,7 +232,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
 
 def _redo(bench: Bench, stored: RecipeFile, target: Path) -> str:
     """Plan and train anew, with the stored length of training."""
-    examples = round(stored.epochs * len(bench.stream.split))
+    examples = round(stored.epochs * len(bench.context.train))
     outcome = evaluate(bench, Request(stored.recipe.family, examples=examples))
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
     if made is None:

@@ -80,8 +80,8 @@ def _reference(opening: Opening, scored: int) -> dict[str, Any]:
         "macs": reference.macs,
         "size_bytes": reference.size_bytes,
         "compressed_bytes": reference.compressed_bytes,
-        "exporter": opening.exporter,
-        "export_note": opening.export_note,
+        "exporter": opening.groundwork.exporter,
+        "export_note": opening.groundwork.export_note,
         "examples": {"train": opening.train_examples, "val": opening.val_examples, "test": opening.test_examples},
         "scored": scored,
     }

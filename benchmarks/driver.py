@@ -72,6 +72,8 @@ APPLICABLE = (
     Applicable("squeeze", (Stage.GRAPH,), variants=(INT8.values,)),
 )
 
+GROUNDWORK = Groundwork("0", APPLICABLE, (), "none", "")
+
 
 def latency(ratio: float) -> Latency:
     return Latency(ratio, ratio, 0.99 * ratio, 1.01 * ratio, ratio, 0.99 * ratio, 1.01 * ratio, ratio)
@@ -100,27 +102,11 @@ class Arithmetical:
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
         if method == "prepare":
-            return Groundwork(APPLICABLE, ())
+            return GROUNDWORK
         if method == "open":
             own = evaluation(Recipe(), 0, 0.93, 1.0)
             family = Outcome((evaluation(Recipe().rewritten(INT8), 0, 0.92, 0.4),))
-            return Opening(
-                "fake",
-                "0",
-                "accuracy",
-                50_000,
-                5_000,
-                0,
-                own,
-                family,
-                APPLICABLE,
-                (),
-                (),
-                Arithmetic(),
-                "none",
-                "",
-                {},
-            )
+            return Opening("fake", GROUNDWORK, "accuracy", 50_000, 5_000, 0, own, family, (), Arithmetic(), {})
         if method == "gate":
             return Gate(latency(strength(args[0].recipe)), (), macs=round(1000 * strength(args[0].recipe)))
         if method == "evaluate":

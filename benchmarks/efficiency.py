@@ -94,7 +94,7 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
         quantized = trial.suggest_categorical("int8", [True, False])
         request = Request(
             Recipe((prune, distil, train)),
-            examples=round(EPOCHS * len(bench.stream.split)),
+            examples=round(EPOCHS * len(bench.context.train)),
             skip=skip[quantized],
             limit_s=left,
         )

@@ -31,11 +31,16 @@ def no_gate() -> None:
     from autocompress.candidate.bench import Gate
     from autocompress.candidate.evaluate import Latency
     from autocompress.explore.admission import Admission
+    from autocompress.explore.floor import Floor
 
     async def passed(admission: Any, recipe: Any) -> Gate:
         return Gate(Latency(1, 1, 0, 1e9, 1, 0, 1e9, 1, reliable=False), None)  # type: ignore[arg-type]
 
+    async def nowhere(floor: Any, search: Any) -> None:
+        pass
+
     Admission.gate = passed  # type: ignore[method-assign]
+    Floor.find = nowhere  # type: ignore[method-assign]
 
 
 def no_aim() -> None:
@@ -121,9 +126,9 @@ def no_tpe() -> None:
 
 def no_full_training() -> None:
     """Nothing is kept for training the finalists."""
-    from autocompress.explore import finish
+    from autocompress.explore import timetable
 
-    finish.MOST_FINISHING = finish.MOST_FOR_FRONT = 0.0
+    timetable.MOST_FINISHING = timetable.MOST_FOR_FRONT = 0.0
 
 
 OFF: dict[str, Callable[[], None]] = {

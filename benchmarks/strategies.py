@@ -207,7 +207,7 @@ def run(target: str, strategies: Sequence[str], epochs: float, seeds: int, profi
                 "epochs": epochs,
                 "environment": opening.versions,
             }
-            for found in compared(bench, opening, strategies, round(epochs * len(bench.stream.split))):
+            for found in compared(bench, opening, strategies, round(epochs * len(bench.context.train))):
                 rows += [{"seed": seed, **row} for row in found]
                 print("\n".join(_line(row) for row in found), flush=True)
                 path.parent.mkdir(exist_ok=True)

@@ -261,7 +261,7 @@ def test_a_model_opens_every_strategy_answers_and_one_makes_it_smaller(
     before = copy.deepcopy(task.model.state_dict())
     bench, opening = open_bench(task, fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies)
 
-    assert opening.exporter in EXPORTERS
+    assert opening.groundwork.exporter in EXPORTERS
     assert bench.folder.reference.exists()
     assert opening.reference.params > 0
     assert opening.reference.score.val_low <= opening.reference.score.val <= opening.reference.score.val_high

@@ -30,7 +30,12 @@ def scored(bench: Bench, recipe: Recipe, epochs: float, rung: int, path: Path, l
     """Score the file on the validation split, count it and keep its outputs for paired comparisons."""
     with bench.supervisor.during("score", f"score: {recipe.techniques()}"), ThreadPoolExecutor(1) as beside:
         packed = beside.submit(compressed_size, path)
-        outputs = outputs_of(lambda: bench.open(path), bench.val, bench.profile.batch, bench.room.give_way)
+
+        def give_way() -> None:
+            packed.result()
+            bench.room.give_way()
+
+        outputs = outputs_of(lambda: bench.open(path), bench.val, bench.profile.batch, give_way)
     if not torch.isfinite(outputs).all():
         raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
     score = score_of(bench.task, outputs, targets_of(bench.val))

@@ -23,10 +23,19 @@ from autocompress.task import Task
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every candidate needs and none changes: made once, by ``opening``.
+class Trainer:
+    """What trainings share: the examples in their order with the teacher's outputs, and how to compute."""
 
-    variants: (strategy, parameters) of each graph variant, the fastest on the reference first, with its ratio there.
+    stream: TrainStream
+    arithmetic: Arithmetic
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every candidate needs and none changes. ``preparation`` makes it, for gating; ``opening`` completes it.
+
+    variants: (strategy, parameters) of each graph variant with its ratio on the reference, the fastest first; in no
+    order and with a ratio of 1 until they were timed there. trainer: None before training is possible.
     """
 
     task: Task
@@ -37,8 +46,6 @@ class Bench:
     context: Context
     val: Split
     test: Split | None
-    stream: TrainStream
-    arithmetic: Arithmetic
     exporter: str
     fingerprint: str
     feeds: Sequence[Feed]
@@ -47,6 +54,7 @@ class Bench:
     supervisor: Supervisor
     plans: KnownPlans | None = None
     variants: tuple[tuple[Step, float], ...] = ()
+    trainer: Trainer | None = None
 
     @property
     def runtime(self) -> Runtime:

@@ -2,18 +2,19 @@
 
 import math
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
-from autocompress.candidate.bench import Bench, Request
+from autocompress.candidate.bench import Bench, Request, Trainer
 from autocompress.candidate.evaluate import Evaluation, Outcome
 from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import Prepared, prepare
+from autocompress.candidate.preparation import Groundwork, Prepared, prepare
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
+from autocompress.candidate.supervisor import Supervisor
 from autocompress.candidate.teacher import Teacher
 from autocompress.data import Split
 from autocompress.errors import CandidateFailed, UsageError, one_line
@@ -36,20 +37,24 @@ class Opening:
     """
 
     name: str
-    fingerprint: str
+    groundwork: Groundwork
     metric: str
     train_examples: int
     val_examples: int
     test_examples: int
     reference: Evaluation
     reference_family: Outcome
-    applicable: tuple[Applicable, ...]
-    refused: tuple[Refusal, ...]
     warnings: tuple[str, ...]
     arithmetic: Arithmetic
-    exporter: str
-    export_note: str  # which one, and why
     versions: dict[str, str]
+
+    @property
+    def applicable(self) -> tuple[Applicable, ...]:
+        return self.groundwork.applicable
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        return self.groundwork.refused
 
 
 def open_bench(
@@ -57,18 +62,25 @@ def open_bench(
     profile: HardwareProfile,
     plugins: PluginSet,
     folder: RunFolder,
-    **options: Any,
+    *,
+    seed: int = 0,
+    supervisor: Supervisor | None = None,
+    only: Collection[str] | None = None,
+    scored: int | None = None,
 ) -> tuple[Bench, Opening]:
-    """Open a task for a search: ``prepare``, whose options these are, and ``complete``."""
-    return complete(prepare(task, profile, plugins, folder, **options))
+    """Open a task anew: ``prepare``, whose arguments these are, and ``complete``."""
+    return complete(prepare(task, profile, plugins, folder, seed=seed, supervisor=supervisor, only=only, scored=scored))
 
 
-def complete(prepared: Prepared) -> tuple[Bench, Opening]:
-    """Make ready for training, and evaluate the reference; what is known of it is kept. Raises UsageError when it
-    cannot be trained or evaluated.
+def complete(prepared: Prepared, known: Opening | None = None) -> tuple[Bench, Opening]:
+    """Make ready for training, and evaluate the reference. Raises UsageError when it cannot be trained or evaluated.
+
+    known: what another process found; what it measured is kept unless the reference was exported anew.
     """
-    read, bench, known = prepared.read, prepared.bench, prepared.known
-    task, train = bench.task, read.splits["train"]
+    read, bench, ground = prepared.read, prepared.bench, prepared.groundwork
+    task, train, val = bench.task, read.splits["train"], read.splits["val"]
+    if prepared.exported:
+        known = None
     if known is not None and known.arithmetic.available():
         arithmetic = known.arithmetic
     else:
@@ -77,25 +89,21 @@ def complete(prepared: Prepared) -> tuple[Bench, Opening]:
     seed = bench.context.seed
     taught = TaughtBlocks(bench.store, read.fingerprint, seed, str(arithmetic))
     stream = TrainStream(task, train, Teacher(task.copy_of_model(), arithmetic), seed, taught)
-    bench = replace(bench, stream=stream, arithmetic=arithmetic)
+    bench = replace(bench, trainer=Trainer(stream, arithmetic))
     reference, family = (known.reference, known.reference_family) if known else _measure_reference(bench)
     bench = replace(bench, variants=_by_speed(bench, family))
     return bench, Opening(
         name=task.name,
-        fingerprint=read.fingerprint,
+        groundwork=ground,
         metric=task.metric_name,
         train_examples=len(train),
-        val_examples=len(read.splits["val"]),
+        val_examples=len(val),
         test_examples=len(bench.test) if bench.test else 0,
         reference=reference,
         reference_family=family,
-        applicable=prepared.groundwork.applicable,
-        refused=prepared.groundwork.refused,
-        warnings=(*read.warnings, *_chance(task, read.splits["val"], reference), *_scale(task, reference)),
+        warnings=(*read.warnings, *_chance(task, val, reference), *_scale(task, reference)),
         arithmetic=arithmetic,
-        exporter=bench.exporter,
-        export_note=prepared.export_note,
-        versions={**versions(bench.runtime), "exporter": prepared.export_note},
+        versions={**versions(bench.runtime), "exporter": ground.export_note},
     )
 
 

@@ -4,7 +4,7 @@
 ``evaluate``: structure -> train -> export, checked -> every graph variant timed -> those worth it scored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
     """Time a structure before any training: latency does not depend on the values of the weights.
 
     The variants that were fast on the reference are tried in turn until one is within the budget; the float file last,
-    and not when a variant that was much faster than it on the reference is far over.
+    and not when a variant that was much faster than it on the reference is far over the budget.
     """
     model, decided = _structure(bench, recipe, plans)
     path = bench.folder.scratch / "gate.onnx"
@@ -45,17 +45,19 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
     few = replace(bench.context, feeds=lambda n: bench.context.feeds(min(n, GATE_FEEDS)))
     timed: dict[Step | None, Latency] = {}
     for variant in (*worth_gating(bench, recipe), None):
+        if variant is None and _far_over(bench, timed, budget):
+            break
         file = path if variant is None else bench.folder.scratch / f"gate-{variant.strategy}.onnx"
         try:
             if variant is not None:
                 with bench.supervisor.during("graph", f"{variant.strategy}: {recipe.techniques()}"):
                     rewrite(bench.plugins, variant, path, file, few)
-            latency = timed[variant] = bench.time(file, QUICK, budget.decided)
+            timed[variant] = bench.time(file, QUICK, budget.decided)
         except CandidateFailed:
             if variant is None:
                 raise
             continue  # it fails again, with its reason kept, if the family is evaluated
-        if budget.bounded and (not budget.excluded(latency) or _far_over(bench, variant, latency, budget)):
+        if budget.bounded and not budget.excluded(timed[variant]):
             break
     fastest = min(timed.values(), key=lambda latency: latency.ratio)
     source = timed.get(None)
@@ -63,12 +65,15 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
     return Gate(fastest, decided, slower, count(path)[1])
 
 
-def _far_over(bench: Bench, variant: Step | None, latency: Latency, budget: Budget) -> bool:
-    """Whether slower variants need not be timed: this one was much faster than the float file on the reference, so
-    others that are within the budget when it is over it by as much are not to be expected.
+def _far_over(bench: Bench, timed: Mapping[Step | None, Latency], budget: Budget) -> bool:
+    """Whether the float file need not be timed: a variant that was much faster on the reference is far over the
+    budget.
     """
-    ahead = dict(bench.variants).get(variant, 1.0) if variant is not None else 1.0
-    return latency.reliable and ahead * FAR <= 1 and budget.excess(latency) >= FAR - 1
+    known = dict(bench.variants)
+    return any(
+        latency.reliable and variant is not None and known[variant] * FAR <= 1 and budget.excess(latency) >= FAR - 1
+        for variant, latency in timed.items()
+    )
 
 
 def evaluate(bench: Bench, request: Request) -> Outcome:

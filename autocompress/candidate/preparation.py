@@ -5,11 +5,9 @@ applies. What comes of it can gate structures.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.artifact import profile_inputs
 from autocompress.candidate.bench import Bench
 from autocompress.candidate.evaluate import feed_of
@@ -17,10 +15,8 @@ from autocompress.candidate.export import EXPORTERS, check, export_with, refuse_
 from autocompress.candidate.measure import Effort, measure, timer
 from autocompress.candidate.plans import StoredPlans
 from autocompress.candidate.room import Room
-from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.supervisor import Supervisor
 from autocompress.candidate.survey import survey
-from autocompress.candidate.teacher import Teacher
 from autocompress.data import Split, as_held, check_split, input_names, map_inputs, open_split, overlap, probe, spread
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.plugin.contract import Applicable, Context, Feed, Refusal, Runtime
@@ -31,12 +27,8 @@ from autocompress.run.folder import RunFolder
 from autocompress.run.store import Store, copy_file, replacing
 from autocompress.task import Task, fingerprint
 
-if TYPE_CHECKING:
-    from autocompress.candidate.opening import Opening
-
 FASTER = Effort(seconds=1.0, blocks=12, width=0.03)  # to choose between two exporters
 TIMED_FEEDS = 4
-UNTIMED = 1.0  # ratio of a graph variant before it was tried on the reference
 
 
 @dataclass(frozen=True)
@@ -90,19 +82,21 @@ def read_task(task: Task, profile: HardwareProfile, runtime: Runtime, reference:
 class Groundwork:
     """What a search can begin with: plain data, sent between processes."""
 
+    fingerprint: str
     applicable: tuple[Applicable, ...]
     refused: tuple[Refusal, ...]
+    exporter: str
+    export_note: str  # which one, and why
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task that structures can be gated on. bench: its graph variants are in no order, and it does not train yet."""
+    """A task that structures can be gated on. exported: the reference is a new file, of which nothing was measured."""
 
     read: Read
     bench: Bench
     groundwork: Groundwork
-    export_note: str  # which exporter, and why
-    known: "Opening | None"  # what another process found of the same reference file
+    exported: bool
 
 
 def prepare(
@@ -114,29 +108,32 @@ def prepare(
     seed: int = 0,
     supervisor: Supervisor | None = None,
     room: Room | None = None,
-    known: "Opening | None" = None,
+    known: Groundwork | None = None,
     only: Collection[str] | None = None,
     scored: int | None = None,
 ) -> Prepared:
     """Read and export a task. Raises UsageError for data or a model that no search could use.
 
-    room: the way in, when other processes compute too. known: what another process found, kept when the task is the
-    same one. only: the strategies of the search space; others are not asked. scored: score on at most so many
-    validation examples.
+    room: the way in, when other processes compute too. known: what another process found; its reference file is kept,
+    and its strategies are where it says any. only: the strategies of the search space; others are not asked. scored:
+    score on at most so many validation examples.
     """
     supervisor = supervisor or Supervisor()
     runtime = plugins.runtime(profile.runtime)
     store = Store(folder.stored, supervisor.note)
     with supervisor.during("open", "read the data"):
         read = read_task(task, profile, runtime, folder.reference, seed)
-    train, val = read.splits["train"], read.splits["val"]
-    if known is not None:  # before anything of the earlier run is written over
-        _refuse_another_task(known, read, folder)
-    if known is not None and folder.reference.exists():
-        exporter, export_note = known.exporter, known.export_note
-    else:
-        known = None
+    val = read.splits["val"]
+    if known is not None and known.fingerprint != read.fingerprint:  # before anything of it is written over
+        raise UsageError(
+            f"{folder.root} holds a search of another model, data or task file ({known.fingerprint} then, "
+            f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
+        )
+    exported = known is None or not folder.reference.exists()
+    if known is None or exported:
         exporter, export_note = _export_reference(read.context, val, runtime, folder, supervisor)
+    else:
+        exporter, export_note = known.exporter, known.export_note
     if known is not None and known.applicable:
         applicable, refused = known.applicable, known.refused
     else:
@@ -151,8 +148,6 @@ def prepare(
         context=read.context,
         val=val if scored is None else _sample(val, scored),
         test=read.splits.get("test"),
-        stream=TrainStream(task, train, Teacher(task.copy_of_model(), Arithmetic()), seed),
-        arithmetic=Arithmetic(),
         exporter=exporter,
         fingerprint=read.fingerprint,
         feeds=feeds,
@@ -161,21 +156,13 @@ def prepare(
         supervisor=supervisor,
         plans=StoredPlans(store, read.fingerprint, seed, plugins),
         variants=tuple(
-            (Step.of(a.name, **params), UNTIMED)
+            (Step.of(a.name, **params), 1.0)
             for a in applicable
             if (a.size_only is None if only is None else a.name in only)
             for params in a.variants
         ),
     )
-    return Prepared(read, bench, Groundwork(applicable, refused), export_note, known)
-
-
-def _refuse_another_task(known: "Opening", read: Read, folder: RunFolder) -> None:
-    if known.fingerprint != read.fingerprint:
-        raise UsageError(
-            f"{folder.root} holds a search of another model, data or task file ({known.fingerprint} then, "
-            f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
-        )
+    return Prepared(read, bench, Groundwork(read.fingerprint, applicable, refused, exporter, export_note), exported)
 
 
 def _export_reference(

@@ -48,6 +48,8 @@ def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
     if not training or not request.examples:
         return Rung(model, request.checkpoint, _epochs(bench, request, 0), learned=request.learned)
+    if bench.trainer is None:
+        raise RuntimeError("the task is prepared for gating only")
     hooks: list[tuple[str, TrainHook]] = []
     for step, strategy in training:
         with blamed_on(step.strategy):
@@ -74,9 +76,9 @@ def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
             model,
             hooks,
             bench.task.loss_fn,
-            bench.stream,
+            bench.trainer.stream,
             schedule,
-            bench.arithmetic,
+            bench.trainer.arithmetic,
             between=between,
             snapshots=snapshots,
             clock=lambda: time.monotonic() - bench.room.waited_s,
@@ -119,4 +121,4 @@ def train_settings(recipe: Recipe) -> tuple[float, int]:
 
 def _epochs(bench: Bench, request: Request, examples: int) -> float:
     seen = (request.start if request.checkpoint else 0) + examples
-    return round(seen / len(bench.stream.split), 4)
+    return round(seen / len(bench.context.train), 4)

@@ -29,8 +29,8 @@ def variants_for(bench: Bench, recipe: Recipe) -> list[Step]:
 
 
 def worth_gating(bench: Bench, recipe: Recipe) -> list[Step]:
-    """Of the variants that go with the recipe the ones that were fast on the reference, and those that are not made of
-    it because they belong to a step of the recipe.
+    """Of the variants that go with the recipe the ones that were fast on the reference (all, before any was timed
+    there), and those that are not made of it because they belong to a step of the recipe.
     """
     allowed = variants_for(bench, recipe)
     timed = {step: ratio for step, ratio in bench.variants if math.isfinite(ratio)}

@@ -1,8 +1,7 @@
 """Which structures are worth training: each is timed once before, and some are turned away for it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
-from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.aim import StructureModel
@@ -11,8 +10,8 @@ from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
 GATE_LIMIT_S = 120.0  # for one structure, at most
-GATE_LEAST_S = 20.0  # for one that hangs; more for a model that took longer to open
-OPENINGS = 2.0  # times the opening of the task, which exports the reference twice, that a gate may take
+GATE_LEAST_S = 20.0  # for one that hangs; more for a model that took longer to prepare
+PREPARATIONS = 2.0  # times preparing the task, which exports the reference twice, that a gate may take
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
 LEAST_GAIN = 0.01  # of hypervolume, that a structure has to add if it lost nothing
@@ -20,14 +19,9 @@ COMPARED = 30  # families, the best, that a structure is compared with
 LARGER = 1.1  # times the multiply-accumulates: clearly more is left of the model
 
 
-def gate_limit_s(opened_s: float) -> float:
-    """Seconds that timing one structure may take. opened_s: those that opening the task took."""
-    return min(GATE_LIMIT_S, max(GATE_LEAST_S, OPENINGS * opened_s))
-
-
-def is_over(budget: Budget, gate: Gate) -> bool:
-    """Whether a gate's sound answer excludes the budget."""
-    return budget.bounded and gate.latency.reliable and budget.excluded(gate.latency)
+def gate_limit_s(prepared_s: float) -> float:
+    """Seconds that timing one structure may take. prepared_s: those that preparing the task took."""
+    return min(GATE_LIMIT_S, max(GATE_LEAST_S, PREPARATIONS * prepared_s))
 
 
 class Admission:
@@ -46,9 +40,11 @@ class Admission:
         self._gates: dict[Recipe, Gate | CandidateFailed] = {}
         self._explored_beyond = sum(map(self._is_beyond, ledger.families.values()))
 
-    def remember(self, gates: Mapping[Recipe, Gate]) -> None:
-        """Structures that were timed before."""
-        self._gates |= {self._space.gated(recipe): gate for recipe, gate in gates.items()}
+    def remember(self, recipe: Recipe, answer: Gate | CandidateFailed) -> None:
+        """A structure was timed, or could not be."""
+        self._gates[self._space.gated(recipe)] = answer
+        if isinstance(answer, Gate):
+            self.learn(recipe, answer.latency.ratio, answer.macs)
 
     async def gate(self, recipe: Recipe) -> Gate:
         """The gate's answer for a recipe; how it is trained does not matter to it. Raises CandidateFailed, and again
@@ -57,11 +53,9 @@ class Admission:
         key = self._space.gated(recipe)
         if key not in self._gates:
             try:
-                gate = await self._timed(recipe)
-                self.learn(recipe, gate.latency.ratio, gate.macs)
-                self._gates[key] = gate
+                self.remember(recipe, await self._timed(recipe))
             except CandidateFailed as error:
-                self._gates[key] = error
+                self.remember(recipe, error)
         known = self._gates[key]
         if isinstance(known, CandidateFailed):
             raise known
@@ -75,8 +69,9 @@ class Admission:
         self._structures.add(self._space.gated(recipe), ratio, macs / whole if whole and macs else 1.0)
 
     def over(self, gate: Gate) -> bool:
-        """Whether a structure is surely over the budget that steers."""
-        return is_over(self._ledger.steering, gate)
+        """Whether a gate's sound answer excludes the budget."""
+        budget = self._ledger.steering
+        return budget.bounded and gate.latency.reliable and budget.excluded(gate.latency)
 
     def refusal(self, recipe: Recipe, gate: Gate, cheap: bool) -> str | None:
         """Why a structure is not worth training. Under a budget: it is over it, and it is not the turn to explore

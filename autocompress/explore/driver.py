@@ -1,10 +1,10 @@
-"""The search. ``Search.run`` is the whole story: floor, first recipes, families and promotions while time lasts,
-finish.
+"""The search. ``Search.open`` and ``Search.run`` are the whole story: floor, first recipes, families and promotions
+while time lasts, finish.
 
 It is one coroutine for each lane of the executor: between two ``await`` nothing else of the driver runs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from autocompress.explore.sampler import Asked, Sampler
 from autocompress.explore.space import Space
 from autocompress.explore.stall import Stall
 from autocompress.explore.start import default_recipes, first_recipes
+from autocompress.explore.timetable import Timetable
 from autocompress.recipe import Recipe
 from autocompress.run.executor import Executor
 from autocompress.run.folder import RunFolder
@@ -74,7 +75,6 @@ class Search:
         self.clock = clock
         self.interrupted = interrupted
         self.pace = Pace(clock)
-        self.floor = Floor()
         self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
@@ -101,7 +101,7 @@ class Search:
                 self.check_interrupted()
                 family = self._promotable()
                 if family is not None:
-                    await self.advance(family, self.lengths[family.rung + 1])
+                    await self.advance(family, self.time.lengths[family.rung + 1])
                     self._lengthen()
                 elif not await self._new_family():
                     return
@@ -116,7 +116,7 @@ class Search:
             return None
         name = rungs.promotable(self.ledger.standings(), self.ledger.opening.reference.score.val, self._busy)
         family = self.ledger.families[name] if name is not None else None
-        if family is None or not self._affords(self.lengths[family.rung + 1].seconds - family.train_s):
+        if family is None or not self.time.affords(self.time.lengths[family.rung + 1].seconds - family.train_s):
             return None
         return family
 
@@ -127,13 +127,13 @@ class Search:
             return False
         asked = proposal.asked
         recipe = asked.recipe
-        rung = proposal.rung if self._affords(self.lengths[proposal.rung].seconds) else 0
-        length = self.lengths[rung]
+        rung = proposal.rung if self.time.affords(self.time.lengths[proposal.rung].seconds) else 0
+        length = self.time.lengths[rung]
         stored: dict[str, Any] = {"recipe": recipe.to_json()}
         with self._under_way(recipe, rung):
             try:
                 gate = await self.admission.gate(recipe)
-                refusal = self.admission.refusal(recipe, gate, cheap=length.seconds < 0.2 * self._spare())
+                refusal = self.admission.refusal(recipe, gate, cheap=length.seconds < 0.2 * self.time.spare_s())
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     self._refused += 1
@@ -144,7 +144,7 @@ class Search:
                     recipe,
                     rung=rung,
                     examples=length.examples,
-                    limit_s=min(length.seconds, self._training_s()),
+                    limit_s=min(length.seconds, self.time.training_s()),
                     length_s=length.seconds,
                     plans=gate.plans,
                     skip=gate.slower,
@@ -171,10 +171,12 @@ class Search:
         identity.refuse_another_version(self.record)
         stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
         known = opening_from_json(stored) if stored else None
-        ground: Groundwork = await self.executor.call("prepare", known, only)
+        ground: Groundwork = await self.executor.call("prepare", known and known.groundwork, only)
+        self._prepared_s = self.record.get("prepared_s") or self.clock.elapsed() - began
         self.space = Space.of(self.settings.space, ground.applicable, ground.refused)
         identity.refuse_another_search(self.record, self.settings, self.space)
-        self.record.set("opened_s", self.record.get("opened_s") or self.clock.elapsed() - began)
+        same = self.record.get("identity") == identity.identity_of(self.settings, self.space)
+        self.floor = Floor(self.settings.budget, self.record.get("floor") if same else None)
         await self.floor.find(self)
         self.opening: Opening = await self.executor.call("open", known, only)
         named = set(only or ())
@@ -182,28 +184,35 @@ class Search:
         if self.space.structural and not self.space.training:
             said.append("no strategy of this search space trains, so changed structures are measured untrained")
         self.opening = replace(self.opening, warnings=(*self.opening.warnings, *said))
-        self.record.set("opening", opening_to_json(self.opening))
+        self._keep_opening()
         self.ledger = Ledger(self.opening, self.settings.budget)
         restore(self.ledger, self.record)
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
         structures = StructureModel(self.space)
         self.proposer = Proposer(self.sampler, self.ledger, structures, lambda recipe: recipe.id in self._busy)
-        self.admission = Admission(
-            self.space, self.ledger, structures, lambda recipe: self.timed_gate(recipe, self.ledger.steering)
-        )
-        self.admission.remember(self.floor.gates)
+        self.admission = Admission(self.space, self.ledger, structures, self._recorded_gate)
         for recipe, ratio, macs in self.record.every("gate"):
             self.admission.learn(Recipe.from_json(recipe), ratio, macs)
+        for recipe, answer in self.floor.answers.items():
+            self.admission.remember(recipe, answer)
         self._stall = Stall()
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
-        self._set_lengths(stored_lengths or rungs.lengths(self.clock.limit_s, self.opening.train_examples))
+        lengths = stored_lengths or rungs.lengths(self.clock.limit_s, self.opening.train_examples)
+        self.time = Timetable(self.clock, self.pace, self.ledger, lengths, self.settings.profile.batch)
+        self._keep_lengths()
         self.view.opened(self.opening, self.space)
         self.show()
 
-    def _set_lengths(self, lengths: Sequence[rungs.Length]) -> None:
-        self.lengths = tuple(lengths)
-        self.record.set("lengths", [[length.seconds, length.examples] for length in self.lengths])
+    def _keep_opening(self) -> None:
+        """Record what was opened; nothing is, of a task that could not be."""
+        self.record.set("identity", identity.identity_of(self.settings, self.space))
+        self.record.set("prepared_s", self._prepared_s)
+        self.record.set("floor", self.floor.to_json())
+        self.record.set("opening", opening_to_json(self.opening))
+
+    def _keep_lengths(self) -> None:
+        self.record.set("lengths", [[length.seconds, length.examples] for length in self.time.lengths])
 
     async def _begin(self) -> None:
         """Find what to try before the sampler is asked: what a kill interrupted, then default recipes."""
@@ -244,7 +253,7 @@ class Search:
             start=family.examples,
             examples=max(total.examples - family.examples, 0),
             limit_s=limit_s,
-            length_s=limit_s if total in self.lengths else None,  # a finalist trains as long as there is time
+            length_s=limit_s if total in self.time.lengths else None,  # a finalist trains as long as there is time
             peak=0.5,
             checkpoint=last.checkpoint,
             plans=last.plans,
@@ -267,7 +276,8 @@ class Search:
             return
         foretold = self.ledger.rank_correlation(SURE)
         if foretold is not None and foretold < FORETOLD:
-            self._set_lengths([length.times(rungs.ETA) for length in self.lengths])
+            self.time.lengths = tuple(length.times(rungs.ETA) for length in self.time.lengths)
+            self._keep_lengths()
             self.record.set("lengthened", True)
             self.view.note(
                 f"the first training says little of the last (rank correlation {foretold:.2f}): from now on it is "
@@ -293,8 +303,12 @@ class Search:
 
     async def timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:
         self.check_interrupted()
-        limit_s = self.pace.within(gate_limit_s(self.record.get("opened_s")))
+        limit_s = self.pace.within(gate_limit_s(self._prepared_s))
         gate: Gate = await self.executor.call("gate", Request(recipe), budget, limit_s=limit_s)
+        return gate
+
+    async def _recorded_gate(self, recipe: Recipe) -> Gate:
+        gate = await self.timed_gate(recipe, self.ledger.steering)
         self.record.append("gate", [recipe.to_json(), gate.latency.ratio, gate.macs])
         return gate
 
@@ -312,7 +326,7 @@ class Search:
         skip = (*request.skip, *self.ledger.slower_variants(request.recipe))
         request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self.admission.worth_below())
         began = self.clock.elapsed()
-        limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self._scored_s()
+        limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self.time.scored_s()
         try:
             outcome: Outcome = await self.executor.call("evaluate", request, limit_s=self.pace.within(limit_s))
         except WorkerCrashed as error:
@@ -327,12 +341,6 @@ class Search:
         """Whether a call was ended because the time of the search is over, which is no fault of the candidate's."""
         return isinstance(error, WorkerDied) and self.clock.left() <= 0
 
-    def _scored_s(self) -> float:
-        """Seconds to score every file of a family, each as slow as the reference, one example after another."""
-        files = 1 + sum(len(a.variants) for a in self.opening.applicable)
-        calls = self.opening.val_examples / self.settings.profile.batch
-        return files * calls * self.opening.reference.latency.p50 / 1e3
-
     def _done(self) -> bool:
         trials = self.settings.trials
         if trials is not None and len(self.ledger.families.keys() | self._busy.keys()) >= trials:
@@ -341,18 +349,7 @@ class Search:
         self._stall.seen(self.ledger.worth(), searched_s)
         if self._stall.stalled(len(self.ledger.families), searched_s):
             return True
-        return self._spare() <= 1.2 * self.pace.family_s()
-
-    def _training_s(self) -> float:
-        """The most a training may take now."""
-        return max(1.0, self._spare() - self.pace.overhead_s())
-
-    def _spare(self) -> float:
-        """Seconds left before finishing has to begin."""
-        return self.clock.left() - finish.reserve_s(self, self.ledger)
-
-    def _affords(self, training_s: float) -> bool:
-        return 1.2 * training_s + self.pace.overhead_s() < self._spare()
+        return not self.time.affords_family()
 
     def save_progress(self) -> None:
         """Record how far the search has come, and keep the store within its bounds."""

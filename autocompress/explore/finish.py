@@ -25,16 +25,10 @@ STRETCH = 4  # a finalist trains at most this many times the last rung's length,
 MARGIN = 0.02  # of the budget, that a finalist stays within: two measurements differ by as much
 CLOSE = 0.08  # of the budget: what is nearer to it than this can turn out on either side
 CHECKED = 12  # files measured again at the end
-IN_FULL = 2  # times the last rung's length, kept for each finalist
-MOST_FINISHING = 0.55  # of the whole time, for training the finalists
-MOST_FOR_FRONT = 0.5  # the same without a budget: a front needs families as well as length
-MEASURED_SHARE = 0.05  # of the whole time, for measuring again
-MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
 ROUNDS = 3  # of measuring again, so that a disturbance of some seconds is in one of them only
 MOST_PREFERRED = 4  # of what can be recommended, measured again first and even when dominated
 REMEASURE_LIMIT_S = 120.0
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
-CLOSING_S = 3.0  # writing the front and the report
 
 
 async def finish(search: "Search", ledger: Ledger) -> None:
@@ -48,11 +42,11 @@ async def finish(search: "Search", ledger: Ledger) -> None:
         contenders = ledger.finalists(CONTENDERS, MARGIN)
         level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
         behind = [family for family in contenders if family.rung < level]
-        seconds = TRIAL_SHARE * (search.clock.left() - closing_s(search, ledger))
-        await _train_on(search, behind, search.lengths[level].examples, seconds * len(behind))
+        seconds = TRIAL_SHARE * (search.clock.left() - search.time.closing_s())
+        await _train_on(search, behind, search.time.lengths[level].examples, seconds * len(behind))
     finalists = ledger.finalists(1 if ledger.steering.bounded else FINALISTS, MARGIN)
-    left = search.clock.left() - closing_s(search, ledger)
-    await _train_on(search, finalists, STRETCH * search.lengths[-1].examples, left)
+    left = search.clock.left() - search.time.closing_s()
+    await _train_on(search, finalists, STRETCH * search.time.lengths[-1].examples, left)
     await conclude(search, ledger)
 
 
@@ -83,7 +77,7 @@ async def _confirm(search: "Search", ledger: Ledger) -> None:
     """Time the finalists again before they are trained: how long a graph takes does not depend on its weights, and one
     that was timed too fast by chance would cost all the time that is left. Those near the budget several times.
     """
-    effort = Effort(seconds=_effort_s(search), blocks=16, width=0.01, pause_s=0.5)
+    effort = Effort(seconds=search.time.effort_s(), blocks=16, width=0.01, pause_s=0.5)
     done: set[str] = set()
     while len(done) < CHECKED:
         best = [ledger.standing(family).best for family in ledger.finalists(CONTENDERS, MARGIN)]
@@ -147,46 +141,11 @@ def nearest(ledger: Ledger) -> Evaluation:
     return max(fast, key=lambda e: e.score.val) if fast else min(sound, key=lambda e: ledger.budget.excess(e.latency))
 
 
-def closing_s(search: "Search", ledger: Ledger) -> float:
-    """Seconds that measuring again, testing and writing will take: of the front, and under a budget of what is not on
-    it and can be recommended.
-    """
-    files = min(CHECKED, ledger.files, len(ledger.front()) + (MOST_PREFERRED if ledger.steering.bounded else 1))
-    return files * _effort_s(search) * 1.6 + _tested_s(search, files) + CLOSING_S
-
-
-def _tested_s(search: "Search", files: int) -> float:
-    """Seconds for the test scores of so many files of the front: one takes about half as long as the reference, and two
-    threads share the examples.
-    """
-    calls = search.opening.test_examples / search.settings.profile.batch
-    return files * calls * search.opening.reference.latency.p50 / 1e3 / 4
-
-
-def reserve_s(search: "Search", ledger: Ledger) -> float:
-    """Seconds to keep for finishing: the finalists at twice the last rung's length, and closing.
-
-    While nothing meets the budget, finding something that does comes before training it in full.
-    """
-    if ledger.steering.bounded and not any(standing.within for standing in map(ledger.standing, ledger.contending())):
-        return closing_s(search, ledger)
-    training = 0.0
-    for family in ledger.finalists(CONTENDERS if ledger.steering.bounded else FINALISTS, MARGIN):
-        more = max(IN_FULL * search.lengths[-1].seconds - family.train_s, 0)
-        training += more + search.pace.overhead_s()
-    most = MOST_FINISHING if ledger.steering.bounded else MOST_FOR_FRONT
-    return min(training, most * search.clock.limit_s) + closing_s(search, ledger)
-
-
-def _effort_s(search: "Search") -> float:
-    return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * search.clock.limit_s / CHECKED))
-
-
 async def _measure_again(search: "Search", ledger: Ledger) -> None:
     """The front and the most accurate within the budget, side by side with the reference. What moves the front is
     measured too.
     """
-    effort = Effort(seconds=_effort_s(search) / ROUNDS, blocks=12, width=0.01, pause_s=0.5)
+    effort = Effort(seconds=search.time.effort_s() / ROUNDS, blocks=12, width=0.01, pause_s=0.5)
     measured = 0
     for _ in range(3):
         chosen = _unchecked(ledger)[: CHECKED - measured]
@@ -213,7 +172,7 @@ def _unchecked(ledger: Ledger) -> list[Evaluation]:
 async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency | None:
     """A file's latency measured again; None when the time that is left is for the tests, or it cannot be measured."""
     search.check_interrupted()
-    if search.clock.left() < CLOSING_S + _tested_s(search, min(CHECKED, len(search.ledger.front()))):
+    if not search.time.can_measure():
         return None
     try:
         limit = search.pace.within(REMEASURE_LIMIT_S)
@@ -242,7 +201,7 @@ async def _test_once(search: "Search", ledger: Ledger) -> None:
         return
     try:
         scores: list[float] = await search.executor.call(
-            "test", new, limit_s=TEST_LIMIT_S + 4 * _tested_s(search, len(new))
+            "test", new, limit_s=TEST_LIMIT_S + 4 * search.time.tested_s(len(new))
         )
     except CandidateFailed as error:
         search.view.note(f"the test split could not be scored: {error.reason}")

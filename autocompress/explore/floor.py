@@ -1,11 +1,13 @@
 """The floor: the fastest model that a space allows, timed before anything is scored or trained."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
+from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate, Request
+from autocompress.candidate.evaluate import Latency
 from autocompress.errors import CandidateFailed
-from autocompress.explore.admission import is_over
 from autocompress.explore.ledger import Failed
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
@@ -19,76 +21,94 @@ Try = Callable[[Recipe], Awaitable[Gate]]
 
 
 class Floor:
-    """found: the fastest of the smallest structures, up to the first that meets the budget. gates: all that were timed
-    in looking for it.
+    """found: the fastest of the smallest structures, up to the first that meets the budget. answers: of all that were
+    timed in looking for it.
     """
 
-    def __init__(self) -> None:
-        self.found: tuple[Recipe, Gate] | None = None
-        self.gates: dict[Recipe, Gate] = {}
+    def __init__(self, budget: Budget, stored: dict[str, Any] | None = None) -> None:
+        self._budget = budget
+        self.found: tuple[Recipe, Latency] | None = None
+        self.answers: dict[Recipe, Gate | CandidateFailed] = {}
+        if stored:
+            self.found = Recipe.from_json(stored["recipe"]), Latency(**stored["latency"])
 
     async def find(self, search: "Search") -> None:
-        """Time the smallest structures and say whether the budget can be met, unless an earlier process did."""
-        budget = search.settings.budget
-        if not budget.bounded or search.record.get("can_be_met"):
+        """Time the smallest structures, unless an earlier process did, and say whether the budget can be met.
+
+        Of each the fastest variant is timed: which is fastest on the reference is not known yet.
+        """
+        if self.found is not None or not self._budget.bounded:
             return
 
         async def gate(recipe: Recipe) -> Gate:
-            self.gates[recipe] = await search.timed_gate(recipe, budget)
-            return self.gates[recipe]
+            try:
+                self.answers[recipe] = answer = await search.timed_gate(recipe, Budget())
+            except CandidateFailed as error:
+                self.answers[recipe] = error
+                raise
+            return answer
 
-        self.found = await find_floor(search.space, gate, lambda gate: not is_over(budget, gate))
+        self.found = await find_floor(search.space, gate, self._meets)
         if self.found is None:
             return
-        latency = self.found[1].latency
+        latency = self.found[1]
         took = f"{latency.statistic:.4g} ms ({1 / latency.ratio:.1f}x faster than the reference)"
-        if is_over(budget, self.found[1]):
+        if self._is_over(latency):
             search.view.note(
-                f"the budget of {budget} cannot be met here: the floor, the fastest model of this space, takes {took}"
+                f"the budget of {self._budget} cannot be met here: the floor, the fastest model of this space, takes "
+                f"{took}"
             )
-        else:
-            search.record.set("can_be_met", True)
-            search.view.note(f"the budget of {budget} can be met: the smallest structure takes {took}")
+        elif self._meets(latency):
+            search.view.note(f"the budget of {self._budget} can be met: the smallest structure takes {took}")
+
+    def to_json(self) -> dict[str, Any] | None:
+        return self.found and {"recipe": self.found[0].to_json(), "latency": asdict(self.found[1])}
 
     async def is_above_budget(self, search: "Search") -> bool:
         """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
-        budget, ledger = search.settings.budget, search.ledger
-        if self.found is None or any(budget.excess(e.latency) <= 0 for e in ledger.candidates()):
+        ledger = search.ledger
+        if self.found is None or not self._is_over(self.found[1]):
             return False
-        recipe, gate = self.found
-        if not is_over(budget, gate):
+        recipe, latency = self.found
+        if any(self._budget.excess(e.latency) <= 0 for e in ledger.candidates()):
             return False
         free = min(e.latency.ratio for e in ledger.candidates())
-        if gate.latency.ratio < free and recipe.steps and recipe.id not in ledger.families:
-            request = Request(recipe, examples=search.lengths[0].examples, limit_s=TRAINED_S, plans=gate.plans)
+        if latency.ratio < free and recipe.steps and not ledger.ended(recipe):
             try:
+                request = Request(recipe, examples=search.time.lengths[0].examples, limit_s=TRAINED_S)
                 search.keep_event(recipe, await search.evaluate(request))
             except CandidateFailed as error:
                 ledger.fail(Failed(recipe, error.strategy, error.reason))
         return True
 
+    def _meets(self, latency: Latency) -> bool:
+        return latency.reliable and self._budget.excess(latency) <= 0
 
-async def find_floor(space: Space, gate: Try, enough: Callable[[Gate], bool]) -> tuple[Recipe, Gate] | None:
-    """The fastest of the smallest structures the space allows, and of the model as it is; None when none can be built.
+    def _is_over(self, latency: Latency) -> bool:
+        return latency.reliable and self._budget.excluded(latency)
 
-    They are gated the one of all strategies together first, until one is ``enough``. A step that finds nothing left to
-    do, after what the others did, is left out.
+
+async def find_floor(space: Space, gate: Try, enough: Callable[[Latency], bool]) -> tuple[Recipe, Latency] | None:
+    """The first of the smallest structures that is ``enough``, else the fastest of them and of the model as it is; None
+    when none can be built.
+
+    The one of all strategies together is gated first. A step that finds nothing left to do, after what the others did,
+    is left out.
     """
-    found: list[tuple[Recipe, Gate]] = []
+    found: list[tuple[Recipe, Latency]] = []
     for recipe in (*space.strongest(), Recipe()):
         built = await _built(space, recipe, gate)
-        if built is not None:
-            found.append(built)
-            if enough(built[1]):
-                break
-    return min(found, key=lambda pair: pair[1].latency.ratio, default=None)
+        if built is not None and enough(built[1]):
+            return built
+        found += [built] if built is not None else []
+    return min(found, key=lambda pair: pair[1].ratio, default=None)
 
 
-async def _built(space: Space, recipe: Recipe, gate: Try) -> tuple[Recipe, Gate] | None:
-    """The structure that can be built of a recipe's steps, gated; None when that is none of its own."""
+async def _built(space: Space, recipe: Recipe, gate: Try) -> tuple[Recipe, Latency] | None:
+    """The structure that can be built of a recipe's steps, timed; None when that is none of its own."""
     while True:
         try:
-            return recipe, await gate(recipe)
+            return recipe, (await gate(recipe)).latency
         except CandidateFailed as error:
             smaller = recipe.without(error.strategy or "")
             if smaller == recipe or not space.gated(smaller).steps:

@@ -10,7 +10,7 @@ from autocompress.explore.space import Space, SpaceFile
 from autocompress.profile import HardwareProfile
 from autocompress.run.record import Record
 
-RECORD_SCHEMA = 3
+RECORD_SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,20 @@ def refuse_another_version(record: Record) -> None:
         )
 
 
-def refuse_another_search(record: Record, settings: Settings, space: Space) -> None:
-    """A resume must be of the same search: same profile, seed and choices; added strategies join. Raises UsageError."""
-    now: dict[str, Any] = {
+def identity_of(settings: Settings, space: Space) -> dict[str, Any]:
+    """What makes a search the one it is."""
+    return {
         "budget": [settings.budget.latency_ms, settings.budget.speedup],
         "profile": settings.profile.model_dump(mode="json"),
         "seed": settings.seed,
         "space": space.describe(),
     }
-    before = record.get("identity")
+
+
+def refuse_another_search(record: Record, settings: Settings, space: Space) -> None:
+    """A resume must be of the same search: same profile, seed and choices; added strategies join. Raises UsageError."""
+    now, before = identity_of(settings, space), record.get("identity")
     if before is None:
-        record.set("identity", now)
         return
     way_out = f"give another --out, or the settings {settings.out} was made with"
     for key, what in (("budget", "budget"), ("profile", "hardware profile"), ("seed", "seed")):
@@ -66,4 +69,3 @@ def refuse_another_search(record: Record, settings: Settings, space: Space) -> N
         raise UsageError(
             f"{settings.out} holds a search of another space ({', '.join(changed[:3])} changed): {way_out}"
         )
-    record.set("identity", now)

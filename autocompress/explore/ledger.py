@@ -11,9 +11,10 @@ from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Rejected
 from autocompress.candidate.opening import Opening
+from autocompress.candidate.preparation import Groundwork
 from autocompress.explore.front import WITHIN, Point, best_first, hypervolume, pareto
 from autocompress.explore.rungs import rank_correlation
-from autocompress.plugin.contract import Applicable, Refusal
+from autocompress.plugin.contract import Refusal
 from autocompress.recipe import Recipe, Step
 from autocompress.run.record import Record
 
@@ -346,20 +347,19 @@ def opening_to_json(opening: Opening) -> dict[str, Any]:
         **asdict(opening),
         "reference": opening.reference.to_json(),
         "reference_family": opening.reference_family.to_json(),
-        "applicable": [],
-        "refused": [asdict(r) for r in opening.refused],
+        "groundwork": {**asdict(opening.groundwork), "applicable": []},
     }
 
 
 def opening_from_json(value: dict[str, Any]) -> Opening:
-    applicable: tuple[Applicable, ...] = ()
+    ground = value["groundwork"]
+    refused = tuple(Refusal(**r) for r in ground["refused"])
     return Opening(
         **{
             **value,
             "reference": Evaluation.from_json(value["reference"]),
             "reference_family": Outcome.from_json(value["reference_family"]),
-            "applicable": applicable,
-            "refused": tuple(Refusal(**r) for r in value["refused"]),
+            "groundwork": Groundwork(**{**ground, "applicable": (), "refused": refused}),
             "warnings": tuple(value["warnings"]),
             "arithmetic": Arithmetic(**value["arithmetic"]),
         }

@@ -79,7 +79,7 @@ class Worker:
         self.spent: Counter[str] = Counter()
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
-        self._opening: tuple[str, tuple[Any, ...]] | None = None  # what a fresh child is called with first
+        self._opening: tuple[str, tuple[Any, ...]] | None = None  # the call that brings a fresh child as far
         self._is_open = False
 
     def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
@@ -88,13 +88,8 @@ class Worker:
         Raises WorkerDied when the child ends meanwhile, or takes longer than ``limit_s`` seconds.
         """
         self.start()
-        if method in ("prepare", "open"):
-            result = self._exchange(method, args, limit_s, threads)
-            self._is_open, self._opening = True, (method, args)
-            if method == "open":
-                self.opened(result, *args[1:])
-            return result
-        if not self._is_open and self._opening is not None:
+        opens = method in ("prepare", "open")
+        if not self._is_open and self._opening is not None and self._opening[0] != method:
             began = time.monotonic()
             try:
                 self._exchange(*self._opening, limit_s and max(limit_s, OPEN_LIMIT_S), threads)
@@ -105,10 +100,13 @@ class Worker:
                 ) from error
             self._is_open = True
             limit_s = limit_s and max(1.0, limit_s - (time.monotonic() - began))
-        return self._exchange(method, args, limit_s, threads)
+        result = self._exchange(method, args, limit_s, threads)
+        if opens:
+            self._is_open, self._opening = True, (method, (result, *args[1:]))
+        return result
 
     def opened(self, opening: Any, *args: Any) -> None:
-        """What a fresh child opens the task with."""
+        """Another child has opened the task: a fresh one opens it with what that one found."""
         self._opening = "open", (opening, *args)
 
     def kill(self) -> None:

@@ -1,7 +1,7 @@
 """What a search asks of whoever computes, whichever process that is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from autocompress.budget import Budget
@@ -33,12 +33,12 @@ class Workshop:
     seed: int
     supervisor: Supervisor
     bench: Bench | None = None
-    _prepared: Prepared | None = None
+    _prepared: Prepared | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.room = Room(self.folder.root, lambda: self.supervisor.phases("wait"))
 
-    def prepare(self, known: Opening | None = None, only: Sequence[str] | None = None) -> Groundwork:
+    def prepare(self, known: Groundwork | None = None, only: Sequence[str] | None = None) -> Groundwork:
         """All that gating takes."""
         with self.room.working():
             with self.supervisor.during("open", "open the task"):
@@ -58,11 +58,12 @@ class Workshop:
         return self._prepared.groundwork
 
     def open(self, known: Opening | None = None, only: Sequence[str] | None = None) -> Opening:
+        """All that the rest takes; prepares first when that was not done."""
         if self._prepared is None:
-            self.prepare(known, only)
+            self.prepare(known.groundwork if known else None, only)
         assert self._prepared is not None
         with self.room.working():
-            self.bench, opening = complete(self._prepared)
+            self.bench, opening = complete(self._prepared, known)
         self._prepared = None
         return opening
 

@@ -152,6 +152,37 @@ def test_whether_a_budget_can_be_met_is_known_before_the_reference_is_evaluated(
     assert capsys.readouterr().out.count(said) == 1
 
 
+def test_the_floor_is_looked_for_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(speedup=1e6)
+    gated: list[str] = []
+    monkeypatch.setattr(Workshop, "gate", lambda shop, request, budget: gated.append(request.recipe.techniques()))
+    assert run(speedup=1e6) == first
+    again = run(speedup=1e6, minutes=2 * MINUTES)
+    assert (again["status"], again["nearest"]) == ("infeasible", first["nearest"])
+    assert not gated
+
+
+def test_a_task_that_cannot_be_opened_leaves_nothing_to_resume(run: Any, tiny_task: Task) -> None:
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise ValueError("not yet")
+
+    with pytest.raises(UsageError, match="not yet"):
+        run(replace(tiny_task, loss=loss), speedup=1e6)
+    with torch.no_grad():
+        next(tiny_task.model.parameters()).add_(0.01)
+    assert run(speedup=3)["status"] == "feasible"
+
+
+def test_a_reference_file_that_is_gone_is_made_and_measured_again(run: Any, tmp_path: Path) -> None:
+    first = run(speedup=3, trials=1)
+    reference = tmp_path / "run" / first["reference"]["artifact"]
+    reference.unlink()
+    second = run(speedup=3, trials=2, minutes=2 * MINUTES)
+    assert reference.exists()
+    assert second["reference"]["score"] == first["reference"]["score"]
+    assert len(second["candidates"]) > len(first["candidates"])
+
+
 def test_a_budget_that_binds_nothing_is_said_to_be_so(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(width=200)
     document = run(budget_ms=1e6, quiet=False, console=console)

@@ -43,9 +43,9 @@ def first(space: Space, budget: Budget, gate: FakeGate) -> list[Recipe]:
     return asyncio.run(first_recipes(space, budget, gate))
 
 
-def floor_of(space: Space, gate: Callable[..., object], target: float = 0.0) -> tuple[Recipe, Gate] | None:
+def floor_of(space: Space, gate: Callable[..., object], target: float = 0.0) -> tuple[Recipe, Latency] | None:
     """The floor, where a latency ratio of ``target`` is enough."""
-    return asyncio.run(find_floor(space, gate, lambda found: found.latency.ratio <= target))
+    return asyncio.run(find_floor(space, gate, lambda latency: latency.ratio <= target))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_step_with_nothing_left_to_do_is_left_out_of_the_floor(make_latency: C
     found = floor_of(space_of(CARVE, SHRINK, fold, TUNE), gate)
     assert found is not None
     assert {step.strategy for step in found[0].steps} >= {"carve", "shrink"}
-    assert found[1].latency.ratio == pytest.approx(0.2 * 0.05)
+    assert found[1].ratio == pytest.approx(0.2 * 0.05)
 
 
 def ratios(recipes: list[Recipe]) -> list[object]:
@@ -153,20 +153,20 @@ def test_floor_is_the_fastest_of_the_smallest_structures(gate: FakeGate):
     assert found is not None
     recipe, floor = found
     assert {s.strategy for s in recipe.steps} >= {"carve", "shrink"}
-    assert floor.latency.ratio == pytest.approx(0.05 * 0.2)
+    assert floor.ratio == pytest.approx(0.05 * 0.2)
 
 
 def test_floor_is_found_by_one_gate_when_all_together_meets_the_budget(gate: FakeGate):
     found = floor_of(space_of(CARVE, SHRINK, TUNE), gate, target=0.02)
     assert found is not None
-    assert found[1].latency.ratio == pytest.approx(0.01)
+    assert found[1].ratio == pytest.approx(0.01)
     assert len(gate.asked) == 1
 
 
 def test_floor_leaves_out_what_cannot_be_built(make_latency: Callable[..., Latency]):
     found = floor_of(space_of(CARVE, SHRINK, TUNE), FakeGate(make_latency, lambda r: r.step("carve") is not None))
     assert found is not None
-    assert found[1].latency.ratio == pytest.approx(0.2)
+    assert found[1].ratio == pytest.approx(0.2)
 
 
 def test_where_no_structure_is_smaller_the_floor_is_the_model_as_it_is(make_latency: Callable[..., Latency]):
@@ -174,7 +174,7 @@ def test_where_no_structure_is_smaller_the_floor_is_the_model_as_it_is(make_late
         found = floor_of(space, FakeGate(make_latency, lambda recipe: recipe.step(breaks or "") is not None))  # noqa: B023
         assert found is not None
         assert found[0] == Recipe()
-        assert found[1].latency.ratio == 1.0
+        assert found[1].ratio == 1.0
 
 
 def test_there_is_no_floor_when_nothing_can_be_built(make_latency: Callable[..., Latency]):

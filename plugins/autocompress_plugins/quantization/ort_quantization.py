@@ -7,16 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import torch
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from autocompress.plugin.contract import Feed
-
-Outputs = list[npt.NDArray[np.float64]]
+from autocompress.plugin.contract import Array, Feed
 
 CALIBRATION_EXAMPLES = 256
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # products with weights that have a static int8 form
@@ -100,15 +97,21 @@ def opened(model: Path | onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def outputs_of(session: ort.InferenceSession, feeds: Iterable[Feed]) -> Outputs:
+def outputs_of(session: ort.InferenceSession, feeds: Iterable[Feed]) -> list[Array]:
     """The first output for each of ``feeds``."""
-    return [session.run(None, feed)[0].astype(np.float64) for feed in feeds]
+    return [session.run(None, feed)[0] for feed in feeds]
 
 
-def output_error(expected: Outputs, got: Outputs) -> float:
-    """Mean absolute difference of outputs, as a share of the standard deviation of the expected ones; infinite where
-    the others hold NaN. Not squared: one example whose activations leave their ranges would outweigh the rest.
+def output_error(outputs: Iterable[Array], other: ort.InferenceSession, feeds: Iterable[Feed]) -> float:
+    """Mean absolute difference of another file's first outputs from these, for the same ``feeds``, as a share of the
+    standard deviation of these; infinite where the other gives NaN. Not squared: one example whose activations leave
+    their ranges would outweigh the rest.
     """
-    one, other = (np.concatenate([values.ravel() for values in outputs]) for outputs in (expected, got))
-    error = float(np.abs(other - one).mean())
-    return error / (float(one.std()) or 1.0) if math.isfinite(error) else math.inf
+    error = total = squares = 0.0
+    count = 0
+    for one, feed in zip(outputs, feeds, strict=True):
+        expected, got = one.astype(np.float64), other.run(None, feed)[0].astype(np.float64)
+        error += float(np.abs(got - expected).sum())
+        total, squares, count = total + float(expected.sum()), squares + float((expected**2).sum()), count + got.size
+    deviation = math.sqrt(max(squares / count - (total / count) ** 2, 0)) or 1.0
+    return error / count / deviation if math.isfinite(error) else math.inf

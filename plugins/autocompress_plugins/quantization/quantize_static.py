@@ -57,43 +57,39 @@ class QuantizeStatic(GraphStrategy):
         return "no convolution or matrix product with constant weights (recurrent layers have no static int8 form)"
 
     def variants(self, context: Context) -> Sequence[Params]:
-        error = self._compared(context)
-        errors = {rule: error({"activations": ACTIVATIONS[0], "calibration": rule}) for rule in RULES}
+        feeds = list(context.feeds(COMPARED_EXAMPLES))
+        expected = outputs_of(opened(context.reference), feeds)
+
+        def error(model: onnx.ModelProto) -> float:
+            return output_error(expected, opened(model), feeds)
+
+        def error_by(rule: str) -> float:
+            params: Params = {"activations": ACTIVATIONS[0], "calibration": rule}
+            return error(self._quantized(context.reference, params, context))
+
+        errors = {rule: error_by(rule) for rule in RULES}
         best = min(errors, key=errors.__getitem__)
         rule = best if errors[best] < CLEARLY * errors[SAFEST] else SAFEST
         plain = [{"activations": activations, "calibration": rule} for activations in ACTIVATIONS]
         if errors[rule] < HARMFUL:
             return plain
-        mixed: Params = {**plain[0], "float_sections": self._sensitive(plain[0], context)}
-        return [*plain, mixed] if error(mixed) < CLEARLY * errors[rule] else plain
+        mixed: Params = {**plain[0], "float_sections": self._sensitive(plain[0], context, error)}
+        harm = error(self._quantized(context.reference, mixed, context))
+        return [*plain, mixed] if harm < CLEARLY * errors[rule] else plain
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
         onnx.save(self._quantized(source, params, context), str(target))
 
-    def _compared(self, context: Context) -> Callable[[Params], float]:
-        """Tells how much given parameters change the reference's outputs."""
-        reference = opened(context.reference)
-        feeds = list(context.feeds(COMPARED_EXAMPLES))
-        expected = outputs_of(reference, feeds)
-
-        def error(params: Params) -> float:
-            model = opened(self._quantized(context.reference, params, context))
-            return output_error(expected, outputs_of(model, feeds))
-
-        return error
-
-    def _sensitive(self, params: Params, context: Context) -> str:
+    def _sensitive(self, params: Params, context: Context, error: Callable[[onnx.ModelProto], float]) -> str:
         """The numbers of the sections that cost the reference's outputs most when they alone are quantized."""
-        feeds, ranges = list(context.feeds(COMPARED_EXAMPLES)), self._ranges(context.reference, params, context)
-        expected = outputs_of(opened(context.reference), feeds)
+        ranges, activations = self._ranges(context.reference, params, context), str(params["activations"])
 
-        def error(section: tuple[str, ...]) -> float:
-            alone = opened(quantized(context.reference, ranges, str(params["activations"]), only=section))
-            return output_error(expected, outputs_of(alone, feeds))
+        def alone(section: tuple[str, ...]) -> float:
+            return error(quantized(context.reference, ranges, activations, only=section))
 
         sections = _sections(context.reference)
         first = {section: sections.index(section) for section in sections}  # a short graph has some of them twice
-        worst = sorted(first, key=error, reverse=True)[:LEFT_IN_FLOAT]
+        worst = sorted(first, key=alone, reverse=True)[:LEFT_IN_FLOAT]
         return ",".join(str(number) for number in sorted(first[section] for section in worst))
 
     def _quantized(self, source: Path, params: Params, context: Context) -> onnx.ModelProto:

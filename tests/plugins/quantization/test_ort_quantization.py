@@ -37,8 +37,7 @@ def test_error_is_a_share_of_the_deviation_of_the_outputs(
     reference = context.reference.rename(tmp_path / "first.onnx")
     for term, error in ((100.0, 0), (101.0, 0.1), (99.0, 0.1), (float("nan"), float("inf"))):
         other = graph_context(Affine(term), inputs).reference
-        expected, got = (outputs_of(opened(path), context.feeds(64)) for path in (reference, other))
-        found = output_error(expected, got)
+        found = output_error(outputs_of(opened(reference), context.feeds(64)), opened(other), context.feeds(64))
         assert found == pytest.approx(error, rel=0.05, abs=1e-6)
 
 
