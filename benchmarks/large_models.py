@@ -1,4 +1,4 @@
-"""Seconds and memory of structure, export and gate for models of 1, 25 and 100 million parameters.
+"""Seconds and memory of floor, opening, structure, export and gate for models of 1, 25 and 100 million parameters.
 
     python benchmarks/large_models.py
 
@@ -6,6 +6,7 @@ Plain residual networks on 64x64 images; each in a process of its own. Prints th
 benchmarks/results/large_models.json.
 """
 
+import asyncio
 import multiprocessing
 import resource
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 import results
 
+USED = ("prune_channels", "distill_logits", "quantize_static")
 WIDTHS = {"1 M": 38, "25 M": 192, "100 M": 384}
 
 
@@ -55,8 +57,12 @@ def measure(width: int, pipe: Any) -> None:
 
     from autocompress import Task
     from autocompress.budget import Budget
-    from autocompress.candidate.opening import open_bench
+    from autocompress.candidate.bench import Gate
+    from autocompress.candidate.opening import complete
     from autocompress.candidate.pipeline import gate
+    from autocompress.candidate.preparation import prepare
+    from autocompress.explore.floor import find_floor
+    from autocompress.explore.space import Space, load_space
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step
@@ -64,12 +70,25 @@ def measure(width: int, pipe: Any) -> None:
 
     torch.manual_seed(0)
     data = torch.randn(64, 3, 64, 64), torch.arange(64) % 10
-    task = Task(name="large", model=build(width), train=data, val=data)
-    only = ("prune_channels", "distill_logits", "quantize_static")
+    task, plugins = Task(name="large", model=build(width), train=data, val=data), load_plugins()
     with tempfile.TemporaryDirectory() as scratch:
         began = time.monotonic()
-        bench, opening = open_bench(task, load_profile("cpu"), load_plugins(), RunFolder(Path(scratch)), only=only)
-        opened = time.monotonic() - began
+
+        def since() -> float:
+            return round(time.monotonic() - began, 1)
+
+        prepared = prepare(task, load_profile("cpu"), plugins, RunFolder(Path(scratch)), only=USED)
+        prepared_s = since()
+
+        async def timed(recipe: Recipe) -> Gate:
+            return gate(prepared.bench, recipe, Budget())
+
+        ground = prepared.groundwork
+        space = Space.of(load_space("default", plugins), ground.applicable, ground.refused)
+        floor = asyncio.run(find_floor(space, timed, lambda latency: latency.ratio < 0.5))
+        floor_s = since()
+        bench, opening = complete(prepared)
+        opened_s = since()
         bench.supervisor.phases.taken()
         prune = Step.of(
             "prune_channels", ratio=0.5, importance="l2", allocation="uniform", schedule="at_once", round_to=8
@@ -81,7 +100,10 @@ def measure(width: int, pipe: Any) -> None:
             {
                 "params": opening.reference.params,
                 "reference_ms": opening.reference.latency.p50,
-                "open_s": round(opened, 1),
+                "prepared_s": prepared_s,
+                "floor_s": floor_s,
+                "floor_ratio": floor and floor[1].ratio,
+                "open_s": opened_s,
                 "gate_s": round(seconds, 2),
                 "phases": {k: round(v, 2) for k, v in bench.supervisor.phases.taken().items()},
                 "gate_ratio": answer.latency.ratio,
