@@ -210,14 +210,18 @@ def test_task_is_prepared_again_when_the_child_dies_before_it_was_opened(bed: Be
     assert bed.worker.call("open", None, limit_s=START_S).name == "real"
 
 
-def test_task_that_is_another_one_each_time_is_refused_also_before_it_was_opened(bed: Bed):
-    bed.task.write_text(REAL_TASK)
-    bed.worker.call("prepare", None, limit_s=START_S)
-    os.kill(bed.worker._process.pid, signal.SIGKILL)
-    with pytest.raises(WorkerDied, match="SIGKILL"):
-        bed.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
-    with pytest.raises(UsageError, match="could be opened once and not again"):
-        bed.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
+def test_task_that_is_another_one_each_time_is_refused_also_before_it_was_opened(tmp_path: Path):
+    own = Bed(tmp_path)
+    own.task.write_text(REAL_TASK)
+    try:
+        own.worker.call("prepare", None, limit_s=START_S)
+        os.kill(own.worker._process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            own.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
+        with pytest.raises(UsageError, match="could be opened once and not again"):
+            own.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
+    finally:
+        own.worker.close()
 
 
 def test_processes_the_child_started_do_not_outlive_it(bed: Bed):
