@@ -128,7 +128,7 @@ class Ledger:
         lossless = [e.latency.ratio_high for e in outcome.evaluations if self._loses_nothing(e)]
         self._lossless = min((r for r in (self._lossless, *lossless) if r is not None), default=None)
         if self._front is not None:
-            self._front = _front([*self._front, *outcome.evaluations])
+            self._front = _front([*self._front, *map(self._current, outcome.evaluations)])
         self._standings.pop(recipe.id, None)
         self._ordered = None
         self._pool.pop(family.id, None)
@@ -211,8 +211,13 @@ class Ledger:
         return [self.reference, *map(self._current, mine)]
 
     def _current(self, evaluation: Evaluation) -> Evaluation:
+        """A file at its latest measurement; where that was disturbed, at a sound one of the same graph with the weights
+        of another rung, on which latency does not depend.
+        """
         if evaluation.id in self.final:
             evaluation = replace(evaluation, latency=self.final[evaluation.id])
+        if not evaluation.latency.reliable:
+            evaluation = replace(evaluation, latency=self.expected(evaluation))
         if evaluation.digest in self.tests:
             evaluation = replace(evaluation, score=replace(evaluation.score, test=self.tests[evaluation.digest]))
         return evaluation

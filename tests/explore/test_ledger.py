@@ -105,3 +105,18 @@ def test_what_a_search_still_needs_of_the_store_is_of_the_front_and_the_best(led
     used = ledger.in_use()
     assert {"w", "v"} <= used
     assert len(used) < 15
+
+
+def test_a_file_that_was_disturbed_counts_with_what_its_graph_takes(ledger: Ledger, make_latency: Make):
+    plain, int8 = ledger.families[FAMILY.id].outcomes[-1].evaluations
+    ledger.repeat(INT8, make_latency(0.19))
+    current = {e.id: e for e in ledger.candidates()}
+    assert current[int8.id].latency == ledger.expected(int8)
+    assert current[plain.id].latency.ratio == 0.48, "what was measured soundly stays what it is"
+    assert ledger.feasible(current[int8.id])
+    ledger.front()
+    better = replace(int8, id="better", rung=3, score=Score(0.95, 0.9, 1.0))
+    ledger.add(FAMILY, Outcome(evaluations=(better,), rung=3, checkpoint="w"))
+    assert "better" in {e.id for e in ledger.front()}
+    ledger.finished({"better": replace(make_latency(0.9), reliable=False)})
+    assert ledger.best_feasible().id == "better"  # type: ignore[union-attr]
