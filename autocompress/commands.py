@@ -15,9 +15,9 @@ from autocompress.candidate.count import count
 from autocompress.candidate.evaluate import Latency, feed_of
 from autocompress.candidate.export import export
 from autocompress.candidate.measure import FINAL, FULL, measure, timer
-from autocompress.candidate.opening import open_bench
+from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import read_task
+from autocompress.candidate.preparation import prepare, read_task
 from autocompress.candidate.rung import load_weights
 from autocompress.candidate.structure import build
 from autocompress.candidate.variants import rewrite
@@ -184,7 +184,9 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
         plugins.strategy(name)  # an absent plug-in is an error before anything is made
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
         if redo:
-            bench, _ = open_bench(task, profile, plugins, RunFolder(Path(scratch)), seed=stored.seed, only=needed)
+            bench, _ = complete(
+                prepare(task, profile, plugins, RunFolder(Path(scratch)), seed=stored.seed, only=needed)
+            )
             return _redo(bench, stored, folder)
         reference = Path(scratch) / "reference.onnx"
         read = read_task(task, profile, plugins.runtime(profile.runtime), reference, stored.seed)

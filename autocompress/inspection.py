@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from autocompress.candidate.bench import Bench
 from autocompress.candidate.export import SCOPE
-from autocompress.candidate.opening import Opening, open_bench
+from autocompress.candidate.opening import Opening, complete
+from autocompress.candidate.preparation import prepare
 from autocompress.candidate.structure import blamed_on
 from autocompress.candidate.supervisor import Supervisor, Tell
 from autocompress.errors import CandidateFailed
@@ -32,14 +33,16 @@ def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: 
     """
     plugins = load_plugins()
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-        bench, opening = open_bench(
-            load_task(target),
-            load_profile(profile),
-            plugins,
-            RunFolder(Path(folder)),
-            supervisor=Supervisor(tell),
-            only=plugins.strategies,  # what saves size alone is measured too, once
-            scored=SCORED,
+        bench, opening = complete(
+            prepare(
+                load_task(target),
+                load_profile(profile),
+                plugins,
+                RunFolder(Path(folder)),
+                supervisor=Supervisor(tell),
+                only=plugins.strategies,  # what saves size alone is measured too, once
+                scored=SCORED,
+            )
         )
         warnings = [*map(str, plugins.broken), *opening.warnings]
         return {

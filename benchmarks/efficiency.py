@@ -58,8 +58,9 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
     import optuna
 
     from autocompress.candidate.bench import Request
-    from autocompress.candidate.opening import open_bench
+    from autocompress.candidate.opening import complete
     from autocompress.candidate.pipeline import evaluate
+    from autocompress.candidate.preparation import prepare
     from autocompress.errors import CandidateFailed
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
@@ -68,8 +69,8 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
     from autocompress.task import load_task
 
     used = ("prune_channels", "distill_logits", "quantize_static")
-    bench, opening = open_bench(
-        load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), seed=seed, only=used
+    bench, opening = complete(
+        prepare(load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), seed=seed, only=used)
     )
     variants = tuple(variant for variant, _ in bench.variants)  # the fastest on the reference first
     skip = {True: variants[1:], False: variants}

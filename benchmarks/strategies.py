@@ -27,8 +27,9 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.candidate.bench import Bench, Request
-from autocompress.candidate.opening import Opening, open_bench
+from autocompress.candidate.opening import Opening, complete
 from autocompress.candidate.pipeline import evaluate, gate
+from autocompress.candidate.preparation import prepare
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Applicable, Parameter, Stage, stages_of
 from autocompress.plugin.loader import load_plugins
@@ -196,8 +197,10 @@ def run(target: str, strategies: Sequence[str], epochs: float, seeds: int, profi
             plugins.strategy(name)  # a name that is not known is an error before anything is measured
         path = RESULTS / f"strategies-{task.name}.json"
         with tempfile.TemporaryDirectory() as folder:
-            bench, opening = open_bench(
-                task, load_profile(profile), plugins, RunFolder(Path(folder)), seed=seed, only=plugins.strategies
+            bench, opening = complete(
+                prepare(
+                    task, load_profile(profile), plugins, RunFolder(Path(folder)), seed=seed, only=plugins.strategies
+                )
             )
             document = {
                 "task": task.name,

@@ -10,8 +10,9 @@ from torch import nn
 from autocompress.candidate.bench import Bench, Request
 from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import check, export
-from autocompress.candidate.opening import open_bench
+from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate
+from autocompress.candidate.preparation import prepare
 from autocompress.candidate.structure import build
 from autocompress.data import input_names
 from autocompress.errors import CandidateFailed
@@ -45,7 +46,7 @@ THREE: list[tuple[str, dict[str, dict[str, Value]]]] = [
 
 
 def opened(name: str, plugins: PluginSet, profile: HardwareProfile, folder: Path) -> tuple[Bench, list[Applicable]]:
-    bench, opening = open_bench(TASKS[name](), profile, plugins, RunFolder(folder), only=plugins.strategies)
+    bench, opening = complete(prepare(TASKS[name](), profile, plugins, RunFolder(folder), only=plugins.strategies))
     return bench, list(opening.applicable)
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from autocompress.candidate.bench import Bench, Request
-from autocompress.candidate.opening import open_bench
+from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate
+from autocompress.candidate.preparation import prepare
 from autocompress.commands import apply_recipe
 from autocompress.errors import AutocompressError
 from autocompress.plugin.loader import PluginSet
@@ -53,7 +54,7 @@ def bench(
     target: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Bench:
     monkeypatch.setattr("autocompress.commands.load_plugins", lambda: plugins)
-    return open_bench(load_task(target), fake_profile, plugins, RunFolder(tmp_path / "run"), only=NAMED)[0]
+    return complete(prepare(load_task(target), fake_profile, plugins, RunFolder(tmp_path / "run"), only=NAMED))[0]
 
 
 def recipe_of(bench: Bench, family: Recipe, variant: str) -> Path:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from autocompress.candidate.bench import Request
 from autocompress.candidate.export import EXPORTERS
-from autocompress.candidate.opening import open_bench
+from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate
+from autocompress.candidate.preparation import prepare
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.plugin.contract import Stage
 from autocompress.plugin.loader import PluginSet
@@ -259,7 +260,7 @@ def test_a_model_opens_every_strategy_answers_and_one_makes_it_smaller(
 ) -> None:
     task = task_of(name, CASES[name])
     before = copy.deepcopy(task.model.state_dict())
-    bench, opening = open_bench(task, fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies)
+    bench, opening = complete(prepare(task, fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies))
 
     assert opening.groundwork.exporter in EXPORTERS
     assert bench.folder.reference.exists()

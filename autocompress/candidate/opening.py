@@ -2,27 +2,22 @@
 
 import math
 import shutil
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
-from autocompress.candidate.bench import Bench, Request, Trainer
+from autocompress.candidate.bench import Bench, Trainer
 from autocompress.candidate.evaluate import Evaluation, Outcome
-from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import Groundwork, Prepared, prepare
+from autocompress.candidate.pipeline import evaluate_reference
+from autocompress.candidate.preparation import Groundwork, Prepared
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
-from autocompress.candidate.supervisor import Supervisor
 from autocompress.candidate.teacher import Teacher
 from autocompress.data import Split
 from autocompress.errors import CandidateFailed, UsageError, one_line
 from autocompress.plugin.contract import Applicable, Refusal, Runtime
-from autocompress.plugin.loader import PluginSet
-from autocompress.profile import HardwareProfile
-from autocompress.recipe import Recipe, Step
-from autocompress.run.folder import RunFolder
+from autocompress.recipe import Step
 from autocompress.task import Task
 
 SPEED_BATCH = 64
@@ -55,21 +50,6 @@ class Opening:
     @property
     def refused(self) -> tuple[Refusal, ...]:
         return self.groundwork.refused
-
-
-def open_bench(
-    task: Task,
-    profile: HardwareProfile,
-    plugins: PluginSet,
-    folder: RunFolder,
-    *,
-    seed: int = 0,
-    supervisor: Supervisor | None = None,
-    only: Collection[str] | None = None,
-    scored: int | None = None,
-) -> tuple[Bench, Opening]:
-    """Open a task anew: ``prepare``, whose arguments these are, and ``complete``."""
-    return complete(prepare(task, profile, plugins, folder, seed=seed, supervisor=supervisor, only=only, scored=scored))
 
 
 def complete(prepared: Prepared, known: Opening | None = None) -> tuple[Bench, Opening]:
@@ -110,7 +90,7 @@ def complete(prepared: Prepared, known: Opening | None = None) -> tuple[Bench, O
 def _measure_reference(bench: Bench) -> tuple[Evaluation, Outcome]:
     """The unchanged model as a family: its float file is the reference, its graph variants are the first candidates."""
     try:
-        family = evaluate(bench, Request(Recipe()))
+        family = evaluate_reference(bench)
     except CandidateFailed as error:
         raise UsageError(f"the reference cannot be evaluated: {error.reason}") from error
     own = next((e for e in family.evaluations if not e.recipe.changes), None)

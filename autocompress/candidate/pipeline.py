@@ -24,7 +24,7 @@ from autocompress.candidate.structure import build
 from autocompress.candidate.variants import rewrite, variants_for, worth_gating
 from autocompress.errors import CandidateFailed
 from autocompress.recipe import Recipe, Step
-from autocompress.run.store import replacing
+from autocompress.run.store import copy_file, replacing
 
 CHECKED_BATCHES = 4
 FASTER = 0.97  # of its source's latency, below which a variant counts as faster
@@ -95,9 +95,13 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
     )
     files = _Files(bench, request, made)
     files.export(rung.model)
-    for variant in (v for v in variants_for(bench, request.recipe) if v not in request.skip):
-        files.rewrite(variant)
-    files.score()
+    return files.outcome()
+
+
+def evaluate_reference(bench: Bench) -> Outcome:
+    """Measure the file that the unchanged model was exported to, and its graph variants."""
+    files = _Files(bench, Request(Recipe()), Outcome())
+    files.take(bench.folder.reference, bench.exporter)
     return files.outcome()
 
 
@@ -126,20 +130,24 @@ class _Files:
         self._request = request
         self._made = made
         self._files: list[_File] = []
-        self._source = bench.folder.scratch / "float.onnx"
 
     def export(self, model: nn.Module) -> None:
         """The float file, which all the others are made from. Raises CandidateFailed."""
         bench, recipe = self._bench, self._request.recipe
+        source = bench.folder.scratch / "float.onnx"
         with bench.supervisor.during("export", f"export: {recipe.techniques()}"):
             inputs = list(profile_inputs(bench.val, bench.profile.batch, CHECKED_BATCHES))
-            self._exporter = export_checked(model, inputs, self._source, bench.exporter, bench.open)
-            target = bench.folder.candidate(self._identifier(recipe))
-            with replacing(target) as temporary:
-                temporary.write_bytes(self._source.read_bytes())
-        self._files.append(_File(recipe, target, bench.time(target, FULL, self._hopeless)))
+            exporter = export_checked(model, inputs, source, bench.exporter, bench.open)
+        self.take(source, exporter)
 
-    def rewrite(self, variant: Step) -> None:
+    def take(self, source: Path, exporter: str) -> None:
+        """The same, of a file that is there and was checked."""
+        self._source, self._exporter, recipe = source, exporter, self._request.recipe
+        target = self._bench.folder.candidate(self._identifier(recipe))
+        copy_file(source, target)
+        self._files.append(_File(recipe, target, self._bench.time(target, FULL, self._hopeless)))
+
+    def _rewrite(self, variant: Step) -> None:
         """The file of one graph variant."""
         bench, recipe = self._bench, self._request.recipe.rewritten(variant)
         target, base = bench.folder.candidate(self._identifier(recipe)), self._files[0].latency
@@ -162,7 +170,7 @@ class _Files:
             return
         self._files.append(_File(recipe, target, latency, needed=for_size))
 
-    def score(self) -> None:
+    def _score(self) -> None:
         """Score the files that are worth it."""
         bench, request = self._bench, self._request
         fastest = min(self._files, key=lambda file: file.latency.ratio)
@@ -181,7 +189,11 @@ class _Files:
             self._made = replace(self._made, evaluations=(*self._made.evaluations, evaluation))
 
     def outcome(self) -> Outcome:
-        """All that came of it. Raises CandidateFailed when that is nothing but failures."""
+        """All that comes of the float file. Raises CandidateFailed when that is nothing but failures."""
+        for variant in variants_for(self._bench, self._request.recipe):
+            if variant not in self._request.skip:
+                self._rewrite(variant)
+        self._score()
         if not self._made.evaluations and self._made.failed:
             raise CandidateFailed(self._made.failed[0][2], self._made.failed[0][1])
         return self._made

@@ -1,6 +1,6 @@
 """The floor: the fastest model that a space allows, timed before anything is scored or trained."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,13 @@ from autocompress.candidate.evaluate import Latency
 from autocompress.errors import CandidateFailed
 from autocompress.explore.ledger import Failed
 from autocompress.explore.space import Space
+from autocompress.explore.start import Try
 from autocompress.recipe import Recipe
 
 if TYPE_CHECKING:
     from autocompress.explore.driver import Search
 
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
-
-Try = Callable[[Recipe], Awaitable[Gate]]
 
 
 class Floor:

@@ -193,7 +193,8 @@ class Ledger:
 
     def expected(self, evaluation: Evaluation) -> Latency:
         """How long a candidate's graph takes, by all sound measurements of it over the rungs: the one with the middle
-        ratio. It decides where time goes; what is reported of a file was measured on that file.
+        ratio. It decides where time goes; what is reported of a file was measured on that file as long as that was
+        possible.
         """
         family = self.families.get(evaluation.recipe.family.id)
         same = [e.latency for e in family.evaluations if e.recipe == evaluation.recipe] if family else []

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from autocompress.candidate.opening import Opening, open_bench
+from autocompress.candidate.opening import Opening, complete
 from autocompress.candidate.pipeline import Bench
+from autocompress.candidate.preparation import prepare
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import GraphStrategy, Stage
 from autocompress.plugin.loader import PluginSet
@@ -49,7 +50,7 @@ class Breaks(GraphStrategy):
 @pytest.fixture
 def opened(plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path) -> tuple[Bench, Opening]:
     plugins.strategies["breaks"] = Breaks()
-    return open_bench(tasks.cnn(), fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies)
+    return complete(prepare(tasks.cnn(), fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies))
 
 
 def test_each_strategy_is_compared_with_the_same_without_it(

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from autocompress import Task
-from autocompress.candidate.opening import Opening, open_bench
+from autocompress.candidate.opening import Opening, complete
+from autocompress.candidate.preparation import prepare
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.run.folder import RunFolder
@@ -19,7 +20,7 @@ from autocompress.run.folder import RunFolder
 @pytest.fixture
 def opened(plugins: PluginSet, tmp_path: Path) -> Callable[[Task], Opening]:
     profile = HardwareProfile(name="fake", runtime="fake")
-    return lambda task: open_bench(task, profile, plugins, RunFolder(tmp_path / "run"))[1]
+    return lambda task: complete(prepare(task, profile, plugins, RunFolder(tmp_path / "run")))[1]
 
 
 @pytest.mark.parametrize(("times", "told"), [(1.0, False), (1e-4, True), (1e3, True)])

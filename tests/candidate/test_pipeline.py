@@ -14,8 +14,9 @@ import torch
 from autocompress.budget import Budget
 from autocompress.candidate.bench import Bench, Request
 from autocompress.candidate.count import count
-from autocompress.candidate.opening import open_bench
+from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate, gate
+from autocompress.candidate.preparation import prepare
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import GraphStrategy, StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
@@ -31,7 +32,7 @@ TRAIN = Step.of("train", lr=0.004, batch_size=64)
 
 
 def opened(task: Task, profile: HardwareProfile, plugins: PluginSet, tmp_path: Path) -> Bench:
-    return open_bench(task, profile, plugins, RunFolder(tmp_path / "run"))[0]
+    return complete(prepare(task, profile, plugins, RunFolder(tmp_path / "run")))[0]
 
 
 @pytest.fixture

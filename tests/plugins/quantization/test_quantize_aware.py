@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.bench import Request
 from autocompress.candidate.export import export
-from autocompress.candidate.opening import open_bench
+from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import read_task
+from autocompress.candidate.preparation import prepare, read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
@@ -417,7 +417,7 @@ def test_layers_whose_weights_are_read_elsewhere_are_calibrated(examples: Exampl
 def test_a_recipe_gives_a_float_and_an_int8_file_and_replays(
     tiny_task: Task, fake_profile: HardwareProfile, plugins: PluginSet, tmp_path: Path
 ) -> None:
-    bench, _ = open_bench(tiny_task, fake_profile, plugins, RunFolder(tmp_path / "run"), only={NAME})
+    bench, _ = complete(prepare(tiny_task, fake_profile, plugins, RunFolder(tmp_path / "run"), only={NAME}))
     family = Recipe((Step.of("distill_logits", alpha=0.9, temperature=4.0), Step.of(NAME, starts_at=0.0)))
     outcome = evaluate(bench, Request(family, examples=256))
     assert not outcome.failed
