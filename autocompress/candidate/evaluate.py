@@ -40,7 +40,7 @@ class Latency:
     """Milliseconds of one call. low, high: 95 % interval of the profile's statistic.
 
     ratio: paired median ratio to the reference, < 1 is faster, with its 95 % interval.
-    reliable: False when a neighbour disturbed the measurement and repeating did not help.
+    reliable: False when a neighbour disturbed the measurement and repeating neither helped nor gave the same.
     """
 
     p50: float

@@ -27,6 +27,8 @@ REMEMBERED = 30  # measurements, in which a machine that has become slower for g
 PROBE_CALLS = 9
 PROBING = 0.3  # of a measurement's time at most, for finding the least disturbed processor
 ATTEMPTS = 4  # at most, on a machine that is disturbed
+AGREEING = 3  # disturbed measurements of one graph that count together when their ratios
+AGREEMENT = 1.1  # differ by no more than this, the largest over the smallest
 FEWEST_BLOCKS = 4  # a slow model is measured by few calls rather than for long
 
 
@@ -204,3 +206,16 @@ def is_quiet(reference: Sequence[Floats]) -> bool:
     last = float(np.median(np.concatenate(reference[half:])))
     drift = max(first, last) / max(min(first, last), 1e-9)
     return float(np.percentile(calls, 90)) / max(middle, 1e-9) <= NOISY_TAIL and drift <= DRIFT
+
+
+def settled(latencies: Sequence[Latency]) -> Latency | None:
+    """What several measurements of one graph say: the sound one with the middle ratio, of an even number the slower
+    one. On a machine that is always disturbed the slowest of three or more whose ratios agree; None when they do not.
+    """
+    ordered = sorted(latencies, key=lambda latency: latency.ratio)
+    sound = [latency for latency in ordered if latency.reliable]
+    if sound:
+        return sound[len(sound) // 2]
+    if len(ordered) >= AGREEING and ordered[-1].ratio <= AGREEMENT * ordered[0].ratio:
+        return replace(ordered[-1], reliable=True)
+    return None

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from autocompress.candidate.evaluate import Evaluation, Latency
-from autocompress.candidate.measure import Effort
+from autocompress.candidate.measure import Effort, settled
 from autocompress.errors import CandidateFailed
 from autocompress.explore import rungs
 from autocompress.explore.front import WITHIN, prefer_faster
@@ -155,17 +155,19 @@ async def _measure_again(search: "Search", ledger: Ledger) -> None:
         for _ in range(ROUNDS):
             for evaluation in chosen:
                 latency = await _again(search, evaluation, effort)
-                timed[evaluation.id] += [latency] if latency is not None and latency.reliable else []
-        found = {key: latency for key, values in timed.items() if (latency := _median(values)) is not None}
+                timed[evaluation.id] += [latency] if latency is not None else []
+        found = {key: latency for key, values in timed.items() if (latency := settled(values)) is not None}
         measured += len(chosen)
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
         ledger.finished({e.id: found.get(e.id, e.latency) for e in chosen})  # a resume measures the others again
 
 
 def _unchecked(ledger: Ledger) -> list[Evaluation]:
-    """What is to be measured again and was not yet: what can be recommended first, then the front."""
+    """What is to be measured again and was not yet: what can be recommended first, then the front, then what would be
+    on it had its measurement not been disturbed.
+    """
     feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=_preference(ledger))
-    wanted = {e.id: e for e in (*feasible[:MOST_PREFERRED], *ledger.front())}
+    wanted = {e.id: e for e in (*feasible[:MOST_PREFERRED], *ledger.front(), *ledger.doubtful())}
     return [e for e in wanted.values() if e.id != "reference" and e.id not in ledger.final]
 
 
@@ -180,12 +182,6 @@ async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> La
     except CandidateFailed:
         return None
     return latency
-
-
-def _median(latencies: list[Latency]) -> Latency | None:
-    """The measurement with the middle ratio; of an even number the slower one. None of none."""
-    ordered = sorted(latencies, key=lambda latency: latency.ratio)
-    return ordered[len(ordered) // 2] if ordered else None
 
 
 async def _test_once(search: "Search", ledger: Ledger) -> None:

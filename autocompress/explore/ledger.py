@@ -10,6 +10,7 @@ from typing import Any
 from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Rejected
+from autocompress.candidate.measure import settled
 from autocompress.candidate.opening import Opening
 from autocompress.candidate.preparation import Groundwork
 from autocompress.explore.front import WITHIN, Point, best_first, hypervolume, pareto
@@ -100,6 +101,7 @@ class Ledger:
         self._slower: dict[Step, set[str]] = {}
         self._useful: set[Step] = set()
         self._front: list[Evaluation] | None = None
+        self._claimed: list[Evaluation] | None = None  # the front with disturbed measurements taken at their word
         self._pool: dict[str, Family] = {}  # of the families that may be trained on
         self._ordered: list[Family] | None = None  # the contenders, the best first
         self.files = 1 + len(self.opening.reference_family.evaluations)  # evaluated
@@ -129,6 +131,8 @@ class Ledger:
         self._lossless = min((r for r in (self._lossless, *lossless) if r is not None), default=None)
         if self._front is not None:
             self._front = _front([*self._front, *map(self._current, outcome.evaluations)])
+        if self._claimed is not None:
+            self._claimed = _nondominated([*self._claimed, *map(self._current, outcome.evaluations)])
         self._standings.pop(recipe.id, None)
         self._ordered = None
         self._pool.pop(family.id, None)
@@ -155,12 +159,12 @@ class Ledger:
         """Enter a further measurement of a graph."""
         self.repeats.setdefault(recipe, []).append(latency)
         self._standings.pop(recipe.family.id, None)
-        self._ordered = None
+        self._front = self._claimed = self._ordered = None
 
     def finished(self, measured: Mapping[str, Latency]) -> None:
         """Enter the last measurements of files, by their ids."""
         self.final |= measured
-        self._front = self._ordered = None
+        self._front = self._claimed = self._ordered = None
         self._standings.clear()
 
     def ended(self, recipe: Recipe) -> bool:
@@ -192,15 +196,12 @@ class Ledger:
         return hypervolume([*points, (reference, ratio)], reference) - hypervolume(points, reference)
 
     def expected(self, evaluation: Evaluation) -> Latency:
-        """How long a candidate's graph takes, by all sound measurements of it over the rungs: the one with the middle
-        ratio. It decides where time goes; what is reported of a file was measured on that file as long as that was
-        possible.
+        """How long a candidate's graph takes, by all measurements of it over the rungs. It decides where time goes;
+        what is reported of a file was measured on that file as long as that was possible.
         """
         family = self.families.get(evaluation.recipe.family.id)
         same = [e.latency for e in family.evaluations if e.recipe == evaluation.recipe] if family else []
-        found = [m for m in (*same, *self.repeats.get(evaluation.recipe, ())) if m.reliable]
-        ordered = sorted(found, key=lambda latency: latency.ratio)
-        return ordered[len(ordered) // 2] if ordered else evaluation.latency
+        return settled([*same, *self.repeats.get(evaluation.recipe, ())]) or evaluation.latency
 
     @property
     def reference(self) -> Evaluation:
@@ -228,6 +229,12 @@ class Ledger:
         if self._front is None:
             self._front = _front(self.candidates())
         return [self._current(e) for e in self._front]
+
+    def doubtful(self) -> list[Evaluation]:
+        """The files that would be on the front had their measurements not been disturbed."""
+        if self._claimed is None:
+            self._claimed = _nondominated(self.candidates())
+        return [e for e in map(self._current, self._claimed) if not e.latency.reliable]
 
     def feasible(self, evaluation: Evaluation) -> bool:
         """Whether a candidate meets the budget and keeps enough score."""
@@ -339,8 +346,11 @@ class Ledger:
 
 
 def _front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    sound = [e for e in evaluations if e.latency.reliable]
-    return [sound[i] for i in pareto([point(e) for e in sound])]
+    return _nondominated([e for e in evaluations if e.latency.reliable])
+
+
+def _nondominated(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    return [evaluations[i] for i in pareto([point(e) for e in evaluations])]
 
 
 def point(evaluation: Evaluation) -> Point:

@@ -64,7 +64,8 @@ class Timetable:
         recommended.
         """
         ledger = self._ledger
-        files = min(CHECKED, ledger.files, len(ledger.front()) + (MOST_PREFERRED if ledger.steering.bounded else 1))
+        others = MOST_PREFERRED if ledger.steering.bounded else 1
+        files = min(CHECKED, ledger.files, len(ledger.front()) + len(ledger.doubtful()) + others)
         return files * self.effort_s() * 1.6 + self.tested_s(files) + CLOSING_S
 
     def can_measure(self) -> bool:

@@ -14,7 +14,17 @@ import numpy.typing as npt
 import pytest
 
 from autocompress.candidate.evaluate import Latency
-from autocompress.candidate.measure import ATTEMPTS, REMEMBERED, Effort, Timer, is_quiet, measure, summarise, timer
+from autocompress.candidate.measure import (
+    ATTEMPTS,
+    REMEMBERED,
+    Effort,
+    Timer,
+    is_quiet,
+    measure,
+    settled,
+    summarise,
+    timer,
+)
 from autocompress.plugin.contract import Feed, Runtime, Session
 from autocompress.profile import HardwareProfile
 
@@ -378,3 +388,25 @@ def test_timer_takes_the_feeds_in_turn(own_ms: float | None):
     timed = timer(Clocked(own_ms), session, [{"x": n} for n in range(3)])
     timed.block(7)
     assert session.fed == [0, 1, 2, 0, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("sound", "disturbed", "expected"),
+    [
+        ([], [], None),
+        ([0.3, 0.2], [0.1], 0.3),
+        ([0.4, 0.2, 0.3], [], 0.3),
+        ([], [0.2, 0.2], None),
+        ([], [0.21, 0.2, 0.205], 0.21),
+        ([], [0.2, 0.2, 0.25], None),
+    ],
+    ids=["none", "of two the slower", "the middle", "two are too few", "three that agree", "that do not"],
+)
+def test_several_measurements_say_one_latency(
+    sound: list[float], disturbed: list[float], expected: float | None, make_latency: Callable[..., Latency]
+):
+    measured = [make_latency(ratio=ratio) for ratio in sound]
+    measured += [make_latency(ratio=ratio, reliable=False) for ratio in disturbed]
+    found = settled(measured)
+    assert (found and found.ratio) == expected
+    assert found is None or found.reliable

@@ -43,6 +43,20 @@ def test_a_graph_is_expected_to_take_the_middle_of_its_sound_measurements(ledger
     assert ledger.expected(int8).ratio == 0.19
 
 
+def test_what_would_be_on_the_front_but_was_disturbed_is_known(ledger: Ledger, make_latency: Make):
+    assert [e.latency.ratio for e in ledger.front()] == [0.18]
+    assert ledger.doubtful() == []
+    fast, slow = (Recipe((Step.of("carve", ratio=ratio),)) for ratio in (0.9, 0.1))
+    for recipe, ratio in ((fast, 0.05), (slow, 0.8)):
+        disturbed = evaluation(recipe, 0, replace(make_latency(ratio), reliable=False))
+        ledger.add(recipe, Outcome(evaluations=(disturbed,), checkpoint="w"))
+    assert [e.recipe for e in ledger.doubtful()] == [fast], "the other is dominated whatever it takes"
+    for _ in range(2):
+        ledger.repeat(fast, replace(make_latency(0.052), reliable=False))
+    assert ledger.doubtful() == []
+    assert [(e.recipe, e.latency.ratio) for e in ledger.front()] == [(fast, 0.052)], "three that agree"
+
+
 def test_a_family_contends_by_what_is_expected(ledger: Ledger, make_latency: Make):
     other = Recipe((Step.of("carve", ratio=0.6),))
     ledger.add(other, Outcome(evaluations=(evaluation(other, 0, make_latency(0.15)),), checkpoint="w"))
