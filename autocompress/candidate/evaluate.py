@@ -22,7 +22,7 @@ from autocompress.task import Inputs, Metric, Task, class_axis
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 200
-PIECE = 512  # calls between two moments of giving way
+PIECE = 128  # calls between two moments of giving way
 
 
 @dataclass(frozen=True)

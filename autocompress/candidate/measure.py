@@ -26,8 +26,8 @@ SLOWED = 1.15  # the reference's median over its fastest of late
 REMEMBERED = 30  # measurements, in which a machine that has become slower for good is known as that
 PROBE_CALLS = 9
 PROBING = 0.3  # of a measurement's time at most, for finding the least disturbed processor
-ATTEMPTS = 4  # at most, on a machine that is disturbed
-AGREEING = 3  # disturbed measurements of one graph that count together when their ratios
+ATTEMPTS = 4  # at most, on a machine that is disturbed; of a slow model fewer
+AGREEING = 3  # disturbed measurements of one graph, and most of them, that count together when their ratios
 AGREEMENT = 1.1  # differ by no more than this, the largest over the smallest
 FEWEST_BLOCKS = 4  # a slow model is measured by few calls rather than for long
 
@@ -35,13 +35,14 @@ FEWEST_BLOCKS = 4  # a slow model is measured by few calls rather than for long
 @dataclass(frozen=True)
 class Effort:
     """How long to measure: about ``seconds`` at most, ``blocks`` pairs at least if time allows, until the ratio's
-    interval is within ``width``.
+    interval is within ``width``; while the machine is disturbed, again up to ``attempts`` times in all.
     """
 
     seconds: float = 0.7
     blocks: int = 16
     width: float = 0.03
     pause_s: float = 0.2  # before measuring again, for a neighbour to finish
+    attempts: int = ATTEMPTS
 
 
 QUICK = Effort(seconds=0.5, blocks=8, width=0.05, pause_s=0.1)
@@ -100,13 +101,16 @@ def measure(
     stop: Callable[[Latency], bool] | None = None,
     seed: int = 0,
 ) -> Latency:
-    """Latency of ``candidate`` beside ``reference``, measured again up to four times while the machine is disturbed; of
-    the disturbed ones, the one in which the reference was fastest.
+    """Latency of ``candidate`` beside ``reference``, measured again while the machine is disturbed, as often and as
+    long as the effort allows; of the disturbed ones, the one in which the reference was fastest.
 
     stop: ends the measurement early once it answers True (a gate whose interval excludes the budget).
     """
     disturbed: list[tuple[float, Latency]] = []
-    for attempt in range(ATTEMPTS):
+    latest = time.monotonic() + effort.attempts * effort.seconds
+    for attempt in range(effort.attempts):
+        if attempt and time.monotonic() >= latest:
+            break
         if attempt:
             time.sleep(effort.pause_s * attempt)
         with pinned_to_fastest(lambda: _probe(reference), _tries(reference, profile, effort)):
@@ -210,12 +214,16 @@ def is_quiet(reference: Sequence[Floats]) -> bool:
 
 def settled(latencies: Sequence[Latency]) -> Latency | None:
     """What several measurements of one graph say: the sound one with the middle ratio, of an even number the slower
-    one. On a machine that is always disturbed the slowest of three or more whose ratios agree; None when they do not.
+    one. Where all were disturbed, the most of them whose ratios agree, at the slowest of their ratios and of their
+    milliseconds; None when they are too few.
     """
     ordered = sorted(latencies, key=lambda latency: latency.ratio)
     sound = [latency for latency in ordered if latency.reliable]
     if sound:
         return sound[len(sound) // 2]
-    if len(ordered) >= AGREEING and ordered[-1].ratio <= AGREEMENT * ordered[0].ratio:
-        return replace(ordered[-1], reliable=True)
-    return None
+    near = [[m for m in ordered if 1 <= m.ratio / least.ratio <= AGREEMENT] for least in ordered]
+    agreeing = max(near, key=len, default=[])
+    if len(agreeing) < max(AGREEING, len(ordered) // 2 + 1):
+        return None
+    slow, ratio = max(agreeing, key=lambda latency: latency.statistic), agreeing[-1]
+    return replace(slow, ratio=ratio.ratio, ratio_low=ratio.ratio_low, ratio_high=ratio.ratio_high, reliable=True)

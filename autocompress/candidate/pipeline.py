@@ -95,7 +95,10 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
     )
     files = _Files(bench, request, made)
     files.export(rung.model)
-    return files.outcome()
+    outcome = files.outcome()
+    if rung.snapshots:
+        rung.snapshots.drop()
+    return outcome
 
 
 def evaluate_reference(bench: Bench) -> Outcome:

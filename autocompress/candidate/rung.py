@@ -24,6 +24,7 @@ class Rung:
 
     examples, seconds: of this training; examples that were counted before, and are repeated because the weights are
     gone, do not count again. epochs: of all, over the training split. learned: by strategy, beside the weights.
+    snapshots: of this training, to be dropped once its files are made.
     """
 
     model: nn.Module
@@ -32,6 +33,7 @@ class Rung:
     examples: int = 0
     seconds: float = 0.0
     learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    snapshots: Snapshots | None = None
 
 
 def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
@@ -85,9 +87,9 @@ def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
         )
         checkpoint = bench.store.key("weights", *parts)
         bench.store.save(checkpoint, trained.model.state_dict())
-        snapshots.drop()
     epochs = _epochs(bench, request, trained.examples)
-    return Rung(trained.model, checkpoint, epochs, trained.examples - counted, trained.seconds, trained.learned)
+    examples = trained.examples - counted
+    return Rung(trained.model, checkpoint, epochs, examples, trained.seconds, trained.learned, snapshots)
 
 
 def _loaded(bench: Bench, checkpoint: str, model: nn.Module) -> bool:

@@ -75,8 +75,17 @@ class Snapshots:
             self._store.save(self._key, state)
         self._last = time.monotonic()
 
+    def ended(
+        self, model: nn.Module, optimizer: optim.Optimizer, beside: Sequence[nn.Parameter], progress: Progress
+    ) -> None:
+        """Keep the state at the end of a training so long that it should not be done again because the process dies
+        while its files are made.
+        """
+        if progress.seconds >= EVERY_S:
+            self.keep(model, optimizer, beside, progress)
+
     def drop(self) -> None:
-        """The training is over."""
+        """The training is over, and its files are made."""
         self._store.drop(self._key)
 
 

@@ -137,6 +137,8 @@ def train(
                 with blamed_on(name):
                     hook.after_step(model, fraction)
         done += len(batch.targets)
+    if snapshots:
+        snapshots.ended(model, optimizer, beside, Progress(done, clock() - began))
     for name, hook in reversed(hooks):
         with blamed_on(name):
             model = _module(hook.unwrap(model), "unwrap")

@@ -295,10 +295,11 @@ class Search:
         self._keep_pending()
         try:
             yield
-        except CandidateFailed:
-            del self._busy[recipe.id]
+        except CandidateFailed as error:
+            if not self._cut_off(error):
+                del self._busy[recipe.id]
             raise
-        del self._busy[recipe.id]  # after any other error it stays pending
+        del self._busy[recipe.id]  # after any other error, and when the time was over, it stays pending
         self.save_progress()
 
     async def timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:

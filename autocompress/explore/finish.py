@@ -4,7 +4,7 @@ chosen, tested once.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from autocompress.candidate.evaluate import Evaluation, Latency
@@ -23,9 +23,11 @@ CONTENDERS = 2  # under a budget: the better one of them, trained equally long, 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
 MARGIN = 0.02  # of the budget, that a finalist stays within: two measurements differ by as much
+CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists again
 CLOSE = 0.08  # of the budget: what is nearer to it than this can turn out on either side
 CHECKED = 12  # files measured again at the end
 ROUNDS = 3  # of measuring again, so that a disturbance of some seconds is in one of them only
+MOST_ROUNDS = 6  # of what was disturbed in all of those, while there is time
 MOST_PREFERRED = 4  # of what can be recommended, measured again first and even when dominated
 REMEASURE_LIMIT_S = 120.0
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
@@ -77,9 +79,10 @@ async def _confirm(search: "Search", ledger: Ledger) -> None:
     """Time the finalists again before they are trained: how long a graph takes does not depend on its weights, and one
     that was timed too fast by chance would cost all the time that is left. Those near the budget several times.
     """
-    effort = Effort(seconds=search.time.effort_s(), blocks=16, width=0.01, pause_s=0.5)
+    effort = Effort(seconds=search.time.effort_s(), blocks=16, width=0.01, attempts=1)
+    until = search.clock.elapsed() + CONFIRMED_SHARE * (search.clock.left() - search.time.closing_s())
     done: set[str] = set()
-    while len(done) < CHECKED:
+    while len(done) < CHECKED and search.clock.elapsed() < until:
         best = [ledger.standing(family).best for family in ledger.finalists(CONTENDERS, MARGIN)]
         unsure = [e for e in best if e.recipe.id not in done]
         if not unsure:
@@ -119,7 +122,8 @@ async def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
     # Only these can be as good as the most accurate one.
     ordered = [e for e in ordered if e.score.val >= ordered[0].score.val - WITHIN - 1e-9]
     try:
-        differences = await search.executor.call("compare", ordered[0], ordered)
+        limit = search.pace.within(TEST_LIMIT_S)
+        differences = await search.executor.call("compare", ordered[0], ordered, limit_s=limit)
     except CandidateFailed:  # without the stored outputs nothing can be shown to be as good
         return ordered[0]
     return ordered[prefer_faster([point(e) for e in ordered], differences)]
@@ -145,30 +149,42 @@ async def _measure_again(search: "Search", ledger: Ledger) -> None:
     """The front and the most accurate within the budget, side by side with the reference. What moves the front is
     measured too.
     """
-    effort = Effort(seconds=search.time.effort_s() / ROUNDS, blocks=12, width=0.01, pause_s=0.5)
+    effort = Effort(seconds=search.time.effort_s() / ROUNDS, blocks=12, width=0.01, attempts=1)
     measured = 0
     for _ in range(3):
         chosen = _unchecked(ledger)[: CHECKED - measured]
         if not chosen:
             return
         timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
-        for _ in range(ROUNDS):
+        for number in range(MOST_ROUNDS):
             for evaluation in chosen:
-                latency = await _again(search, evaluation, effort)
-                timed[evaluation.id] += [latency] if latency is not None else []
-        found = {key: latency for key, values in timed.items() if (latency := settled(values)) is not None}
+                if number < ROUNDS or not any(latency.reliable for latency in timed[evaluation.id]):
+                    latency = await _again(search, evaluation, effort)
+                    timed[evaluation.id] += [latency] if latency is not None else []
+        found = {e.id: latency for e in chosen if (latency := last_of(e, timed[e.id])) is not None}
         measured += len(chosen)
         search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
         ledger.finished({e.id: found.get(e.id, e.latency) for e in chosen})  # a resume measures the others again
 
 
 def _unchecked(ledger: Ledger) -> list[Evaluation]:
-    """What is to be measured again and was not yet: what can be recommended first, then the front, then what would be
-    on it had its measurement not been disturbed.
+    """What is to be measured again and was not yet: what can be recommended first, or could were its measurement not
+    disturbed, then the front, then what would be on it.
     """
-    feasible = sorted((e for e in ledger.candidates() if ledger.feasible(e)), key=_preference(ledger))
-    wanted = {e.id: e for e in (*feasible[:MOST_PREFERRED], *ledger.front(), *ledger.doubtful())}
+    doubtful = ledger.doubtful()
+    hopeful = [e for e in doubtful if ledger.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
+    preferred = sorted([e for e in ledger.candidates() if ledger.feasible(e)] + hopeful, key=_preference(ledger))
+    wanted = {e.id: e for e in (*preferred[:MOST_PREFERRED], *ledger.front(), *doubtful)}
     return [e for e in wanted.values() if e.id != "reference" and e.id not in ledger.final]
+
+
+def last_of(evaluation: Evaluation, again: Sequence[Latency]) -> Latency | None:
+    """What a file takes after it was measured ``again``; None when it stays what it was: disturbed measurements do not
+    overrule a sound one.
+    """
+    if evaluation.latency.reliable:
+        return settled([latency for latency in again if latency.reliable])
+    return settled([*again, evaluation.latency])
 
 
 async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency | None:

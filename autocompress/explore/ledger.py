@@ -21,7 +21,7 @@ from autocompress.run.record import Record
 
 ALWAYS_SLOWER = 3  # families in which a graph variant was slower, after which it is not made any more
 FINALISTS_KEPT = 8  # families whose weights stay in the store whatever its size
-CONTENDERS = 300  # families that may be trained on, at most; the worst of more than that are out of it
+POOLED = 300  # families that may be trained on, at most; the worst of more than that are out of it
 SLACK = 100  # more than that, before the worst are told apart
 
 
@@ -99,7 +99,7 @@ class Ledger:
         self._ended: set[Recipe] = set()
         self._stuck: set[str] = set()
         self._slower: dict[Step, set[str]] = {}
-        self._useful: set[Step] = set()
+        self._useful = {e.recipe.variant for e in self.opening.reference_family.evaluations if e.recipe.variant}
         self._front: list[Evaluation] | None = None
         self._claimed: list[Evaluation] | None = None  # the front with disturbed measurements taken at their word
         self._pool: dict[str, Family] = {}  # of the families that may be trained on
@@ -129,6 +129,8 @@ class Ledger:
         self._useful |= {e.recipe.variant for e in outcome.evaluations if e.recipe.variant}
         lossless = [e.latency.ratio_high for e in outcome.evaluations if self._loses_nothing(e)]
         self._lossless = min((r for r in (self._lossless, *lossless) if r is not None), default=None)
+        if any(not e.latency.reliable for e in family.evaluations):  # what is known of them may have changed
+            self._front = self._claimed = None
         if self._front is not None:
             self._front = _front([*self._front, *map(self._current, outcome.evaluations)])
         if self._claimed is not None:
@@ -138,8 +140,8 @@ class Ledger:
         self._pool.pop(family.id, None)
         if family.trains and family.id not in self._stuck:
             self._pool[family.id] = family
-            if len(self._pool) > CONTENDERS + SLACK:
-                self._pool = {f.id: f for f in self._best_first(list(self._pool.values()))[:CONTENDERS]}
+            if len(self._pool) > POOLED + SLACK:
+                self._pool = {f.id: f for f in self._best_first(list(self._pool.values()))[:POOLED]}
         return family
 
     def fail(self, failed: Failed) -> None:
@@ -173,7 +175,7 @@ class Ledger:
 
     def slower_variants(self, family: Recipe) -> tuple[Step, ...]:
         """Graph variants that would be no faster than the float file of this family either: they were not at an
-        earlier rung, or in no family that was trained so far, of three at least.
+        earlier rung, or in no family that was trained so far, of three at least, nor of the reference.
         """
         return tuple(
             variant
@@ -205,7 +207,9 @@ class Ledger:
 
     @property
     def reference(self) -> Evaluation:
-        return self._current(self.opening.reference)
+        """It counts however disturbed its measurement was: its ratio is one by definition."""
+        current = self._current(self.opening.reference)
+        return replace(current, latency=replace(current.latency, reliable=True))
 
     def candidates(self) -> list[Evaluation]:
         """Every evaluated file at its latest measurement, the reference first."""
@@ -231,7 +235,7 @@ class Ledger:
         return [self._current(e) for e in self._front]
 
     def doubtful(self) -> list[Evaluation]:
-        """The files that would be on the front had their measurements not been disturbed."""
+        """The files that would be on the front if their disturbed measurements were right."""
         if self._claimed is None:
             self._claimed = _nondominated(self.candidates())
         return [e for e in map(self._current, self._claimed) if not e.latency.reliable]
@@ -336,13 +340,14 @@ class Ledger:
         return evaluation.score.val, self.target if within and self.target is not None else latency.ratio
 
     def in_use(self) -> set[str]:
-        """Store keys that a search still needs: the weights of what is on the front or may be trained on, and the
-        outputs that the front is compared by.
+        """Store keys that a search still needs: the weights of what is, or would be, on the front or may be trained on,
+        and the outputs that the front is compared by.
         """
-        best = [self.families[e.recipe.family.id] for e in self.front() if e.recipe.family.id in self.families]
+        wanted = [*self.front(), *self.doubtful()]
+        best = [self.families[e.recipe.family.id] for e in wanted if e.recipe.family.id in self.families]
         families = {f.id: f for f in (*best, *self.finalists(FINALISTS_KEPT))}
         weights = {outcome.checkpoint for f in families.values() for outcome in f.outcomes if outcome.checkpoint}
-        return weights | {e.outputs for e in self.front()}
+        return weights | {e.outputs for e in wanted}
 
 
 def _front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

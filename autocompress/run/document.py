@@ -110,6 +110,9 @@ def deliver(folder: RunFolder, evaluation: Evaluation, target: Path) -> None:
     recipe = source.with_name("recipe.toml")
     stored = RecipeFile.read(recipe)
     if stored.weights is not None:
-        copy_file((recipe.parent / stored.weights).resolve(), target / "weights.safetensors")
-        stored = RecipeFile(**{**stored.__dict__, "weights": "weights.safetensors"})
+        weights = (recipe.parent / stored.weights).resolve()
+        if weights.exists():  # the store is bounded
+            copy_file(weights, target / "weights.safetensors")
+        kept = "weights.safetensors" if weights.exists() else None
+        stored = RecipeFile(**{**stored.__dict__, "weights": kept})
     write_text(target / "recipe.toml", stored.to_toml())

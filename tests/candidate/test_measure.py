@@ -399,8 +399,10 @@ def test_timer_takes_the_feeds_in_turn(own_ms: float | None):
         ([], [0.2, 0.2], None),
         ([], [0.21, 0.2, 0.205], 0.21),
         ([], [0.2, 0.2, 0.25], None),
+        ([], [0.1, 0.2, 0.21, 0.2], 0.21),
+        ([], [0.1, 0.1, 0.2, 0.2, 0.2, 0.3], None),
     ],
-    ids=["none", "of two the slower", "the middle", "two are too few", "three that agree", "that do not"],
+    ids=["none", "the slower", "the middle", "too few", "they agree", "they do not", "most agree", "half of them"],
 )
 def test_several_measurements_say_one_latency(
     sound: list[float], disturbed: list[float], expected: float | None, make_latency: Callable[..., Latency]
@@ -410,3 +412,21 @@ def test_several_measurements_say_one_latency(
     found = settled(measured)
     assert (found and found.ratio) == expected
     assert found is None or found.reliable
+
+
+def test_of_disturbed_measurements_that_agree_neither_ratio_nor_milliseconds_flatter(
+    make_latency: Callable[..., Latency],
+):
+    measured = [make_latency(ratio, ms, reliable=False) for ratio, ms in ((0.2, 5.0), (0.205, 9.0), (0.21, 3.5))]
+    found = settled(measured)
+    assert found is not None
+    assert (found.ratio, found.statistic, found.p50) == (0.21, 9.0, measured[1].p50)
+
+
+def test_a_slow_model_is_not_measured_again_for_longer_than_the_effort_allows(
+    log: list[str], naps: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    noisy = Scripted(name="them", slowness=lambda number: NOISY, log=log)
+    effort = Effort(seconds=0.0, blocks=4, width=1e9)
+    assert not measure(Scripted(name="us", log=log), noisy, PROFILE, effort=effort).reliable
+    assert naps == []

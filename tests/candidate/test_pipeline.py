@@ -216,6 +216,20 @@ def test_training_that_diverges_is_stopped_with_the_reason(bench: Bench) -> None
         evaluate(bench, Request(wild, examples=2048))
 
 
+def test_a_process_that_dies_after_a_training_does_not_cost_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autocompress.candidate.snapshot.EVERY_S", 0.0)
+    family = Recipe((HALF, DISTIL, TRAIN))
+    with monkeypatch.context() as dying:
+        dying.setattr("autocompress.candidate.pipeline.export_checked", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate(bench, Request(family, examples=512))
+    kept = list(bench.folder.stored.glob("partial*"))
+    assert len(kept) == 1
+    again = evaluate(bench, Request(family, examples=512, limit_s=1e-3))
+    assert again.examples == 512, "that were not trained on a second time: there was no time for it"
+    assert not kept[0].exists()
+
+
 def test_a_rung_goes_on_from_the_checkpoint_of_the_one_before(bench: Bench) -> None:
     family = Recipe((HALF, DISTIL, TRAIN))
     first = evaluate(bench, Request(family, examples=256))

@@ -106,6 +106,15 @@ def test_training_that_crashed_goes_on_from_the_last_snapshot(run: Run, monkeypa
     assert same(whole.model.state_dict(), rest.model.state_dict())
 
 
+def test_long_training_is_not_done_again_when_its_files_could_not_be_made(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(keeping, "EVERY_S", 0.0)
+    whole, own, _ = run()
+    again, hook, steps = run()
+    assert steps == 0
+    assert same(whole.model.state_dict(), again.model.state_dict())
+    assert same(own.beside.state_dict(), hook.beside.state_dict())
+
+
 def test_snapshot_of_another_structure_is_not_taken(run: Run, tmp_path: Path, tiny_task: Task):
     with pytest.raises(Interrupted):
         run(cut_at=0.5)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import pytest
 from rich.console import Console
 
 from autocompress import Task
+from autocompress.candidate.evaluate import Evaluation, Latency, Score
 from autocompress.errors import AutocompressError, UsageError
+from autocompress.explore.finish import last_of
 from autocompress.explore.front import dominates
 from autocompress.plugin.contract import StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
+from autocompress.recipe import Recipe
 from autocompress.run.workshop import Workshop
 
 
@@ -46,6 +50,19 @@ def test_on_a_machine_that_is_always_busy_measurements_that_agree_count(
     assert chosen["latency_ms"]["ratio"] <= 1 / 1.5
     once = [c for c in document["candidates"] if not c["latency_ms"]["reliable"]]
     assert once, "a file that was measured once, and disturbed, still does not"
+    assert any("disturbed the measurement of the reference" in warning for warning in document["warnings"])
+
+
+def test_a_sound_measurement_is_not_overruled_by_disturbed_ones(make_latency: Callable[..., Latency]) -> None:
+    own = Evaluation("a", Recipe(), 1.0, 0, Score(0.9, 0.88, 0.92), make_latency(0.195), 10, 8, 5, 7, "a", "a", "v")
+    busy = [make_latency(ratio, reliable=False) for ratio in (0.205, 0.21, 0.215)]
+    assert last_of(own, busy) is None
+    assert last_of(own, [*busy, make_latency(0.2)]) == make_latency(0.2)
+    disturbed = replace(own, latency=make_latency(0.2, reliable=False))
+    assert last_of(disturbed, busy[:1]) is None
+    found = last_of(disturbed, busy[:2])
+    assert found is not None
+    assert found.ratio == 0.21, "with its own there are three"
 
 
 def test_under_a_budget_one_model_has_the_time_that_is_left(run: Any) -> None:

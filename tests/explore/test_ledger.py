@@ -50,7 +50,7 @@ def test_what_would_be_on_the_front_but_was_disturbed_is_known(ledger: Ledger, m
     for recipe, ratio in ((fast, 0.05), (slow, 0.8)):
         disturbed = evaluation(recipe, 0, replace(make_latency(ratio), reliable=False))
         ledger.add(recipe, Outcome(evaluations=(disturbed,), checkpoint="w"))
-    assert [e.recipe for e in ledger.doubtful()] == [fast], "the other is dominated whatever it takes"
+    assert [e.recipe for e in ledger.doubtful()] == [fast], "the other is dominated even so"
     for _ in range(2):
         ledger.repeat(fast, replace(make_latency(0.052), reliable=False))
     assert ledger.doubtful() == []
@@ -75,6 +75,23 @@ def test_a_variant_that_is_always_slower_is_not_made_any_more(ledger: Ledger, ma
         ledger.add(family, Outcome(evaluations=(evaluation(family, 0, make_latency(0.5)),), slower=left_out))
         assert ledger.slower_variants(family) == (slow, other), f"at the next rung of family {number}"
     assert ledger.slower_variants(families[3]) == (slow,), "the other was faster in some family"
+
+
+def test_a_variant_that_makes_the_reference_faster_is_made_of_every_family(ledger: Ledger, make_latency: Make):
+    int8 = evaluation(Recipe().rewritten(Step.of("squeeze")), 0, make_latency(0.4))
+    ledger.opening.reference_family = Outcome(evaluations=(int8,))  # type: ignore[misc]
+    found = Ledger(ledger.opening, ledger.budget)
+    families = [Recipe((Step.of("carve", ratio=0.1 * n),)) for n in range(1, 5)]
+    for family in families[:3]:
+        left_out = Rejected(family.rewritten(Step.of("squeeze")), "slower", 1.0, 1.1)
+        found.add(family, Outcome(evaluations=(evaluation(family, 0, make_latency(0.5)),), slower=(left_out,)))
+    assert found.slower_variants(families[3]) == ()
+
+
+def test_the_reference_counts_however_disturbed_it_was(ledger: Ledger, make_latency: Make):
+    ledger.opening.reference = evaluation(Recipe(), 0, make_latency(1.0, reliable=False))  # type: ignore[misc]
+    found = Ledger(ledger.opening, Budget())
+    assert [e.latency.ratio for e in found.front()] == [1.0]
 
 
 def test_what_loses_nothing_bounds_what_is_worth_looking_at(ledger: Ledger, make_latency: Make):
