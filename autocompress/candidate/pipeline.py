@@ -28,6 +28,7 @@ from autocompress.run.store import copy_file, replacing
 
 CHECKED_BATCHES = 4
 FASTER = 0.97  # of its source's latency, below which a variant counts as faster
+DISTURBED = 1.25  # times the source's latency, above which it is not even when the machine was disturbed
 FAR = 1.5  # times the budget, and times faster than the float file
 GATE_FEEDS = 4  # the gate's calibration: ranges do not change what an operator costs
 
@@ -61,7 +62,7 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
             break
     fastest = min(timed.values(), key=lambda latency: latency.ratio)
     source = timed.get(None)
-    slower = tuple(v for v, latency in timed.items() if v is not None and source and _no_faster(latency, source))
+    slower = tuple(v for v, latency in timed.items() if v is not None and source and no_faster(latency, source))
     return Gate(fastest, decided, slower, count(path)[1])
 
 
@@ -160,12 +161,12 @@ class _Files:
             with bench.supervisor.during("graph", text), replacing(target) as temporary:
                 rewrite(bench.plugins, variant, self._source, temporary, context)
             for_size = bench.plugins.strategy(variant.strategy).size_only(bench.context) is not None
-            latency = bench.time(target, FULL, None if for_size else lambda m: _no_faster(m, base) or self._hopeless(m))
+            latency = bench.time(target, FULL, None if for_size else lambda m: no_faster(m, base) or self._hopeless(m))
         except CandidateFailed as error:
             _discard(target)
             self._failed(recipe, error.strategy or variant.strategy, error.reason)
             return
-        if not for_size and _no_faster(latency, base):
+        if not for_size and no_faster(latency, base):
             _discard(target)
             reason = f"no faster than the float file it was made from ({latency.ratio / base.ratio:.2f} of its latency)"
             rejected = Rejected(recipe, reason, latency.statistic, latency.ratio)
@@ -226,6 +227,9 @@ def _discard(path: Path) -> None:
         path.parent.rmdir()
 
 
-def _no_faster(latency: Latency, source: Latency) -> bool:
-    """Whether a variant is surely no faster than the float file it was made from."""
-    return latency.reliable and source.reliable and latency.ratio_low > FASTER * source.ratio
+def no_faster(latency: Latency, source: Latency) -> bool:
+    """Whether a variant is surely no faster than the float file it was made from: where the machine was disturbed, when
+    it is slower by more than that accounts for.
+    """
+    sound = latency.reliable and source.reliable
+    return latency.ratio_low > (FASTER if sound else DISTURBED) * source.ratio

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 FEWEST = 6  # structures timed, below which nothing is predicted
 RIDGE = 0.05
 SHIFTS = np.linspace(-1, 1, 41)  # of the range of strengths
-ROOM = 0.97  # of the target, to be aimed at
+MARGIN = 0.04  # of a budget, to stay within it by: two measurements of one graph differ by almost as much
 NEAR = 0.85  # of the target: down to here, structures count as equally fast
 
 
@@ -84,7 +84,7 @@ class StructureModel:
         features = np.tile(self._features(recipe), (len(indices), 1))
         features[:, columns], features[:, columns + 1] = strengths, strengths**2
         latency, macs = self._predicted(features).T
-        within = latency <= ROOM * target
+        within = latency <= (1 - MARGIN) * target
         near = within & (latency >= NEAR * target)
         if near.any():
             best = int(np.argmax(np.where(near, macs, -math.inf)))

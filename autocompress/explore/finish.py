@@ -11,6 +11,7 @@ from autocompress.candidate.evaluate import Evaluation, Latency
 from autocompress.candidate.measure import Effort, settled
 from autocompress.errors import CandidateFailed
 from autocompress.explore import rungs
+from autocompress.explore.aim import MARGIN
 from autocompress.explore.front import WITHIN, prefer_faster
 from autocompress.explore.lanes import all_done
 from autocompress.explore.ledger import Family, Ledger, point
@@ -22,7 +23,6 @@ FINALISTS = 3  # without a budget; the front has several
 CONTENDERS = 2  # under a budget: the better one of them, trained equally long, has the time
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
-MARGIN = 0.02  # of the budget, that a finalist stays within: two measurements differ by as much
 CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists again
 CLOSE = 0.08  # of the budget: what is nearer to it than this can turn out on either side
 CHECKED = 12  # files measured again at the end

@@ -6,7 +6,7 @@ from contextlib import suppress
 from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate
 from autocompress.errors import CandidateFailed
-from autocompress.explore.aim import FEWEST
+from autocompress.explore.aim import FEWEST, MARGIN
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
@@ -17,8 +17,8 @@ Try = Callable[[Recipe], Awaitable[Gate]]
 
 async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
     """Default recipes to begin with under a budget: for each structural strategy the mildest default structure that
-    meets it, found by bisection, then the next stronger ones, one strategy after another. The more strategies there
-    are, the fewer recipes of each: what they give together is for the sampler to find.
+    meets it by the margin, found by bisection, then the next stronger ones, one strategy after another. The more
+    strategies there are, the fewer recipes of each: what they give together is for the sampler to find.
     """
     columns: list[list[Recipe]] = []
     for ladder in space.ladders():
@@ -47,14 +47,14 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
 
 
 async def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
-    """Index of the mildest structure that meets the budget; latency falls with strength. The strongest when none
-    does.
+    """Index of the mildest structure that meets the budget by the margin; latency falls with strength. The strongest
+    when none does.
     """
     low, high = 0, len(ladder) - 1
     while low < high:
         middle = (low + high) // 2
         try:
-            meets = budget.excess((await gate(ladder[middle])).latency) <= 0
+            meets = budget.excess((await gate(ladder[middle])).latency) <= -MARGIN
         except CandidateFailed:
             meets = False
         if meets:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from autocompress.explore import rungs
+from autocompress.explore.aim import MARGIN
 from autocompress.explore.clock import Clock
-from autocompress.explore.finish import CHECKED, CONTENDERS, FINALISTS, MARGIN, MOST_PREFERRED
+from autocompress.explore.finish import CHECKED, CONTENDERS, FINALISTS, MOST_PREFERRED
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.pace import Pace
 

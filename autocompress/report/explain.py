@@ -91,7 +91,7 @@ def conclusion(document: Document) -> str:
         f"{1 / chosen['latency_ms']['ratio']:.2f}x faster than the reference, "
         f"{statistic_ms(chosen, document):.4g} ms {document['budget']['statistic']}, "
         f"validation {score(chosen['score']['val'], metric)} "
-        f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}."
+        f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}.{disturbed(document)}"
     )
 
 
@@ -117,8 +117,11 @@ def smallest(document: Document) -> str | None:
 
 def disturbed(document: Document) -> str:
     """Said when measurements had to be left out, so that a busy machine is not taken for a tight budget."""
-    count = sum(not c["latency_ms"].get("reliable", True) for c in document["candidates"])
-    return f" {count} measurements were disturbed by other work on this machine and do not count." if count else ""
+    measured = [c["latency_ms"].get("reliable", True) for c in document["candidates"]]
+    if all(measured):
+        return ""
+    left_out = f"{measured.count(False)} of {len(measured)} measurements"
+    return f" Disturbed by other work on this machine, and left out: {left_out}."
 
 
 def slack(document: Document) -> str | None:

@@ -15,7 +15,7 @@ from autocompress.budget import Budget
 from autocompress.candidate.bench import Bench, Request
 from autocompress.candidate.count import count
 from autocompress.candidate.opening import complete
-from autocompress.candidate.pipeline import evaluate, gate
+from autocompress.candidate.pipeline import evaluate, gate, no_faster
 from autocompress.candidate.preparation import prepare
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import GraphStrategy, StructureStrategy, TrainHook, TrainingStrategy
@@ -265,3 +265,13 @@ def test_a_batch_of_the_profile_that_does_not_divide_the_data_works(
     outcome = evaluate(bench, Request(Recipe((HALF, DISTIL, TRAIN)), examples=65))
     assert len(outcome.evaluations) >= 2
     assert onnx.load(str(bench.folder.reference)).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 7
+
+
+@pytest.mark.parametrize(
+    ("ratio", "reliable", "slower"), [(0.5, True, True), (0.4, True, False), (0.55, False, False), (0.7, False, True)]
+)
+def test_a_disturbed_variant_is_left_out_only_when_it_is_much_slower(
+    ratio: float, reliable: bool, slower: bool, make_latency: Any
+) -> None:
+    assert no_faster(make_latency(ratio, reliable=reliable), make_latency(0.5)) == slower
+    assert no_faster(make_latency(ratio), make_latency(0.5, reliable=reliable)) == slower

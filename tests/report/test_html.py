@@ -255,7 +255,10 @@ def test_much_worse_candidate_leaves_the_front_readable_and_is_mentioned(tmp_pat
 def test_disturbed_measurement_is_marked(tmp_path: Path) -> None:
     candidates = document()["candidates"]
     candidates[2]["latency_ms"]["reliable"] = False
-    assert "recommended unreliable timing" in rendered(tmp_path, candidates=candidates).text
+    said = rendered(tmp_path, candidates=candidates).text
+    assert "recommended unreliable timing" in said
+    assert f"Disturbed by other work on this machine, and left out: 1 of {len(candidates)} measurements." in said
+    assert "Disturbed" not in rendered(tmp_path).text
 
 
 @pytest.mark.parametrize("text", [EVIL, LINK, "</title></style><!-- <script>", "{{ 7 * 7 }}%{x}", "\ud800"])
