@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 FEWEST = 6  # structures timed, below which nothing is predicted
 RIDGE = 0.05
 SHIFTS = np.linspace(-1, 1, 41)  # of the range of strengths
-MARGIN = 0.04  # of a budget, to stay within it by: two measurements of one graph differ by almost as much
+MARGIN = 0.03  # of a budget, to stay within it by: two measurements of one graph differ by as much
 NEAR = 0.85  # of the target: down to here, structures count as equally fast
 
 
