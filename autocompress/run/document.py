@@ -1,7 +1,7 @@
 """``front.json`` and the recommended model's folder: what a run leaves for others to read."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,9 @@ def _point(e: Evaluation) -> dict[str, Any]:
 
 
 def deliver(folder: RunFolder, evaluation: Evaluation, target: Path) -> None:
-    """Copy a candidate's model, recipe and weights into a folder that stands on its own."""
+    """Copy a candidate's model, recipe and weights into a folder that stands on its own. Weights that are no longer in
+    the store, which is bounded, are missed by whoever applies the recipe, not by who uses the model.
+    """
     source = folder.root / evaluation.artifact
     shutil.rmtree(target, ignore_errors=True)  # what an earlier finish chose
     copy_file(source, target / "model.onnx")
@@ -111,8 +113,7 @@ def deliver(folder: RunFolder, evaluation: Evaluation, target: Path) -> None:
     stored = RecipeFile.read(recipe)
     if stored.weights is not None:
         weights = (recipe.parent / stored.weights).resolve()
-        if weights.exists():  # the store is bounded
+        if weights.exists():
             copy_file(weights, target / "weights.safetensors")
-        kept = "weights.safetensors" if weights.exists() else None
-        stored = RecipeFile(**{**stored.__dict__, "weights": kept})
+        stored = replace(stored, weights="weights.safetensors")
     write_text(target / "recipe.toml", stored.to_toml())

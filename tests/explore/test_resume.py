@@ -12,6 +12,7 @@ from rich.console import Console
 from autocompress import Task
 from autocompress.errors import AutocompressError, UsageError
 from autocompress.plugin.loader import PluginSet
+from autocompress.recipe import RecipeFile
 from autocompress.run.workshop import Workshop
 
 MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
@@ -114,6 +115,20 @@ def test_an_altered_checkpoint_is_made_up_for(run: Any, tmp_path: Path, capsys: 
     assert second["status"] == "feasible"
     longest = max(c["fidelity"] for c in second["candidates"])
     assert longest > max(c["fidelity"] for c in first["candidates"]), "the finalist trained on all the same"
+
+
+def test_a_model_whose_weights_the_store_no_longer_has_is_delivered_and_its_recipe_says_what_is_missing(
+    run: Any, tmp_path: Path
+) -> None:
+    run(speedup=3, trials=1)
+    for path in (tmp_path / "run" / "store").glob("weights-*"):
+        path.unlink()
+    (tmp_path / "run" / "front.json").unlink()
+    document = run(speedup=3, trials=1, minutes=1e-6)
+    assert document["recommended"]
+    assert (tmp_path / "run" / "recommended" / "model.onnx").exists()
+    assert not (tmp_path / "run" / "recommended" / "weights.safetensors").exists()
+    assert RecipeFile.read(tmp_path / "run" / "recommended" / "recipe.toml").weights == "weights.safetensors"
 
 
 def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
