@@ -37,7 +37,7 @@ from autocompress.task import Task
 
 DEMO = "autocompress.demo.digits:task"
 MINUTES = 15.0
-DEMO_MINUTES = 1.0
+DEMO_MINUTES = 1.5
 DEFAULT_WORKERS = 1
 
 
@@ -65,7 +65,7 @@ def search(
     process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms: milliseconds on
     the profile's statistic.
     speedup: times faster than the reference, on the paired median ratio; excludes ``budget_ms``. max_drop: points of
-    score that may be lost. minutes: in all, over resumes, finishing included (15; 1 for the demo). trials: trained
+    score that may be lost. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials: trained
     families at most. workers: processes that share the cores and compute candidates side by side (1); a Task object has
     one. out: the run folder (``runs/<task>``); the same call on it resumes.
 
@@ -120,11 +120,19 @@ def search(
     try:
         return _run(settings, task, workers, folder, plugins, console, quiet)
     except UsageError:
-        if fresh and not folder.reference.exists():  # bad input leaves nothing behind
+        if fresh and not _was_opened(folder):  # bad input leaves nothing behind
             shutil.rmtree(root, ignore_errors=True)
         raise
     finally:
         folder.release()
+
+
+def _was_opened(folder: RunFolder) -> bool:
+    record = open_record(folder.study)
+    try:
+        return record.get("opening") is not None
+    finally:
+        record.close()
 
 
 def _run(

@@ -24,7 +24,7 @@ class CandidateFailed(AutocompressError):
         self.reason = one_line(reason)
         self.strategy = strategy
 
-    def __reduce__(self) -> tuple[type["CandidateFailed"], tuple[str, str | None]]:
+    def __reduce__(self) -> tuple[type["CandidateFailed"], tuple[str | None, ...]]:
         return CandidateFailed, (self.reason, self.strategy)
 
 

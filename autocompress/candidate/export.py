@@ -1,7 +1,8 @@
 """From a module to an ONNX file: two exporters, a numerical check against the module, constants folded.
 
 "torchscript" traces (about 0.1 s); "dynamo" goes through torch.export (about a second, ten the first time). The
-faster file of the reference decides which is used for every candidate; the other stands in when it fails.
+first is used unless it fails or the second one's file of the reference is clearly faster; the other stands in for a
+candidate when it fails there.
 """
 
 import contextlib

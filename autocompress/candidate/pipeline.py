@@ -40,6 +40,7 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
     and not when a variant that was much faster than it on the reference is far over the budget.
     """
     model, decided = _structure(bench, recipe, plans)
+    bench.room.give_way()
     path = bench.folder.scratch / "gate.onnx"
     with bench.supervisor.during("export", f"export: {recipe.techniques()}"):
         export(model, next(profile_inputs(bench.val, bench.profile.batch, 1)), path, bench.exporter)

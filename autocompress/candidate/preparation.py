@@ -1,9 +1,9 @@
 """Before the reference is scored: read and check the data, export the reference and ask every strategy whether it
-applies. What comes of it can gate structures.
+applies. What comes of it can gate structures; which exporter is the better one is found out after that.
 """
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from autocompress.candidate.artifact import profile_inputs
 from autocompress.candidate.bench import Bench
 from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import EXPORTERS, check, export_with, refuse_unexportable
-from autocompress.candidate.measure import Effort, measure, timer
+from autocompress.candidate.measure import Effort, timer
 from autocompress.candidate.plans import StoredPlans
 from autocompress.candidate.room import Room
 from autocompress.candidate.supervisor import Supervisor
@@ -28,6 +28,7 @@ from autocompress.run.store import Store, copy_file, replacing
 from autocompress.task import Task, fingerprint
 
 FASTER = Effort(seconds=1.0, blocks=12, width=0.03)  # to choose between two exporters
+CLEARLY = 0.97  # of the latency of the first exporter's file, which is the quicker one to write for every candidate
 TIMED_FEEDS = 4
 
 
@@ -91,12 +92,19 @@ class Groundwork:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task that structures can be gated on. exported: the reference is a new file, of which nothing was measured."""
+    """A task that structures can be gated on. exported: the reference is a new file, of which nothing was measured.
+    only: the strategies that were asked, where not all were.
+    """
 
     read: Read
     bench: Bench
     groundwork: Groundwork
     exported: bool
+    only: Collection[str] | None
+
+    def told(self, export_note: str) -> "Prepared":
+        """The same, and why its exporter is used."""
+        return replace(self, groundwork=replace(self.groundwork, export_note=export_note))
 
 
 def prepare(
@@ -131,7 +139,8 @@ def prepare(
         )
     exported = known is None or not folder.reference.exists()
     if known is None or exported:
-        exporter, export_note = _export_reference(read.context, val, runtime, folder, supervisor)
+        first = known.exporter if known is not None else EXPORTERS[0]
+        exporter, export_note = _export_reference(first, read.context, val, runtime, folder.reference, supervisor)
     else:
         exporter, export_note = known.exporter, known.export_note
     if known is not None and known.applicable:
@@ -155,48 +164,76 @@ def prepare(
         room=room or Room(folder.root),
         supervisor=supervisor,
         plans=StoredPlans(store, read.fingerprint, seed, plugins),
-        variants=tuple(
-            (Step.of(a.name, **params), 1.0)
-            for a in applicable
-            if (a.size_only is None if only is None else a.name in only)
-            for params in a.variants
-        ),
+        variants=_variants(applicable, only),
     )
-    return Prepared(read, bench, Groundwork(read.fingerprint, applicable, refused, exporter, export_note), exported)
+    ground = Groundwork(read.fingerprint, applicable, refused, exporter, export_note)
+    return Prepared(read, bench, ground, exported, only)
+
+
+def _variants(applicable: Sequence[Applicable], only: Collection[str] | None) -> tuple[tuple[Step, float], ...]:
+    """Every graph variant of the strategies in use, none of them timed."""
+    return tuple(
+        (Step.of(a.name, **params), 1.0)
+        for a in applicable
+        if (a.size_only is None if only is None else a.name in only)
+        for params in a.variants
+    )
 
 
 def _export_reference(
-    context: Context, val: Split, runtime: Runtime, folder: RunFolder, supervisor: Supervisor
+    first: str, context: Context, val: Split, runtime: Runtime, path: Path, supervisor: Supervisor
 ) -> tuple[str, str]:
-    """Export the reference by both exporters and keep the faster file: which one, and why. Raises UsageError when
-    neither gives a right one.
+    """Export the reference by an exporter, or by the other one if that gives no right file: which one, and why. Raises
+    UsageError when neither does.
     """
-    inputs = list(profile_inputs(val, context.profile.batch, 4))
-    feeds = [feed_of(i, input_names(i)) for i in inputs]
     causes: dict[str, str] = {}
-    files: dict[str, Path] = {}
-    for exporter in EXPORTERS:
-        path = folder.scratch / f"reference-{exporter}.onnx"
+    for exporter in (first, *(e for e in EXPORTERS if e != first)):
         try:
-            with supervisor.during("export", f"export the reference ({exporter})"):
-                with replacing(path) as temporary:
-                    export_with(exporter, context.model, inputs[0], temporary)
-                check(runtime.open(path, context.profile), feeds, context.model, inputs)
-            files[exporter] = path
+            _export(exporter, context, val, runtime, path, supervisor)
+            return exporter, f"by {exporter}" + "".join(f"; {other} failed: {why}" for other, why in causes.items())
         except CandidateFailed as error:
             causes[exporter] = error.reason
     refuse_unexportable(causes)
-    best = next(iter(files))
-    note = f"by {best}" + "".join(f"; {exporter} failed: {cause}" for exporter, cause in causes.items())
-    if len(files) == 2:
-        with supervisor.during("measure", "measure"):
-            one, other = (timer(runtime, runtime.open(files[e], context.profile), feeds) for e in EXPORTERS)
-            # The dynamo file has to be clearly faster: the other exporter is the quicker one for every candidate.
-            latency = measure(other, one, context.profile, effort=FASTER)
-        best = "dynamo" if latency.ratio_high < 0.97 else "torchscript"
-        note = f"by {best}; the file of dynamo takes {latency.ratio:.2f}x the time of torchscript's"
-    copy_file(files[best], folder.reference)
-    return best, note
+    raise AssertionError("refused above")
+
+
+def _export(exporter: str, context: Context, val: Split, runtime: Runtime, path: Path, supervisor: Supervisor) -> None:
+    """Write the reference as ``path``. Raises CandidateFailed when it cannot be exported, or the file is not right."""
+    inputs = list(profile_inputs(val, context.profile.batch, TIMED_FEEDS))
+    with supervisor.during("export", f"export the reference ({exporter})"), replacing(path) as temporary:
+        export_with(exporter, context.model, inputs[0], temporary)
+        session = runtime.open(temporary, context.profile)
+        check(session, [feed_of(i, input_names(i)) for i in inputs], context.model, inputs)
+
+
+def by_the_faster_exporter(prepared: Prepared) -> Prepared:
+    """Export the reference by the other exporter too, and go on from its file where that is clearly faster. It takes
+    ten times as long as the first one, so what is gated before does not wait for it. Raises UsageError when it finds
+    that the model cannot be held by a graph.
+    """
+    bench, (first, other) = prepared.bench, EXPORTERS
+    if prepared.groundwork.exporter != first:
+        return prepared
+    path = bench.folder.scratch / f"reference-{other}.onnx"
+    try:
+        _export(other, bench.context, prepared.read.splits["val"], bench.runtime, path, bench.supervisor)
+    except CandidateFailed as error:
+        refuse_unexportable({other: error.reason})
+        return prepared.told(f"by {first}; {other} failed: {error.reason}")
+    latency = bench.time(path, FASTER)
+    note = f"the file of {other} takes {latency.ratio:.2f}x the time of {first}'s"
+    if latency.ratio_high >= CLEARLY:
+        return prepared.told(f"by {first}; {note}")
+    copy_file(path, bench.folder.reference)
+    applicable, refused = survey(bench.context, bench.plugins, prepared.only, bench.supervisor)
+    bench = replace(
+        bench,
+        exporter=other,
+        reference=timer(bench.runtime, bench.open(bench.folder.reference), bench.feeds),
+        variants=_variants(applicable, prepared.only),
+    )
+    ground = Groundwork(prepared.groundwork.fingerprint, applicable, refused, other, f"by {other}; {note}")
+    return replace(prepared, bench=bench, groundwork=ground)
 
 
 def _sample(split: Split, count: int) -> Split:

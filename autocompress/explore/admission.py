@@ -1,5 +1,7 @@
 """Which structures are worth training: each is timed once before, and some are turned away for it."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from autocompress.candidate.bench import Gate
@@ -11,7 +13,7 @@ from autocompress.recipe import Recipe
 
 GATE_LIMIT_S = 120.0  # for one structure, at most
 GATE_LEAST_S = 20.0  # for one that hangs; more for a model that took longer to prepare
-PREPARATIONS = 2.0  # times preparing the task, which exports the reference twice, that a gate may take
+PREPARATIONS = 3.0  # times preparing the task, which exports the reference, that a gate may take
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
 LEAST_GAIN = 0.01  # of hypervolume, that a structure has to add if it lost nothing
@@ -38,6 +40,7 @@ class Admission:
         self._structures = structures
         self._timed = timed
         self._gates: dict[Recipe, Gate | CandidateFailed] = {}
+        self._asking: defaultdict[Recipe, asyncio.Lock] = defaultdict(asyncio.Lock)  # one lane at a time
         self._explored_beyond = sum(map(self._is_beyond, ledger.families.values()))
 
     def remember(self, recipe: Recipe, answer: Gate | CandidateFailed) -> None:
@@ -51,11 +54,12 @@ class Admission:
         when the same structure is asked for again.
         """
         key = self._space.gated(recipe)
-        if key not in self._gates:
-            try:
-                self.remember(recipe, await self._timed(recipe))
-            except CandidateFailed as error:
-                self.remember(recipe, error)
+        async with self._asking[key]:
+            if key not in self._gates:
+                try:
+                    self.remember(recipe, await self._timed(recipe))
+                except CandidateFailed as error:
+                    self.remember(recipe, error)
         known = self._gates[key]
         if isinstance(known, CandidateFailed):
             raise known

@@ -4,6 +4,7 @@ while time lasts, finish.
 It is one coroutine for each lane of the executor: between two ``await`` nothing else of the driver runs.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,7 +35,7 @@ from autocompress.recipe import Recipe
 from autocompress.run.executor import Executor
 from autocompress.run.folder import RunFolder
 from autocompress.run.record import Record
-from autocompress.run.worker import WorkerCrashed, WorkerDied
+from autocompress.run.worker import OPEN_LIMIT_S, WorkerCrashed, WorkerDied
 
 CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
 SCORED_TWICE = 2.0  # times what scoring should take
@@ -75,6 +76,7 @@ class Search:
         self.clock = clock
         self.interrupted = interrupted
         self.pace = Pace(clock)
+        self._gating = asyncio.Semaphore(executor.lanes)
         self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
@@ -171,14 +173,22 @@ class Search:
         identity.refuse_another_version(self.record)
         stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
         known = opening_from_json(stored) if stored else None
-        ground: Groundwork = await self.executor.call("prepare", known and known.groundwork, only)
+        ground: Groundwork = await self._opened_by("prepare", known and known.groundwork, only)
         self._prepared_s = self.record.get("prepared_s") or self.clock.elapsed() - began
         self.space = Space.of(self.settings.space, ground.applicable, ground.refused)
         identity.refuse_another_search(self.record, self.settings, self.space)
         same = self.record.get("identity") == identity.identity_of(self.settings, self.space)
         self.floor = Floor(self.settings.budget, self.record.get("floor") if same else None)
         await self.floor.find(self)
-        self.opening: Opening = await self.executor.call("open", known, only)
+        self.opening: Opening = await self._opened_by("open", known, only)
+        if self.opening.groundwork.exporter != ground.exporter:  # another file of the reference: nothing is known of it
+            self._prepared_s = self.clock.elapsed() - began
+            self.view.note(
+                f"the {self.opening.groundwork.exporter} exporter's file is faster: the floor is timed again"
+            )
+            self.space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
+            self.floor = Floor(self.settings.budget)
+            await self.floor.find(self)
         named = set(only or ())
         said = [f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only]
         if self.space.structural and not self.space.training:
@@ -203,6 +213,17 @@ class Search:
         self._keep_lengths()
         self.view.opened(self.opening, self.space)
         self.show()
+
+    async def _opened_by(self, method: str, *args: Any) -> Any:
+        """A call without which there is no search. Raises AutocompressError when it ends the worker."""
+        try:
+            return await self.executor.call(method, *args, limit_s=max(OPEN_LIMIT_S, self.clock.limit_s))
+        except WorkerDied as error:
+            at = f' at "{error.doing}"' if error.doing else ""
+            raise AutocompressError(
+                f"the task could not be opened{at}: {error.reason}; a large task needs more --minutes, and a strategy "
+                "that is named there can be left out (--space)"
+            ) from error
 
     def _keep_opening(self) -> None:
         """Record what was opened; nothing is, of a task that could not be."""
@@ -303,10 +324,11 @@ class Search:
         self.save_progress()
 
     async def timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:
-        self.check_interrupted()
-        limit_s = self.pace.within(gate_limit_s(self._prepared_s))
-        gate: Gate = await self.executor.call("gate", Request(recipe), budget, limit_s=limit_s)
-        return gate
+        async with self._gating:  # what waits for a lane can still be interrupted, and its limit is that of its turn
+            self.check_interrupted()
+            limit_s = self.pace.within(gate_limit_s(self._prepared_s))
+            gate: Gate = await self.executor.call("gate", Request(recipe), budget, limit_s=limit_s)
+            return gate
 
     async def _recorded_gate(self, recipe: Recipe) -> Gate:
         gate = await self.timed_gate(recipe, self.ledger.steering)

@@ -1,17 +1,20 @@
-"""Several coroutines at once, one for each lane of the executor."""
+"""Several coroutines at once, on the lanes of the executor."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from autocompress.errors import Interrupted
 
+T = TypeVar("T")
 
-async def all_done(lanes: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all to their end, also when one fails: what the others do is kept. Raises the first error, one that is not an
-    interruption before one that is.
+
+async def all_done(lanes: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all to their end, also when one fails: what the others do is kept. What each returned, in their order. Raises
+    the first error, one that is not an interruption before one that is.
     """
     ended = await asyncio.gather(*lanes, return_exceptions=True)
     failed = [e for e in ended if isinstance(e, BaseException)]
     for error in sorted(failed, key=lambda e: isinstance(e, Interrupted)):
         raise error
+    return [e for e in ended if not isinstance(e, BaseException)]

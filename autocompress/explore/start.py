@@ -1,4 +1,4 @@
-"""The first recipes of a search. Structures are gated to find them; nothing is trained."""
+"""The first recipes of a search. Structures are gated to find them, on all lanes; nothing is trained."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -7,6 +7,7 @@ from autocompress.budget import Budget
 from autocompress.candidate.bench import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.aim import FEWEST, MARGIN
+from autocompress.explore.lanes import all_done
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
@@ -20,10 +21,9 @@ async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]
     meets it by the margin, found by bisection, then the next stronger ones, one strategy after another. The more
     strategies there are, the fewer recipes of each: what they give together is for the sampler to find.
     """
-    columns: list[list[Recipe]] = []
-    for ladder in space.ladders():
-        mildest = await _mildest_within(ladder, budget, gate)
-        columns.append(ladder[mildest : mildest + 3])
+    ladders = list(space.ladders())
+    mildest = await all_done(_mildest_within(ladder, budget, gate) for ladder in ladders)
+    columns = [ladder[at : at + 3] for ladder, at in zip(ladders, mildest, strict=True)]
     rounds = 3 if len(columns) <= FEW else 2
     return [column[i] for i in range(rounds) for column in columns if i < len(column)]
 
@@ -35,14 +35,18 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
     some between, so that it can be foretold where others are.
     """
     defaults, ladders = space.defaults(), list(space.ladders())
-    between = [ladder[round(share * (len(ladder) - 1))] for share in (0.5, 0.25, 0.75) for ladder in ladders]
     timed: set[Recipe] = set()
-    for recipe in dict.fromkeys([*space.strongest(), *defaults, *between]):
-        if recipe in between and recipe not in defaults and len(timed) >= FEWEST:
-            continue
+
+    async def time(recipe: Recipe) -> None:
         with suppress(CandidateFailed):
             await gate(recipe)
             timed.add(recipe)
+
+    await all_done(time(recipe) for recipe in dict.fromkeys([*space.strongest(), *defaults]))
+    for share in (0.5, 0.25, 0.75):
+        for recipe in (ladder[round(share * (len(ladder) - 1))] for ladder in ladders):
+            if len(timed) < FEWEST and recipe not in timed:
+                await time(recipe)
     return [recipe for recipe in defaults if recipe in timed]
 
 

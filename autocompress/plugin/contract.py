@@ -66,7 +66,8 @@ class Context:
     """What a strategy may look at. It changes none of it.
 
     runtime: what opens and runs files on the target. model: the reference, a copy in evaluation mode. example_inputs:
-    the task's, or a batch of two. reference: its exported ONNX file. feeds: up to N training examples as the runtime's
+    the task's, or a batch of two. reference: its exported ONNX file; when the file of another exporter turns out to be
+    faster, that takes its place and every strategy is asked again. feeds: up to N training examples as the runtime's
     inputs, at the profile's batch. learned: for a graph part, what the training hooks of this candidate learned
     (``TrainHook.learned``), by strategy.
     """

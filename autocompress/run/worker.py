@@ -28,7 +28,7 @@ MEMORY_SHARE = (
     0.85  # of the machine's memory, for all workers; one above its part is killed before the machine stops answering
 )
 STOP_GRACE_S = 30.0
-OPEN_LIMIT_S = 300.0  # to open a task again that has been opened before
+OPEN_LIMIT_S = 300.0  # to open a task, at least
 
 OnTell = Callable[[str, float | None], None]
 
@@ -45,10 +45,16 @@ class WorkerConfig:
 
 
 class WorkerDied(CandidateFailed):
-    """The computing process ended in the middle of a call: crashed, was killed, or ran over its time."""
+    """The computing process ended in the middle of a call: crashed, was killed, or ran over its time. doing: what it
+    told last.
+    """
 
-    def __reduce__(self) -> tuple[type["CandidateFailed"], tuple[str, str | None]]:
-        return type(self), (self.reason, self.strategy)
+    def __init__(self, reason: str, strategy: str | None = None, doing: str = "") -> None:
+        super().__init__(reason, strategy)
+        self.doing = doing
+
+    def __reduce__(self) -> tuple[type["CandidateFailed"], tuple[str | None, ...]]:
+        return type(self), (self.reason, self.strategy, self.doing)
 
 
 class WorkerCrashed(WorkerDied):
@@ -148,6 +154,7 @@ class Worker:
 
     def _exchange(self, method: str, args: tuple[Any, ...], limit_s: float | None, threads: int) -> Any:
         assert self._pipe is not None
+        doing = ""
         deadline = None if limit_s is None else time.monotonic() + limit_s
         asked_to_stop: float | None = None
         try:
@@ -156,6 +163,7 @@ class Worker:
                 if self._pipe.poll(TELL_EVERY_S):
                     kind, value = self._pipe.recv()
                     if kind == "tell":
+                        doing = value[0] or doing
                         self._tell(*value)
                     elif kind == "note":
                         self._note(value)
@@ -177,17 +185,17 @@ class Worker:
                     raise Interrupted("stopped")
                 if deadline is not None and time.monotonic() > deadline:
                     self.close()
-                    raise WorkerDied(f"no answer within {limit_s:.0f} s: it was stopped")
+                    raise WorkerDied(f"no answer within {limit_s:.0f} s: it was stopped", doing=doing)
                 if self._over_memory():
                     self.close()
                     share = MEMORY_SHARE / self._config.workers
-                    raise WorkerDied(f"it used over {share:.0%} of the machine's memory and was stopped")
+                    raise WorkerDied(f"it used over {share:.0%} of the machine's memory and was stopped", doing=doing)
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             code = _wait(self._process)
             self.close()
             by_itself = code is not None and code < 0
             reason = f"the worker process ended ({_ending(code)}); see {self._log}"
-            raise (WorkerCrashed if by_itself else WorkerDied)(reason) from error
+            raise (WorkerCrashed if by_itself else WorkerDied)(reason, doing=doing) from error
 
     def _over_memory(self) -> bool:
         if self._process is None:
@@ -248,6 +256,7 @@ def main(descriptor: int) -> None:
         supervisor.phases.skip()
         method, args, threads = calls.get()
         supervisor.phases.skip()
+        last = (0.0, "")  # what is done is told anew of each call
         _use(threads)
         try:
             answer = "result", getattr(workshop, method)(*args)

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autocompress import Task
 from autocompress.candidate.opening import Opening, complete
 from autocompress.candidate.preparation import prepare
+from autocompress.errors import UsageError
+from autocompress.plugin.contract import Context, Params, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.run.folder import RunFolder
@@ -40,3 +42,75 @@ def test_a_reference_that_learned_nothing_is_told(tiny_task: Task, opened: Calla
     lopsided[:2] = 1
     warnings = opened(replace(tiny_task, val=(inputs, lopsided))).warnings
     assert any("no better than always answering the commonest class" in w for w in warnings)
+
+
+class Watches(TrainingStrategy):
+    """Notes which file of the reference it was asked about."""
+
+    name = "watches"
+    summary = "watches"
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+
+    def refuses(self, context: Context) -> str | None:
+        self.asked.append(context.reference.read_bytes())
+        return "only looking"
+
+    def hook(self, params: Params, context: Context) -> TrainHook:
+        raise NotImplementedError
+
+
+def test_the_faster_exporters_file_becomes_the_reference_and_strategies_are_asked_about_it(
+    tiny_task: Task, plugins: PluginSet, dynamo_is_faster: None, tmp_path: Path
+):
+    plugins.strategies["watches"] = watches = Watches()
+    profile = HardwareProfile(name="fake", runtime="fake")
+    prepared = prepare(tiny_task, profile, plugins, RunFolder(tmp_path / "run"))
+    traced = prepared.bench.folder.reference.read_bytes()
+    assert prepared.groundwork.exporter == "torchscript", "what is gated before does not wait for the other one"
+    bench, opening = complete(prepared)
+    assert bench.exporter == opening.groundwork.exporter == "dynamo"
+    assert opening.versions["exporter"] == "by dynamo; the file of dynamo takes 0.50x the time of torchscript's"
+    assert watches.asked == [traced, bench.folder.reference.read_bytes()]
+    assert watches.asked[0] != watches.asked[1]
+    assert opening.reference.latency.ratio == 1.0
+    assert {e.latency.ratio for e in opening.reference_family.evaluations} == {0.5}, "beside the new reference"
+
+
+def test_a_reference_that_is_lost_is_exported_by_the_same_exporter_again(
+    tiny_task: Task, plugins: PluginSet, dynamo_is_faster: None, tmp_path: Path
+):
+    profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
+    opening = complete(prepare(tiny_task, profile, plugins, folder))[1]
+    before = folder.reference.read_bytes()
+    folder.reference.unlink()
+    bench, again = complete(prepare(tiny_task, profile, plugins, folder, known=opening.groundwork), opening)
+    assert folder.reference.read_bytes() == before
+    assert bench.exporter == again.groundwork.exporter == "dynamo"
+
+
+def test_the_first_exporters_file_stays_unless_the_other_is_clearly_faster(
+    tiny_task: Task, opened: Callable[[Task], Opening]
+):
+    ground = opened(tiny_task).groundwork
+    assert ground.exporter == "torchscript"
+    assert ground.export_note == "by torchscript; the file of dynamo takes 1.00x the time of torchscript's"
+
+
+class Branches(nn.Module):
+    """Every validation example takes the same branch, so that a trace agrees on all of them."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) if x.max() > -1e6 else self.net(-x)
+
+
+def test_data_dependent_control_flow_that_a_trace_does_not_show_is_refused(
+    tiny_task: Task, opened: Callable[[Task], Opening]
+):
+    with pytest.raises(UsageError, match=r"data-dependent control flow.*test_opening\.py, line \d+"):
+        opened(replace(tiny_task, model=Branches(tiny_task.copy_of_model())))

@@ -46,6 +46,7 @@ def admission(make_latency: Callable[..., Latency]) -> Make:
 
         async def timed(recipe: Recipe) -> Gate:
             asked.append(recipe)
+            await asyncio.sleep(0)
             if gate is None:
                 raise CandidateFailed("it cannot be built")
             return gate
@@ -59,6 +60,17 @@ def test_a_structure_is_timed_once_however_it_is_trained(admission: Make, make_l
     made, asked = admission(Budget(speedup=2), Gate(make_latency(0.3), (), macs=400))
     other = Recipe((STRONGER.steps[0], Step.of("tune", kind="hard"), *STRONGER.steps[2:]))
     assert asyncio.run(made.gate(STRONGER)) is asyncio.run(made.gate(other))
+    assert asked == [STRONGER]
+
+
+def test_two_lanes_that_ask_for_one_structure_time_it_once(admission: Make, make_latency: Callable[..., Latency]):
+    made, asked = admission(Budget(speedup=2), Gate(make_latency(0.3), (), macs=400))
+
+    async def both() -> tuple[Gate, Gate]:
+        return await asyncio.gather(made.gate(STRONGER), made.gate(STRONGER))
+
+    one, other = asyncio.run(both())
+    assert one is other
     assert asked == [STRONGER]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +10,21 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from torch import Tensor, nn
 
 from autocompress import Task
+from autocompress.budget import Budget
+from autocompress.candidate.bench import Request
 from autocompress.candidate.evaluate import Evaluation, Latency, Score
-from autocompress.errors import AutocompressError, UsageError
+from autocompress.errors import AutocompressError, Interrupted, UsageError
+from autocompress.explore.clock import Clock
+from autocompress.explore.driver import Search
 from autocompress.explore.finish import last_of
 from autocompress.explore.front import dominates
+from autocompress.explore.lanes import all_done
 from autocompress.plugin.contract import StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
-from autocompress.recipe import Recipe
+from autocompress.recipe import Recipe, Step
 from autocompress.run.workshop import Workshop
 
 
@@ -51,6 +58,15 @@ def test_on_a_machine_that_is_always_busy_measurements_that_agree_count(
     once = [c for c in document["candidates"] if not c["latency_ms"]["reliable"]]
     assert once, "a file that was measured once, and disturbed, still does not"
     assert any("disturbed the measurement of the reference" in warning for warning in document["warnings"])
+
+
+def test_the_floor_is_of_the_exporter_that_is_used(
+    run: Any, dynamo_is_faster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(speedup=3, trials=1, quiet=False)
+    said = capsys.readouterr().err
+    first, second = (float(ms) for ms in re.findall(r"smallest structure takes ([\d.]+) ms", said))
+    assert second == pytest.approx(first / 2)
 
 
 def test_a_sound_measurement_is_not_overruled_by_disturbed_ones(make_latency: Callable[..., Latency]) -> None:
@@ -207,7 +223,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     async def call(self: InProcess, method: str, *args: Any, limit_s: float | None = None) -> Any:
         if method in planned:
             planned.remove(method)
-            raise WorkerCrashed("the worker process ended (SIGSEGV); see worker.log")
+            raise WorkerCrashed("the worker process ended (SIGSEGV); see worker.log", doing="does it apply?")
         return await own(self, method, *args, limit_s=limit_s)
 
     monkeypatch.setattr(InProcess, "call", call)
@@ -223,6 +239,48 @@ def test_a_candidate_goes_on_in_a_new_worker_when_its_own_crashes(
     assert document["failed"] == []
     assert document["status"] == "feasible"
     assert "SIGSEGV" in capsys.readouterr().out, "it is said"
+
+
+def test_an_interruption_ends_what_waits_for_a_lane() -> None:
+    called: list[Recipe] = []
+
+    class OneLane:
+        lanes = 1
+
+        async def call(self, method: str, request: Request, *args: Any, limit_s: float) -> Any:
+            called.append(request.recipe)
+            await asyncio.sleep(0)
+
+    nothing: Any = None
+    search = Search(nothing, OneLane(), nothing, nothing, nothing, Clock(60, 0), lambda: bool(called))  # type: ignore[arg-type]
+    search._prepared_s = 1.0
+    recipes = [Recipe((Step.of("carve", ratio=ratio),)) for ratio in (0.1, 0.2, 0.3)]
+    with pytest.raises(Interrupted):
+        asyncio.run(all_done(search.timed_gate(recipe, Budget()) for recipe in recipes))
+    assert called == recipes[:1]
+
+
+class Branches(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) if x.max() > -1e6 else self.net(-x)
+
+
+def test_a_model_that_is_refused_leaves_no_folder(run: Any, tiny_task: Task, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="data-dependent control flow"):
+        run(replace(tiny_task, model=Branches(tiny_task.copy_of_model())))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["prepare", "open"])
+def test_a_task_that_ends_the_worker_when_it_is_opened_is_told(method: str, run: Any, crashing: list[str]) -> None:
+    crashing.append(method)
+    with pytest.raises(AutocompressError, match=r"the task could not be opened at \"does it apply\?\": .*SIGSEGV"):
+        run()
+    assert run()["status"] == "feasible", "nothing of it is kept"
 
 
 def test_a_candidate_that_crashes_twice_fails_with_the_signal_and_the_search_goes_on(

@@ -28,9 +28,14 @@ class FakeGate:
         self.make_latency = make_latency
         self.breaks = breaks
         self.asked: list[Recipe] = []
+        self.at_once, self.most_at_once = 0, 0
 
     async def __call__(self, recipe: Recipe) -> Gate:
         self.asked.append(recipe)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
         if self.breaks(recipe):
             raise CandidateFailed("it cannot be built")
         left = 1.0
@@ -68,6 +73,14 @@ def test_a_step_with_nothing_left_to_do_is_left_out_of_the_floor(make_latency: C
     assert found is not None
     assert {step.strategy for step in found[0].steps} >= {"carve", "shrink"}
     assert found[1].ratio == pytest.approx(0.2 * 0.05)
+
+
+def test_structures_to_begin_with_are_timed_on_all_lanes(gate: FakeGate):
+    space = space_of(CARVE, SHRINK, TUNE)
+    first(space, Budget(speedup=2), gate)
+    assert gate.most_at_once == 2, "one for each strategy: a bisection takes one step after another"
+    asyncio.run(default_recipes(space, gate))
+    assert gate.most_at_once > 2
 
 
 def ratios(recipes: list[Recipe]) -> list[object]:

@@ -149,8 +149,9 @@ def test_crash_names_the_signal_or_the_code_and_the_next_call_starts_a_fresh_chi
 def test_hang_is_stopped_at_the_limit(bed: Bed):
     pid = bed.pid()
     began = time.monotonic()
-    with pytest.raises(WorkerDied, match="no answer within 1 s: it was stopped"):
+    with pytest.raises(WorkerDied, match="no answer within 1 s: it was stopped") as caught:
         bed.open("time.sleep(600)", limit_s=1)
+    assert caught.value.doing == "open the task"
     assert time.monotonic() - began < 5
     assert not alive(pid)
 
