@@ -1,7 +1,8 @@
 """In which order blocks are taken out: least harmful first.
 
 The harm is the task's own loss on training examples, measured again after each drop. It is measured on the reference,
-whose weights are trained: what the loss of a model that other steps have changed rises by says little.
+whose weights are trained: what the loss of a model that other steps have changed rises by says little. Of a slow
+reference with many blocks it is measured on fewer examples, and only once where even these would take too long.
 """
 
 import copy
@@ -14,10 +15,9 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
 from autocompress_plugins.pruning.blocks import droppable, without
 from autocompress_plugins.pruning.state import state_of
-from autocompress_plugins.pruning.training_loss import mean_loss
+from autocompress_plugins.pruning.training_loss import EXAMPLES, affordable, mean_loss, seconds_an_example
 from autocompress_plugins.reasons import because
 
-EXAMPLES = 256
 SHORTLIST = 3  # of the blocks that did least harm alone, measured again after each drop
 
 
@@ -44,15 +44,15 @@ class BlockOrder:
         key = context.train, state_of(context.model)
         if key not in self._orders:
             known = droppable(context.model, context.example_inputs).names
-            self._orders = {key: _Order(known, losses_without(context))}
+            self._orders = {key: _affordable_order(known, context)}
         return self._orders[key].first(count, found.names)
 
 
-def losses_without(context: Context) -> Callable[[Collection[str]], float]:
+def losses_without(context: Context, examples: int = EXAMPLES[0]) -> Callable[[Collection[str]], float]:
     """What the reference's loss over the same training examples is without some units; infinite where it is no
     number.
     """
-    batches = list(context.train_batches(EXAMPLES))
+    batches = list(context.train_batches(examples))
 
     def loss_without(dropped: Collection[str]) -> float:
         return mean_loss(without(copy.deepcopy(context.model), dropped), batches, context.task.loss_fn)
@@ -60,11 +60,20 @@ def losses_without(context: Context) -> Callable[[Collection[str]], float]:
     return loss_without
 
 
-class _Order:
-    """The units in the order in which they go."""
+def _affordable_order(names: Sequence[str], context: Context) -> "_Order":
+    """The best order that there is time for."""
+    each = seconds_an_example(context)
+    if again := affordable(each, len(names) * (1 + SHORTLIST)):
+        return _Order(losses_without(context, again), names, SHORTLIST)
+    return _Order(losses_without(context, affordable(each, len(names)) or EXAMPLES[-1]), names, 1)
 
-    def __init__(self, names: Sequence[str], loss_without: Callable[[Collection[str]], float]) -> None:
+
+class _Order:
+    """The units in the order in which they go. shortlist: how many are measured again after each drop; 1 for none."""
+
+    def __init__(self, loss_without: Callable[[Collection[str]], float], names: Sequence[str], shortlist: int) -> None:
         self._loss_without = loss_without
+        self._shortlist = shortlist
         alone = {name: loss_without([name]) for name in names}
         self._left = sorted(names, key=alone.__getitem__)
         self._gone: list[str] = []
@@ -73,7 +82,8 @@ class _Order:
         """``count`` of ``names``; those that the reference could not do without come last."""
         chosen = [name for name in self._gone if name in names]
         while self._left and len(chosen) < count:
-            least = min(self._left[:SHORTLIST], key=lambda name: self._loss_without([*self._gone, name]))
+            near = self._left[: self._shortlist]
+            least = min(near, key=lambda name: self._loss_without([*self._gone, name])) if len(near) > 1 else near[0]
             self._left.remove(least)
             self._gone.append(least)
             chosen += [least] if least in names else []

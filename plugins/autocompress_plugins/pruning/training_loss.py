@@ -1,6 +1,12 @@
-"""The task's loss on training examples, and by how much it rises without a part of the model."""
+"""The task's loss on training examples, and by how much it rises without a part of the model.
 
+Of a slow model it is measured on fewer examples, so plans that are made by it depend on the machine; a plan that was
+made once is kept.
+"""
+
+import copy
 import math
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
@@ -8,8 +14,28 @@ import torch
 from torch import nn
 
 from autocompress.data import Batch, call, primary
-from autocompress.plugin.contract import Sensitivity
+from autocompress.plugin.contract import Context, Sensitivity
 from autocompress.task import Loss
+
+SPENT_S = 8.0  # on the losses that one plan is made by, about: a structure waits for it before it can be timed
+EXAMPLES = (256, 64, 16)  # of a slow model fewer; the last is what says anything at all
+TRIES = 3
+
+
+def affordable(seconds_each: float, evaluations: int) -> int:
+    """On how many examples a loss can be measured so often; 0 where there is no time for the fewest."""
+    return next((many for many in EXAMPLES if many * evaluations * seconds_each <= SPENT_S), 0)
+
+
+def seconds_an_example(context: Context) -> float:
+    """What the reference's loss takes for one training example, at its fastest."""
+    batches = list(context.train_batches(EXAMPLES[-1]))
+    best = math.inf
+    for _ in range(TRIES):
+        began = time.perf_counter()
+        mean_loss(copy.deepcopy(context.model), batches, context.task.loss_fn)
+        best = min(best, time.perf_counter() - began)
+    return best / sum(len(batch.targets) for batch in batches)
 
 
 def mean_loss(model: nn.Module, batches: Iterable[Batch], loss_fn: Loss) -> float:

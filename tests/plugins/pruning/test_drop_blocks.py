@@ -21,6 +21,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
+from autocompress_plugins.pruning import training_loss
 from autocompress_plugins.pruning.blocks import Droppable, droppable, without
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
 from autocompress_plugins.pruning.prunable import prunable
@@ -133,25 +134,44 @@ def test_least_harmful_go_first_and_the_others_stay_as_they_are(make_context: Ma
     assert torch.allclose(outputs(model, IMAGES), outputs(by_hand, IMAGES), atol=1e-6)
 
 
-def test_harm_is_measured_again_after_each_drop(make_context: MakeContext):
-    """Of the last two, the one that was needed more makes up for the first one's absence when it goes."""
+class Shift(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.line = nn.Linear(6, 6)
+        nn.init.zeros_(self.line.weight)
+        nn.init.zeros_(self.line.bias)
+        with torch.no_grad():
+            self.line.bias[0] = by
 
-    class Shift(nn.Module):
-        def __init__(self, by: float) -> None:
-            super().__init__()
-            self.line = nn.Linear(6, 6)
-            nn.init.zeros_(self.line.weight)
-            nn.init.zeros_(self.line.bias)
-            with torch.no_grad():
-                self.line.bias[0] = by
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.line(x)
 
-        def forward(self, x: Tensor) -> Tensor:
-            return x + self.line(x)
 
+@pytest.fixture
+def shifts(make_context: MakeContext) -> Context:
+    """Of the last two blocks, the one that is needed more makes up for the first one's absence when it goes."""
     blocks = nn.Sequential(Shift(1.0), Shift(2.0), Shift(-2.1))
-    head = nn.Linear(6, 4)
-    context = make_context(seeded(nn.Sequential, nn.Linear(5, 6), blocks, head), torch.randn(64, 5))
-    assert DropBlocks().plan(context.model, {"count": 2}, context)["drop"] == ["1.0", "1.2"]
+    return make_context(seeded(nn.Sequential, nn.Linear(5, 6), blocks, nn.Linear(6, 4)), torch.randn(64, 5))
+
+
+def test_harm_is_measured_again_after_each_drop(shifts: Context):
+    assert DropBlocks().plan(shifts.model, {"count": 2}, shifts)["drop"] == ["1.0", "1.2"]
+
+
+@pytest.mark.parametrize(("seconds_each", "examples"), [(1e-4, 256), (0.01, 64), (0.03, 16), (1.0, 0)])
+def test_the_slower_a_model_the_fewer_examples_its_loss_is_measured_on(seconds_each: float, examples: int):
+    assert training_loss.affordable(seconds_each, evaluations=10) == examples
+
+
+def test_of_a_slow_model_harm_is_measured_once_on_fewer_examples(shifts: Context, monkeypatch: pytest.MonkeyPatch):
+    sizes: list[int] = []
+    shifts.model.register_forward_hook(lambda model, inputs, output: sizes.append(len(output)))
+    DropBlocks().plan(shifts.model, {"count": 2}, shifts)
+    assert max(sizes) == 64
+    sizes.clear()
+    monkeypatch.setattr(training_loss, "SPENT_S", 0.0)
+    assert DropBlocks().plan(shifts.model, {"count": 2}, shifts)["drop"] == ["1.0", "1.1"], "least harmful alone"
+    assert max(sizes) == training_loss.EXAMPLES[-1]
 
 
 def test_sensitivity_is_the_harm_of_each_block_alone(make_context: MakeContext):
