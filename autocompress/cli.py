@@ -59,7 +59,7 @@ def search_command(
     ] = None,
     space: Annotated[str | None, typer.Option(help="What to search: a name from `spaces`, or a TOML file.")] = None,
     minutes: Annotated[
-        str | None, typer.Option(help="In all, over resumes, finishing included (15; the demo 1).")
+        str | None, typer.Option(help="In all, over resumes, finishing included (15; the demo 1.5).")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Train at most this many families.")] = None,
     workers: Annotated[

@@ -1,4 +1,4 @@
-"""What each mechanism of the search is worth: the same search with one of them off at a time.
+"""What each mechanism of the search is worth: the same search with one of them off, or set otherwise, at a time.
 
     python benchmarks/mechanisms.py TASK [--minutes 10] [--seeds 1] [--speedup X] [--only gate,rungs]
 
@@ -124,14 +124,29 @@ def no_tpe() -> None:
     sampler.tpe = lambda seed: optuna.samplers.RandomSampler(seed)
 
 
-def no_full_training() -> None:
-    """Nothing is kept for training the finalists."""
-    from autocompress.explore import timetable
+def first_rung(share: float) -> Callable[[], None]:
+    """The first training takes that share of the whole time, and the others as many times it as before."""
 
-    timetable.MOST_FINISHING = timetable.MOST_FOR_FRONT = 0.0
+    def change() -> None:
+        from autocompress.explore import rungs
+
+        rungs.FIRST_SHARE = share
+
+    return change
 
 
-OFF: dict[str, Callable[[], None]] = {
+def finishing(share: float) -> Callable[[], None]:
+    """So much of the whole time is kept for training the finalists, at most."""
+
+    def change() -> None:
+        from autocompress.explore import timetable
+
+        timetable.MOST_FINISHING = timetable.MOST_FOR_FRONT = share
+
+    return change
+
+
+OFF: dict[str, Callable[[], None]] = {  # by name: what is off, or what is set to which value
     "nothing": nothing_off,
     "gate": no_gate,
     "aim": no_aim,
@@ -144,7 +159,11 @@ OFF: dict[str, Callable[[], None]] = {
     "again": no_again,
     "neighbours": no_neighbours,
     "tpe": no_tpe,
-    "full_training": no_full_training,
+    "full_training": finishing(0.0),
+    "first_rung_0.008": first_rung(0.008),
+    "first_rung_0.032": first_rung(0.032),
+    "finishing_0.3": finishing(0.3),
+    "finishing_0.7": finishing(0.7),
 }
 
 
@@ -168,7 +187,10 @@ def run(kind: str, task: str, minutes: float, seed: int, folder: Path) -> dict[s
 
 
 def table(runs: dict[str, list[dict[str, Any]]], minutes: float) -> list[str]:
-    lines = ["| off | area at a fifth of the time | final area | recommended test | tried |", "|---|---|---|---|---|"]
+    lines = [
+        "| off, or set | area at a fifth of the time | final area | recommended test | tried |",
+        "|---|---|---|---|---|",
+    ]
     for kind, own in runs.items():
         curves = [curve_of([tuple(s) for s in run["seen"]], run["reference"]) for run in own]
         early = statistics.median(area_at(curve, 0.2 * minutes * 60) for curve in curves)
@@ -194,7 +216,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--speedup", help="a budget for all of them")
-    parser.add_argument("--only", default=",".join(OFF), help="mechanisms, separated by commas")
+    parser.add_argument("--only", default=",".join(OFF), help="mechanisms and settings, separated by commas")
     parser.add_argument("--again", action="store_true", help="repeat runs that are there")
     chosen = parser.parse_args()
     name = f"mechanisms-{chosen.task.rpartition(':')[2]}" + (f"-{chosen.speedup}x" if chosen.speedup else "")

@@ -39,6 +39,9 @@ def number():
 """
 
 
+SPACE = 'name = "small"\nstrategies = ["prune_channels", "distill_logits", "quantize_static"]\n'
+
+
 def run(*args: str, cwd: Path, seconds: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *args], cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False)
 
@@ -46,6 +49,7 @@ def run(*args: str, cwd: Path, seconds: float = PATIENCE_S) -> subprocess.Comple
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "my_task.py").write_text(TASK)
+    (tmp_path / "small.toml").write_text(SPACE)
     return tmp_path
 
 
@@ -113,7 +117,8 @@ def test_every_command_and_option_in_the_readme_exists(folder: Path) -> None:
 
 
 def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(folder: Path) -> None:
-    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "1.5", "--trials", "3", "--out", "a run #1?"]
+    args = ["search", "my_task.py:task", "--speedup", "2", "--space", "small.toml", "--out", "a run #1?"]
+    args += ["--minutes", "1", "--trials", "3"]
     out = folder / "a run #1?"
     child = subprocess.Popen([*COMMAND, *args], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
@@ -143,7 +148,7 @@ def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(folder: Pat
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(folder: Path) -> None:
-    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "2", "--out", "run"]
+    args = ["search", "my_task.py:task", "--speedup", "2", "--space", "small.toml", "--out", "run"]
     child = subprocess.Popen([*COMMAND, *args], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while not list(folder.glob("run/store/weights-*")) and time.monotonic() < deadline:
@@ -151,7 +156,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(folder: Path) -> No
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 130
-    assert "to go on: autocompress search my_task.py:task --speedup 2 --minutes 2 --out run" in errors
+    assert "to go on: autocompress search my_task.py:task --speedup 2 --space small.toml --out run" in errors
     assert json.loads((folder / "run" / "front.json").read_text())["candidates"]
 
 
@@ -178,8 +183,8 @@ def children_of(pid: int) -> list[int]:
 
 def test_two_workers_search_side_by_side_and_one_that_is_killed_is_replaced(folder: Path) -> None:
     (folder / "my_task.py").write_text(TASK.replace("def task():", "def task():\n    print('opened', flush=True)"))
-    args = ["search", "my_task.py:task", "--speedup", "2", "--minutes", "2", "--trials", "5", "--out", "run"]
-    command = [*COMMAND, *args, "--workers", "2"]
+    args = ["search", "my_task.py:task", "--speedup", "2", "--space", "small.toml", "--out", "run"]
+    command = [*COMMAND, *args, "--minutes", "1", "--trials", "5", "--workers", "2"]
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 200
     while not list(folder.glob("run/store/weights-*")) and time.monotonic() < deadline:

@@ -81,7 +81,7 @@ def test_it_is_listed_with_its_distribution(site: Path, tmp_path: Path) -> None:
 def test_its_strategy_takes_part_in_a_search(site: Path, clock: str, tmp_path: Path) -> None:
     (tmp_path / "space.toml").write_text(SPACE)
     (tmp_path / "my_task.py").write_text(TASK)
-    options = ["--profile", clock, "--space", "space.toml", "--trials", "2", "--minutes", "3", "--out", "run"]
+    options = ["--profile", clock, "--space", "space.toml", "--trials", "2", "--minutes", "1", "--out", "run"]
     done = run(site, "autocompress", "search", "my_task.py:task", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     candidates = json.loads((tmp_path / "run" / "front.json").read_text())["candidates"]
@@ -93,7 +93,7 @@ def test_its_strategy_takes_part_in_a_search(site: Path, clock: str, tmp_path: P
 
 def test_its_strategy_joins_the_default_search(site: Path, clock: str, tmp_path: Path) -> None:
     (tmp_path / "my_task.py").write_text(TASK)
-    options = ["--profile", clock, "--trials", "1", "--minutes", "3", "--out", "run"]
+    options = ["--profile", clock, "--trials", "1", "--minutes", "2", "--out", "run"]
     done = run(site, "autocompress", "search", "my_task.py:task", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (name,) = optuna.get_all_study_names(f"sqlite:///{tmp_path}/run/study.db")
