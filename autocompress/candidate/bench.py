@@ -78,8 +78,7 @@ class Request:
 
     start, examples: the piece of the training stream; examples = 0 trains nothing. limit_s: seconds there are for it
     now. length_s: that it takes in all, with what was trained of it before it was cut off; None for as long as there
-    is. peak: share of the learning rate to warm up to. learned: what an earlier rung's hooks learned beside the
-    weights. skip: graph variants not to make.
+    is. learned: what an earlier rung's hooks learned beside the weights. skip: graph variants not to make.
     worth_below: the latency ratio at and above which a file adds nothing to the front, whatever it scores.
     """
 
@@ -89,7 +88,6 @@ class Request:
     examples: int = 0
     limit_s: float | None = None
     length_s: float | None = None
-    peak: float = 1.0
     checkpoint: str | None = None
     plans: tuple[dict[str, Any], ...] | None = None
     learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -45,7 +45,7 @@ def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
     counted = 0  # of the examples, by trainings whose weights are gone
     if request.checkpoint is not None and not _loaded(bench, request.checkpoint, model):
         counted, whole = request.start, request.start + request.examples
-        request = replace(request, start=0, examples=whole, peak=1.0, checkpoint=None, learned={})
+        request = replace(request, start=0, examples=whole, checkpoint=None, learned={})
     strategies = [(step, bench.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
     if not training or not request.examples:
@@ -60,9 +60,7 @@ def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
                 hook.resume(request.learned[step.strategy])
             hooks.append((step.strategy, hook))
     lr, batch_size = train_settings(request.recipe)
-    schedule = Schedule(
-        lr * request.peak, batch_size, request.start, request.examples, request.limit_s, request.length_s
-    )
+    schedule = Schedule(lr, batch_size, request.start, request.examples, request.limit_s, request.length_s)
     parts = (bench.fingerprint, request.recipe.to_json(), request.rung, request.start, bench.context.seed)
     snapshots = Snapshots(bench.store, bench.store.key("partial", *parts))
     text = f"train: {request.recipe.techniques()}"

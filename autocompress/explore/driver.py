@@ -265,7 +265,7 @@ class Search:
         return [Recipe.from_json(recipe) for recipe in self.record.get(key) or []]
 
     async def advance(self, family: Family, total: rungs.Length) -> None:
-        """Train a family on, up to ``total`` in all, from its checkpoint at half the peak learning rate."""
+        """Train a family on, up to ``total`` in all, from its checkpoint, with warm-up and annealing anew."""
         last = family.outcomes[-1]
         limit_s = max(total.seconds - family.train_s, 1.0)
         request = Request(
@@ -275,7 +275,6 @@ class Search:
             examples=max(total.examples - family.examples, 0),
             limit_s=limit_s,
             length_s=limit_s if total in self.time.lengths else None,  # a finalist trains as long as there is time
-            peak=0.5,
             checkpoint=last.checkpoint,
             plans=last.plans,
             learned=last.learned,
