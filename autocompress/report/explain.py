@@ -1,6 +1,9 @@
 """Sentences: what was chosen and why, what binds, what a recipe does. Text only, from ``front.json``."""
 
+import json
 from typing import Any
+
+TELLING = 6  # families, below which a rank correlation can be anything
 
 Document = dict[str, Any]
 Candidate = dict[str, Any]
@@ -147,4 +150,12 @@ def time_spent(document: Document) -> str | None:
 def rungs(document: Document) -> str | None:
     """How well the order of families after their first training foretold the order after their last."""
     correlation = document.get("rank_correlation")
-    return None if correlation is None else f"rank correlation {correlation:.2f} of the families trained on"
+    if correlation is None:
+        return None
+    lengths: dict[str, set[float]] = {}
+    for c in document["candidates"]:
+        family = json.dumps([step for step in c["recipe"] if not step.get("variant")])
+        lengths.setdefault(family, set()).add(c["fidelity"])
+    trained_on = sum(1 for of in lengths.values() if len(of) > 1)
+    few = ", too few to say much" if trained_on < TELLING else ""
+    return f"rank correlation {correlation:.2f} of the {trained_on} families trained on{few}"

@@ -324,3 +324,19 @@ def test_importing_the_module_does_not_import_the_libraries_that_draw() -> None:
     code = f"import sys, {html.__name__}; print([m for m in ('plotly', 'jinja2', 'torch') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("families", "said"), [(3, "of the 3 families trained on, too few to say much"), (6, "trained on")]
+)
+def test_the_correlation_between_rungs_says_of_how_many(families: int, said: str, tmp_path: Path) -> None:
+    trained = [
+        candidate(f"{n}-{epochs}", 0.9, 0.2, ("prune_channels", {"ratio": n}), fidelity=epochs)
+        for n in range(families)
+        for epochs in (1, 3)
+    ]
+    once = candidate("once", 0.9, 0.2, ("student", {}))
+    page = rendered(tmp_path, candidates=[*document()["candidates"], *trained, once], rank_correlation=-0.87)
+    assert f"rank correlation -0.87 of the {families} families" in page.text
+    assert said in page.text
+    assert ("too few" in page.text) is (families < 6)
