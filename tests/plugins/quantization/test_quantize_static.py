@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from autocompress.plugin.contract import Array, Context, Params
 from autocompress.testing import tasks
+from autocompress_plugins.quantization.calibration import RULES, Histogram, Range
 from autocompress_plugins.quantization.quantize_static import QuantizeStatic
 
 MakeContext = Callable[..., Context]
@@ -145,6 +146,15 @@ def test_nothing_to_quantize_is_refused_and_left_alone(
 
 def test_both_activation_types_with_the_safest_rule_where_none_does_better(tiny: Context) -> None:
     assert QuantizeStatic().variants(tiny) == [PLAIN, {**PLAIN, "activations": "QInt8"}]
+
+
+def test_no_other_rule_is_tried_where_the_extremes_do_no_harm(tiny: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def untried(histogram: Histogram) -> Range:
+        raise AssertionError("there is nothing to gain")
+
+    rules = {name: rule if name == "minmax" else untried for name, rule in RULES.items()}
+    monkeypatch.setattr("autocompress_plugins.quantization.quantize_static.RULES", rules)
+    assert [params["calibration"] for params in QuantizeStatic().variants(tiny)] == ["minmax", "minmax"]
 
 
 def test_another_rule_is_chosen_where_an_outlier_wastes_the_range(
