@@ -120,19 +120,11 @@ def search(
     try:
         return _run(settings, task, workers, folder, plugins, console, quiet)
     except UsageError:
-        if fresh and not _was_opened(folder):  # bad input leaves nothing behind
+        if fresh and not folder.front.exists():  # bad input leaves nothing behind
             shutil.rmtree(root, ignore_errors=True)
         raise
     finally:
         folder.release()
-
-
-def _was_opened(folder: RunFolder) -> bool:
-    record = open_record(folder.study)
-    try:
-        return record.get("opening") is not None
-    finally:
-        record.close()
 
 
 def _run(

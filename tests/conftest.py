@@ -139,6 +139,23 @@ def tiny_task(tiny_model: nn.Module) -> Task:
     )
 
 
+class Branches(nn.Module):
+    """Every example takes the same branch, so that a trace agrees on all of them."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) if x.max() > -1e6 else self.net(-x)
+
+
+@pytest.fixture
+def branching_task(tiny_task: Task) -> Task:
+    """The tiny task with data-dependent control flow in its model."""
+    return replace(tiny_task, model=Branches(tiny_task.copy_of_model()))
+
+
 @pytest.fixture(scope="session")
 def installed_plugins() -> PluginSet:
     return load_plugins()

@@ -55,7 +55,7 @@ def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str
     Raises CandidateFailed when neither exporter takes the model.
     """
     causes: list[str] = []
-    for name in (exporter, *(e for e in EXPORTERS if e != exporter)):
+    for name in beginning_with(exporter):
         try:
             with replacing(target) as temporary:
                 export_with(name, model, inputs, temporary)
@@ -77,16 +77,34 @@ def export_checked(
     Raises CandidateFailed with the cause of each when none does.
     """
     causes: list[str] = []
-    for name in (exporter, *(e for e in EXPORTERS if e != exporter)):
+    for name in beginning_with(exporter):
         try:
-            with replacing(target) as temporary:
-                export_with(name, model, inputs[0], temporary)
-            session = open_file(target)
-            check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
+            export_right(name, model, inputs, target, open_file)
             return name
         except CandidateFailed as error:
             causes.append(f"{name}: {error.reason}")
     raise CandidateFailed("export failed; " + "; ".join(dict.fromkeys(causes)))
+
+
+def export_right(
+    exporter: str,
+    model: nn.Module,
+    inputs: Sequence[Inputs],
+    target: Path,
+    open_file: Callable[[Path], Session],
+) -> None:
+    """Export by one exporter; the file takes its name once it agrees with the module on ``inputs``. Raises
+    CandidateFailed.
+    """
+    with replacing(target) as temporary:
+        export_with(exporter, model, inputs[0], temporary)
+        session = open_file(temporary)
+        check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
+
+
+def beginning_with(exporter: str) -> tuple[str, ...]:
+    """The exporters in the order in which they are tried."""
+    return exporter, *(other for other in EXPORTERS if other != exporter)
 
 
 def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -> None:

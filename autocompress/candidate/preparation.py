@@ -11,7 +11,7 @@ import torch
 from autocompress.candidate.artifact import profile_inputs
 from autocompress.candidate.bench import Bench
 from autocompress.candidate.evaluate import feed_of
-from autocompress.candidate.export import EXPORTERS, check, export_with, refuse_unexportable
+from autocompress.candidate.export import EXPORTERS, beginning_with, export_right, refuse_unexportable
 from autocompress.candidate.measure import Effort, timer
 from autocompress.candidate.plans import StoredPlans
 from autocompress.candidate.room import Room
@@ -24,7 +24,7 @@ from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Step
 from autocompress.run.folder import RunFolder
-from autocompress.run.store import Store, copy_file, replacing
+from autocompress.run.store import Store, copy_file
 from autocompress.task import Task, fingerprint
 
 FASTER = Effort(seconds=1.0, blocks=12, width=0.03)  # to choose between two exporters
@@ -187,7 +187,7 @@ def _export_reference(
     UsageError when neither does.
     """
     causes: dict[str, str] = {}
-    for exporter in (first, *(e for e in EXPORTERS if e != first)):
+    for exporter in beginning_with(first):
         try:
             _export(exporter, context, val, runtime, path, supervisor)
             return exporter, f"by {exporter}" + "".join(f"; {other} failed: {why}" for other, why in causes.items())
@@ -200,10 +200,8 @@ def _export_reference(
 def _export(exporter: str, context: Context, val: Split, runtime: Runtime, path: Path, supervisor: Supervisor) -> None:
     """Write the reference as ``path``. Raises CandidateFailed when it cannot be exported, or the file is not right."""
     inputs = list(profile_inputs(val, context.profile.batch, TIMED_FEEDS))
-    with supervisor.during("export", f"export the reference ({exporter})"), replacing(path) as temporary:
-        export_with(exporter, context.model, inputs[0], temporary)
-        session = runtime.open(temporary, context.profile)
-        check(session, [feed_of(i, input_names(i)) for i in inputs], context.model, inputs)
+    with supervisor.during("export", f"export the reference ({exporter})"):
+        export_right(exporter, context.model, inputs, path, lambda file: runtime.open(file, context.profile))
 
 
 def by_the_faster_exporter(prepared: Prepared) -> Prepared:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autocompress import Task
 from autocompress.candidate.opening import Opening, complete
@@ -98,19 +98,8 @@ def test_the_first_exporters_file_stays_unless_the_other_is_clearly_faster(
     assert ground.export_note == "by torchscript; the file of dynamo takes 1.00x the time of torchscript's"
 
 
-class Branches(nn.Module):
-    """Every validation example takes the same branch, so that a trace agrees on all of them."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x) if x.max() > -1e6 else self.net(-x)
-
-
 def test_data_dependent_control_flow_that_a_trace_does_not_show_is_refused(
-    tiny_task: Task, opened: Callable[[Task], Opening]
+    branching_task: Task, opened: Callable[[Task], Opening]
 ):
-    with pytest.raises(UsageError, match=r"data-dependent control flow.*test_opening\.py, line \d+"):
-        opened(replace(tiny_task, model=Branches(tiny_task.copy_of_model())))
+    with pytest.raises(UsageError, match=r"data-dependent control flow.*conftest\.py, line \d+"):
+        opened(branching_task)

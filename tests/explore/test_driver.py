@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from torch import Tensor, nn
 
 from autocompress import Task
 from autocompress.budget import Budget
@@ -260,18 +259,9 @@ def test_an_interruption_ends_what_waits_for_a_lane() -> None:
     assert called == recipes[:1]
 
 
-class Branches(nn.Module):
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x) if x.max() > -1e6 else self.net(-x)
-
-
-def test_a_model_that_is_refused_leaves_no_folder(run: Any, tiny_task: Task, tmp_path: Path) -> None:
+def test_a_model_that_is_refused_leaves_no_folder(run: Any, branching_task: Task, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="data-dependent control flow"):
-        run(replace(tiny_task, model=Branches(tiny_task.copy_of_model())))
+        run(branching_task)
     assert not (tmp_path / "run").exists()
 
 

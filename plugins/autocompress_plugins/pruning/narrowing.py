@@ -19,14 +19,7 @@ from autocompress_plugins.pruning.importance import importance, taylor
 from autocompress_plugins.pruning.prunable import prunable
 from autocompress_plugins.pruning.removal import remove
 from autocompress_plugins.pruning.state import state_of
-from autocompress_plugins.pruning.training_loss import (
-    EXAMPLES,
-    affordable,
-    mean_loss,
-    most_sensitive_first,
-    rise,
-    seconds_an_example,
-)
+from autocompress_plugins.pruning.training_loss import examples_for, mean_loss, most_sensitive_first, rise
 from autocompress_plugins.reasons import because
 
 TAYLOR_BATCH = 16
@@ -159,8 +152,7 @@ class Narrowing:
             return {group.root: importance(model, group, criterion) for group in groups}
         key = (context.train, state_of(model), tuple(groups))
         if key not in self._taylor:
-            examples = affordable(seconds_an_example(context), TAYLOR_COST) or EXAMPLES[-1]
-            batches = context.train_batches(examples, TAYLOR_BATCH)
+            batches = context.train_batches(examples_for(context, TAYLOR_COST), TAYLOR_BATCH)
             losses = (context.task.loss_fn(primary(call(model.eval(), b.inputs)), b.targets) for b in batches)
             self._taylor = {key: taylor(model, groups, losses)}  # of the model last asked about
         return self._taylor[key]
@@ -184,8 +176,8 @@ class Narrowing:
         state, loss_fn = state_of(model), context.task.loss_fn
         unknown = [group for group in groups if (context.train, state, group.root) not in self._rise]
         if unknown:
-            examples = affordable(seconds_an_example(context), len(unknown)) or EXAMPLES[-1]
-            batches = list(context.train_batches(min(SENSITIVITY_EXAMPLES, examples)))
+            examples = min(SENSITIVITY_EXAMPLES, examples_for(context, len(unknown)))
+            batches = list(context.train_batches(examples))
             base = mean_loss(model, batches, loss_fn)
             for group in unknown:
                 units = _least(importance(model, group, "l2"), group, _half(group))

@@ -27,6 +27,11 @@ def affordable(seconds_each: float, evaluations: int) -> int:
     return next((many for many in EXAMPLES if many * evaluations * seconds_each <= SPENT_S), 0)
 
 
+def examples_for(context: Context, evaluations: int) -> int:
+    """On how many training examples the reference's loss is measured so often: what is affordable, or the fewest."""
+    return affordable(seconds_an_example(context), evaluations) or EXAMPLES[-1]
+
+
 def seconds_an_example(context: Context) -> float:
     """What the reference's loss takes for one training example, at its fastest."""
     batches = list(context.train_batches(EXAMPLES[-1]))
