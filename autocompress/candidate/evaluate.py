@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from autocompress.task import Inputs, Metric, Task, class_axis
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 200
-PIECE = 128  # calls between two moments of giving way
+READ = 64  # examples at once, by each thread between two moments of giving way
 
 
 @dataclass(frozen=True)
@@ -186,32 +185,32 @@ def outputs_of(
 ) -> Tensor:
     """Run every example of ``split`` through the model at the profile's batch and return the outputs, in order.
 
-    Nothing is timed here, so as many sessions as this process has threads share the examples. give_way: called between
-    two pieces of the work, while nothing runs.
+    Nothing is timed here, so as many sessions as this process has threads share the examples. They are read many at
+    once: one at a time that takes as long as a small model does. give_way: called between two pieces of the work, while
+    nothing runs.
     """
-    starts = range(0, len(split), batch_size)
-    pieces = [starts[i : i + PIECE] for i in range(0, len(starts), PIECE)]
-    threads = torch.get_num_threads()
+    sessions = [open_session() for _ in range(torch.get_num_threads())]
+    piece = -(-READ // batch_size) * batch_size
+    starts = range(0, len(split), piece)
     reading = threading.Lock()
-    sessions = [open_session() for _ in range(threads)]
 
-    def work(session: Session, mine: Sequence[int]) -> list[tuple[int, Tensor]]:
-        found = []
-        for start in mine:
-            with reading:  # a Dataset need not stand two readers at once
-                batch = split.take(torch.arange(start, min(start + batch_size, len(split))))
-            feed = feed_of(padded(batch, batch_size), session.input_names)
-            with running():
-                values = session.run(feed)[0]
-            found.append((start, torch.from_numpy(np.array(values[: len(batch.targets)]))))
-        return found
+    def work(session: Session, start: int) -> Tensor:
+        with reading:  # a Dataset need not stand two readers at once
+            batch = split.take(torch.arange(start, min(start + piece, len(split))))
+        size, found = len(batch.targets), []
+        feed = feed_of(padded(batch, -(-size // batch_size) * batch_size), session.input_names)
+        with running():
+            for first in range(0, size, batch_size):
+                call = {name: values[first : first + batch_size] for name, values in feed.items()}
+                found.append(np.array(session.run(call)[0]))
+        return torch.from_numpy(np.concatenate(found)[:size])
 
-    done: list[tuple[int, Tensor]] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for piece in pieces:
-            done += chain.from_iterable(pool.map(work, sessions, [piece[i::threads] for i in range(threads)]))
+    done: list[Tensor] = []
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        for number in range(0, len(starts), len(sessions)):
+            done += pool.map(work, sessions, starts[number : number + len(sessions)])
             give_way()
-    return torch.cat([rows for _, rows in sorted(done, key=lambda pair: pair[0])]).float()
+    return torch.cat(done).float()
 
 
 def targets_of(split: Split) -> Tensor:

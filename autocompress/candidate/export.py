@@ -199,25 +199,25 @@ def check(session: Session, feeds: Sequence[Any], model: nn.Module, inputs: Sequ
     return worst
 
 
-def refuse_unexportable(causes: Mapping[str, str]) -> None:
-    """Name what keeps the reference from being exported, before any search. Raises UsageError; returns when it is
-    exportable. causes: of each exporter that failed.
+def unexportable(causes: Mapping[str, str]) -> UsageError:
+    """What to tell about a reference that no exporter takes, before any search. causes: of each exporter."""
+    return branching(causes.get("dynamo", "")) or UsageError(
+        f"the model cannot be exported to ONNX: {'; '.join(f'{k}: {v}' for k, v in causes.items())}; "
+        "replace what is named there, or move it out of forward"
+    )
 
-    A tracer follows one branch of data-dependent control flow and says nothing, so a failure of torch.export that
-    speaks of it counts even though the trace succeeded.
+
+def branching(cause: str) -> UsageError | None:
+    """What to tell about a reference on which torch.export failed, when that was for data-dependent control flow: a
+    tracer follows one branch of it and says nothing, so it counts even though the trace succeeded.
     """
-    dynamo = causes.get("dynamo", "")
-    if re.search(r"data.dependent|bool\(\)|Dynamic control flow|GuardOnDataDependent", dynamo, re.IGNORECASE):
-        place = PLACE.search(dynamo)
-        raise UsageError(
-            f"the model has data-dependent control flow{place[0] if place else f' ({dynamo})'}, which an ONNX graph "
-            "cannot hold: replace the branch by torch.where, or move it out of forward"
-        )
-    if len(causes) == len(EXPORTERS):
-        raise UsageError(
-            f"the model cannot be exported to ONNX: {'; '.join(f'{k}: {v}' for k, v in causes.items())}; "
-            "replace what is named there, or move it out of forward"
-        )
+    if not re.search(r"data.dependent|bool\(\)|Dynamic control flow|GuardOnDataDependent", cause, re.IGNORECASE):
+        return None
+    place = PLACE.search(cause)
+    return UsageError(
+        f"the model has data-dependent control flow{place[0] if place else f' ({cause})'}, which an ONNX graph "
+        "cannot hold: replace the branch by torch.where, or move it out of forward"
+    )
 
 
 def cause_of(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from autocompress.candidate.bench import Bench, Trainer
 from autocompress.candidate.evaluate import Evaluation, Outcome
 from autocompress.candidate.measure import Effort
 from autocompress.candidate.pipeline import evaluate_reference
-from autocompress.candidate.preparation import Groundwork, Prepared, by_the_faster_exporter
+from autocompress.candidate.preparation import Groundwork, Prepared, asked_again, by_the_faster_exporter
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.data import Split
@@ -63,7 +63,7 @@ def complete(prepared: Prepared, known: Opening | None = None) -> tuple[Bench, O
     if prepared.exported:
         known = None
     if known is None:
-        prepared = by_the_faster_exporter(prepared)
+        prepared = asked_again(by_the_faster_exporter(prepared))
     read, bench, ground = prepared.read, prepared.bench, prepared.groundwork
     task, train, val = bench.task, read.splits["train"], read.splits["val"]
     if known is not None and known.arithmetic.available():

@@ -30,7 +30,6 @@ CHECKED_BATCHES = 4
 FASTER = 0.97  # of its source's latency, below which a variant counts as faster
 DISTURBED = 1.25  # times the source's latency, above which it is not even when the machine was disturbed
 FAR = 1.5  # times the budget, and times faster than the float file
-GATE_FEEDS = 4  # the gate's calibration: ranges do not change what an operator costs
 
 
 def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str, Any]] | None = None) -> Gate:
@@ -44,7 +43,7 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
     path = bench.folder.scratch / "gate.onnx"
     with bench.supervisor.during("export", f"export: {recipe.techniques()}"):
         export(model, next(profile_inputs(bench.val, bench.profile.batch, 1)), path, bench.exporter)
-    few = replace(bench.context, feeds=lambda n: bench.context.feeds(min(n, GATE_FEEDS)))
+    context = bench.context.for_timing()
     timed: dict[Step | None, Latency] = {}
     for variant in (*worth_gating(bench, recipe), None):
         if variant is None and _far_over(bench, timed, budget):
@@ -53,7 +52,7 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
         try:
             if variant is not None:
                 with bench.supervisor.during("graph", f"{variant.strategy}: {recipe.techniques()}"):
-                    rewrite(bench.plugins, variant, path, file, few)
+                    rewrite(bench.plugins, variant, path, file, context)
             timed[variant] = bench.time(file, QUICK, budget.decided)
         except CandidateFailed:
             if variant is None:

@@ -1,5 +1,6 @@
 """Before the reference is scored: read and check the data, export the reference and ask every strategy whether it
-applies. What comes of it can gate structures; which exporter is the better one is found out after that.
+applies. What comes of it can gate structures; which exporter is the better one, and which graph variants score well, is
+found out after that.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -11,7 +12,7 @@ import torch
 from autocompress.candidate.artifact import profile_inputs
 from autocompress.candidate.bench import Bench
 from autocompress.candidate.evaluate import feed_of
-from autocompress.candidate.export import EXPORTERS, beginning_with, export_right, refuse_unexportable
+from autocompress.candidate.export import EXPORTERS, beginning_with, branching, export_right, unexportable
 from autocompress.candidate.measure import Effort, timer
 from autocompress.candidate.plans import StoredPlans
 from autocompress.candidate.room import Room
@@ -19,7 +20,7 @@ from autocompress.candidate.supervisor import Supervisor
 from autocompress.candidate.survey import survey
 from autocompress.data import Split, as_held, check_split, input_names, map_inputs, open_split, overlap, probe, spread
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.plugin.contract import Applicable, Context, Feed, Refusal, Runtime
+from autocompress.plugin.contract import Applicable, Context, Feed, Refusal, Runtime, Stage, stages_of
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Step
@@ -146,7 +147,7 @@ def prepare(
     if known is not None and known.applicable:
         applicable, refused = known.applicable, known.refused
     else:
-        applicable, refused = survey(read.context, plugins, only, supervisor)
+        applicable, refused = survey(read.context.for_timing(), plugins, only, supervisor)
     feeds = [feed_of(i, input_names(i)) for i in profile_inputs(val, profile.batch, TIMED_FEEDS)]
     bench = Bench(
         task=task,
@@ -193,8 +194,7 @@ def _export_reference(
             return exporter, f"by {exporter}" + "".join(f"; {other} failed: {why}" for other, why in causes.items())
         except CandidateFailed as error:
             causes[exporter] = error.reason
-    refuse_unexportable(causes)
-    raise AssertionError("refused above")
+    raise unexportable(causes)
 
 
 def _export(exporter: str, context: Context, val: Split, runtime: Runtime, path: Path, supervisor: Supervisor) -> None:
@@ -216,21 +216,35 @@ def by_the_faster_exporter(prepared: Prepared) -> Prepared:
     try:
         _export(other, bench.context, prepared.read.splits["val"], bench.runtime, path, bench.supervisor)
     except CandidateFailed as error:
-        refuse_unexportable({other: error.reason})
+        if refused := branching(error.reason):
+            raise refused from error
         return prepared.told(f"by {first}; {other} failed: {error.reason}")
     latency = bench.time(path, FASTER)
     note = f"the file of {other} takes {latency.ratio:.2f}x the time of {first}'s"
     if latency.ratio_high >= CLEARLY:
         return prepared.told(f"by {first}; {note}")
     copy_file(path, bench.folder.reference)
-    applicable, refused = survey(bench.context, bench.plugins, prepared.only, bench.supervisor)
-    bench = replace(
-        bench,
-        exporter=other,
-        reference=timer(bench.runtime, bench.open(bench.folder.reference), bench.feeds),
-        variants=_variants(applicable, prepared.only),
+    reference = timer(bench.runtime, bench.open(bench.folder.reference), bench.feeds)
+    ground = replace(prepared.groundwork, exporter=other, export_note=f"by {other}; {note}")
+    return replace(prepared, bench=replace(bench, exporter=other, reference=reference), groundwork=ground)
+
+
+def asked_again(prepared: Prepared) -> Prepared:
+    """Ask the strategies with a graph part what they offer for the file that the reference is now, where scores count
+    too. The others look at the model, which has not changed.
+    """
+    bench, ground = prepared.bench, prepared.groundwork
+    in_use = bench.plugins.strategies if prepared.only is None else prepared.only
+    graph = {name for name in in_use if Stage.GRAPH in stages_of(bench.plugins.strategy(name))}
+    applicable, refused = survey(bench.context, bench.plugins, graph, bench.supervisor)
+    applicable += tuple(a for a in ground.applicable if a.name not in graph)
+    refused += tuple(r for r in ground.refused if r.strategy not in graph)
+    ground = replace(
+        ground,
+        applicable=tuple(sorted(applicable, key=lambda a: a.name)),
+        refused=tuple(sorted(refused, key=lambda r: r.strategy)),
     )
-    ground = Groundwork(prepared.groundwork.fingerprint, applicable, refused, other, f"by {other}; {note}")
+    bench = replace(bench, variants=_variants(ground.applicable, prepared.only))
     return replace(prepared, bench=bench, groundwork=ground)
 
 

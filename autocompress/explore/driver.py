@@ -181,13 +181,14 @@ class Search:
         self.floor = Floor(self.settings.budget, self.record.get("floor") if same else None)
         await self.floor.find(self)
         self.opening: Opening = await self._opened_by("open", known, only)
-        if self.opening.groundwork.exporter != ground.exporter:  # another file of the reference: nothing is known of it
+        at_first, self.space = self.space, Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
+        exporter = self.opening.groundwork.exporter
+        why = f"the {exporter} exporter's file is faster" if exporter != ground.exporter else ""
+        if why := why or ("other strategies apply" if self.space != at_first else ""):
             self._prepared_s = self.clock.elapsed() - began
-            self.view.note(
-                f"the {self.opening.groundwork.exporter} exporter's file is faster: the floor is timed again"
-            )
-            self.space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
             self.floor = Floor(self.settings.budget)
+            if self.settings.budget.bounded:
+                self.view.note(f"{why}: the floor is timed again")
             await self.floor.find(self)
         named = set(only or ())
         said = [f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only]
@@ -209,7 +210,9 @@ class Search:
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
         lengths = stored_lengths or rungs.lengths(self.clock.limit_s, self.opening.train_examples)
-        self.time = Timetable(self.clock, self.pace, self.ledger, lengths, self.settings.profile.batch)
+        self.time = Timetable(
+            self.clock, self.pace, self.ledger, lengths, self.settings.profile.batch, self.executor.lanes
+        )
         self._keep_lengths()
         self.view.opened(self.opening, self.space)
         self.show()
@@ -217,7 +220,8 @@ class Search:
     async def _opened_by(self, method: str, *args: Any) -> Any:
         """A call without which there is no search. Raises AutocompressError when it ends the worker."""
         try:
-            return await self.executor.call(method, *args, limit_s=max(OPEN_LIMIT_S, self.clock.limit_s))
+            with self.executor.sharing(1):  # the others have nothing to do yet
+                return await self.executor.call(method, *args, limit_s=max(OPEN_LIMIT_S, self.clock.limit_s))
         except WorkerDied as error:
             at = f' at "{error.doing}"' if error.doing else ""
             raise AutocompressError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from autocompress.candidate.evaluate import Evaluation
 from autocompress.explore import rungs
 from autocompress.explore.aim import MARGIN
 from autocompress.explore.clock import Clock
@@ -15,20 +16,23 @@ MOST_FINISHING = 0.55  # of the whole time, for training the finalists
 MOST_FOR_FRONT = 0.5  # the same without a budget: a front needs families as well as length
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
 MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
-SLOWED = 2  # times what testing should take, on a machine that has become slower since it was opened
 CLOSING_S = 3.0  # writing the front and the report
-FASTER = 4  # times, that a file of the front is scored faster than the reference runs: two threads share the examples
 
 
 class Timetable:
-    """Answers from what is known now; seconds. lengths: of the rungs. batch: examples of one call."""
+    """Answers from what is known now; seconds. lengths: of the rungs. batch: examples of one call. lanes: that compute
+    at once.
+    """
 
-    def __init__(self, clock: Clock, pace: Pace, ledger: Ledger, lengths: Sequence[rungs.Length], batch: int) -> None:
+    def __init__(
+        self, clock: Clock, pace: Pace, ledger: Ledger, lengths: Sequence[rungs.Length], batch: int, lanes: int
+    ) -> None:
         self.clock = clock
         self.pace = pace
         self.lengths = tuple(lengths)
         self._ledger = ledger
         self._batch = batch
+        self._lanes = lanes
 
     def spare_s(self) -> float:
         """Left before finishing has to begin."""
@@ -55,10 +59,11 @@ class Timetable:
         bounded = ledger.steering.bounded
         if bounded and not any(standing.within for standing in map(ledger.standing, ledger.contending())):
             return self.closing_s()
-        training = 0.0
-        for family in ledger.finalists(CONTENDERS if bounded else FINALISTS, MARGIN):
-            more = max(IN_FULL * self.lengths[-1].seconds - family.train_s, 0)
-            training += more + self.pace.overhead_s()
+        finalists = ledger.finalists(CONTENDERS if bounded else FINALISTS, MARGIN)
+        more = [max(IN_FULL * self.lengths[-1].seconds - family.train_s, 0) for family in finalists]
+        training = sum(more) + len(more) * self.pace.overhead_s()
+        if not bounded:  # they train at the same time
+            training /= max(1, min(self._lanes, len(finalists)))
         return min(training, (MOST_FINISHING if bounded else MOST_FOR_FRONT) * self.clock.limit_s) + self.closing_s()
 
     def closing_s(self) -> float:
@@ -68,26 +73,29 @@ class Timetable:
         ledger = self._ledger
         others = MOST_PREFERRED if ledger.steering.bounded else 1
         files = min(CHECKED, ledger.files, len(ledger.front()) + len(ledger.doubtful()) + others)
-        return files * self.effort_s() * 1.6 + self.tested_s(files) + CLOSING_S
+        return files * self.effort_s() * 1.6 + self.tested_s() + CLOSING_S
 
     def can_measure(self) -> bool:
         """Whether there is time for more than testing and writing."""
-        return self.clock.left() >= CLOSING_S + SLOWED * self.tested_s(min(CHECKED, len(self._ledger.front())))
+        return self.clock.left() >= CLOSING_S + self.tested_s()
 
     def effort_s(self) -> float:
         """For measuring one file again."""
         return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * self.clock.limit_s / CHECKED))
 
-    def tested_s(self, files: int) -> float:
-        """For the test scores of so many files of the front."""
-        return files * self._scored_s(self._ledger.opening.test_examples) / FASTER
+    def tested_s(self) -> float:
+        """For the test scores of the front and the reference, one example after another. Threads that share them make
+        it faster, and keep that much for a machine that has become slower.
+        """
+        opening = self._ledger.opening
+        return sum(self._scored_s(opening.test_examples, e) for e in (opening.reference, *self._ledger.front()))
 
     def scored_s(self) -> float:
         """For scoring every file of a family, each as slow as the reference, one example after another."""
         opening = self._ledger.opening
         files = 1 + sum(len(a.variants) for a in opening.applicable)
-        return files * self._scored_s(opening.val_examples)
+        return files * self._scored_s(opening.val_examples, opening.reference)
 
-    def _scored_s(self, examples: int) -> float:
-        """For running the reference on so many examples."""
-        return examples / self._batch * self._ledger.opening.reference.latency.p50 / 1e3
+    def _scored_s(self, examples: int, evaluation: Evaluation) -> float:
+        """For running a file on so many examples."""
+        return examples / self._batch * evaluation.latency.p50 / 1e3

@@ -9,7 +9,7 @@ A strategy with two parts inherits from both. A strategy never names another: co
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from autocompress.task import Inputs, Task
 Params = Mapping[str, Value]
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
+
+TIMED_EXAMPLES = 4  # to calibrate a file with that is only timed
 
 
 class Stage(IntEnum):
@@ -66,10 +68,10 @@ class Context:
     """What a strategy may look at. It changes none of it.
 
     runtime: what opens and runs files on the target. model: the reference, a copy in evaluation mode. example_inputs:
-    the task's, or a batch of two. reference: its exported ONNX file; when the file of another exporter turns out to be
-    faster, that takes its place and every strategy is asked again. feeds: up to N training examples as the runtime's
-    inputs, at the profile's batch. learned: for a graph part, what the training hooks of this candidate learned
-    (``TrainHook.learned``), by strategy.
+    the task's, or a batch of two. reference: its exported ONNX file; the faster of two exporters' once both were timed.
+    feeds: up to N training examples as the runtime's inputs, at the profile's batch. scored: whether what is made will
+    be scored; where it is only timed, a strategy can leave out what betters scores alone. learned: for a graph part,
+    what the training hooks of this candidate learned (``TrainHook.learned``), by strategy.
     """
 
     task: Task
@@ -81,7 +83,12 @@ class Context:
     reference: Path
     seed: int
     feeds: Callable[[int], Iterator[Feed]]
+    scored: bool = True
     learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def for_timing(self) -> "Context":
+        """The same for what is only timed, and with few examples: ranges do not change what an operator costs."""
+        return replace(self, scored=False, feeds=lambda count: self.feeds(min(count, TIMED_EXAMPLES)))
 
     def train_batches(self, examples: int, batch_size: int = 64) -> Iterator[Batch]:
         """``examples`` training examples spread over the split, in batches, without augmentation."""
@@ -247,7 +254,11 @@ class GraphStrategy(Strategy, ABC):
 
     @abstractmethod
     def variants(self, context: Context) -> Sequence[Params]:
-        """The parameter sets worth measuring on this task, most promising first."""
+        """The parameter sets worth measuring on this task, most promising first.
+
+        Asked twice, with the exported reference there: before the floor is timed, when nothing is scored yet, and once
+        it is settled which exporter's file the reference is.
+        """
 
     @abstractmethod
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:

@@ -1,6 +1,6 @@
 """What a user is told of the task before anything is searched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from torch import Tensor
 from autocompress import Task
 from autocompress.candidate.opening import Opening, complete
 from autocompress.candidate.preparation import prepare
-from autocompress.errors import UsageError
-from autocompress.plugin.contract import Context, Params, TrainHook, TrainingStrategy
+from autocompress.errors import CandidateFailed, UsageError
+from autocompress.plugin.contract import Context, GraphStrategy, Params
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
+from autocompress.recipe import Step
 from autocompress.run.folder import RunFolder
 
 
@@ -44,36 +45,40 @@ def test_a_reference_that_learned_nothing_is_told(tiny_task: Task, opened: Calla
     assert any("no better than always answering the commonest class" in w for w in warnings)
 
 
-class Watches(TrainingStrategy):
-    """Notes which file of the reference it was asked about."""
+class Watches(GraphStrategy):
+    """Notes which file of the reference it was asked about, and whether scores count. Offers another variant each time
+    it is asked.
+    """
 
     name = "watches"
     summary = "watches"
 
     def __init__(self) -> None:
-        self.asked: list[bytes] = []
+        self.asked: list[tuple[bytes, bool]] = []
 
-    def refuses(self, context: Context) -> str | None:
-        self.asked.append(context.reference.read_bytes())
-        return "only looking"
+    def variants(self, context: Context) -> Sequence[Params]:
+        self.asked.append((context.reference.read_bytes(), context.scored))
+        return [{"asked": len(self.asked)}]
 
-    def hook(self, params: Params, context: Context) -> TrainHook:
-        raise NotImplementedError
+    def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
+        raise CandidateFailed("only looking")
 
 
-def test_the_faster_exporters_file_becomes_the_reference_and_strategies_are_asked_about_it(
+def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_are_asked_about_it(
     tiny_task: Task, plugins: PluginSet, dynamo_is_faster: None, tmp_path: Path
 ):
     plugins.strategies["watches"] = watches = Watches()
     profile = HardwareProfile(name="fake", runtime="fake")
     prepared = prepare(tiny_task, profile, plugins, RunFolder(tmp_path / "run"))
     traced = prepared.bench.folder.reference.read_bytes()
+    assert Step.of("watches", asked=1) in dict(prepared.bench.variants)
     assert prepared.groundwork.exporter == "torchscript", "what is gated before does not wait for the other one"
     bench, opening = complete(prepared)
     assert bench.exporter == opening.groundwork.exporter == "dynamo"
     assert opening.versions["exporter"] == "by dynamo; the file of dynamo takes 0.50x the time of torchscript's"
-    assert watches.asked == [traced, bench.folder.reference.read_bytes()]
-    assert watches.asked[0] != watches.asked[1]
+    assert watches.asked == [(traced, False), (bench.folder.reference.read_bytes(), True)]
+    assert watches.asked[0][0] != watches.asked[1][0]
+    assert [step for step, _ in bench.variants if step.strategy == "watches"] == [Step.of("watches", asked=2)]
     assert opening.reference.latency.ratio == 1.0
     assert {e.latency.ratio for e in opening.reference_family.evaluations} == {0.5}, "beside the new reference"
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ from autocompress.explore.driver import Search
 from autocompress.explore.finish import last_of
 from autocompress.explore.front import dominates
 from autocompress.explore.lanes import all_done
-from autocompress.plugin.contract import StructureStrategy, TrainHook, TrainingStrategy
+from autocompress.plugin.contract import (
+    Context,
+    GraphStrategy,
+    Params,
+    StructureStrategy,
+    TrainHook,
+    TrainingStrategy,
+)
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Recipe, Step
 from autocompress.run.workshop import Workshop
@@ -66,6 +73,31 @@ def test_the_floor_is_of_the_exporter_that_is_used(
     said = capsys.readouterr().err
     first, second = (float(ms) for ms in re.findall(r"smallest structure takes ([\d.]+) ms", said))
     assert second == pytest.approx(first / 2)
+
+
+class SureWhenScored(GraphStrategy):
+    """Applies, it turns out, once more examples can be looked at."""
+
+    name = "sure_when_scored"
+
+    def refuses(self, context: Context) -> str | None:
+        return None if context.scored else "these examples do not tell"
+
+    def variants(self, context: Context) -> Sequence[Params]:
+        return [{}]
+
+    def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
+        target.write_bytes(source.read_bytes())
+
+
+def test_the_floor_is_of_the_space_that_is_searched(
+    run: Any, plugins: PluginSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugins.strategies["sure_when_scored"] = SureWhenScored()
+    run(speedup=3, trials=1, quiet=False, console=Console(width=200))
+    said = capsys.readouterr().out
+    assert said.count("other strategies apply: the floor is timed again") == 1
+    assert said.count("smallest structure takes") == 2
 
 
 def test_a_sound_measurement_is_not_overruled_by_disturbed_ones(make_latency: Callable[..., Latency]) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Stage, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.block_order import BlockOrder
+from autocompress_plugins.pruning.block_order import ORDER
 from autocompress_plugins.pruning.blocks import without
 from autocompress_plugins.pruning.groups import EVERY_KIND
 from autocompress_plugins.pruning.narrowing import Amount, Narrowing
@@ -33,13 +33,13 @@ class Student(StructureStrategy):
     stage = Stage.BUILD
 
     def __init__(self) -> None:
-        self._narrowing, self._order = Narrowing(), BlockOrder()
+        self._narrowing = Narrowing()
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
         found = [Parameter("width", WIDTHS, 0.5, by_strength=True)]
         own = ("own",) if context.task.student is not None else ()
         if not own or self._refuses_a_copy(context) is None:
-            if not own and (most := self._order.most(context)):  # of one's own the depth stays
+            if not own and (most := ORDER.most(context)):  # of one's own the depth stays
                 found.append(Parameter("dropped", tuple(range(most + 1)), 0, by_strength=True))
             weights = (*own, "inherited", "fresh")
             found.append(Parameter("weights", weights, weights[0]))
@@ -58,7 +58,7 @@ class Student(StructureStrategy):
             if count:
                 raise CandidateFailed("Task.student decides the depth of its model: no blocks are dropped from it")
             return {"width": width, "seed": context.seed}
-        dropped = self._order.least_harmful(model, count, context) if count else []
+        dropped = ORDER.least_harmful(model, count, context) if count else []
         amount = Amount(dict.fromkeys(sorted(EVERY_KIND), 1 - width), round_to=ROUND_TO)
         narrower = self._narrowing.plan(without(copy.deepcopy(model), dropped), amount, context)
         return {"drop": dropped, **narrower, "seed": context.seed if params["weights"] == "fresh" else None}

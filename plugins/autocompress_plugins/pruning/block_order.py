@@ -13,7 +13,7 @@ from torch import nn
 from autocompress.data import Split
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
-from autocompress_plugins.pruning.blocks import droppable, without
+from autocompress_plugins.pruning.blocks import Droppable, droppable, without
 from autocompress_plugins.pruning.state import state_of
 from autocompress_plugins.pruning.training_loss import EXAMPLES, affordable, mean_loss, seconds_an_example
 from autocompress_plugins.reasons import because
@@ -22,30 +22,42 @@ SHORTLIST = 3  # of the blocks that did least harm alone, measured again after e
 
 
 class BlockOrder:
-    """Says which blocks go. An instance serves many plans; of more blocks the first are those of fewer."""
+    """Says which blocks go. It serves many plans; of more blocks the first are those of fewer."""
 
-    def __init__(self) -> None:
-        self._orders: dict[tuple[Split, str], _Order] = {}  # of the data and the reference last asked about
+    def __init__(self) -> None:  # of the data and the reference last asked about
+        self._known: dict[tuple[Split, str], Droppable] = {}
+        self._orders: dict[tuple[Split, str], _Order] = {}
+
+    def droppable(self, context: Context) -> Droppable:
+        """What can be dropped from the reference."""
+        key = context.train, state_of(context.model)
+        if key not in self._known:
+            self._known = {key: droppable(context.model, context.example_inputs)}
+        return self._known[key]
 
     def most(self, context: Context) -> int:
         """How many blocks may go from the reference: all that can but one, or the only one."""
-        can = len(droppable(context.model, context.example_inputs).names)
+        can = len(self.droppable(context).names)
         return min(can, max(1, can - 1))
 
     def least_harmful(self, model: nn.Module, count: int, context: Context) -> list[str]:
         """``count`` blocks of ``model``, in the order in which they go. Raises CandidateFailed when fewer can."""
-        found = droppable(model, context.example_inputs)
+        state = state_of(context.model)
+        same = state_of(model) == state
+        found = self.droppable(context) if same else droppable(model, context.example_inputs)
         if not found.names:
             raise CandidateFailed(because("no block is left that can be dropped", found.kept))
         if len(found.names) < count:
             raise CandidateFailed(
                 f"{count} blocks are to be dropped and only {len(found.names)} can be: {', '.join(found.names)}"
             )
-        key = context.train, state_of(context.model)
+        key = context.train, state
         if key not in self._orders:
-            known = droppable(context.model, context.example_inputs).names
-            self._orders = {key: _affordable_order(known, context)}
+            self._orders = {key: _affordable_order(self.droppable(context).names, context)}
         return self._orders[key].first(count, found.names)
+
+
+ORDER = BlockOrder()  # one for all strategies that drop blocks: what one has measured another need not
 
 
 def losses_without(context: Context, examples: int = EXAMPLES[0]) -> Callable[[Collection[str]], float]:

@@ -11,8 +11,8 @@ from torch import nn
 
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.block_order import BlockOrder, losses_without
-from autocompress_plugins.pruning.blocks import droppable, without
+from autocompress_plugins.pruning.block_order import ORDER, losses_without
+from autocompress_plugins.pruning.blocks import without
 from autocompress_plugins.pruning.training_loss import most_sensitive_first, rise
 from autocompress_plugins.reasons import because
 
@@ -21,34 +21,31 @@ class DropBlocks(StructureStrategy):
     name = "drop_blocks"
     summary = "take out whole blocks and recurrent layers, least harmful first"
 
-    def __init__(self) -> None:
-        self._order = BlockOrder()
-
     def parameters(self, context: Context) -> Sequence[Parameter]:
-        most = self._order.most(context)
+        most = ORDER.most(context)
         return (Parameter("count", tuple(range(1, most + 1)), (most + 1) // 2, by_strength=True),)
 
     def refuses(self, context: Context) -> str | None:
-        found = droppable(context.model, context.example_inputs)
+        found = ORDER.droppable(context)
         if found.names:
             return None
         return because("no block or recurrent layer gives back the shape it is given", found.kept)
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
-        return {"drop": self._order.least_harmful(model, int(params["count"]), context)}
+        return {"drop": ORDER.least_harmful(model, int(params["count"]), context)}
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         return without(model, plan["drop"])
 
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         loss_without = losses_without(context)
-        names, whole = droppable(context.model, context.example_inputs).names, loss_without([])
+        names, whole = ORDER.droppable(context).names, loss_without([])
         return most_sensitive_first(
             [Sensitivity(name, units=1, share=1.0, loss=rise(loss_without([name]), whole)) for name in names]
         )
 
     def left_alone(self, context: Context) -> Mapping[str, str]:
-        return droppable(context.model, context.example_inputs).kept
+        return ORDER.droppable(context).kept
 
 
 @hookimpl

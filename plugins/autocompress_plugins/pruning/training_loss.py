@@ -19,7 +19,7 @@ from autocompress.task import Loss
 
 SPENT_S = 8.0  # on the losses that one plan is made by, about: a structure waits for it before it can be timed
 EXAMPLES = (256, 64, 16)  # of a slow model fewer; the last is what says anything at all
-TRIES = 3
+TRIES, ENOUGH_S = 3, 1.0  # the second and third of a slow model would tell nothing new
 
 
 def affordable(seconds_each: float, evaluations: int) -> int:
@@ -35,12 +35,12 @@ def examples_for(context: Context, evaluations: int) -> int:
 def seconds_an_example(context: Context) -> float:
     """What the reference's loss takes for one training example, at its fastest."""
     batches = list(context.train_batches(EXAMPLES[-1]))
-    best = math.inf
-    for _ in range(TRIES):
+    took: list[float] = []
+    while len(took) < TRIES and sum(took) < ENOUGH_S:
         began = time.perf_counter()
         mean_loss(copy.deepcopy(context.model), batches, context.task.loss_fn)
-        best = min(best, time.perf_counter() - began)
-    return best / sum(len(batch.targets) for batch in batches)
+        took.append(time.perf_counter() - began)
+    return min(took) / sum(len(batch.targets) for batch in batches)
 
 
 def mean_loss(model: nn.Module, batches: Iterable[Batch], loss_fn: Loss) -> float:

@@ -58,6 +58,8 @@ class QuantizeStatic(GraphStrategy):
         return "no convolution or matrix product with constant weights (recurrent layers have no static int8 form)"
 
     def variants(self, context: Context) -> Sequence[Params]:
+        if not context.scored:
+            return _plain(SAFEST)
         feeds = list(context.feeds(COMPARED_EXAMPLES))
         expected = outputs_of(opened(context.reference), feeds)
 
@@ -73,7 +75,7 @@ class QuantizeStatic(GraphStrategy):
             errors |= {rule: error_by(rule) for rule in RULES if rule != SAFEST}
         best = min(errors, key=errors.__getitem__)
         rule = best if errors[best] < CLEARLY * errors[SAFEST] else SAFEST
-        plain = [{"activations": activations, "calibration": rule} for activations in ACTIVATIONS]
+        plain = _plain(rule)
         if errors[rule] < HARMFUL:
             return plain
         mixed: Params = {**plain[0], "float_sections": self._sensitive(plain[0], context, error)}
@@ -111,6 +113,11 @@ class QuantizeStatic(GraphStrategy):
         if self._last is None or self._last[0] != key:
             self._last = key, observed(source, context.feeds(CALIBRATION_EXAMPLES))
         return self._last[1]
+
+
+def _plain(rule: str) -> list[Params]:
+    """Everything quantized, in either type of activations."""
+    return [{"activations": activations, "calibration": rule} for activations in ACTIVATIONS]
 
 
 def _sections(source: Path) -> list[tuple[str, ...]]:

@@ -21,6 +21,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
+from autocompress_plugins.distillation.student import Student
 from autocompress_plugins.pruning import training_loss
 from autocompress_plugins.pruning.blocks import Droppable, droppable, without
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
@@ -170,8 +171,20 @@ def test_of_a_slow_model_harm_is_measured_once_on_fewer_examples(shifts: Context
     assert max(sizes) == 64
     sizes.clear()
     monkeypatch.setattr(training_loss, "SPENT_S", 0.0)
-    assert DropBlocks().plan(shifts.model, {"count": 2}, shifts)["drop"] == ["1.0", "1.1"], "least harmful alone"
+    slow = replace(shifts, train=copy.copy(shifts.train))
+    assert DropBlocks().plan(slow.model, {"count": 2}, slow)["drop"] == ["1.0", "1.1"], "least harmful alone"
     assert max(sizes) == training_loss.EXAMPLES[-1]
+
+
+def test_harm_is_measured_once_for_all_strategies_that_drop_blocks(shifts: Context):
+    sizes: list[int] = []
+    shifts.model.register_forward_hook(lambda model, inputs, output: sizes.append(len(output)))
+    dropped = DropBlocks().plan(shifts.model, {"count": 1}, shifts)["drop"]
+    assert max(sizes) == 64
+    sizes.clear()
+    student = Student().plan(shifts.model, {"width": 0.5, "dropped": 1, "weights": "inherited"}, shifts)
+    assert student["drop"] == dropped
+    assert max(sizes, default=0) < 64
 
 
 def test_sensitivity_is_the_harm_of_each_block_alone(make_context: MakeContext):

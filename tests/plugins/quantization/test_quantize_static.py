@@ -157,6 +157,11 @@ def test_no_other_rule_is_tried_where_the_extremes_do_no_harm(tiny: Context, mon
     assert [params["calibration"] for params in QuantizeStatic().variants(tiny)] == ["minmax", "minmax"]
 
 
+def test_before_anything_is_scored_no_rule_is_compared_with_another(narrow: Context) -> None:
+    assert QuantizeStatic().variants(narrow.for_timing()) == [PLAIN, {**PLAIN, "activations": "QInt8"}]
+    assert len(QuantizeStatic().variants(narrow)) == 3
+
+
 def test_another_rule_is_chosen_where_an_outlier_wastes_the_range(
     graph_context: MakeContext, tiny_model: nn.Module, examples: Callable[[int, int], Any], outputs: Any
 ) -> None:
