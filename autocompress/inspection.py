@@ -41,7 +41,7 @@ def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: 
                 RunFolder(Path(folder)),
                 supervisor=Supervisor(tell),
                 only=plugins.strategies,  # what saves size alone is measured too, once
-                scored=SCORED,
+                score_on=SCORED,
             )
         )
         warnings = [*map(str, plugins.broken), *opening.warnings]

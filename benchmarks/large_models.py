@@ -2,8 +2,8 @@
 
     python benchmarks/large_models.py
 
-Plain residual networks on 64x64 images; each in a process of its own. Prints the table and writes
-benchmarks/results/large_models.json.
+Plain residual networks on 64x64 images, with three strategies, and the floor with all of them too; each in a process of
+its own. Prints the table and writes benchmarks/results/large_models.json.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,43 +53,54 @@ def build(width: int) -> Any:
     )
 
 
-def measure(width: int, pipe: Any) -> None:
+def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dict[str, Any]]:
+    """Prepare the task and find the floor with some strategies, or all; what was prepared, and the seconds."""
     import torch
 
     from autocompress import Task
     from autocompress.budget import Budget
     from autocompress.candidate.bench import Gate
-    from autocompress.candidate.opening import complete
     from autocompress.candidate.pipeline import gate
     from autocompress.candidate.preparation import prepare
     from autocompress.explore.floor import find_floor
     from autocompress.explore.space import Space, load_space
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
-    from autocompress.recipe import Recipe, Step
+    from autocompress.recipe import Recipe
     from autocompress.run.folder import RunFolder
 
     torch.manual_seed(0)
-    data = torch.randn(64, 3, 64, 64), torch.arange(64) % 10
-    task, plugins = Task(name="large", model=build(width), train=data, val=data), load_plugins()
+    data = torch.randn(256, 3, 64, 64), torch.arange(256) % 10
+    task, plugins = Task(name="large", model=build(width), train=data, val=tuple(t[:64] for t in data)), load_plugins()
+    began = time.monotonic()
+    prepared = prepare(task, load_profile("cpu"), plugins, RunFolder(Path(folder)), only=only)
+    prepared_s = time.monotonic() - began
+
+    async def timed(recipe: Recipe) -> Gate:
+        return gate(prepared.bench, recipe, Budget())
+
+    ground = prepared.groundwork
+    space = Space.of(load_space("default", plugins), ground.applicable, ground.refused)
+    found = asyncio.run(find_floor(space, timed, lambda latency: latency.ratio < 0.5))
+    floor_s = time.monotonic() - began
+    return prepared, {
+        "prepared_s": round(prepared_s, 1),
+        "floor_s": round(floor_s, 1),
+        "floor_ratio": found and found[1].ratio,
+    }
+
+
+def measure(width: int, pipe: Any) -> None:
+    from autocompress.budget import Budget
+    from autocompress.candidate.opening import complete
+    from autocompress.candidate.pipeline import gate
+    from autocompress.recipe import Recipe, Step
+
     with tempfile.TemporaryDirectory() as scratch:
+        prepared, row = floor(width, USED, scratch)
         began = time.monotonic()
-
-        def since() -> float:
-            return round(time.monotonic() - began, 1)
-
-        prepared = prepare(task, load_profile("cpu"), plugins, RunFolder(Path(scratch)), only=USED)
-        prepared_s = since()
-
-        async def timed(recipe: Recipe) -> Gate:
-            return gate(prepared.bench, recipe, Budget())
-
-        ground = prepared.groundwork
-        space = Space.of(load_space("default", plugins), ground.applicable, ground.refused)
-        floor = asyncio.run(find_floor(space, timed, lambda latency: latency.ratio < 0.5))
-        floor_s = since()
         bench, opening = complete(prepared)
-        opened_s = since()
+        open_s = row["floor_s"] + time.monotonic() - began
         bench.supervisor.phases.taken()
         prune = Step.of(
             "prune_channels", ratio=0.5, importance="l2", allocation="uniform", schedule="at_once", round_to=8
@@ -97,13 +109,11 @@ def measure(width: int, pipe: Any) -> None:
         answer = gate(bench, Recipe((prune,)), Budget(speedup=2.0))
         seconds = time.monotonic() - began
         pipe.send(
-            {
+            row
+            | {
                 "params": opening.reference.params,
                 "reference_ms": opening.reference.latency.p50,
-                "prepared_s": prepared_s,
-                "floor_s": floor_s,
-                "floor_ratio": floor and floor[1].ratio,
-                "open_s": opened_s,
+                "open_s": round(open_s, 1),
                 "gate_s": round(seconds, 2),
                 "phases": {k: round(v, 2) for k, v in bench.supervisor.phases.taken().items()},
                 "gate_ratio": answer.latency.ratio,
@@ -112,15 +122,22 @@ def measure(width: int, pipe: Any) -> None:
         )
 
 
+def with_all(width: int, pipe: Any) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        pipe.send({f"{key}_with_all": value for key, value in floor(width, None, scratch)[1].items()})
+
+
 def main() -> None:
     context, rows = multiprocessing.get_context("spawn"), {}
     for name, width in WIDTHS.items():
-        ours, theirs = context.Pipe()
-        process = context.Process(target=measure, args=(width, theirs))
-        process.start()
-        theirs.close()
-        rows[name] = ours.recv()
-        process.join()
+        rows[name] = {}
+        for child in (measure, with_all):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=child, args=(width, theirs))
+            process.start()
+            theirs.close()
+            rows[name] |= ours.recv()
+            process.join()
         print(name, rows[name], flush=True)
     results.write("large_models", {"rows": rows})
 

@@ -190,7 +190,8 @@ def outputs_of(
     nothing runs.
     """
     sessions = [open_session() for _ in range(torch.get_num_threads())]
-    piece = -(-READ // batch_size) * batch_size
+    share = min(READ, -(-len(split) // len(sessions)))
+    piece = -(-share // batch_size) * batch_size
     starts = range(0, len(split), piece)
     reading = threading.Lock()
 

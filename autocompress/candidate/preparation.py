@@ -119,13 +119,13 @@ def prepare(
     room: Room | None = None,
     known: Groundwork | None = None,
     only: Collection[str] | None = None,
-    scored: int | None = None,
+    score_on: int | None = None,
 ) -> Prepared:
     """Read and export a task. Raises UsageError for data or a model that no search could use.
 
     room: the way in, when other processes compute too. known: what another process found; its reference file is kept,
-    and its strategies are where it says any. only: the strategies of the search space; others are not asked. scored:
-    score on at most so many validation examples.
+    and its strategies are where it says any. only: the strategies of the search space; others are not asked. score_on:
+    at most so many validation examples.
     """
     supervisor = supervisor or Supervisor()
     runtime = plugins.runtime(profile.runtime)
@@ -147,7 +147,8 @@ def prepare(
     if known is not None and known.applicable:
         applicable, refused = known.applicable, known.refused
     else:
-        applicable, refused = survey(read.context.for_timing(), plugins, only, supervisor)
+        context = read.context.for_timing() if exported else read.context  # of a known file nothing is asked again
+        applicable, refused = survey(context, plugins, only, supervisor)
     feeds = [feed_of(i, input_names(i)) for i in profile_inputs(val, profile.batch, TIMED_FEEDS)]
     bench = Bench(
         task=task,
@@ -156,7 +157,7 @@ def prepare(
         folder=folder,
         store=store,
         context=read.context,
-        val=val if scored is None else _sample(val, scored),
+        val=val if score_on is None else _sample(val, score_on),
         test=read.splits.get("test"),
         exporter=exporter,
         fingerprint=read.fingerprint,
@@ -216,8 +217,8 @@ def by_the_faster_exporter(prepared: Prepared) -> Prepared:
     try:
         _export(other, bench.context, prepared.read.splits["val"], bench.runtime, path, bench.supervisor)
     except CandidateFailed as error:
-        if refused := branching(error.reason):
-            raise refused from error
+        if told := branching(error.reason):
+            raise told from error
         return prepared.told(f"by {first}; {other} failed: {error.reason}")
     latency = bench.time(path, FASTER)
     note = f"the file of {other} takes {latency.ratio:.2f}x the time of {first}'s"
@@ -230,8 +231,8 @@ def by_the_faster_exporter(prepared: Prepared) -> Prepared:
 
 
 def asked_again(prepared: Prepared) -> Prepared:
-    """Ask the strategies with a graph part what they offer for the file that the reference is now, where scores count
-    too. The others look at the model, which has not changed.
+    """Ask the strategies with a graph part what they offer for the file that the reference is now, with all examples
+    and where scores count too. What the others offer depends on none of these.
     """
     bench, ground = prepared.bench, prepared.groundwork
     in_use = bench.plugins.strategies if prepared.only is None else prepared.only

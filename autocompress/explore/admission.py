@@ -12,8 +12,8 @@ from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 
 GATE_LIMIT_S = 120.0  # for one structure, at most
-GATE_LEAST_S = 20.0  # for one that hangs; more for a model that took longer to prepare
-PREPARATIONS = 3.0  # times preparing the task, which exports the reference, that a gate may take
+GATE_LEAST_S = 30.0  # for one that hangs; more for a model that took longer to prepare
+PREPARATIONS = 4.0  # times preparing the task, which exports the reference, that a gate may take
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
 LEAST_GAIN = 0.01  # of hypervolume, that a structure has to add if it lost nothing

@@ -173,23 +173,25 @@ class Search:
         identity.refuse_another_version(self.record)
         stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
         known = opening_from_json(stored) if stored else None
-        ground: Groundwork = await self._opened_by("prepare", known and known.groundwork, only)
-        self._prepared_s = self.record.get("prepared_s") or self.clock.elapsed() - began
-        self.space = Space.of(self.settings.space, ground.applicable, ground.refused)
-        identity.refuse_another_search(self.record, self.settings, self.space)
-        same = self.record.get("identity") == identity.identity_of(self.settings, self.space)
-        self.floor = Floor(self.settings.budget, self.record.get("floor") if same else None)
-        await self.floor.find(self)
-        self.opening: Opening = await self._opened_by("open", known, only)
-        at_first, self.space = self.space, Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
-        exporter = self.opening.groundwork.exporter
-        why = f"the {exporter} exporter's file is faster" if exporter != ground.exporter else ""
-        if why := why or ("other strategies apply" if self.space != at_first else ""):
-            self._prepared_s = self.clock.elapsed() - began
-            self.floor = Floor(self.settings.budget)
-            if self.settings.budget.bounded:
-                self.view.note(f"{why}: the floor is timed again")
+        with self.executor.sharing(1):  # other lanes have nothing to do yet
+            ground: Groundwork = await self._opened_by("prepare", known and known.groundwork, only)
+            self._prepared_s = self.record.get("prepared_s") or self.clock.elapsed() - began
+            self.space = Space.of(self.settings.space, ground.applicable, ground.refused)
+            identity.refuse_another_search(self.record, self.settings, self.space)
+            same = self.record.get("identity") == identity.identity_of(self.settings, self.space)
+            self.floor = Floor(self.settings.budget, self.record.get("floor") if same else None)
             await self.floor.find(self)
+            self.opening: Opening = await self._opened_by("open", known, only)
+            space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
+            exporter, why = self.opening.groundwork.exporter, ""
+            if exporter != ground.exporter:
+                why = f"the {exporter} exporter's file is faster"
+            elif space != self.space:
+                why = "other strategies apply"
+            self.space = space
+            if why:
+                self._prepared_s = self.clock.elapsed() - began
+                await self.floor.find_again(self, why)
         named = set(only or ())
         said = [f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only]
         if self.space.structural and not self.space.training:
@@ -210,9 +212,8 @@ class Search:
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
         lengths = stored_lengths or rungs.lengths(self.clock.limit_s, self.opening.train_examples)
-        self.time = Timetable(
-            self.clock, self.pace, self.ledger, lengths, self.settings.profile.batch, self.executor.lanes
-        )
+        batch, lanes = self.settings.profile.batch, self.executor.lanes
+        self.time = Timetable(self.clock, self.pace, self.ledger, lengths, batch=batch, lanes=lanes)
         self._keep_lengths()
         self.view.opened(self.opening, self.space)
         self.show()
@@ -220,8 +221,7 @@ class Search:
     async def _opened_by(self, method: str, *args: Any) -> Any:
         """A call without which there is no search. Raises AutocompressError when it ends the worker."""
         try:
-            with self.executor.sharing(1):  # the others have nothing to do yet
-                return await self.executor.call(method, *args, limit_s=max(OPEN_LIMIT_S, self.clock.limit_s))
+            return await self.executor.call(method, *args, limit_s=max(OPEN_LIMIT_S, self.clock.limit_s))
         except WorkerDied as error:
             at = f' at "{error.doing}"' if error.doing else ""
             raise AutocompressError(

@@ -31,7 +31,7 @@ MOST_ROUNDS = 6  # of what was disturbed in all of those, while there is time
 MOST_PREFERRED = 4  # of what can be recommended, measured again first and even when dominated
 REMEASURE_LIMIT_S = 120.0
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
-SLOWEST = 4  # times what it should take
+TEST_SLACK = 4  # times what it should take
 
 
 async def finish(search: "Search", ledger: Ledger) -> None:
@@ -214,7 +214,7 @@ async def _test_once(search: "Search", ledger: Ledger) -> None:
         return
     try:
         scores: list[float] = await search.executor.call(
-            "test", new, limit_s=TEST_LIMIT_S + SLOWEST * search.time.tested_s()
+            "test", new, limit_s=TEST_LIMIT_S + TEST_SLACK * search.time.tested_s()
         )
     except CandidateFailed as error:
         search.view.note(f"the test split could not be scored: {error.reason}")

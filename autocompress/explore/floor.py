@@ -60,6 +60,13 @@ class Floor:
         elif self._meets(latency):
             search.view.note(f"the budget of {self._budget} can be met: the smallest structure takes {took}")
 
+    async def find_again(self, search: "Search", why: str) -> None:
+        """Forget what was timed, and find it anew."""
+        self.found, self.answers = None, {}
+        if self._budget.bounded:
+            search.view.note(f"{why}: the floor is timed again")
+        await self.find(search)
+
     def to_json(self) -> dict[str, Any] | None:
         return self.found and {"recipe": self.found[0].to_json(), "latency": asdict(self.found[1])}
 

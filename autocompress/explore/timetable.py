@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from autocompress.candidate.evaluate import Evaluation
 from autocompress.explore import rungs
 from autocompress.explore.aim import MARGIN
 from autocompress.explore.clock import Clock
@@ -25,7 +24,7 @@ class Timetable:
     """
 
     def __init__(
-        self, clock: Clock, pace: Pace, ledger: Ledger, lengths: Sequence[rungs.Length], batch: int, lanes: int
+        self, clock: Clock, pace: Pace, ledger: Ledger, lengths: Sequence[rungs.Length], *, batch: int, lanes: int
     ) -> None:
         self.clock = clock
         self.pace = pace
@@ -60,10 +59,9 @@ class Timetable:
         if bounded and not any(standing.within for standing in map(ledger.standing, ledger.contending())):
             return self.closing_s()
         finalists = ledger.finalists(CONTENDERS if bounded else FINALISTS, MARGIN)
-        more = [max(IN_FULL * self.lengths[-1].seconds - family.train_s, 0) for family in finalists]
-        training = sum(more) + len(more) * self.pace.overhead_s()
-        if not bounded:  # they train at the same time
-            training /= max(1, min(self._lanes, len(finalists)))
+        full, overhead_s = IN_FULL * self.lengths[-1].seconds, self.pace.overhead_s()
+        each = [max(full - family.train_s, 0) + overhead_s for family in finalists]
+        training = sum(each) if bounded else max(sum(each) / self._lanes, *each, 0)
         return min(training, (MOST_FINISHING if bounded else MOST_FOR_FRONT) * self.clock.limit_s) + self.closing_s()
 
     def closing_s(self) -> float:
@@ -84,18 +82,19 @@ class Timetable:
         return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * self.clock.limit_s / CHECKED))
 
     def tested_s(self) -> float:
-        """For the test scores of the front and the reference, one example after another. Threads that share them make
-        it faster, and keep that much for a machine that has become slower.
+        """For the test scores of the front and the reference, one example after another. Where threads share them, what
+        they save is kept for a machine that has become slower.
         """
-        opening = self._ledger.opening
-        return sum(self._scored_s(opening.test_examples, e) for e in (opening.reference, *self._ledger.front()))
+        own, front = self._ledger.opening.reference, self._ledger.front()
+        slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)[:CHECKED]
+        return self._ran_s(self._ledger.opening.test_examples, own.latency.p50 + sum(slowest))
 
     def scored_s(self) -> float:
         """For scoring every file of a family, each as slow as the reference, one example after another."""
         opening = self._ledger.opening
         files = 1 + sum(len(a.variants) for a in opening.applicable)
-        return files * self._scored_s(opening.val_examples, opening.reference)
+        return self._ran_s(opening.val_examples, files * opening.reference.latency.p50)
 
-    def _scored_s(self, examples: int, evaluation: Evaluation) -> float:
-        """For running a file on so many examples."""
-        return examples / self._batch * evaluation.latency.p50 / 1e3
+    def _ran_s(self, examples: int, call_ms: float) -> float:
+        """For running so many examples through files that take so long together."""
+        return examples / self._batch * call_ms / 1e3

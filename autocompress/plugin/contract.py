@@ -26,7 +26,7 @@ Params = Mapping[str, Value]
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 
-TIMED_EXAMPLES = 4  # to calibrate a file with that is only timed
+TIMED_EXAMPLES = 4  # training examples, at most, for a file that is only timed
 
 
 class Stage(IntEnum):
@@ -68,10 +68,14 @@ class Context:
     """What a strategy may look at. It changes none of it.
 
     runtime: what opens and runs files on the target. model: the reference, a copy in evaluation mode. example_inputs:
-    the task's, or a batch of two. reference: its exported ONNX file; the faster of two exporters' once both were timed.
-    feeds: up to N training examples as the runtime's inputs, at the profile's batch. scored: whether what is made will
-    be scored; where it is only timed, a strategy can leave out what betters scores alone. learned: for a graph part,
-    what the training hooks of this candidate learned (``TrainHook.learned``), by strategy.
+    the task's, or a batch of two. reference: its exported ONNX file. feeds: up to N training examples as the runtime's
+    inputs, at the profile's batch. scored: whether what is made will be scored; where it is only timed, ``feeds`` gives
+    four examples at most, and a strategy can leave out what betters scores alone. learned: for a graph part, what the
+    training hooks of this candidate learned (``TrainHook.learned``), by strategy.
+
+    What a strategy says of itself is asked before anything is scored, of the file of the first exporter that works.
+    Strategies with a graph part are asked again when it is settled which exporter's file the reference is, with
+    ``scored`` true.
     """
 
     task: Task
@@ -254,17 +258,15 @@ class GraphStrategy(Strategy, ABC):
 
     @abstractmethod
     def variants(self, context: Context) -> Sequence[Params]:
-        """The parameter sets worth measuring on this task, most promising first.
-
-        Asked twice, with the exported reference there: before the floor is timed, when nothing is scored yet, and once
-        it is settled which exporter's file the reference is.
+        """The parameter sets worth measuring on this task, most promising first; with ``context.scored`` false at least
+        one that is as fast as any of these, to find the floor with.
         """
 
     @abstractmethod
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
         """Read the ONNX file ``source`` (float32, constants folded) and write ``target``. Raises CandidateFailed.
 
-        The gate calls it before any training, with nothing in ``context.learned``.
+        The gate calls it before any training, with ``context.scored`` false and nothing in ``context.learned``.
         """
 
 

@@ -306,12 +306,13 @@ class StrategyConformance:
     # -- graph ---------------------------------------------------------------------------------------------------------
 
     def test_variants_are_plain_and_always_the_same(self, graph: GraphStrategy, lab: Lab) -> None:
-        found = list(graph.variants(lab.context))
-        assert found, "variants is empty: where there is nothing to measure, refuses gives the reason"
-        assert found == list(graph.variants(lab.context)), "variants must answer the same each time it is asked"
-        for params in found:
-            plain = all(map(_is_value, params.values()))
-            assert plain, f"a variant's values must be numbers, words or true/false, not {params!r}"
+        for context, when in ((lab.context, ""), (lab.context.for_timing(), " with context.scored false")):
+            found = list(graph.variants(context))
+            assert found, f"variants is empty{when}: where there is nothing to measure, refuses gives the reason"
+            assert found == list(graph.variants(context)), "variants must answer the same each time it is asked"
+            for params in found:
+                plain = all(map(_is_value, params.values()))
+                assert plain, f"a variant's values must be numbers, words or true/false, not {params!r}"
 
     def test_every_variant_is_a_file_that_agrees_with_its_source(self, graph: GraphStrategy, lab: Lab) -> None:
         source, context = lab.source(trained=True)
@@ -330,9 +331,10 @@ class StrategyConformance:
 
     def test_every_variant_works_before_any_training(self, graph: GraphStrategy, lab: Lab) -> None:
         source, context = lab.source(trained=False)
-        expected = lab.outputs(source)
-        for params in graph.variants(context):
-            outputs = lab.outputs(lab.rewritten(source, params, replace(context, learned={})))
+        expected, timed = lab.outputs(source), replace(context, learned={}).for_timing()
+        offered = list(graph.variants(timed))
+        for params in (*offered, *(other for other in graph.variants(context) if other not in offered)):
+            outputs = lab.outputs(lab.rewritten(source, params, timed))
             self._finite(outputs, expected, f"variant {params} with nothing learned")
 
     # -- shared --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import json
 import math
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +29,7 @@ from autocompress.candidate.evaluate import (
     wilson,
 )
 from autocompress.candidate.export import export_with
-from autocompress.data import Batch, open_split
+from autocompress.data import Batch, Split, open_split
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step
@@ -198,6 +200,31 @@ def test_all_examples_are_scored_in_order_when_the_batch_does_not_divide_them(ba
     split = open_split("val", (x, torch.arange(10)))
     assert torch.equal(outputs_of(lambda: Doubling(batch, ("input",)), split, batch), 2 * x)
     assert torch.equal(targets_of(split), torch.arange(10))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 3, 4])
+def test_threads_share_the_examples_and_their_order_stays(
+    batch: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autocompress.candidate.evaluate.READ", 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    x, readers, opened, paused = torch.arange(46.0).reshape(23, 2), threading.Lock(), [], []
+
+    def collect(indices: Sequence[int]) -> Batch:
+        assert readers.acquire(blocking=False), "two read at once"
+        time.sleep(0.001)
+        readers.release()
+        return Batch(x[indices], torch.tensor(indices))
+
+    def session() -> Session:
+        opened.append(1)
+        return Doubling(batch, ("input",))
+
+    outputs = outputs_of(session, Split("val", 23, collect), batch, lambda: paused.append(1))
+    assert torch.equal(outputs, 2 * x)
+    assert len(opened) == threads
+    assert len(paused) > 1
 
 
 @pytest.mark.parametrize("batch", [1, 4])

@@ -1,5 +1,6 @@
 """What a user is told of the task before anything is searched."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from autocompress import Task
 from autocompress.candidate.opening import Opening, complete
 from autocompress.candidate.preparation import prepare
 from autocompress.errors import CandidateFailed, UsageError
+from autocompress.explore.ledger import opening_from_json, opening_to_json
 from autocompress.plugin.contract import Context, GraphStrategy, Params
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -81,6 +83,19 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
     assert [step for step, _ in bench.variants if step.strategy == "watches"] == [Step.of("watches", asked=2)]
     assert opening.reference.latency.ratio == 1.0
     assert {e.latency.ratio for e in opening.reference_family.evaluations} == {0.5}, "beside the new reference"
+
+
+def test_what_was_found_out_for_scores_holds_after_a_resume(
+    tiny_task: Task, plugins: PluginSet, tmp_path: Path
+) -> None:
+    plugins.strategies["watches"] = watches = Watches()
+    profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
+    opening = complete(prepare(tiny_task, profile, plugins, folder))[1]
+    stored = opening_from_json(json.loads(json.dumps(opening_to_json(opening))))
+    asked = len(watches.asked)
+    prepared = prepare(tiny_task, profile, plugins, folder, known=stored.groundwork)
+    assert watches.asked[asked:] == [(folder.reference.read_bytes(), True)]
+    assert complete(prepared, stored)[1].applicable == prepared.groundwork.applicable
 
 
 def test_a_reference_that_is_lost_is_exported_by_the_same_exporter_again(

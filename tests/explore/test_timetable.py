@@ -7,56 +7,70 @@ import pytest
 
 from autocompress.explore import rungs
 from autocompress.explore.clock import Clock
-from autocompress.explore.finish import FINALISTS
+from autocompress.explore.finish import CHECKED
 from autocompress.explore.pace import Pace
-from autocompress.explore.timetable import CLOSING_S, Timetable
+from autocompress.explore.timetable import IN_FULL, Timetable
 
 LENGTHS = rungs.lengths(600, 50_000)
 
 
-def timetable(*front_ms: float, lanes: int = 1, **others: Any) -> Timetable:
-    """Of a search of 600 s whose reference takes 2 ms a call."""
+def file(ms: float, name: str = "") -> Any:
+    return SimpleNamespace(id=name, latency=SimpleNamespace(p50=ms))
 
-    def file(ms: float) -> Any:
-        return SimpleNamespace(latency=SimpleNamespace(p50=ms))
 
-    opening = SimpleNamespace(reference=file(2.0), test_examples=1000, val_examples=500, applicable=())
+def timetable(*front_ms: float, lanes: int = 1, now: Any = None, needs: tuple[float, ...] = (), **others: Any) -> Any:
+    """Of a search of 600 s whose reference takes 2 ms a call. needs: seconds that finalists still have to train."""
+    opening = SimpleNamespace(reference=file(2.0, "reference"), test_examples=1000, val_examples=500, applicable=())
     ledger: Any = SimpleNamespace(
         opening=opening,
-        front=lambda: [file(ms) for ms in front_ms],
-        files=len(front_ms),
+        front=lambda: [opening.reference, *map(file, front_ms)],
+        files=1 + len(front_ms),
         doubtful=list,
         steering=SimpleNamespace(bounded=False),
-        finalists=lambda count, margin: [SimpleNamespace(train_s=0.0)] * count,
+        finalists=lambda count, margin: [SimpleNamespace(train_s=IN_FULL * LENGTHS[-1].seconds - s) for s in needs],
     )
     vars(ledger).update(others)
-    clock = Clock(600.0)
+    clock = Clock(600.0, now=now or (lambda: 0.0))
     return Timetable(clock, Pace(clock), ledger, LENGTHS, batch=1, lanes=lanes)
+
+
+def kept_for_finalists(time: Timetable) -> float:
+    return time.reserve_s() - time.closing_s()
 
 
 def test_testing_takes_what_the_files_of_the_front_and_the_reference_take() -> None:
     assert timetable(0.5, 0.25).tested_s() == pytest.approx(2.75)
 
 
-def test_what_is_kept_for_closing_leaves_time_to_measure_again() -> None:
-    time = timetable(*[0.5] * 8)
-    assert time.closing_s() >= CLOSING_S + time.tested_s() + 8 * time.effort_s()
+def test_of_a_long_front_as_many_files_are_tested_as_were_measured_again() -> None:
+    assert timetable(*[0.5] * 40).tested_s() == pytest.approx(2.0 + CHECKED * 0.5)
+
+
+def test_what_is_kept_for_closing_is_enough_to_measure_the_front_again() -> None:
+    seconds = [0.0]
+    time = timetable(*[0.5] * 8, now=lambda: seconds[0])
+    seconds[0] = 600.0 - time.closing_s()
+    seconds[0] += 8 * time.effort_s()
+    assert time.can_measure()
+    seconds[0] = 600.0 - time.tested_s()
+    assert not time.can_measure()
 
 
 def test_finalists_that_train_at_the_same_time_need_less_of_it() -> None:
-    short = [SimpleNamespace(train_s=2 * LENGTHS[-1].seconds - 60.0)] * FINALISTS
-    kept = [
-        time.reserve_s() - time.closing_s()
-        for time in (timetable(0.5, lanes=lanes, finalists=lambda count, margin: short) for lanes in (1, 2, 8))
-    ]
-    assert kept[1:] == pytest.approx([kept[0] / 2, kept[0] / FINALISTS])
+    alone, two, many = (
+        kept_for_finalists(timetable(0.5, lanes=lanes, needs=(50.0, 50.0, 50.0))) for lanes in (1, 2, 8)
+    )
+    assert alone == pytest.approx(3 * many)
+    assert two == pytest.approx(alone / 2)
+
+
+def test_the_one_finalist_that_has_far_to_go_has_the_time_for_it() -> None:
+    assert kept_for_finalists(timetable(0.5, lanes=3, needs=(100.0, 0.0, 0.0))) >= 100.0
 
 
 def test_under_a_budget_one_finalist_has_all_the_cores() -> None:
     bounded = SimpleNamespace(bounded=True)
     contender = SimpleNamespace(within=True)
-    kept = [
-        timetable(0.5, lanes=lanes, steering=bounded, contending=lambda: [contender], standing=lambda family: family)
-        for lanes in (1, 2)
-    ]
-    assert kept[0].reserve_s() == pytest.approx(kept[1].reserve_s(), abs=1.0)
+    common: Any = {"steering": bounded, "contending": lambda: [contender], "standing": lambda family: family}
+    one, other = (timetable(0.5, lanes=lanes, needs=(50.0, 50.0), **common).reserve_s() for lanes in (1, 2))
+    assert one == other > 100

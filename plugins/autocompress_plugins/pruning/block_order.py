@@ -7,6 +7,7 @@ reference with many blocks it is measured on fewer examples, and only once where
 
 import copy
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -24,16 +25,12 @@ SHORTLIST = 3  # of the blocks that did least harm alone, measured again after e
 class BlockOrder:
     """Says which blocks go. It serves many plans; of more blocks the first are those of fewer."""
 
-    def __init__(self) -> None:  # of the data and the reference last asked about
-        self._known: dict[tuple[Split, str], Droppable] = {}
-        self._orders: dict[tuple[Split, str], _Order] = {}
+    def __init__(self) -> None:
+        self._last: _Known | None = None
 
     def droppable(self, context: Context) -> Droppable:
         """What can be dropped from the reference."""
-        key = context.train, state_of(context.model)
-        if key not in self._known:
-            self._known = {key: droppable(context.model, context.example_inputs)}
-        return self._known[key]
+        return self._known(context).droppable
 
     def most(self, context: Context) -> int:
         """How many blocks may go from the reference: all that can but one, or the only one."""
@@ -42,22 +39,27 @@ class BlockOrder:
 
     def least_harmful(self, model: nn.Module, count: int, context: Context) -> list[str]:
         """``count`` blocks of ``model``, in the order in which they go. Raises CandidateFailed when fewer can."""
-        state = state_of(context.model)
-        same = state_of(model) == state
-        found = self.droppable(context) if same else droppable(model, context.example_inputs)
+        found = droppable(model, context.example_inputs)
         if not found.names:
             raise CandidateFailed(because("no block is left that can be dropped", found.kept))
         if len(found.names) < count:
             raise CandidateFailed(
                 f"{count} blocks are to be dropped and only {len(found.names)} can be: {', '.join(found.names)}"
             )
-        key = context.train, state
-        if key not in self._orders:
-            self._orders = {key: _affordable_order(self.droppable(context).names, context)}
-        return self._orders[key].first(count, found.names)
+        known = self._known(context)
+        if known.order is None:
+            known.order = _affordable_order(known.droppable.names, context)
+        return known.order.first(count, found.names)
+
+    def _known(self, context: Context) -> "_Known":
+        of = context.train, state_of(context.model)
+        if self._last is None or self._last.of != of:
+            self._last = _Known(of, droppable(context.model, context.example_inputs))
+        return self._last
 
 
-ORDER = BlockOrder()  # one for all strategies that drop blocks: what one has measured another need not
+# One for all strategies that drop blocks: the losses, which take seconds, are the reference's own, whoever asks.
+ORDER = BlockOrder()
 
 
 def losses_without(context: Context, examples: int = EXAMPLES[0]) -> Callable[[Collection[str]], float]:
@@ -78,6 +80,15 @@ def _affordable_order(names: Sequence[str], context: Context) -> "_Order":
     if again := affordable(each, len(names) * (1 + SHORTLIST)):
         return _Order(losses_without(context, again), names, SHORTLIST)
     return _Order(losses_without(context, affordable(each, len(names)) or EXAMPLES[-1]), names, 1)
+
+
+@dataclass
+class _Known:
+    """of: the data and the reference. order: once it was asked for."""
+
+    of: tuple[Split, str]
+    droppable: Droppable
+    order: "_Order | None" = None
 
 
 class _Order:

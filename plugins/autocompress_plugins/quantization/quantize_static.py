@@ -9,7 +9,8 @@ where QUInt8 made it 2.8 times faster), so both are variants. How ranges are cal
 is chosen: the extremes, or where these change the reference's outputs much, the one that keeps them best. Where even
 that one changes them much, and it helps to leave the most sensitive sections of the graph in float, that is a third
 variant. Which sections those are is found out once, on the reference, and is part of the variant: whatever its weights
-and the examples, a structure has one latency.
+and the examples, a structure has one latency. Before anything is scored none of this is asked, and the rule is the
+extremes.
 """
 
 import hashlib
