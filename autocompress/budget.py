@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from autocompress.candidate.evaluate import Latency
 
 DEFAULT_DROP = 1.0
+FAR = 1.5  # times the budget; a disturbance was seen to make a ratio 1.3 times as large
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,14 @@ class Budget:
         if self.speedup is not None:
             return latency.ratio_low * self.speedup > 1
         return self.latency_ms is not None and latency.low > self.latency_ms
+
+    def ruled_out(self, latency: "Latency") -> bool:
+        """Whether a latency, disturbed or not, is over the budget for sure. Of a disturbed one the ratio alone says
+        something, because what disturbs the candidate disturbs the reference beside it, and only far above the budget.
+        """
+        if latency.reliable:
+            return self.excluded(latency)
+        return self.speedup is not None and latency.ratio_low * self.speedup > FAR
 
     def decided(self, latency: "Latency") -> bool:
         """Whether the interval lies wholly on one side of the budget."""

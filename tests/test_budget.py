@@ -25,6 +25,23 @@ def test_max_drop_must_be_a_finite_number_of_at_least_zero(value: float):
         Budget(max_drop=value)
 
 
+@pytest.mark.parametrize(
+    ("budget", "times", "reliable", "ruled_out"),
+    [
+        (Budget(speedup=4), 1.1, True, True),
+        (Budget(speedup=4), 0.9, True, False),
+        (Budget(speedup=4), 1.3, False, False),  # a disturbance may be all there is to it
+        (Budget(speedup=4), 1.7, False, True),
+        (Budget(latency_ms=0.25), 1.1, True, True),
+        (Budget(latency_ms=0.25), 5.0, False, False),  # a disturbed machine has no limit to its milliseconds
+    ],
+)
+def test_a_disturbed_latency_rules_out_only_what_is_far_over_a_speed_up(
+    budget: Budget, times: float, reliable: bool, ruled_out: bool, make_latency: MakeLatency
+):
+    assert budget.ruled_out(make_latency(times * 0.25, reliable=reliable)) is ruled_out
+
+
 def test_max_drop_of_zero_is_allowed():
     assert Budget(max_drop=0.0).max_drop == 0.0
 

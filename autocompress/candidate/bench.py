@@ -64,12 +64,18 @@ class Bench:
         """An ONNX file, ready to run on the target."""
         return self.runtime.open(path, self.profile)
 
-    def time(self, path: Path, effort: Effort, stop: Callable[[Latency], bool] | None = None) -> Latency:
-        """Latency of a file beside the reference, while nothing else of the search computes."""
+    def time(
+        self,
+        path: Path,
+        effort: Effort,
+        stop: Callable[[Latency], bool] | None = None,
+        anyway: Callable[[Latency], bool] | None = None,
+    ) -> Latency:
+        """Latency of a file beside the reference, while nothing else of the search computes; see ``measure``."""
         with self.supervisor.during("measure", "measure"):
             candidate = timer(self.runtime, self.open(path), self.feeds)
             with self.room.measuring(), running():
-                return measure(candidate, self.reference, self.profile, effort=effort, stop=stop)
+                return measure(candidate, self.reference, self.profile, effort=effort, stop=stop, anyway=anyway)
 
 
 @dataclass(frozen=True)

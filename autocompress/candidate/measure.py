@@ -99,12 +99,14 @@ def measure(
     *,
     effort: Effort = FULL,
     stop: Callable[[Latency], bool] | None = None,
+    anyway: Callable[[Latency], bool] | None = None,
     seed: int = 0,
 ) -> Latency:
     """Latency of ``candidate`` beside ``reference``, measured again while the machine is disturbed, as often and as
     long as the effort allows; of the disturbed ones, the one in which the reference was fastest.
 
-    stop: ends the measurement early once it answers True (a gate whose interval excludes the budget).
+    stop: ends the measurement early once it answers True (a gate whose interval excludes the budget). anyway: whether a
+    disturbed measurement says all there is to know; it is not repeated.
     """
     disturbed: list[tuple[float, Latency]] = []
     latest = time.monotonic() + effort.attempts * effort.seconds
@@ -119,8 +121,10 @@ def measure(
         slowed = reference.pace.slowed(middle)
         if is_quiet(beside) and not slowed:
             return latency
-        disturbed.append((middle, latency))
-    return replace(min(disturbed, key=lambda pair: pair[0])[1], reliable=False)
+        disturbed.append((middle, replace(latency, reliable=False)))
+        if anyway is not None and anyway(disturbed[-1][1]):
+            break
+    return min(disturbed, key=lambda pair: pair[0])[1]
 
 
 def _probe(model: Timer) -> float:

@@ -53,7 +53,7 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
             if variant is not None:
                 with bench.supervisor.during("graph", f"{variant.strategy}: {recipe.techniques()}"):
                     rewrite(bench.plugins, variant, path, file, context)
-            timed[variant] = bench.time(file, QUICK, budget.decided)
+            timed[variant] = bench.time(file, QUICK, budget.decided, budget.ruled_out)
         except CandidateFailed:
             if variant is None:
                 raise
@@ -72,7 +72,10 @@ def _far_over(bench: Bench, timed: Mapping[Step | None, Latency], budget: Budget
     """
     known = dict(bench.variants)
     return any(
-        latency.reliable and variant is not None and known[variant] * FAR <= 1 and budget.excess(latency) >= FAR - 1
+        variant is not None
+        and known[variant] * FAR <= 1
+        and budget.ruled_out(latency)
+        and budget.excess(latency) >= FAR - 1
         for variant, latency in timed.items()
     )
 

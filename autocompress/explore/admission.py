@@ -73,19 +73,17 @@ class Admission:
         self._structures.add(self._space.gated(recipe), ratio, macs / whole if whole and macs else 1.0)
 
     def over(self, gate: Gate) -> bool:
-        """Whether a gate's sound answer excludes the budget."""
+        """Whether a gate's answer rules a structure out under the budget."""
         budget = self._ledger.steering
-        return budget.bounded and gate.latency.reliable and budget.excluded(gate.latency)
+        return budget.bounded and budget.ruled_out(gate.latency)
 
     def refusal(self, recipe: Recipe, gate: Gate, cheap: bool) -> str | None:
         """Why a structure is not worth training. Under a budget: it is over it, and it is not the turn to explore
         beyond (which is done while it is ``cheap``). Without one: it is so near in latency to what is known that no
         score would add much to the front, or a trained family of the same strategies is as fast and computes more.
         """
-        if not gate.latency.reliable:
-            return None
         if not self._ledger.steering.bounded:
-            if not self._space.structural:
+            if not self._space.structural or not gate.latency.reliable:
                 return None
             if self._ledger.gain_at_most(gate.latency.ratio_low) < LEAST_GAIN:
                 return "too near in latency to what is known to add to the front"

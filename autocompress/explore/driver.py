@@ -340,8 +340,8 @@ class Search:
 
     def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
         recipe = asked.recipe
-        took = gate.latency.statistic
-        rejected = Rejected(recipe, f"{reason} ({took:.4g} ms)", took, gate.latency.ratio)
+        took, disturbed = gate.latency.statistic, "" if gate.latency.reliable else ", disturbed"
+        rejected = Rejected(recipe, f"{reason} ({took:.4g} ms{disturbed})", took, gate.latency.ratio)
         self.ledger.reject(rejected)
         told = {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio}
         over = max(self.ledger.steering.excess(gate.latency), 1e-6)

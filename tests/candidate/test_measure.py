@@ -255,6 +255,19 @@ def test_a_reference_that_was_faster_before_says_that_the_machine_is_disturbed(l
     assert len(naps) == 1
 
 
+@pytest.mark.parametrize(("enough", "attempts"), [(True, 1), (False, 4)])
+def test_a_disturbed_measurement_that_says_all_there_is_to_know_is_not_repeated(
+    enough: bool, attempts: int, log: list[str], naps: list[float]
+):
+    noisy = Scripted(name="them", slowness=lambda number: NOISY, log=log)
+    asked: list[Latency] = []
+    latency = measure(
+        Scripted(name="us", log=log), noisy, PROFILE, effort=AT_ONCE, anyway=lambda m: asked.append(m) or enough
+    )
+    assert len(asked) == attempts
+    assert not any(m.reliable for m in (latency, *asked))
+
+
 def test_of_disturbed_measurements_the_one_with_the_fastest_reference_is_kept(log: list[str], naps: list[float]):
     levels = iter([1.0, 1.5, 1.3, 1.6, 1.4])
 

@@ -103,6 +103,15 @@ def test_without_a_budget_what_can_add_next_to_nothing_is_not_trained(
     assert (refused is None) == trained
 
 
+@pytest.mark.parametrize(("ratio", "trained"), [(0.6, True), (1.0, False)])
+def test_a_disturbed_latency_turns_away_only_what_is_far_over_the_budget(
+    ratio: float, trained: bool, admission: Make, make_latency: Callable[..., Latency]
+):
+    made, _ = admission(Budget(speedup=2))
+    refused = made.refusal(STRONGER, Gate(make_latency(ratio, reliable=False), (), macs=300), cheap=False)
+    assert (refused is None) == trained
+
+
 def test_within_a_budget_only_the_latency_counts(admission: Make, make_latency: Callable[..., Latency]):
     made, _ = admission(Budget(speedup=2))
     assert made.refusal(STRONGER, Gate(make_latency(0.45), (), macs=300), cheap=False) is None
