@@ -293,13 +293,26 @@ def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bo
 
 
 def _workshop(config: WorkerConfig, supervisor: Any) -> Any:
+    import torch
+
     from autocompress.plugin.loader import load_plugins
     from autocompress.run.folder import RunFolder
     from autocompress.run.workshop import Workshop
     from autocompress.task import load_task
 
+    def load() -> Any:
+        """With all cores, whatever this call may use: what a task file trains itself is the same in every process
+        then.
+        """
+        allowed = torch.get_num_threads()
+        _use(0)
+        try:
+            return load_task(config.target)
+        finally:
+            _use(allowed)
+
     return Workshop(
-        load=lambda: load_task(config.target),
+        load=load,
         profile=config.profile,
         plugins=load_plugins(),
         folder=RunFolder(config.out),

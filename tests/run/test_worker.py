@@ -130,6 +130,20 @@ def test_what_a_task_prints_goes_to_the_log(bed: Bed, capfd: pytest.CaptureFixtu
     assert "out loud" not in "".join(capfd.readouterr())
 
 
+def test_a_task_is_loaded_with_all_cores_whatever_a_call_may_use(bed: Bed):
+    """What it trains itself is the same then, in whichever process of whichever search."""
+    bed.task.write_text(
+        "import torch\nfrom autocompress.errors import UsageError\n"
+        "def task():\n    raise UsageError(f'{torch.get_num_threads()} threads')\n"
+    )
+    said = set()
+    for threads in (1, len(os.sched_getaffinity(0))):
+        with pytest.raises(UsageError) as caught:
+            bed.worker.call("open", None, limit_s=START_S, threads=threads)
+        said.add(str(caught.value))
+    assert said == {f"{len(os.sched_getaffinity(0))} threads"}
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
