@@ -172,29 +172,6 @@ def _range(values: list[float], form: str = ".3f") -> str:
     return f"{middle:{form}} ({low:{form}} to {high:{form}})" if len(values) > 1 else f"{middle:{form}}"
 
 
-def plot(runs: dict[str, list[Run]], minutes: float, path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4))
-    for color, (kind, own) in zip(("C0", "C3", "C7", "C2"), runs.items(), strict=False):
-        for number, run in enumerate(own):
-            curve = curve_of([tuple(s) for s in run["seen"]], run["reference"])
-            times, areas = zip(*curve, (minutes * 60, curve[-1][1]), strict=True)
-            axes.step(times, areas, where="post", color=color, alpha=0.8, label=kind if number == 0 else None)
-    axes.set_xlabel("seconds")
-    axes.set_ylabel("area of the front")
-    axes.set_xlim(0, minutes * 60)
-    axes.set_ylim(0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path)
-    print(path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", help="my_task.py:factory")
@@ -213,7 +190,6 @@ def main() -> None:
                 runs.setdefault(kind, {})[str(seed)] = alone(kind, chosen.task, chosen.minutes, seed)
                 results.write(name, {"task": chosen.task, "minutes": chosen.minutes, "runs": runs})
                 print("\n".join(table({k: list(v.values()) for k, v in runs.items()}, chosen.minutes)), flush=True)
-    plot({k: list(v.values()) for k, v in runs.items()}, chosen.minutes, path.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import plots
+
 FOLDER = Path(__file__).parent / "results"
 
 
 def write(name: str, document: dict[str, Any]) -> Path:
-    """``benchmarks/results/<name>.json``, with the machine and the versions in it."""
+    """``benchmarks/results/<name>.json``, with the machine and the versions in it, and its plot as ``<name>.svg``."""
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **document}, indent=1) + "\n", "utf-8")
     print(path)
+    plots.draw(path)
     return path
 
 

@@ -3,9 +3,9 @@
     python benchmarks/strategies.py examples/fashion_vit.py:task --strategies distill_logits,quantize_aware --epochs 0.5
     python benchmarks/strategies.py --markdown
 
-The first prints every file as it is measured and writes benchmarks/results/strategies-<task>.json, one for each task
-that is given. The second prints what is stored there as tables. Every row is one ONNX file: score on the validation
-split, latency as a share of the reference's (paired medians), bytes, and bytes after DEFLATE.
+The first prints every file as it is measured and writes benchmarks/results/strategies-<task>.json and .svg for each
+task that is given. The second prints what is stored there as tables. Every row is one ONNX file: score on the
+validation split, latency as a share of the reference's (paired medians), bytes, and bytes after DEFLATE.
 
 What a strategy is compared with follows from its stages:
 
@@ -17,6 +17,7 @@ What a strategy is compared with follows from its stages:
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -37,6 +38,9 @@ from autocompress.profile import load_profile
 from autocompress.recipe import TRAIN, Recipe, Step, Value
 from autocompress.run.folder import RunFolder
 from autocompress.task import load_task
+
+sys.path.insert(0, str(Path(__file__).parent))
+import plots
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = 0.75  # strength of the structure that training strategies are compared on: where they have most to do
@@ -264,6 +268,8 @@ def main() -> None:
     chosen = parser.parse_args()
     strategies = chosen.strategies.split(",") if chosen.strategies else sorted(load_plugins().strategies)
     paths = [run(task, strategies, chosen.epochs, chosen.seeds, chosen.profile) for task in chosen.tasks]
+    for path in paths:
+        plots.draw(path)
     if chosen.markdown:
         stored = paths or sorted(RESULTS.glob("strategies-*.json"))
         print("\n\n".join(table(json.loads(path.read_text("utf-8"))) for path in stored))

@@ -1,0 +1,146 @@
+"""The plot of each result. A benchmark draws its own; all that are there are drawn anew by
+
+python benchmarks/plots.py
+"""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from curve import curve_of
+
+Axes = Any
+Document = Mapping[str, Any]
+
+WIDE = 0.8  # of the room between two groups of bars
+
+
+def draw(path: Path) -> None:
+    """Write ``<name>.svg`` beside ``<name>.json``. Says so where matplotlib is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no plot without matplotlib: pip install -e '.[bench]'")
+        return
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = path.stem  # the same figures, the same file
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    kind = path.stem.partition("-")[0]
+    PLOTS[kind](axes, json.loads(path.read_text("utf-8")))
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize="small")
+    figure.tight_layout()
+    target = path.with_suffix(".svg")
+    figure.savefig(target, metadata={"Date": None})
+    pyplot.close(figure)
+    print(target)
+
+
+def areas(axes: Axes, document: Document) -> None:
+    """The area of the front over time, one colour for each kind of search, one line for each run."""
+    end = 60 * document["minutes"]
+    for number, (kind, own) in enumerate(document["runs"].items()):
+        for again, run in enumerate(own.values()):
+            curve = curve_of([tuple(seen) for seen in run["seen"]], run["reference"])
+            times, values = zip(*curve, (end, curve[-1][1]), strict=True)
+            label = None if again else kind.replace("_", " ")
+            axes.step(times, values, where="post", color=f"C{number % 10}", alpha=0.8, label=label)
+    axes.set(xlabel="seconds", ylabel="area of the front", xlim=(0, end), ylim=(0, None))
+
+
+def mechanisms(axes: Axes, document: Document) -> None:
+    """The same, of searches with one mechanism off, or set to another value."""
+    areas(axes, document)
+    axes.set_title("what is off, or set to", fontsize="medium")
+
+
+def scaling(axes: Axes, document: Document) -> None:
+    """What each split of the cores gives an hour."""
+    names = {"trainings_an_hour": "trainings", "evaluated_an_hour": "files evaluated", "tried_an_hour": "tried"}
+    found = {
+        label: [statistics.median(run[key] for run in own) for own in document["runs"].values()]
+        for key, label in names.items()
+    }
+    _bars(axes, list(document["runs"]), found)
+    axes.set(ylabel="an hour")
+
+
+def large_models(axes: Axes, document: Document) -> None:
+    """Seconds of each step by the size of the model."""
+    names = {
+        "floor_s": "floor",
+        "floor_s_with_all": "floor, all strategies",
+        "open_s": "opening",
+        "gate_s": "structure + export + gate",
+    }
+    rows = document["rows"]
+    found = {label: [row[key] for row in rows.values()] for key, label in names.items()}
+    _bars(axes, [f"{size} parameters" for size in rows], found)
+    axes.set(ylabel="seconds", yscale="log")
+
+
+def driver(axes: Axes, document: Document) -> None:
+    """What a trial costs, by how many there were before it."""
+    found = {int(trial): ms for trial, ms in document["ms_a_trial"].items()}
+    axes.plot(list(found), list(found.values()), marker="o")
+    axes.set(xlabel="trial", ylabel="ms a trial", xscale="log", ylim=(0, None))
+
+
+def training(axes: Axes, document: Document) -> None:
+    """Examples a second of each way to train, the middle and the range."""
+    found = document["examples_a_second"]
+    middles = [statistics.median(speeds) for speeds in found.values()]
+    spans = [
+        [middle - min(speeds) for middle, speeds in zip(middles, found.values(), strict=True)],
+        [max(speeds) - middle for middle, speeds in zip(middles, found.values(), strict=True)],
+    ]
+    axes.barh(list(found), middles, xerr=spans, capsize=3)
+    axes.set(xlabel="examples a second")
+    axes.invert_yaxis()
+
+
+def warm_restarts(axes: Axes, document: Document) -> None:
+    """The score after each training, by the share of the learning rate that the later ones warm up to."""
+    for (second, third), scores in zip(document["peaks"], document["then"], strict=True):
+        axes.plot([1, 2, 3], [document["first"], *scores], marker="o", label=f"up to {second:g}, then {third:g}")
+    axes.set(xlabel="training", ylabel="validation score", xticks=[1, 2, 3])
+
+
+def strategies(axes: Axes, document: Document) -> None:
+    """Score and latency of every file, by what its recipe is there to show."""
+    rows = [row for row in document["rows"] if row.get("reliable")]  # what failed has none
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = [row for row in rows if row["arm"] == arm]
+        axes.scatter([row["ratio"] for row in own], [row["val"] for row in own], s=18, label=arm)
+    axes.axhline(document["reference"], color="0.5", linewidth=1, linestyle="--")
+    axes.set(xlabel="latency, of the reference's", ylabel=document["metric"], xscale="log")
+
+
+def _bars(axes: Axes, groups: Sequence[str], found: Mapping[str, Iterable[float]]) -> None:
+    """A bar of each series in every group."""
+    width = WIDE / len(found)
+    for number, (label, values) in enumerate(found.items()):
+        places = [at + (number - (len(found) - 1) / 2) * width for at in range(len(groups))]
+        axes.bar_label(axes.bar(places, list(values), width, label=label), fmt="%.3g", fontsize="x-small")
+    axes.set_xticks(range(len(groups)), groups)
+
+
+PLOTS: dict[str, Callable[[Axes, Document], None]] = {
+    "driver": driver,
+    "efficiency": areas,
+    "large_models": large_models,
+    "mechanisms": mechanisms,
+    "scaling": scaling,
+    "strategies": strategies,
+    "training": training,
+    "warm_restarts": warm_restarts,
+}
+
+if __name__ == "__main__":
+    for result in sorted((Path(__file__).parent / "results").glob("*.json")):
+        draw(result)
