@@ -12,7 +12,7 @@ RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
 
 
 class Canvas:
-    """Takes whatever is drawn; keeps the numbers of the first drawing."""
+    """Takes whatever is drawn, and keeps it."""
 
     def __init__(self) -> None:
         self.drawn: list[Any] = []
