@@ -28,10 +28,10 @@ from autocompress.profile import load_profile
 from autocompress.report.html import write_report
 from autocompress.report.terminal import TerminalView, print_front
 from autocompress.run.document import Circumstances, deliver, front_document
-from autocompress.run.executor import Executor, InProcess, Pool, cores
+from autocompress.run.executor import Executor, InProcess, Pool
 from autocompress.run.folder import RunFolder, read_front
 from autocompress.run.record import open_record
-from autocompress.run.worker import Worker, WorkerConfig
+from autocompress.run.worker import Worker, WorkerConfig, cores
 from autocompress.run.workshop import Workshop
 from autocompress.task import Task
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from autocompress.budget import Budget
+from autocompress.budget import FAR, Budget
 from autocompress.candidate.artifact import profile_inputs, scored, write_recipe
 from autocompress.candidate.bench import Bench, Gate, Request
 from autocompress.candidate.count import count
@@ -29,7 +29,6 @@ from autocompress.run.store import copy_file, replacing
 CHECKED_BATCHES = 4
 FASTER = 0.97  # of its source's latency, below which a variant counts as faster
 DISTURBED = 1.25  # times the source's latency, above which it is not even when the machine was disturbed
-FAR = 1.5  # times the budget, and times faster than the float file
 
 
 def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str, Any]] | None = None) -> Gate:

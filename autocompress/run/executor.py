@@ -1,7 +1,6 @@
 """Who computes for a search: a pool of worker processes, or this process itself."""
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
-from autocompress.run.worker import Worker
+from autocompress.run.worker import Worker, cores
 
 
 class Executor(Protocol):
@@ -123,8 +122,3 @@ class Pool:
         self._waiting.shutdown()
         for worker in self._workers:
             worker.close()
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -276,7 +276,12 @@ def main(descriptor: int) -> None:
 def _use(threads: int) -> None:
     import torch
 
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or cores())
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ours(error: AutocompressError) -> AutocompressError:
@@ -305,7 +310,7 @@ def _workshop(config: WorkerConfig, supervisor: Any) -> Any:
         process of a search then.
         """
         allowed = torch.get_num_threads()
-        _use(max(1, len(os.sched_getaffinity(0)) // config.workers))
+        _use(max(1, cores() // config.workers))
         try:
             return load_task(config.target)
         finally:
