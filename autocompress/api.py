@@ -15,7 +15,9 @@ from typing import Any
 from rich.console import Console
 
 from autocompress.budget import DEFAULT_DROP, Budget
-from autocompress.candidate.supervisor import Supervisor
+from autocompress.compute.executor import Executor, InProcess, Pool
+from autocompress.compute.local import LocalComputation
+from autocompress.compute.worker import Worker, WorkerConfig, cores
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
@@ -25,14 +27,13 @@ from autocompress.explore.ledger import Ledger
 from autocompress.explore.space import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
+from autocompress.report.document import Circumstances, front_document
 from autocompress.report.html import write_report
 from autocompress.report.terminal import TerminalView, print_front
-from autocompress.run.document import Circumstances, deliver, front_document
-from autocompress.run.executor import Executor, InProcess, Pool
-from autocompress.run.folder import RunFolder, read_front
-from autocompress.run.record import open_record
-from autocompress.run.worker import Worker, WorkerConfig, cores
-from autocompress.run.workshop import Workshop
+from autocompress.storage.delivery import deliver
+from autocompress.storage.folder import RunFolder, read_front
+from autocompress.storage.record import open_record
+from autocompress.supervisor import Supervisor
 from autocompress.task import Task
 
 DEMO = "autocompress.demo.digits:task"
@@ -206,11 +207,11 @@ def _executor(
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers)
         return Pool(
-            [Worker(config, folder.worker_log, partial(view.doing, lane=n), stop, view.note) for n in range(workers)]
+            [Worker(config, folder.worker_log, partial(view.doing, worker=n), stop, view.note) for n in range(workers)]
         )
     given = task
     supervisor = Supervisor(view.doing, view.note, stop)
-    return InProcess(Workshop(lambda: given, settings.profile, plugins, folder, settings.seed, supervisor))
+    return InProcess(LocalComputation(lambda: given, settings.profile, plugins, folder, settings.seed, supervisor))
 
 
 def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: PluginSet, job: Search) -> dict[str, Any]:

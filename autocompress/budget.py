@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from autocompress.errors import UsageError, one_line
 
 if TYPE_CHECKING:
-    from autocompress.candidate.evaluate import Latency
+    from autocompress.latency import Latency
 
 DEFAULT_DROP = 1.0
 FAR = 1.5  # times the budget; a disturbance was seen to make a ratio 1.3 times as large

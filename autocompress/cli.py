@@ -114,7 +114,7 @@ def inspect_command(
     """Before a search: reference score and latency, which strategies apply and why the others do not."""
     from rich.console import Console
 
-    from autocompress.inspection import inspect_task
+    from autocompress.commands.inspect import inspect_task
     from autocompress.report.inspection import print_inspection
     from autocompress.report.terminal import TerminalView
 
@@ -131,7 +131,7 @@ def measure_command(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")], profile: Profile = "cpu", as_json: Json = False
 ) -> None:
     """Latency of any ONNX file on a profile."""
-    from autocompress.commands import measure_file
+    from autocompress.commands.measure import measure_file
 
     _print(measure_file(model, profile), as_json)
 
@@ -141,7 +141,7 @@ def verify_command(
     run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False
 ) -> None:
     """Measure a finished run again and fail if what it says no longer holds."""
-    from autocompress.commands import verify_run
+    from autocompress.commands.verify import verify_run
 
     result = verify_run(run)
     _print(result, as_json)
@@ -160,7 +160,7 @@ def apply_command(
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
     """Make one model again from its recipe."""
-    from autocompress.commands import apply_recipe
+    from autocompress.commands.apply import apply_recipe
 
     typer.echo(apply_recipe(recipe, task, out, redo))
 
@@ -171,7 +171,7 @@ def report_command(
 ) -> None:
     """Write the HTML report of a run and print its path."""
     from autocompress.report.html import write_report
-    from autocompress.run.folder import read_front
+    from autocompress.storage.folder import read_front
 
     document = read_front(run)
     write_report(document, run / "report.html")
@@ -181,7 +181,7 @@ def report_command(
 @app.command("plugins")
 def plugins_command(as_json: Json = False) -> None:
     """What is installed, and from which distribution."""
-    from autocompress.commands import list_plugins
+    from autocompress.commands.listing import list_plugins
 
     _print(list_plugins(), as_json)
 
@@ -199,7 +199,7 @@ def profiles_command(as_json: Json = False) -> None:
 @app.command("spaces")
 def spaces_command(as_json: Json = False) -> None:
     """The search spaces."""
-    from autocompress.commands import list_spaces
+    from autocompress.commands.listing import list_spaces
 
     _print(list_spaces(), as_json)
 

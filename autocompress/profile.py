@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from autocompress.errors import unknown
-from autocompress.written import read_written
+from autocompress.toml_file import read_written
 
 Statistic = Literal["p50", "p90", "p95", "p99"]
 PROFILES = Path(__file__).parent / "profiles"

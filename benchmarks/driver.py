@@ -24,19 +24,20 @@ import results
 
 from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.bench import Gate, Request
-from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Score
 from autocompress.candidate.opening import Opening
-from autocompress.candidate.preparation import Groundwork
+from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.request import Gate, Request
+from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
 from autocompress.explore.identity import Settings
 from autocompress.explore.space import SpaceFile
+from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.profile import load_profile
 from autocompress.recipe import Recipe, Step
-from autocompress.run.folder import RunFolder
-from autocompress.run.record import open_record
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.record import open_record
 
 STRENGTHS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 KINDS = ("l1", "l2", "taylor", "lamp", "bn_scale")
@@ -72,7 +73,7 @@ APPLICABLE = (
     Applicable("squeeze", (Stage.GRAPH,), variants=(INT8.values,)),
 )
 
-GROUNDWORK = Groundwork("0", APPLICABLE, (), "none", "")
+GROUNDWORK = Preparation("0", APPLICABLE, (), "none", "")
 
 
 def latency(ratio: float) -> Latency:
@@ -98,7 +99,7 @@ def strength(recipe: Recipe) -> float:
 class Arithmetical:
     """An executor that computes nothing."""
 
-    lanes = 1
+    concurrency = 1
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
         if method == "prepare":
@@ -133,7 +134,7 @@ class Arithmetical:
             return args[0].latency
         return [(0.0, 0.0) for _ in args[1]]
 
-    def sharing(self, lanes: int) -> AbstractContextManager[None]:
+    def sharing(self, concurrency: int) -> AbstractContextManager[None]:
         return nullcontext()
 
     def spent(self) -> dict[str, float]:
@@ -184,7 +185,7 @@ def main() -> None:
         search = Search(settings, Arithmetical(), folder, record, watch, Clock(6e6))
         from autocompress.explore import admission, driver
 
-        driver.Stall.stalled = lambda *others: False  # nothing is ever gained here
+        driver.EarlyStopping.stalled = lambda *others: False  # nothing is ever gained here
         admission.LEAST_GAIN, admission.LARGER = -1.0, math.inf  # and all of it is trained
 
         async def go() -> None:

@@ -57,15 +57,15 @@ def random(task: str, minutes: float, seed: int, folder: Path) -> Run:
 def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
     import optuna
 
-    from autocompress.candidate.bench import Request
     from autocompress.candidate.opening import complete
     from autocompress.candidate.pipeline import evaluate
     from autocompress.candidate.preparation import prepare
+    from autocompress.candidate.request import Request
     from autocompress.errors import CandidateFailed
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step
-    from autocompress.run.folder import RunFolder
+    from autocompress.storage.folder import RunFolder
     from autocompress.task import load_task
 
     used = ("prune_channels", "distill_logits", "quantize_static")

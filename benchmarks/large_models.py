@@ -59,15 +59,15 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
 
     from autocompress import Task
     from autocompress.budget import Budget
-    from autocompress.candidate.bench import Gate
     from autocompress.candidate.pipeline import gate
     from autocompress.candidate.preparation import prepare
+    from autocompress.candidate.request import Gate
     from autocompress.explore.floor import find_floor
     from autocompress.explore.space import Space, load_space
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe
-    from autocompress.run.folder import RunFolder
+    from autocompress.storage.folder import RunFolder
 
     torch.manual_seed(0)
     data = torch.randn(256, 3, 64, 64), torch.arange(256) % 10
@@ -79,7 +79,7 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
     async def timed(recipe: Recipe) -> Gate:
         return gate(prepared.bench, recipe, Budget())
 
-    ground = prepared.groundwork
+    ground = prepared.preparation
     space = Space.of(load_space("default", plugins), ground.applicable, ground.refused)
     found = asyncio.run(find_floor(space, timed, lambda latency: latency.ratio < 0.5))
     floor_s = time.monotonic() - began

@@ -28,10 +28,10 @@ def nothing_off() -> None:
 
 def no_gate() -> None:
     """Nothing is timed before it is trained."""
-    from autocompress.candidate.bench import Gate
-    from autocompress.candidate.evaluate import Latency
+    from autocompress.candidate.request import Gate
     from autocompress.explore.admission import Admission
     from autocompress.explore.floor import Floor
+    from autocompress.latency import Latency
 
     async def passed(admission: Any, recipe: Any) -> Gate:
         return Gate(Latency(1, 1, 0, 1e9, 1, 0, 1e9, 1, reliable=False), None)  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ def no_gate() -> None:
 
 def no_aim() -> None:
     """Strengths are the sampler's."""
-    from autocompress.explore.aim import StructureModel
+    from autocompress.explore.structure_model import StructureModel
 
     StructureModel.aimed = lambda self, recipe, target: recipe  # type: ignore[method-assign]
 
@@ -139,7 +139,7 @@ def finishing(share: float) -> Callable[[], None]:
     """So much of the whole time is kept for training the finalists, at most."""
 
     def change() -> None:
-        from autocompress.explore import timetable
+        from autocompress.explore import time_budget as timetable
 
         timetable.MOST_FINISHING = timetable.MOST_FOR_FRONT = share
 

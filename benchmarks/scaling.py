@@ -25,7 +25,7 @@ SPLITS = {"1 worker x 1 thread": (1, 1), "2 workers x 1 thread": (2, 2), "1 work
 
 def run(split: str, task: str, minutes: float, seed: int, folder: Path) -> dict[str, Any]:
     from autocompress import search
-    from autocompress.run import executor
+    from autocompress.compute import executor
 
     workers, cores = SPLITS[split]
     executor.cores = lambda: cores  # what the pool divides between its workers

@@ -27,16 +27,17 @@ from statistics import mean
 from typing import Any
 
 from autocompress.budget import Budget
-from autocompress.candidate.bench import Bench, Request
+from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.opening import Opening, complete
 from autocompress.candidate.pipeline import evaluate, gate
 from autocompress.candidate.preparation import prepare
+from autocompress.candidate.request import Request
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Applicable, Parameter, Stage, stages_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.recipe import TRAIN, Recipe, Step, Value
-from autocompress.run.folder import RunFolder
+from autocompress.storage.folder import RunFolder
 from autocompress.task import load_task
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -59,7 +60,7 @@ class Arm:
     recipe: Recipe
 
 
-def arms(bench: Bench, strategy: str, known: Known) -> Iterator[Arm]:
+def arms(bench: OpenTask, strategy: str, known: Known) -> Iterator[Arm]:
     """The recipes to compare for one strategy; its own is the one "with". Raises CandidateFailed."""
     own = known[strategy]
     teachers = [a for a in known.values() if a.trains_alone and (a is own or _compatible(a, own))]
@@ -93,7 +94,7 @@ def _uniform(known: Known) -> list[tuple[Applicable, Parameter]]:
     return [(a, p) for a in building for p in a.parameters if p.by_strength]
 
 
-def _as_fast(bench: Bench, recipe: Recipe, known: Known) -> list[Step]:
+def _as_fast(bench: OpenTask, recipe: Recipe, known: Known) -> list[Step]:
     """The uniformly smaller model that is about as fast as the recipe's, or the next slower and the next faster one;
     none where no strategy makes such.
     """
@@ -110,7 +111,7 @@ def _as_fast(bench: Bench, recipe: Recipe, known: Known) -> list[Step]:
     return [side[0] for side in either if side]
 
 
-def _ratio(bench: Bench, recipe: Recipe) -> float:
+def _ratio(bench: OpenTask, recipe: Recipe) -> float:
     """Latency of the float file of an untrained structure, as a share of the reference's."""
     return gate(replace(bench, variants=()), recipe, Budget()).latency.ratio
 
@@ -127,7 +128,7 @@ def _compatible(one: Applicable, other: Applicable) -> bool:
     return not (one.excludes & other.provides or other.excludes & one.provides)
 
 
-def rewriters(bench: Bench, strategy: str) -> frozenset[str]:
+def rewriters(bench: OpenTask, strategy: str) -> frozenset[str]:
     """The graph strategies whose files are compared: its own, and what gives the same precision without training."""
     own = bench.plugins.strategy(strategy)
     if Stage.GRAPH not in stages_of(own):
@@ -139,7 +140,7 @@ def rewriters(bench: Bench, strategy: str) -> frozenset[str]:
     )
 
 
-def measured(bench: Bench, recipe: Recipe, examples: int, graph: frozenset[str]) -> list[Row]:
+def measured(bench: OpenTask, recipe: Recipe, examples: int, graph: frozenset[str]) -> list[Row]:
     """The float file that comes of one recipe and what the graph strategies named make of it; what came to nothing is
     a row too, with the reason.
     """
@@ -173,7 +174,7 @@ def _named(recipe: Recipe) -> Row:
     return {"recipe": str(recipe), "made_by": f"{recipe.family.techniques()}{variant}"}
 
 
-def compared(bench: Bench, opening: Opening, strategies: Sequence[str], examples: int) -> Iterator[list[Row]]:
+def compared(bench: OpenTask, opening: Opening, strategies: Sequence[str], examples: int) -> Iterator[list[Row]]:
     """For each strategy the rows of its comparison. A recipe that several of them ask for is measured once."""
     known, refused = {a.name: a for a in opening.applicable}, {r.strategy: r.reason for r in opening.refused}
     done: dict[tuple[Recipe, frozenset[str]], list[Row]] = {}

@@ -55,7 +55,7 @@ def ways(task: str, folder: Path) -> dict[str, Any]:
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step
-    from autocompress.run.folder import RunFolder
+    from autocompress.storage.folder import RunFolder
     from autocompress.task import load_task
 
     used = ("student", "distill_logits")

@@ -50,7 +50,7 @@ def measure(task: str, structure: dict[str, Any], examples: int, folder: Path) -
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step
-    from autocompress.run.folder import RunFolder
+    from autocompress.storage.folder import RunFolder
     from autocompress.task import load_task
 
     plugins, used = load_plugins(), (*structure, "distill_logits")

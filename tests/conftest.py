@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.count import count
-from autocompress.candidate.evaluate import Latency
 from autocompress.errors import CandidateFailed
+from autocompress.latency import Latency
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.evaluate import Latency
 from autocompress.errors import UsageError
+from autocompress.latency import Latency
 
 MakeLatency = Callable[..., Latency]
 

@@ -7,20 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from autocompress.candidate.bench import Bench, Request
-from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import check, export
+from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate
 from autocompress.candidate.preparation import prepare
+from autocompress.candidate.request import Request
 from autocompress.candidate.structure import build
-from autocompress.data import input_names
+from autocompress.data import feed_of, input_names
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Applicable, Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe, Step, Value
-from autocompress.run.folder import RunFolder
+from autocompress.storage.folder import RunFolder
 from autocompress.testing import tasks
 
 TASKS = {task.__name__: task for task in tasks.ALL}
@@ -45,9 +45,9 @@ THREE: list[tuple[str, dict[str, dict[str, Value]]]] = [
 ]
 
 
-def opened(name: str, plugins: PluginSet, profile: HardwareProfile, folder: Path) -> tuple[Bench, list[Applicable]]:
-    bench, opening = complete(prepare(TASKS[name](), profile, plugins, RunFolder(folder), only=plugins.strategies))
-    return bench, list(opening.applicable)
+def open_it(name: str, plugins: PluginSet, profile: HardwareProfile, folder: Path) -> tuple[OpenTask, list[Applicable]]:
+    opened, opening = complete(prepare(TASKS[name](), profile, plugins, RunFolder(folder), only=plugins.strategies))
+    return opened, list(opening.applicable)
 
 
 def step_of(strategy: Applicable, **chosen: Value) -> Step:
@@ -62,15 +62,15 @@ def parameters(model: nn.Module) -> int:
 def test_any_two_structural_strategies_go_together_in_either_order(
     task: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
 ) -> None:
-    bench, applicable = opened(task, plugins, fake_profile, tmp_path)
+    opened, applicable = open_it(task, plugins, fake_profile, tmp_path)
     structural = [a for a in applicable if min(a.stages) in (Stage.BUILD, Stage.STRUCTURE)]
-    inputs = bench.val.take(torch.arange(1)).inputs
+    inputs = opened.val.take(torch.arange(1)).inputs
     built = 0
     for first, second in permutations(structural, 2):
         if second.stages[0] < first.stages[0] or first.excludes & second.provides or second.excludes & first.provides:
             continue
         try:
-            model, _ = build(Recipe((step_of(first), step_of(second))), bench.context, plugins)
+            model, _ = build(Recipe((step_of(first), step_of(second))), opened.context, plugins)
         except CandidateFailed as error:
             if not error.reason.startswith(NOTHING_LEFT):
                 pytest.fail(f"{first.name}, then {second.name}: {error.reason}")
@@ -93,23 +93,23 @@ def test_three_structural_strategies_go_together_and_replay(
     tmp_path: Path,
 ) -> None:
     """In every order in which each finds something left to do; each makes the model smaller, and the plans suffice."""
-    bench, applicable = opened(task, plugins, fake_profile, tmp_path)
+    opened, applicable = open_it(task, plugins, fake_profile, tmp_path)
     known = {a.name: a for a in applicable}
-    inputs = bench.val.take(torch.arange(1)).inputs
+    inputs = opened.val.take(torch.arange(1)).inputs
     orders = [order for order in permutations(three) if "student" not in order[1:]]
     built: list[tuple[str, ...]] = []
     for order in orders:
         steps = tuple(step_of(known[name], **three[name]) for name in order)
         try:
-            sizes = [parameters(build(Recipe(steps[:n]), bench.context, plugins)[0]) for n in range(len(steps))]
-            model, plans = build(Recipe(steps), bench.context, plugins)
+            sizes = [parameters(build(Recipe(steps[:n]), opened.context, plugins)[0]) for n in range(len(steps))]
+            model, plans = build(Recipe(steps), opened.context, plugins)
         except CandidateFailed as error:
             if not error.reason.startswith(NOTHING_LEFT):
                 pytest.fail(f"{', then '.join(order)}: {error.reason}")
             continue
         sizes.append(parameters(model))
         assert sizes == sorted(set(sizes), reverse=True), order
-        again, _ = build(Recipe(steps), bench.context, plugins, plans)
+        again, _ = build(Recipe(steps), opened.context, plugins, plans)
         weights = again.state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
         path = tmp_path / "three.onnx"
@@ -123,7 +123,7 @@ def test_three_structural_strategies_go_together_and_replay(
 def test_all_hooks_go_together_over_two_rungs(
     task: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
 ) -> None:
-    bench, applicable = opened(task, plugins, fake_profile, tmp_path)
+    opened, applicable = open_it(task, plugins, fake_profile, tmp_path)
     on: list[Applicable] = []
     for a in applicable:
         conflict = any(a.excludes & other.provides or other.excludes & a.provides for other in on)
@@ -132,15 +132,15 @@ def test_all_hooks_go_together_over_two_rungs(
     assert {"distill_logits", "prune_weights", "share_weights"} <= {a.name for a in on}
     steps = sorted((a for a in on), key=lambda a: min(a.stages))
     recipe = Recipe((*(step_of(a) for a in steps), Step.of(TRAIN, lr=0.002, batch_size=32)))
-    first = evaluate(bench, Request(recipe, examples=128))
+    first = evaluate(opened, Request(recipe, examples=128))
     further = Request(
         recipe, rung=1, start=128, examples=128, checkpoint=first.checkpoint, plans=first.plans, learned=first.learned
     )
-    second = evaluate(bench, further)
+    second = evaluate(opened, further)
     assert not first.failed
     assert not second.failed
     assert second.checkpoint is not None
-    weights = bench.store.load(second.checkpoint)
+    weights = opened.store.load(second.checkpoint)
     largest = max((w for w in weights.values() if w.dim() > 1), key=lambda w: w.numel())
     assert (largest == 0).float().mean() > 0.3, "zeros stay zeros beside the other hooks"
     assert largest.unique().numel() <= 256, "and a codebook stays one"

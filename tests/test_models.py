@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.bench import Request
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate
 from autocompress.candidate.preparation import prepare
+from autocompress.candidate.request import Request
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.plugin.contract import Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Step
-from autocompress.run.folder import RunFolder
+from autocompress.storage.folder import RunFolder
 from autocompress.task import Inputs, Task
 
 CLASSES, STEPS, WIDTH = 3, 6, 16
@@ -260,10 +260,10 @@ def test_a_model_opens_every_strategy_answers_and_one_makes_it_smaller(
 ) -> None:
     task = task_of(name, CASES[name])
     before = copy.deepcopy(task.model.state_dict())
-    bench, opening = complete(prepare(task, fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies))
+    opened, opening = complete(prepare(task, fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies))
 
-    assert opening.groundwork.exporter in EXPORTERS
-    assert bench.folder.reference.exists()
+    assert opening.preparation.exporter in EXPORTERS
+    assert opened.folder.reference.exists()
     assert opening.reference.params > 0
     assert opening.reference.score.val_low <= opening.reference.score.val <= opening.reference.score.val_high
     assert not opening.reference_family.failed
@@ -279,6 +279,6 @@ def test_a_model_opens_every_strategy_answers_and_one_makes_it_smaller(
     shrinks = next(a for a in opening.applicable if a.name in CASES[name].applies and Stage.STRUCTURE in a.stages)
     space = Space.of(SpaceFile(name="all"), opening.applicable, opening.refused)
     step = Step.of(shrinks.name, **{p.name: p.default for p in shrinks.parameters})
-    outcome = evaluate(bench, Request(space.default([step]), examples=TRAIN))
+    outcome = evaluate(opened, Request(space.default([step]), examples=TRAIN))
     assert outcome.evaluations[0].macs < opening.reference.macs
     assert not outcome.failed

@@ -21,11 +21,10 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.evaluate import feed_of
-from autocompress.data import call, every_module_called, input_names, map_inputs, primary, tensors_of
+from autocompress.data import call, every_module_called, feed_of, input_names, map_inputs, primary, tensors_of
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 from autocompress.plugin.contract import Session
-from autocompress.run.store import is_full, no_space, replacing
+from autocompress.storage.store import is_full, no_space, replacing
 from autocompress.task import Inputs
 
 EXPORTERS = ("torchscript", "dynamo")

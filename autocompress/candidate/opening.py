@@ -1,22 +1,27 @@
 """Before any candidate is trained: choose the exporter and how training computes, evaluate the reference."""
 
 import math
+import os
+import platform
 import shutil
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
+import onnx
+import optuna
 import torch
 
 from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
-from autocompress.candidate.bench import Bench, Trainer
-from autocompress.candidate.evaluate import Evaluation, Outcome
-from autocompress.candidate.measure import Effort
+from autocompress.candidate.open_task import OpenTask, Trainer
 from autocompress.candidate.pipeline import evaluate_reference
-from autocompress.candidate.preparation import Groundwork, Prepared, asked_again, by_the_faster_exporter
+from autocompress.candidate.preparation import Preparation, Prepared, asked_again, by_the_faster_exporter
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.data import Split
 from autocompress.errors import CandidateFailed, UsageError, one_line
+from autocompress.evaluation import Evaluation, Outcome
+from autocompress.measure import Effort
 from autocompress.plugin.contract import Applicable, Refusal, Runtime
 from autocompress.recipe import Step
 from autocompress.task import Task
@@ -35,7 +40,7 @@ class Opening:
     """
 
     name: str
-    groundwork: Groundwork
+    preparation: Preparation
     metric: str
     train_examples: int
     val_examples: int
@@ -48,14 +53,14 @@ class Opening:
 
     @property
     def applicable(self) -> tuple[Applicable, ...]:
-        return self.groundwork.applicable
+        return self.preparation.applicable
 
     @property
     def refused(self) -> tuple[Refusal, ...]:
-        return self.groundwork.refused
+        return self.preparation.refused
 
 
-def complete(prepared: Prepared, known: Opening | None = None) -> tuple[Bench, Opening]:
+def complete(prepared: Prepared, known: Opening | None = None) -> tuple[OpenTask, Opening]:
     """Make ready for training, and evaluate the reference. Raises UsageError when it cannot be trained or evaluated.
 
     known: what another process found; what it measured is kept unless the reference was exported anew.
@@ -64,64 +69,64 @@ def complete(prepared: Prepared, known: Opening | None = None) -> tuple[Bench, O
         known = None
     if known is None:
         prepared = asked_again(by_the_faster_exporter(prepared))
-    read, bench, ground = prepared.read, prepared.bench, prepared.groundwork
-    task, train, val = bench.task, read.splits["train"], read.splits["val"]
+    read, opened, ground = prepared.read, prepared.opened, prepared.preparation
+    task, train, val = opened.task, read.splits["train"], read.splits["val"]
     if known is not None and known.arithmetic.available():
         arithmetic = known.arithmetic
     else:
-        with bench.supervisor.during("open", "time a training step"), bench.room.measuring():
+        with opened.supervisor.during("open", "time a training step"), opened.lock.measuring():
             arithmetic = _arithmetic(task, train)
-    seed = bench.context.seed
-    taught = TaughtBlocks(bench.store, read.fingerprint, seed, str(arithmetic))
+    seed = opened.context.seed
+    taught = TaughtBlocks(opened.store, read.fingerprint, seed, str(arithmetic))
     stream = TrainStream(task, train, Teacher(task.copy_of_model(), arithmetic), seed, taught)
-    bench = replace(bench, trainer=Trainer(stream, arithmetic))
-    reference, family = (known.reference, known.reference_family) if known else _measure_reference(bench)
-    bench = replace(bench, variants=_by_speed(bench, family))
-    return bench, Opening(
+    opened = replace(opened, trainer=Trainer(stream, arithmetic))
+    reference, family = (known.reference, known.reference_family) if known else _measure_reference(opened)
+    opened = replace(opened, variants=_by_speed(opened, family))
+    return opened, Opening(
         name=task.name,
-        groundwork=ground,
+        preparation=ground,
         metric=task.metric_name,
         train_examples=len(train),
         val_examples=len(val),
-        test_examples=len(bench.test) if bench.test else 0,
+        test_examples=len(opened.test) if opened.test else 0,
         reference=reference,
         reference_family=family,
         warnings=(*read.warnings, *_chance(task, val, reference), *_scale(task, reference), *_disturbed(reference)),
         arithmetic=arithmetic,
-        versions={**versions(bench.runtime), "exporter": ground.export_note},
+        versions={**versions(opened.runtime), "exporter": ground.export_note},
     )
 
 
-def _measure_reference(bench: Bench) -> tuple[Evaluation, Outcome]:
+def _measure_reference(opened: OpenTask) -> tuple[Evaluation, Outcome]:
     """The unchanged model as a family: its float file is the reference, its graph variants are the first candidates."""
     try:
-        family = evaluate_reference(bench)
+        family = evaluate_reference(opened)
     except CandidateFailed as error:
         raise UsageError(f"the reference cannot be evaluated: {error.reason}") from error
     own = next((e for e in family.evaluations if not e.recipe.changes), None)
     if own is None:
         raise UsageError(f"the reference cannot be evaluated: {family.failed[0][2]}")
-    exported = bench.folder.root / own.artifact
-    exported.replace(bench.folder.reference)
-    exported.with_name("recipe.toml").replace(bench.folder.reference.with_name("recipe.toml"))
+    exported = opened.folder.root / own.artifact
+    exported.replace(opened.folder.reference)
+    exported.with_name("recipe.toml").replace(opened.folder.reference.with_name("recipe.toml"))
     shutil.rmtree(exported.parent)
     found = [own.latency]
     while not found[-1].reliable and len(found) <= REPEATS:
-        found.append(bench.time(bench.folder.reference, ONCE))
+        found.append(opened.time(opened.folder.reference, ONCE))
     # What disturbs a measurement makes nothing faster. Against itself the ratio is one by definition.
     best = found[-1] if found[-1].reliable else min(found, key=lambda latency: latency.statistic)
     latency = replace(best, ratio=1.0, ratio_low=1.0, ratio_high=1.0)
-    reference = replace(own, id="reference", latency=latency, artifact=bench.folder.relative(bench.folder.reference))
+    reference = replace(own, id="reference", latency=latency, artifact=opened.folder.relative(opened.folder.reference))
     return reference, replace(family, evaluations=tuple(e for e in family.evaluations if e.recipe.changes))
 
 
-def _by_speed(bench: Bench, family: Outcome) -> tuple[tuple[Step, float], ...]:
+def _by_speed(opened: OpenTask, family: Outcome) -> tuple[tuple[Step, float], ...]:
     """Graph variants with their ratio on the reference, fastest first. One that was slower there is kept: shapes may
     change that.
     """
     ratios = {e.recipe.variant: e.latency.ratio for e in family.evaluations}
     ratios |= {s.recipe.variant: s.ratio for s in family.slower}
-    return tuple(sorted(((step, ratios.get(step, math.inf)) for step, _ in bench.variants), key=lambda pair: pair[1]))
+    return tuple(sorted(((step, ratios.get(step, math.inf)) for step, _ in opened.variants), key=lambda pair: pair[1]))
 
 
 def _arithmetic(task: Task, train: Split) -> Arithmetic:
@@ -170,20 +175,12 @@ def _disturbed(reference: Evaluation) -> list[str]:
 
 def versions(runtime: Runtime) -> dict[str, str]:
     """What made the numbers: versions, the processor, its cores."""
-    import os
-    import platform
-
-    import onnx
-    import optuna
-
-    import autocompress
-
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")),
         platform.processor() or "unknown",
     )
     return {
-        "autocompress": autocompress.__version__,
+        "autocompress": metadata.version("autocompress"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "onnx": onnx.__version__,

@@ -13,46 +13,49 @@ from typing import Any
 from torch import nn
 
 from autocompress.budget import FAR, Budget
-from autocompress.candidate.artifact import profile_inputs, scored, write_recipe
-from autocompress.candidate.bench import Bench, Gate, Request
+from autocompress.candidate.artifact import scored, write_recipe
 from autocompress.candidate.count import count
-from autocompress.candidate.evaluate import Latency, Outcome, Rejected
 from autocompress.candidate.export import export, export_checked
-from autocompress.candidate.measure import FULL, QUICK
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.request import Gate, Request
 from autocompress.candidate.rung import train_rung
 from autocompress.candidate.structure import build
 from autocompress.candidate.variants import rewrite, variants_for, worth_gating
+from autocompress.data import profile_inputs
 from autocompress.errors import CandidateFailed
+from autocompress.evaluation import Outcome, Rejected
+from autocompress.latency import Latency
+from autocompress.measure import FULL, QUICK
 from autocompress.recipe import Recipe, Step
-from autocompress.run.store import copy_file, replacing
+from autocompress.storage.store import copy_file, replacing
 
 CHECKED_BATCHES = 4
 FASTER = 0.97  # of its source's latency, below which a variant counts as faster
 DISTURBED = 1.25  # times the source's latency, above which it is not even when the machine was disturbed
 
 
-def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str, Any]] | None = None) -> Gate:
+def gate(opened: OpenTask, recipe: Recipe, budget: Budget, plans: Sequence[dict[str, Any]] | None = None) -> Gate:
     """Time a structure before any training: latency does not depend on the values of the weights.
 
     The variants that were fast on the reference are tried in turn until one is within the budget; the float file last,
     and not when a variant that was much faster than it on the reference is far over the budget.
     """
-    model, decided = _structure(bench, recipe, plans)
-    bench.room.give_way()
-    path = bench.folder.scratch / "gate.onnx"
-    with bench.supervisor.during("export", f"export: {recipe.techniques()}"):
-        export(model, next(profile_inputs(bench.val, bench.profile.batch, 1)), path, bench.exporter)
-    context = bench.context.for_timing()
+    model, decided = _structure(opened, recipe, plans)
+    opened.lock.give_way()
+    path = opened.folder.scratch / "gate.onnx"
+    with opened.supervisor.during("export", f"export: {recipe.techniques()}"):
+        export(model, next(profile_inputs(opened.val, opened.profile.batch, 1)), path, opened.exporter)
+    context = opened.context.for_timing()
     timed: dict[Step | None, Latency] = {}
-    for variant in (*worth_gating(bench, recipe), None):
-        if variant is None and _far_over(bench, timed, budget):
+    for variant in (*worth_gating(opened, recipe), None):
+        if variant is None and _far_over(opened, timed, budget):
             break
-        file = path if variant is None else bench.folder.scratch / f"gate-{variant.strategy}.onnx"
+        file = path if variant is None else opened.folder.scratch / f"gate-{variant.strategy}.onnx"
         try:
             if variant is not None:
-                with bench.supervisor.during("graph", f"{variant.strategy}: {recipe.techniques()}"):
-                    rewrite(bench.plugins, variant, path, file, context)
-            timed[variant] = bench.time(file, QUICK, budget.decided, budget.ruled_out)
+                with opened.supervisor.during("graph", f"{variant.strategy}: {recipe.techniques()}"):
+                    rewrite(opened.plugins, variant, path, file, context)
+            timed[variant] = opened.time(file, QUICK, budget.decided, budget.ruled_out)
         except CandidateFailed:
             if variant is None:
                 raise
@@ -65,11 +68,11 @@ def gate(bench: Bench, recipe: Recipe, budget: Budget, plans: Sequence[dict[str,
     return Gate(fastest, decided, slower, count(path)[1])
 
 
-def _far_over(bench: Bench, timed: Mapping[Step | None, Latency], budget: Budget) -> bool:
+def _far_over(opened: OpenTask, timed: Mapping[Step | None, Latency], budget: Budget) -> bool:
     """Whether the float file need not be timed: a variant that was much faster on the reference is far over the
     budget.
     """
-    known = dict(bench.variants)
+    known = dict(opened.variants)
     return any(
         variant is not None
         and known[variant] * FAR <= 1
@@ -79,14 +82,14 @@ def _far_over(bench: Bench, timed: Mapping[Step | None, Latency], budget: Budget
     )
 
 
-def evaluate(bench: Bench, request: Request) -> Outcome:
+def evaluate(opened: OpenTask, request: Request) -> Outcome:
     """Make a family's model and measure every file that comes of it.
 
     Every file is timed before any is scored: what is no faster than the file it was made from, or too slow to add
     anything to the front, is not scored; the fastest one is in any case.
     """
-    model, plans = _structure(bench, request.recipe, request.plans)
-    rung = train_rung(bench, request, model)
+    model, plans = _structure(opened, request.recipe, request.plans)
+    rung = train_rung(opened, request, model)
     made = Outcome(
         plans=plans,
         rung=request.rung,
@@ -96,7 +99,7 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
         train_s=rung.seconds,
         examples=rung.examples,
     )
-    files = _Files(bench, request, made)
+    files = _Files(opened, request, made)
     files.export(rung.model)
     outcome = files.outcome()
     if rung.snapshots:
@@ -104,18 +107,18 @@ def evaluate(bench: Bench, request: Request) -> Outcome:
     return outcome
 
 
-def evaluate_reference(bench: Bench) -> Outcome:
+def evaluate_reference(opened: OpenTask) -> Outcome:
     """Measure the file that the unchanged model was exported to, and its graph variants."""
-    files = _Files(bench, Request(Recipe()), Outcome())
-    files.take(bench.folder.reference, bench.exporter)
+    files = _Files(opened, Request(Recipe()), Outcome())
+    files.take(opened.folder.reference, opened.exporter)
     return files.outcome()
 
 
 def _structure(
-    bench: Bench, recipe: Recipe, plans: Sequence[dict[str, Any]] | None
+    opened: OpenTask, recipe: Recipe, plans: Sequence[dict[str, Any]] | None
 ) -> tuple[nn.Module, tuple[dict[str, Any], ...]]:
-    with bench.supervisor.during("structure", f"structure: {recipe.techniques()}"):
-        return build(recipe, bench.context, bench.plugins, plans, bench.plans)
+    with opened.supervisor.during("structure", f"structure: {recipe.techniques()}"):
+        return build(recipe, opened.context, opened.plugins, plans, opened.plans)
 
 
 @dataclass(frozen=True)
@@ -131,19 +134,19 @@ class _File:
 class _Files:
     """The files of one family as they are made, timed and scored; each failure costs its own file alone."""
 
-    def __init__(self, bench: Bench, request: Request, made: Outcome) -> None:
-        self._bench = bench
+    def __init__(self, opened: OpenTask, request: Request, made: Outcome) -> None:
+        self._bench = opened
         self._request = request
         self._made = made
         self._files: list[_File] = []
 
     def export(self, model: nn.Module) -> None:
         """The float file, which all the others are made from. Raises CandidateFailed."""
-        bench, recipe = self._bench, self._request.recipe
-        source = bench.folder.scratch / "float.onnx"
-        with bench.supervisor.during("export", f"export: {recipe.techniques()}"):
-            inputs = list(profile_inputs(bench.val, bench.profile.batch, CHECKED_BATCHES))
-            exporter = export_checked(model, inputs, source, bench.exporter, bench.open)
+        opened, recipe = self._bench, self._request.recipe
+        source = opened.folder.scratch / "float.onnx"
+        with opened.supervisor.during("export", f"export: {recipe.techniques()}"):
+            inputs = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_BATCHES))
+            exporter = export_checked(model, inputs, source, opened.exporter, opened.open)
         self.take(source, exporter)
 
     def take(self, source: Path, exporter: str) -> None:
@@ -155,15 +158,15 @@ class _Files:
 
     def _rewrite(self, variant: Step) -> None:
         """The file of one graph variant."""
-        bench, recipe = self._bench, self._request.recipe.rewritten(variant)
-        target, base = bench.folder.candidate(self._identifier(recipe)), self._files[0].latency
-        context = replace(bench.context, learned=self._made.learned)
+        opened, recipe = self._bench, self._request.recipe.rewritten(variant)
+        target, base = opened.folder.candidate(self._identifier(recipe)), self._files[0].latency
+        context = replace(opened.context, learned=self._made.learned)
         try:
             text = f"{variant.strategy}: {self._request.recipe.techniques()}"
-            with bench.supervisor.during("graph", text), replacing(target) as temporary:
-                rewrite(bench.plugins, variant, self._source, temporary, context)
-            for_size = bench.plugins.strategy(variant.strategy).size_only(bench.context) is not None
-            latency = bench.time(target, FULL, None if for_size else lambda m: no_faster(m, base) or self._hopeless(m))
+            with opened.supervisor.during("graph", text), replacing(target) as temporary:
+                rewrite(opened.plugins, variant, self._source, temporary, context)
+            for_size = opened.plugins.strategy(variant.strategy).size_only(opened.context) is not None
+            latency = opened.time(target, FULL, None if for_size else lambda m: no_faster(m, base) or self._hopeless(m))
         except CandidateFailed as error:
             _discard(target)
             self._failed(recipe, error.strategy or variant.strategy, error.reason)
@@ -178,20 +181,20 @@ class _Files:
 
     def _score(self) -> None:
         """Score the files that are worth it."""
-        bench, request = self._bench, self._request
+        opened, request = self._bench, self._request
         fastest = min(self._files, key=lambda file: file.latency.ratio)
         for file in self._files:
             if file is not fastest and not file.needed and self._hopeless(file.latency):
                 self._leave(file)
                 continue
             try:
-                evaluation = scored(bench, file.recipe, self._made.epochs, request.rung, file.path, file.latency)
+                evaluation = scored(opened, file.recipe, self._made.epochs, request.rung, file.path, file.latency)
             except CandidateFailed as error:
                 _discard(file.path)
                 by = file.recipe.variant.strategy if file.recipe.variant else "export"
                 self._failed(file.recipe, error.strategy or by, error.reason)
                 continue
-            write_recipe(bench, evaluation, self._made, self._exporter)
+            write_recipe(opened, evaluation, self._made, self._exporter)
             self._made = replace(self._made, evaluations=(*self._made.evaluations, evaluation))
 
     def outcome(self) -> Outcome:

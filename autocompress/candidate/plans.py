@@ -7,7 +7,7 @@ from typing import Any
 from autocompress.errors import AutocompressError
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Step
-from autocompress.run.store import Store
+from autocompress.storage.store import Store
 
 
 class StoredPlans:

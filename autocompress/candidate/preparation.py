@@ -9,23 +9,32 @@ from pathlib import Path
 
 import torch
 
-from autocompress.candidate.artifact import profile_inputs
-from autocompress.candidate.bench import Bench
-from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import EXPORTERS, beginning_with, branching, export_right, unexportable
-from autocompress.candidate.measure import Effort, timer
+from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.plans import StoredPlans
-from autocompress.candidate.room import Room
-from autocompress.candidate.supervisor import Supervisor
 from autocompress.candidate.survey import survey
-from autocompress.data import Split, as_held, check_split, input_names, map_inputs, open_split, overlap, probe, spread
+from autocompress.data import (
+    Split,
+    as_held,
+    check_split,
+    feed_of,
+    input_names,
+    map_inputs,
+    open_split,
+    overlap,
+    probe,
+    profile_inputs,
+    spread,
+)
 from autocompress.errors import CandidateFailed, UsageError
+from autocompress.measure import Effort, MachineLock, timer
 from autocompress.plugin.contract import Applicable, Context, Feed, Refusal, Runtime, Stage, stages_of
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Step
-from autocompress.run.folder import RunFolder
-from autocompress.run.store import Store, copy_file
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.store import Store, copy_file
+from autocompress.supervisor import Supervisor
 from autocompress.task import Task, fingerprint
 
 FASTER = Effort(seconds=1.0, blocks=12, width=0.03)  # to choose between two exporters
@@ -81,7 +90,7 @@ def read_task(task: Task, profile: HardwareProfile, runtime: Runtime, reference:
 
 
 @dataclass(frozen=True)
-class Groundwork:
+class Preparation:
     """What a search can begin with: plain data, sent between processes."""
 
     fingerprint: str
@@ -98,14 +107,14 @@ class Prepared:
     """
 
     read: Read
-    bench: Bench
-    groundwork: Groundwork
+    opened: OpenTask
+    preparation: Preparation
     exported: bool
     only: Collection[str] | None
 
-    def told(self, export_note: str) -> "Prepared":
+    def noting(self, export_note: str) -> "Prepared":
         """The same, and why its exporter is used."""
-        return replace(self, groundwork=replace(self.groundwork, export_note=export_note))
+        return replace(self, preparation=replace(self.preparation, export_note=export_note))
 
 
 def prepare(
@@ -116,14 +125,14 @@ def prepare(
     *,
     seed: int = 0,
     supervisor: Supervisor | None = None,
-    room: Room | None = None,
-    known: Groundwork | None = None,
+    lock: MachineLock | None = None,
+    known: Preparation | None = None,
     only: Collection[str] | None = None,
     score_on: int | None = None,
 ) -> Prepared:
     """Read and export a task. Raises UsageError for data or a model that no search could use.
 
-    room: the way in, when other processes compute too. known: what another process found; its reference file is kept,
+    lock: the way in, when other processes compute too. known: what another process found; its reference file is kept,
     and its strategies are where it says any. only: the strategies of the search space; others are not asked. score_on:
     at most so many validation examples.
     """
@@ -150,7 +159,7 @@ def prepare(
         context = read.context.for_timing() if exported else read.context  # of a known file nothing is asked again
         applicable, refused = survey(context, plugins, only, supervisor)
     feeds = [feed_of(i, input_names(i)) for i in profile_inputs(val, profile.batch, TIMED_FEEDS)]
-    bench = Bench(
+    opened = OpenTask(
         task=task,
         profile=profile,
         plugins=plugins,
@@ -163,13 +172,13 @@ def prepare(
         fingerprint=read.fingerprint,
         feeds=feeds,
         reference=timer(runtime, runtime.open(folder.reference, profile), feeds),
-        room=room or Room(folder.root),
+        lock=lock or MachineLock(folder.root),
         supervisor=supervisor,
         plans=StoredPlans(store, read.fingerprint, seed, plugins),
         variants=_variants(applicable, only),
     )
-    ground = Groundwork(read.fingerprint, applicable, refused, exporter, export_note)
-    return Prepared(read, bench, ground, exported, only)
+    ground = Preparation(read.fingerprint, applicable, refused, exporter, export_note)
+    return Prepared(read, opened, ground, exported, only)
 
 
 def _variants(applicable: Sequence[Applicable], only: Collection[str] | None) -> tuple[tuple[Step, float], ...]:
@@ -210,34 +219,34 @@ def by_the_faster_exporter(prepared: Prepared) -> Prepared:
     ten times as long as the first one, so what is gated before does not wait for it. Raises UsageError when it finds
     that the model cannot be held by a graph.
     """
-    bench, (first, other) = prepared.bench, EXPORTERS
-    if prepared.groundwork.exporter != first:
+    opened, (first, other) = prepared.opened, EXPORTERS
+    if prepared.preparation.exporter != first:
         return prepared
-    path = bench.folder.scratch / f"reference-{other}.onnx"
+    path = opened.folder.scratch / f"reference-{other}.onnx"
     try:
-        _export(other, bench.context, prepared.read.splits["val"], bench.runtime, path, bench.supervisor)
+        _export(other, opened.context, prepared.read.splits["val"], opened.runtime, path, opened.supervisor)
     except CandidateFailed as error:
-        if told := branching(error.reason):
-            raise told from error
-        return prepared.told(f"by {first}; {other} failed: {error.reason}")
-    latency = bench.time(path, FASTER)
+        if refusal := branching(error.reason):
+            raise refusal from error
+        return prepared.noting(f"by {first}; {other} failed: {error.reason}")
+    latency = opened.time(path, FASTER)
     note = f"the file of {other} takes {latency.ratio:.2f}x the time of {first}'s"
     if latency.ratio_high >= CLEARLY:
-        return prepared.told(f"by {first}; {note}")
-    copy_file(path, bench.folder.reference)
-    reference = timer(bench.runtime, bench.open(bench.folder.reference), bench.feeds)
-    ground = replace(prepared.groundwork, exporter=other, export_note=f"by {other}; {note}")
-    return replace(prepared, bench=replace(bench, exporter=other, reference=reference), groundwork=ground)
+        return prepared.noting(f"by {first}; {note}")
+    copy_file(path, opened.folder.reference)
+    reference = timer(opened.runtime, opened.open(opened.folder.reference), opened.feeds)
+    ground = replace(prepared.preparation, exporter=other, export_note=f"by {other}; {note}")
+    return replace(prepared, opened=replace(opened, exporter=other, reference=reference), preparation=ground)
 
 
 def asked_again(prepared: Prepared) -> Prepared:
     """Ask the strategies with a graph part what they offer for the file that the reference is now, with all examples
     and where scores count too. What the others offer depends on none of these.
     """
-    bench, ground = prepared.bench, prepared.groundwork
-    in_use = bench.plugins.strategies if prepared.only is None else prepared.only
-    graph = {name for name in in_use if Stage.GRAPH in stages_of(bench.plugins.strategy(name))}
-    applicable, refused = survey(bench.context, bench.plugins, graph, bench.supervisor)
+    opened, ground = prepared.opened, prepared.preparation
+    in_use = opened.plugins.strategies if prepared.only is None else prepared.only
+    graph = {name for name in in_use if Stage.GRAPH in stages_of(opened.plugins.strategy(name))}
+    applicable, refused = survey(opened.context, opened.plugins, graph, opened.supervisor)
     applicable += tuple(a for a in ground.applicable if a.name not in graph)
     refused += tuple(r for r in ground.refused if r.strategy not in graph)
     ground = replace(
@@ -245,8 +254,8 @@ def asked_again(prepared: Prepared) -> Prepared:
         applicable=tuple(sorted(applicable, key=lambda a: a.name)),
         refused=tuple(sorted(refused, key=lambda r: r.strategy)),
     )
-    bench = replace(bench, variants=_variants(ground.applicable, prepared.only))
-    return replace(prepared, bench=bench, groundwork=ground)
+    opened = replace(opened, variants=_variants(ground.applicable, prepared.only))
+    return replace(prepared, opened=opened, preparation=ground)
 
 
 def _sample(split: Split, count: int) -> Split:

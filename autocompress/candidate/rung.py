@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from autocompress.candidate.bench import Bench, Request
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.request import Request
 from autocompress.candidate.snapshot import Snapshots
 from autocompress.candidate.structure import blamed_on
 from autocompress.candidate.train import Schedule, train
@@ -15,7 +16,7 @@ from autocompress.data import seeded
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import TrainHook, TrainingStrategy
 from autocompress.recipe import TRAIN, Recipe
-from autocompress.run.store import Store
+from autocompress.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -36,68 +37,68 @@ class Rung:
     snapshots: Snapshots | None = None
 
 
-def train_rung(bench: Bench, request: Request, model: nn.Module) -> Rung:
+def train_rung(opened: OpenTask, request: Request, model: nn.Module) -> Rung:
     """Train ``model``, the untrained structure, which may be changed. Raises CandidateFailed, Interrupted.
 
     A checkpoint that is gone or damaged is made up for: the structure trains from the beginning, on as many examples in
     all, as far as this training's time allows.
     """
     counted = 0  # of the examples, by trainings whose weights are gone
-    if request.checkpoint is not None and not _loaded(bench, request.checkpoint, model):
+    if request.checkpoint is not None and not _loaded(opened, request.checkpoint, model):
         counted, whole = request.start, request.start + request.examples
         request = replace(request, start=0, examples=whole, checkpoint=None, learned={})
-    strategies = [(step, bench.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
+    strategies = [(step, opened.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
     if not training or not request.examples:
-        return Rung(model, request.checkpoint, _epochs(bench, request, 0), learned=request.learned)
-    if bench.trainer is None:
+        return Rung(model, request.checkpoint, _epochs(opened, request, 0), learned=request.learned)
+    if opened.trainer is None:
         raise RuntimeError("the task is prepared for gating only")
     hooks: list[tuple[str, TrainHook]] = []
     for step, strategy in training:
         with blamed_on(step.strategy):
-            hook = strategy.hook(step.values, bench.context)
+            hook = strategy.hook(step.values, opened.context)
             if step.strategy in request.learned:
                 hook.resume(request.learned[step.strategy])
             hooks.append((step.strategy, hook))
     lr, batch_size = train_settings(request.recipe)
     schedule = Schedule(lr, batch_size, request.start, request.examples, request.limit_s, request.length_s)
-    parts = (bench.fingerprint, request.recipe.to_json(), request.rung, request.start, bench.context.seed)
-    snapshots = Snapshots(bench.store, bench.store.key("partial", *parts))
+    parts = (opened.fingerprint, request.recipe.to_json(), request.rung, request.start, opened.context.seed)
+    snapshots = Snapshots(opened.store, opened.store.key("partial", *parts))
     text = f"train: {request.recipe.techniques()}"
 
     def between(fraction: float) -> None:
-        bench.supervisor.check()
-        bench.room.give_way()
-        bench.supervisor.tell(text, fraction)
+        opened.supervisor.check()
+        opened.lock.give_way()
+        opened.supervisor.tell(text, fraction)
 
     # Dropout draws the same, whatever was made before.
-    with bench.supervisor.during("train", text), seeded(bench.context.seed + request.start):
+    with opened.supervisor.during("train", text), seeded(opened.context.seed + request.start):
         trained = train(
             model,
             hooks,
-            bench.task.loss_fn,
-            bench.trainer.stream,
+            opened.task.loss_fn,
+            opened.trainer.stream,
             schedule,
-            bench.trainer.arithmetic,
+            opened.trainer.arithmetic,
             between=between,
             snapshots=snapshots,
-            clock=lambda: time.monotonic() - bench.room.waited_s,
+            clock=lambda: time.monotonic() - opened.lock.waited_s,
         )
-        checkpoint = bench.store.key("weights", *parts)
-        bench.store.save(checkpoint, trained.model.state_dict())
-    epochs = _epochs(bench, request, trained.examples)
+        checkpoint = opened.store.key("weights", *parts)
+        opened.store.save(checkpoint, trained.model.state_dict())
+    epochs = _epochs(opened, request, trained.examples)
     examples = trained.examples - counted
     return Rung(trained.model, checkpoint, epochs, examples, trained.seconds, trained.learned, snapshots)
 
 
-def _loaded(bench: Bench, checkpoint: str, model: nn.Module) -> bool:
+def _loaded(opened: OpenTask, checkpoint: str, model: nn.Module) -> bool:
     """Whether the checkpoint's weights are in ``model`` now."""
-    if bench.store.path(checkpoint).exists():
+    if opened.store.path(checkpoint).exists():
         try:
-            load_weights(bench.store, model, checkpoint)
+            load_weights(opened.store, model, checkpoint)
             return True
         except CandidateFailed as error:
-            bench.supervisor.note(f"{error.reason}: its family is trained from the beginning")
+            opened.supervisor.note(f"{error.reason}: its family is trained from the beginning")
     return False
 
 
@@ -119,6 +120,6 @@ def train_settings(recipe: Recipe) -> tuple[float, int]:
     return float(values.get("lr", 1e-3)), int(values.get("batch_size", 128))
 
 
-def _epochs(bench: Bench, request: Request, examples: int) -> float:
+def _epochs(opened: OpenTask, request: Request, examples: int) -> float:
     seen = (request.start if request.checkpoint else 0) + examples
-    return round(seen / len(bench.context.train), 4)
+    return round(seen / len(opened.context.train), 4)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from autocompress.errors import AutocompressError
-from autocompress.run.store import Store
+from autocompress.storage.store import Store
 
 EVERY_S = 45.0
 

@@ -14,10 +14,10 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from autocompress.candidate.teacher import Features, Teacher
-from autocompress.data import Split, map_inputs, seeded, tensors_of
+from autocompress.candidate.teacher import Teacher
+from autocompress.data import Features, Split, map_inputs, seeded, tensors_of
 from autocompress.errors import AutocompressError
-from autocompress.run.store import Store
+from autocompress.storage.store import Store
 from autocompress.task import Inputs, Task
 
 COPIES = 4

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 
 from autocompress.candidate.structure import blamed_on
-from autocompress.candidate.supervisor import Supervisor
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import (
     Applicable,
@@ -17,6 +16,7 @@ from autocompress.plugin.contract import (
 )
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Value
+from autocompress.supervisor import Supervisor
 
 
 def survey(

@@ -1,18 +1,13 @@
 """The reference as a teacher: its outputs, and the outputs of layers inside it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.data import call, primary
-from autocompress.errors import CandidateFailed, UsageError
+from autocompress.data import Features, call, captured, primary
 from autocompress.task import Inputs
-
-Features = dict[str, Tensor]
 
 
 class Teacher:
@@ -40,27 +35,3 @@ class Teacher:
     def _run(self, inputs: Inputs) -> Tensor:
         with torch.no_grad(), self._arithmetic.autocast():
             return primary(call(self._model, self._arithmetic.place(inputs))).float()
-
-
-@contextmanager
-def captured(model: nn.Module, layers: Sequence[str]) -> Iterator[Features]:
-    """While open, each call of ``model`` leaves what the named modules gave (of a tuple the first tensor)."""
-    found: Features = {}
-
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            try:
-                found[name] = primary(output)
-            except UsageError:
-                raise CandidateFailed(
-                    f"the layer {name} gives {type(output).__name__}, which holds no tensor"
-                ) from None
-
-        return hook
-
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()

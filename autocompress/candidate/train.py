@@ -20,8 +20,7 @@ from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.snapshot import Progress, Snapshots
 from autocompress.candidate.stream import TrainBatch, TrainStream
 from autocompress.candidate.structure import blamed_on
-from autocompress.candidate.teacher import captured
-from autocompress.data import call, primary
+from autocompress.data import call, captured, primary
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.plugin.contract import LossTerm, Step, TrainHook
 from autocompress.task import Loss

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from autocompress.candidate.bench import Bench
+from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.structure import blamed_on
 from autocompress.plugin.contract import Context, GraphStrategy, Stage, stages_of
 from autocompress.plugin.loader import PluginSet
@@ -12,14 +12,14 @@ from autocompress.recipe import Recipe, Step
 WORTH_GATING = 1.5  # variants within this factor of the fastest on the reference are tried by the gate
 
 
-def variants_for(bench: Bench, recipe: Recipe) -> list[Step]:
+def variants_for(opened: OpenTask, recipe: Recipe) -> list[Step]:
     """The graph variants that go with the recipe: no tag conflicts with its steps, and a graph part that belongs to a
     step has that step.
     """
-    on = [bench.plugins.strategies[s.strategy] for s in recipe.steps if s.strategy in bench.plugins.strategies]
+    on = [opened.plugins.strategies[s.strategy] for s in recipe.steps if s.strategy in opened.plugins.strategies]
     allowed = []
-    for variant, _ in bench.variants:
-        own = bench.plugins.strategy(variant.strategy)
+    for variant, _ in opened.variants:
+        own = opened.plugins.strategy(variant.strategy)
         conflict = any(
             own.excludes & other.provides or other.excludes & own.provides for other in on if other is not own
         )
@@ -28,14 +28,14 @@ def variants_for(bench: Bench, recipe: Recipe) -> list[Step]:
     return allowed
 
 
-def worth_gating(bench: Bench, recipe: Recipe) -> list[Step]:
+def worth_gating(opened: OpenTask, recipe: Recipe) -> list[Step]:
     """Of the variants that go with the recipe the ones that were fast on the reference (all, before any was timed
     there), and those that are not made of it because they belong to a step of the recipe.
     """
-    allowed = variants_for(bench, recipe)
-    timed = {step: ratio for step, ratio in bench.variants if math.isfinite(ratio)}
+    allowed = variants_for(opened, recipe)
+    timed = {step: ratio for step, ratio in opened.variants if math.isfinite(ratio)}
     best = min((timed[step] for step in allowed if step in timed), default=1.0)
-    untimed = [step for step in allowed if stages_of(bench.plugins.strategy(step.strategy)) != (Stage.GRAPH,)]
+    untimed = [step for step in allowed if stages_of(opened.plugins.strategy(step.strategy)) != (Stage.GRAPH,)]
     return untimed + [step for step in allowed if timed.get(step, math.inf) <= min(best * WORTH_GATING, 1.0)]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autocompress.run.store import Store
+from autocompress.storage.store import Store
 from autocompress.task import Task
 
 EPOCHS = 12

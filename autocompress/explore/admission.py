@@ -4,11 +4,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-from autocompress.candidate.bench import Gate
+from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
-from autocompress.explore.aim import StructureModel
 from autocompress.explore.ledger import Family, Ledger
 from autocompress.explore.space import Space
+from autocompress.explore.structure_model import StructureModel
 from autocompress.recipe import Recipe
 
 GATE_LIMIT_S = 120.0  # for one structure, at most
@@ -40,7 +40,7 @@ class Admission:
         self._structures = structures
         self._timed = timed
         self._gates: dict[Recipe, Gate | CandidateFailed] = {}
-        self._asking: defaultdict[Recipe, asyncio.Lock] = defaultdict(asyncio.Lock)  # one lane at a time
+        self._asking: defaultdict[Recipe, asyncio.Lock] = defaultdict(asyncio.Lock)  # one asks at a time
         self._explored_beyond = sum(map(self._is_beyond, ledger.families.values()))
 
     def remember(self, recipe: Recipe, answer: Gate | CandidateFailed) -> None:

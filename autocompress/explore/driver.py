@@ -1,7 +1,7 @@
 """The search. ``Search.open`` and ``Search.run`` are the whole story: floor, first recipes, families and promotions
 while time lasts, finish.
 
-It is one coroutine for each lane of the executor: between two ``await`` nothing else of the driver runs.
+It is one coroutine for each worker of the executor: between two ``await`` nothing else of the driver runs.
 """
 
 import asyncio
@@ -11,31 +11,31 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from autocompress.budget import Budget
-from autocompress.candidate.bench import Gate, Request
-from autocompress.candidate.evaluate import Outcome, Rejected
 from autocompress.candidate.opening import Opening
-from autocompress.candidate.preparation import Groundwork
+from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.request import Gate, Request
+from autocompress.compute.executor import Executor
+from autocompress.compute.worker import OPEN_LIMIT_S, WorkerCrashed, WorkerDied
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted
+from autocompress.evaluation import Outcome, Rejected
 from autocompress.explore import finish, identity, rungs
 from autocompress.explore.admission import Admission, gate_limit_s
-from autocompress.explore.aim import StructureModel
 from autocompress.explore.clock import Clock
+from autocompress.explore.concurrency import all_done
+from autocompress.explore.durations import Durations
+from autocompress.explore.early_stopping import EarlyStopping
+from autocompress.explore.first_recipes import default_recipes, first_recipes
 from autocompress.explore.floor import Floor
 from autocompress.explore.identity import Settings
-from autocompress.explore.lanes import all_done
 from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
-from autocompress.explore.pace import Pace
 from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Asked, Sampler
 from autocompress.explore.space import Space
-from autocompress.explore.stall import Stall
-from autocompress.explore.start import default_recipes, first_recipes
-from autocompress.explore.timetable import Timetable
+from autocompress.explore.structure_model import StructureModel
+from autocompress.explore.time_budget import TimeBudget
 from autocompress.recipe import Recipe
-from autocompress.run.executor import Executor
-from autocompress.run.folder import RunFolder
-from autocompress.run.record import Record
-from autocompress.run.worker import OPEN_LIMIT_S, WorkerCrashed, WorkerDied
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.record import Record
 
 CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
 SCORED_TWICE = 2.0  # times what scoring should take
@@ -75,8 +75,8 @@ class Search:
         self.view = view
         self.clock = clock
         self.interrupted = interrupted
-        self.pace = Pace(clock)
-        self._gating = asyncio.Semaphore(executor.lanes)
+        self.durations = Durations(clock)
+        self._gating = asyncio.Semaphore(executor.concurrency)
         self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
@@ -94,10 +94,10 @@ class Search:
         return self.ledger
 
     async def _every_lane(self) -> None:
-        """Explore on all lanes until each is done; when one fails the others stop at their next safe point."""
-        await all_done(self._lane() for _ in range(self.executor.lanes))
+        """Explore on all concurrency until each is done; when one fails the others stop at their next safe point."""
+        await all_done(self._work() for _ in range(self.executor.concurrency))
 
-    async def _lane(self) -> None:
+    async def _work(self) -> None:
         try:
             while not self._done() and self._failure is None:
                 self.check_interrupted()
@@ -152,7 +152,7 @@ class Search:
                     skip=gate.slower,
                 )
                 outcome = await self.evaluate(request)
-                self.pace.family(self.clock.elapsed() - began, outcome.train_s, first_rung=rung == 0)
+                self.durations.family(self.clock.elapsed() - began, outcome.train_s, first_rung=rung == 0)
             except CandidateFailed as error:
                 if self._cut_off(error):
                     return False
@@ -163,7 +163,7 @@ class Search:
             family = self.ledger.add(recipe, outcome)
             best = self.ledger.standing(family).best
             point, over = self.ledger.clipped(best), self.ledger.excess(best)
-            self.sampler.told(asked, point, over, stored | {"outcome": outcome.to_json()})
+            self.sampler.tell(asked, point, over, stored | {"outcome": outcome.to_json()})
         return True
 
     async def open(self) -> None:
@@ -173,8 +173,8 @@ class Search:
         identity.refuse_another_version(self.record)
         stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
         known = opening_from_json(stored) if stored else None
-        with self.executor.sharing(1):  # other lanes have nothing to do yet
-            ground: Groundwork = await self._opened_by("prepare", known and known.groundwork, only)
+        with self.executor.sharing(1):  # other concurrency have nothing to do yet
+            ground: Preparation = await self._opened_by("prepare", known and known.preparation, only)
             self._prepared_s = self.record.get("prepared_s") or self.clock.elapsed() - began
             self.space = Space.of(self.settings.space, ground.applicable, ground.refused)
             identity.refuse_another_search(self.record, self.settings, self.space)
@@ -183,7 +183,7 @@ class Search:
             await self.floor.find(self)
             self.opening: Opening = await self._opened_by("open", known, only)
             space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
-            exporter, why = self.opening.groundwork.exporter, ""
+            exporter, why = self.opening.preparation.exporter, ""
             if exporter != ground.exporter:
                 why = f"the {exporter} exporter's file is faster"
             elif space != self.space:
@@ -208,12 +208,12 @@ class Search:
             self.admission.learn(Recipe.from_json(recipe), ratio, macs)
         for recipe, answer in self.floor.answers.items():
             self.admission.remember(recipe, answer)
-        self._stall = Stall()
+        self._early_stopping = EarlyStopping()
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
         lengths = stored_lengths or rungs.lengths(self.clock.limit_s, self.opening.train_examples)
-        batch, lanes = self.settings.profile.batch, self.executor.lanes
-        self.time = Timetable(self.clock, self.pace, self.ledger, lengths, batch=batch, lanes=lanes)
+        batch, concurrency = self.settings.profile.batch, self.executor.concurrency
+        self.time = TimeBudget(self.clock, self.durations, self.ledger, lengths, batch=batch, concurrency=concurrency)
         self._keep_lengths()
         self.view.opened(self.opening, self.space)
         self.show()
@@ -314,7 +314,7 @@ class Search:
 
     @contextmanager
     def _under_way(self, recipe: Recipe, rung: int) -> Iterator[None]:
-        """While open, no other lane takes this recipe; after a kill it is what is tried first."""
+        """While open, no other coroutine takes this recipe; after a kill it is what is tried first."""
         self._busy[recipe.id] = recipe, rung
         self._keep_pending()
         try:
@@ -327,9 +327,9 @@ class Search:
         self.save_progress()
 
     async def timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:
-        async with self._gating:  # what waits for a lane can still be interrupted, and its limit is that of its turn
+        async with self._gating:  # what waits for a worker can still be interrupted, and its limit is that of its turn
             self.check_interrupted()
-            limit_s = self.pace.within(gate_limit_s(self._prepared_s))
+            limit_s = self.durations.within(gate_limit_s(self._prepared_s))
             gate: Gate = await self.executor.call("gate", Request(recipe), budget, limit_s=limit_s)
             return gate
 
@@ -343,9 +343,9 @@ class Search:
         took, disturbed = gate.latency.statistic, "" if gate.latency.reliable else ", disturbed"
         rejected = Rejected(recipe, f"{reason} ({took:.4g} ms{disturbed})", took, gate.latency.ratio)
         self.ledger.reject(rejected)
-        told = {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio}
+        known = {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio}
         over = max(self.ledger.steering.excess(gate.latency), 1e-6)
-        self.sampler.rejected(asked, over, {"recipe": recipe.to_json(), "rejected": told})
+        self.sampler.rejected(asked, over, {"recipe": recipe.to_json(), "rejected": known})
 
     async def evaluate(self, request: Request) -> Outcome:
         """Evaluate a family; when the worker crashes, once more from where the training was kept."""
@@ -354,12 +354,12 @@ class Search:
         began = self.clock.elapsed()
         limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self.time.scored_s()
         try:
-            outcome: Outcome = await self.executor.call("evaluate", request, limit_s=self.pace.within(limit_s))
+            outcome: Outcome = await self.executor.call("evaluate", request, limit_s=self.durations.within(limit_s))
         except WorkerCrashed as error:
             self.view.note(f"{error.reason}: {request.recipe.techniques()} goes on in a new one")
             if request.limit_s is not None:
                 request = replace(request, limit_s=max(1.0, request.limit_s - (self.clock.elapsed() - began)))
-            outcome = await self.executor.call("evaluate", request, limit_s=self.pace.within(limit_s))
+            outcome = await self.executor.call("evaluate", request, limit_s=self.durations.within(limit_s))
         now = self.clock.elapsed()
         return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
 
@@ -372,8 +372,8 @@ class Search:
         if trials is not None and len(self.ledger.families.keys() | self._busy.keys()) >= trials:
             return True
         searched_s = self.clock.elapsed()
-        self._stall.seen(self.ledger.worth(), searched_s)
-        if self._stall.stalled(len(self.ledger.families), searched_s):
+        self._early_stopping.seen(self.ledger.worth(), searched_s)
+        if self._early_stopping.stalled(len(self.ledger.families), searched_s):
             return True
         return not self.time.affords_family()
 
@@ -388,11 +388,11 @@ class Search:
         self.record.set("pending", [[recipe.to_json(), rung] for recipe, rung in self._busy.values()])
 
     def spent_s(self) -> dict[str, float]:
-        """Seconds of all lanes since this process began, by what they went into: the rest, when a lane had nothing to
+        """Seconds of all workers since this process began, by what they went into: the rest, when one had nothing to
         do or the driver made up its mind, is "driver".
         """
         spent = self.executor.spent()
-        lanes_s = self.executor.lanes * self.clock.since_start()
+        lanes_s = self.executor.concurrency * self.clock.since_start()
         return {**spent, "driver": max(0.0, lanes_s - sum(spent.values()))}
 
     def check_interrupted(self) -> None:

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from autocompress.candidate.evaluate import Evaluation, Latency
-from autocompress.candidate.measure import Effort, settled
 from autocompress.errors import CandidateFailed
+from autocompress.evaluation import Evaluation
 from autocompress.explore import rungs
-from autocompress.explore.aim import MARGIN
+from autocompress.explore.concurrency import all_done
 from autocompress.explore.front import WITHIN, prefer_faster
-from autocompress.explore.lanes import all_done
 from autocompress.explore.ledger import Family, Ledger, point
+from autocompress.explore.structure_model import MARGIN
+from autocompress.latency import Latency
+from autocompress.measure import Effort, settled
 
 if TYPE_CHECKING:
     from autocompress.explore.driver import Search
@@ -57,14 +58,14 @@ async def _train_on(search: "Search", families: Sequence[Family], most: int, sec
     """Train finalists on, each up to ``most`` examples more, or until all have had their share of the seconds, with
     what it takes to make and measure their files.
     """
-    lanes = max(1, min(search.executor.lanes, len(families)))
+    concurrency = max(1, min(search.executor.concurrency, len(families)))
     began, waiting = search.clock.elapsed(), list(families)
 
-    async def lane() -> None:
+    async def work() -> None:
         while waiting:
-            share = (began + seconds - search.clock.elapsed()) * lanes / max(len(waiting), lanes)
+            share = (began + seconds - search.clock.elapsed()) * concurrency / max(len(waiting), concurrency)
             family = waiting.pop(0)
-            training = share - search.pace.overhead_s()
+            training = share - search.durations.overhead_s()
             if training < 0.3 * family.train_s:
                 continue  # too little to be worth a re-warming
             search.check_interrupted()
@@ -72,8 +73,8 @@ async def _train_on(search: "Search", families: Sequence[Family], most: int, sec
             await search.advance(family, total)
             search.show()
 
-    with search.executor.sharing(lanes):
-        await all_done(lane() for _ in range(lanes))
+    with search.executor.sharing(concurrency):
+        await all_done(work() for _ in range(concurrency))
 
 
 async def _confirm(search: "Search", ledger: Ledger) -> None:
@@ -123,7 +124,7 @@ async def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
     # Only these can be as good as the most accurate one.
     ordered = [e for e in ordered if e.score.val >= ordered[0].score.val - WITHIN - 1e-9]
     try:
-        limit = search.pace.within(TEST_LIMIT_S)
+        limit = search.durations.within(TEST_LIMIT_S)
         differences = await search.executor.call("compare", ordered[0], ordered, limit_s=limit)
     except CandidateFailed:  # without the stored outputs nothing can be shown to be as good
         return ordered[0]
@@ -172,10 +173,10 @@ def _unchecked(ledger: Ledger) -> list[Evaluation]:
     """What is to be measured again and was not yet: what can be recommended first, or could were its measurement not
     disturbed, then the front, then what would be on it.
     """
-    doubtful = ledger.doubtful()
-    hopeful = [e for e in doubtful if ledger.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
+    disturbed = ledger.disturbed()
+    hopeful = [e for e in disturbed if ledger.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
     preferred = sorted([e for e in ledger.candidates() if ledger.feasible(e)] + hopeful, key=_preference(ledger))
-    wanted = {e.id: e for e in (*preferred[:MOST_PREFERRED], *ledger.front(), *doubtful)}
+    wanted = {e.id: e for e in (*preferred[:MOST_PREFERRED], *ledger.front(), *disturbed)}
     return [e for e in wanted.values() if e.id != "reference" and e.id not in ledger.final]
 
 
@@ -194,7 +195,7 @@ async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> La
     if not search.time.can_measure():
         return None
     try:
-        limit = search.pace.within(REMEASURE_LIMIT_S)
+        limit = search.durations.within(REMEASURE_LIMIT_S)
         latency: Latency = await search.executor.call("remeasure", evaluation, effort, limit_s=limit)
     except CandidateFailed:
         return None

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from autocompress.budget import Budget
-from autocompress.candidate.bench import Gate, Request
-from autocompress.candidate.evaluate import Latency
+from autocompress.candidate.request import Gate, Request
 from autocompress.errors import CandidateFailed
+from autocompress.explore.first_recipes import Try
 from autocompress.explore.ledger import Failed
 from autocompress.explore.space import Space
-from autocompress.explore.start import Try
+from autocompress.latency import Latency
 from autocompress.recipe import Recipe
 
 if TYPE_CHECKING:

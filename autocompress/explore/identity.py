@@ -8,9 +8,9 @@ from autocompress.budget import Budget
 from autocompress.errors import UsageError
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.profile import HardwareProfile
-from autocompress.run.record import Record
+from autocompress.storage.record import Record
 
-RECORD_SCHEMA = 4
+RECORD_SCHEMA = 5
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Rejected
-from autocompress.candidate.measure import settled
 from autocompress.candidate.opening import Opening
-from autocompress.candidate.preparation import Groundwork
+from autocompress.candidate.preparation import Preparation
+from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.front import WITHIN, Point, best_first, hypervolume, pareto
 from autocompress.explore.rungs import rank_correlation
+from autocompress.latency import Latency
+from autocompress.measure import settled
 from autocompress.plugin.contract import Refusal
 from autocompress.recipe import Recipe, Step
-from autocompress.run.record import Record
+from autocompress.storage.record import Record
 
 ALWAYS_SLOWER = 3  # families in which a graph variant was slower, after which it is not made any more
 FINALISTS_KEPT = 8  # families whose weights stay in the store whatever its size
@@ -234,7 +235,7 @@ class Ledger:
             self._front = _front(self.candidates())
         return [self._current(e) for e in self._front]
 
-    def doubtful(self) -> list[Evaluation]:
+    def disturbed(self) -> list[Evaluation]:
         """The files that would be on the front if their disturbed measurements were right."""
         if self._claimed is None:
             self._claimed = _nondominated(self.candidates())
@@ -343,7 +344,7 @@ class Ledger:
         """Store keys that a search still needs: the weights of what is, or would be, on the front or may be trained on,
         and the outputs that the front is compared by.
         """
-        wanted = [*self.front(), *self.doubtful()]
+        wanted = [*self.front(), *self.disturbed()]
         best = [self.families[e.recipe.family.id] for e in wanted if e.recipe.family.id in self.families]
         families = {f.id: f for f in (*best, *self.finalists(FINALISTS_KEPT))}
         weights = {outcome.checkpoint for f in families.values() for outcome in f.outcomes if outcome.checkpoint}
@@ -368,19 +369,19 @@ def opening_to_json(opening: Opening) -> dict[str, Any]:
         **asdict(opening),
         "reference": opening.reference.to_json(),
         "reference_family": opening.reference_family.to_json(),
-        "groundwork": {**asdict(opening.groundwork), "applicable": []},
+        "preparation": {**asdict(opening.preparation), "applicable": []},
     }
 
 
 def opening_from_json(value: dict[str, Any]) -> Opening:
-    ground = value["groundwork"]
+    ground = value["preparation"]
     refused = tuple(Refusal(**r) for r in ground["refused"])
     return Opening(
         **{
             **value,
             "reference": Evaluation.from_json(value["reference"]),
             "reference_family": Outcome.from_json(value["reference_family"]),
-            "groundwork": Groundwork(**{**ground, "applicable": (), "refused": refused}),
+            "preparation": Preparation(**{**ground, "applicable": (), "refused": refused}),
             "warnings": tuple(value["warnings"]),
             "arithmetic": Arithmetic(**value["arithmetic"]),
         }

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autocompress.explore.aim import StructureModel
 from autocompress.explore.front import SPEEDUP_SPAN, where_room_is
 from autocompress.explore.ledger import Family, Ledger, point
 from autocompress.explore.sampler import Asked, Sampler
+from autocompress.explore.structure_model import StructureModel
 from autocompress.recipe import Recipe
 
 REPEATS = 40  # known recipes in a row before the space counts as exhausted

@@ -1,4 +1,4 @@
-"""Optuna, as this search uses it: an in-memory study that is asked and told, and the record each finished trial goes
+"""Optuna, as this search uses it: an in-memory study with ask and tell, and the record each finished trial goes
 into; and, where few trials say little about so many parameters, neighbours of what is good.
 
 A rejection by the gate is a PRUNED trial with its constraint and no values. The sampler is TPE, multivariate and
@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from autocompress.explore.front import Point
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
-from autocompress.run.record import Record
+from autocompress.storage.record import Record
 
 STARTUP = 8  # trials before the sampler models anything
 KEPT = 400  # trials the sampler looks at, at most: its time grows with them
@@ -48,7 +48,7 @@ class Asked:
 
 
 class Sampler:
-    """``ask`` and ``given`` give what to try; ``told``, ``rejected``, ``failed`` and ``repeated`` say how it ended."""
+    """``ask`` and ``given`` give what to try; ``tell``, ``rejected``, ``failed`` and ``repeated`` say how it ended."""
 
     def __init__(self, space: Space, record: Record, seed: int) -> None:
         earlier = record.trials()
@@ -93,7 +93,7 @@ class Sampler:
                 break
         return changed
 
-    def told(self, asked: Asked, point: Point, over: float | None, attributes: dict[str, Any]) -> None:
+    def tell(self, asked: Asked, point: Point, over: float | None, attributes: dict[str, Any]) -> None:
         """A family was evaluated: its point, and how far over the budget it is (a share; None without a budget)."""
         self._end(asked, TrialState.COMPLETE, point, over, attributes)
 

@@ -17,7 +17,7 @@ from autocompress.errors import UsageError, unknown
 from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import TRAIN, Recipe, Step, Value
-from autocompress.written import read_written
+from autocompress.toml_file import read_written
 
 TRAIN_PARAMETERS = (
     Parameter("lr", (0.0005, 0.001, 0.002, 0.004), 0.002),

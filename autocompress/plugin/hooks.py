@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from autocompress.plugin.contract import Runtime, Strategy
+    from autocompress.plugin.runtime import Runtime
+    from autocompress.plugin.strategy import Strategy
 
 GROUP = "autocompress"
 API_VERSION = 1  # a plug-in made for another one sets ``autocompress_api`` and is left out with a warning

@@ -12,7 +12,8 @@ from autocompress.errors import UsageError, one_line, unknown
 from autocompress.plugin import hooks
 
 if TYPE_CHECKING:
-    from autocompress.plugin.contract import Runtime, Strategy
+    from autocompress.plugin.runtime import Runtime
+    from autocompress.plugin.strategy import Strategy
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from autocompress.run.store import write_text  # it brings torch
+    from autocompress.storage.store import write_text  # it brings torch
 
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

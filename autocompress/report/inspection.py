@@ -62,8 +62,8 @@ def _operators(console: Console, operators: list[dict[str, Any]]) -> None:
 
 def _strategies(console: Console, found: dict[str, Any]) -> None:
     applies = found["applies"]
-    useful = {name: _offer(told) for name, told in applies.items() if told["size_only"] is None}
-    smaller = {name: told["size_only"] for name, told in applies.items() if told["size_only"] is not None}
+    useful = {name: _offer(answer) for name, answer in applies.items() if answer["size_only"] is None}
+    smaller = {name: answer["size_only"] for name, answer in applies.items() if answer["size_only"] is not None}
     width = max(map(len, (*applies, *found["does_not_apply"])), default=0)
     for title, style, rows in (
         ("Strategies that apply", "green", useful),
@@ -91,12 +91,12 @@ def _unchanged(console: Console, variants: dict[str, dict[str, Any]], metric: st
     if not variants:
         return
     table = _section(console, "The same weights in other files", f">{metric}", ">speed-up", ">kB", ">deflated", "file")
-    for recipe, told in variants.items():
-        left_out = told.get("left_out")
+    for recipe, answer in variants.items():
+        left_out = answer.get("left_out")
         table.add_row(
-            explain.score(told.get(metric), metric),
-            f"{told['speedup']:.2f}x" if "speedup" in told else "-",
-            *(f"{told[key] / 1e3:,.0f}" if key in told else "-" for key in ("size_bytes", "compressed_bytes")),
+            explain.score(answer.get(metric), metric),
+            f"{answer['speedup']:.2f}x" if "speedup" in answer else "-",
+            *(f"{answer[key] / 1e3:,.0f}" if key in answer else "-" for key in ("size_bytes", "compressed_bytes")),
             _text(f"{recipe}: {left_out}", "dim") if left_out else _text(recipe),
         )
     console.print(table)

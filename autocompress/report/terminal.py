@@ -11,9 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autocompress.candidate.evaluate import Evaluation
 from autocompress.candidate.opening import Opening
 from autocompress.errors import one_line
+from autocompress.evaluation import Evaluation
 from autocompress.explore.front import SCORE_SPAN
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.space import Space
@@ -31,7 +31,7 @@ class TerminalView:
         self._console = console
         self._quiet = quiet
         self._live: Live | None = None
-        self._lanes: dict[int, tuple[str, float | None]] = {0: ("start", None)}  # what each worker does
+        self._workers: dict[int, tuple[str, float | None]] = {0: ("start", None)}  # what each worker does
         self._ledger: Ledger | None = None
         self._left_s, self._at = 0.0, time.monotonic()
         self._drawn = 0.0
@@ -74,12 +74,12 @@ class TerminalView:
         if not self._quiet:
             self._console.print(Text(one_line(text, 2000)), soft_wrap=not self._console.is_terminal)
 
-    def doing(self, text: str, fraction: float | None, lane: int = 0) -> None:
+    def doing(self, text: str, fraction: float | None, worker: int = 0) -> None:
         """What a worker does now; an empty text is a tick of the clock. May be called from several threads."""
         with self._lock:
-            new = bool(text) and text != self._lanes.get(lane, ("", None))[0]
+            new = bool(text) and text != self._workers.get(worker, ("", None))[0]
             if text:
-                self._lanes[lane] = text, fraction
+                self._workers[worker] = text, fraction
             self._draw(new)
 
     def status(self, ledger: Ledger, left_s: float) -> None:
@@ -94,13 +94,13 @@ class TerminalView:
 
     def _draw(self, at_once: bool = False) -> None:
         late = at_once or time.monotonic() - self._drawn >= REFRESH_S
-        if self._live is None or not late or any(doing == MEASURING for doing, _ in self._lanes.values()):
+        if self._live is None or not late or any(doing == MEASURING for doing, _ in self._workers.values()):
             return
         self._drawn = time.monotonic()
         now = Table.grid(padding=(0, 1))
         now.add_column(no_wrap=True, overflow="ellipsis", width=max(20, self._console.width - 28))
         now.add_column(width=24)
-        for _, (doing, fraction) in sorted(self._lanes.items()):
+        for _, (doing, fraction) in sorted(self._workers.items()):
             now.add_row(
                 Text(doing), ProgressBar(total=1, completed=fraction, width=24) if fraction is not None else Text("")
             )

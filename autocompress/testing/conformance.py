@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from autocompress.candidate.count import count
-from autocompress.candidate.evaluate import targets_of
 from autocompress.candidate.rung import load_weights
-from autocompress.data import call, primary
+from autocompress.data import call, primary, targets_of
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import (
     GraphStrategy,
@@ -28,7 +27,7 @@ from autocompress.plugin.contract import (
     TrainingStrategy,
     stages_of,
 )
-from autocompress.run.store import Store
+from autocompress.storage.store import Store
 from autocompress.task import Task, class_axis, class_count
 from autocompress.testing import tasks
 from autocompress.testing.lab import BATCH, EXAMPLES, Form, Lab, same_values, untouched

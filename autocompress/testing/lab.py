@@ -15,16 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.artifact import profile_inputs
 from autocompress.candidate.count import count
-from autocompress.candidate.evaluate import feed_of, outputs_of
 from autocompress.candidate.export import check, export
 from autocompress.candidate.preparation import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
-from autocompress.data import Split, seeded
+from autocompress.data import Split, feed_of, profile_inputs, seeded
 from autocompress.errors import CandidateFailed
+from autocompress.measure import outputs_of
 from autocompress.plugin.contract import (
     Context,
     GraphStrategy,

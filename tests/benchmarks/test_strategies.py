@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from autocompress.candidate.opening import Opening, complete
-from autocompress.candidate.pipeline import Bench
+from autocompress.candidate.pipeline import OpenTask
 from autocompress.candidate.preparation import prepare
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import GraphStrategy, Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe
-from autocompress.run.folder import RunFolder
+from autocompress.storage.folder import RunFolder
 from autocompress.testing import tasks
 
 FILE = Path(__file__).parent.parent.parent / "benchmarks" / "strategies.py"
@@ -48,19 +48,19 @@ class Breaks(GraphStrategy):
 
 
 @pytest.fixture
-def opened(plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path) -> tuple[Bench, Opening]:
+def opened(plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path) -> tuple[OpenTask, Opening]:
     plugins.strategies["breaks"] = Breaks()
     return complete(prepare(tasks.cnn(), fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies))
 
 
 def test_each_strategy_is_compared_with_the_same_without_it(
-    benchmark: ModuleType, opened: tuple[Bench, Opening]
+    benchmark: ModuleType, opened: tuple[OpenTask, Opening]
 ) -> None:
-    bench, opening = opened
+    opened, opening = opened
     known = {a.name: a for a in opening.applicable}
     assert len(known) >= 12
     for name, own in known.items():
-        arms = list(benchmark.arms(bench, name, known))
+        arms = list(benchmark.arms(opened, name, known))
         if own.stages == (Stage.GRAPH,):
             assert [arm.recipe for arm in arms] == [Recipe()]
             continue
@@ -74,11 +74,11 @@ def test_each_strategy_is_compared_with_the_same_without_it(
 
 
 def test_a_structure_is_compared_with_a_narrower_model_that_is_as_fast(
-    benchmark: ModuleType, opened: tuple[Bench, Opening]
+    benchmark: ModuleType, opened: tuple[OpenTask, Opening]
 ) -> None:
-    bench, opening = opened
-    arms = list(benchmark.arms(bench, "prune_channels", {a.name: a for a in opening.applicable}))
-    own, control = (benchmark._ratio(bench, arm.recipe) for arm in arms[-2:])
+    opened, opening = opened
+    arms = list(benchmark.arms(opened, "prune_channels", {a.name: a for a in opening.applicable}))
+    own, control = (benchmark._ratio(opened, arm.recipe) for arm in arms[-2:])
     assert [bool(arm.recipe.step("student")) for arm in arms] == [False, False, True]
     assert control == pytest.approx(own, rel=0.05)
     assert own < 0.5
@@ -91,24 +91,24 @@ def test_where_no_narrower_model_is_as_fast_the_next_ones_on_either_side_are_tak
     latency: float,
     widths: list[float],
     benchmark: ModuleType,
-    opened: tuple[Bench, Opening],
+    opened: tuple[OpenTask, Opening],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bench, opening = opened
+    opened, opening = opened
 
-    def ratio(bench: Bench, recipe: Recipe) -> float:
+    def ratio(opened: OpenTask, recipe: Recipe) -> float:
         return float(recipe.steps[0].values.get("width", latency))
 
     monkeypatch.setattr(benchmark, "_ratio", ratio)
-    arms = list(benchmark.arms(bench, "factorize", {a.name: a for a in opening.applicable}))
+    arms = list(benchmark.arms(opened, "factorize", {a.name: a for a in opening.applicable}))
     assert [arm.recipe.steps[0].values["width"] for arm in arms[2:]] == widths
 
 
 def test_what_failed_is_in_the_results_and_hides_nothing_else(
-    benchmark: ModuleType, opened: tuple[Bench, Opening]
+    benchmark: ModuleType, opened: tuple[OpenTask, Opening]
 ) -> None:
-    bench, opening = opened
-    found = benchmark.compared(bench, opening, ["breaks", "prune_recurrent", "factorize"], 64)
+    opened, opening = opened
+    found = benchmark.compared(opened, opening, ["breaks", "prune_recurrent", "factorize"], 64)
     broken, refused, works = found
     assert [row.get("failed") for row in broken] == [None, "breaks: no room for it"]
     (reason,) = (row["failed"] for row in refused)

@@ -14,22 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.evaluate import (
-    Evaluation,
-    Latency,
-    Outcome,
-    Rejected,
-    Score,
-    feed_of,
-    outputs_of,
-    padded,
-    paired_difference,
-    score_of,
-    targets_of,
-    wilson,
-)
 from autocompress.candidate.export import export_with
-from autocompress.data import Batch, Split, open_split
+from autocompress.data import Batch, Split, feed_of, open_split, padded, paired_difference, score_of, targets_of, wilson
+from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
+from autocompress.latency import Latency
+from autocompress.measure import outputs_of
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step
@@ -207,7 +196,7 @@ def test_all_examples_are_scored_in_order_when_the_batch_does_not_divide_them(ba
 def test_threads_share_the_examples_and_their_order_stays(
     batch: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autocompress.candidate.evaluate.READ", 4)
+    monkeypatch.setattr("autocompress.measure.outputs.READ", 4)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     x, readers, opened, paused = torch.arange(46.0).reshape(23, 2), threading.Lock(), [], []
 

@@ -19,7 +19,7 @@ from autocompress.plugin.contract import Context, GraphStrategy, Params
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Step
-from autocompress.run.folder import RunFolder
+from autocompress.storage.folder import RunFolder
 
 
 @pytest.fixture
@@ -72,15 +72,15 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
     plugins.strategies["watches"] = watches = Watches()
     profile = HardwareProfile(name="fake", runtime="fake")
     prepared = prepare(tiny_task, profile, plugins, RunFolder(tmp_path / "run"))
-    traced = prepared.bench.folder.reference.read_bytes()
-    assert Step.of("watches", asked=1) in dict(prepared.bench.variants)
-    assert prepared.groundwork.exporter == "torchscript", "what is gated before does not wait for the other one"
-    bench, opening = complete(prepared)
-    assert bench.exporter == opening.groundwork.exporter == "dynamo"
+    traced = prepared.opened.folder.reference.read_bytes()
+    assert Step.of("watches", asked=1) in dict(prepared.opened.variants)
+    assert prepared.preparation.exporter == "torchscript", "what is gated before does not wait for the other one"
+    opened, opening = complete(prepared)
+    assert opened.exporter == opening.preparation.exporter == "dynamo"
     assert opening.versions["exporter"] == "by dynamo; the file of dynamo takes 0.50x the time of torchscript's"
-    assert watches.asked == [(traced, False), (bench.folder.reference.read_bytes(), True)]
+    assert watches.asked == [(traced, False), (opened.folder.reference.read_bytes(), True)]
     assert watches.asked[0][0] != watches.asked[1][0]
-    assert [step for step, _ in bench.variants if step.strategy == "watches"] == [Step.of("watches", asked=2)]
+    assert [step for step, _ in opened.variants if step.strategy == "watches"] == [Step.of("watches", asked=2)]
     assert opening.reference.latency.ratio == 1.0
     assert {e.latency.ratio for e in opening.reference_family.evaluations} == {0.5}, "beside the new reference"
 
@@ -93,9 +93,9 @@ def test_what_was_found_out_for_scores_holds_after_a_resume(
     opening = complete(prepare(tiny_task, profile, plugins, folder))[1]
     stored = opening_from_json(json.loads(json.dumps(opening_to_json(opening))))
     asked = len(watches.asked)
-    prepared = prepare(tiny_task, profile, plugins, folder, known=stored.groundwork)
+    prepared = prepare(tiny_task, profile, plugins, folder, known=stored.preparation)
     assert watches.asked[asked:] == [(folder.reference.read_bytes(), True)]
-    assert complete(prepared, stored)[1].applicable == prepared.groundwork.applicable
+    assert complete(prepared, stored)[1].applicable == prepared.preparation.applicable
 
 
 def test_a_reference_that_is_lost_is_exported_by_the_same_exporter_again(
@@ -105,15 +105,15 @@ def test_a_reference_that_is_lost_is_exported_by_the_same_exporter_again(
     opening = complete(prepare(tiny_task, profile, plugins, folder))[1]
     before = folder.reference.read_bytes()
     folder.reference.unlink()
-    bench, again = complete(prepare(tiny_task, profile, plugins, folder, known=opening.groundwork), opening)
+    opened, again = complete(prepare(tiny_task, profile, plugins, folder, known=opening.preparation), opening)
     assert folder.reference.read_bytes() == before
-    assert bench.exporter == again.groundwork.exporter == "dynamo"
+    assert opened.exporter == again.preparation.exporter == "dynamo"
 
 
 def test_the_first_exporters_file_stays_unless_the_other_is_clearly_faster(
     tiny_task: Task, opened: Callable[[Task], Opening]
 ):
-    ground = opened(tiny_task).groundwork
+    ground = opened(tiny_task).preparation
     assert ground.exporter == "torchscript"
     assert ground.export_note == "by torchscript; the file of dynamo takes 1.00x the time of torchscript's"
 

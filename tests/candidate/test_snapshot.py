@@ -18,7 +18,7 @@ from autocompress.candidate.train import Schedule, Trained, train
 from autocompress.data import open_split
 from autocompress.errors import Interrupted
 from autocompress.plugin.contract import LossTerm, Step, TrainHook
-from autocompress.run.store import Store
+from autocompress.storage.store import Store
 from autocompress.task import Task
 
 SCHEDULE = Schedule(lr=0.01, batch_size=32, start=0, examples=640)

@@ -16,7 +16,7 @@ from autocompress.candidate import stream as streaming
 from autocompress.candidate.stream import TaughtBlocks, TrainBatch, TrainStream
 from autocompress.data import open_split
 from autocompress.errors import AutocompressError
-from autocompress.run.store import Store
+from autocompress.storage.store import Store
 from autocompress.task import Task
 
 SIZE = 50
@@ -232,7 +232,7 @@ def test_each_epoch_has_its_own_copy_until_they_come_again():
 
 @pytest.mark.parametrize("memory", [1 << 30, 0], ids=["in memory", "lazy"])
 def test_random_state_of_the_caller_is_left_as_it_was(memory: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("autocompress.data.IN_MEMORY_BYTES", memory)
+    monkeypatch.setattr("autocompress.data.loading.IN_MEMORY_BYTES", memory)
     stream = make(augment=jitter, data=TensorDataset(X, Y))
     assert (stream.split.memory is not None) == bool(memory)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.bench import Gate
-from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Score
+from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
+from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.admission import Admission
-from autocompress.explore.aim import StructureModel
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.structure_model import StructureModel
+from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe, Step
 

@@ -13,25 +13,19 @@ from rich.console import Console
 
 from autocompress import Task
 from autocompress.budget import Budget
-from autocompress.candidate.bench import Request
-from autocompress.candidate.evaluate import Evaluation, Latency, Score
+from autocompress.candidate.request import Request
+from autocompress.compute.local import LocalComputation
 from autocompress.errors import AutocompressError, Interrupted, UsageError
+from autocompress.evaluation import Evaluation, Score
 from autocompress.explore.clock import Clock
+from autocompress.explore.concurrency import all_done
 from autocompress.explore.driver import Search
 from autocompress.explore.finish import last_of
 from autocompress.explore.front import dominates
-from autocompress.explore.lanes import all_done
-from autocompress.plugin.contract import (
-    Context,
-    GraphStrategy,
-    Params,
-    StructureStrategy,
-    TrainHook,
-    TrainingStrategy,
-)
+from autocompress.latency import Latency
+from autocompress.plugin.contract import Context, GraphStrategy, Params, StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Recipe, Step
-from autocompress.run.workshop import Workshop
 
 
 def test_the_most_accurate_model_within_the_budget_is_recommended_and_delivered(run: Any, tmp_path: Path) -> None:
@@ -56,8 +50,8 @@ def test_the_most_accurate_model_within_the_budget_is_recommended_and_delivered(
 def test_on_a_machine_that_is_always_busy_measurements_that_agree_count(
     space: str, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autocompress.candidate.measure.is_quiet", lambda reference: False)
-    monkeypatch.setattr("autocompress.candidate.measure.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("autocompress.measure.timing.is_quiet", lambda reference: False)
+    monkeypatch.setattr("autocompress.measure.timing.time.sleep", lambda seconds: None)
     document = run(trials=1, space=space)
     chosen = next(c for c in document["candidates"] if c["id"] == document["recommended"])
     assert chosen["latency_ms"]["ratio"] <= 1 / 1.5
@@ -154,9 +148,9 @@ def test_whether_a_budget_can_be_met_is_known_before_the_reference_is_evaluated(
 ) -> None:
     called: list[str] = []
     for name in ("gate", "open"):
-        own = getattr(Workshop, name)
+        own = getattr(LocalComputation, name)
         spy = lambda *args, own=own, name=name: called.append(name) or own(*args)  # noqa: E731
-        monkeypatch.setattr(Workshop, name, spy)
+        monkeypatch.setattr(LocalComputation, name, spy)
     run(speedup=speedup, trials=1, quiet=False, console=Console(width=200))
     before = called[: called.index("open")]
     assert before.count("gate") >= 1
@@ -200,13 +194,13 @@ def test_a_structure_is_gated_once_whether_it_fails_or_not(
     plugins.origin["strategies:explodes"] = "tests 0"
     gated: list[tuple[str, ...]] = []
 
-    def gate(shop: Workshop, request: Any, budget: Any) -> Any:
+    def gate(shop: LocalComputation, request: Any, budget: Any) -> Any:
         trained = {"train"} | {n for n, s in plugins.strategies.items() if not isinstance(s, StructureStrategy)}
         gated.append(tuple(s.strategy if s.strategy in trained else str(s) for s in request.recipe.steps))
         return own(shop, request, budget)
 
-    own = Workshop.gate
-    monkeypatch.setattr(Workshop, "gate", gate)
+    own = LocalComputation.gate
+    monkeypatch.setattr(LocalComputation, "gate", gate)
     document = run(speedup=3, trials=12)
     assert len([f for f in document["failed"] if f["strategy"] == "explodes"]) > 1, "in several recipes"
     assert len(gated) == len(set(gated))
@@ -245,8 +239,8 @@ def test_a_space_limits_what_is_tried(run: Any) -> None:
 @pytest.fixture
 def crashing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Calls whose worker is to crash, one for each entry; each entry goes once it has happened."""
-    from autocompress.run.executor import InProcess
-    from autocompress.run.worker import WorkerCrashed
+    from autocompress.compute.executor import InProcess
+    from autocompress.compute.worker import WorkerCrashed
 
     planned: list[str] = []
     own = InProcess.call
@@ -276,7 +270,7 @@ def test_an_interruption_ends_what_waits_for_a_lane() -> None:
     called: list[Recipe] = []
 
     class OneLane:
-        lanes = 1
+        concurrency = 1
 
         async def call(self, method: str, request: Request, *args: Any, limit_s: float) -> Any:
             called.append(request.recipe)

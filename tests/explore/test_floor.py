@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.bench import Gate
-from autocompress.candidate.evaluate import Latency
+from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.floor import Floor
 from autocompress.explore.space import Space, SpaceFile
+from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe
 

@@ -97,7 +97,7 @@ def test_room_is_where_the_front_is_low():
     lossless = [(0.9, 1 / 4)]
     assert where_room_is(lossless, 0.9, 1 / 16, 0.5) == pytest.approx(1 / 8), "none up to 4x, all from there to 16x"
     two = [*lossless, (0.89, 1 / 8), (0.8, 1 / 10), (0.85, 1 / 9)]  # the last two are worth nothing
-    # A fifth of the score is missing from 4x to 8x, all of it from there to 16x: five sixths of the room.
+    # A fifth of the score is missing from 4x to 8x, all of it from there to 16x: five sixths of the lock.
     assert where_room_is(two, 0.9, 1 / 16, 1 / 12) == pytest.approx(2.0**-2.5)
     assert where_room_is(two, 0.9, 1 / 16, 1 / 6 + 5 / 12) == pytest.approx(2.0**-3.5)
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Rejected, Score
+from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
 from autocompress.explore.ledger import Failed, Ledger
+from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
 
 FAMILY = Recipe((Step.of("carve", ratio=0.5),))
@@ -45,15 +46,15 @@ def test_a_graph_is_expected_to_take_the_middle_of_its_sound_measurements(ledger
 
 def test_what_would_be_on_the_front_but_was_disturbed_is_known(ledger: Ledger, make_latency: Make):
     assert [e.latency.ratio for e in ledger.front()] == [0.18]
-    assert ledger.doubtful() == []
+    assert ledger.disturbed() == []
     fast, slow = (Recipe((Step.of("carve", ratio=ratio),)) for ratio in (0.9, 0.1))
     for recipe, ratio in ((fast, 0.05), (slow, 0.8)):
         disturbed = evaluation(recipe, 0, replace(make_latency(ratio), reliable=False))
         ledger.add(recipe, Outcome(evaluations=(disturbed,), checkpoint="w"))
-    assert [e.recipe for e in ledger.doubtful()] == [fast], "the other is dominated even so"
+    assert [e.recipe for e in ledger.disturbed()] == [fast], "the other is dominated even so"
     for _ in range(2):
         ledger.repeat(fast, replace(make_latency(0.052), reliable=False))
-    assert ledger.doubtful() == []
+    assert ledger.disturbed() == []
     assert [(e.recipe, e.latency.ratio) for e in ledger.front()] == [(fast, 0.052)], "three that agree"
 
 

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Score
-from autocompress.explore.aim import StructureModel
+from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.ledger import Ledger
 from autocompress.explore.proposer import KNEE, Proposer, halton
 from autocompress.explore.sampler import Sampler
 from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.structure_model import StructureModel
+from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe, Step
-from autocompress.run.record import Record, open_record
+from autocompress.storage.record import Record, open_record
 
 RATIOS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))

@@ -10,10 +10,10 @@ import torch
 from rich.console import Console
 
 from autocompress import Task
+from autocompress.compute.local import LocalComputation
 from autocompress.errors import AutocompressError, UsageError
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import RecipeFile
-from autocompress.run.workshop import Workshop
 
 MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
 
@@ -68,7 +68,9 @@ def test_resuming_with_another_model_or_space_is_refused(run: Any, tiny_task: Ta
 def test_the_floor_is_looked_for_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(speedup=1e6)
     gated: list[str] = []
-    monkeypatch.setattr(Workshop, "gate", lambda shop, request, budget: gated.append(request.recipe.techniques()))
+    monkeypatch.setattr(
+        LocalComputation, "gate", lambda shop, request, budget: gated.append(request.recipe.techniques())
+    )
     assert run(speedup=1e6) == first
     again = run(speedup=1e6, minutes=2 * MINUTES)
     assert (again["status"], again["nearest"]) == ("infeasible", first["nearest"])
@@ -146,7 +148,7 @@ def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_pat
 def test_a_full_disk_ends_the_search_with_the_path_and_the_same_call_goes_on(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autocompress.run.store import Store, no_space
+    from autocompress.storage.store import Store, no_space
 
     own = Store.save
     saved: list[str] = []

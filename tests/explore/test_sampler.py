@@ -11,7 +11,7 @@ from autocompress.explore.sampler import OVER_BUDGET, Sampler
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe, Step
-from autocompress.run.record import Record, open_record
+from autocompress.storage.record import Record, open_record
 
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", (0.1, 0.3, 0.5, 0.7, 0.9), 0.5, True),))
 IMITATE = Applicable("imitate", (Stage.TRAIN,), (Parameter("kind", ("soft", "hard"), "soft"),))
@@ -32,7 +32,7 @@ def remembered(sampler: Sampler) -> list[FrozenTrial]:
 
 def told_three(record: Record) -> Sampler:
     sampler = Sampler(SPACE, record, seed=0)
-    sampler.told(sampler.given(WANTED), (0.91, 0.25), -0.5, {"recipe": WANTED.to_json()})
+    sampler.tell(sampler.given(WANTED), (0.91, 0.25), -0.5, {"recipe": WANTED.to_json()})
     sampler.rejected(sampler.given(SPACE.default([Step.of("carve", ratio=0.1)])), 1.75, {"note": "too slow"})
     sampler.failed(sampler.given(SPACE.default([Step.of("carve", ratio=0.3)])), {"note": "it broke"})
     return sampler
@@ -44,7 +44,7 @@ def test_a_given_recipe_is_what_the_trial_holds(record: Record):
         asked = sampler.given(recipe)
         assert asked.recipe == recipe
         assert asked.params.items() >= {"carve": recipe.step("carve") is not None}.items()
-        sampler.told(asked, (0.9, 0.5), None, {})
+        sampler.tell(asked, (0.9, 0.5), None, {})
 
 
 def test_completed_trial_keeps_values_constraint_and_attributes(record: Record):
@@ -88,7 +88,7 @@ def test_memory_survives_another_process_opening_the_record(record: Record, tmp_
 
 def test_without_a_budget_there_is_no_constraint(record: Record):
     sampler = Sampler(SPACE, record, seed=0)
-    sampler.told(sampler.given(WANTED), (0.9, 0.5), None, {})
+    sampler.tell(sampler.given(WANTED), (0.9, 0.5), None, {})
     assert not remembered(Sampler(SPACE, record, seed=0))[0].constraints
 
 
@@ -104,7 +104,7 @@ def test_only_the_last_rejections_are_brought_back(record: Record, monkeypatch: 
     sampler = Sampler(SPACE, record, seed=0)
     for over in (0.1, 0.2, 0.3, 0.4):
         sampler.rejected(sampler.ask(), over, {})
-    sampler.told(sampler.ask(), (0.9, 0.5), None, {})
+    sampler.tell(sampler.ask(), (0.9, 0.5), None, {})
     back = remembered(Sampler(SPACE, record, seed=0))
     assert [t.constraints[OVER_BUDGET] for t in back if t.state == TrialState.PRUNED] == [0.3, 0.4]
     assert [t.values for t in back if t.state == TrialState.COMPLETE] == [[0.9, 0.5]]
@@ -117,9 +117,9 @@ def test_a_long_search_is_remembered_by_its_latest_trials(record: Record, monkey
     sampler = Sampler(SPACE, record, seed=0)
     early = sampler.ask()  # by another lane, which takes its time
     for number in range(9):
-        sampler.told(sampler.ask(), (number / 10, 0.5), None, {})
+        sampler.tell(sampler.ask(), (number / 10, 0.5), None, {})
         assert len(remembered(sampler)) <= 6
-    sampler.told(early, (0.99, 0.5), None, {})
+    sampler.tell(early, (0.99, 0.5), None, {})
     assert [t.values[0] for t in remembered(sampler) if t.values][-2:] == [0.8, 0.99]
     assert len(record.trials()) == 10
 
@@ -156,7 +156,7 @@ def test_sampler_learns_which_strength_is_within_the_budget(record: Record):
         if ratio < 0.7:
             sampler.rejected(trial, 0.7 - ratio, {})
         else:
-            sampler.told(trial, (0.9 - ratio / 100, 0.25), -0.1, {})
+            sampler.tell(trial, (0.9 - ratio / 100, 0.25), -0.1, {})
     late = asked[20:]
     assert sum(r >= 0.7 for r in late) / len(late) > 0.5
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autocompress.candidate.teacher import captured
-from autocompress.data import call
+from autocompress.data import call, captured
 from autocompress.plugin.contract import (
     Context,
     LossTerm,

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.evaluate import feed_of
-from autocompress.data import call, seeded
+from autocompress.data import call, feed_of, seeded
 from autocompress.plugin.contract import Array, Context
 from autocompress.task import Inputs
 from autocompress_plugins.quantization.ort_quantization import opened, with_all_outputs

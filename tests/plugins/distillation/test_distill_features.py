@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import export
-from autocompress.candidate.teacher import captured
-from autocompress.data import call, primary
+from autocompress.data import call, captured, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, LossTerm, Step, TrainHook
 from autocompress.task import Task

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.teacher import captured
-from autocompress.data import call, primary
+from autocompress.data import call, captured, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, TrainHook
 from autocompress.task import Task

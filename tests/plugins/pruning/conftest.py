@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import export
 from autocompress.candidate.preparation import read_task
-from autocompress.data import call, input_names, primary
+from autocompress.data import call, feed_of, input_names, primary
 from autocompress.plugin.contract import Context
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task

@@ -17,11 +17,11 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.bench import Request
 from autocompress.candidate.export import export
 from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate
 from autocompress.candidate.preparation import prepare, read_task
+from autocompress.candidate.request import Request
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
@@ -31,7 +31,7 @@ from autocompress.plugin.contract import Context, TrainHook
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
-from autocompress.run.folder import RunFolder
+from autocompress.storage.folder import RunFolder
 from autocompress.task import Task
 from autocompress_plugins.quantization.activation_values import layer_inputs
 from autocompress_plugins.quantization.fake_quantization import LearnedRange, fake_quantized_weight
@@ -417,18 +417,18 @@ def test_layers_whose_weights_are_read_elsewhere_are_calibrated(examples: Exampl
 def test_a_recipe_gives_a_float_and_an_int8_file_and_replays(
     tiny_task: Task, fake_profile: HardwareProfile, plugins: PluginSet, tmp_path: Path
 ) -> None:
-    bench, _ = complete(prepare(tiny_task, fake_profile, plugins, RunFolder(tmp_path / "run"), only={NAME}))
+    opened, _ = complete(prepare(tiny_task, fake_profile, plugins, RunFolder(tmp_path / "run"), only={NAME}))
     family = Recipe((Step.of("distill_logits", alpha=0.9, temperature=4.0), Step.of(NAME, starts_at=0.0)))
-    outcome = evaluate(bench, Request(family, examples=256))
+    outcome = evaluate(opened, Request(family, examples=256))
     assert not outcome.failed
     plain, int8 = outcome.evaluations
     assert (plain.recipe, int8.recipe) == (family, family.rewritten(Step.of(NAME, **UINT8)))
-    file = bench.folder.root / int8.artifact
+    file = opened.folder.root / int8.artifact
     assert layer_scales(file) == learned_scales(outcome.learned)
     stored = RecipeFile.read(file.with_name("recipe.toml"))
     again = tmp_path / "again.onnx"
-    context = replace(bench.context, learned=stored.learned)
-    rewrite(plugins, stored.recipe.variant, bench.folder.root / plain.artifact, again, context)
+    context = replace(opened.context, learned=stored.learned)
+    rewrite(plugins, stored.recipe.variant, opened.folder.root / plain.artifact, again, context)
     x = tiny_task.val[0]
     assert torch.equal(outputs(again, x), outputs(file, x))
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.count import count
-from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import check
-from autocompress.data import call, input_names, primary
+from autocompress.data import call, feed_of, input_names, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
 from autocompress_plugins.weights.factorize import KEEP, Factorize, factorizable

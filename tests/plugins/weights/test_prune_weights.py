@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.count import compressed_size
-from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import check
-from autocompress.data import input_names
+from autocompress.data import feed_of, input_names
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, LossTerm, Step, TrainHook
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime

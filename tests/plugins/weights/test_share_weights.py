@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.count import compressed_size, count
-from autocompress.candidate.evaluate import feed_of
 from autocompress.candidate.export import check
-from autocompress.data import input_names
+from autocompress.data import feed_of, input_names
 from autocompress.plugin.contract import Context, Params, TrainHook
-from autocompress.run.store import Store
+from autocompress.storage.store import Store
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.share_weights import ShareWeights
 

@@ -1,0 +1,120 @@
+"""``apply``: a model made again from its recipe."""
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from autocompress.candidate.export import export
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.opening import complete
+from autocompress.candidate.pipeline import evaluate
+from autocompress.candidate.preparation import prepare, read_task
+from autocompress.candidate.request import Request
+from autocompress.candidate.rung import load_weights
+from autocompress.candidate.structure import build
+from autocompress.candidate.variants import rewrite
+from autocompress.data import Split, feed_of, profile_inputs
+from autocompress.errors import AutocompressError, CandidateFailed, UsageError
+from autocompress.plugin.contract import Runtime
+from autocompress.plugin.loader import load_plugins
+from autocompress.profile import HardwareProfile, load_profile
+from autocompress.recipe import TRAIN, RecipeFile
+from autocompress.storage.delivery import deliver
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.store import Store, copy_file, replacing, write_text
+from autocompress.task import load_task
+
+SAME_OUTPUTS = 1e-4  # apply: between the model made again and the stored one
+
+
+def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str:
+    """Make the model of a ``recipe.toml`` again and return a line that says where it is and how near it comes to the
+    stored one.
+    """
+    stored = RecipeFile.read(recipe)
+    folder, profile, plugins, task = (
+        out or Path("applied") / stored.recipe.id,
+        HardwareProfile.model_validate(stored.hardware) if stored.hardware else load_profile(stored.profile),
+        load_plugins(),
+        load_task(target),
+    )
+    needed = [s.strategy for s in (*stored.recipe.steps, stored.recipe.variant) if s and s.strategy != TRAIN]
+    for name in needed:
+        plugins.strategy(name)  # an absent plug-in is an error before anything is made
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
+        if redo:
+            opened, _ = complete(
+                prepare(task, profile, plugins, RunFolder(Path(scratch)), seed=stored.seed, only=needed)
+            )
+            return _redo(opened, stored, folder)
+        reference = Path(scratch) / "reference.onnx"
+        read = read_task(task, profile, plugins.runtime(profile.runtime), reference, stored.seed)
+        if read.fingerprint != stored.fingerprint:
+            raise UsageError(
+                f"{recipe} was made for another task ({stored.task}, "
+                f"{stored.fingerprint}; this one is {read.fingerprint}): "
+                "give the task it was made for"
+            )
+        inputs = next(profile_inputs(read.splits["val"], profile.batch, 1))
+        export(read.context.model, inputs, reference, stored.exporter)
+        model, _ = build(stored.recipe, read.context, plugins, stored.plans)
+        kept = replace(stored, weights="weights.safetensors" if stored.weights else None)
+        if stored.weights is not None:
+            weights = recipe.parent / stored.weights
+            if not weights.exists():
+                raise UsageError(f"the weights {weights} are missing: --redo trains them anew")
+            try:
+                load_weights(Store(weights.parent), model, weights.stem)
+            except CandidateFailed as error:
+                raise UsageError(f"{error.reason}: --redo trains them anew") from error
+            copy_file(weights, folder / "weights.safetensors")
+        source = Path(scratch) / "float.onnx"
+        export(model, inputs, source, stored.exporter)
+        with replacing(folder / "model.onnx") as temporary:
+            if stored.recipe.variant is None:
+                shutil.copyfile(source, temporary)
+            else:
+                context = replace(read.context, learned=stored.learned)
+                rewrite(plugins, stored.recipe.variant, source, temporary, context)
+        write_text(folder / "recipe.toml", kept.to_toml())
+        made, beside = f"{folder / 'model.onnx'} made from {stored.recipe}", recipe.with_name("model.onnx")
+        if not beside.exists():
+            return made
+        worst = _difference(
+            plugins.runtime(profile.runtime), profile, read.splits["val"], beside, folder / "model.onnx"
+        )
+        if worst > SAME_OUTPUTS:
+            raise AutocompressError(
+                f"{folder / 'model.onnx'} was made, but its outputs differ from {beside} by {worst:.2g} "
+                f"(allowed {SAME_OUTPUTS:g}): the versions of torch or onnxruntime may not be those of the run"
+            )
+        return f"{made}; its outputs differ from {beside} by at most {worst:.2g}"
+
+
+def _redo(opened: OpenTask, stored: RecipeFile, target: Path) -> str:
+    """Plan and train anew, with the stored length of training."""
+    examples = round(stored.epochs * len(opened.context.train))
+    outcome = evaluate(opened, Request(stored.recipe.family, examples=examples))
+    made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
+    if made is None:
+        causes = [reason for _, _, reason in outcome.failed] + [s.reason for s in outcome.slower]
+        causes = causes or [f"{stored.recipe.variant} is not among what that strategy now offers for this task"]
+        raise AutocompressError(f"the recipe could not be made again: {'; '.join(causes)}")
+    deliver(opened.folder, made, target)
+    return (
+        f"{target / 'model.onnx'} trained anew from {stored.recipe}: validation "
+        f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"
+    )
+
+
+def _difference(runtime: Runtime, profile: HardwareProfile, val: Split, one: Path, other: Path) -> float:
+    """Largest difference of two files' outputs over some validation examples."""
+    sessions = [runtime.open(path, profile) for path in (one, other)]
+    worst = 0.0
+    for inputs in profile_inputs(val, profile.batch, 32):
+        outputs = [np.asarray(s.run(feed_of(inputs, s.input_names))[0], dtype=np.float64) for s in sessions]
+        worst = max(worst, float(np.abs(outputs[0] - outputs[1]).max()))
+    return worst

@@ -1,0 +1,163 @@
+"""What an engineer reads before a search: where the time goes, which strategies apply, what is sensitive and what is
+left alone.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from autocompress.candidate.export import SCOPE
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.opening import Opening, complete
+from autocompress.candidate.preparation import prepare
+from autocompress.candidate.structure import blamed_on
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Context, StructureStrategy
+from autocompress.plugin.loader import load_plugins
+from autocompress.profile import load_profile
+from autocompress.storage.folder import RunFolder
+from autocompress.supervisor import Supervisor, Tell
+from autocompress.task import load_task
+
+SCORED = 2000  # validation examples, for each file; a search scores on all
+Answer = TypeVar("Answer")
+
+
+def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: None) -> dict[str, Any]:
+    """Reference score, latency and size; its time by operator; every strategy with its parameters, or why it does not
+    apply; the graph variants of the unchanged weights, measured; the loss that each prunable group costs, and why other
+    layers are left as they are.
+    """
+    plugins = load_plugins()
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        opened, opening = complete(
+            prepare(
+                load_task(target),
+                load_profile(profile),
+                plugins,
+                RunFolder(Path(folder)),
+                supervisor=Supervisor(tell),
+                only=plugins.strategies,  # what saves size alone is measured too, once
+                score_on=SCORED,
+            )
+        )
+        warnings = [*map(str, plugins.broken), *opening.warnings]
+        return {
+            **_reference(opening, len(opened.val)),
+            "operators": _operators(opened, warnings),
+            "applies": {
+                a.name: {
+                    "summary": plugins.strategy(a.name).summary,
+                    "parameters": {p.name: list(p.choices) for p in a.parameters},
+                    "variants": [dict(v) for v in a.variants],
+                    "size_only": a.size_only,
+                }
+                for a in opening.applicable
+            },
+            "does_not_apply": {r.strategy: r.reason for r in opening.refused},
+            "unchanged_weights": _unchanged(opening),
+            "sensitivity": _sensitivity(opened, opening, warnings),
+            "left_alone": _left_alone(opened, warnings),
+            "warnings": warnings,
+        }
+
+
+def _reference(opening: Opening, scored: int) -> dict[str, Any]:
+    reference = opening.reference
+    return {
+        "task": opening.name,
+        "score": {
+            opening.metric: reference.score.val,
+            "low": reference.score.val_low,
+            "high": reference.score.val_high,
+        },
+        "latency_ms": {
+            "p50": reference.latency.p50,
+            "p90": reference.latency.p90,
+            "reliable": reference.latency.reliable,
+        },
+        "params": reference.params,
+        "macs": reference.macs,
+        "size_bytes": reference.size_bytes,
+        "compressed_bytes": reference.compressed_bytes,
+        "exporter": opening.preparation.exporter,
+        "export_note": opening.preparation.export_note,
+        "examples": {"train": opening.train_examples, "val": opening.val_examples, "test": opening.test_examples},
+        "scored": scored,
+    }
+
+
+def _operators(opened: OpenTask, warnings: list[str]) -> list[dict[str, Any]]:
+    """The reference's nodes, slowest first; nothing when the runtime does not tell."""
+    opened.supervisor.tell("time by operator", None)
+    runtime = opened.plugins.runtime(opened.profile.runtime)
+    rows = _asked(
+        runtime.name,
+        "time by operator",
+        lambda: list(runtime.operators(opened.folder.reference, opened.profile, opened.feeds) or ()),
+        warnings,
+    )
+    slowest_first = sorted(rows or (), key=lambda row: -row.ms)
+    return [{**asdict(row), "name": row.name.removeprefix(SCOPE)} for row in slowest_first]
+
+
+def _unchanged(opening: Opening) -> dict[str, dict[str, Any]]:
+    """The reference's graph variants: what quantization alone gives here."""
+    measured = {
+        str(e.recipe): {
+            opening.metric: e.score.val,
+            "speedup": 1 / e.latency.ratio,
+            "size_bytes": e.size_bytes,
+            "compressed_bytes": e.compressed_bytes,
+        }
+        for e in opening.reference_family.evaluations
+    }
+    slower = {str(s.recipe): {"speedup": 1 / s.ratio, "left_out": s.reason} for s in opening.reference_family.slower}
+    failed = {str(recipe): {"left_out": reason} for recipe, _, reason in opening.reference_family.failed}
+    return {**measured, **slower, **failed}
+
+
+def _sensitivity(opened: OpenTask, opening: Opening, warnings: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """For each structural strategy that tells, the groups it can shrink, most sensitive first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for applicable in opening.applicable:
+        strategy = opened.plugins.strategy(applicable.name)
+        if isinstance(strategy, StructureStrategy):
+            opened.supervisor.tell(f"sensitivity: {applicable.name}", None)
+            rows = _asked(applicable.name, "sensitivity", partial(_parts, strategy, opened.context), warnings)
+            if rows:
+                found[applicable.name] = rows
+    return found
+
+
+def _parts(strategy: StructureStrategy, context: Context) -> list[dict[str, Any]]:
+    return [asdict(part) for part in strategy.sensitivity(context)]
+
+
+def _left_alone(opened: OpenTask, warnings: list[str]) -> dict[str, dict[str, str]]:
+    """For each structural strategy that tells, the parts that it leaves as they are, and why."""
+    found: dict[str, dict[str, str]] = {}
+    for name, strategy in sorted(opened.plugins.strategies.items()):
+        if isinstance(strategy, StructureStrategy):
+            opened.supervisor.tell(f"what is left alone: {name}", None)
+            reasons = _asked(name, "what it leaves alone", partial(_reasons, strategy, opened.context), warnings)
+            if reasons:
+                found[name] = reasons
+    return found
+
+
+def _reasons(strategy: StructureStrategy, context: Context) -> dict[str, str]:
+    return dict(strategy.left_alone(context))
+
+
+def _asked(who: str, what: str, ask: Callable[[], Answer], warnings: list[str]) -> Answer | None:
+    """What a plug-in answers; when its code fails, nothing and a warning."""
+    try:
+        with blamed_on(who):
+            return ask()
+    except CandidateFailed as error:
+        warnings.append(f"{who} cannot tell {what}: {error.reason}")
+        return None

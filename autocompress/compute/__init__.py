@@ -1,0 +1,1 @@
+"""Which process computes, and what a search may ask of it."""

@@ -1,0 +1,55 @@
+"""One split of the user's data: examples by index, in memory or read when asked for."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from autocompress.data.batch import Batch, map_inputs, tensors_of
+
+SAMPLE = 64  # examples of a split that the fingerprint covers, and that are read twice
+
+
+class Split:
+    """Examples by index. Either ``batch`` (in memory) or ``collect`` (a function of indices) holds them."""
+
+    def __init__(
+        self, name: str, size: int, collect: Callable[[Sequence[int]], Batch], batch: Batch | None = None
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.memory = batch
+        self._collect = collect
+
+    def __len__(self) -> int:
+        return self.size
+
+    def take(self, indices: Tensor) -> Batch:
+        """The examples at ``indices`` (1-D int64)."""
+        if self.memory is not None:
+            return Batch(map_inputs(lambda t: t[indices], self.memory.inputs), self.memory.targets[indices])
+        return self._collect(indices.tolist())
+
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        """Consecutive batches in order, the last one possibly smaller; at most ``limit`` examples."""
+        end = min(self.size, limit or self.size)
+        for start in range(0, end, batch_size):
+            yield self.take(torch.arange(start, min(start + batch_size, end)))
+
+    def sample_digest(self) -> str:
+        """Digest of the size and of a sample of examples."""
+        indices = spread(self.size, SAMPLE)
+        batch = self.take(indices)
+        state = hashlib.sha256(str(self.size).encode())
+        for tensor in (*tensors_of(batch.inputs), batch.targets):
+            state.update(
+                f"{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+            )
+        return state.hexdigest()
+
+
+def spread(size: int, count: int) -> Tensor:
+    """At most ``count`` indices over 0..size-1, evenly, the first and the last included."""
+    count = min(count, size)
+    return torch.arange(count) * (size - 1) // max(count - 1, 1)

@@ -1,0 +1,118 @@
+"""What measuring one model gave: its score with an interval, its latency, its size."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from autocompress.latency import Latency
+from autocompress.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Score:
+    """In the metric's own unit, higher is better. val_low, val_high: 95 % interval over the validation examples."""
+
+    val: float
+    val_low: float
+    val_high: float
+    test: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One ONNX file: the recipe that made it and what was measured on it."""
+
+    id: str
+    recipe: Recipe
+    epochs: float
+    rung: int
+    score: Score
+    latency: Latency
+    size_bytes: int
+    compressed_bytes: int  # of the file, deflated: what zeros and repeated weights save
+    params: int
+    macs: int
+    artifact: str
+    digest: str
+    outputs: str  # store key of its validation outputs, for paired comparison
+    elapsed_s: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "recipe": self.recipe.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Evaluation":
+        return cls(
+            **{
+                **value,
+                "recipe": Recipe.from_json(value["recipe"]),
+                "score": Score(**value["score"]),
+                "latency": Latency(**value["latency"]),
+            }
+        )
+
+    def at(self, elapsed_s: float) -> "Evaluation":
+        return replace(self, elapsed_s=elapsed_s)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What was timed and not scored: a structure over the budget, a graph variant no faster than its own source, a file
+    too slow to add anything to the front.
+
+    latency_ms: the profile's statistic. ratio: paired median ratio to the reference.
+    """
+
+    recipe: Recipe
+    reason: str
+    latency_ms: float
+    ratio: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "recipe": self.recipe.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Rejected":
+        return cls(**{**value, "recipe": Recipe.from_json(value["recipe"])})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that evaluating one family gave: a file for each graph variant that was worth scoring. rung: of its training;
+    finalists go on from the last one.
+    """
+
+    evaluations: tuple[Evaluation, ...] = ()
+    rung: int = 0
+    slower: tuple[Rejected, ...] = ()
+    hopeless: tuple[Rejected, ...] = ()  # timed, and so slow that no score could bring them onto the front
+    failed: tuple[tuple[Recipe, str, str], ...] = ()  # recipe, strategy, reason
+    plans: tuple[dict[str, Any], ...] = field(default=())
+    checkpoint: str | None = None
+    learned: dict[str, Any] = field(default_factory=dict)  # by strategy, beside the weights
+    epochs: float = 0.0
+    train_s: float = 0.0
+    examples: int = 0  # of this rung
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "evaluations": [e.to_json() for e in self.evaluations],
+            "slower": [s.to_json() for s in self.slower],
+            "hopeless": [s.to_json() for s in self.hopeless],
+            "failed": [[recipe.to_json(), strategy, reason] for recipe, strategy, reason in self.failed],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Outcome":
+        return cls(
+            **{
+                **value,
+                "evaluations": tuple(Evaluation.from_json(e) for e in value["evaluations"]),
+                "slower": tuple(map(Rejected.from_json, value["slower"])),
+                "hopeless": tuple(map(Rejected.from_json, value["hopeless"])),
+                "failed": tuple(
+                    (Recipe.from_json(recipe), strategy, reason) for recipe, strategy, reason in value["failed"]
+                ),
+                "plans": tuple(value["plans"]),
+            }
+        )

@@ -1,0 +1,107 @@
+"""What there is time for: how much to keep for finishing, and what a training may take before that."""
+
+from collections.abc import Sequence
+
+from autocompress.explore import rungs
+from autocompress.explore.clock import Clock
+from autocompress.explore.durations import Durations
+from autocompress.explore.finish import CHECKED, CONTENDERS, FINALISTS, MOST_PREFERRED
+from autocompress.explore.ledger import Ledger
+from autocompress.explore.structure_model import MARGIN
+
+ON_TOP = 1.2  # times what a training or a family should take
+IN_FULL = 2  # times the last rung's length, kept for each finalist
+MOST_FINISHING = 0.55  # of the whole time, for training the finalists
+MOST_FOR_FRONT = 0.5  # the same without a budget: a front needs families as well as length
+MEASURED_SHARE = 0.05  # of the whole time, for measuring again
+MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
+CLOSING_S = 3.0  # writing the front and the report
+
+
+class TimeBudget:
+    """Answers from what is known now; seconds. lengths: of the rungs. batch: examples of one call. concurrency: calls
+    that run at once.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        durations: Durations,
+        ledger: Ledger,
+        lengths: Sequence[rungs.Length],
+        *,
+        batch: int,
+        concurrency: int,
+    ) -> None:
+        self.clock = clock
+        self.durations = durations
+        self.lengths = tuple(lengths)
+        self._ledger = ledger
+        self._batch = batch
+        self._concurrency = concurrency
+
+    def spare_s(self) -> float:
+        """Left before finishing has to begin."""
+        return self.clock.left() - self.reserve_s()
+
+    def training_s(self) -> float:
+        """The most a training may take now."""
+        return max(1.0, self.spare_s() - self.durations.overhead_s())
+
+    def affords(self, training_s: float) -> bool:
+        """Whether there is time for a training of that length and what is around it."""
+        return ON_TOP * training_s + self.durations.overhead_s() < self.spare_s()
+
+    def affords_family(self) -> bool:
+        """Whether there is time for one more family."""
+        return self.spare_s() > ON_TOP * self.durations.family_s()
+
+    def reserve_s(self) -> float:
+        """To be kept for finishing: the finalists at twice the last rung's length, and closing.
+
+        While nothing meets the budget, finding something that does comes before training it in full.
+        """
+        ledger = self._ledger
+        bounded = ledger.steering.bounded
+        if bounded and not any(standing.within for standing in map(ledger.standing, ledger.contending())):
+            return self.closing_s()
+        finalists = ledger.finalists(CONTENDERS if bounded else FINALISTS, MARGIN)
+        full, overhead_s = IN_FULL * self.lengths[-1].seconds, self.durations.overhead_s()
+        each = [max(full - family.train_s, 0) + overhead_s for family in finalists]
+        training = sum(each) if bounded else max(sum(each) / self._concurrency, *each, 0)
+        return min(training, (MOST_FINISHING if bounded else MOST_FOR_FRONT) * self.clock.limit_s) + self.closing_s()
+
+    def closing_s(self) -> float:
+        """For measuring again, testing and writing: of the front, and under a budget of what is not on it and can be
+        recommended.
+        """
+        ledger = self._ledger
+        others = MOST_PREFERRED if ledger.steering.bounded else 1
+        files = min(CHECKED, ledger.files, len(ledger.front()) + len(ledger.disturbed()) + others)
+        return files * self.effort_s() * 1.6 + self.tested_s() + CLOSING_S
+
+    def can_measure(self) -> bool:
+        """Whether there is time for more than testing and writing."""
+        return self.clock.left() >= CLOSING_S + self.tested_s()
+
+    def effort_s(self) -> float:
+        """For measuring one file again."""
+        return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * self.clock.limit_s / CHECKED))
+
+    def tested_s(self) -> float:
+        """For the test scores of the front and the reference, one example after another. Where threads share them, what
+        they save is kept for a machine that has become slower.
+        """
+        own, front = self._ledger.opening.reference, self._ledger.front()
+        slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)[:CHECKED]
+        return self._ran_s(self._ledger.opening.test_examples, own.latency.p50 + sum(slowest))
+
+    def scored_s(self) -> float:
+        """For scoring every file of a family, each as slow as the reference, one example after another."""
+        opening = self._ledger.opening
+        files = 1 + sum(len(a.variants) for a in opening.applicable)
+        return self._ran_s(opening.val_examples, files * opening.reference.latency.p50)
+
+    def _ran_s(self, examples: int, call_ms: float) -> float:
+        """For running so many examples through files that take so long together."""
+        return examples / self._batch * call_ms / 1e3

@@ -1,0 +1,23 @@
+"""The door to where a file runs: everything that times a file, and the pure statistics beside it."""
+
+from autocompress.measure.effort import FINAL, FULL, QUICK, Effort
+from autocompress.measure.machine_lock import MachineLock
+from autocompress.measure.outputs import outputs_of, running
+from autocompress.measure.statistics import is_quiet, settled, summarise
+from autocompress.measure.timing import Timer, measure, timer
+
+__all__ = [
+    "FINAL",
+    "FULL",
+    "QUICK",
+    "Effort",
+    "MachineLock",
+    "Timer",
+    "is_quiet",
+    "measure",
+    "outputs_of",
+    "running",
+    "settled",
+    "summarise",
+    "timer",
+]

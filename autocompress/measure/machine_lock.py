@@ -1,0 +1,88 @@
+"""While a latency is measured nothing else of the search computes: either several processes work, or one measures.
+
+A readers-writer lock of two files with a turnstile (Courtois, Heymans & Parnas 1971, without starving the writer): who
+works holds the machine shared and looks at the turnstile between two steps; who measures closes the turnstile, then
+waits until it has the machine alone. The locks are flock's, which the kernel frees when a process ends, however it
+ends.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+
+class MachineLock:
+    """One process's hold on the machine, agreed on in ``folder``. waiting: opened around each wait for others.
+    waited_s: what all waits took, in seconds.
+    """
+
+    def __init__(self, folder: Path, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._turnstile, self._machine = (
+            os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in (".turnstile.lock", ".machine.lock")
+        )
+        self._outside = waiting
+        self._inside = False
+        self.waited_s = 0.0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While open, this process computes and nobody measures, but for the time it gives way."""
+        self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def give_way(self) -> None:
+        """A safe point of one that works: waits outside while another process measures."""
+        if not self._inside or _locked(self._turnstile, fcntl.LOCK_SH | fcntl.LOCK_NB):
+            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+            return
+        self._leave()
+        self._enter()
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """While open, every other process waits."""
+        inside = self._inside
+        self._leave()  # two that wait for each other to leave would wait for ever
+        try:
+            with self._waiting():
+                fcntl.flock(self._turnstile, fcntl.LOCK_EX)
+                fcntl.flock(self._machine, fcntl.LOCK_EX)
+            yield
+        finally:
+            fcntl.flock(self._machine, fcntl.LOCK_UN)
+            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+            if inside:
+                self._enter()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began = time.monotonic()
+        with self._outside():
+            yield
+        self.waited_s += time.monotonic() - began
+
+    def _enter(self) -> None:
+        with self._waiting():
+            fcntl.flock(self._turnstile, fcntl.LOCK_SH)
+            fcntl.flock(self._machine, fcntl.LOCK_SH)
+        fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+        self._inside = True
+
+    def _leave(self) -> None:
+        fcntl.flock(self._machine, fcntl.LOCK_UN)
+        self._inside = False
+
+
+def _locked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        return False
+    return True

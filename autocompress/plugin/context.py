@@ -1,0 +1,53 @@
+"""What a strategy may look at."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from autocompress.data import Batch, Feed, Split, spread
+from autocompress.plugin.runtime import Runtime
+from autocompress.profile import HardwareProfile
+from autocompress.task import Inputs, Task
+
+TIMED_EXAMPLES = 4  # training examples, at most, for a file that is only timed
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a strategy may look at. It changes none of it.
+
+    runtime: what opens and runs files on the target. model: the reference, a copy in evaluation mode. example_inputs:
+    the task's, or a batch of two. reference: its exported ONNX file. feeds: up to N training examples as the runtime's
+    inputs, at the profile's batch. scored: whether what is made will be scored; where it is only timed, ``feeds`` gives
+    four examples at most, and a strategy can leave out what betters scores alone. learned: for a graph part, what the
+    training hooks of this candidate learned (``TrainHook.learned``), by strategy.
+
+    What a strategy says of itself is asked before anything is scored, of the file of the first exporter that works.
+    Strategies with a graph part are asked again when it is settled which exporter's file the reference is, with
+    ``scored`` true.
+    """
+
+    task: Task
+    profile: HardwareProfile
+    runtime: "Runtime"
+    model: nn.Module
+    example_inputs: Inputs
+    train: Split
+    reference: Path
+    seed: int
+    feeds: Callable[[int], Iterator[Feed]]
+    scored: bool = True
+    learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def for_timing(self) -> "Context":
+        """The same for what is only timed, and with few examples: ranges do not change what an operator costs."""
+        return replace(self, scored=False, feeds=lambda count: self.feeds(min(count, TIMED_EXAMPLES)))
+
+    def train_batches(self, examples: int, batch_size: int = 64) -> Iterator[Batch]:
+        """``examples`` training examples spread over the split, in batches, without augmentation."""
+        indices = spread(len(self.train), examples)
+        for start in range(0, len(indices), batch_size):
+            yield self.train.take(indices[start : start + batch_size])

@@ -1,0 +1,61 @@
+"""What opens ONNX files on a target and runs them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autocompress.data import Array, Feed
+from autocompress.profile import HardwareProfile
+
+
+class Session(ABC):
+    """An opened model, ready to run."""
+
+    @property
+    @abstractmethod
+    def input_names(self) -> Sequence[str]:
+        """Names of the graph's inputs, in order."""
+
+    @abstractmethod
+    def run(self, feed: Feed) -> Sequence[Array]:
+        """Run one call and return the outputs in order."""
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """One node of a graph: milliseconds of one call, and its share of the whole, 0..1."""
+
+    name: str
+    operator: str
+    ms: float
+    share: float
+
+
+class Runtime(ABC):
+    """Opens ONNX files on a target. Latency is what a caller of ``Session.run`` waits.
+
+    faster_with: what may make a call faster beside fewer operations: "float16"; "zeros", weights most of which are
+    zero; "few_values", weights that take a few values only. What is not among them saves size alone. For most targets
+    the default holds: dense kernels multiply by any number alike.
+    """
+
+    name: str
+    faster_with: frozenset[str] = frozenset({"float16"})
+
+    @abstractmethod
+    def open(self, path: Path, profile: HardwareProfile) -> Session:
+        """Load ``path`` with the profile's threads pinned. Raises CandidateFailed when the runtime cannot."""
+
+    def version(self) -> str:
+        return "unknown"
+
+    def clock(self, session: Session, feed: Feed) -> float | None:
+        """Milliseconds of one call on the target's own clock (a remote device, a fake); None: time ``Session.run``
+        here.
+        """
+        return None
+
+    def operators(self, path: Path, profile: HardwareProfile, feeds: Sequence[Feed]) -> Sequence[OperatorTime] | None:
+        """Where the time of a file goes, by the runtime's own profile; None when it keeps none."""
+        return None

@@ -1,0 +1,97 @@
+"""``front.json`` and the recommended model's folder: what a run leaves for others to read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from autocompress.evaluation import Evaluation
+from autocompress.explore.ledger import Ledger
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What surrounds the numbers: the profile's name and statistic, the seed, versions, plug-ins, wall-clock seconds,
+    and the seconds of all workers by what they went into.
+    """
+
+    profile: str
+    statistic: str
+    seed: int
+    environment: dict[str, Any]
+    wall_seconds: float
+    spent_s: dict[str, float]
+
+
+def front_document(ledger: Ledger, around: Circumstances) -> dict[str, Any]:
+    """The document of ``front.json``, as the README describes it."""
+    front = {e.id for e in ledger.front()}
+    candidates = ledger.candidates()
+    return {
+        "schema": SCHEMA,
+        "task": ledger.opening.name,
+        "profile": around.profile,
+        "metric": ledger.opening.metric,
+        "seed": around.seed,
+        "environment": around.environment,
+        "budget": {
+            "latency_ms": ledger.budget.latency_ms,
+            "speedup": ledger.budget.speedup,
+            "statistic": around.statistic,
+            "max_drop": ledger.budget.max_drop,
+        },
+        "status": "feasible" if ledger.recommended else "infeasible",
+        "reference": {**_point(ledger.reference), "artifact": ledger.reference.artifact},
+        "candidates": [
+            {
+                **_point(e),
+                "id": e.id,
+                "recipe": e.recipe.to_json(),
+                "fidelity": e.epochs,
+                "feasible": ledger.feasible(e),
+                "on_front": e.id in front,
+                "artifact": e.artifact,
+                "elapsed_s": round(e.elapsed_s, 2),
+            }
+            for e in candidates
+        ],
+        "rejected": [
+            {"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms, "ratio": r.ratio}
+            for r in ledger.rejected
+        ],
+        "failed": [{"recipe": f.recipe.to_json(), "strategy": f.strategy, "reason": f.reason} for f in ledger.failed],
+        "refused": [{"strategy": r.strategy, "reason": r.reason} for r in ledger.opening.refused],
+        "warnings": list(ledger.opening.warnings),
+        "recommended": ledger.recommended,
+        "nearest": ledger.nearest,
+        "rank_correlation": ledger.rank_correlation(),
+        "tried": tried(ledger),
+        "wall_seconds": round(around.wall_seconds, 2),
+        "spent_seconds": {name: round(seconds, 2) for name, seconds in sorted(around.spent_s.items())},
+    }
+
+
+def tried(ledger: Ledger) -> int:
+    """Recipes looked at: files evaluated, structures rejected, failures."""
+    return len(ledger.candidates()) + len(ledger.rejected) + len(ledger.failed)
+
+
+def _point(e: Evaluation) -> dict[str, Any]:
+    return {
+        "score": {"val": e.score.val, "val_low": e.score.val_low, "val_high": e.score.val_high, "test": e.score.test},
+        "latency_ms": {
+            "p50": e.latency.p50,
+            "p90": e.latency.p90,
+            "low": e.latency.low,
+            "high": e.latency.high,
+            "ratio": e.latency.ratio,
+            "ratio_low": e.latency.ratio_low,
+            "ratio_high": e.latency.ratio_high,
+            "statistic": e.latency.statistic,
+            "reliable": e.latency.reliable,
+        },
+        "size_bytes": e.size_bytes,
+        "compressed_bytes": e.compressed_bytes,
+        "params": e.params,
+        "macs": e.macs,
+    }

@@ -1,0 +1,1 @@
+"""What a run keeps: the content-addressed store, the run folder, the record."""

@@ -1,0 +1,78 @@
+"""Whoever the computing side answers to: it is told what is done, counts the time, and may end it at a safe point."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from autocompress.errors import Interrupted
+
+OTHER = "other"
+
+
+class Phases:
+    """``with phases("train"): ...`` counts for "train", but for what an inner phase takes. Outside of any: "other"."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._open: list[str] = [OTHER]
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._since = now()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._count()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._count()
+            self._open.pop()
+
+    def taken(self) -> dict[str, float]:
+        """Seconds of each phase since this was last asked."""
+        self._count()
+        seconds, self._seconds = dict(self._seconds), defaultdict(float)
+        return seconds
+
+    def skip(self) -> None:
+        """What has passed since the last phase is nobody's: this process was idle."""
+        self._since = self._now()
+
+    def _count(self) -> None:
+        now = self._now()
+        self._seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+
+Tell = Callable[[str, float | None], None]
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """tell: told what happens now, and which fraction of it is done. note: told what a user should read.
+
+    stop: asked at safe points; once True, the work ends there.
+    """
+
+    tell: Tell = _nothing
+    note: Callable[[str], None] = _nothing
+    stop: Callable[[], bool] = lambda: False
+    phases: Phases = field(default_factory=Phases)
+
+    @contextmanager
+    def during(self, phase: str, text: str) -> Iterator[None]:
+        """While open, the time counts for ``phase`` and ``text`` is what happens."""
+        self.tell(text, None)
+        with self.phases(phase):
+            yield
+
+    def check(self) -> None:
+        """A safe point: raises Interrupted when the work is to end."""
+        if self.stop():
+            raise Interrupted("stopped at a safe point")

@@ -1,0 +1,86 @@
+"""A model made again from its recipe: from the stored weights, or trained anew."""
+
+from pathlib import Path
+
+import pytest
+
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.opening import complete
+from autocompress.candidate.pipeline import evaluate
+from autocompress.candidate.preparation import prepare
+from autocompress.candidate.request import Request
+from autocompress.commands.apply import apply_recipe
+from autocompress.errors import AutocompressError
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+from autocompress.recipe import Recipe, RecipeFile, Step
+from autocompress.storage.folder import RunFolder
+from autocompress.task import load_task
+
+TASK = """
+import torch
+from torch import nn
+from autocompress import Task
+
+def data(n, seed):
+    g = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 3
+    return torch.randn(n, 1, 8, 8, generator=g) + y[:, None, None, None], y
+
+def task():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
+                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 3))
+    return Task(name="small", model=net, train=data(300, 0), val=data(90, 1))
+"""
+NAMED = ("quantize_aware", "distill_logits", "float16", "prune_channels")
+FAMILY = Recipe(
+    (
+        Step.of("prune_channels", ratio=0.5, importance="l2", allocation="uniform", schedule="at_once", round_to=8),
+        Step.of("distill_logits", alpha=0.9, temperature=4.0, schedule="constant"),
+        Step.of("quantize_aware", starts_at=0.0),
+        Step.of("train", lr=0.002, batch_size=64),
+    )
+)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> str:
+    (tmp_path / "my_task.py").write_text(TASK)
+    return f"{tmp_path / 'my_task.py'}:task"
+
+
+@pytest.fixture
+def opened(
+    target: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> OpenTask:
+    monkeypatch.setattr("autocompress.commands.apply.load_plugins", lambda: plugins)
+    return complete(prepare(load_task(target), fake_profile, plugins, RunFolder(tmp_path / "run"), only=NAMED))[0]
+
+
+def recipe_of(opened: OpenTask, family: Recipe, variant: str) -> Path:
+    """The recipe.toml of one file of a family."""
+    outcome = evaluate(opened, Request(family, examples=300))
+    made = next(e for e in outcome.evaluations if e.recipe.variant and e.recipe.variant.strategy == variant)
+    return (opened.folder.root / made.artifact).with_name("recipe.toml")
+
+
+def test_what_training_learned_is_in_the_model_made_again(opened: OpenTask, target: str, tmp_path: Path) -> None:
+    recipe = recipe_of(opened, FAMILY, "quantize_aware")
+    assert RecipeFile.read(recipe).learned["quantize_aware"]
+    assert "at most 0" in apply_recipe(recipe, target, tmp_path / "made", redo=False)
+
+
+def test_a_file_that_saves_size_alone_is_trained_anew(opened: OpenTask, target: str, tmp_path: Path) -> None:
+    recipe = recipe_of(opened, Recipe(), "float16")
+    assert "trained anew" in apply_recipe(recipe, target, tmp_path / "made", redo=True)
+    assert RecipeFile.read(tmp_path / "made" / "recipe.toml").recipe == RecipeFile.read(recipe).recipe
+
+
+def test_a_variant_that_is_no_longer_offered_is_said_to_be(opened: OpenTask, target: str, tmp_path: Path) -> None:
+    recipe = recipe_of(opened, Recipe(), "float16")
+    stored = RecipeFile.read(recipe)
+    other = RecipeFile(**{**stored.__dict__, "recipe": Recipe(variant=Step.of("float16", mode="none"))})
+    recipe.write_text(other.to_toml())
+    with pytest.raises(AutocompressError, match="not among what that strategy now offers"):
+        apply_recipe(recipe, target, tmp_path / "made", redo=True)

@@ -1,0 +1,186 @@
+"""What ``inspect`` finds, and how it is shown."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from torch import nn
+
+from autocompress.commands import inspect as inspection
+from autocompress.commands.inspect import inspect_task
+from autocompress.plugin.contract import Context, Params, Plan, Sensitivity, StructureStrategy
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+from autocompress.report.inspection import print_inspection
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    return inspect_task("autocompress.testing.tasks:lstm", "cpu")
+
+
+def test_time_by_operator_is_the_whole_time_slowest_first(found: dict[str, Any]):
+    rows = found["operators"]
+    assert sum(row["share"] for row in rows) == pytest.approx(1.0)
+    assert [row["ms"] for row in rows] == sorted((row["ms"] for row in rows), reverse=True)
+    assert "LSTM" in {row["operator"] for row in rows}
+
+
+def test_every_installed_strategy_applies_or_has_a_reason(found: dict[str, Any], installed_plugins: PluginSet):
+    assert found["applies"].keys() | found["does_not_apply"].keys() == installed_plugins.strategies.keys()
+    assert not found["applies"].keys() & found["does_not_apply"].keys()
+    assert all(found["does_not_apply"].values())
+    assert "attention" in found["does_not_apply"]["prune_attention"]
+
+
+def test_what_saves_size_only_is_said_and_measured_once(found: dict[str, Any]):
+    assert found["applies"]["float16"]["size_only"]
+    assert found["applies"]["prune_recurrent"]["size_only"] is None
+    half = found["unchanged_weights"]["float16"]
+    assert half["size_bytes"] < 0.75 * found["size_bytes"]  # though it may be slower
+
+
+def test_groups_come_with_the_loss_they_cost_most_sensitive_first(found: dict[str, Any]):
+    groups = found["sensitivity"]["prune_recurrent"]
+    assert groups
+    assert [g["loss"] for g in groups] == sorted((g["loss"] for g in groups), reverse=True)
+    assert all(g["units"] > 1 and 0 < g["share"] < 1 for g in groups)
+
+
+def test_which_exporter_and_why(found: dict[str, Any]):
+    assert found["export_note"].startswith(f"by {found['exporter']}")
+    assert len(found["export_note"]) > len(f"by {found['exporter']}; ")
+
+
+class Stubborn(StructureStrategy):
+    """Applies to everything and fails at whatever it is asked."""
+
+    name = "stubborn"
+
+    def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
+        raise NotImplementedError
+
+    def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
+        raise NotImplementedError
+
+    def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
+        raise ValueError("no idea")
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        raise ValueError("nor of that")
+
+
+def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
+    plugins: PluginSet, fake_profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise KeyError("clock")
+
+    monkeypatch.setattr(plugins.runtime("fake"), "operators", broken)
+    few = replace(plugins, strategies={"stubborn": Stubborn(), "finetune": plugins.strategy("finetune")})
+    monkeypatch.setattr(inspection, "load_plugins", lambda: few)
+    monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
+    monkeypatch.setattr(inspection, "SCORED", 40)
+    told: list[str] = []
+    found = inspect_task("autocompress.testing.tasks:cnn", "fake", lambda text, fraction: told.append(text))
+    assert found["warnings"] == [
+        "fake cannot tell time by operator: KeyError: 'clock'",
+        "stubborn cannot tell sensitivity: ValueError: no idea",
+        "stubborn cannot tell what it leaves alone: ValueError: nor of that",
+    ]
+    assert (found["operators"], found["sensitivity"], found["left_alone"]) == ([], {}, {})
+    assert {"read the data", "export the reference (dynamo)", "sensitivity: stubborn"} <= set(told)
+    assert found["scored"] == 40
+    shown = printed(found)
+    assert "on 40 of 96 examples" in shown
+    assert "warning: stubborn cannot tell" in shown
+
+
+def test_layers_that_stay_as_they_are_have_a_reason_also_where_the_strategy_applies(
+    plugins: PluginSet, fake_profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: plugins.strategy(name) for name in ("prune_channels", "prune_recurrent", "factorize", "finetune")}
+    monkeypatch.setattr(inspection, "load_plugins", lambda: replace(plugins, strategies=few))
+    monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
+    found = inspect_task("autocompress.testing.tasks:cnn", "fake")
+    assert {"prune_channels", "factorize"} <= found["applies"].keys()
+    left = found["left_alone"]
+    assert left.keys() == {"prune_channels", "factorize"}
+    assert left["prune_channels"] == {"head": "its units are the model's output"}
+    assert len(left["factorize"]) == 6, "more than a refusal names"
+    assert set(left["factorize"].values()) == {"a side of its matrix is under 32"}
+    shown = " ".join(printed(found).split())
+    assert "prune_channels its units are the model's output: head" in shown
+    assert "a side of its matrix is under 32: stem.0," in shown
+    assert "and 2 more" in shown
+
+
+def test_a_refused_strategy_tells_all_its_reasons(found: dict[str, Any]) -> None:
+    assert {"factorize", "prune_channels"} <= found["does_not_apply"].keys()
+    assert found["left_alone"]["factorize"]["rnn"] == "a recurrent layer computes its own products"
+    assert found["left_alone"]["prune_channels"] == {"head": "its units are the model's output"}
+
+
+def test_equal_reasons_are_shown_once(found: dict[str, Any]) -> None:
+    reasons = {f"layer{n}": "too narrow" for n in range(7)} | {"other": "tied"}
+    lines = printed({**found, "left_alone": {"thin": reasons, "fat": {"last": "the output"}}}).splitlines()
+    rows = [line.strip().split(maxsplit=1) for line in lines[lines.index("Left as they are") + 2 :]][:3]
+    assert rows == [
+        ["thin", "too narrow: layer0, layer1, layer2, layer3 and 3 more"],
+        ["tied:", "other"],
+        ["fat", "the output: last"],
+    ]
+
+
+def test_long_lists_end_with_how_many_are_left_out(found: dict[str, Any]) -> None:
+    operators = [{"name": f"layer\x1b[2J {n}", "operator": "Gemm", "ms": 0.1, "share": 1 / 14} for n in range(14)]
+    groups = [{"group": f"group {n}", "units": 32, "share": 0.25, "loss": 1.0 - n} for n in range(15)]
+    shown = printed({**found, "operators": operators, "sensitivity": {"prune_channels": groups}})
+    assert "4 others" in shown
+    assert "3 less sensitive ones" in shown
+    assert "8 of 32" in shown
+    assert "\x1b" not in shown, "a name from a file does not command the terminal"
+
+
+def test_a_variant_that_was_left_out_says_why_beside_its_speed(found: dict[str, Any]) -> None:
+    variants = {
+        "quick": {"accuracy": 0.5, "speedup": 2.0, "size_bytes": 1000, "compressed_bytes": 900},
+        "slow": {"speedup": 0.25, "left_out": "slower than the float file"},
+        "broken": {"left_out": "no kernel"},
+    }
+    lines = printed({**found, "unchanged_weights": variants}).splitlines()
+    rows = [line.split() for line in lines if line.rstrip().endswith(("quick", "float file", "no kernel"))]
+    assert rows == [
+        ["50.00", "%", "2.00x", "1", "1", "quick"],
+        ["-", "0.25x", "-", "-", "slow:", "slower", "than", "the", "float", "file"],
+        ["-", "-", "-", "-", "broken:", "no", "kernel"],
+    ]
+
+
+def printed(found: dict[str, Any], width: int = 80) -> str:
+    out = io.StringIO()
+    print_inspection(Console(file=out, width=width), found)
+    return out.getvalue()
+
+
+def test_it_fits_a_narrow_terminal(found: dict[str, Any]):
+    shown = printed(found)
+    lines = shown.splitlines()
+    assert "…" not in shown, "nothing is cut off"
+    words = " ".join(shown.split())
+    assert all(reason.split()[0] in words for reason in found["does_not_apply"].values())
+    titles = (
+        "Reference of",
+        "Time by operator",
+        "Strategies that apply",
+        "Strategies that save size only",
+        "Strategies that do not apply",
+        "The same weights",
+        "Sensitivity: prune_recurrent",
+        "Left as they are",
+    )
+    for title in titles:
+        assert any(line.startswith(title) for line in lines), title

@@ -1,0 +1,151 @@
+"""A pool of workers: calls go to whoever is free, each with its share of the cores."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from autocompress.compute import executor as pooling
+from autocompress.compute.executor import InProcess, Pool
+from autocompress.errors import CandidateFailed, UsageError
+from autocompress.supervisor import Supervisor
+
+
+class FakeWorker:
+    """Answers after a moment, with what it was called with."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.calls: list[tuple[str, int]] = []
+        self.known: tuple[Any, ...] | None = None
+        self.dead = threading.Event()
+        self.closed = False
+        self.spent = Counter({"train": 1.0, name: 2.0})
+        self.together: threading.Barrier | None = None  # set: evaluate returns when as many run at once
+
+    def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
+        self.calls.append((method, threads))
+        if method == "hang":
+            self.dead.wait(10)
+            raise CandidateFailed("killed")
+        if method == "fail":
+            raise CandidateFailed("as it does")
+        if self.together and method == "evaluate":
+            self.together.wait(10)
+        return self.name
+
+    def start(self) -> None:
+        pass
+
+    def opened(self, opening: Any, *args: Any) -> None:
+        self.known = (opening, *args)
+
+    def kill(self) -> None:
+        self.dead.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorker]:
+    monkeypatch.setattr(pooling, "cores", lambda: 8)
+    return [FakeWorker("a"), FakeWorker("b")]
+
+
+def test_calls_run_side_by_side_each_with_its_share_of_the_cores(workers: list[FakeWorker]):
+    pool = Pool(workers)
+
+    async def four() -> list[str]:
+        await pool.call("open", None)
+        for worker in workers:
+            worker.calls.clear()
+            worker.together = both
+        return await asyncio.gather(*(pool.call("evaluate", n) for n in range(4)))
+
+    both = threading.Barrier(2)  # broken, and the call with it, when one waits alone
+    assert set(asyncio.run(four())) == {"a", "b"}
+    assert {threads for worker in workers for _, threads in worker.calls} == {4}
+    pool.close()
+
+
+def test_one_call_alone_has_all_the_cores(workers: list[FakeWorker]):
+    pool = Pool(workers)
+
+    async def alone() -> None:
+        with pool.sharing(1):
+            await pool.call("evaluate")
+        await pool.call("evaluate")
+
+    asyncio.run(alone())
+    assert [threads for worker in workers for _, threads in worker.calls] == [8, 4]
+    pool.close()
+
+
+def test_what_one_opened_every_other_opens_with(workers: list[FakeWorker]):
+    pool = Pool(workers)
+    asyncio.run(pool.call("open", None, ["carve"]))
+    assert workers[1].known == ("a", ["carve"])
+    pool.close()
+
+
+def test_a_failed_call_leaves_its_worker_free(workers: list[FakeWorker]):
+    pool = Pool(workers[:1])
+
+    async def twice() -> str:
+        with pytest.raises(CandidateFailed, match="as it does"):
+            await pool.call("fail")
+        return await pool.call("evaluate")
+
+    assert asyncio.run(twice()) == "a"
+    pool.close()
+
+
+def test_kill_ends_the_waiting_for_a_worker_that_hangs(workers: list[FakeWorker]):
+    pool = Pool(workers)
+
+    async def hang() -> None:
+        call = asyncio.ensure_future(pool.call("hang"))
+        await asyncio.sleep(0.05)
+        pool.kill()
+        with pytest.raises(CandidateFailed, match="killed"):
+            await call
+
+    began = time.monotonic()
+    asyncio.run(hang())
+    pool.close()
+    assert time.monotonic() - began < 2
+    assert all(worker.closed for worker in workers)
+
+
+def test_time_of_all_workers_is_added_up(workers: list[FakeWorker]):
+    assert Pool(workers).spent() == {"train": 2.0, "a": 2.0, "b": 2.0}
+
+
+class LocalComputation:
+    def __init__(self) -> None:
+        self.supervisor = Supervisor()
+
+    def double(self, number: int) -> int:
+        with self.supervisor.during("train", "double"):
+            return 2 * number
+
+    def refuse(self) -> None:
+        raise UsageError("not like this")
+
+    def crash(self) -> None:
+        raise ZeroDivisionError("as it does")
+
+
+def test_in_process_calls_the_workshop_itself():
+    executor = InProcess(LocalComputation())
+    assert asyncio.run(executor.call("double", 21, limit_s=1.0)) == 42
+    assert executor.spent()["train"] >= 0
+    with pytest.raises(UsageError, match="not like this"):
+        asyncio.run(executor.call("refuse"))
+    with pytest.raises(CandidateFailed, match="ZeroDivisionError: as it does"):
+        asyncio.run(executor.call("crash"))
+    executor.close()

@@ -1,0 +1,185 @@
+"""``study.db``: written at exactly its path, refused and left alone when it is something else, whole after a kill."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from autocompress.errors import UsageError
+from autocompress.storage.record import open_record
+
+NAMES = ["plain", "with space", "ünïcode 漢字", "a#b", "a?b=c&d", "100%25", "{braces}", "semi;colon", "quo'te", "plus+"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_path_is_used_exactly(name: str, tmp_path: Path):
+    folder = tmp_path / name
+    folder.mkdir()
+    record = open_record(folder / "study.db")
+    record.set("k", name)
+    record.close()
+    assert [p.relative_to(tmp_path) for p in tmp_path.rglob("*")] == [Path(name), Path(name) / "study.db"]
+    again = open_record(folder / "study.db")
+    assert again.get("k") == name
+    again.close()
+
+
+def test_relative_path_is_used_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a?b").mkdir()
+    open_record(Path("a?b/study.db")).close()
+    open_record(Path("a?b/study.db")).close()
+    assert (tmp_path / "a?b" / "study.db").is_file()
+
+
+def test_attributes_survive_reopening(tmp_path: Path):
+    value = {"recipe": [{"strategy": "a", "params": {"ratio": 0.1}}], "none": None, "text": "ü" * 10_000}
+    record = open_record(tmp_path / "study.db")
+    record.set("opening", value)
+    record.set("opening", {**value, "none": 1})
+    for number in range(12):
+        record.append("event", {"number": number})
+    record.append("eventful", "of another prefix")
+    record.close()
+    again = open_record(tmp_path / "study.db")
+    assert again.get("opening") == {**value, "none": 1}
+    assert again.get("absent", 5) == 5
+    assert [e["number"] for e in again.every("event")] == list(range(12))  # by number: 10 comes after 9
+    assert again.every("eventful") == ["of another prefix"]
+    again.append("event", {"number": 12})
+    assert len(again.every("event")) == 13
+    again.close()
+
+
+def test_trials_survive_reopening(tmp_path: Path):
+    record = open_record(tmp_path / "study.db")
+    distributions = {"carve": CategoricalDistribution([True, False]), "carve.ratio": IntDistribution(0, 4)}
+    for state, values in ((TrialState.COMPLETE, [0.9, 0.5]), (TrialState.PRUNED, None), (TrialState.FAIL, None)):
+        trial = create_trial(
+            state=state,
+            values=values,
+            params={"carve": True, "carve.ratio": 3},
+            distributions=distributions,
+            user_attrs={"state": state.name},
+        )
+        record.add(trial)
+    record.close()
+    again = open_record(tmp_path / "study.db")
+    assert [(t.state.name, t.values) for t in again.trials()] == [
+        ("COMPLETE", [0.9, 0.5]),
+        ("PRUNED", None),
+        ("FAIL", None),
+    ]
+    assert all(t.params == {"carve": True, "carve.ratio": 3} for t in again.trials())
+    assert [t.user_attrs["state"] for t in again.trials()] == ["COMPLETE", "PRUNED", "FAIL"]
+    again.close()
+
+
+def test_trials_are_optunas_own(tmp_path: Path):
+    """A study that people open with Optuna's own tools."""
+    trial = create_trial(
+        state=TrialState.COMPLETE,
+        values=[0.9, 0.5],
+        params={"carve": False, "carve.ratio": 3, "kind": "l2"},
+        distributions={
+            "carve": CategoricalDistribution([True, False]),
+            "carve.ratio": IntDistribution(0, 4),
+            "kind": CategoricalDistribution(["l1", "l2"]),
+        },
+        user_attrs={"recipe": {"steps": [1, 2]}},
+        constraints={"over": -0.25},
+    )
+    for _ in range(2):  # numbers go on after it is opened again
+        record = open_record(tmp_path / "study.db")
+        record.add(trial)
+        record.close()
+    study = optuna.load_study(study_name="autocompress", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    study.add_trial(trial)
+    by_us, _, by_optuna = study.trials
+    assert [t.number for t in study.trials] == [0, 1, 2]
+    for name in ("state", "values", "params", "distributions", "user_attrs", "constraints", "datetime_start"):
+        assert getattr(by_us, name) == getattr(by_optuna, name)
+
+
+def another_database(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("create table notes (text)")
+    connection.commit()
+    connection.close()
+
+
+def newer_version(path: Path) -> None:
+    open_record(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("update alembic_version set version_num = 'v99.0.0'")
+    connection.execute("update version_info set schema_version = 99")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_bytes(b"not a database at all" * 500),
+        another_database,
+        newer_version,
+    ],
+    ids=["garbage", "another database", "newer version"],
+)
+def test_what_is_no_study_is_refused_and_left_byte_identical(make: object, tmp_path: Path):
+    path = tmp_path / "study.db"
+    make(path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="move it away or choose another --out") as caught:
+        open_record(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_another_programs_studies_are_left_byte_identical(tmp_path: Path):
+    path = tmp_path / "study.db"
+    connection = sqlite3.connect(path)
+    connection.execute("create table studies (title)")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(UsageError):
+        open_record(path)
+    assert path.read_bytes() == before
+
+
+KILLED_WRITING = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("pragma cache_size = 1")
+connection.execute("begin immediate")
+for number in range(500):
+    connection.execute("insert into study_user_attributes (study_id, key, value_json) values (1, ?, ?)",
+                       (f"half:{number}", '"' + "x" * 2000 + '"'))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_kill_during_a_write_leaves_the_study_as_it_was_before(tmp_path: Path):
+    path = tmp_path / "study.db"
+    record = open_record(path)
+    record.set("k", "before")
+    record.close()
+    subprocess.run([sys.executable, "-c", KILLED_WRITING, str(path)], check=False)
+    assert path.with_name("study.db-journal").exists()  # the write was cut in the middle
+    again = open_record(path)
+    assert again.get("k") == "before"
+    assert again.every("half") == []
+    again.close()
+
+
+def test_kill_while_the_study_is_created_does_not_stand_in_the_way(tmp_path: Path):
+    (tmp_path / "study.db").touch()
+    open_record(tmp_path / "study.db").close()
