@@ -39,7 +39,20 @@ def number():
 """
 
 
+# A second distribution, whose runtime counts latencies: what a search finds is not up to the speed of this machine.
+CLOCK = f"""
+import sys
+from autocompress.plugin.hooks import hookimpl
+
+sys.path.append({str(ROOT / "tests")!r})
+from conftest import FakeRuntime
+
+@hookimpl
+def autocompress_runtimes():
+    return [FakeRuntime()]
+"""
 SPACE = 'name = "small"\nstrategies = ["prune_channels", "distill_logits", "quantize_static"]\n'
+SEARCH = ["search", "my_task.py:task", "--profile", "fake.toml", "--speedup", "3", "--space", "small.toml"]
 
 
 def run(*args: str, cwd: Path, seconds: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
@@ -50,6 +63,12 @@ def run(*args: str, cwd: Path, seconds: float = PATIENCE_S) -> subprocess.Comple
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "my_task.py").write_text(TASK)
     (tmp_path / "small.toml").write_text(SPACE)
+    (tmp_path / "fake.toml").write_text('name = "fake"\nruntime = "fake"\n')
+    (tmp_path / "fake_clock.py").write_text(CLOCK)
+    info = tmp_path / "fake_clock-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-clock\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[autocompress]\nfake_clock = fake_clock\n")
     return tmp_path
 
 
@@ -117,8 +136,7 @@ def test_every_command_and_option_in_the_readme_exists(folder: Path) -> None:
 
 
 def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(folder: Path) -> None:
-    args = ["search", "my_task.py:task", "--speedup", "2", "--space", "small.toml", "--out", "a run #1?"]
-    args += ["--minutes", "1", "--trials", "3"]
+    args = [*SEARCH, "--out", "a run #1?", "--minutes", "4", "--trials", "3"]
     out = folder / "a run #1?"
     child = subprocess.Popen([*COMMAND, *args], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
@@ -133,7 +151,7 @@ def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(folder: Pat
     assert second.returncode == 0, second.stderr
     front = json.loads((out / "front.json").read_text())
     chosen = next(c for c in front["candidates"] if c["id"] == front["recommended"])
-    assert chosen["latency_ms"]["ratio"] <= 0.5
+    assert chosen["latency_ms"]["ratio"] <= 1 / 3
     assert not list(out.glob("**/.*.onnx")), "no temporary file is left"
 
     made = run("apply", str(out / "recommended" / "recipe.toml"), "my_task.py:task", "--out", "made", cwd=folder)
@@ -148,7 +166,7 @@ def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(folder: Pat
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(folder: Path) -> None:
-    args = ["search", "my_task.py:task", "--speedup", "2", "--space", "small.toml", "--out", "run"]
+    args = [*SEARCH, "--out", "run"]
     child = subprocess.Popen([*COMMAND, *args], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while not list(folder.glob("run/store/weights-*")) and time.monotonic() < deadline:
@@ -156,7 +174,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(folder: Path) -> No
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 130
-    assert "to go on: autocompress search my_task.py:task --speedup 2 --space small.toml --out run" in errors
+    assert f"to go on: autocompress {' '.join(args)}" in errors
     assert json.loads((folder / "run" / "front.json").read_text())["candidates"]
 
 
@@ -183,8 +201,7 @@ def children_of(pid: int) -> list[int]:
 
 def test_two_workers_search_side_by_side_and_one_that_is_killed_is_replaced(folder: Path) -> None:
     (folder / "my_task.py").write_text(TASK.replace("def task():", "def task():\n    print('opened', flush=True)"))
-    args = ["search", "my_task.py:task", "--speedup", "2", "--space", "small.toml", "--out", "run"]
-    command = [*COMMAND, *args, "--minutes", "1", "--trials", "5", "--workers", "2"]
+    command = [*COMMAND, *SEARCH, "--out", "run", "--minutes", "4", "--trials", "5", "--workers", "2"]
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 200
     while not list(folder.glob("run/store/weights-*")) and time.monotonic() < deadline:
