@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from typing import Any
 from rich.console import Console
 
 from autocompress.budget import DEFAULT_DROP, Budget
-from autocompress.compute.executor import Executor, InProcess, Pool
-from autocompress.compute.local import LocalComputation
+from autocompress.compute.executor import Pool
+from autocompress.compute.in_process import in_process
+from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.worker import Worker, WorkerConfig, cores
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
-from autocompress.explore.finish import nearest
+from autocompress.explore.durations import Durations
 from autocompress.explore.identity import Settings, settings_json
 from autocompress.explore.ledger import Ledger
+from autocompress.explore.opener import Opener
+from autocompress.explore.recommendation import nearest
 from autocompress.explore.space import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
@@ -140,30 +144,40 @@ def _run(
     record = open_record(folder.study)
     asked = settings_json(settings)
     clock = Clock(settings.minutes * 60, float(record.get("elapsed_s", 0.0)))
+    durations = Durations(clock)
+    search: Search | None = None  # once the task is open
     with TerminalView(console, quiet) as view, _signals() as interrupted:
-        executor = _executor(settings, task, workers, folder, plugins, view, interrupted)
-        job = Search(settings, executor, folder, record, view, clock, lambda: interrupted() is not None)
+        operations = _operations(settings, task, workers, folder, plugins, view, clock, interrupted)
+
+        def check_interrupted() -> None:
+            if interrupted() is not None:
+                raise Interrupted("stopped at a safe point")
 
         async def whole() -> dict[str, Any]:
+            nonlocal search
             try:
-                await job.open()
+                opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note)
+                opened = await opener.open()
+                search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
                 if record.get("finished") == asked and folder.front.exists():
                     view.note(
                         f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
                     )
                     return read_front(folder.root)
-                ledger = await job.run()
-                document = _write(ledger, settings, folder, plugins, job)
+                document = _write(await search.run(), settings, folder, plugins, clock, operations)
                 record.set("finished", asked)
                 return document
             finally:
-                executor.kill()  # what is still under way is no longer wanted
+                operations.kill()  # what is still under way is no longer wanted
 
         try:
             document = _run_to_end(whole())
         except AutocompressError as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
-                _save_what_there_is(job, settings, plugins)
+                if search is not None:
+                    record.set("elapsed_s", clock.elapsed())
+                    _choose_of_what_there_is(search.ledger)
+                    _write(search.ledger, settings, folder, plugins, clock, operations)
             stopped = interrupted()
             if stopped is None:
                 raise
@@ -175,7 +189,7 @@ def _run(
             message = f"interrupted, everything finished is kept; to go on: {command}"
             raise Interrupted(message, code) from error
         finally:
-            executor.close()
+            operations.close()
             record.close()
     if not quiet:
         print_front(console, document, str(folder.root))
@@ -192,31 +206,47 @@ def _run_to_end(whole: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
         return beside.submit(asyncio.run, whole).result()
 
 
-def _executor(
+def _operations(
     settings: Settings,
     task: Task | str,
     workers: int,
     folder: RunFolder,
     plugins: PluginSet,
     view: TerminalView,
+    clock: Clock,
     interrupted: Callable[[], int | None],
-) -> Executor:
+) -> WorkerOperations:
+    """Computed by worker processes for a task that they can open, and by this process for an object of its own."""
+
     def stop() -> bool:
         return interrupted() is not None
 
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers)
-        return Pool(
-            [Worker(config, folder.worker_log, partial(view.doing, worker=n), stop, view.note) for n in range(workers)]
-        )
-    given = task
+
+        def worker(config: WorkerConfig, number: int) -> Worker:
+            return Worker(config, folder.worker_log, partial(view.doing, worker=number), stop, view.note)
+
+        computing = Pool([worker(config, number) for number in range(workers)])
+        comparing = Pool([worker(replace(config, task=None), 0)])
+        return WorkerOperations(computing, comparing, clock.elapsed, view.note)
     supervisor = Supervisor(view.doing, view.note, stop)
-    return InProcess(LocalComputation(lambda: given, settings.profile, plugins, folder, settings.seed, supervisor))
+    here = in_process(
+        task, settings.profile, plugins, folder, seed=settings.seed, supervisor=supervisor, clock=clock.elapsed
+    )
+    return here.operations
 
 
-def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: PluginSet, job: Search) -> dict[str, Any]:
+def _write(
+    ledger: Ledger,
+    settings: Settings,
+    folder: RunFolder,
+    plugins: PluginSet,
+    clock: Clock,
+    operations: WorkerOperations,
+) -> dict[str, Any]:
     environment = {
-        **ledger.opening.versions,
+        **ledger.opening.prepared.versions,
         "profile": settings.profile.model_dump(mode="json"),
         "plugins": dict(sorted(plugins.origin.items())),
     }
@@ -225,8 +255,8 @@ def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: Plugi
         settings.profile.statistic,
         settings.seed,
         environment,
-        job.clock.elapsed(),
-        job.spent_s(),
+        clock.elapsed(),
+        _spent_s(clock, operations),
     )
     document = front_document(ledger, around)
     chosen = next((e for e in ledger.candidates() if e.id == (ledger.recommended or ledger.nearest)), None)
@@ -241,14 +271,20 @@ def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: Plugi
     return document
 
 
-def _save_what_there_is(job: Search, settings: Settings, plugins: PluginSet) -> None:
+def _spent_s(clock: Clock, operations: WorkerOperations) -> dict[str, float]:
+    """Seconds of all workers since this process began, by what they went into: the rest, when one had nothing to do or
+    the driver made up its mind, is "driver".
+    """
+    spent = operations.spent()
+    all_s = operations.concurrency * clock.since_start()
+    return {**spent, "driver": max(0.0, all_s - sum(spent.values()))}
+
+
+def _choose_of_what_there_is(ledger: Ledger) -> None:
     """On the way out of an interrupted search: the front as it stands."""
-    if hasattr(job, "ledger"):
-        job.record.set("elapsed_s", job.clock.elapsed())
-        best = job.ledger.best_feasible()
-        job.ledger.recommended = best.id if best else None
-        job.ledger.nearest = None if best else nearest(job.ledger).id
-        _write(job.ledger, settings, job.folder, plugins, job)
+    best = ledger.best_feasible()
+    ledger.recommended = best.id if best else None
+    ledger.nearest = None if best else nearest(ledger).id
 
 
 @contextmanager

@@ -4,9 +4,11 @@
 quantized ones at half the time, so a search on the profile ``fake`` is deterministic, and as fast as its trainings.
 """
 
+import asyncio
 import copy
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autocompress.budget import Budget
 from autocompress.candidate.count import count
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.request import TrainRequest
+from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed
+from autocompress.evaluation import Outcome
+from autocompress.explore.opening import Opening, open_task
+from autocompress.explore.pipeline import Gate, Pipeline
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile
+from autocompress.recipe import Recipe
+from autocompress.storage.folder import RunFolder
 from autocompress.task import Task
 
 torch.set_num_threads(1)  # the machine has few cores, and tiny models gain nothing from a second one
@@ -215,3 +226,38 @@ def make_latency() -> Callable[..., Latency]:
         return Latency(**{**values, **others})
 
     return make
+
+
+@dataclass(frozen=True)
+class OpenedHere:
+    """A task opened in this process, for candidates without a search around them."""
+
+    opening: Opening
+    pipeline: Pipeline
+    task: OpenTask
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        profile: HardwareProfile,
+        plugins: PluginSet,
+        folder: RunFolder,
+        only: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> "OpenedHere":
+        here = in_process(task, profile, plugins, folder, seed=seed)
+        opening, pipeline = asyncio.run(open_task(here.operations, folder, profile, seed, only))
+        return cls(opening, pipeline, here.computation.opened)
+
+    def gate(self, recipe: Recipe, budget: Budget) -> Gate:
+        return asyncio.run(self.pipeline.gate(recipe, budget, math.inf))
+
+    def evaluate(self, recipe: Recipe, examples: int = 0, **request: Any) -> Outcome:
+        return asyncio.run(self.pipeline.evaluate(TrainRequest(recipe, examples=examples, **request), limit_s=math.inf))
+
+
+@pytest.fixture(scope="session")
+def open_here() -> Callable[..., OpenedHere]:
+    """``open_here(task, profile, plugins, folder)``: a task opened in this process."""
+    return OpenedHere.of

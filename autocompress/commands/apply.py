@@ -1,23 +1,27 @@
 """``apply``: a model made again from its recipe."""
 
+import asyncio
+import math
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from autocompress.candidate.export import export
-from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.opening import complete
-from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import prepare, read_task
-from autocompress.candidate.request import Request
-from autocompress.candidate.rung import load_weights
+from autocompress.candidate.make import rewrite
+from autocompress.candidate.reading import read_task
+from autocompress.candidate.request import TrainRequest
 from autocompress.candidate.structure import build
-from autocompress.candidate.variants import rewrite
+from autocompress.candidate.weights import load_weights
+from autocompress.compute.in_process import in_process
+from autocompress.compute.operations import Operations
 from autocompress.data import Split, feed_of, profile_inputs
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
+from autocompress.evaluation import Evaluation
+from autocompress.explore.opening import open_task
 from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
@@ -46,10 +50,14 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
         plugins.strategy(name)  # an absent plug-in is an error before anything is made
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
         if redo:
-            opened, _ = complete(
-                prepare(task, profile, plugins, RunFolder(Path(scratch)), seed=stored.seed, only=needed)
+            run = RunFolder(Path(scratch))
+            here = in_process(task, profile, plugins, run, seed=stored.seed)
+            made = asyncio.run(_trained_anew(here.operations, run, profile, stored, needed))
+            deliver(run, made, folder)
+            return (
+                f"{folder / 'model.onnx'} trained anew from {stored.recipe}: validation "
+                f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"
             )
-            return _redo(opened, stored, folder)
         reference = Path(scratch) / "reference.onnx"
         read = read_task(task, profile, plugins.runtime(profile.runtime), reference, stored.seed)
         if read.fingerprint != stored.fingerprint:
@@ -80,9 +88,9 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
                 context = replace(read.context, learned=stored.learned)
                 rewrite(plugins, stored.recipe.variant, source, temporary, context)
         write_text(folder / "recipe.toml", kept.to_toml())
-        made, beside = f"{folder / 'model.onnx'} made from {stored.recipe}", recipe.with_name("model.onnx")
+        line, beside = f"{folder / 'model.onnx'} made from {stored.recipe}", recipe.with_name("model.onnx")
         if not beside.exists():
-            return made
+            return line
         worst = _difference(
             plugins.runtime(profile.runtime), profile, read.splits["val"], beside, folder / "model.onnx"
         )
@@ -91,23 +99,22 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
                 f"{folder / 'model.onnx'} was made, but its outputs differ from {beside} by {worst:.2g} "
                 f"(allowed {SAME_OUTPUTS:g}): the versions of torch or onnxruntime may not be those of the run"
             )
-        return f"{made}; its outputs differ from {beside} by at most {worst:.2g}"
+        return f"{line}; its outputs differ from {beside} by at most {worst:.2g}"
 
 
-def _redo(opened: OpenTask, stored: RecipeFile, target: Path) -> str:
+async def _trained_anew(
+    operations: Operations, run: RunFolder, profile: HardwareProfile, stored: RecipeFile, needed: Sequence[str]
+) -> Evaluation:
     """Plan and train anew, with the stored length of training."""
-    examples = round(stored.epochs * len(opened.context.train))
-    outcome = evaluate(opened, Request(stored.recipe.family, examples=examples))
+    opening, pipeline = await open_task(operations, run, profile, stored.seed, needed)
+    examples = round(stored.epochs * opening.prepared.train_examples)
+    outcome = await pipeline.evaluate(TrainRequest(stored.recipe.family, examples=examples), limit_s=math.inf)
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
     if made is None:
         causes = [reason for _, _, reason in outcome.failed] + [s.reason for s in outcome.slower]
         causes = causes or [f"{stored.recipe.variant} is not among what that strategy now offers for this task"]
         raise AutocompressError(f"the recipe could not be made again: {'; '.join(causes)}")
-    deliver(opened.folder, made, target)
-    return (
-        f"{target / 'model.onnx'} trained anew from {stored.recipe}: validation "
-        f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"
-    )
+    return made
 
 
 def _difference(runtime: Runtime, profile: HardwareProfile, val: Split, one: Path, other: Path) -> float:

@@ -17,11 +17,16 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError, one_line
+
+if TYPE_CHECKING:
+    from autocompress.supervisor import Supervisor
+    from autocompress.task import Task
 
 TELL_EVERY_S = 0.2
 MEMORY_SHARE = (
@@ -29,15 +34,18 @@ MEMORY_SHARE = (
 )
 STOP_GRACE_S = 30.0
 OPEN_LIMIT_S = 300.0  # to open a task, at least
+OPENS = "prepare"  # the method that opens it
 
 OnTell = Callable[[str, float | None], None]
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What the child needs to open the same task. workers: how many there are of it, which share the memory."""
+    """What the child needs. task: to hold and compute on; None for one that times files. workers: how many there are of
+    it, which share the memory.
+    """
 
-    target: str
+    task: str | None
     profile: Any
     out: Path
     seed: int
@@ -85,21 +93,21 @@ class Worker:
         self.spent: Counter[str] = Counter()
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
-        self._opening: tuple[str, tuple[Any, ...]] | None = None  # the call that brings a fresh child as far
+        self._opening: tuple[Any, ...] | None = None  # what a fresh child opens the task with
         self._is_open = False
 
     def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
-        """Run a LocalComputation's method in the child, with so many threads (0: all there are); returns or raises
-        what it does.
+        """Run a method of what the child holds, with so many threads (0: all there are); returns or raises what it
+        does.
 
         Raises WorkerDied when the child ends meanwhile, or takes longer than ``limit_s`` seconds.
         """
         self.start()
-        opens = method in ("prepare", "open")
-        if not self._is_open and self._opening is not None and self._opening[0] != method:
+        opens = method == OPENS
+        if not self._is_open and self._opening is not None and not opens:
             began = time.monotonic()
             try:
-                self._exchange(*self._opening, limit_s and max(limit_s, OPEN_LIMIT_S), threads)
+                self._exchange(OPENS, self._opening, limit_s and max(limit_s, OPEN_LIMIT_S), threads)
             except UsageError as error:
                 raise UsageError(
                     f"the task could be opened once and not again in another worker process ({error}): seed what is "
@@ -109,12 +117,12 @@ class Worker:
             limit_s = limit_s and max(1.0, limit_s - (time.monotonic() - began))
         result = self._exchange(method, args, limit_s, threads)
         if opens:
-            self._is_open, self._opening = True, (method, (result, *args[1:]))
+            self._is_open, self._opening = True, (result, *args[1:])
         return result
 
-    def opened(self, opening: Any, *args: Any) -> None:
-        """Another child has opened the task: a fresh one opens it with what that one found."""
-        self._opening = "open", (opening, *args)
+    def opened(self, *args: Any) -> None:
+        """What a fresh child is to open the task with, from now on."""
+        self._opening = args
 
     def kill(self) -> None:
         """End the child at once, from any thread; whoever waits for its answer learns that it died."""
@@ -252,7 +260,7 @@ def main(descriptor: int) -> None:
             pipe.send(("tell", (text, fraction)))
 
     supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set)
-    computation = _computation(config, supervisor)
+    service = _service(config, supervisor)
     while True:
         supervisor.phases.skip()
         method, args, threads = calls.get()
@@ -260,7 +268,7 @@ def main(descriptor: int) -> None:
         last = (0.0, "")  # what is done is told anew of each call
         _use(threads)
         try:
-            answer = "result", getattr(computation, method)(*args)
+            answer = "result", getattr(service, method)(*args)
         except AutocompressError as error:
             answer = "error", _ours(error)
         except MemoryError:
@@ -292,39 +300,42 @@ def _ours(error: AutocompressError) -> AutocompressError:
     return UsageError(str(error)) if isinstance(error, UsageError) else CandidateFailed(str(error))
 
 
-def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bool]) -> Any:
+def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bool]) -> "Supervisor":
     from autocompress.supervisor import Supervisor
 
     return Supervisor(tell, note, stop)
 
 
-def _computation(config: WorkerConfig, supervisor: Any) -> Any:
-    import torch
-
-    from autocompress.compute.local import LocalComputation
+def _service(config: WorkerConfig, supervisor: "Supervisor") -> object:
+    """What the child holds: the task, to compute on, or the target, to time files on."""
     from autocompress.plugin.loader import load_plugins
     from autocompress.storage.folder import RunFolder
+
+    plugins, folder = load_plugins(), RunFolder(config.out)
+    if config.task is None:
+        from autocompress.compute.target import target_here
+
+        return target_here(config.profile, plugins, folder, supervisor)
+    from autocompress.compute.local import LocalComputation
+
+    return LocalComputation(partial(_load, config), config.profile, plugins, folder, config.seed, supervisor)
+
+
+def _load(config: WorkerConfig) -> "Task":
+    """With this worker's own cores, whatever this call may use: what a task file trains itself is the same in every
+    process of a search then.
+    """
+    import torch
+
     from autocompress.task import load_task
 
-    def load() -> Any:
-        """With this worker's own cores, whatever this call may use: what a task file trains itself is the same in every
-        process of a search then.
-        """
-        allowed = torch.get_num_threads()
-        _use(max(1, cores() // config.workers))
-        try:
-            return load_task(config.target)
-        finally:
-            _use(allowed)
-
-    return LocalComputation(
-        load=load,
-        profile=config.profile,
-        plugins=load_plugins(),
-        folder=RunFolder(config.out),
-        seed=config.seed,
-        supervisor=supervisor,
-    )
+    assert config.task is not None
+    allowed = torch.get_num_threads()
+    _use(max(1, cores() // config.workers))
+    try:
+        return load_task(config.task)
+    finally:
+        _use(allowed)
 
 
 if __name__ == "__main__":

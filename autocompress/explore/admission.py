@@ -4,26 +4,18 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.ledger import Family, Ledger
+from autocompress.explore.pipeline import Gate
 from autocompress.explore.space import Space
 from autocompress.explore.structure_model import StructureModel
 from autocompress.recipe import Recipe
 
-GATE_LIMIT_S = 120.0  # for one structure, at most
-GATE_LEAST_S = 30.0  # for one that hangs; more for a model that took longer to prepare
-PREPARATIONS = 4.0  # times preparing the task, which exports the reference, that a gate may take
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
 LEAST_GAIN = 0.01  # of hypervolume, that a structure has to add if it lost nothing
 COMPARED = 30  # families, the best, that a structure is compared with
 LARGER = 1.1  # times the multiply-accumulates: clearly more is left of the model
-
-
-def gate_limit_s(prepared_s: float) -> float:
-    """Seconds that timing one structure may take. prepared_s: those that preparing the task took."""
-    return min(GATE_LIMIT_S, max(GATE_LEAST_S, PREPARATIONS * prepared_s))
 
 
 class Admission:

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from autocompress.budget import Budget
-from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.concurrency import all_done
+from autocompress.explore.pipeline import Gate
 from autocompress.explore.space import Space
 from autocompress.explore.structure_model import FEWEST, MARGIN
 from autocompress.recipe import Recipe

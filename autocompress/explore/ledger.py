@@ -9,10 +9,11 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.opening import Opening
 from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.request import ModelFile
 from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.front import WITHIN, Point, best_first, hypervolume, pareto
+from autocompress.explore.opening import Opening
 from autocompress.explore.rungs import rank_correlation
 from autocompress.latency import Latency
 from autocompress.measure import settled
@@ -365,26 +366,32 @@ def point(evaluation: Evaluation) -> Point:
 
 def opening_to_json(opening: Opening) -> dict[str, Any]:
     """The opening without what the strategies say of themselves, which is asked anew."""
+    prepared = {**asdict(opening.prepared), "applicable": []}
     return {
         **asdict(opening),
         "reference": opening.reference.to_json(),
         "reference_family": opening.reference_family.to_json(),
-        "preparation": {**asdict(opening.preparation), "applicable": []},
+        "prepared": prepared | {"reference": opening.prepared.reference.digest},
     }
 
 
-def opening_from_json(value: dict[str, Any]) -> Opening:
-    ground = value["preparation"]
-    refused = tuple(Refusal(**r) for r in ground["refused"])
+def opening_from_json(value: dict[str, Any], reference: str) -> Opening:
+    """reference: the path of the reference's file, from the run folder."""
+    prepared = value["prepared"]
     return Opening(
-        **{
-            **value,
-            "reference": Evaluation.from_json(value["reference"]),
-            "reference_family": Outcome.from_json(value["reference_family"]),
-            "preparation": Preparation(**{**ground, "applicable": (), "refused": refused}),
-            "warnings": tuple(value["warnings"]),
-            "arithmetic": Arithmetic(**value["arithmetic"]),
-        }
+        prepared=Preparation(
+            **{
+                **prepared,
+                "applicable": (),
+                "refused": tuple(Refusal(**r) for r in prepared["refused"]),
+                "warnings": tuple(prepared["warnings"]),
+                "reference": ModelFile(Recipe(), reference, prepared["reference"]),
+            }
+        ),
+        arithmetic=Arithmetic(**value["arithmetic"]),
+        reference=Evaluation.from_json(value["reference"]),
+        reference_family=Outcome.from_json(value["reference_family"]),
+        warnings=tuple(value["warnings"]),
     )
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from autocompress.explore import rungs
 from autocompress.explore.clock import Clock
 from autocompress.explore.durations import Durations
-from autocompress.explore.finish import CHECKED, CONTENDERS, FINALISTS, MOST_PREFERRED
 from autocompress.explore.ledger import Ledger
+from autocompress.explore.policy import CHECKED, CONTENDERS, FINALISTS, MOST_PREFERRED
 from autocompress.explore.structure_model import MARGIN
 
 ON_TOP = 1.2  # times what a training or a family should take
@@ -94,13 +94,13 @@ class TimeBudget:
         """
         own, front = self._ledger.opening.reference, self._ledger.front()
         slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)[:CHECKED]
-        return self._ran_s(self._ledger.opening.test_examples, own.latency.p50 + sum(slowest))
+        return self._ran_s(self._ledger.opening.prepared.test_examples, own.latency.p50 + sum(slowest))
 
     def scored_s(self) -> float:
         """For scoring every file of a family, each as slow as the reference, one example after another."""
         opening = self._ledger.opening
         files = 1 + sum(len(a.variants) for a in opening.applicable)
-        return self._ran_s(opening.val_examples, files * opening.reference.latency.p50)
+        return self._ran_s(opening.prepared.val_examples, files * opening.reference.latency.p50)
 
     def _ran_s(self, examples: int, call_ms: float) -> float:
         """For running so many examples through files that take so long together."""

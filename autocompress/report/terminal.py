@@ -11,11 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autocompress.candidate.opening import Opening
 from autocompress.errors import one_line
 from autocompress.evaluation import Evaluation
 from autocompress.explore.front import SCORE_SPAN
 from autocompress.explore.ledger import Ledger
+from autocompress.explore.opening import Opening
 from autocompress.explore.space import Space
 from autocompress.report import explain
 

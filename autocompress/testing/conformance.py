@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autocompress.candidate.count import count
-from autocompress.candidate.rung import load_weights
+from autocompress.candidate.weights import load_weights
 from autocompress.data import call, primary, targets_of
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import (

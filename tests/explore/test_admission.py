@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.admission import Admission
 from autocompress.explore.ledger import Ledger
+from autocompress.explore.pipeline import Gate
 from autocompress.explore.space import Space, SpaceFile
 from autocompress.explore.structure_model import StructureModel
 from autocompress.latency import Latency

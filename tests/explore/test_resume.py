@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 
 from autocompress import Task
-from autocompress.compute.local import LocalComputation
 from autocompress.errors import AutocompressError, UsageError
+from autocompress.explore.pipeline import Pipeline
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import RecipeFile
 
@@ -68,9 +68,7 @@ def test_resuming_with_another_model_or_space_is_refused(run: Any, tiny_task: Ta
 def test_the_floor_is_looked_for_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(speedup=1e6)
     gated: list[str] = []
-    monkeypatch.setattr(
-        LocalComputation, "gate", lambda shop, request, budget: gated.append(request.recipe.techniques())
-    )
+    monkeypatch.setattr(Pipeline, "gate", lambda own, recipe, *others: gated.append(recipe.techniques()))
     assert run(speedup=1e6) == first
     again = run(speedup=1e6, minutes=2 * MINUTES)
     assert (again["status"], again["nearest"]) == ("infeasible", first["nearest"])

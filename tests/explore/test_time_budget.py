@@ -8,7 +8,7 @@ import pytest
 from autocompress.explore import rungs
 from autocompress.explore.clock import Clock
 from autocompress.explore.durations import Durations
-from autocompress.explore.finish import CHECKED
+from autocompress.explore.policy import CHECKED
 from autocompress.explore.time_budget import IN_FULL, TimeBudget
 
 LENGTHS = rungs.lengths(600, 50_000)
@@ -22,7 +22,8 @@ def time_budget(
     *front_ms: float, concurrency: int = 1, now: Any = None, needs: tuple[float, ...] = (), **others: Any
 ) -> Any:
     """Of a search of 600 s whose reference takes 2 ms a call. needs: seconds that finalists still have to train."""
-    opening = SimpleNamespace(reference=file(2.0, "reference"), test_examples=1000, val_examples=500, applicable=())
+    prepared = SimpleNamespace(test_examples=1000, val_examples=500)
+    opening = SimpleNamespace(reference=file(2.0, "reference"), prepared=prepared, applicable=())
     ledger: Any = SimpleNamespace(
         opening=opening,
         front=lambda: [opening.reference, *map(file, front_ms)],

@@ -1,6 +1,8 @@
 """What a user is told of the task before anything is searched."""
 
+import asyncio
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +13,12 @@ import torch
 from torch import Tensor
 
 from autocompress import Task
-from autocompress.candidate.opening import Opening, complete
-from autocompress.candidate.preparation import prepare
+from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.explore.ledger import opening_from_json, opening_to_json
+from autocompress.explore.opening import Opening, open_reference
+from autocompress.explore.pipeline import Pipeline
+from autocompress.explore.variants import untimed
 from autocompress.plugin.contract import Context, GraphStrategy, Params
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -23,9 +27,9 @@ from autocompress.storage.folder import RunFolder
 
 
 @pytest.fixture
-def opened(plugins: PluginSet, tmp_path: Path) -> Callable[[Task], Opening]:
+def opened(open_here: Any, plugins: PluginSet, tmp_path: Path) -> Callable[[Task], Opening]:
     profile = HardwareProfile(name="fake", runtime="fake")
-    return lambda task: complete(prepare(task, profile, plugins, RunFolder(tmp_path / "run")))[1]
+    return lambda task: open_here(task, profile, plugins, RunFolder(tmp_path / "run")).opening
 
 
 @pytest.mark.parametrize(("times", "told"), [(1.0, False), (1e-4, True), (1e3, True)])
@@ -70,50 +74,61 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
     tiny_task: Task, plugins: PluginSet, dynamo_is_faster: None, tmp_path: Path
 ):
     plugins.strategies["watches"] = watches = Watches()
-    profile = HardwareProfile(name="fake", runtime="fake")
-    prepared = prepare(tiny_task, profile, plugins, RunFolder(tmp_path / "run"))
-    traced = prepared.opened.folder.reference.read_bytes()
-    assert Step.of("watches", asked=1) in dict(prepared.opened.variants)
-    assert prepared.preparation.exporter == "torchscript", "what is gated before does not wait for the other one"
-    opened, opening = complete(prepared)
-    assert opened.exporter == opening.preparation.exporter == "dynamo"
-    assert opening.versions["exporter"] == "by dynamo; the file of dynamo takes 0.50x the time of torchscript's"
-    assert watches.asked == [(traced, False), (opened.folder.reference.read_bytes(), True)]
+    profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
+    operations = in_process(tiny_task, profile, plugins, folder).operations
+    prepared = asyncio.run(operations.prepare(None, None, limit_s=math.inf))
+    traced = folder.reference.read_bytes()
+    assert prepared.exporter == "torchscript", "what is gated before does not wait for the other one"
+    first = Pipeline(operations, folder, profile, 0, prepared, untimed(prepared.applicable, None))
+    assert Step.of("watches", asked=1) in dict(first.ratios)
+    opening = asyncio.run(open_reference(first, None, None, limit_s=math.inf))
+    assert opening.prepared.exporter == "dynamo"
+    assert opening.prepared.export_note == "by dynamo; the file of dynamo takes 0.50x the time of torchscript's"
+    assert watches.asked == [(traced, False), (folder.reference.read_bytes(), True)]
     assert watches.asked[0][0] != watches.asked[1][0]
-    assert [step for step, _ in opened.variants if step.strategy == "watches"] == [Step.of("watches", asked=2)]
+    assert [step for step, _ in opening.ratios(None) if step.strategy == "watches"] == [Step.of("watches", asked=2)]
     assert opening.reference.latency.ratio == 1.0
     assert {e.latency.ratio for e in opening.reference_family.evaluations} == {0.5}, "beside the new reference"
 
 
+def again(task: Task, plugins: PluginSet, folder: RunFolder, known: Opening) -> Opening:
+    """Opened by another process, with what the first one found."""
+    profile = HardwareProfile(name="fake", runtime="fake")
+    operations = in_process(task, profile, plugins, folder).operations
+    prepared = asyncio.run(operations.prepare(known.prepared, None, limit_s=math.inf))
+    first = Pipeline(operations, folder, profile, 0, prepared, untimed(prepared.applicable, None))
+    return asyncio.run(open_reference(first, known, None, limit_s=math.inf))
+
+
 def test_what_was_found_out_for_scores_holds_after_a_resume(
-    tiny_task: Task, plugins: PluginSet, tmp_path: Path
+    tiny_task: Task, plugins: PluginSet, open_here: Any, tmp_path: Path
 ) -> None:
     plugins.strategies["watches"] = watches = Watches()
     profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
-    opening = complete(prepare(tiny_task, profile, plugins, folder))[1]
-    stored = opening_from_json(json.loads(json.dumps(opening_to_json(opening))))
+    opening = open_here(tiny_task, profile, plugins, folder).opening
+    path = folder.relative(folder.reference)
+    stored = opening_from_json(json.loads(json.dumps(opening_to_json(opening))), path)
     asked = len(watches.asked)
-    prepared = prepare(tiny_task, profile, plugins, folder, known=stored.preparation)
+    second = again(tiny_task, plugins, folder, stored)
     assert watches.asked[asked:] == [(folder.reference.read_bytes(), True)]
-    assert complete(prepared, stored)[1].applicable == prepared.preparation.applicable
+    assert second.reference == opening.reference
 
 
 def test_a_reference_that_is_lost_is_exported_by_the_same_exporter_again(
-    tiny_task: Task, plugins: PluginSet, dynamo_is_faster: None, tmp_path: Path
+    tiny_task: Task, plugins: PluginSet, dynamo_is_faster: None, open_here: Any, tmp_path: Path
 ):
     profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
-    opening = complete(prepare(tiny_task, profile, plugins, folder))[1]
+    opening = open_here(tiny_task, profile, plugins, folder).opening
     before = folder.reference.read_bytes()
     folder.reference.unlink()
-    opened, again = complete(prepare(tiny_task, profile, plugins, folder, known=opening.preparation), opening)
+    assert again(tiny_task, plugins, folder, opening).prepared.exporter == "dynamo"
     assert folder.reference.read_bytes() == before
-    assert opened.exporter == again.preparation.exporter == "dynamo"
 
 
 def test_the_first_exporters_file_stays_unless_the_other_is_clearly_faster(
     tiny_task: Task, opened: Callable[[Task], Opening]
 ):
-    ground = opened(tiny_task).preparation
+    ground = opened(tiny_task).prepared
     assert ground.exporter == "torchscript"
     assert ground.export_note == "by torchscript; the file of dynamo takes 1.00x the time of torchscript's"
 
