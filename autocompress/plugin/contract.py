@@ -8,11 +8,11 @@ A strategy with two parts inherits from both. A strategy never names another: co
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from autocompress.profile import HardwareProfile
 from autocompress.recipe import Plan, Value
 from autocompress.task import Inputs, Task
 
+T = TypeVar("T")
 Params = Mapping[str, Value]
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
@@ -71,7 +72,7 @@ class Context:
     the task's, or a batch of two. reference: its exported ONNX file. feeds: up to N training examples as the runtime's
     inputs, at the profile's batch. scored: whether what is made will be scored; where it is only timed, ``feeds`` gives
     four examples at most, and a strategy can leave out what betters scores alone. learned: for a graph part, what the
-    training hooks of this candidate learned (``TrainHook.learned``), by strategy.
+    training hooks of this candidate learned (``TrainHook.learned``), by strategy. memory: what ``once`` keeps.
 
     What a strategy says of itself is asked before anything is scored, of the file of the first exporter that works.
     Strategies with a graph part are asked again when it is settled which exporter's file the reference is, with
@@ -89,6 +90,18 @@ class Context:
     feeds: Callable[[int], Iterator[Feed]]
     scored: bool = True
     learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    memory: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What ``compute`` gave when ``key`` was first asked for, by any strategy; nothing is kept when it raises.
+
+        For what takes long to find out of the reference and its data: it lives as long as the opened task, in this
+        process. A key says whose it is ("my_strategy.order"). A plan may be made with it; ``apply`` may not need it.
+        """
+        if key not in self.memory:
+            self.memory[key] = compute()
+        kept: T = self.memory[key]
+        return kept
 
     def for_timing(self) -> "Context":
         """The same for what is only timed, and with few examples: ranges do not change what an operator costs."""
