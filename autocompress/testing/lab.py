@@ -177,7 +177,8 @@ class Lab:
         def refuse(*_: object) -> NoReturn:
             fail("apply read the training data; a plan must hold all that was decided, so that it replays without data")
 
-        return replace(self.context, train=Split("train", len(self.context.train), refuse), feeds=refuse)
+        nothing = Split("train", len(self.context.train), refuse)
+        return replace(self.context, train=nothing, feeds=refuse, memory={})
 
     def _folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))

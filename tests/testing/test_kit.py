@@ -142,6 +142,20 @@ class ApplyReadsData(Cut):
         return super().apply(model, plan, context)
 
 
+@broken("test_a_plan_replays_bit_for_bit", "apply read the training data")
+class ApplyReadsDataThatThePlanKept(Cut):
+    def plan(self, model, params, context):
+        self._batch(context)
+        return super().plan(model, params, context)
+
+    def apply(self, model, plan, context):
+        self._batch(context)
+        return super().apply(model, plan, context)
+
+    def _batch(self, context):
+        return context.once("cut.batch", lambda: next(context.train_batches(64)))
+
+
 CHANGES = "test_apply_changes_the_model_and_keeps_it_running"
 
 

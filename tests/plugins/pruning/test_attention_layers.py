@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
-from autocompress_plugins.pruning.attention_layers import HeadAttention, MultiheadSelfAttention, recognised
+from autocompress_plugins.pruning.attention_layers import HeadAttention, MultiheadSelfAttention
+from autocompress_plugins.pruning.attention_recognition import as_head_attention
 from autocompress_plugins.pruning.prunable import prunable
 
 N, T, E, H = 2, 6, 24, 4
@@ -104,7 +105,7 @@ def seen(module: nn.Module) -> tuple[Tensor, Tensor]:
 def test_recognised(name: str):
     module = KNOWN[name]()
     x, y = seen(module)
-    found = recognised(module, x, y)
+    found = as_head_attention(module, x, y)
     assert (found.num_heads, found.causal) == (H, "causal" in name or name == "functional")
     other = 2 * torch.randn(3, T + 5, E)  # not only on the input that it was recognised by
     torch.testing.assert_close(found.eval()(other), module(other), atol=1e-5, rtol=1e-4)
@@ -114,7 +115,7 @@ def test_recognised(name: str):
 def test_removing_heads_is_zeroing_their_columns_in_the_users_module(name: str):
     module = KNOWN[name]()
     x, y = seen(module)
-    found = recognised(module, x, y).eval()
+    found = as_head_attention(module, x, y).eval()
     gone = [0, 2]
     out = next(layer for layer in module.modules() if isinstance(layer, nn.Linear) and layer.out_features == E
                and torch.equal(layer.weight, found.out.weight))  # fmt: skip
@@ -147,30 +148,30 @@ class Dropped(Fused):
 def test_dropout_stays_where_it_was(place: str):
     module = Dropped(**{place: 1.0})
     x, y = seen(module)
-    found = recognised(module, x, y)
+    found = as_head_attention(module, x, y)
     torch.testing.assert_close(found.eval()(x), y, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.train()(x), module.train()(x))
 
 
 def test_each_dropout_keeps_its_own_rate():
     module = Dropped(weights=0.1, output=0.3)
-    found = recognised(module, *seen(module))
+    found = as_head_attention(module, *seen(module))
     assert (found.drop_weights.p, found.drop_heads.p, found.drop_output.p) == (0.1, 0.0, 0.3)
     behind = Functional()
-    found = recognised(behind, *seen(behind))
+    found = as_head_attention(behind, *seen(behind))
     assert (found.drop_weights.p, found.drop_heads.p, found.drop_output.p) == (0.0, 0.0, 0.1)
 
 
 def test_a_dropout_on_the_input_is_none_of_the_attention():
     module = Dropped(input=0.5)
-    found = recognised(module, *seen(module))
+    found = as_head_attention(module, *seen(module))
     assert (found.drop_weights.p, found.drop_heads.p, found.drop_output.p) == (0.0, 0.0, 0.0)
 
 
 def test_recognition_leaves_the_module_as_it_was():
     module = Fused()
     x, y = seen(module)
-    recognised(module, x, y)
+    as_head_attention(module, x, y)
     assert torch.equal(module(x), y)
     assert not module.qkv._forward_pre_hooks
 
@@ -222,7 +223,7 @@ def test_what_computes_something_else_is_not_recognised_and_stays(kind: type[nn.
     module = kind()
     x, y = seen(module)
     with pytest.raises(CandidateFailed, match="do not read as"):
-        recognised(module, x, y)
+        as_head_attention(module, x, y)
     model = nn.Sequential(module, nn.Linear(E, 3)).eval()
     left = prunable(model, x)
     assert model[0] is module
@@ -298,7 +299,7 @@ def test_attention_to_another_sequence_is_refused():
 
 def test_removing_inputs_and_outputs():
     module = Fused()
-    whole = recognised(module, *seen(module)).eval()
+    whole = as_head_attention(module, *seen(module)).eval()
     smaller, x = copy.deepcopy(whole), torch.randn(N, T, E)
     smaller.remove_inputs([0, 5])
     smaller.remove_outputs([3])
@@ -310,7 +311,7 @@ def test_removing_inputs_and_outputs():
 
 def test_one_head_stays():
     module = Fused()
-    found: HeadAttention = recognised(module, *seen(module))
+    found: HeadAttention = as_head_attention(module, *seen(module))
     with pytest.raises(CandidateFailed, match="at least one head"):
         found.remove_heads(range(H))
 

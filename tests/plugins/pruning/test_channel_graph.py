@@ -18,7 +18,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.task import Inputs
 from autocompress.testing import tasks
 from autocompress_plugins.pruning.channel_graph import ChannelGraph
-from autocompress_plugins.pruning.groups import CHANNELS, HEADS, MLP, RECURRENT, Group, Survey
+from autocompress_plugins.pruning.groups import CHANNELS, HEADS, MLP, RECURRENT, FoundGroups, Group
 from autocompress_plugins.pruning.removal import remove
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -27,15 +27,15 @@ TOKENS = torch.randint(20, (2, 9), generator=torch.Generator().manual_seed(1))
 VECTORS = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
 
 
-def surveyed(model: nn.Module, inputs: Inputs) -> Survey:
-    return ChannelGraph().survey(model, inputs)[1]
+def surveyed(model: nn.Module, inputs: Inputs) -> FoundGroups:
+    return ChannelGraph().find_groups(model, inputs)[1]
 
 
-def found(survey: Survey) -> dict[str, tuple[str, int]]:
+def found(survey: FoundGroups) -> dict[str, tuple[str, int]]:
     return {group.root: (group.kind, group.size) for group in survey.groups}
 
 
-def left(survey: Survey) -> dict[str, str]:
+def left(survey: FoundGroups) -> dict[str, str]:
     return {part.module: part.reason for part in survey.left}
 
 
@@ -286,7 +286,7 @@ def test_the_groups_of(name: str):
 def test_removing_units_is_zeroing_what_reads_them(name: str):
     make, inputs, _ = FOUND[name]
     model = make().eval()
-    prunable, survey = ChannelGraph().survey(model, inputs)
+    prunable, survey = ChannelGraph().find_groups(model, inputs)
     for group in survey.groups:
         if group.root not in READS[name]:
             continue
@@ -303,7 +303,7 @@ def test_removing_units_is_zeroing_what_reads_them(name: str):
 @pytest.mark.parametrize("name", FOUND)
 def test_all_groups_together_can_go(name: str):
     make, inputs, _ = FOUND[name]
-    model, survey = ChannelGraph().survey(make(), inputs)
+    model, survey = ChannelGraph().find_groups(make(), inputs)
     before = output(model, inputs)
     smaller = remove(model, inputs, {group.root: some(group) for group in survey.groups})
     after = output(smaller, inputs)
@@ -313,7 +313,7 @@ def test_all_groups_together_can_go(name: str):
 
 def test_a_grouped_convolution_loses_equally_many_channels_of_each_group():
     model = Grouped().eval()
-    prunable, survey = ChannelGraph().survey(model, IMAGES)
+    prunable, survey = ChannelGraph().find_groups(model, IMAGES)
     blocks = {group.root: group.blocks for group in survey.groups}
     assert blocks == {"first": 4, "grouped.0": 4, "transposed": 2}
     smaller = remove(copy.deepcopy(prunable), IMAGES, {"first": [0, 5, 11, 19]})
@@ -365,7 +365,7 @@ def test_a_transformer_encoder(padding: bool, norm_first: bool):
     model = Encoder(padding, norm_first=norm_first).eval()
     with torch.no_grad():
         model.embed.weight[TOKENS[0, 0]] = 1.0
-    prunable, survey = ChannelGraph().survey(model, TOKENS)
+    prunable, survey = ChannelGraph().find_groups(model, TOKENS)
     layers = [f"encoder.layers.{i}" for i in range(2)]
     expected = {f"{name}.self_attn": (HEADS, 4) for name in layers} | {f"{name}.linear1": (MLP, 30) for name in layers}
     assert found(survey) == expected | {"embed": (CHANNELS, 16)}
@@ -393,7 +393,7 @@ def test_a_layer_norm_keeps_the_weights_of_the_channels_that_stay():
     model = nn.Sequential(nn.Linear(8, 100), nn.LayerNorm(100), nn.ReLU(), nn.Linear(100, 3))
     with torch.no_grad():
         model[1].weight.copy_(torch.arange(100.0))
-    smaller, survey = ChannelGraph().survey(model, VECTORS)
+    smaller, survey = ChannelGraph().find_groups(model, VECTORS)
     assert found(survey)["0"] == (CHANNELS, 100)
     gone = [unit for unit in range(100) if unit not in (3, 40, 64, 99)]
     remove(smaller, VECTORS, {"0": gone})
@@ -435,7 +435,7 @@ def test_channels_under_a_norm(norm: Callable[[], nn.Module], blocks: int):
     model = Normed(norm)
     for parameter in model.norm.parameters():
         nn.init.normal_(parameter)
-    smaller, survey = ChannelGraph().survey(model, IMAGES)
+    smaller, survey = ChannelGraph().find_groups(model, IMAGES)
     assert {group.root: group.blocks for group in survey.groups} == {"conv": blocks, "last": 1}
     group = next(group for group in survey.groups if group.root == "conv")
     remove(smaller, IMAGES, {"conv": some(group)})
@@ -616,7 +616,7 @@ class GivenState(nn.Module):
 @pytest.mark.parametrize("named", [False, True])
 def test_a_recurrent_layer_given_its_state_is_a_barrier(named: bool):
     model = GivenState(named).eval()
-    prunable, survey = ChannelGraph().survey(model, SEQUENCES)
+    prunable, survey = ChannelGraph().find_groups(model, SEQUENCES)
     assert found(survey) == {"hidden": (CHANNELS, 12)}
     reasons = left(survey)
     assert ("no attribute 'hidden_size'" if named else "initial state") in reasons["rnn"]
@@ -643,7 +643,7 @@ class SharedLayers(nn.Module):
 
 def test_a_layer_held_several_times_stays_one():
     x = torch.randn(2, 5, 16)
-    smaller, survey = ChannelGraph().survey(SharedLayers(), x)
+    smaller, survey = ChannelGraph().find_groups(SharedLayers(), x)
     assert found(survey) == {"layers.0.self_attn": (HEADS, 4), "layers.0.linear1": (MLP, 30)}
     remove(smaller, x, {"layers.0.self_attn": [0], "layers.0.linear1": [3]})
     assert smaller.layers[0] is smaller.layers[1] is smaller.layers[2]

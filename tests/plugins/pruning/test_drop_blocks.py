@@ -22,7 +22,8 @@ from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
 from autocompress_plugins.distillation.student import Student
 from autocompress_plugins.pruning import training_loss
-from autocompress_plugins.pruning.blocks import Droppable, droppable, without
+from autocompress_plugins.pruning.block_removal import without
+from autocompress_plugins.pruning.blocks import Droppable, droppable
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
 from autocompress_plugins.pruning.prunable import prunable
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
@@ -169,10 +170,10 @@ def test_of_a_slow_model_harm_is_measured_once_on_fewer_examples(shifts: Context
     DropBlocks().plan(shifts.model, {"count": 2}, shifts)
     assert max(sizes) == 64
     sizes.clear()
-    monkeypatch.setattr(training_loss, "SPENT_S", 0.0)
-    slow = replace(shifts, train=copy.copy(shifts.train))
+    monkeypatch.setattr(training_loss, "LOSSES_S", 0.0)
+    slow = replace(shifts, memory={})
     assert DropBlocks().plan(slow.model, {"count": 2}, slow)["drop"] == ["1.0", "1.1"], "least harmful alone"
-    assert max(sizes) == training_loss.EXAMPLES[-1]
+    assert max(sizes) == training_loss.LOSS_EXAMPLES[-1]
 
 
 def test_harm_is_measured_once_for_all_strategies_that_drop_blocks(shifts: Context):

@@ -16,9 +16,9 @@ from autocompress.task import Inputs, Task
 from autocompress.testing import tasks
 from autocompress_plugins.pruning.channel_graph import ChannelGraph
 from autocompress_plugins.pruning.importance import importance
-from autocompress_plugins.pruning.narrowing import Narrowing
-from autocompress_plugins.pruning.prune_channels import KINDS, PruneChannels
+from autocompress_plugins.pruning.prune_channels import PruneChannels
 from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.unit_measurements import importances
 
 GROUPS = {"stem.0": 16, "blocks.0.conv1": 16, "blocks.1.conv1": 16, "down": 32}
 MakeContext = Callable[..., Context]
@@ -102,8 +102,8 @@ def test_the_least_important_channels_do_least_harm(
 ):
     """Against the most important ones by the same criterion, and as many."""
     context = open_task(decayed(tasks.cnn()))
-    model, survey = ChannelGraph().survey(context.task.copy_of_model(), context.example_inputs)
-    values = Narrowing().importances(model, survey.groups, criterion, context)
+    model, survey = ChannelGraph().find_groups(context.task.copy_of_model(), context.example_inputs)
+    values = importances(model, survey.groups, criterion, context)
     worst = {}
     for group in survey.groups:
         order = values[group.root].argsort(descending=True)
@@ -118,7 +118,7 @@ def test_sensitivity_is_sorted_and_says_what_removing_half_costs(cnn: Context):
     found = PruneChannels().sensitivity(cnn)
     assert {s.group: s.units for s in found} == GROUPS
     assert all(one.loss >= other.loss for one, other in pairwise(found))
-    model, survey = ChannelGraph().survey(cnn.model, cnn.example_inputs)
+    model, survey = ChannelGraph().find_groups(cnn.model, cnn.example_inputs)
     first = next(group for group in survey.groups if group.root == found[0].group)
     units = importance(model, first, "l2").argsort()[: round(first.size * found[0].share)].tolist()
     rise = loss(remove(model, cnn.example_inputs, {first.root: units}), cnn) - loss(cnn.model, cnn)
@@ -161,7 +161,7 @@ def test_refused_with_the_layer_and_the_reason(make_context: MakeContext):
 
 def test_a_recurrent_network_without_other_layers_is_refused(lstm: Context):
     assert PruneChannels().refuses(lstm) is not None
-    assert KINDS.isdisjoint({"recurrent units", "heads", "mlp"})
+    assert PruneChannels.kinds.isdisjoint({"recurrent units", "heads", "mlp"})
 
 
 def test_the_ratio_alone_has_a_strength(cnn: Context):

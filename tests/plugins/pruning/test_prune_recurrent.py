@@ -14,9 +14,9 @@ from autocompress.plugin.contract import Context
 from autocompress.task import Inputs, Task
 from autocompress.testing import tasks
 from autocompress_plugins.pruning.channel_graph import ChannelGraph
-from autocompress_plugins.pruning.narrowing import Narrowing
 from autocompress_plugins.pruning.prune_recurrent import PruneRecurrent
 from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.unit_measurements import importances
 
 MakeContext = Callable[..., Context]
 
@@ -126,8 +126,8 @@ def test_the_least_important_units_do_least_harm(
     criterion: str, decayed: Callable[[Task], Task], open_task: Callable[[Task], Context]
 ):
     context = open_task(decayed(tasks.lstm()))
-    model, survey = ChannelGraph().survey(context.task.copy_of_model(), context.example_inputs)
-    values = Narrowing().importances(model, survey.groups, criterion, context)
+    model, survey = ChannelGraph().find_groups(context.task.copy_of_model(), context.example_inputs)
+    values = importances(model, survey.groups, criterion, context)
     worst = {}
     for group in survey.groups:
         order = values[group.root].reshape(2, -1).argsort(descending=True)[:, : group.size // 8]

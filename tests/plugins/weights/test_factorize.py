@@ -17,7 +17,8 @@ from autocompress.candidate.export import check
 from autocompress.data import call, feed_of, input_names, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
-from autocompress_plugins.weights.factorize import KEEP, Factorize, factorizable
+from autocompress_plugins.weights.factorize import KEEP, Factorize
+from autocompress_plugins.weights.thin_layers import factorizable
 
 MakeContext = Callable[..., Context]
 IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(5))
