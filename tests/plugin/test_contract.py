@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autocompress.candidate.preparation import read_task
+from autocompress.candidate.reading import read_task
 from autocompress.plugin.contract import Context
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task

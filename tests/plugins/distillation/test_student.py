@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.preparation import read_task
+from autocompress.candidate.reading import read_task
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Stage
 from autocompress.profile import HardwareProfile

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.export import export
-from autocompress.candidate.preparation import read_task
+from autocompress.candidate.reading import read_task
 from autocompress.data import call, feed_of, input_names, primary
 from autocompress.plugin.contract import Context
 from autocompress.profile import HardwareProfile

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.count import count
 from autocompress.candidate.export import check, export
-from autocompress.candidate.preparation import read_task
+from autocompress.candidate.reading import read_task
 from autocompress.data import call, feed_of, input_names, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
