@@ -4,9 +4,10 @@ import math
 import os
 import platform
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import onnx
 import optuna
@@ -58,6 +59,30 @@ class Opening:
     @property
     def refused(self) -> tuple[Refusal, ...]:
         return self.preparation.refused
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what the strategies say of themselves, which is asked anew."""
+        return {
+            **asdict(self),
+            "reference": self.reference.to_json(),
+            "reference_family": self.reference_family.to_json(),
+            "preparation": {**asdict(self.preparation), "applicable": []},
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Opening":
+        ground = value["preparation"]
+        refused = tuple(Refusal(**r) for r in ground["refused"])
+        return cls(
+            **{
+                **value,
+                "reference": Evaluation.from_json(value["reference"]),
+                "reference_family": Outcome.from_json(value["reference_family"]),
+                "preparation": Preparation(**{**ground, "applicable": (), "refused": refused}),
+                "warnings": tuple(value["warnings"]),
+                "arithmetic": Arithmetic(**value["arithmetic"]),
+            }
+        )
 
 
 def complete(prepared: Prepared, known: Opening | None = None) -> tuple[OpenTask, Opening]:

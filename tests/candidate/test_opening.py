@@ -14,7 +14,6 @@ from autocompress import Task
 from autocompress.candidate.opening import Opening, complete
 from autocompress.candidate.preparation import prepare
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.explore.ledger import opening_from_json, opening_to_json
 from autocompress.plugin.contract import Context, GraphStrategy, Params
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -91,7 +90,7 @@ def test_what_was_found_out_for_scores_holds_after_a_resume(
     plugins.strategies["watches"] = watches = Watches()
     profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
     opening = complete(prepare(tiny_task, profile, plugins, folder))[1]
-    stored = opening_from_json(json.loads(json.dumps(opening_to_json(opening))))
+    stored = Opening.from_json(json.loads(json.dumps(opening.to_json())))
     asked = len(watches.asked)
     prepared = prepare(tiny_task, profile, plugins, folder, known=stored.preparation)
     assert watches.asked[asked:] == [(folder.reference.read_bytes(), True)]

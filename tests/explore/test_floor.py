@@ -27,7 +27,7 @@ class FakeSearch:
         self.said: list[str] = []
         self.space = Space.of(SpaceFile(name="s"), [CARVE], [])
         self.view = SimpleNamespace(note=self.said.append)
-        self.ledger: Any = SimpleNamespace(candidates=list, ended=lambda recipe: True)
+        self.standings: Any = SimpleNamespace(candidates=list, ended=lambda recipe: True)
 
     async def timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:
         assert not budget.bounded, "the fastest variant, not the first that is fast enough"
@@ -52,7 +52,7 @@ def test_only_a_sound_measurement_says_whether_a_budget_can_be_met(
     search = FakeSearch(make_latency(ratio=ratio, reliable=reliable))
     floor = found(search, Budget(speedup=2))
     assert (said in search.said[0]) if said else not search.said
-    search.ledger.candidates = lambda: [SimpleNamespace(latency=make_latency(ratio=1.0))]
+    search.standings.candidates = lambda: [SimpleNamespace(latency=make_latency(ratio=1.0))]
     assert asyncio.run(floor.is_above_budget(search)) is ("cannot" in said)  # type: ignore[arg-type]
 
 
