@@ -24,11 +24,12 @@ from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
 from autocompress.explore.durations import Durations
+from autocompress.explore.facts import Concluded
 from autocompress.explore.identity import Settings, settings_json
-from autocompress.explore.ledger import Ledger
 from autocompress.explore.opener import Opener
 from autocompress.explore.recommendation import nearest
 from autocompress.explore.space import load_space
+from autocompress.explore.standings import Standings
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.document import Circumstances, front_document
@@ -176,8 +177,8 @@ def _run(
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
                 if search is not None:
                     record.set("elapsed_s", clock.elapsed())
-                    _choose_of_what_there_is(search.ledger)
-                    _write(search.ledger, settings, folder, plugins, clock, operations)
+                    _choose_of_what_there_is(search)
+                    _write(search.standings, settings, folder, plugins, clock, operations)
             stopped = interrupted()
             if stopped is None:
                 raise
@@ -238,7 +239,7 @@ def _operations(
 
 
 def _write(
-    ledger: Ledger,
+    standings: Standings,
     settings: Settings,
     folder: RunFolder,
     plugins: PluginSet,
@@ -246,7 +247,7 @@ def _write(
     operations: WorkerOperations,
 ) -> dict[str, Any]:
     environment = {
-        **ledger.opening.prepared.versions,
+        **standings.opening.prepared.versions,
         "profile": settings.profile.model_dump(mode="json"),
         "plugins": dict(sorted(plugins.origin.items())),
     }
@@ -258,11 +259,12 @@ def _write(
         clock.elapsed(),
         _spent_s(clock, operations),
     )
-    document = front_document(ledger, around)
-    chosen = next((e for e in ledger.candidates() if e.id == (ledger.recommended or ledger.nearest)), None)
+    document = front_document(standings, around)
+    concluded = standings.concluded
+    chosen = next((e for e in standings.candidates() if e.id == (concluded.recommended or concluded.nearest)), None)
     if chosen is not None:
         target, other = folder.recommended, folder.nearest
-        if not ledger.recommended:
+        if not concluded.recommended:
             target, other = other, target
         shutil.rmtree(other, ignore_errors=True)
         deliver(folder, chosen, target)
@@ -280,11 +282,10 @@ def _spent_s(clock: Clock, operations: WorkerOperations) -> dict[str, float]:
     return {**spent, "driver": max(0.0, all_s - sum(spent.values()))}
 
 
-def _choose_of_what_there_is(ledger: Ledger) -> None:
+def _choose_of_what_there_is(search: Search) -> None:
     """On the way out of an interrupted search: the front as it stands."""
-    best = ledger.best_feasible()
-    ledger.recommended = best.id if best else None
-    ledger.nearest = None if best else nearest(ledger).id
+    best = search.standings.best_feasible()
+    search.history.enter(Concluded(best.id) if best else Concluded(nearest=nearest(search.standings).id))
 
 
 @contextmanager

@@ -53,9 +53,9 @@ def no_aim() -> None:
 def no_hopeless() -> None:
     """What can add next to nothing to the front is trained and scored like the rest."""
     from autocompress.explore import admission
-    from autocompress.explore.ledger import Ledger
+    from autocompress.explore.standings import Standings
 
-    Ledger.worth_below = lambda self: None  # type: ignore[method-assign]
+    Standings.worth_below = lambda self: None  # type: ignore[method-assign]
     admission.LEAST_GAIN, admission.COMPARED = -1.0, 0
 
 

@@ -4,7 +4,7 @@ It is one coroutine for each worker: between two ``await`` nothing else of the d
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.operations import Operations
@@ -16,16 +16,19 @@ from autocompress.explore.clock import Clock
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.durations import Durations
 from autocompress.explore.early_stopping import EarlyStopping
+from autocompress.explore.facts import Evaluated, Failed, Gated, fact_to_json
+from autocompress.explore.family import Family
 from autocompress.explore.finish import Finish
 from autocompress.explore.first_recipes import default_recipes, first_recipes
+from autocompress.explore.history import History
 from autocompress.explore.identity import Settings
-from autocompress.explore.ledger import Failed, Family, Ledger, restore
 from autocompress.explore.opener import Opened
 from autocompress.explore.opening import Opening
 from autocompress.explore.pipeline import Gate
 from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Asked, Sampler
 from autocompress.explore.space import Space
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.explore.time_budget import TimeBudget
 from autocompress.explore.training import Training
@@ -46,7 +49,7 @@ class View(Protocol):
 
     def opened(self, opening: Opening, space: Space) -> None: ...
     def note(self, text: str) -> None: ...
-    def status(self, ledger: Ledger, left_s: float) -> None: ...
+    def status(self, standings: Standings, left_s: float) -> None: ...
 
 
 class Search:
@@ -80,61 +83,77 @@ class Search:
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
         self._early_stopping = EarlyStopping()
-        self.ledger = Ledger(opened.opening, settings.budget)
-        restore(self.ledger, record)
+        self.history = History(opened.opening, record)
+        self.standings = Standings(self.history, settings.budget)
         self._sampler = Sampler(self._space, record, settings.seed)
         structures = StructureModel(self._space)
-        self._admission = Admission(self._space, self.ledger, structures, self._recorded_gate)
-        for recipe, ratio, macs in record.every("gate"):
-            self._admission.learn(Recipe.from_json(recipe), ratio, macs)
+        self._admission = Admission(self._space, self.standings, structures, self._recorded_gate)
+        for gated in self.history.every(Gated):
+            self._admission.learn(gated.recipe, gated.ratio, gated.macs)
         for recipe, answer in opened.floor.answers.items():
             self._admission.remember(recipe, answer)
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in record.get("lengths") or ()]
         lengths = stored_lengths or rungs.lengths(clock.limit_s, opened.opening.prepared.train_examples)
         batch, concurrency = settings.profile.batch, operations.concurrency
-        self._time = TimeBudget(clock, durations, self.ledger, lengths, batch=batch, concurrency=concurrency)
+        self._time = TimeBudget(clock, durations, self.standings, lengths, batch=batch, concurrency=concurrency)
         self._keep_lengths()
         self._training = Training(
-            opened.pipeline, self.ledger, record, folder, clock, durations, self._time, self._admission.worth_below
+            opened.pipeline,
+            self.standings,
+            self.history,
+            record,
+            folder,
+            clock,
+            durations,
+            self._time,
+            self._admission.worth_below,
         )
-        self._proposer = Proposer(self._sampler, self.ledger, structures, self._training.is_busy)
+        self._proposer = Proposer(self._sampler, self.standings, structures, self._training.is_busy)
         self._finish = Finish(
-            opened.pipeline, self.ledger, self._training, self._time, record, clock, durations, view, check_interrupted
+            opened.pipeline,
+            self.standings,
+            self._training,
+            self._time,
+            self.history,
+            clock,
+            durations,
+            view,
+            check_interrupted,
         )
         view.opened(opened.opening, self._space)
         self._show()
 
-    async def run(self) -> Ledger:
+    async def run(self) -> Standings:
         """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
         Raises Interrupted with the state saved.
         """
         if self._floor_is_over():
             await self._make_the_floor()
             await self._finish.conclude()
-            return self.ledger
+            return self.standings
         await self._begin()
         await all_done(self._work() for _ in range(self._operations.concurrency))
         await self._finish.run()
-        return self.ledger
+        return self.standings
 
     def _floor_is_over(self) -> bool:
         """Whether even the fastest model of the space is over the budget."""
         budget = self._settings.budget
-        return self._floor.is_over and all(budget.excess(e.latency) > 0 for e in self.ledger.candidates())
+        return self._floor.is_over and all(budget.excess(e.latency) > 0 for e in self.standings.candidates())
 
     async def _make_the_floor(self) -> None:
         """Train the fastest model of the space, which comes nearest to the budget, and keep it."""
         assert self._floor.found is not None
         recipe, latency = self._floor.found
-        free = min(e.latency.ratio for e in self.ledger.candidates())
-        if latency.ratio >= free or not recipe.steps or self.ledger.ended(recipe):
+        free = min(e.latency.ratio for e in self.standings.candidates())
+        if latency.ratio >= free or not recipe.steps or self.standings.ended(recipe):
             return
         request = TrainRequest(recipe, examples=self._time.lengths[0].examples, limit_s=TRAINED_S)
         try:
-            self._training.keep(recipe, await self._training.evaluate(request))
+            self.history.enter(Evaluated(recipe, await self._training.evaluate(request)))
         except CandidateFailed as error:
-            self.ledger.fail(Failed(recipe, error.strategy, error.reason))
+            self.history.enter(Failed(recipe, error.strategy, error.reason))
 
     async def _work(self) -> None:
         """Explore until there is nothing left to do; when another coroutine fails, stop at the next safe point."""
@@ -156,9 +175,9 @@ class Search:
         """The family to train on now; the first recipes come first: they stand at the budget."""
         if self._proposer.waiting:
             return None
-        reference = self.ledger.opening.reference.score.val
-        name = rungs.promotable(self.ledger.standings(), reference, self._training.busy)
-        family = self.ledger.families[name] if name is not None else None
+        reference = self.standings.opening.reference.score.val
+        name = rungs.promotable(self.standings.latest_points(), reference, self._training.busy)
+        family = self.standings.families[name] if name is not None else None
         if family is None or not self._time.affords(self._time.lengths[family.rung + 1].seconds - family.train_s):
             return None
         return family
@@ -171,7 +190,6 @@ class Search:
         asked, recipe = proposal.asked, proposal.asked.recipe
         rung = proposal.rung if self._time.affords(self._time.lengths[proposal.rung].seconds) else 0
         length = self._time.lengths[rung]
-        stored: dict[str, Any] = {"recipe": recipe.to_json()}
         with self._training.under_way(recipe, rung):
             try:
                 gate = await self._admission.gate(recipe)
@@ -179,7 +197,7 @@ class Search:
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     self._refused += 1
-                    return self.ledger.steering.bounded or self._refused < REFUSED
+                    return self.standings.steering.bounded or self._refused < REFUSED
                 self._refused = 0
                 began = self._clock.elapsed()
                 request = TrainRequest(
@@ -195,14 +213,16 @@ class Search:
             except CandidateFailed as error:
                 if self._training.is_cut_off(error):
                     return False
-                self.ledger.fail(Failed(recipe, error.strategy, error.reason))
-                self._sampler.failed(asked, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
+                failed = Failed(recipe, error.strategy, error.reason)
+                self.history.enter_trial(failed)
+                self._sampler.failed(asked, fact_to_json(failed))
                 self._give_up_if_hopeless()
                 return True
-            family = self.ledger.add(recipe, outcome)
-            best = self.ledger.standing(family).best
-            point, over = self.ledger.clipped(best), self.ledger.excess(best)
-            self._sampler.tell(asked, point, over, stored | {"outcome": outcome.to_json()})
+            evaluated = Evaluated(recipe, outcome)
+            self.history.enter_trial(evaluated)
+            best = self.standings.standing(self.standings.families[recipe.id]).best
+            point, over = self.standings.clipped(best), self.standings.excess(best)
+            self._sampler.tell(asked, point, over, fact_to_json(evaluated))
         return True
 
     async def _begin(self) -> None:
@@ -212,7 +232,8 @@ class Search:
         waiting = {Recipe.from_json(recipe): rung for recipe, rung in self._record.get("pending") or []}
         for recipe in self._recorded("first"):
             waiting.setdefault(recipe, 0)
-        self._proposer.waiting = [(recipe, rung) for recipe, rung in waiting.items() if not self.ledger.ended(recipe)]
+        ended = self.standings.ended
+        self._proposer.waiting = [(recipe, rung) for recipe, rung in waiting.items() if not ended(recipe)]
         self._proposer.defaults = self._recorded("defaults")
 
     async def _find_first(self) -> None:
@@ -223,8 +244,8 @@ class Search:
             return gated[recipe]
 
         first, defaults = [], []
-        if self.ledger.steering.bounded:
-            first = await first_recipes(self._space, self.ledger.steering, gate)
+        if self.standings.steering.bounded:
+            first = await first_recipes(self._space, self.standings.steering, gate)
             # What the bisection saw, the sampler knows too.
             for recipe in (r for r in gated if r not in first and self._admission.over(gated[r])):
                 self._reject(self._sampler.given(recipe), gated[recipe], "over the budget before training")
@@ -239,9 +260,9 @@ class Search:
 
     def _lengthen(self) -> None:
         """Make the first rung longer, once, when it says little of the last."""
-        if self._record.get("lengthened") or len(self.ledger.trained_on) > SURE_BY:
+        if self._record.get("lengthened") or len(self.standings.trained_on) > SURE_BY:
             return
-        foretold = self.ledger.rank_correlation(SURE)
+        foretold = self.standings.rank_correlation(SURE)
         if foretold is not None and foretold < FORETOLD:
             self._time.lengths = tuple(length.times(rungs.ETA) for length in self._time.lengths)
             self._keep_lengths()
@@ -255,34 +276,33 @@ class Search:
         self._record.set("lengths", [[length.seconds, length.examples] for length in self._time.lengths])
 
     async def _recorded_gate(self, recipe: Recipe) -> Gate:
-        gate = await self._gating.time(recipe, self.ledger.steering)
-        self._record.append("gate", [recipe.to_json(), gate.latency.ratio, gate.macs])
+        gate = await self._gating.time(recipe, self.standings.steering)
+        self.history.enter(Gated(recipe, gate.latency.ratio, gate.macs))
         return gate
 
     def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
         recipe = asked.recipe
         took, disturbed = gate.latency.statistic, "" if gate.latency.reliable else ", disturbed"
         rejected = Rejected(recipe, f"{reason} ({took:.4g} ms{disturbed})", took, gate.latency.ratio)
-        self.ledger.reject(rejected)
-        known = {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio}
-        over = max(self.ledger.steering.excess(gate.latency), 1e-6)
-        self._sampler.rejected(asked, over, {"recipe": recipe.to_json(), "rejected": known})
+        self.history.enter_trial(rejected)
+        over = max(self.standings.steering.excess(gate.latency), 1e-6)
+        self._sampler.rejected(asked, over, fact_to_json(rejected))
 
     def _done(self) -> bool:
         trials = self._settings.trials
-        if trials is not None and len(self.ledger.families.keys() | self._training.busy) >= trials:
+        if trials is not None and len(self.standings.families.keys() | self._training.busy) >= trials:
             return True
         searched_s = self._clock.elapsed()
-        self._early_stopping.seen(self.ledger.worth(), searched_s)
-        if self._early_stopping.stalled(len(self.ledger.families), searched_s):
+        self._early_stopping.seen(self.standings.worth(), searched_s)
+        if self._early_stopping.stalled(len(self.standings.families), searched_s):
             return True
         return not self._time.affords_family()
 
     def _give_up_if_hopeless(self) -> None:
-        causes = [f.reason for f in self.ledger.failed]
-        if not self.ledger.families and len(causes) >= GIVE_UP_AFTER:
+        causes = [f.reason for f in self.standings.failed]
+        if not self.standings.families and len(causes) >= GIVE_UP_AFTER:
             counted = "; ".join(f"{causes.count(c)}x {c}" for c in dict.fromkeys(causes))
             raise AutocompressError(f"every candidate fails, so the search stops: {counted}")
 
     def _show(self) -> None:
-        self._view.status(self.ledger, self._clock.left())
+        self._view.status(self.standings, self._clock.left())

@@ -13,16 +13,19 @@ from autocompress.explore import rungs
 from autocompress.explore.clock import Clock
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.durations import Durations
+from autocompress.explore.facts import Concluded, ScoredOnTest
+from autocompress.explore.family import Family
 from autocompress.explore.front import prefer_faster
-from autocompress.explore.ledger import Family, Ledger, point
+from autocompress.explore.history import History
 from autocompress.explore.measuring import Measuring
+from autocompress.explore.objective import point
 from autocompress.explore.pipeline import Pipeline
 from autocompress.explore.policy import CONTENDERS, FINALISTS
 from autocompress.explore.recommendation import nearest, recommendable
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import MARGIN
 from autocompress.explore.time_budget import TimeBudget
 from autocompress.explore.training import Training
-from autocompress.storage.record import Record
 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
@@ -34,7 +37,7 @@ class View(Protocol):
     """What is shown while it runs."""
 
     def note(self, text: str) -> None: ...
-    def status(self, ledger: Ledger, left_s: float) -> None: ...
+    def status(self, standings: Standings, left_s: float) -> None: ...
 
 
 class Finish:
@@ -43,25 +46,25 @@ class Finish:
     def __init__(
         self,
         pipeline: Pipeline,
-        ledger: Ledger,
+        standings: Standings,
         training: Training,
         time: TimeBudget,
-        record: Record,
+        history: History,
         clock: Clock,
         durations: Durations,
         view: View,
         check_interrupted: Callable[[], None],
     ) -> None:
         self._operations = pipeline.operations
-        self._ledger = ledger
+        self._standings = standings
         self._training = training
         self._time = time
-        self._record = record
+        self._history = history
         self._clock = clock
         self._durations = durations
         self._view = view
         self._check_interrupted = check_interrupted
-        self._measuring = Measuring(pipeline, ledger, time, record, clock, durations, check_interrupted)
+        self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted)
 
     async def run(self) -> None:
         """Train the finalists as far as the time allows, then conclude.
@@ -69,14 +72,14 @@ class Finish:
         Under a budget only one model is recommended: when two contenders have been trained equally long, the better one
         has all the time that is left. Without, the finalists share it.
         """
-        if self._ledger.steering.bounded:
+        if self._standings.steering.bounded:
             await self._measuring.confirm_finalists()
-            contenders = self._ledger.finalists(CONTENDERS, MARGIN)
+            contenders = self._standings.finalists(CONTENDERS, MARGIN)
             level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
             behind = [family for family in contenders if family.rung < level]
             seconds = TRIAL_SHARE * (self._clock.left() - self._time.closing_s())
             await self._train_on(behind, self._time.lengths[level].examples, seconds * len(behind))
-        finalists = self._ledger.finalists(1 if self._ledger.steering.bounded else FINALISTS, MARGIN)
+        finalists = self._standings.finalists(1 if self._standings.steering.bounded else FINALISTS, MARGIN)
         left = self._clock.left() - self._time.closing_s()
         await self._train_on(finalists, STRETCH * self._time.lengths[-1].examples, left)
         await self.conclude()
@@ -98,7 +101,7 @@ class Finish:
                 self._check_interrupted()
                 total = rungs.Length(family.train_s + training, family.examples + most)
                 await self._training.advance(family, total)
-                self._view.status(self._ledger, self._clock.left())
+                self._view.status(self._standings, self._clock.left())
 
         with self._operations.sharing(concurrency):
             await all_done(work() for _ in range(concurrency))
@@ -108,10 +111,8 @@ class Finish:
         with self._operations.sharing(1):
             await self._measuring.measure_front()
             recommended = await self._recommend()
-            self._ledger.recommended = recommended.id if recommended else None
-            self._ledger.nearest = None if recommended else nearest(self._ledger).id
-            self._record.set("recommended", self._ledger.recommended)
-            self._record.set("nearest", self._ledger.nearest)
+            chosen = Concluded(recommended.id) if recommended else Concluded(nearest=nearest(self._standings).id)
+            self._history.enter(chosen)
             await self._test_once()
         self._training.save_progress()
 
@@ -119,8 +120,8 @@ class Finish:
         """The most accurate feasible file, or a faster one as good on the same examples; without a budget the fastest
         within ``max_drop``. None when nothing is feasible.
         """
-        ordered = recommendable(self._ledger)
-        if not ordered or not self._ledger.budget.bounded:
+        ordered = recommendable(self._standings)
+        if not ordered or not self._standings.budget.bounded:
             return ordered[0] if ordered else None
         try:
             differences = await self._operations.differences(
@@ -134,13 +135,13 @@ class Finish:
         """Score the front, the recommended one and the reference on the test split; a file once tested is not tested
         again.
         """
-        if not self._ledger.opening.prepared.test_examples:
+        if not self._standings.opening.prepared.test_examples:
             return
-        ledger = self._ledger
-        front = (e.id for e in ledger.front() if e.id in ledger.final)
-        wanted = {"reference", ledger.recommended, ledger.nearest, *front}
-        chosen = {e.id: e for e in self._ledger.candidates() if e.id in wanted}
-        new = [e for e in chosen.values() if e.digest not in self._ledger.tests]
+        standings, concluded, final = self._standings, self._standings.concluded, self._standings.final
+        front = (e.id for e in standings.front() if e.id in final)
+        wanted = {"reference", concluded.recommended, concluded.nearest, *front}
+        chosen = {e.id: e for e in self._standings.candidates() if e.id in wanted}
+        new = [e for e in chosen.values() if e.digest not in self._standings.tests]
         if not new:
             return
         try:
@@ -155,5 +156,4 @@ class Finish:
                 f"the metric is not a finite number on the test split for {len(new) - len(finite)} of {len(new)} "
                 "files: they have no test score"
             )
-        self._ledger.tests |= finite
-        self._record.set("tests", self._ledger.tests)
+        self._history.enter(ScoredOnTest(finite))

@@ -1,21 +1,22 @@
 """Files measured again: finalists before they are trained in full, the front at the end."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation
 from autocompress.explore.clock import Clock
 from autocompress.explore.durations import Durations
-from autocompress.explore.ledger import Ledger
+from autocompress.explore.facts import FinalMeasured, RepeatMeasured
+from autocompress.explore.history import History
 from autocompress.explore.pipeline import Pipeline
 from autocompress.explore.policy import CHECKED, CONTENDERS, MOST_PREFERRED
 from autocompress.explore.recommendation import preference
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import MARGIN
 from autocompress.explore.time_budget import TimeBudget
 from autocompress.latency import Latency
 from autocompress.measure import Effort, settled
-from autocompress.storage.record import Record
 
 CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists again
 CLOSE = 0.08  # of the budget: what is nearer to it than this can turn out on either side
@@ -30,17 +31,17 @@ class Measuring:
     def __init__(
         self,
         pipeline: Pipeline,
-        ledger: Ledger,
+        standings: Standings,
         time: TimeBudget,
-        record: Record,
+        history: History,
         clock: Clock,
         durations: Durations,
         check_interrupted: Callable[[], None],
     ) -> None:
         self._pipeline = pipeline
-        self._ledger = ledger
+        self._standings = standings
         self._time = time
-        self._record = record
+        self._history = history
         self._clock = clock
         self._durations = durations
         self._check_interrupted = check_interrupted
@@ -53,20 +54,17 @@ class Measuring:
         until = self._clock.elapsed() + CONFIRMED_SHARE * (self._clock.left() - self._time.closing_s())
         done: set[str] = set()
         while len(done) < CHECKED and self._clock.elapsed() < until:
-            best = [self._ledger.standing(family).best for family in self._ledger.finalists(CONTENDERS, MARGIN)]
+            best = [self._standings.standing(family).best for family in self._standings.finalists(CONTENDERS, MARGIN)]
             unsure = [e for e in best if e.recipe.id not in done]
             if not unsure:
                 return
             for evaluation in unsure:
                 done.add(evaluation.recipe.id)
-                near = abs(self._ledger.steering.excess(self._ledger.expected(evaluation))) <= CLOSE
+                near = abs(self._standings.steering.excess(self._standings.expected(evaluation))) <= CLOSE
                 for _ in range(ROUNDS if near else 1):
                     latency = await self._again(evaluation, effort)
                     if latency is not None:
-                        self._ledger.repeat(evaluation.recipe, latency)
-                        self._record.append(
-                            "repeat", {"recipe": evaluation.recipe.to_json(), "latency": asdict(latency)}
-                        )
+                        self._history.enter(RepeatMeasured(evaluation.recipe, latency))
 
     async def measure_front(self) -> None:
         """The front and the most accurate within the budget, side by side with the reference. What moves the front is
@@ -75,7 +73,7 @@ class Measuring:
         effort = Effort(seconds=self._time.effort_s() / ROUNDS, blocks=12, width=0.01, attempts=1)
         measured = 0
         for _ in range(3):
-            chosen = _unchecked(self._ledger)[: CHECKED - measured]
+            chosen = _unchecked(self._standings)[: CHECKED - measured]
             if not chosen:
                 return
             timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
@@ -86,10 +84,7 @@ class Measuring:
                         timed[evaluation.id] += [latency] if latency is not None else []
             found = {e.id: latency for e in chosen if (latency := last_of(e, timed[e.id])) is not None}
             measured += len(chosen)
-            self._record.append("final", {key: asdict(latency) for key, latency in found.items()})
-            self._ledger.finished(
-                {e.id: found.get(e.id, e.latency) for e in chosen}
-            )  # a resume measures the others again
+            self._history.enter(FinalMeasured(found, kept={e.id: e.latency for e in chosen if e.id not in found}))
 
     async def _again(self, evaluation: Evaluation, effort: Effort) -> Latency | None:
         """A file's latency measured again; None when the time that is left is for the tests, or it cannot be
@@ -104,15 +99,16 @@ class Measuring:
             return None
 
 
-def _unchecked(ledger: Ledger) -> list[Evaluation]:
+def _unchecked(standings: Standings) -> list[Evaluation]:
     """What is to be measured again and was not yet: what can be recommended first, or could were its measurement not
     disturbed, then the front, then what would be on it.
     """
-    disturbed = ledger.disturbed()
-    hopeful = [e for e in disturbed if ledger.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
-    preferred = sorted([e for e in ledger.candidates() if ledger.feasible(e)] + hopeful, key=preference(ledger))
-    wanted = {e.id: e for e in (*preferred[:MOST_PREFERRED], *ledger.front(), *disturbed)}
-    return [e for e in wanted.values() if e.id != "reference" and e.id not in ledger.final]
+    disturbed = standings.disturbed()
+    hopeful = [e for e in disturbed if standings.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
+    feasible = [e for e in standings.candidates() if standings.feasible(e)]
+    preferred = sorted(feasible + hopeful, key=preference(standings))
+    wanted = {e.id: e for e in (*preferred[:MOST_PREFERRED], *standings.front(), *disturbed)}
+    return [e for e in wanted.values() if e.id != "reference" and e.id not in standings.final]
 
 
 def last_of(evaluation: Evaluation, again: Sequence[Latency]) -> Latency | None:

@@ -14,7 +14,6 @@ from autocompress.explore.durations import Durations
 from autocompress.explore.floor import Floor, time_floor
 from autocompress.explore.gating import Gating
 from autocompress.explore.identity import Settings
-from autocompress.explore.ledger import opening_from_json, opening_to_json
 from autocompress.explore.opening import Opening, open_reference
 from autocompress.explore.pipeline import Pipeline
 from autocompress.explore.space import Space
@@ -55,7 +54,7 @@ class Opener:
         """
         identity.refuse_another_version(self.record)
         stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
-        known = opening_from_json(stored, self.folder.relative(self.folder.reference)) if stored else None
+        known = Opening.from_json(stored, self.folder.relative(self.folder.reference)) if stored else None
         limit_s = max(OPEN_LIMIT_S, self.clock.limit_s)
         with self.operations.sharing(1):  # other workers have nothing to do yet
             first = await _named(self.operations.prepare(known.prepared if known else None, only, limit_s=limit_s))
@@ -80,7 +79,7 @@ class Opener:
         self.record.set("identity", identity.identity_of(self.settings, settled))
         self.record.set("prepared_s", prepared_s)
         self.record.set("floor", floor.to_json())
-        self.record.set("opening", opening_to_json(opening))  # nothing is recorded of a task that could not be opened
+        self.record.set("opening", opening.to_json())  # nothing is recorded of a task that could not be opened
         return Opened(opening, settled, floor, pipeline, self._gating(pipeline, prepared_s))
 
     def _pipeline(self, prepared: Preparation, only: Sequence[str] | None) -> Pipeline:

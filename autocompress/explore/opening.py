@@ -4,12 +4,14 @@ evaluate the reference. Each is an operation of its own.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.request import ModelFile
 from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation, Outcome
@@ -19,6 +21,7 @@ from autocompress.latency import Latency
 from autocompress.measure import CompareRequest, Effort
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.profile import HardwareProfile
+from autocompress.recipe import Recipe
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.store import copy_file
 
@@ -56,6 +59,36 @@ class Opening:
     @property
     def refused(self) -> tuple[Refusal, ...]:
         return self.prepared.refused
+
+    def to_json(self) -> dict[str, Any]:
+        """All but what the strategies say of themselves, which is asked anew."""
+        prepared = {**asdict(self.prepared), "applicable": [], "reference": self.prepared.reference.digest}
+        return {
+            **asdict(self),
+            "prepared": prepared,
+            "reference": self.reference.to_json(),
+            "reference_family": self.reference_family.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], reference: str) -> "Opening":
+        """reference: the path of its file, from the run folder."""
+        prepared = value["prepared"]
+        return cls(
+            prepared=Preparation(
+                **{
+                    **prepared,
+                    "applicable": (),
+                    "refused": tuple(Refusal(**r) for r in prepared["refused"]),
+                    "warnings": tuple(prepared["warnings"]),
+                    "reference": ModelFile(Recipe(), reference, prepared["reference"]),
+                }
+            ),
+            arithmetic=Arithmetic(**value["arithmetic"]),
+            reference=Evaluation.from_json(value["reference"]),
+            reference_family=Outcome.from_json(value["reference_family"]),
+            warnings=tuple(value["warnings"]),
+        )
 
     def ratios(self, only: Sequence[str] | None) -> Ratios:
         """Graph variants with their latency ratio on the reference, the fastest first. One that was slower there is

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from autocompress.explore import rungs
 from autocompress.explore.clock import Clock
 from autocompress.explore.durations import Durations
-from autocompress.explore.ledger import Ledger
 from autocompress.explore.policy import CHECKED, CONTENDERS, FINALISTS, MOST_PREFERRED
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import MARGIN
 
 ON_TOP = 1.2  # times what a training or a family should take
@@ -27,7 +27,7 @@ class TimeBudget:
         self,
         clock: Clock,
         durations: Durations,
-        ledger: Ledger,
+        standings: Standings,
         lengths: Sequence[rungs.Length],
         *,
         batch: int,
@@ -36,7 +36,7 @@ class TimeBudget:
         self.clock = clock
         self.durations = durations
         self.lengths = tuple(lengths)
-        self._ledger = ledger
+        self._standings = standings
         self._batch = batch
         self._concurrency = concurrency
 
@@ -61,11 +61,11 @@ class TimeBudget:
 
         While nothing meets the budget, finding something that does comes before training it in full.
         """
-        ledger = self._ledger
-        bounded = ledger.steering.bounded
-        if bounded and not any(standing.within for standing in map(ledger.standing, ledger.contending())):
+        standings = self._standings
+        bounded = standings.steering.bounded
+        if bounded and not any(standing.within for standing in map(standings.standing, standings.contending())):
             return self.closing_s()
-        finalists = ledger.finalists(CONTENDERS if bounded else FINALISTS, MARGIN)
+        finalists = standings.finalists(CONTENDERS if bounded else FINALISTS, MARGIN)
         full, overhead_s = IN_FULL * self.lengths[-1].seconds, self.durations.overhead_s()
         each = [max(full - family.train_s, 0) + overhead_s for family in finalists]
         training = sum(each) if bounded else max(sum(each) / self._concurrency, *each, 0)
@@ -75,9 +75,9 @@ class TimeBudget:
         """For measuring again, testing and writing: of the front, and under a budget of what is not on it and can be
         recommended.
         """
-        ledger = self._ledger
-        others = MOST_PREFERRED if ledger.steering.bounded else 1
-        files = min(CHECKED, ledger.files, len(ledger.front()) + len(ledger.disturbed()) + others)
+        standings = self._standings
+        others = MOST_PREFERRED if standings.steering.bounded else 1
+        files = min(CHECKED, standings.files, len(standings.front()) + len(standings.disturbed()) + others)
         return files * self.effort_s() * 1.6 + self.tested_s() + CLOSING_S
 
     def can_measure(self) -> bool:
@@ -92,13 +92,13 @@ class TimeBudget:
         """For the test scores of the front and the reference, one example after another. Where threads share them, what
         they save is kept for a machine that has become slower.
         """
-        own, front = self._ledger.opening.reference, self._ledger.front()
+        own, front = self._standings.opening.reference, self._standings.front()
         slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)[:CHECKED]
-        return self._ran_s(self._ledger.opening.prepared.test_examples, own.latency.p50 + sum(slowest))
+        return self._ran_s(self._standings.opening.prepared.test_examples, own.latency.p50 + sum(slowest))
 
     def scored_s(self) -> float:
         """For scoring every file of a family, each as slow as the reference, one example after another."""
-        opening = self._ledger.opening
+        opening = self._standings.opening
         files = 1 + sum(len(a.variants) for a in opening.applicable)
         return self._ran_s(opening.prepared.val_examples, files * opening.reference.latency.p50)
 

@@ -11,8 +11,11 @@ from autocompress.evaluation import Outcome
 from autocompress.explore import rungs
 from autocompress.explore.clock import Clock
 from autocompress.explore.durations import Durations
-from autocompress.explore.ledger import Failed, Family, Ledger
+from autocompress.explore.facts import Evaluated, Failed
+from autocompress.explore.family import Family
+from autocompress.explore.history import History
 from autocompress.explore.pipeline import Pipeline
+from autocompress.explore.standings import Standings
 from autocompress.explore.time_budget import TimeBudget
 from autocompress.recipe import Recipe, Step
 from autocompress.storage.folder import RunFolder
@@ -29,7 +32,8 @@ class Training:
     def __init__(
         self,
         pipeline: Pipeline,
-        ledger: Ledger,
+        standings: Standings,
+        history: History,
         record: Record,
         folder: RunFolder,
         clock: Clock,
@@ -38,7 +42,8 @@ class Training:
         worth_below: Callable[[], float | None],
     ) -> None:
         self._pipeline = pipeline
-        self._ledger = ledger
+        self._standings = standings
+        self._history = history
         self._record = record
         self._folder = folder
         self._clock = clock
@@ -57,7 +62,7 @@ class Training:
 
     async def evaluate(self, request: TrainRequest, skip: tuple[Step, ...] = ()) -> Outcome:
         """Train a family and measure its files. skip: graph variants that are known to be slower."""
-        skip = tuple(dict.fromkeys((*skip, *self._ledger.slower_variants(request.recipe))))
+        skip = tuple(dict.fromkeys((*skip, *self._standings.slower_variants(request.recipe))))
         limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self._time.scored_s()
         outcome = await self._pipeline.evaluate(
             request, skip=skip, worth_below=self._worth_below(), limit_s=self._durations.within(limit_s)
@@ -67,7 +72,7 @@ class Training:
 
     async def advance(self, family: Family, total: rungs.Length) -> None:
         """Train a family on, up to ``total`` in all, from its checkpoint, with warm-up and annealing anew."""
-        last = family.outcomes[-1]
+        last = family.latest
         limit_s = max(total.seconds - family.train_s, 1.0)
         request = TrainRequest(
             family.recipe,
@@ -82,19 +87,11 @@ class Training:
         )
         with self.under_way(family.recipe, family.rung + 1):
             try:
-                self.keep(family.recipe, await self.evaluate(request))
+                self._history.enter(Evaluated(family.recipe, await self.evaluate(request)))
             except CandidateFailed as error:
                 if self.is_cut_off(error):
                     return
-                failed = Failed(family.recipe, error.strategy, error.reason)
-                self._ledger.fail(failed)
-                reason = {"strategy": failed.strategy, "reason": failed.reason}
-                self._record.append("event", {"recipe": family.recipe.to_json(), "failed": reason})
-
-    def keep(self, recipe: Recipe, outcome: Outcome) -> None:
-        """Enter and record what a family gave that was not asked for as a trial."""
-        self._ledger.add(recipe, outcome)
-        self._record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json()})
+                self._history.enter(Failed(family.recipe, error.strategy, error.reason))
 
     @contextmanager
     def under_way(self, recipe: Recipe, rung: int) -> Iterator[None]:
@@ -120,8 +117,8 @@ class Training:
         """Record how far the search has come, and keep the store within its bounds."""
         self._keep_pending()
         self._record.set("elapsed_s", self._clock.elapsed())
-        if len(self._ledger.families) % TRIM_EVERY == 0:
-            self._folder.trim(self._ledger.in_use())
+        if len(self._standings.families) % TRIM_EVERY == 0:
+            self._folder.trim({*self._standings.in_use(), self._pipeline.prepared.feeds})
 
     def _keep_pending(self) -> None:
         self._record.set("pending", [[recipe.to_json(), rung] for recipe, rung in self._busy.values()])

@@ -1,11 +1,14 @@
-"""Whole searches in this process, on the profile ``fake``."""
+"""Whole searches in this process, on the profile ``fake``; and histories that no search made."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autocompress import Task, search
+from autocompress.evaluation import Evaluation, Outcome
+from autocompress.explore.history import History
 from autocompress.plugin.loader import PluginSet
 
 MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
@@ -25,3 +28,27 @@ def run(tiny_task: Task, plugins: PluginSet, profile: str, tmp_path: Path) -> An
         return search(task or tiny_task, out=tmp_path / out, **settings)
 
     return go
+
+
+class Unrecorded:
+    """A record that keeps nothing."""
+
+    def append(self, prefix: str, value: Any) -> None: ...
+
+    def every(self, prefix: str) -> list[Any]:
+        return []
+
+    def trials(self) -> list[Any]:
+        return []
+
+
+@pytest.fixture(scope="session")
+def make_history() -> Callable[..., History]:
+    """``make_history(reference, *variants)``: of a search in which nothing happened yet, recorded nowhere."""
+
+    def make(reference: Evaluation, *variants: Evaluation) -> History:
+        own = {"reference": reference, "reference_family": Outcome(evaluations=variants)}
+        opening: Any = type("Opening", (), own)
+        return History(opening, Unrecorded())
+
+    return make

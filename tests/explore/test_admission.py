@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -10,9 +9,11 @@ from autocompress.budget import Budget
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.admission import Admission
-from autocompress.explore.ledger import Ledger
+from autocompress.explore.facts import Evaluated
+from autocompress.explore.history import History
 from autocompress.explore.pipeline import Gate
 from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
@@ -30,7 +31,7 @@ Make = Callable[..., tuple[Admission, list[Recipe]]]
 
 
 @pytest.fixture
-def admission(make_latency: Callable[..., Latency]) -> Make:
+def admission(make_latency: Callable[..., Latency], make_history: Callable[..., History]) -> Make:
     """With the reference's int8 file at 0.4 that loses nothing, and carving by a half trained: 0.2 at 0.89."""
 
     def evaluation(recipe: Recipe, score: float, ratio: float, macs: int) -> Evaluation:
@@ -39,10 +40,8 @@ def admission(make_latency: Callable[..., Latency]) -> Make:
 
     def make(budget: Budget, gate: Gate | None = None) -> tuple[Admission, list[Recipe]]:
         int8 = evaluation(Recipe().rewritten(Step.of("squeeze")), 0.9, 0.4, 1000)
-        own = {"reference": evaluation(Recipe(), 0.9, 1.0, 1000), "reference_family": Outcome((int8,))}
-        opening: Any = type("Opening", (), own)
-        ledger = Ledger(opening, budget)
-        ledger.add(CARVED, Outcome((evaluation(CARVED, 0.89, 0.2, 500),), checkpoint="w"))
+        history = make_history(evaluation(Recipe(), 0.9, 1.0, 1000), int8)
+        history.enter(Evaluated(CARVED, Outcome((evaluation(CARVED, 0.89, 0.2, 500),), checkpoint="w")))
         asked: list[Recipe] = []
 
         async def timed(recipe: Recipe) -> Gate:
@@ -52,7 +51,7 @@ def admission(make_latency: Callable[..., Latency]) -> Make:
                 raise CandidateFailed("it cannot be built")
             return gate
 
-        return Admission(SPACE, ledger, StructureModel(SPACE), timed), asked
+        return Admission(SPACE, Standings(history, budget), StructureModel(SPACE), timed), asked
 
     return make
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from autocompress import Task
 from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.explore.ledger import opening_from_json, opening_to_json
 from autocompress.explore.opening import Opening, open_reference
 from autocompress.explore.pipeline import Pipeline
 from autocompress.explore.variants import untimed
@@ -107,7 +106,7 @@ def test_what_was_found_out_for_scores_holds_after_a_resume(
     profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
     opening = open_here(tiny_task, profile, plugins, folder).opening
     path = folder.relative(folder.reference)
-    stored = opening_from_json(json.loads(json.dumps(opening_to_json(opening))), path)
+    stored = Opening.from_json(json.loads(json.dumps(opening.to_json())), path)
     asked = len(watches.asked)
     second = again(tiny_task, plugins, folder, stored)
     assert watches.asked[asked:] == [(folder.reference.read_bytes(), True)]

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation, Outcome, Score
-from autocompress.explore.ledger import Ledger
+from autocompress.explore.facts import Evaluated
+from autocompress.explore.history import History
 from autocompress.explore.proposer import KNEE, Proposer, halton
 from autocompress.explore.sampler import Sampler
 from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
@@ -40,19 +41,20 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 
 @pytest.fixture
-def proposer(record: Record, make_latency: Callable[..., Latency]) -> Callable[..., Proposer]:
+def proposer(
+    record: Record, make_latency: Callable[..., Latency], make_history: Callable[..., History]
+) -> Callable[..., Proposer]:
     """After the latency of every strength was timed, 1 - ratio, and families of these (ratio, score) were trained."""
 
     def make(budget: Budget, *trained: tuple[float, float]) -> Proposer:
-        own = {"reference": evaluation(Recipe(), 0.9, make_latency(1.0)), "reference_family": Outcome()}
-        opening: Any = type("Opening", (), own)
-        ledger, structures = Ledger(opening, budget), StructureModel(SPACE)
+        history = make_history(evaluation(Recipe(), 0.9, make_latency(1.0)))
+        standings, structures = Standings(history, budget), StructureModel(SPACE)
         for ratio in RATIOS:
             structures.add(carved(ratio), 1 - ratio, 1 - ratio)
         for ratio, score in trained:
             found = evaluation(carved(ratio), score, make_latency(1 - ratio))
-            ledger.add(carved(ratio), Outcome(evaluations=(found,), checkpoint="w"))
-        return Proposer(Sampler(SPACE, record, seed=0), ledger, structures, lambda recipe: False)
+            history.enter(Evaluated(carved(ratio), Outcome(evaluations=(found,), checkpoint="w")))
+        return Proposer(Sampler(SPACE, record, seed=0), standings, structures, lambda recipe: False)
 
     return make
 

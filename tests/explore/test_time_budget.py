@@ -24,7 +24,7 @@ def time_budget(
     """Of a search of 600 s whose reference takes 2 ms a call. needs: seconds that finalists still have to train."""
     prepared = SimpleNamespace(test_examples=1000, val_examples=500)
     opening = SimpleNamespace(reference=file(2.0, "reference"), prepared=prepared, applicable=())
-    ledger: Any = SimpleNamespace(
+    standings: Any = SimpleNamespace(
         opening=opening,
         front=lambda: [opening.reference, *map(file, front_ms)],
         files=1 + len(front_ms),
@@ -32,9 +32,9 @@ def time_budget(
         steering=SimpleNamespace(bounded=False),
         finalists=lambda count, margin: [SimpleNamespace(train_s=IN_FULL * LENGTHS[-1].seconds - s) for s in needs],
     )
-    vars(ledger).update(others)
+    vars(standings).update(others)
     clock = Clock(600.0, now=now or (lambda: 0.0))
-    return TimeBudget(clock, Durations(clock), ledger, LENGTHS, batch=1, concurrency=concurrency)
+    return TimeBudget(clock, Durations(clock), standings, LENGTHS, batch=1, concurrency=concurrency)
 
 
 def kept_for_finalists(time: TimeBudget) -> float:
