@@ -21,10 +21,11 @@ from autocompress.compute.worker import Worker, WorkerConfig, cores
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
+from autocompress.explore.facts import Concluded
 from autocompress.explore.finish import nearest
 from autocompress.explore.identity import Settings, settings_json
-from autocompress.explore.ledger import Ledger
 from autocompress.explore.space import load_space
+from autocompress.explore.standings import Standings
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.document import Circumstances, front_document
@@ -152,8 +153,8 @@ def _run(
                         f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
                     )
                     return read_front(folder.root)
-                ledger = await job.run()
-                document = _write(ledger, settings, folder, plugins, job)
+                standings = await job.run()
+                document = _write(standings, settings, folder, plugins, job)
                 record.set("finished", asked)
                 return document
             finally:
@@ -214,9 +215,11 @@ def _executor(
     return InProcess(LocalComputation(lambda: given, settings.profile, plugins, folder, settings.seed, supervisor))
 
 
-def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: PluginSet, job: Search) -> dict[str, Any]:
+def _write(
+    standings: Standings, settings: Settings, folder: RunFolder, plugins: PluginSet, job: Search
+) -> dict[str, Any]:
     environment = {
-        **ledger.opening.versions,
+        **standings.opening.versions,
         "profile": settings.profile.model_dump(mode="json"),
         "plugins": dict(sorted(plugins.origin.items())),
     }
@@ -228,11 +231,12 @@ def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: Plugi
         job.clock.elapsed(),
         job.spent_s(),
     )
-    document = front_document(ledger, around)
-    chosen = next((e for e in ledger.candidates() if e.id == (ledger.recommended or ledger.nearest)), None)
+    document = front_document(standings, around)
+    concluded = standings.concluded
+    chosen = next((e for e in standings.candidates() if e.id == (concluded.recommended or concluded.nearest)), None)
     if chosen is not None:
         target, other = folder.recommended, folder.nearest
-        if not ledger.recommended:
+        if not concluded.recommended:
             target, other = other, target
         shutil.rmtree(other, ignore_errors=True)
         deliver(folder, chosen, target)
@@ -243,12 +247,11 @@ def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: Plugi
 
 def _save_what_there_is(job: Search, settings: Settings, plugins: PluginSet) -> None:
     """On the way out of an interrupted search: the front as it stands."""
-    if hasattr(job, "ledger"):
+    if hasattr(job, "standings"):
         job.record.set("elapsed_s", job.clock.elapsed())
-        best = job.ledger.best_feasible()
-        job.ledger.recommended = best.id if best else None
-        job.ledger.nearest = None if best else nearest(job.ledger).id
-        _write(job.ledger, settings, job.folder, plugins, job)
+        best = job.standings.best_feasible()
+        job.history.enter(Concluded(best.id) if best else Concluded(nearest=nearest(job.standings).id))
+        _write(job.standings, settings, job.folder, plugins, job)
 
 
 @contextmanager

@@ -24,13 +24,16 @@ from autocompress.explore.clock import Clock
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.durations import Durations
 from autocompress.explore.early_stopping import EarlyStopping
+from autocompress.explore.facts import Evaluated, Failed, Gated, fact_to_json
+from autocompress.explore.family import Family
 from autocompress.explore.first_recipes import default_recipes, first_recipes
 from autocompress.explore.floor import Floor
+from autocompress.explore.history import History
 from autocompress.explore.identity import Settings
-from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
 from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Asked, Sampler
 from autocompress.explore.space import Space
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.explore.time_budget import TimeBudget
 from autocompress.recipe import Recipe
@@ -52,7 +55,7 @@ class View(Protocol):
 
     def opened(self, opening: Opening, space: Space) -> None: ...
     def note(self, text: str) -> None: ...
-    def status(self, ledger: Ledger, left_s: float) -> None: ...
+    def status(self, standings: Standings, left_s: float) -> None: ...
 
 
 class Search:
@@ -81,17 +84,17 @@ class Search:
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
 
-    async def run(self) -> Ledger:
+    async def run(self) -> Standings:
         """After ``open``: search until the time, the trials or the space are used up, or nothing is gained any more,
         then finish. Raises Interrupted with the state saved.
         """
         if await self.floor.is_above_budget(self):
-            await finish.conclude(self, self.ledger)
-            return self.ledger
+            await finish.conclude(self, self.standings)
+            return self.standings
         await self._begin()
         await self._every_lane()
-        await finish.finish(self, self.ledger)
-        return self.ledger
+        await finish.finish(self, self.standings)
+        return self.standings
 
     async def _every_lane(self) -> None:
         """Explore on all concurrency until each is done; when one fails the others stop at their next safe point."""
@@ -116,8 +119,8 @@ class Search:
         """The family to train on now; the first recipes come first: they stand at the budget."""
         if self.proposer.waiting:
             return None
-        name = rungs.promotable(self.ledger.standings(), self.ledger.opening.reference.score.val, self._busy)
-        family = self.ledger.families[name] if name is not None else None
+        name = rungs.promotable(self.standings.latest_points(), self.standings.opening.reference.score.val, self._busy)
+        family = self.standings.families[name] if name is not None else None
         if family is None or not self.time.affords(self.time.lengths[family.rung + 1].seconds - family.train_s):
             return None
         return family
@@ -131,7 +134,6 @@ class Search:
         recipe = asked.recipe
         rung = proposal.rung if self.time.affords(self.time.lengths[proposal.rung].seconds) else 0
         length = self.time.lengths[rung]
-        stored: dict[str, Any] = {"recipe": recipe.to_json()}
         with self._under_way(recipe, rung):
             try:
                 gate = await self.admission.gate(recipe)
@@ -139,7 +141,7 @@ class Search:
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     self._refused += 1
-                    return self.ledger.steering.bounded or self._refused < REFUSED
+                    return self.standings.steering.bounded or self._refused < REFUSED
                 self._refused = 0
                 began = self.clock.elapsed()
                 request = Request(
@@ -156,14 +158,16 @@ class Search:
             except CandidateFailed as error:
                 if self._cut_off(error):
                     return False
-                self.ledger.fail(Failed(recipe, error.strategy, error.reason))
-                self.sampler.failed(asked, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
+                failed = Failed(recipe, error.strategy, error.reason)
+                self.history.enter_trial(failed)
+                self.sampler.failed(asked, fact_to_json(failed))
                 self._give_up_if_hopeless()
                 return True
-            family = self.ledger.add(recipe, outcome)
-            best = self.ledger.standing(family).best
-            point, over = self.ledger.clipped(best), self.ledger.excess(best)
-            self.sampler.tell(asked, point, over, stored | {"outcome": outcome.to_json()})
+            evaluated = Evaluated(recipe, outcome)
+            self.history.enter_trial(evaluated)
+            best = self.standings.standing(self.standings.families[recipe.id]).best
+            point, over = self.standings.clipped(best), self.standings.excess(best)
+            self.sampler.tell(asked, point, over, fact_to_json(evaluated))
         return True
 
     async def open(self) -> None:
@@ -172,7 +176,7 @@ class Search:
         """
         identity.refuse_another_version(self.record)
         stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
-        known = opening_from_json(stored) if stored else None
+        known = Opening.from_json(stored) if stored else None
         with self.executor.sharing(1):  # other concurrency have nothing to do yet
             ground: Preparation = await self._opened_by("prepare", known and known.preparation, only)
             self._prepared_s = self.record.get("prepared_s") or self.clock.elapsed() - began
@@ -198,14 +202,14 @@ class Search:
             said.append("no strategy of this search space trains, so changed structures are measured untrained")
         self.opening = replace(self.opening, warnings=(*self.opening.warnings, *said))
         self._keep_opening()
-        self.ledger = Ledger(self.opening, self.settings.budget)
-        restore(self.ledger, self.record)
+        self.history = History(self.opening, self.record)
+        self.standings = Standings(self.history, self.settings.budget)
         self.sampler = Sampler(self.space, self.record, self.settings.seed)
         structures = StructureModel(self.space)
-        self.proposer = Proposer(self.sampler, self.ledger, structures, lambda recipe: recipe.id in self._busy)
-        self.admission = Admission(self.space, self.ledger, structures, self._recorded_gate)
-        for recipe, ratio, macs in self.record.every("gate"):
-            self.admission.learn(Recipe.from_json(recipe), ratio, macs)
+        self.proposer = Proposer(self.sampler, self.standings, structures, lambda recipe: recipe.id in self._busy)
+        self.admission = Admission(self.space, self.standings, structures, self._recorded_gate)
+        for gated in self.history.every(Gated):
+            self.admission.learn(gated.recipe, gated.ratio, gated.macs)
         for recipe, answer in self.floor.answers.items():
             self.admission.remember(recipe, answer)
         self._early_stopping = EarlyStopping()
@@ -213,7 +217,9 @@ class Search:
         stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
         lengths = stored_lengths or rungs.lengths(self.clock.limit_s, self.opening.train_examples)
         batch, concurrency = self.settings.profile.batch, self.executor.concurrency
-        self.time = TimeBudget(self.clock, self.durations, self.ledger, lengths, batch=batch, concurrency=concurrency)
+        self.time = TimeBudget(
+            self.clock, self.durations, self.standings, lengths, batch=batch, concurrency=concurrency
+        )
         self._keep_lengths()
         self.view.opened(self.opening, self.space)
         self.show()
@@ -234,7 +240,7 @@ class Search:
         self.record.set("identity", identity.identity_of(self.settings, self.space))
         self.record.set("prepared_s", self._prepared_s)
         self.record.set("floor", self.floor.to_json())
-        self.record.set("opening", opening_to_json(self.opening))
+        self.record.set("opening", self.opening.to_json())
 
     def _keep_lengths(self) -> None:
         self.record.set("lengths", [[length.seconds, length.examples] for length in self.time.lengths])
@@ -249,8 +255,8 @@ class Search:
                 return gated[recipe]
 
             first, defaults = [], []
-            if self.ledger.steering.bounded:
-                first = await first_recipes(self.space, self.ledger.steering, gate)
+            if self.standings.steering.bounded:
+                first = await first_recipes(self.space, self.standings.steering, gate)
                 # What the bisection saw, the sampler knows too.
                 for recipe in (r for r in gated if r not in first and self.admission.over(gated[r])):
                     self._reject(self.sampler.given(recipe), gated[recipe], "over the budget before training")
@@ -262,7 +268,7 @@ class Search:
         waiting = {Recipe.from_json(recipe): rung for recipe, rung in self.record.get("pending") or []}
         for recipe in self._recorded("first"):
             waiting.setdefault(recipe, 0)
-        self.proposer.waiting = [(recipe, rung) for recipe, rung in waiting.items() if not self.ledger.ended(recipe)]
+        self.proposer.waiting = [(recipe, rung) for recipe, rung in waiting.items() if not self.standings.ended(recipe)]
         self.proposer.defaults = self._recorded("defaults")
 
     def _recorded(self, key: str) -> list[Recipe]:
@@ -270,7 +276,7 @@ class Search:
 
     async def advance(self, family: Family, total: rungs.Length) -> None:
         """Train a family on, up to ``total`` in all, from its checkpoint, with warm-up and annealing anew."""
-        last = family.outcomes[-1]
+        last = family.latest
         limit_s = max(total.seconds - family.train_s, 1.0)
         request = Request(
             family.recipe,
@@ -285,20 +291,17 @@ class Search:
         )
         with self._under_way(family.recipe, family.rung + 1):
             try:
-                self.keep_event(family.recipe, await self.evaluate(request))
+                self.history.enter(Evaluated(family.recipe, await self.evaluate(request)))
             except CandidateFailed as error:
                 if self._cut_off(error):
                     return
-                failed = Failed(family.recipe, error.strategy, error.reason)
-                self.ledger.fail(failed)
-                reason = {"strategy": failed.strategy, "reason": failed.reason}
-                self.record.append("event", {"recipe": family.recipe.to_json(), "failed": reason})
+                self.history.enter(Failed(family.recipe, error.strategy, error.reason))
 
     def _lengthen(self) -> None:
         """Make the first rung longer, once, when it says little of the last."""
-        if self.record.get("lengthened") or len(self.ledger.trained_on) > SURE_BY:
+        if self.record.get("lengthened") or len(self.standings.trained_on) > SURE_BY:
             return
-        foretold = self.ledger.rank_correlation(SURE)
+        foretold = self.standings.rank_correlation(SURE)
         if foretold is not None and foretold < FORETOLD:
             self.time.lengths = tuple(length.times(rungs.ETA) for length in self.time.lengths)
             self._keep_lengths()
@@ -307,10 +310,6 @@ class Search:
                 f"the first training says little of the last (rank correlation {foretold:.2f}): from now on it is "
                 f"{rungs.ETA} times as long"
             )
-
-    def keep_event(self, recipe: Recipe, outcome: Outcome) -> None:
-        self.ledger.add(recipe, outcome)
-        self.record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json()})
 
     @contextmanager
     def _under_way(self, recipe: Recipe, rung: int) -> Iterator[None]:
@@ -334,22 +333,21 @@ class Search:
             return gate
 
     async def _recorded_gate(self, recipe: Recipe) -> Gate:
-        gate = await self.timed_gate(recipe, self.ledger.steering)
-        self.record.append("gate", [recipe.to_json(), gate.latency.ratio, gate.macs])
+        gate = await self.timed_gate(recipe, self.standings.steering)
+        self.history.enter(Gated(recipe, gate.latency.ratio, gate.macs))
         return gate
 
     def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
         recipe = asked.recipe
         took, disturbed = gate.latency.statistic, "" if gate.latency.reliable else ", disturbed"
         rejected = Rejected(recipe, f"{reason} ({took:.4g} ms{disturbed})", took, gate.latency.ratio)
-        self.ledger.reject(rejected)
-        known = {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio}
-        over = max(self.ledger.steering.excess(gate.latency), 1e-6)
-        self.sampler.rejected(asked, over, {"recipe": recipe.to_json(), "rejected": known})
+        self.history.enter_trial(rejected)
+        over = max(self.standings.steering.excess(gate.latency), 1e-6)
+        self.sampler.rejected(asked, over, fact_to_json(rejected))
 
     async def evaluate(self, request: Request) -> Outcome:
         """Evaluate a family; when the worker crashes, once more from where the training was kept."""
-        skip = (*request.skip, *self.ledger.slower_variants(request.recipe))
+        skip = (*request.skip, *self.standings.slower_variants(request.recipe))
         request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self.admission.worth_below())
         began = self.clock.elapsed()
         limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self.time.scored_s()
@@ -369,11 +367,11 @@ class Search:
 
     def _done(self) -> bool:
         trials = self.settings.trials
-        if trials is not None and len(self.ledger.families.keys() | self._busy.keys()) >= trials:
+        if trials is not None and len(self.standings.families.keys() | self._busy.keys()) >= trials:
             return True
         searched_s = self.clock.elapsed()
-        self._early_stopping.seen(self.ledger.worth(), searched_s)
-        if self._early_stopping.stalled(len(self.ledger.families), searched_s):
+        self._early_stopping.seen(self.standings.worth(), searched_s)
+        if self._early_stopping.stalled(len(self.standings.families), searched_s):
             return True
         return not self.time.affords_family()
 
@@ -381,8 +379,8 @@ class Search:
         """Record how far the search has come, and keep the store within its bounds."""
         self._keep_pending()
         self.record.set("elapsed_s", self.clock.elapsed())
-        if len(self.ledger.families) % TRIM_EVERY == 0:
-            self.folder.trim(self.ledger.in_use())
+        if len(self.standings.families) % TRIM_EVERY == 0:
+            self.folder.trim(self.standings.in_use())
 
     def _keep_pending(self) -> None:
         self.record.set("pending", [[recipe.to_json(), rung] for recipe, rung in self._busy.values()])
@@ -400,10 +398,10 @@ class Search:
             raise Interrupted("stopped at a safe point")
 
     def _give_up_if_hopeless(self) -> None:
-        causes = [f.reason for f in self.ledger.failed]
-        if not self.ledger.families and len(causes) >= GIVE_UP_AFTER:
+        causes = [f.reason for f in self.standings.failed]
+        if not self.standings.families and len(causes) >= GIVE_UP_AFTER:
             counted = "; ".join(f"{causes.count(c)}x {c}" for c in dict.fromkeys(causes))
             raise AutocompressError(f"every candidate fails, so the search stops: {counted}")
 
     def show(self) -> None:
-        self.view.status(self.ledger, self.clock.left())
+        self.view.status(self.standings, self.clock.left())

@@ -4,15 +4,18 @@ chosen, tested once.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation
 from autocompress.explore import rungs
 from autocompress.explore.concurrency import all_done
+from autocompress.explore.facts import Concluded, FinalMeasured, RepeatMeasured, ScoredOnTest
+from autocompress.explore.family import Family
 from autocompress.explore.front import WITHIN, prefer_faster
-from autocompress.explore.ledger import Family, Ledger, point
+from autocompress.explore.objective import point
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import MARGIN
 from autocompress.latency import Latency
 from autocompress.measure import Effort, settled
@@ -35,23 +38,23 @@ TEST_LIMIT_S = 120.0  # more than it should take to score files on the test spli
 TEST_SLACK = 4  # times what it should take
 
 
-async def finish(search: "Search", ledger: Ledger) -> None:
+async def finish(search: "Search", standings: Standings) -> None:
     """Train the finalists as far as the time allows, then conclude.
 
     Under a budget only one model is recommended: when two contenders have been trained equally long, the better one has
     all the time that is left. Without, the finalists share it.
     """
-    if ledger.steering.bounded:
-        await _confirm(search, ledger)
-        contenders = ledger.finalists(CONTENDERS, MARGIN)
+    if standings.steering.bounded:
+        await _confirm(search, standings)
+        contenders = standings.finalists(CONTENDERS, MARGIN)
         level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
         behind = [family for family in contenders if family.rung < level]
         seconds = TRIAL_SHARE * (search.clock.left() - search.time.closing_s())
         await _train_on(search, behind, search.time.lengths[level].examples, seconds * len(behind))
-    finalists = ledger.finalists(1 if ledger.steering.bounded else FINALISTS, MARGIN)
+    finalists = standings.finalists(1 if standings.steering.bounded else FINALISTS, MARGIN)
     left = search.clock.left() - search.time.closing_s()
     await _train_on(search, finalists, STRETCH * search.time.lengths[-1].examples, left)
-    await conclude(search, ledger)
+    await conclude(search, standings)
 
 
 async def _train_on(search: "Search", families: Sequence[Family], most: int, seconds: float) -> None:
@@ -77,7 +80,7 @@ async def _train_on(search: "Search", families: Sequence[Family], most: int, sec
         await all_done(work() for _ in range(concurrency))
 
 
-async def _confirm(search: "Search", ledger: Ledger) -> None:
+async def _confirm(search: "Search", standings: Standings) -> None:
     """Time the finalists again before they are trained: how long a graph takes does not depend on its weights, and one
     that was timed too fast by chance would cost all the time that is left. Those near the budget several times.
     """
@@ -85,41 +88,39 @@ async def _confirm(search: "Search", ledger: Ledger) -> None:
     until = search.clock.elapsed() + CONFIRMED_SHARE * (search.clock.left() - search.time.closing_s())
     done: set[str] = set()
     while len(done) < CHECKED and search.clock.elapsed() < until:
-        best = [ledger.standing(family).best for family in ledger.finalists(CONTENDERS, MARGIN)]
+        best = [standings.standing(family).best for family in standings.finalists(CONTENDERS, MARGIN)]
         unsure = [e for e in best if e.recipe.id not in done]
         if not unsure:
             return
         for evaluation in unsure:
             done.add(evaluation.recipe.id)
-            near = abs(ledger.steering.excess(ledger.expected(evaluation))) <= CLOSE
+            near = abs(standings.steering.excess(standings.expected(evaluation))) <= CLOSE
             for _ in range(ROUNDS if near else 1):
                 latency = await _again(search, evaluation, effort)
                 if latency is not None:
-                    ledger.repeat(evaluation.recipe, latency)
-                    search.record.append("repeat", {"recipe": evaluation.recipe.to_json(), "latency": asdict(latency)})
+                    search.history.enter(RepeatMeasured(evaluation.recipe, latency))
 
 
-async def conclude(search: "Search", ledger: Ledger) -> None:
+async def conclude(search: "Search", standings: Standings) -> None:
     """Measure the front again, choose, and open the test split for what is on it."""
     with search.executor.sharing(1):
-        await _measure_again(search, ledger)
-        recommended = await recommend(search, ledger)
-        ledger.recommended = recommended.id if recommended else None
-        ledger.nearest = None if recommended else nearest(ledger).id
-        search.record.set("recommended", ledger.recommended)
-        search.record.set("nearest", ledger.nearest)
-        await _test_once(search, ledger)
+        await _measure_again(search, standings)
+        recommended = await recommend(search, standings)
+        search.history.enter(Concluded(recommended.id) if recommended else Concluded(nearest=nearest(standings).id))
+        await _test_once(search, standings)
     search.save_progress()
 
 
-async def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
+async def recommend(search: "Search", standings: Standings) -> Evaluation | None:
     """The most accurate feasible finalist, or a faster one as good on the same examples; without a budget the
     fastest within ``max_drop``. None when nothing is feasible."""
-    within = [e for e in ledger.candidates() if ledger.feasible(e) and (e.id in ledger.final or e.id == "reference")]
+    within = [
+        e for e in standings.candidates() if standings.feasible(e) and (e.id in standings.final or e.id == "reference")
+    ]
     if not within:
         return None
-    ordered = sorted(within, key=_preference(ledger))
-    if not ledger.budget.bounded:
+    ordered = sorted(within, key=_preference(standings))
+    if not standings.budget.bounded:
         return ordered[0]
     # Only these can be as good as the most accurate one.
     ordered = [e for e in ordered if e.score.val >= ordered[0].score.val - WITHIN - 1e-9]
@@ -131,30 +132,32 @@ async def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
     return ordered[prefer_faster([point(e) for e in ordered], differences)]
 
 
-def _preference(ledger: Ledger) -> Callable[[Evaluation], tuple[float, float]]:
+def _preference(standings: Standings) -> Callable[[Evaluation], tuple[float, float]]:
     """Sorts what is feasible: under a budget the most accurate first, without one the fastest."""
-    if ledger.budget.bounded:
+    if standings.budget.bounded:
         return lambda e: (-e.score.val, e.latency.ratio)
     return lambda e: (e.latency.ratio, -e.score.val)
 
 
-def nearest(ledger: Ledger) -> Evaluation:
+def nearest(standings: Standings) -> Evaluation:
     """What came nearest to the budget when nothing meets it: of those fast enough the most accurate, else the
     fastest.
     """
-    sound = [e for e in ledger.candidates() if e.latency.reliable] or ledger.candidates()
-    fast = [e for e in sound if ledger.budget.excess(e.latency) <= 0]
-    return max(fast, key=lambda e: e.score.val) if fast else min(sound, key=lambda e: ledger.budget.excess(e.latency))
+    sound = [e for e in standings.candidates() if e.latency.reliable] or standings.candidates()
+    fast = [e for e in sound if standings.budget.excess(e.latency) <= 0]
+    return (
+        max(fast, key=lambda e: e.score.val) if fast else min(sound, key=lambda e: standings.budget.excess(e.latency))
+    )
 
 
-async def _measure_again(search: "Search", ledger: Ledger) -> None:
+async def _measure_again(search: "Search", standings: Standings) -> None:
     """The front and the most accurate within the budget, side by side with the reference. What moves the front is
     measured too.
     """
     effort = Effort(seconds=search.time.effort_s() / ROUNDS, blocks=12, width=0.01, attempts=1)
     measured = 0
     for _ in range(3):
-        chosen = _unchecked(ledger)[: CHECKED - measured]
+        chosen = _unchecked(standings)[: CHECKED - measured]
         if not chosen:
             return
         timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
@@ -165,19 +168,20 @@ async def _measure_again(search: "Search", ledger: Ledger) -> None:
                     timed[evaluation.id] += [latency] if latency is not None else []
         found = {e.id: latency for e in chosen if (latency := last_of(e, timed[e.id])) is not None}
         measured += len(chosen)
-        search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
-        ledger.finished({e.id: found.get(e.id, e.latency) for e in chosen})  # a resume measures the others again
+        search.history.enter(FinalMeasured(found, kept={e.id: e.latency for e in chosen if e.id not in found}))
 
 
-def _unchecked(ledger: Ledger) -> list[Evaluation]:
+def _unchecked(standings: Standings) -> list[Evaluation]:
     """What is to be measured again and was not yet: what can be recommended first, or could were its measurement not
     disturbed, then the front, then what would be on it.
     """
-    disturbed = ledger.disturbed()
-    hopeful = [e for e in disturbed if ledger.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
-    preferred = sorted([e for e in ledger.candidates() if ledger.feasible(e)] + hopeful, key=_preference(ledger))
-    wanted = {e.id: e for e in (*preferred[:MOST_PREFERRED], *ledger.front(), *disturbed)}
-    return [e for e in wanted.values() if e.id != "reference" and e.id not in ledger.final]
+    disturbed = standings.disturbed()
+    hopeful = [e for e in disturbed if standings.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
+    preferred = sorted(
+        [e for e in standings.candidates() if standings.feasible(e)] + hopeful, key=_preference(standings)
+    )
+    wanted = {e.id: e for e in (*preferred[:MOST_PREFERRED], *standings.front(), *disturbed)}
+    return [e for e in wanted.values() if e.id != "reference" and e.id not in standings.final]
 
 
 def last_of(evaluation: Evaluation, again: Sequence[Latency]) -> Latency | None:
@@ -202,15 +206,21 @@ async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> La
     return latency
 
 
-async def _test_once(search: "Search", ledger: Ledger) -> None:
+async def _test_once(search: "Search", standings: Standings) -> None:
     """Score the front, the recommended one and the reference on the test split; a file once tested is not tested
     again.
     """
     if not search.opening.test_examples:
         return
-    wanted = {"reference", ledger.recommended, ledger.nearest, *(e.id for e in ledger.front() if e.id in ledger.final)}
-    chosen = {e.id: e for e in ledger.candidates() if e.id in wanted}
-    new = [e for e in chosen.values() if e.digest not in ledger.tests]
+    concluded, final = standings.concluded, standings.final
+    wanted = {
+        "reference",
+        concluded.recommended,
+        concluded.nearest,
+        *(e.id for e in standings.front() if e.id in final),
+    }
+    chosen = {e.id: e for e in standings.candidates() if e.id in wanted}
+    new = [e for e in chosen.values() if e.digest not in standings.tests]
     if not new:
         return
     try:
@@ -226,5 +236,4 @@ async def _test_once(search: "Search", ledger: Ledger) -> None:
             f"the metric is not a finite number on the test split for {len(new) - len(finite)} of {len(new)} files: "
             "they have no test score"
         )
-    ledger.tests |= finite
-    search.record.set("tests", ledger.tests)
+    search.history.enter(ScoredOnTest(finite))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from autocompress.budget import Budget
 from autocompress.candidate.request import Gate, Request
 from autocompress.errors import CandidateFailed
+from autocompress.explore.facts import Evaluated, Failed
 from autocompress.explore.first_recipes import Try
-from autocompress.explore.ledger import Failed
 from autocompress.explore.space import Space
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe
@@ -72,19 +72,19 @@ class Floor:
 
     async def is_above_budget(self, search: "Search") -> bool:
         """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
-        ledger = search.ledger
+        standings = search.standings
         if self.found is None or not self._is_over(self.found[1]):
             return False
         recipe, latency = self.found
-        if any(self._budget.excess(e.latency) <= 0 for e in ledger.candidates()):
+        if any(self._budget.excess(e.latency) <= 0 for e in standings.candidates()):
             return False
-        free = min(e.latency.ratio for e in ledger.candidates())
-        if latency.ratio < free and recipe.steps and not ledger.ended(recipe):
+        free = min(e.latency.ratio for e in standings.candidates())
+        if latency.ratio < free and recipe.steps and not standings.ended(recipe):
             try:
                 request = Request(recipe, examples=search.time.lengths[0].examples, limit_s=TRAINED_S)
-                search.keep_event(recipe, await search.evaluate(request))
+                search.history.enter(Evaluated(recipe, await search.evaluate(request)))
             except CandidateFailed as error:
-                ledger.fail(Failed(recipe, error.strategy, error.reason))
+                search.history.enter(Failed(recipe, error.strategy, error.reason))
         return True
 
     def _meets(self, latency: Latency) -> bool:
