@@ -6,25 +6,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from sqlalchemy import Engine, event
 
-from autocompress.errors import AutocompressError
+from autocompress.compute.operations import WorkerOperations
+from autocompress.errors import AutocompressError, Interrupted
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
+from autocompress.explore.durations import Durations
 from autocompress.explore.identity import Settings
+from autocompress.explore.opener import Opener
 from autocompress.explore.space import SpaceFile
 from autocompress.profile import load_profile
 from autocompress.recipe import Recipe
-from autocompress.run.document import Circumstances, front_document
-from autocompress.run.folder import RunFolder
-from autocompress.run.record import open_record
+from autocompress.report.document import Circumstances, front_document
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.record import open_record
 
 from .declared import Declared
 from .entries import plain
-from .executor import DeclaredExecutor, Killed
 from .loop import DeclaredLoop
 from .memory_record import MemoryRecord
+from .operations import DeclaredExecutor, Killed, RecordedPipeline, Remembered, open_reference
 from .scenarios import Process, Scenario
 
 Played = dict[str, Any]
@@ -36,12 +40,17 @@ def play(scenario: Scenario, root: Path) -> Played:
     """
     declared, asked = Declared(scenario.kind, scenario.seed, scenario.faults), Counter[str]()
     folder, memory, processes, end = RunFolder(root), MemoryRecord(), [], None
+    remembered = Remembered()
     for process in scenario.processes:
         with (
             _claimed(folder, None if scenario.written else memory) as record,
             asyncio.Runner(loop_factory=DeclaredLoop) as runner,
         ):
-            played, end = runner.run(_search(scenario, process, declared, asked, folder, record))
+            executor = DeclaredExecutor(
+                declared, scenario.lanes, asked, remembered, root, scenario.crashing, process.stop
+            )
+            with _declared(executor):
+                played, end = runner.run(_search(scenario, process, executor, folder, record))
         processes.append(played)
     return {"processes": plain(processes), "end": plain(end)}
 
@@ -64,22 +73,39 @@ def _hurry(connection: Any, _: Any) -> None:
     connection.execute("pragma synchronous = off")
 
 
+@contextmanager
+def _declared(executor: DeclaredExecutor) -> Iterator[None]:
+    """What is opened and made is declared, and nothing of it is written."""
+    RecordedPipeline.executor = executor
+    with (
+        mock.patch("autocompress.explore.opener.Pipeline", RecordedPipeline),
+        mock.patch("autocompress.explore.opener.open_reference", open_reference),
+        mock.patch("autocompress.explore.pipeline.write_text"),
+    ):
+        yield
+
+
 async def _search(
-    scenario: Scenario, process: Process, declared: Declared, asked: Counter[str], folder: RunFolder, record: Any
+    scenario: Scenario, process: Process, executor: DeclaredExecutor, folder: RunFolder, record: Any
 ) -> tuple[Played, Played | None]:
     """One process: what it asked for, and the front."""
     space = SpaceFile(name=scenario.name, strategies=scenario.strategies, parameters=dict(scenario.choices))
     settings = Settings(
         scenario.budget, process.minutes, process.trials, scenario.seed, load_profile("cpu"), space, folder.root
     )
-    executor = DeclaredExecutor(declared, scenario.lanes, asked, scenario.crashing, process.stop)
-    now = asyncio.get_running_loop().time
-    clock = Clock(process.minutes * 60, record.get("elapsed_s", 0.0), now)
-    view = _Notes()
-    search = Search(settings, executor, folder, record, view, clock, lambda: executor.interrupted)
-    ended = None
+    clock = Clock(process.minutes * 60, record.get("elapsed_s", 0.0), asyncio.get_running_loop().time)
+    view, durations = _Notes(), Durations(clock)
+    operations = WorkerOperations(executor, executor, clock.elapsed, view.note)
+
+    def check_interrupted() -> None:
+        if executor.interrupted:
+            raise Interrupted("stopped at a safe point")
+
+    ended, search = None, None
     try:
-        await search.open()
+        opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note)
+        opened = await opener.open()
+        search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
         await search.run()
     except AutocompressError as error:
         ended = f"{type(error).__name__}: {error}"
@@ -87,10 +113,10 @@ async def _search(
     except Killed:
         ended = "killed"
     played = {"minutes": process.minutes, "calls": executor.log.entries, "notes": view.notes, "ended": ended}
-    if not hasattr(search, "ledger"):
+    if search is None:
         return played, None
     around = Circumstances("cpu", "p90", scenario.seed, {}, clock.elapsed(), {})
-    return played, _end(front_document(search.ledger, around))
+    return played, _end(front_document(search.standings, around))
 
 
 def _end(document: dict[str, Any]) -> Played:
@@ -131,4 +157,4 @@ class _Notes:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def status(self, ledger: Any, left_s: float) -> None: ...
+    def status(self, standings: Any, left_s: float) -> None: ...

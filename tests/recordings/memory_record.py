@@ -8,7 +8,7 @@ from typing import Any
 
 
 class MemoryRecord:
-    """As ``autocompress.run.record.Record``; the next process is given the same one."""
+    """As ``autocompress.storage.record.Record``; the next process is given the same one."""
 
     path = Path("study.db")
 

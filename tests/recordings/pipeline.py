@@ -1,5 +1,6 @@
-"""The groups of operations as a search of today asks for them, answered with what is declared, in the order and by the
-rules of the pipeline: which files of a family are timed, and which of those are scored.
+"""What a whole group of operations is declared to give and to take, in the order and by the rules of the pipeline:
+which files of a family are timed, and which of those are scored. The reference's files are made by it, and what a
+process had done that ends half way through a group.
 """
 
 import math
@@ -9,17 +10,17 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.bench import Gate, Request
-from autocompress.candidate.evaluate import Evaluation, Latency, Outcome, Rejected, Score
-from autocompress.candidate.measure import Effort
-from autocompress.candidate.opening import Opening
-from autocompress.candidate.preparation import Groundwork
+from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.request import ModelFile, TrainRequest
 from autocompress.errors import CandidateFailed
+from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
+from autocompress.explore.opening import Opening
+from autocompress.latency import Latency
 from autocompress.plugin.contract import Refusal, Stage
 from autocompress.recipe import Recipe, Step
 
 from . import declared as cost
-from .declared import Declared, Timing, exact
+from .declared import Declared, Timing
 
 EXPORTERS = ("torchscript", "dynamo")
 FASTER = 0.97  # of its source's latency, below which a variant counts as faster
@@ -36,29 +37,26 @@ class Pipeline:
     spent_s: float = 0.0
     _variants: tuple[tuple[Step, float], ...] = ()  # each with its ratio on the reference, the fastest first
 
-    def prepare(self, known: Groundwork | None, only: Sequence[str] | None) -> Groundwork:
+    def knows(self, variants: tuple[tuple[Step, float], ...]) -> None:
+        self._variants = variants
+
+    def prepare(self, known: Preparation | None, only: Sequence[str] | None) -> Preparation:
         self.spent_s += cost.PREPARE_S
         later = () if known else self.declared.kind.later
         return self._ground(known.exporter if known else EXPORTERS[0], only, later)
 
     def open(self, known: Opening | None, only: Sequence[str] | None) -> Opening:
         self.spent_s += cost.OPEN_S
-        kind, ground = self.declared.kind, self._ground(known.groundwork.exporter if known else EXPORTERS[0], only)
+        kind, ground = self.declared.kind, self._ground(known.prepared.exporter if known else EXPORTERS[0], only)
         if known is None and self.declared.faults.faster_exporter:
             ground = replace(ground, exporter=EXPORTERS[1], export_note=f"by {EXPORTERS[1]}")
         own, family = (known.reference, known.reference_family) if known else self._reference()
-        ratios = {e.recipe.variant: e.latency.ratio for e in family.evaluations}
-        ratios |= {slower.recipe.variant: slower.ratio for slower in family.slower}
-        timed = [(step, ratios.get(step, math.inf)) for step, _ in self._variants]
-        self._variants = tuple(sorted(timed, key=lambda pair: pair[1]))
-        sizes = kind.train_examples, kind.val_examples, kind.test_examples
-        return Opening(kind.name, ground, "accuracy", *sizes, own, family, kind.warnings, Arithmetic(), {})
+        return Opening(ground, Arithmetic(), own, family, kind.warnings)
 
-    def gate(self, request: Request, budget: Budget) -> Gate:
+    def gate(self, recipe: Recipe, budget: Budget) -> None:
         """The variants that were fast on the reference in turn until one is within the budget, the float file last."""
-        recipe = request.recipe
         self.spent_s += cost.STRUCTURE_S
-        plans = self.declared.plans(recipe)
+        self.declared.plans(recipe)
         self.spent_s += cost.EXPORT_S
         timed: dict[Step | None, Latency] = {}
         for variant in (*self._worth_gating(recipe), None):
@@ -70,15 +68,11 @@ class Pipeline:
             except CandidateFailed:
                 continue
             self.spent_s += cost.GATE_TIMED_S
-            timed[variant] = _latency(self.declared.gate_timing(made))
+            timed[variant] = latency_of(self.declared.gate_timing(made))
             if budget.bounded and not budget.excluded(timed[variant]):
                 break
-        source = timed.get(None)
-        slower = tuple(v for v, latency in timed.items() if v and source and no_faster(latency, source))
-        fastest = min(timed.values(), key=lambda latency: latency.ratio)
-        return Gate(fastest, plans, slower, self.declared.macs(recipe))
 
-    def evaluate(self, request: Request) -> Outcome:
+    def evaluate(self, request: TrainRequest, skip: Sequence[Step], worth_below: float | None) -> Outcome:
         recipe, declared = request.recipe, self.declared
         self.spent_s += cost.STRUCTURE_S
         made = Outcome(plans=declared.plans(recipe), rung=request.rung, checkpoint=request.checkpoint)
@@ -97,39 +91,41 @@ class Pipeline:
             )
         made = replace(made, epochs=round(seen / declared.kind.train_examples, 4))
         self.spent_s += cost.EXPORT_S
-        outcome = self._files(recipe, made, seen, request.skip, request.worth_below)
+        outcome = self._files(recipe, made, seen, skip, worth_below)
         if not outcome.evaluations and outcome.failed:
             raise CandidateFailed(outcome.failed[0][2], outcome.failed[0][1])
         return outcome
 
-    def remeasure(self, evaluation: Evaluation, effort: Effort) -> Latency:
-        self.spent_s += exact(effort.seconds)
-        return _latency(self.declared.timing_again(evaluation.recipe, evaluation.rung))
-
-    def test(self, evaluations: Sequence[Evaluation]) -> list[float]:
-        self.spent_s += cost.SCORED_S * len(evaluations)
-        if self.declared.faults.untested:
-            raise CandidateFailed("the file opens and does not run")
-        return [self.declared.test_score(e.recipe, e.rung, e.score.val) for e in evaluations]
-
-    def compare(self, best: Evaluation, others: Sequence[Evaluation]) -> list[tuple[float, float]]:
-        self.spent_s += cost.DIFFERENCE_S * len(others)
-        if self.declared.faults.outputs_gone:
-            raise CandidateFailed(f"the stored outputs of {best.id} are missing")
-        return [self.declared.difference(best.score.val, other.score.val) for other in others]
-
-    def _ground(self, exporter: str, only: Sequence[str] | None, later: Sequence[str] = ()) -> Groundwork:
+    def _ground(self, exporter: str, only: Sequence[str] | None, later: Sequence[str] = ()) -> Preparation:
         """The strategies that apply, but those that do ``later``; their variants are not timed yet."""
         kind = self.declared.kind
         asked = [a for a in kind.applicable if a.name not in later and (only is None or a.name in only)]
         in_use = [a for a in asked if only is not None or a.size_only is None]
         self._variants = tuple((Step.of(a.name, **params), 1.0) for a in in_use for params in a.variants)
         refused = (*kind.refused, *(Refusal(name, "these examples do not tell") for name in later))
-        return Groundwork(kind.name, tuple(asked), refused, exporter, f"by {exporter}")
+        return Preparation(
+            name=kind.name,
+            fingerprint=kind.name,
+            metric="accuracy",
+            own_metric=False,
+            chance=None,
+            train_examples=kind.train_examples,
+            val_examples=kind.val_examples,
+            test_examples=kind.test_examples,
+            applicable=tuple(asked),
+            refused=refused,
+            exporter=exporter,
+            export_note=f"by {exporter}",
+            exported=False,
+            reference=ModelFile(Recipe(), "reference/model.onnx", "reference"),
+            feeds="feeds",
+            warnings=kind.warnings,
+            versions={},
+        )
 
     def _reference(self) -> tuple[Evaluation, Outcome]:
         family = self._files(Recipe(), Outcome(), 0, (), None)
-        own = replace(family.evaluations[0], id="reference", latency=_latency(self.declared.reference_timing()))
+        own = replace(family.evaluations[0], id="reference", latency=latency_of(self.declared.reference_timing()))
         return own, replace(family, evaluations=family.evaluations[1:])
 
     def _files(
@@ -144,7 +140,7 @@ class Pipeline:
                 made = replace(made, failed=(*made.failed, (file, error.strategy or "", error.reason)))
                 continue
             self.spent_s += cost.TIMED_S
-            latency = _latency(self.declared.timing(file, made.rung))
+            latency = latency_of(self.declared.timing(file, made.rung))
             if file.variant and not self._for_size(file.variant) and no_faster(latency, timed[0][1]):
                 share = latency.ratio / timed[0][1].ratio
                 reason = f"no faster than the float file it was made from ({share:.2f} of its latency)"
@@ -219,5 +215,5 @@ def no_faster(latency: Latency, source: Latency) -> bool:
     return latency.ratio_low > (FASTER if sound else DISTURBED) * source.ratio
 
 
-def _latency(timing: Timing) -> Latency:
+def latency_of(timing: Timing) -> Latency:
     return Latency(**asdict(timing))
