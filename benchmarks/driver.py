@@ -33,7 +33,7 @@ from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
 from autocompress.explore.identity import Settings
-from autocompress.explore.space import SpaceFile
+from autocompress.explore.space_file import SpaceFile
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.profile import load_profile

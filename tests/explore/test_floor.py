@@ -11,7 +11,8 @@ from autocompress.budget import Budget
 from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.floor import Floor
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe
