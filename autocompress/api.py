@@ -28,7 +28,7 @@ from autocompress.explore.facts import Concluded
 from autocompress.explore.identity import Settings, settings_json
 from autocompress.explore.opener import Opener
 from autocompress.explore.recommendation import nearest
-from autocompress.explore.space import load_space
+from autocompress.explore.space_file import load_space
 from autocompress.explore.standings import Standings
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile

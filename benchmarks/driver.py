@@ -4,12 +4,14 @@
 
 runs a search whose executor answers at once by arithmetic, with strategies like those of the reference CNN; prints the
 milliseconds a trial takes around the 10th, 100th, 1,000th and last, and writes benchmarks/results/driver.json.
+
+All of it is trained: every family loses so much that a better one could always be gained, and no time passes by the
+search's own clock, so that it never seems to have stopped gaining.
 """
 
 import argparse
 import asyncio
 import hashlib
-import math
 import resource
 import sys
 import tempfile
@@ -31,7 +33,7 @@ from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
 from autocompress.explore.identity import Settings
-from autocompress.explore.space import SpaceFile
+from autocompress.explore.space_file import SpaceFile
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.profile import load_profile
@@ -81,10 +83,11 @@ def latency(ratio: float) -> Latency:
 
 
 def evaluation(recipe: Recipe, rung: int, score: float, ratio: float) -> Evaluation:
+    macs = round(1000 * strength(recipe))
     name = f"{recipe.id}-{rung}"
     own = Score(score, score - 0.01, score + 0.01)
     return Evaluation(
-        name, recipe, 1.0, rung, own, latency(ratio), 1000, 900, 1000, 1000, f"{name}.onnx", name, f"val-{name}"
+        name, recipe, 1.0, rung, own, latency(ratio), 1000, 900, 1000, macs, f"{name}.onnx", name, f"val-{name}"
     )
 
 
@@ -106,17 +109,18 @@ class Arithmetical:
             return GROUNDWORK
         if method == "open":
             own = evaluation(Recipe(), 0, 0.93, 1.0)
-            family = Outcome((evaluation(Recipe().rewritten(INT8), 0, 0.92, 0.4),))
+            family = Outcome((evaluation(Recipe().rewritten(INT8), 0, 0.89, 0.5),))
             return Opening("fake", GROUNDWORK, "accuracy", 50_000, 5_000, 0, own, family, (), Arithmetic(), {})
         if method == "gate":
-            return Gate(latency(strength(args[0].recipe)), (), macs=round(1000 * strength(args[0].recipe)))
+            left = strength(args[0].recipe)
+            return Gate(latency(0.5 * left), (), macs=round(1000 * left))
         if method == "evaluate":
             request: Request = args[0]
             left, luck = (
                 strength(request.recipe),
                 int(hashlib.sha256(request.recipe.id.encode()).hexdigest()[:4], 16) / 2**16,
             )
-            score = 0.93 - 0.04 * (1 - left) - 0.02 * luck + 0.002 * request.rung
+            score = 0.893 - 0.02 * (1 - left) - 0.01 * luck + 0.002 * min(request.rung, 3)
             files = (
                 evaluation(request.recipe, request.rung, score, left),
                 evaluation(request.recipe.rewritten(INT8), request.rung, score - 0.002, 0.5 * left),
@@ -157,8 +161,8 @@ class Watch:
 
     def note(self, text: str) -> None: ...
 
-    def status(self, ledger: Any, left_s: float) -> None:
-        done = len(ledger.families) + len(ledger.rejected)
+    def status(self, standings: Any, left_s: float) -> None:
+        done = len(standings.families) + len(standings.rejected)
         if not self.times or self.times[-1][0] != done:
             self.times.append((done, time.perf_counter()))
             if done % 500 == 0:
@@ -182,15 +186,11 @@ def main() -> None:
         settings = Settings(
             Budget(max_drop=1.0), 1e5, chosen.trials, 0, load_profile("cpu"), SpaceFile(name="all"), folder.root
         )
-        search = Search(settings, Arithmetical(), folder, record, watch, Clock(6e6))
-        from autocompress.explore import admission, driver
-
-        driver.EarlyStopping.stalled = lambda *others: False  # nothing is ever gained here
-        admission.LEAST_GAIN, admission.LARGER = -1.0, math.inf  # and all of it is trained
+        search = Search(settings, Arithmetical(), folder, record, watch, Clock(6e6, now=lambda: 0.0))
 
         async def go() -> None:
             await search.open()
-            await search._every_lane()
+            await search.run()
 
         asyncio.run(go())
         record.close()

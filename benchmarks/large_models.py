@@ -63,7 +63,8 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
     from autocompress.candidate.preparation import prepare
     from autocompress.candidate.request import Gate
     from autocompress.explore.floor import find_floor
-    from autocompress.explore.space import Space, load_space
+    from autocompress.explore.space import Space
+    from autocompress.explore.space_file import load_space
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe

@@ -15,7 +15,9 @@ from autocompress.candidate.opening import complete
 from autocompress.candidate.pipeline import evaluate
 from autocompress.candidate.preparation import prepare
 from autocompress.candidate.request import Request
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.ladders import default_recipe
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.plugin.contract import Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -279,6 +281,6 @@ def test_a_model_opens_every_strategy_answers_and_one_makes_it_smaller(
     shrinks = next(a for a in opening.applicable if a.name in CASES[name].applies and Stage.STRUCTURE in a.stages)
     space = Space.of(SpaceFile(name="all"), opening.applicable, opening.refused)
     step = Step.of(shrinks.name, **{p.name: p.default for p in shrinks.parameters})
-    outcome = evaluate(opened, Request(space.default([step]), examples=TRAIN))
+    outcome = evaluate(opened, Request(default_recipe(space, [step]), examples=TRAIN))
     assert outcome.evaluations[0].macs < opening.reference.macs
     assert not outcome.failed

@@ -8,6 +8,7 @@ from autocompress.budget import Budget
 from autocompress.errors import CandidateFailed
 from autocompress.explore.first_recipes import Try
 from autocompress.explore.gating import Gating
+from autocompress.explore.ladders import strongest_recipes
 from autocompress.explore.pipeline import Gate
 from autocompress.explore.space import Space
 from autocompress.latency import Latency
@@ -91,7 +92,7 @@ async def find_floor(space: Space, gate: Try, enough: Callable[[Latency], bool])
     is left out.
     """
     found: list[tuple[Recipe, Latency]] = []
-    for recipe in (*space.strongest(), Recipe()):
+    for recipe in (*strongest_recipes(space), Recipe()):
         built = await _built(space, recipe, gate)
         if built is not None and enough(built[1]):
             return built

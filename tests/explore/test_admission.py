@@ -11,8 +11,10 @@ from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.admission import Admission
 from autocompress.explore.facts import Evaluated
 from autocompress.explore.history import History
+from autocompress.explore.ladders import default_recipe
 from autocompress.explore.pipeline import Gate
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.latency import Latency
@@ -23,9 +25,9 @@ CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", (0.1, 0.3, 0
 FOLD = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2, 3), 1, True),))
 TUNE = Applicable("tune", (Stage.TRAIN,), (Parameter("kind", ("soft", "hard"), "soft"),), trains_alone=True)
 SPACE = Space.of(SpaceFile(name="s"), [CARVE, FOLD, TUNE], [])
-CARVED = SPACE.default([Step.of("carve", ratio=0.5)])
-STRONGER = SPACE.default([Step.of("carve", ratio=0.7)])
-FOLDED = SPACE.default([Step.of("fold", depth=2)])
+CARVED = default_recipe(SPACE, [Step.of("carve", ratio=0.5)])
+STRONGER = default_recipe(SPACE, [Step.of("carve", ratio=0.7)])
+FOLDED = default_recipe(SPACE, [Step.of("fold", depth=2)])
 
 Make = Callable[..., tuple[Admission, list[Recipe]]]
 

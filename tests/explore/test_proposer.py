@@ -9,9 +9,11 @@ from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.facts import Evaluated
 from autocompress.explore.history import History
+from autocompress.explore.ladders import default_recipe
 from autocompress.explore.proposer import KNEE, Proposer, halton
 from autocompress.explore.sampler import Sampler
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.latency import Latency
@@ -26,7 +28,7 @@ SPACE = Space.of(SpaceFile(name="s"), [CARVE, TUNE], [])
 
 
 def carved(ratio: float) -> Recipe:
-    return SPACE.default([Step.of("carve", ratio=ratio)])
+    return default_recipe(SPACE, [Step.of("carve", ratio=ratio)])
 
 
 def evaluation(recipe: Recipe, score: float, latency: Latency) -> Evaluation:
@@ -135,7 +137,7 @@ def test_what_nothing_is_foretold_of_is_not_held_back(proposer: Callable[..., Pr
     """As after a resume, or where no strength is: the latency that is wanted says nothing there."""
     made = proposer(Budget(max_drop=1))
     assert not made._comes_near(carved(0.1), 0.1)
-    assert made._comes_near(SPACE.default([]), 0.1)
+    assert made._comes_near(default_recipe(SPACE, []), 0.1)
     made._structures.timed = 0
     assert made._comes_near(carved(0.1), 0.1)
 

@@ -7,8 +7,10 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from autocompress.explore import sampler as sampling
+from autocompress.explore.ladders import default_recipe
 from autocompress.explore.sampler import OVER_BUDGET, Sampler
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe, Step
 from autocompress.storage.record import Record, open_record
@@ -16,7 +18,7 @@ from autocompress.storage.record import Record, open_record
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", (0.1, 0.3, 0.5, 0.7, 0.9), 0.5, True),))
 IMITATE = Applicable("imitate", (Stage.TRAIN,), (Parameter("kind", ("soft", "hard"), "soft"),))
 SPACE = Space.of(SpaceFile(name="s"), [CARVE, IMITATE], [])
-WANTED = SPACE.default([Step.of("carve", ratio=0.7)])
+WANTED = default_recipe(SPACE, [Step.of("carve", ratio=0.7)])
 
 
 @pytest.fixture
@@ -33,8 +35,8 @@ def remembered(sampler: Sampler) -> list[FrozenTrial]:
 def told_three(record: Record) -> Sampler:
     sampler = Sampler(SPACE, record, seed=0)
     sampler.tell(sampler.given(WANTED), (0.91, 0.25), -0.5, {"recipe": WANTED.to_json()})
-    sampler.rejected(sampler.given(SPACE.default([Step.of("carve", ratio=0.1)])), 1.75, {"note": "too slow"})
-    sampler.failed(sampler.given(SPACE.default([Step.of("carve", ratio=0.3)])), {"note": "it broke"})
+    sampler.rejected(sampler.given(default_recipe(SPACE, [Step.of("carve", ratio=0.1)])), 1.75, {"note": "too slow"})
+    sampler.failed(sampler.given(default_recipe(SPACE, [Step.of("carve", ratio=0.3)])), {"note": "it broke"})
     return sampler
 
 
@@ -177,6 +179,6 @@ def test_a_neighbour_differs_in_one_thing_and_never_in_strength(record: Record):
 def test_a_neighbour_is_another_recipe_where_an_order_could_change_and_does_not(record: Record):
     fold = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2), 1, True),))
     space = Space.of(SpaceFile(name="s"), [CARVE, fold, IMITATE], [])
-    wanted = space.default([Step.of("carve", ratio=0.7)])
+    wanted = default_recipe(space, [Step.of("carve", ratio=0.7)])
     sampler = Sampler(space, record, seed=0)
     assert all(sampler.neighbour(wanted) != wanted for _ in range(60))

@@ -17,7 +17,7 @@ from autocompress.explore.driver import Search
 from autocompress.explore.durations import Durations
 from autocompress.explore.identity import Settings
 from autocompress.explore.opener import Opener
-from autocompress.explore.space import SpaceFile
+from autocompress.explore.space_file import SpaceFile
 from autocompress.profile import load_profile
 from autocompress.recipe import Recipe
 from autocompress.report.document import Circumstances, front_document
