@@ -1,11 +1,15 @@
 """What opens ONNX files on a target and runs them."""
 
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from autocompress.data import Array, Feed
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.saturation import is_exact, write_product
 from autocompress.profile import HardwareProfile
 
 
@@ -59,3 +63,21 @@ class Runtime(ABC):
     def operators(self, path: Path, profile: HardwareProfile, feeds: Sequence[Feed]) -> Sequence[OperatorTime] | None:
         """Where the time of a file goes, by the runtime's own profile; None when it keeps none."""
         return None
+
+    def saturates(self, profile: HardwareProfile) -> bool:
+        """Whether sums of int8 products are cut off at 16 bits on the target: there a file with weights of eight bits
+        computes something else than they stand for, and one with weights of seven bits does not. Found out by a tiny
+        file, once a process; a target that cannot run it counts as one that does.
+        """
+        return _saturates(self.open, profile)
+
+
+@cache
+def _saturates(opened: Callable[[Path, HardwareProfile], Session], profile: HardwareProfile) -> bool:
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        path = Path(folder) / "product.onnx"
+        feed = write_product(path)
+        try:
+            return not is_exact(opened(path, profile).run(feed)[0])
+        except CandidateFailed:
+            return True

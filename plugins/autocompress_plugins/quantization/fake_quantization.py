@@ -1,7 +1,8 @@
 """Fake quantization: in training every convolution and linear layer computes with the numbers an int8 file will have.
 
-Weights: symmetric int8, one scale for each output channel from its largest magnitude. A batch norm folded into the
-layer later multiplies a channel's weights and its scale alike, so the exported weights round to the same integers.
+Weights: symmetric int8, in seven bits where the file's are, one scale for each output channel from its largest
+magnitude. A batch norm folded into the layer later multiplies a channel's weights and its scale alike, so the exported
+weights round to the same integers.
 Activations: asymmetric uint8 with one scale, over a learned share of their running extremes. The share starts at 1 and
 never exceeds it, so a range follows activations that grow, and stays within those of a ReLU, which the quantized file
 leaves to the range. Zero is always exact.
@@ -21,7 +22,7 @@ from autocompress.plugin.contract import TrainHook
 from autocompress.task import Inputs
 from autocompress_plugins.quantization.activation_values import layer_inputs, recognised
 
-UINT8, INT8 = 255, 127
+UINT8, INT8, INT7 = 255, 127, 64  # the largest of activations, of weights, and of weights in seven bits
 MOMENTUM = 0.05  # of the running extremes
 RATE = 5.0  # halvings of a range for each unit of its parameter: an optimizer's step is its learning rate
 HALVINGS = 8  # at most
@@ -43,11 +44,12 @@ def rounded(values: Tensor) -> Tensor:
     return _Round.apply(values)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def fake_quantized_weight(layer: nn.Module) -> Tensor:
+def fake_quantized_weight(layer: nn.Module, largest: int = INT8) -> Tensor:
+    """The layer's weight rounded to whole multiples, from -largest to largest, of a channel's scale."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     channels = 1 if isinstance(layer, TRANSPOSED) else 0
     others = [axis for axis in range(weight.dim()) if axis != channels]
-    scale = (weight.detach().abs().amax(others, keepdim=True) / INT8).clamp(min=torch.finfo(weight.dtype).tiny)
+    scale = (weight.detach().abs().amax(others, keepdim=True) / largest).clamp(min=torch.finfo(weight.dtype).tiny)
     return rounded(weight / scale) * scale
 
 
@@ -91,12 +93,13 @@ class LearnedRange:
 
 class FakeQuantization(TrainHook):
     """begins_at: share of the training before which everything stays in float. batches: on which inputs of layers are
-    told apart: layers that are given the same values share one range.
+    told apart: layers that are given the same values share one range. largest: the largest integer weight of the file.
     """
 
-    def __init__(self, begins_at: float, batches: Sequence[Inputs]) -> None:
+    def __init__(self, begins_at: float, batches: Sequence[Inputs], largest: int) -> None:
         self._begins_at = begins_at
         self._batches = batches
+        self._largest = largest
         self._known: Mapping[str, Any] = {}
 
     def resume(self, learned: Mapping[str, Any]) -> None:
@@ -123,7 +126,7 @@ class FakeQuantization(TrainHook):
 
         def before(module: nn.Module, arguments: Any) -> None:
             if self._on:
-                module.__dict__["weight"] = fake_quantized_weight(module)
+                module.__dict__["weight"] = fake_quantized_weight(module, self._largest)
 
         def after(module: nn.Module, arguments: Any, output: Any) -> None:
             module.__dict__.pop("weight", None)

@@ -13,7 +13,7 @@ import torch
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from autocompress.plugin.contract import Array, Feed
+from autocompress.plugin.contract import Array, Context, Feed, Params
 
 CALIBRATION_EXAMPLES = 256
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # products with weights that have a static int8 form
@@ -38,6 +38,18 @@ def has_constant_weights(path: Path, operators: Collection[str]) -> bool:
     return any(node.op_type in operators and constants & set(node.input) for node in graph.node)
 
 
+def weight_range(context: Context) -> Params:
+    """What a variant says of its weights: that they have seven bits, where the target cuts off sums of products with
+    eight. In the recipe it makes the same file on any machine.
+    """
+    return {"reduce_range": True} if context.runtime.saturates(context.profile) else {}
+
+
+def reduced(params: Params) -> bool:
+    """Whether a variant's weights have seven bits."""
+    return bool(params.get("reduce_range", False))
+
+
 def named(path: Path) -> onnx.ModelProto:
     """The file with a name for every node, by which the tools choose among them; exporters leave some without."""
     model = onnx.load(str(path))
@@ -58,24 +70,24 @@ def with_all_outputs(path: Path) -> onnx.ModelProto:
 def quantized(
     source: Path,
     ranges: Mapping[str, tuple[float, float]],
-    activations: str,
+    params: Params,
     *,
     only: Collection[str] = (),
     never: Collection[str] = (),
 ) -> onnx.ModelProto:
     """The file with int8 weights per channel and QDQ nodes around activations of the given ranges.
 
-    activations: "QUInt8" or "QInt8". only, never: the names, in ``named``, of the nodes to quantize and of those to
-    leave in float; with nothing in ``only`` all are quantized.
+    params: of a variant: ``activations``, "QUInt8" or "QInt8", and what ``weight_range`` gave. only, never: the names,
+    in ``named``, of the nodes to quantize and of those to leave in float; with nothing in ``only`` all are quantized.
     """
     extremes = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     with without_advice():
         quantizer = QDQQuantizer(
             named(source),
             per_channel=True,
-            reduce_range=False,
+            reduce_range=reduced(params),
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType[activations],
+            activation_qType=QuantType[str(params["activations"])],
             tensors_range=TensorsData(CalibrationMethod.MinMax, extremes),
             nodes_to_quantize=list(only),
             nodes_to_exclude=list(never),

@@ -34,8 +34,14 @@ from autocompress_plugins.quantization.activation_values import (
     recognised,
 )
 from autocompress_plugins.quantization.calibration import Range, extremes, observed
-from autocompress_plugins.quantization.fake_quantization import UINT8, FakeQuantization
-from autocompress_plugins.quantization.ort_quantization import CALIBRATION_EXAMPLES, WEIGHTED, quantized
+from autocompress_plugins.quantization.fake_quantization import INT7, INT8, UINT8, FakeQuantization
+from autocompress_plugins.quantization.ort_quantization import (
+    CALIBRATION_EXAMPLES,
+    WEIGHTED,
+    quantized,
+    reduced,
+    weight_range,
+)
 
 # Their outputs are quantized as their inputs are; a range that fits the output loses nothing of it at the input.
 RANGE_KEEPING = {"MaxPool", "Pad"}
@@ -58,16 +64,17 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
         return f"no convolution or linear layer is called, only {', '.join(own[:3]) or 'layers without weights'}"
 
     def hook(self, params: Params, context: Context) -> TrainHook:
-        return FakeQuantization(float(params["starts_at"]), examples(context))
+        largest = INT7 if reduced(weight_range(context)) else INT8
+        return FakeQuantization(float(params["starts_at"]), examples(context), largest)
 
     def variants(self, context: Context) -> Sequence[Params]:
-        return ({"activations": "QUInt8"},)
+        return ({"activations": "QUInt8", **weight_range(context)},)
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
         calibrated = observed(source, context.feeds(CALIBRATION_EXAMPLES))
         ranges = {name: extremes(histogram) for name, histogram in calibrated.items()}
         ranges |= _learned_ranges(source, context.learned.get(self.name, {}), context)
-        onnx.save(quantized(source, ranges, str(params["activations"])), str(target))
+        onnx.save(quantized(source, ranges, params), str(target))
 
 
 def _learned_ranges(path: Path, learned: Mapping[str, Any], context: Context) -> dict[str, Range]:

@@ -15,7 +15,12 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.quantization.ort_quantization import has_constant_weights, without_advice
+from autocompress_plugins.quantization.ort_quantization import (
+    has_constant_weights,
+    reduced,
+    weight_range,
+    without_advice,
+)
 
 WEIGHTED = {"LSTM", "MatMul", "Gemm"}
 WITHOUT_KERNEL = {"GRU", "RNN"}
@@ -37,7 +42,7 @@ class QuantizeDynamic(GraphStrategy):
         return f"{reason}; there is no int8 kernel for {named}" if others else reason
 
     def variants(self, context: Context) -> Sequence[Params]:
-        return ({"weights": "QInt8"},)
+        return ({"weights": "QInt8", **weight_range(context)},)
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
         with without_advice():
@@ -46,6 +51,7 @@ class QuantizeDynamic(GraphStrategy):
                 str(target),
                 op_types_to_quantize=sorted(WEIGHTED),
                 per_channel=True,
+                reduce_range=reduced(params),
                 weight_type=QuantType[str(params["weights"])],
             )
 

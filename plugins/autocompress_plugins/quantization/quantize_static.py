@@ -32,6 +32,7 @@ from autocompress_plugins.quantization.ort_quantization import (
     output_error,
     outputs_of,
     quantized,
+    weight_range,
 )
 
 ACTIVATIONS = ("QUInt8", "QInt8")
@@ -59,8 +60,9 @@ class QuantizeStatic(GraphStrategy):
         return "no convolution or matrix product with constant weights (recurrent layers have no static int8 form)"
 
     def variants(self, context: Context) -> Sequence[Params]:
+        weights = weight_range(context)
         if not context.scored:
-            return _plain(SAFEST)
+            return _plain(SAFEST, weights)
         feeds = list(context.feeds(COMPARED_EXAMPLES))
         expected = outputs_of(opened(context.reference), feeds)
 
@@ -68,15 +70,14 @@ class QuantizeStatic(GraphStrategy):
             return output_error(expected, opened(model), feeds)
 
         def error_by(rule: str) -> float:
-            params: Params = {"activations": ACTIVATIONS[0], "calibration": rule}
-            return error(self._quantized(context.reference, params, context))
+            return error(self._quantized(context.reference, _plain(rule, weights)[0], context))
 
         errors = {SAFEST: error_by(SAFEST)}
         if errors[SAFEST] >= HARMFUL:
             errors |= {rule: error_by(rule) for rule in RULES if rule != SAFEST}
         best = min(errors, key=errors.__getitem__)
         rule = best if errors[best] < CLEARLY * errors[SAFEST] else SAFEST
-        plain = _plain(rule)
+        plain = _plain(rule, weights)
         if errors[rule] < HARMFUL:
             return plain
         mixed: Params = {**plain[0], "float_sections": self._sensitive(plain[0], context, error)}
@@ -88,10 +89,10 @@ class QuantizeStatic(GraphStrategy):
 
     def _sensitive(self, params: Params, context: Context, error: Callable[[onnx.ModelProto], float]) -> str:
         """The numbers of the sections that cost the reference's outputs most when they alone are quantized."""
-        ranges, activations = self._ranges(context.reference, params, context), str(params["activations"])
+        ranges = self._ranges(context.reference, params, context)
 
         def alone(section: tuple[str, ...]) -> float:
-            return error(quantized(context.reference, ranges, activations, only=section))
+            return error(quantized(context.reference, ranges, params, only=section))
 
         sections = _sections(context.reference)
         first = {section: sections.index(section) for section in sections}  # a short graph has some of them twice
@@ -102,7 +103,7 @@ class QuantizeStatic(GraphStrategy):
         numbers = [int(number) for number in str(params.get("float_sections", "")).split(",") if number]
         sections = _sections(source) if numbers else []
         left = {name for number in numbers for name in sections[number]}
-        return quantized(source, self._ranges(source, params, context), str(params["activations"]), never=left)
+        return quantized(source, self._ranges(source, params, context), params, never=left)
 
     def _ranges(self, source: Path, params: Params, context: Context) -> dict[str, Range]:
         rule = RULES[str(params["calibration"])]
@@ -116,9 +117,9 @@ class QuantizeStatic(GraphStrategy):
         return self._last[1]
 
 
-def _plain(rule: str) -> list[Params]:
+def _plain(rule: str, weights: Params) -> list[Params]:
     """Everything quantized, in either type of activations."""
-    return [{"activations": activations, "calibration": rule} for activations in ACTIVATIONS]
+    return [{"activations": activations, "calibration": rule, **weights} for activations in ACTIVATIONS]
 
 
 def _sections(source: Path) -> list[tuple[str, ...]]:

@@ -10,12 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.export import export_with
-from autocompress.plugin.contract import Array, Context
+from autocompress.plugin.contract import Array, Context, Runtime
 from autocompress.profile import HardwareProfile
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 MakeContext = Callable[..., Context]
 Outputs = Callable[[Path, Tensor], Array]
+
+
+class Declared(OnnxRuntime):
+    """Of a processor that is said to saturate or not, whatever this one does."""
+
+    def __init__(self, saturating: bool) -> None:
+        self.saturating = saturating
+
+    def saturates(self, profile: HardwareProfile) -> bool:
+        return self.saturating
+
+
+@pytest.fixture(scope="session")
+def declared() -> Callable[[bool], Runtime]:
+    """``declared(True)``: the runtime, on a processor where sums of int8 products saturate."""
+    return Declared
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
 from autocompress.candidate.variants import rewrite
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Context, TrainHook
+from autocompress.plugin.contract import Context, Runtime, TrainHook
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
@@ -39,7 +39,6 @@ from autocompress_plugins.quantization.quantize_aware import QuantizeAware, _lea
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 NAME = QuantizeAware.name
-UINT8 = {"activations": "QUInt8"}
 Examples = Callable[[int, int], tuple[Tensor, Tensor]]
 
 
@@ -86,7 +85,13 @@ class Plain(nn.Module):
         return self.head(F.relu(self.conv2(x)).mean((2, 3)))
 
 
-def context_of(model: nn.Module, examples: tuple[Tensor, Tensor], folder: Path, batch: int = 1) -> Context:
+def context_of(
+    model: nn.Module,
+    examples: tuple[Tensor, Tensor],
+    folder: Path,
+    batch: int = 1,
+    runtime: Runtime = OnnxRuntime(),  # noqa: B008 - it keeps nothing
+) -> Context:
     torch.manual_seed(0)
     for module in model.modules():
         if hasattr(module, "reset_parameters"):
@@ -95,7 +100,7 @@ def context_of(model: nn.Module, examples: tuple[Tensor, Tensor], folder: Path, 
     return read_task(
         task,
         HardwareProfile(name="here", batch=batch),
-        OnnxRuntime(),
+        runtime,
         folder / "reference.onnx",
         0,
     ).context
@@ -127,7 +132,8 @@ def exported(model: nn.Module, context: Context, folder: Path, exporter: str = "
 
 def quantized(source: Path, context: Context, learned: Mapping[str, Any]) -> Path:
     target = source.with_name("int8.onnx" if learned else "calibrated.onnx")
-    QuantizeAware().apply(source, target, UINT8, replace(context, learned=learned))
+    (params,) = QuantizeAware().variants(context)
+    QuantizeAware().apply(source, target, params, replace(context, learned=learned))
     return target
 
 
@@ -144,6 +150,16 @@ def as_trained(model: nn.Module, context: Context, learned: Mapping[str, Any], x
     wrapped = hook.wrap(copy.deepcopy(model))
     with torch.no_grad():
         return wrapped(x)
+
+
+def computed_weights(model: nn.Module, context: Context) -> dict[str, Tensor]:
+    """By layer, the weight that a call computes with while the model is fake-quantized."""
+    wrapped, seen = aware(context).wrap(copy.deepcopy(model)), dict[str, Tensor]()
+    for name, layer in wrapped.named_modules():
+        layer.register_forward_pre_hook(lambda m, _, name=name: seen.update({name: getattr(m, "weight", None)}))
+    with torch.no_grad():
+        wrapped(context.example_inputs)
+    return seen
 
 
 def layer_scales(path: Path) -> list[tuple[float, int]]:
@@ -229,7 +245,10 @@ def test_a_clipped_shortcut_is_trained_as_it_is_written(residual: tuple[Context,
     assert (outputs(path, x) - expected).abs().max() < 4 * step
 
 
-def test_integer_weights_are_those_of_the_training(examples: Examples, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("saturates", "largest"), [(False, 127), (True, 64)])
+def test_integer_weights_are_those_of_the_training(
+    saturates: bool, largest: int, examples: Examples, tmp_path: Path, declared: Callable[[bool], Runtime]
+) -> None:
     class Upward(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -241,15 +260,18 @@ def test_integer_weights_are_those_of_the_training(examples: Examples, tmp_path:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(F.relu(self.up(F.relu(self.bn(self.down(x))))).mean((2, 3)))
 
-    context = context_of(Upward(), examples(256, 1), tmp_path)
+    context = context_of(Upward(), examples(256, 1), tmp_path, runtime=declared(saturates))
     done = trained(context, {NAME: aware(context)}, 512)
+    computed = computed_weights(done.model, context)
     graph = onnx.load(str(quantized(exported(done.model, context, tmp_path), context, done.learned))).graph
     tensors = [numpy_helper.to_array(t) for t in graph.initializer]
     codes = {t.size: t.astype(int) for t in tensors if t.dtype == np.int8 and t.ndim > 1}
-    for layer, channels in ((done.model.down, 0), (done.model.up, 1), (done.model.head, 0)):
-        weight = fake_quantized_weight(layer).detach()
+    for layer, channels in (("down", 0), ("up", 1), ("head", 0)):
+        weight = computed[layer]
         others = [axis for axis in range(weight.dim()) if axis != channels]
-        expected = (weight / weight.abs().amax(others, keepdim=True) * 127).round().numpy()
+        levels = weight / weight.abs().amax(others, keepdim=True) * largest
+        expected = levels.round().numpy()
+        assert levels.numpy() == pytest.approx(expected, abs=1e-3), "whole numbers, the largest of them in each channel"
         found = codes[expected.size].reshape(expected.shape)
         # A negative factor of a folded batch norm turns the sign of a channel.
         difference = np.abs(np.abs(found) - np.abs(expected))
@@ -422,7 +444,8 @@ def test_a_recipe_gives_a_float_and_an_int8_file_and_replays(
     outcome = evaluate(opened, Request(family, examples=256))
     assert not outcome.failed
     plain, int8 = outcome.evaluations
-    assert (plain.recipe, int8.recipe) == (family, family.rewritten(Step.of(NAME, **UINT8)))
+    (params,) = QuantizeAware().variants(opened.context)
+    assert (plain.recipe, int8.recipe) == (family, family.rewritten(Step.of(NAME, **params)))
     file = opened.folder.root / int8.artifact
     assert layer_scales(file) == learned_scales(outcome.learned)
     stored = RecipeFile.read(file.with_name("recipe.toml"))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from autocompress.plugin.contract import Array, Context, Params
 from autocompress.testing import tasks
 from autocompress_plugins.quantization.calibration import RULES, Histogram, Range
+from autocompress_plugins.quantization.ort_quantization import weight_range
 from autocompress_plugins.quantization.quantize_static import QuantizeStatic
 
 MakeContext = Callable[..., Context]
@@ -25,9 +26,14 @@ PLAIN: Params = {"activations": "QUInt8", "calibration": "minmax"}
 MIXED: Params = {**PLAIN, "float_sections": "0,11"}
 
 
+def here(context: Context, params: Params = PLAIN) -> Params:
+    """A variant with the weights that this machine asks for, unless it says what they are."""
+    return {**weight_range(context), **params}
+
+
 def rewritten(context: Context, params: Params = PLAIN, strategy: QuantizeStatic | None = None) -> Path:
     target = context.reference.with_name("static.onnx")
-    (strategy or QuantizeStatic()).apply(context.reference, target, params, context)
+    (strategy or QuantizeStatic()).apply(context.reference, target, here(context, params), context)
     return target
 
 
@@ -72,12 +78,18 @@ class Reader(CalibrationDataReader):
         return next(self.feeds, None)
 
 
-def test_with_the_extremes_it_is_the_file_the_tools_write(tiny: Context, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reduce_range", [False, True])
+def test_with_the_extremes_it_is_the_file_the_tools_write(reduce_range: bool, tiny: Context, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.onnx"
     quantize_static(
-        str(tiny.reference), str(theirs), Reader(tiny.feeds(64)), per_channel=True, activation_type=QuantType.QUInt8
+        str(tiny.reference),
+        str(theirs),
+        Reader(tiny.feeds(64)),
+        per_channel=True,
+        reduce_range=reduce_range,
+        activation_type=QuantType.QUInt8,
     )
-    own, expected = constants(rewritten(tiny)), constants(theirs)
+    own, expected = constants(rewritten(tiny, {**PLAIN, "reduce_range": reduce_range})), constants(theirs)
     assert own.keys() == expected.keys()
     assert all(np.allclose(own[name], expected[name], rtol=1e-6, atol=0) for name in own)
 
@@ -145,7 +157,7 @@ def test_nothing_to_quantize_is_refused_and_left_alone(
 
 
 def test_both_activation_types_with_the_safest_rule_where_none_does_better(tiny: Context) -> None:
-    assert QuantizeStatic().variants(tiny) == [PLAIN, {**PLAIN, "activations": "QInt8"}]
+    assert QuantizeStatic().variants(tiny) == [here(tiny), {**here(tiny), "activations": "QInt8"}]
 
 
 def test_no_other_rule_is_tried_where_the_extremes_do_no_harm(tiny: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +170,8 @@ def test_no_other_rule_is_tried_where_the_extremes_do_no_harm(tiny: Context, mon
 
 
 def test_before_anything_is_scored_no_rule_is_compared_with_another(narrow: Context) -> None:
-    assert QuantizeStatic().variants(narrow.for_timing()) == [PLAIN, {**PLAIN, "activations": "QInt8"}]
+    plain = here(narrow)
+    assert QuantizeStatic().variants(narrow.for_timing()) == [plain, {**plain, "activations": "QInt8"}]
     assert len(QuantizeStatic().variants(narrow)) == 3
 
 
