@@ -15,7 +15,7 @@ from autocompress.evaluation import Evaluation, Outcome
 from autocompress.latency import Latency
 from autocompress.measure import Effort, outputs_of
 from autocompress.recipe import Recipe, RecipeFile
-from autocompress.storage.store import write_text
+from autocompress.storage.atomic import write_text
 
 
 def scored(opened: OpenTask, recipe: Recipe, epochs: float, rung: int, path: Path, latency: Latency) -> Evaluation:

@@ -27,7 +27,7 @@ from autocompress.evaluation import Outcome, Rejected
 from autocompress.latency import Latency
 from autocompress.measure import FULL, QUICK
 from autocompress.recipe import Recipe, Step
-from autocompress.storage.store import copy_file, replacing
+from autocompress.storage.atomic import copy_file, replacing
 
 CHECKED_BATCHES = 4
 FASTER = 0.97  # of its source's latency, below which a variant counts as faster

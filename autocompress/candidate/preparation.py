@@ -32,8 +32,9 @@ from autocompress.plugin.contract import Applicable, Context, Feed, Refusal, Run
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Step
+from autocompress.storage.atomic import copy_file
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.store import Store, copy_file
+from autocompress.storage.store import Store
 from autocompress.supervisor import Supervisor
 from autocompress.task import Task, fingerprint
 

@@ -148,7 +148,8 @@ def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_pat
 def test_a_full_disk_ends_the_search_with_the_path_and_the_same_call_goes_on(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autocompress.storage.store import Store, no_space
+    from autocompress.storage.atomic import no_space
+    from autocompress.storage.store import Store
 
     own = Store.save
     saved: list[str] = []
