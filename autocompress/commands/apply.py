@@ -29,7 +29,7 @@ from autocompress.storage.front import MODEL, RECIPE, WEIGHTS
 from autocompress.storage.onnx_file import read_onnx
 from autocompress.storage.ownership import APPLIED, own_or_free, put_mark, refuse_strangers
 from autocompress.storage.paths import inside
-from autocompress.storage.recovery import Say, home_of
+from autocompress.storage.recovery import Say, recover_recipe
 from autocompress.storage.store import Store
 from autocompress.task import load_task
 
@@ -43,10 +43,10 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
 
     say: told when the recipe's own run was made whole before.
     """
-    home = home_of(recipe, say)
+    recover_recipe(recipe, say)
     stored = RecipeFile.read(recipe)
-    weights = None if stored.weights is None else weights_of(recipe, stored.weights, home)
-    beside = inside(home, recipe.parent, MODEL, recipe)
+    weights = None if stored.weights is None else weights_of(recipe, stored.weights)
+    beside = inside(recipe.parent, recipe.parent, MODEL, recipe)
     if beside.exists():
         read_onnx(beside)
     folder = out or own_or_free(Path("applied") / stored.recipe.id, APPLIED)
@@ -118,7 +118,7 @@ def _redo(opened: OpenTask, stored: RecipeFile, target: Path) -> str:
         causes = causes or [f"{stored.recipe.variant} is not among what that strategy now offers for this task"]
         raise AutocompressError(f"the recipe could not be made again: {'; '.join(causes)}")
     _mark(target)
-    deliver(opened.folder.root, opened.folder.root / made.artifact, target)
+    deliver(opened.folder.root / made.artifact, target)
     return (
         f"{target / MODEL} trained anew from {stored.recipe}: validation "
         f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"

@@ -18,15 +18,15 @@ from autocompress.recipe import RecipeFile
 from autocompress.storage import front, ownership
 from autocompress.storage.atomic import replacing, write_text
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.front import FRONT, MODEL, RECIPE, WEIGHTS
+from autocompress.storage.front import CANDIDATES, FRONT, MODEL, RECIPE, STORE, WEIGHTS
 from autocompress.storage.paths import inside
 
 Content = Path | str  # a file to copy, or a text
 
 
-def deliver(root: Path, model: Path, target: Path) -> None:
-    """Write a candidate's model, recipe and weights into a folder of their own. root: of the run it belongs to."""
-    for name, content in _contents(root, model).items():
+def deliver(model: Path, target: Path) -> None:
+    """Write a candidate's model, recipe and weights into a folder of their own."""
+    for name, content in _contents(model).items():
         with replacing(target / name) as temporary:
             put(content, temporary)
 
@@ -70,14 +70,17 @@ def refuse_foreign(folder: RunFolder, names: Collection[str]) -> None:
 def chosen_contents(root: Path, document: dict[str, Any]) -> dict[str, Content]:
     """What a document delivers, by the file's name."""
     candidate = front.chosen(document)
-    return {} if candidate is None else _contents(root, inside(root, root, candidate["artifact"], root / FRONT))
+    return {} if candidate is None else _contents(inside(root, root, candidate["artifact"], root / FRONT))
 
 
-def weights_of(recipe: Path, named: str, root: Path) -> Path:
-    """The weights that a recipe names. Raises UsageError when they are outside ``root``: the run folder that the recipe
-    belongs to, or, when it stands alone, its own folder.
+def weights_of(recipe: Path, named: str) -> Path:
+    """The weights that a recipe names: in its own folder, or, when it is a candidate's, in the store of its run. Raises
+    UsageError when they are anywhere else.
     """
-    return inside(root, recipe.parent, named, recipe)
+    folder = recipe.parent.resolve()
+    if folder.parent.name == CANDIDATES and Path(named).parts[:3] == ("..", "..", STORE):
+        return inside(folder.parent.parent, recipe.parent, named, recipe)
+    return inside(recipe.parent, recipe.parent, named, recipe)
 
 
 def put(content: Content, path: Path) -> None:
@@ -107,7 +110,7 @@ def remove(folder: RunFolder, names: Collection[str]) -> None:
             path.parent.rmdir()
 
 
-def _contents(root: Path, model: Path) -> dict[str, Content]:
+def _contents(model: Path) -> dict[str, Content]:
     """Weights that are no longer in the store, which is bounded, are missed by whoever applies the recipe, not by who
     uses the model.
     """
@@ -115,6 +118,6 @@ def _contents(root: Path, model: Path) -> dict[str, Content]:
     stored = RecipeFile.read(recipe)
     if stored.weights is None:
         return {MODEL: model, RECIPE: stored.to_toml()}
-    weights = weights_of(recipe, stored.weights, root)
+    weights = weights_of(recipe, stored.weights)
     kept: dict[str, Content] = {WEIGHTS: weights} if weights.exists() else {}
     return {MODEL: model, RECIPE: replace(stored, weights=WEIGHTS).to_toml(), **kept}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autocompress.errors import UsageError
 from autocompress.storage.atomic import UNFINISHED, is_full, no_space
-from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, WEIGHTS
+from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, STORE, WEIGHTS
 from autocompress.storage.ownership import RUN, put_mark, refuse_strangers
 from autocompress.storage.store import Store
 
@@ -60,7 +60,7 @@ class RunFolder:
     @property
     def stored(self) -> Path:
         """The content-addressed store."""
-        return self.root / "store"
+        return self.root / STORE
 
     @property
     def scratch(self) -> Path:
@@ -150,7 +150,7 @@ class RunFolder:
         return self.recommended, self.nearest, self.reference.parent, candidates, self.stored
 
     def _candidates(self) -> list[Path]:
-        return [path for path in self.root.glob(f"{CANDIDATES}/*") if not path.is_symlink()]
+        return [path for path in self.root.glob(f"{CANDIDATES}/*") if path.is_dir() and not path.is_symlink()]
 
     def _sweep(self) -> None:
         """Remove what a process left half written, and files that only it read: both say so by their names."""

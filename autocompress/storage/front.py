@@ -8,7 +8,7 @@ from autocompress.errors import UsageError, one_line
 from autocompress.storage.paths import inside
 
 SCHEMA = 1
-FRONT, CANDIDATES = "front.json", "candidates"
+FRONT, CANDIDATES, STORE = "front.json", "candidates", "store"
 RECOMMENDED, NEAREST = "recommended", "nearest"  # folders of a model that stands on its own
 MODEL, RECIPE, WEIGHTS = "model.onnx", "recipe.toml", "weights.safetensors"
 KEYS = frozenset(("schema", "task", "reference", "candidates", "recommended", "nearest"))

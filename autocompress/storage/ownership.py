@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from autocompress.errors import UsageError, one_line
 from autocompress.storage.atomic import UNFINISHED, write_text
-from autocompress.storage.front import CANDIDATES, FRONT, is_delivery, is_front
+from autocompress.storage.front import FRONT, is_delivery, is_front
 
 RUN = ".autocompress-run"  # the mark of a run folder; it holds the names of what was delivered
 APPLIED = ".autocompress-applied"  # the mark of a folder that ``apply`` made
@@ -23,7 +23,7 @@ def refuse_strangers(folder: Path, mark: str) -> None:
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UsageError(
-            f"{folder} holds what autocompress did not make ({', '.join(found[:SHOWN])}{more}): choose another --out; "
+            f"{folder} holds what this command did not make ({', '.join(found[:SHOWN])}{more}): choose another --out; "
             "nothing was written"
         )
 
@@ -42,7 +42,15 @@ def put_mark(folder: Path, mark: str) -> None:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is one of a search, of whichever version."""
-    return (folder / RUN).is_file() or _has_front(folder / FRONT) or _has_study(folder / "study.db")
+    return (folder / RUN).is_file() or has_front(folder / FRONT) or _has_study(folder / "study.db")
+
+
+def has_front(path: Path) -> bool:
+    """Whether a file is the ``front.json`` of a search, of whichever version."""
+    try:
+        return is_front(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError):
+        return False
 
 
 def recorded(folder: Path) -> set[str]:
@@ -59,13 +67,6 @@ def record(folder: Path, names: set[str]) -> None:
         write_text(folder / RUN, json.dumps(sorted(names)) + "\n")
 
 
-def run_of(recipe: Path) -> Path | None:
-    """The run folder that a ``recipe.toml`` stands in, or None when it stands alone."""
-    above = recipe.parent.resolve().parent
-    root = above.parent if above.name == CANDIDATES else above
-    return root if is_run(root) else None
-
-
 def _strangers(folder: Path, mark: str) -> list[str]:
     """What lies in a folder that is not ours; nothing when it is, or holds nothing."""
     if not folder.is_dir() or (folder / mark).is_file() or (mark == RUN and is_run(folder)):
@@ -79,13 +80,6 @@ def _strangers(folder: Path, mark: str) -> list[str]:
 
 def _is_free(path: Path) -> bool:
     return not path.exists() and not path.is_symlink()
-
-
-def _has_front(path: Path) -> bool:
-    try:
-        return is_front(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError):
-        return False
 
 
 def _has_study(path: Path) -> bool:

@@ -58,20 +58,15 @@ def read_run(root: Path, say: Say) -> dict[str, Any]:
             finally:
                 folder.release()
         document = front.read_front(root)
-    _refuse_weights_elsewhere(root, root / front.folder_of(document) / RECIPE)
+    _refuse_weights_elsewhere(root / front.folder_of(document) / RECIPE)
     return document
 
 
-def home_of(recipe: Path, say: Say) -> Path:
-    """The folder that what a ``recipe.toml`` names lies in: the run folder that it stands in, or its own. A recipe that
-    was delivered is made to agree with its ``front.json`` first.
-    """
-    root = ownership.run_of(recipe)
-    if root is None:
-        return recipe.parent
-    if (root / FRONT).exists() and recipe.parent.resolve().name in (RECOMMENDED, NEAREST):
-        read_run(root, say)
-    return root
+def recover_recipe(recipe: Path, say: Say) -> None:
+    """Make a ``recipe.toml`` that a run delivered agree with its ``front.json``; any other stays as it is."""
+    folder = recipe.parent.resolve()
+    if folder.name in (RECOMMENDED, NEAREST) and ownership.has_front(folder.parent / FRONT):
+        read_run(folder.parent, say)
 
 
 def _wrong(root: Path, document: dict[str, Any]) -> dict[str, str]:
@@ -103,10 +98,10 @@ def _lost(root: Path, names: list[str], why: str) -> UsageError:
     )
 
 
-def _refuse_weights_elsewhere(root: Path, recipe: Path) -> None:
+def _refuse_weights_elsewhere(recipe: Path) -> None:
     try:
         named = tomllib.loads(recipe.read_text("utf-8")).get("weights")
     except (OSError, ValueError):  # there is none, or none that can be applied
         return
     if isinstance(named, str):
-        weights_of(recipe, named, root)
+        weights_of(recipe, named)

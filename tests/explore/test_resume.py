@@ -27,8 +27,12 @@ def test_the_same_call_again_resumes_and_trains_nothing_twice(run: Any, plugins:
     assert before.items() <= after.items(), "every candidate of the first run is still there, unchanged"
     assert len(after) > len(before)
     assert all((tmp_path / "run" / "store" / name).stat().st_ino == file for name, file in weights.items())
+    delivered = tmp_path / "run" / "recommended" / "model.onnx"
+    content = delivered.read_bytes()
+    delivered.write_bytes(b"of the run before")  # as a kill between it and front.json leaves it
     again = run(speedup=3, trials=3, minutes=4 * MINUTES)
     assert again == second, "a finished search prints its result"
+    assert delivered.read_bytes() == content
 
 
 def test_the_test_split_is_scored_once_for_each_file(run: Any, tiny_task: Task) -> None:

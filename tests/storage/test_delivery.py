@@ -175,6 +175,6 @@ def test_weights_outside_the_run_folder_are_not_delivered(folder: RunFolder, fro
     (tmp_path / "secret").write_text("mine")
     recipe = folder.candidate("aa-0").with_name("recipe.toml")
     recipe.write_text(recipe.read_text().replace(f"../../store/weights-{'aa' * 10}.safetensors", "../../../secret"))
-    with pytest.raises(UsageError, match=r"recipe.toml names '../../../secret', which is not a file of .*run"):
+    with pytest.raises(UsageError, match=r"recipe.toml names '../../../secret', which is not a file of .*aa-0: put"):
         committed(folder, front(recommended="aa-0"))
     assert held(folder.root) == {}

@@ -170,7 +170,7 @@ def test_folder_that_is_not_ours_is_refused_untouched_and_what_is_there_is_named
     before = everything(tmp_path)
     with pytest.raises(UsageError) as caught:
         RunFolder(tmp_path).claim()
-    told = f"{tmp_path} holds what autocompress did not make (.pre-commit-config.yaml, a.txt, b.txt and 2 more)"
+    told = f"{tmp_path} holds what this command did not make (.pre-commit-config.yaml, a.txt, b.txt and 2 more)"
     assert str(caught.value).startswith(f"{told}: choose another --out")
     assert everything(tmp_path) == before
 
@@ -208,7 +208,7 @@ def test_nothing_is_left_of_a_folder_that_is_discarded(tmp_path: Path):
 def test_what_others_put_into_a_folder_outlives_it(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     folder.claim()
-    mine = {"notes.md", "store/my-notes.json", "recommended/mine.onnx", "candidates/a-0/mine.txt", "data/x.csv"}
+    mine = {"notes.md", "store/my-notes.json", "recommended/mine.onnx", "candidates/a-0/mine.txt", "candidates/b"}
     write(folder.study, folder.candidate("a-0"), *(folder.root / name for name in mine))
     folder.discard()
     folder.release()

@@ -8,7 +8,7 @@ import pytest
 
 from autocompress.errors import UsageError
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.ownership import APPLIED, RUN, own_or_free, put_mark, refuse_strangers, run_of
+from autocompress.storage.ownership import APPLIED, RUN, own_or_free, put_mark, refuse_strangers
 
 EARLIER = Path(__file__).parent.parent / "fixtures" / "run_0da1dea" / "run"
 
@@ -70,11 +70,11 @@ def test_file_of_another_program_under_one_of_our_names_makes_no_folder_ours(fil
 
 def test_run_and_applied_folders_are_told_apart(tmp_path: Path):
     put_mark(tmp_path / "applied", APPLIED)
-    with pytest.raises(UsageError, match="holds what autocompress did not make"):
+    with pytest.raises(UsageError, match="holds what this command did not make"):
         refuse_strangers(tmp_path / "applied", RUN)
     refuse_strangers(tmp_path / "applied", APPLIED)
     put_mark(tmp_path / "run", RUN)
-    with pytest.raises(UsageError, match="holds what autocompress did not make"):
+    with pytest.raises(UsageError, match="holds what this command did not make"):
         refuse_strangers(tmp_path / "run", APPLIED)
 
 
@@ -91,10 +91,3 @@ def test_first_folder_that_is_ours_or_free_is_taken(tmp_path: Path, earlier: Pat
     put_mark(tmp_path / "digits-4", RUN)
     assert own_or_free(wanted, RUN) == tmp_path / "digits-4", "the same command again resumes"
     assert own_or_free(earlier, RUN) == earlier
-
-
-def test_recipe_belongs_to_the_run_it_stands_in(earlier: Path, tmp_path: Path):
-    assert run_of(earlier / "recommended" / "recipe.toml") == earlier
-    assert run_of(next(earlier.glob("candidates/*/recipe.toml"))) == earlier
-    alone = shutil.copytree(earlier / "recommended", tmp_path / "mine" / "alone")
-    assert run_of(alone / "recipe.toml") is None
