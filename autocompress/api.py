@@ -2,7 +2,6 @@
 
 import asyncio
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -35,9 +34,12 @@ from autocompress.profile import load_profile
 from autocompress.report.document import Circumstances, front_document
 from autocompress.report.html import write_report
 from autocompress.report.terminal import TerminalView, print_front
-from autocompress.storage.delivery import deliver
-from autocompress.storage.folder import RunFolder, read_front
+from autocompress.storage.delivery import commit
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.front import read_front
+from autocompress.storage.ownership import RUN, own_or_free
 from autocompress.storage.record import open_record
+from autocompress.storage.recovery import recover
 from autocompress.supervisor import Supervisor
 from autocompress.task import Task
 
@@ -110,7 +112,12 @@ def search(
             "here: a plug-in that crashes ends the search.",
             soft_wrap=True,
         )
-    root = Path(out) if out is not None else Path("runs") / _run_name(task)
+
+    def say(text: str) -> None:
+        if not quiet:
+            console.print(text, markup=False, soft_wrap=True)
+
+    root = Path(out) if out is not None else _default_out(task, say)
     settings = Settings(
         budget=budget,
         minutes=minutes or (DEMO_MINUTES if demo else MINUTES),
@@ -121,13 +128,14 @@ def search(
         out=root,
     )
     plugins.runtime(settings.profile.runtime)
-    folder, fresh = RunFolder(root), not root.exists()
+    folder = RunFolder(root)
     folder.claim()
     try:
+        recover(folder, say)
         return _run(settings, task, workers, folder, plugins, console, quiet)
     except UsageError:
-        if fresh and not folder.front.exists():  # bad input leaves nothing behind
-            shutil.rmtree(root, ignore_errors=True)
+        if not folder.front.exists():  # bad input leaves nothing behind
+            folder.discard()
         raise
     finally:
         folder.release()
@@ -259,16 +267,7 @@ def _write(
         clock.elapsed(),
         _spent_s(clock, operations),
     )
-    document = front_document(standings, around)
-    concluded = standings.concluded
-    chosen = next((e for e in standings.candidates() if e.id == (concluded.recommended or concluded.nearest)), None)
-    if chosen is not None:
-        target, other = folder.recommended, folder.nearest
-        if not concluded.recommended:
-            target, other = other, target
-        shutil.rmtree(other, ignore_errors=True)
-        deliver(folder, chosen, target)
-    folder.write_front(document)
+    document = commit(folder, front_document(standings, around))
     write_report(document, folder.report)
     return document
 
@@ -309,6 +308,14 @@ def _signals() -> Iterator[Callable[[], int | None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _default_out(task: Task | str, say: Callable[[str], None]) -> Path:
+    wanted = Path("runs") / _run_name(task)
+    root = own_or_free(wanted, RUN)
+    if root != wanted:
+        say(f"{wanted} is not a run folder of autocompress and stays as it is: this run is in {root}.")
+    return root
 
 
 def _run_name(task: Task | str) -> str:

@@ -19,7 +19,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, GraphStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe, Step
-from autocompress.storage.store import replacing
+from autocompress.storage.atomic import replacing
 
 CHECKED_BATCHES = 4
 

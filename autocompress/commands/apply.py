@@ -26,21 +26,36 @@ from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.recipe import TRAIN, RecipeFile
-from autocompress.storage.delivery import deliver
+from autocompress.storage.atomic import copy_file, no_space, replacing, write_text
+from autocompress.storage.delivery import deliver, weights_of
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.store import Store, copy_file, replacing, write_text
+from autocompress.storage.front import MODEL, RECIPE, WEIGHTS
+from autocompress.storage.onnx_file import read_onnx
+from autocompress.storage.ownership import APPLIED, own_or_free, put_mark, refuse_strangers
+from autocompress.storage.paths import inside
+from autocompress.storage.recovery import Say, recover_recipe
+from autocompress.storage.store import Store
 from autocompress.task import load_task
 
 SAME_OUTPUTS = 1e-4  # apply: between the model made again and the stored one
 
 
-def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str:
+def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: Say = lambda text: None) -> str:
     """Make the model of a ``recipe.toml`` again and return a line that says where it is and how near it comes to the
-    stored one.
+    stored one. Raises UsageError, before anything is made, when ``out`` holds what is not ours, or the recipe names
+    weights that are outside its folder.
+
+    say: told when the recipe's own run was made whole before.
     """
+    recover_recipe(recipe, say)
     stored = RecipeFile.read(recipe)
-    folder, profile, plugins, task = (
-        out or Path("applied") / stored.recipe.id,
+    weights = None if stored.weights is None else weights_of(recipe, stored.weights)
+    beside = inside(recipe.parent, recipe.parent, MODEL, recipe)
+    if beside.exists():
+        read_onnx(beside)
+    folder = out or own_or_free(Path("applied") / stored.recipe.id, APPLIED)
+    refuse_strangers(folder, APPLIED)
+    profile, plugins, task = (
         HardwareProfile.model_validate(stored.hardware) if stored.hardware else load_profile(stored.profile),
         load_plugins(),
         load_task(target),
@@ -53,9 +68,10 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
             run = RunFolder(Path(scratch))
             here = in_process(task, profile, plugins, run, seed=stored.seed)
             made = asyncio.run(_trained_anew(here.operations, run, profile, stored, needed))
-            deliver(run, made, folder)
+            _mark(folder)
+            deliver(run.root / made.artifact, folder)
             return (
-                f"{folder / 'model.onnx'} trained anew from {stored.recipe}: validation "
+                f"{folder / MODEL} trained anew from {stored.recipe}: validation "
                 f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"
             )
         reference = Path(scratch) / "reference.onnx"
@@ -69,34 +85,33 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
         inputs = next(profile_inputs(read.splits["val"], profile.batch, 1))
         export(read.context.model, inputs, reference, stored.exporter)
         model, _ = build(stored.recipe, read.context, plugins, stored.plans)
-        kept = replace(stored, weights="weights.safetensors" if stored.weights else None)
-        if stored.weights is not None:
-            weights = recipe.parent / stored.weights
+        kept = replace(stored, weights=None if weights is None else WEIGHTS)
+        if weights is not None:
             if not weights.exists():
                 raise UsageError(f"the weights {weights} are missing: --redo trains them anew")
             try:
                 load_weights(Store(weights.parent), model, weights.stem)
             except CandidateFailed as error:
                 raise UsageError(f"{error.reason}: --redo trains them anew") from error
-            copy_file(weights, folder / "weights.safetensors")
         source = Path(scratch) / "float.onnx"
         export(model, inputs, source, stored.exporter)
-        with replacing(folder / "model.onnx") as temporary:
+        _mark(folder)
+        with replacing(folder / MODEL) as temporary:
             if stored.recipe.variant is None:
                 shutil.copyfile(source, temporary)
             else:
                 context = replace(read.context, learned=stored.learned)
                 rewrite(plugins, stored.recipe.variant, source, temporary, context)
-        write_text(folder / "recipe.toml", kept.to_toml())
-        line, beside = f"{folder / 'model.onnx'} made from {stored.recipe}", recipe.with_name("model.onnx")
+        if weights is not None:
+            copy_file(weights, folder / WEIGHTS)
+        write_text(folder / RECIPE, kept.to_toml())
+        line = f"{folder / MODEL} made from {stored.recipe}"
         if not beside.exists():
             return line
-        worst = _difference(
-            plugins.runtime(profile.runtime), profile, read.splits["val"], beside, folder / "model.onnx"
-        )
+        worst = _difference(plugins.runtime(profile.runtime), profile, read.splits["val"], beside, folder / MODEL)
         if worst > SAME_OUTPUTS:
             raise AutocompressError(
-                f"{folder / 'model.onnx'} was made, but its outputs differ from {beside} by {worst:.2g} "
+                f"{folder / MODEL} was made, but its outputs differ from {beside} by {worst:.2g} "
                 f"(allowed {SAME_OUTPUTS:g}): the versions of torch or onnxruntime may not be those of the run"
             )
         return f"{line}; its outputs differ from {beside} by at most {worst:.2g}"
@@ -115,6 +130,14 @@ async def _trained_anew(
         causes = causes or [f"{stored.recipe.variant} is not among what that strategy now offers for this task"]
         raise AutocompressError(f"the recipe could not be made again: {'; '.join(causes)}")
     return made
+
+
+def _mark(folder: Path) -> None:
+    """Say that it is ours before the first file is written."""
+    try:
+        put_mark(folder, APPLIED)
+    except OSError as error:
+        raise no_space(folder / APPLIED, error) from error
 
 
 def _difference(runtime: Runtime, profile: HardwareProfile, val: Split, one: Path, other: Path) -> float:

@@ -22,8 +22,8 @@ from autocompress.measure import CompareRequest, Effort
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
+from autocompress.storage.atomic import copy_file
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.store import copy_file
 
 BETWEEN_EXPORTERS = Effort(seconds=1.0, blocks=12, width=0.03)
 CLEARLY = 0.97  # of the latency of the first exporter's file, which is the quicker one to write for every candidate

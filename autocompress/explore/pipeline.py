@@ -22,8 +22,8 @@ from autocompress.latency import Latency
 from autocompress.measure import FULL, QUICK, CompareRequest, Effort, no_faster, too_slow
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Plan, Recipe, RecipeFile, Step
+from autocompress.storage.atomic import write_text
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.store import write_text
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> PluginSet:
         try:
             contributed = _contributions(point)
         except (Exception, SystemExit) as error:  # the boundary to other people's code
-            broken.append(Broken(point.name, _distribution(point), _reason(error)))
+            broken.append(Broken(point.name, _distribution(point), _reason(error, _distribution(point))))
             continue
         for kind, name, value in contributed:
             _add(plugins, kind, name, value, _distribution(point))
@@ -108,9 +108,8 @@ def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, distribution: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return (
-            f"it needs {error.name}, which is not installed: pip install {error.name.split('.')[0].replace('_', '-')}"
-        )
+        # What to install is not guessed: a module's name need not be its distribution's, and somebody else may hold it.
+        return f"it needs the module {error.name}, which is not installed: see what {distribution} asks for"
     return f"{type(error).__name__}: {one_line(error)}"

@@ -1,12 +1,11 @@
-"""``front.json`` and the recommended model's folder: what a run leaves for others to read."""
+"""The document of ``front.json``: what a run leaves for others to read."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from autocompress.evaluation import Evaluation
 from autocompress.explore.standings import Standings
-
-SCHEMA = 1
+from autocompress.storage.front import SCHEMA
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Circumstances:
 
 
 def front_document(standings: Standings, around: Circumstances) -> dict[str, Any]:
-    """The document of ``front.json``, as the README describes it."""
+    """The document of ``front.json``, as the README describes it, before the model it names is delivered."""
     front = {e.id for e in standings.front()}
     candidates, chosen = standings.candidates(), standings.concluded
     return {

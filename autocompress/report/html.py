@@ -13,24 +13,27 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
+from autocompress.errors import UsageError
 from autocompress.report import explain
+from autocompress.storage.atomic import write_text
 
 Point = dict[str, Any]  # a candidate of front.json
 HOVER_WIDTH = 40  # characters: plotly does not wrap a hover text, and it has to fit a telephone
 EXAMPLES = 3
+TITLE, HEAD = b"autocompress</title>", 64 << 10  # in the first bytes of every report
 
 
 def write_report(document: dict[str, Any], path: Path) -> None:
     """Write the report of a run, whole or not at all: on any failure an older report stays.
 
-    document: the content of ``front.json``. Raises AutocompressError when ``path`` cannot be written.
+    document: the content of ``front.json``. Raises AutocompressError when ``path`` cannot be written or is a page of
+    somebody else's.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from autocompress.storage.store import write_text  # it brings torch
-
+    _refuse_foreign(path)
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     points = _points(document)
@@ -53,6 +56,12 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     )
     # A lone surrogate, from the bytes of a file name in an error message, must not cost the user the report.
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise UsageError for a file that is there and is no report of ours, by its title."""
+    if path.exists() and TITLE not in path.read_bytes()[:HEAD]:
+        raise UsageError(f"{path} is no report of autocompress: move it away and run the same command again")
 
 
 def _points(document: dict[str, Any]) -> list[Point]:

@@ -25,9 +25,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
 from autocompress.errors import UsageError, one_line
-from autocompress.storage.store import no_space
+from autocompress.storage.atomic import no_space
+from autocompress.storage.ownership import STUDY
 
-STUDY = "autocompress"
 FINITE = models.TrialValueModel.TrialValueType.FINITE
 
 

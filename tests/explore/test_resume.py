@@ -27,8 +27,12 @@ def test_the_same_call_again_resumes_and_trains_nothing_twice(run: Any, plugins:
     assert before.items() <= after.items(), "every candidate of the first run is still there, unchanged"
     assert len(after) > len(before)
     assert all((tmp_path / "run" / "store" / name).stat().st_ino == file for name, file in weights.items())
+    delivered = tmp_path / "run" / "recommended" / "model.onnx"
+    content = delivered.read_bytes()
+    delivered.write_bytes(b"of the run before")  # as a kill between it and front.json leaves it
     again = run(speedup=3, trials=3, minutes=4 * MINUTES)
     assert again == second, "a finished search prints its result"
+    assert delivered.read_bytes() == content
 
 
 def test_the_test_split_is_scored_once_for_each_file(run: Any, tiny_task: Task) -> None:
@@ -146,7 +150,8 @@ def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_pat
 def test_a_full_disk_ends_the_search_with_the_path_and_the_same_call_goes_on(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autocompress.storage.store import Store, no_space
+    from autocompress.storage.atomic import no_space
+    from autocompress.storage.store import Store
 
     own = Store.save
     saved: list[str] = []
