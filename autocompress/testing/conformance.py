@@ -20,11 +20,11 @@ from autocompress.plugin.contract import (
     GraphStrategy,
     LossTerm,
     Params,
-    Step,
     Strategy,
     StructureStrategy,
     TrainHook,
     TrainingStrategy,
+    TrainStep,
     stages_of,
 )
 from autocompress.storage.store import Store
@@ -45,7 +45,7 @@ class Neighbour(TrainHook):
     def __init__(self) -> None:
         self.steps = 0
 
-    def loss(self, step: Step) -> LossTerm:
+    def loss(self, step: TrainStep) -> LossTerm:
         return LossTerm(step.outputs.square().mean(), 0.01)
 
     def after_step(self, model: torch.nn.Module, progress: float) -> None:

@@ -20,6 +20,8 @@ STRATEGY = """
 from autocompress.plugin.contract import TrainHook, TrainingStrategy
 from autocompress.plugin.hooks import hookimpl
 
+autocompress_api = 2
+
 class Sharpen(TrainingStrategy):
     name = "{name}"
     def hook(self, params, context):
@@ -111,7 +113,7 @@ def test_entry_point_may_be_an_object(site: Path, install: Install):
     code = code.replace("@hookimpl", "class Plugin:\n  @hookimpl").replace("\ndef auto", "\n  def auto")
     install(
         "holder",
-        code.replace("    return [", "      return [") + "\nthe_plugin = Plugin()\n",
+        code.replace("    return [", "      return [") + "\nthe_plugin = Plugin()\nthe_plugin.autocompress_api = 2\n",
         entry="holder:the_plugin",
     )
     plugins = load_plugins(points(site))
@@ -125,14 +127,16 @@ def test_entry_point_may_be_an_object(site: Path, install: Install):
         ("raise ValueError('no\\nlicence')", "ValueError: no licence"),
         ("def broken(:", "SyntaxError: "),
         ("import cv2_.part", "needs the module cv2_, which is not installed: see what bb-broken 0.7 asks for"),
-        ("autocompress_api = 2", "it needs plug-in API 2, this autocompress has 1"),
+        ("autocompress_api = 3", "it was made for plug-in API 3; this autocompress has 2"),
+        ("", "it was made for plug-in API 1, as it declares none; this autocompress has 2"),
+        ("from autocompress.plugin.contract import Step", "made for another plug-in API, this autocompress has 2"),
         (STRATEGY.format(name="two words"), "TypeError: Sharpen.name must be an identifier, not 'two words'"),
         (STRATEGY.format(name="x").replace("[Sharpen()]", "3"), "TypeError: 'int' object is not iterable"),
         (STRATEGY.format(name="x").replace("return [", "raise KeyError('gone')\n    return ["), "KeyError: 'gone'"),
         (STRATEGY.format(name="x").replace("autocompress_strategies", "autocompress_strategy"), "unknown hook"),
     ],
-    ids=["raises", "syntax", "dependency", "api version", "name", "hook gives no list", "hook raises", "hook misspelt"],
-)  # fmt: skip
+    ids="raises syntax dependency api_3 no_api api_1 name hook_gives_no_list hook_raises hook_misspelt".split(),
+)
 def test_broken_plugin_is_left_out_with_its_reason_and_the_others_load(
     code: str, reason: str, site: Path, install: Install
 ):

@@ -13,7 +13,7 @@ from autocompress.candidate.reading import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, train
-from autocompress.plugin.contract import Context, Step, TrainHook
+from autocompress.plugin.contract import Context, TrainHook, TrainStep
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task, accuracy
 from autocompress.testing import tasks
@@ -115,12 +115,12 @@ def trained() -> Callable[..., nn.Module]:
 
 
 @pytest.fixture
-def step_of() -> Callable[..., Step]:
+def step_of() -> Callable[..., TrainStep]:
     """``step_of(progress, features, teacher_features)``: a step whose other parts do not matter."""
 
-    def make(progress: float, features: dict[str, Tensor], teacher: dict[str, Tensor]) -> Step:
+    def make(progress: float, features: dict[str, Tensor], teacher: dict[str, Tensor]) -> TrainStep:
         nothing = torch.zeros(2)
-        return Step(nothing, nothing, nothing, None, progress, features, teacher)
+        return TrainStep(nothing, nothing, nothing, None, progress, features, teacher)
 
     return make
 

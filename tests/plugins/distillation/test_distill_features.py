@@ -14,7 +14,7 @@ from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import export
 from autocompress.data import call, captured, primary
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Context, LossTerm, Step, TrainHook
+from autocompress.plugin.contract import Context, LossTerm, TrainHook, TrainStep
 from autocompress.task import Task
 from autocompress_plugins.distillation.distill_features import DistillFeatures
 from autocompress_plugins.distillation.distill_logits import DistillLogits
@@ -268,7 +268,7 @@ def test_all_distillations_run_in_one_loop(wrong_labels: Any, labels_alone: floa
     def listened_to(hook: TrainHook, name: str) -> TrainHook:
         own = hook.loss
 
-        def listening(step: Step) -> LossTerm | None:
+        def listening(step: TrainStep) -> LossTerm | None:
             term = own(step)
             heard.setdefault(name, []).append(float(term.value.detach()))
             return term

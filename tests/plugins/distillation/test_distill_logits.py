@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.plugin.contract import Context, Step
+from autocompress.plugin.contract import Context, TrainStep
 from autocompress.task import Task
 from autocompress_plugins.distillation.distill_logits import DistillLogits
 
@@ -18,8 +18,10 @@ OUTPUTS, TEACHER = (torch.randn(5, 4, generator=GENERATOR) for _ in range(2))
 LABELS = torch.arange(5) % 4
 
 
-def step(progress: float = 0.0, outputs: Tensor = OUTPUTS, teacher: Tensor = TEACHER, targets: Tensor = LABELS) -> Step:
-    return Step(outputs, targets, outputs, teacher, progress)
+def step(
+    progress: float = 0.0, outputs: Tensor = OUTPUTS, teacher: Tensor = TEACHER, targets: Tensor = LABELS
+) -> TrainStep:
+    return TrainStep(outputs, targets, outputs, teacher, progress)
 
 
 def test_loss_is_the_papers(tiny_context: Context) -> None:
