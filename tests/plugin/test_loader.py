@@ -135,7 +135,7 @@ def test_entry_point_may_be_an_object(site: Path, install: Install):
         (STRATEGY.format(name="x").replace("return [", "raise KeyError('gone')\n    return ["), "KeyError: 'gone'"),
         (STRATEGY.format(name="x").replace("autocompress_strategies", "autocompress_strategy"), "unknown hook"),
     ],
-    ids="raises syntax dependency api_3 no_api api_1 name hook_gives_no_list hook_raises hook_misspelt".split(),
+    ids=["raises", "syntax", "module", "api 3", "no api", "api 1", "name", "no list", "hook raises", "hook misspelt"],
 )
 def test_broken_plugin_is_left_out_with_its_reason_and_the_others_load(
     code: str, reason: str, site: Path, install: Install
