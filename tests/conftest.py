@@ -5,10 +5,15 @@ quantized ones at half the time, so a search on the profile ``fake`` is determin
 """
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+# Read when torch is loaded, here and in every process that a test starts: threads that spin while they wait for each
+# other take most of the time of a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import onnx
 import onnxruntime as ort
