@@ -6,7 +6,7 @@ quantized ones at half the time, so a search on the profile ``fake`` is determin
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.count import count
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.opening import Opening, complete
+from autocompress.candidate.preparation import prepare
 from autocompress.errors import CandidateFailed
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile
+from autocompress.storage.folder import RunFolder
 from autocompress.task import Task
 
 torch.set_num_threads(1)  # the machine has few cores, and tiny models gain nothing from a second one
@@ -171,16 +175,26 @@ def fake_runtime() -> FakeRuntime:
     return FakeRuntime()
 
 
+def with_runtime(plugins: PluginSet, runtime: FakeRuntime) -> PluginSet:
+    return replace(
+        plugins,
+        strategies=dict(plugins.strategies),
+        runtimes={**plugins.runtimes, "fake": runtime},
+        spaces=dict(plugins.spaces),
+        origin={**plugins.origin, "runtimes:fake": "tests"},
+    )
+
+
 @pytest.fixture
 def plugins(installed_plugins: PluginSet, fake_runtime: FakeRuntime) -> PluginSet:
     """Everything installed, and the runtime ``fake``. Its dictionaries are this test's own."""
-    return replace(
-        installed_plugins,
-        strategies=dict(installed_plugins.strategies),
-        runtimes={**installed_plugins.runtimes, "fake": fake_runtime},
-        spaces=dict(installed_plugins.spaces),
-        origin={**installed_plugins.origin, "runtimes:fake": "tests"},
-    )
+    return with_runtime(installed_plugins, fake_runtime)
+
+
+@pytest.fixture(scope="session")
+def shared_plugins(installed_plugins: PluginSet) -> PluginSet:
+    """The same for what is opened once for many tests, none of which may change it."""
+    return with_runtime(installed_plugins, FakeRuntime())
 
 
 @pytest.fixture
@@ -196,9 +210,25 @@ def dynamo_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeSession, "__init__", init)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_profile() -> HardwareProfile:
     return HardwareProfile(name="fake", runtime="fake")
+
+
+@pytest.fixture(scope="session")
+def open_quickly(fake_profile: HardwareProfile) -> Callable[..., tuple[OpenTask, Opening]]:
+    """``open_quickly(task, plugins, folder, only=names)``: ready for training on the profile ``fake``, and the
+    reference is evaluated; exported by the quick exporter alone: the other takes ten times as long.
+    """
+
+    def open_quickly(
+        task: Task, plugins: PluginSet, folder: Path, only: Collection[str] | None = None
+    ) -> tuple[OpenTask, Opening]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("autocompress.candidate.opening.by_the_faster_exporter", lambda prepared: prepared)
+            return complete(prepare(task, fake_profile, plugins, RunFolder(folder), only=only))
+
+    return open_quickly
 
 
 @pytest.fixture(scope="session")
