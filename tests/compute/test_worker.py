@@ -11,13 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from autocompress.budget import Budget
-from autocompress.candidate.request import Request
+from autocompress.candidate.request import Made, MakeRequest
 from autocompress.compute import worker as working
 from autocompress.compute.worker import Worker, WorkerConfig, WorkerCrashed, WorkerDied
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
@@ -46,7 +45,7 @@ class Bed:
         """Open the task whose factory does ``body``."""
         text = f"import os, signal, subprocess, sys, time\nfrom autocompress.errors import *\ndef task():\n    {body}\n"
         self.task.write_text(text)
-        return self.worker.call("open", None, limit_s=limit_s)
+        return self.worker.call("prepare", limit_s=limit_s)
 
     def pid(self) -> int:
         """The child's own number, told by the child; starts one where there is none."""
@@ -105,8 +104,8 @@ def test_fault_of_the_program_fails_the_call_with_its_traceback_in_the_log(bed: 
     bed.pid()
     with pytest.raises(CandidateFailed, match=r"AttributeError: .*no_such_method"):
         bed.worker.call("no_such_method", limit_s=START_S)
-    with pytest.raises(CandidateFailed, match="RuntimeError: the computation is not open"):
-        bed.worker.call("remeasure", [], None, limit_s=START_S)
+    with pytest.raises(CandidateFailed, match="RuntimeError: the task is not open"):
+        bed.worker.call("time_training", limit_s=START_S)
     assert "Traceback" in bed.log
 
 
@@ -139,7 +138,7 @@ def test_a_task_is_loaded_with_as_many_threads_whatever_a_call_may_use(bed: Bed)
     said = set()
     for threads in (1, len(os.sched_getaffinity(0))):
         with pytest.raises(UsageError) as caught:
-            bed.worker.call("open", None, limit_s=START_S, threads=threads)
+            bed.worker.call("prepare", limit_s=START_S, threads=threads)
         said.add(str(caught.value))
     assert said == {f"{len(os.sched_getaffinity(0))} threads"}
 
@@ -205,36 +204,43 @@ def task():
 """
 
 
+def made(worker: Worker) -> Made:
+    """The unchanged model as a file, which takes an open task."""
+    answer: Made = worker.call("make", MakeRequest(Recipe(), "torchscript"), limit_s=START_S)
+    return answer
+
+
 def test_task_is_open_again_after_a_death(bed: Bed):
     bed.task.write_text(REAL_TASK.replace("def task", "torch.manual_seed(0)\ndef task"))
-    opening = bed.worker.call("open", None, limit_s=START_S)
-    assert opening.name == "real"
+    assert bed.worker.call("prepare", limit_s=START_S).name == "real"
+    first = made(bed.worker)
     os.kill(bed.worker._process.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match="SIGKILL"):
-        bed.worker.call("compare", opening.reference, [opening.reference], limit_s=START_S)
-    assert bed.worker.call("compare", opening.reference, [opening.reference], limit_s=START_S) == [(0.0, 0.0)]
+        made(bed.worker)
+    assert made(bed.worker).source.digest == first.source.digest
 
 
-def test_task_is_prepared_again_when_the_child_dies_before_it_was_opened(bed: Bed):
+def test_a_fresh_worker_opens_the_task_with_what_another_found(bed: Bed):
     bed.task.write_text(REAL_TASK.replace("def task", "torch.manual_seed(0)\ndef task"))
-    bed.worker.call("prepare", None, limit_s=START_S)
-    os.kill(bed.worker._process.pid, signal.SIGKILL)
-    with pytest.raises(WorkerDied, match="SIGKILL"):
-        bed.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
-    assert bed.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S).latency.ratio > 0
-    assert bed.worker.call("open", None, limit_s=START_S).name == "real"
+    prepared = bed.worker.call("prepare", limit_s=START_S)
+    bed.worker.close()
+    bed.worker.opened(replace(prepared, fingerprint="another"), None)
+    with pytest.raises(UsageError, match="holds a search of another model, data or task file"):
+        made(bed.worker)
+    bed.worker.opened(prepared, None)
+    assert made(bed.worker).macs > 0
 
 
-def test_task_that_is_another_one_each_time_is_refused_also_before_it_was_opened(tmp_path: Path):
+def test_task_that_is_another_one_each_time_is_refused(tmp_path: Path):
     own = Bed(tmp_path)
     own.task.write_text(REAL_TASK)
     try:
-        own.worker.call("prepare", None, limit_s=START_S)
+        own.worker.call("prepare", limit_s=START_S)
         os.kill(own.worker._process.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="SIGKILL"):
-            own.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
+            made(own.worker)
         with pytest.raises(UsageError, match="could be opened once and not again"):
-            own.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
+            made(own.worker)
     finally:
         own.worker.close()
 
