@@ -271,7 +271,7 @@ from autocompress.profile import HardwareProfile
 from autocompress.compute.worker import Worker, WorkerConfig
 folder = Path(sys.argv[1])
 config = WorkerConfig(f"{folder}/the_task.py:task", HardwareProfile(name="p"), folder, 0)
-Worker(config, folder / "worker.log", lambda *told: None, lambda: False).call("open", None)
+Worker(config, folder / "worker.log", lambda *told: None, lambda: False).call("prepare")
 """
 
 
