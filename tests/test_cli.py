@@ -63,6 +63,8 @@ CLOCK = """
 from conftest import FakeRuntime
 from autocompress.plugin.hooks import hookimpl
 
+autocompress_api = 2
+
 @hookimpl
 def autocompress_runtimes():
     return [FakeRuntime()]

@@ -261,7 +261,7 @@ def test_error_class_of_the_task_file_arrives_as_an_error(bed: Bed):
     own = "class Own(UsageError): pass\n"
     bed.task.write_text(f"from autocompress.errors import *\n{own}def task():\n    raise Own('set DATA')\n")
     with pytest.raises(AutocompressError, match="set DATA"):
-        bed.worker.call("open", None, limit_s=START_S)
+        bed.worker.call("prepare", limit_s=START_S)
 
 
 DRIVER = """
