@@ -98,7 +98,6 @@ def test_a_recipe_from_before_there_were_schedules_is_constant(tiny_context: Con
     assert hook.loss(step(0.0)).weight == hook.loss(step(1.0)).weight == 0.8
 
 
-@pytest.mark.parametrize("schedule", ["constant", "rising"])
-def test_the_teacher_is_believed_more_than_wrong_labels(schedule: str, wrong_labels: Any, labels_alone: float) -> None:
-    params = {"alpha": 1.0, "temperature": 2.0, "schedule": schedule}
+def test_the_teacher_is_believed_more_than_wrong_labels(wrong_labels: Any, labels_alone: float) -> None:
+    params = {"alpha": 1.0, "temperature": 2.0, "schedule": "constant"}
     assert wrong_labels(lambda context: [DistillLogits().hook(params, context)]) > labels_alone + 0.05
