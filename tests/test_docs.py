@@ -18,6 +18,7 @@ from autocompress import cli, errors, testing
 from autocompress.explore.space_file import load_space
 from autocompress.plugin import contract, hooks
 from autocompress.plugin.loader import PluginSet
+from autocompress.testing import checks
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "plugins.md").read_text()
@@ -29,7 +30,7 @@ OVERRIDDEN = (
     contract.TrainHook,
     contract.Runtime,
     contract.Session,
-    testing.StrategyConformance,
+    checks.Checks,
 )
 HELD = (contract.Context, contract.TrainStep, contract.LossTerm)
 
