@@ -5,8 +5,10 @@ attributes of the study. Each is one transaction, so a kill leaves it old or new
 study rebuilt from here.
 """
 
+import errno
 import json
 import math
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -92,6 +94,8 @@ def open_record(path: Path) -> Record:
             storage=storage, study_name=STUDY, directions=["maximize", "minimize"], load_if_exists=True
         )
     except Exception as error:
+        if _is_full(error):
+            raise no_space(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
         raise UsageError(
             f"{path} cannot be opened: {one_line(error, 200)}; move it away or choose another --out"
         ) from error
@@ -101,6 +105,15 @@ def open_record(path: Path) -> Record:
 def _close(storage: RDBStorage) -> None:
     storage.remove_session()
     storage.engine.dispose()
+
+
+def _is_full(error: BaseException) -> bool:
+    found: BaseException | None = error
+    while found is not None:
+        if getattr(found, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        found = found.__cause__
+    return False
 
 
 def _insert(connection: sqlite3.Connection, trial: FrozenTrial, number: int) -> None:

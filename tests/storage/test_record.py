@@ -10,8 +10,10 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
-from autocompress.errors import UsageError
+from autocompress.errors import AutocompressError, UsageError
 from autocompress.storage.record import open_record
 
 NAMES = ["plain", "with space", "ünïcode 漢字", "a#b", "a?b=c&d", "100%25", "{braces}", "semi;colon", "quo'te", "plus+"]
@@ -223,6 +225,19 @@ def test_kill_during_a_write_leaves_the_study_as_it_was_before(tmp_path: Path):
     assert again.get("k") == "before"
     assert again.every("half") == []
     again.close()
+
+
+def test_full_disk_while_the_study_is_created_names_the_path_and_does_not_stand_in_the_way(tmp_path: Path):
+    def full(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("pragma max_page_count = 5")
+
+    event.listen(Engine, "connect", full)
+    try:
+        with pytest.raises(AutocompressError, match=r"cannot write .*study.db: No space left on device \(\d+ MiB free"):
+            open_record(tmp_path / "study.db")
+    finally:
+        event.remove(Engine, "connect", full)
+    open_record(tmp_path / "study.db").close()
 
 
 def test_kill_while_the_study_is_created_does_not_stand_in_the_way(tmp_path: Path):
