@@ -23,7 +23,7 @@ from autocompress.errors import AutocompressError, CandidateFailed, Interrupted,
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
 
-START_S = 60.0  # importing torch on a busy machine
+START_S = 600.0  # importing torch on a slow machine that is busy
 
 
 @dataclass
@@ -79,7 +79,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -111,15 +111,16 @@ def test_fault_of_the_program_fails_the_call_with_its_traceback_in_the_log(bed: 
 
 def test_time_is_counted_by_what_it_went_into_and_notes_arrive(bed: Bed):
     bed.pid()
-    before = bed.worker.spent.copy()
-    with pytest.raises(UsageError):
-        bed.open("time.sleep(0.3); raise UsageError('done')")
+    before, in_calls_s = bed.worker.spent.copy(), 0.0
+    for sleep_s in (0.3, 0.0):
+        began = time.monotonic()
+        with pytest.raises(UsageError):
+            bed.open(f"time.sleep({sleep_s}); raise UsageError('done')")
+        in_calls_s += time.monotonic() - began
+        time.sleep(0.7)
     spent = bed.worker.spent - before
-    assert 0.3 <= spent["open"] < 5.0
-    time.sleep(2)
-    with pytest.raises(UsageError):
-        bed.open("raise UsageError('done')")
-    assert sum((bed.worker.spent - before).values()) < spent["open"] + spent["other"] + 1.5, "idle time is nobody's"
+    assert spent["open"] >= 0.3
+    assert sum(spent.values()) <= in_calls_s, "idle time is nobody's"
 
 
 def test_what_a_task_prints_goes_to_the_log(bed: Bed, capfd: pytest.CaptureFixture[str]):
@@ -161,11 +162,9 @@ def test_crash_names_the_signal_or_the_code_and_the_next_call_starts_a_fresh_chi
 
 def test_hang_is_stopped_at_the_limit(bed: Bed):
     pid = bed.pid()
-    began = time.monotonic()
     with pytest.raises(WorkerDied, match="no answer within 1 s: it was stopped") as caught:
-        bed.open("time.sleep(600)", limit_s=1)
+        bed.open("time.sleep(6000)", limit_s=1)
     assert caught.value.doing == "open the task"
-    assert time.monotonic() - began < 5
     assert not alive(pid)
 
 
@@ -174,7 +173,7 @@ def test_hang_that_ignores_sigterm_is_stopped_when_interrupted(bed: Bed, monkeyp
     pid = bed.pid()
     bed.stop = True
     with pytest.raises(Interrupted):
-        bed.open("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)")
+        bed.open("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(6000)")
     assert not alive(pid)
 
 
@@ -182,14 +181,22 @@ def test_too_much_memory_stops_the_child(bed: Bed, monkeypatch: pytest.MonkeyPat
     pid = bed.pid()
     monkeypatch.setattr(working, "MEMORY_SHARE", 1e-9)
     with pytest.raises(WorkerDied, match="of the machine's memory"):
-        bed.open("time.sleep(600)")
+        bed.open("time.sleep(6000)")
     assert not alive(pid)
 
 
-def test_no_child_is_left_after_close(bed: Bed):
+def test_neither_the_child_nor_what_it_started_is_left_after_close(bed: Bed):
     pid = bed.pid()
+    with pytest.raises(UsageError) as caught:
+        bed.open("raise UsageError(str(subprocess.Popen(['sleep', '6000']).pid))")
+    grandchild = int(str(caught.value))
     bed.worker.close()
-    assert not alive(pid)
+    try:
+        assert not alive(pid)
+        assert eventually(lambda: not alive(grandchild))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(grandchild, signal.SIGKILL)
     assert bed.worker._process is None
     bed.worker.close()  # once more does no harm
 
@@ -231,30 +238,14 @@ def test_a_fresh_worker_opens_the_task_with_what_another_found(bed: Bed):
     assert made(bed.worker).macs > 0
 
 
-def test_task_that_is_another_one_each_time_is_refused(tmp_path: Path):
-    own = Bed(tmp_path)
-    own.task.write_text(REAL_TASK)
-    try:
-        own.worker.call("prepare", limit_s=START_S)
-        os.kill(own.worker._process.pid, signal.SIGKILL)
-        with pytest.raises(WorkerDied, match="SIGKILL"):
-            made(own.worker)
-        with pytest.raises(UsageError, match="could be opened once and not again"):
-            made(own.worker)
-    finally:
-        own.worker.close()
-
-
-def test_processes_the_child_started_do_not_outlive_it(bed: Bed):
-    with pytest.raises(UsageError) as caught:
-        bed.open("raise UsageError(str(subprocess.Popen(['sleep', '600']).pid))")
-    grandchild = int(str(caught.value))
-    bed.worker.close()
-    try:
-        assert eventually(lambda: not alive(grandchild), 1.0)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(grandchild, signal.SIGKILL)
+def test_task_that_is_another_one_each_time_is_refused(bed: Bed):
+    bed.task.write_text(REAL_TASK)
+    bed.worker.call("prepare", limit_s=START_S)
+    os.kill(bed.worker._process.pid, signal.SIGKILL)
+    with pytest.raises(WorkerDied, match="SIGKILL"):
+        made(bed.worker)
+    with pytest.raises(UsageError, match="could be opened once and not again"):
+        made(bed.worker)
 
 
 def test_error_class_of_the_task_file_arrives_as_an_error(bed: Bed):
@@ -279,7 +270,7 @@ def test_child_ends_when_its_parent_is_killed(tmp_path: Path):
     there = tmp_path / "pid"
     (tmp_path / "the_task.py").write_text(
         "import os, time\nfrom pathlib import Path\ndef task():\n"
-        f"    Path({str(there)!r}).write_text(str(os.getpid()))\n    time.sleep(600)\n"
+        f"    Path({str(there)!r}).write_text(str(os.getpid()))\n    time.sleep(6000)\n"
     )
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)])
     try:
