@@ -4,21 +4,19 @@ import asyncio
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from autocompress.budget import DEFAULT_DROP, Budget
-from autocompress.compute.executor import Pool
 from autocompress.compute.in_process import in_process
 from autocompress.compute.operations import WorkerOperations
-from autocompress.compute.worker import Worker, WorkerConfig, cores
+from autocompress.compute.processes import worker_processes
+from autocompress.compute.worker import WorkerConfig, cores
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
@@ -28,19 +26,16 @@ from autocompress.explore.identity import Settings, settings_json
 from autocompress.explore.opener import Opener
 from autocompress.explore.recommendation import nearest
 from autocompress.explore.space_file import load_space
-from autocompress.explore.standings import Standings
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
-from autocompress.report.document import Circumstances, front_document
-from autocompress.report.html import write_report
+from autocompress.report.results import write_results
 from autocompress.report.terminal import TerminalView, print_front
-from autocompress.storage.delivery import commit
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import read_front
 from autocompress.storage.ownership import RUN, own_or_free
 from autocompress.storage.record import open_record
 from autocompress.storage.recovery import recover
-from autocompress.supervisor import Supervisor
+from autocompress.supervisor import Supervisor, stop_signals
 from autocompress.task import Task
 
 DEMO = "autocompress.demo.digits:task"
@@ -155,7 +150,7 @@ def _run(
     clock = Clock(settings.minutes * 60, float(record.get("elapsed_s", 0.0)))
     durations = Durations(clock)
     search: Search | None = None  # once the task is open
-    with TerminalView(console, quiet) as view, _signals() as interrupted:
+    with TerminalView(console, quiet) as view, stop_signals() as interrupted:
         operations = _operations(settings, task, workers, folder, plugins, view, clock, interrupted)
 
         def check_interrupted() -> None:
@@ -173,7 +168,7 @@ def _run(
                         f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
                     )
                     return read_front(folder.root)
-                document = _write(await search.run(), settings, folder, plugins, clock, operations)
+                document = write_results(await search.run(), settings, folder, plugins, clock, operations)
                 record.set("finished", asked)
                 return document
             finally:
@@ -186,7 +181,7 @@ def _run(
                 if search is not None:
                     record.set("elapsed_s", clock.elapsed())
                     _choose_of_what_there_is(search)
-                    _write(search.standings, settings, folder, plugins, clock, operations)
+                    write_results(search.standings, settings, folder, plugins, clock, operations)
             stopped = interrupted()
             if stopped is None:
                 raise
@@ -232,13 +227,7 @@ def _operations(
 
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers)
-
-        def worker(config: WorkerConfig, number: int) -> Worker:
-            return Worker(config, folder.worker_log, partial(view.doing, worker=number), stop, view.note)
-
-        computing = Pool([worker(config, number) for number in range(workers)])
-        comparing = Pool([worker(replace(config, task=None), 0)])
-        return WorkerOperations(computing, comparing, clock.elapsed, view.note)
+        return worker_processes(config, folder.worker_log, view.doing, stop, view.note, clock.elapsed)
     supervisor = Supervisor(view.doing, view.note, stop)
     here = in_process(
         task, settings.profile, plugins, folder, seed=settings.seed, supervisor=supervisor, clock=clock.elapsed
@@ -246,68 +235,10 @@ def _operations(
     return here.operations
 
 
-def _write(
-    standings: Standings,
-    settings: Settings,
-    folder: RunFolder,
-    plugins: PluginSet,
-    clock: Clock,
-    operations: WorkerOperations,
-) -> dict[str, Any]:
-    environment = {
-        **standings.opening.prepared.versions,
-        "profile": settings.profile.model_dump(mode="json"),
-        "plugins": dict(sorted(plugins.origin.items())),
-    }
-    around = Circumstances(
-        settings.profile.name,
-        settings.profile.statistic,
-        settings.seed,
-        environment,
-        clock.elapsed(),
-        _spent_s(clock, operations),
-    )
-    document = commit(folder, front_document(standings, around))
-    write_report(document, folder.report)
-    return document
-
-
-def _spent_s(clock: Clock, operations: WorkerOperations) -> dict[str, float]:
-    """Seconds of all workers since this process began, by what they went into: the rest, when one had nothing to do or
-    the driver made up its mind, is "driver".
-    """
-    spent = operations.spent()
-    all_s = operations.concurrency * clock.since_start()
-    return {**spent, "driver": max(0.0, all_s - sum(spent.values()))}
-
-
 def _choose_of_what_there_is(search: Search) -> None:
     """On the way out of an interrupted search: the front as it stands."""
     best = search.standings.best_feasible()
     search.history.enter(Concluded(best.id) if best else Concluded(nearest=nearest(search.standings).id))
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], int | None]]:
-    """Ctrl-C and SIGTERM ask for a stop at the next safe point; a second one ends at once. Answers which signal
-    came, if any.
-    """
-    received: list[int] = []
-
-    def on_signal(number: int, frame: Any) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-
-    try:
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller's signals stay the caller's
-        before = {}
-    try:
-        yield lambda: received[0] if received else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _default_out(task: Task | str, say: Callable[[str], None]) -> Path:

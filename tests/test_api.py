@@ -1,5 +1,6 @@
 """Which folder a search takes, and what it leaves when its input is bad."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from autocompress.plugin.loader import PluginSet
 from autocompress.storage.folder import RunFolder
 
 Search = Callable[..., dict[str, Any]]
+EARLIER = Path(__file__).parent / "fixtures" / "run_0da1dea" / "run"
 
 
 @pytest.fixture
@@ -98,3 +100,12 @@ def test_model_in_the_way_is_refused_before_the_search_begins(start: Search, tak
         start(tiny_task, out="run", quiet=True)
     assert len(taken) == 1
     assert Path("run/recommended/model.onnx").read_text() == "mine"
+
+
+def test_run_of_an_earlier_version_is_refused_with_the_reason_and_stays(start: Search, tiny_task: Task):
+    shutil.copytree(EARLIER, "run")
+    before = everything()
+    del before["run/.lock"]  # which names the process that holds it
+    with pytest.raises(UsageError, match=r"written by another version of autocompress .*: finish it with that version"):
+        start(tiny_task, out="run", quiet=True)
+    assert {name: content for name, content in everything().items() if name in before} == before

@@ -4,29 +4,23 @@ Messages over the pipe are pickles between a process and its own child; nothing 
 """
 
 import contextlib
-import faulthandler
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError, one_line
+from autocompress.errors import CandidateFailed, Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from autocompress.supervisor import Supervisor
-    from autocompress.task import Task
+    pass
 
 TELL_EVERY_S = 0.2
 MEMORY_SHARE = (
@@ -150,7 +144,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "autocompress.compute.worker", str(theirs.fileno())],
+                [sys.executable, "-m", "autocompress.compute.child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -229,117 +223,6 @@ def _ending(code: int | None) -> str:
     return names.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"
 
 
-def main(descriptor: int) -> None:
-    """The child: answers calls until the pipe closes, which is also how it learns that its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    faulthandler.enable()  # where it was when it crashed goes into the log
-    pipe = Connection(descriptor)
-    config: WorkerConfig = pipe.recv()
-    calls: queue.Queue[tuple[str, tuple[Any, ...], int]] = queue.Queue()
-    stopping = threading.Event()
-
-    def listen() -> None:
-        try:
-            while True:
-                call = pipe.recv()
-                if call[0] == "stop":
-                    stopping.set()
-                else:
-                    calls.put(call)
-        except (EOFError, OSError):
-            os._exit(0)
-
-    threading.Thread(target=listen, daemon=True).start()
-    last: tuple[float, str] = (0.0, "")
-
-    def tell(text: str, fraction: float | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if text != last[1] or now - last[0] >= TELL_EVERY_S:
-            last = now, text
-            pipe.send(("tell", (text, fraction)))
-
-    supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set)
-    service = _service(config, supervisor)
-    while True:
-        supervisor.phases.skip()
-        method, args, threads = calls.get()
-        supervisor.phases.skip()
-        last = (0.0, "")  # what is done is told anew of each call
-        _use(threads)
-        try:
-            answer = "result", getattr(service, method)(*args)
-        except AutocompressError as error:
-            answer = "error", _ours(error)
-        except MemoryError:
-            answer = "error", CandidateFailed("out of memory")
-        except (
-            Exception
-        ) as error:  # a fault of ours or a plug-in's: this candidate fails, with the traceback in the log
-            traceback.print_exc()
-            answer = "error", CandidateFailed(f"{type(error).__name__}: {one_line(error)}")
-        pipe.send(("spent", supervisor.phases.taken()))
-        pipe.send(answer)
-
-
-def _use(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads or cores())
-
-
 def cores() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _ours(error: AutocompressError) -> AutocompressError:
-    """The error as one of our own classes: the driver cannot unpickle a class of the task file or a plug-in."""
-    if type(error).__module__.partition(".")[0] == "autocompress":
-        return error
-    return UsageError(str(error)) if isinstance(error, UsageError) else CandidateFailed(str(error))
-
-
-def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bool]) -> "Supervisor":
-    from autocompress.supervisor import Supervisor
-
-    return Supervisor(tell, note, stop)
-
-
-def _service(config: WorkerConfig, supervisor: "Supervisor") -> object:
-    """What the child holds: the task, to compute on, or the target, to time files on."""
-    from autocompress.plugin.loader import load_plugins
-    from autocompress.storage.folder import RunFolder
-
-    plugins, folder = load_plugins(), RunFolder(config.out)
-    if config.task is None:
-        from autocompress.compute.target import target_here
-
-        return target_here(config.profile, plugins, folder, supervisor)
-    from autocompress.compute.local import LocalComputation
-
-    return LocalComputation(partial(_load, config), config.profile, plugins, folder, config.seed, supervisor)
-
-
-def _load(config: WorkerConfig) -> "Task":
-    """With this worker's own cores, whatever this call may use: what a task file trains itself is the same in every
-    process of a search then.
-    """
-    import torch
-
-    from autocompress.task import load_task
-
-    assert config.task is not None
-    allowed = torch.get_num_threads()
-    _use(max(1, cores() // config.workers))
-    try:
-        return load_task(config.task)
-    finally:
-        _use(allowed)
-
-
-if __name__ == "__main__":
-    # Run as a module this file is __main__; what is pickled must come from the one real module.
-    from autocompress.compute.worker import main as child
-
-    child(int(sys.argv[1]))

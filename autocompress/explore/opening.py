@@ -101,18 +101,24 @@ class Opening:
 
 
 async def open_reference(
-    pipeline: Pipeline, known: Opening | None, only: Sequence[str] | None, *, limit_s: float
+    pipeline: Pipeline,
+    known: Opening | None,
+    only: Sequence[str] | None,
+    *,
+    limit_s: float,
+    compare_exporters: bool = True,
 ) -> Opening:
     """Make ready for training, and evaluate the reference. Raises UsageError when it cannot be trained or evaluated.
 
     pipeline: on the prepared task. known: what an earlier process found; what it measured is kept unless the reference
-    was exported anew.
+    was exported anew. compare_exporters: whether the other exporter is tried too.
     """
     operations, prepared = pipeline.operations, pipeline.prepared
     if prepared.exported:
         known = None
     if known is None:
-        prepared = await _with_the_faster_exporter(pipeline, limit_s)
+        if compare_exporters:
+            prepared = await _with_the_faster_exporter(pipeline, limit_s)
         prepared = await _asked_again(replace(pipeline, prepared=prepared), only, limit_s)
     operations.opened(prepared, only)
     arithmetic = known.arithmetic if known is not None and known.arithmetic.available() else None
@@ -128,12 +134,18 @@ async def open_reference(
 
 
 async def open_task(
-    operations: Operations, folder: RunFolder, profile: HardwareProfile, seed: int, only: Sequence[str] | None = None
+    operations: Operations,
+    folder: RunFolder,
+    profile: HardwareProfile,
+    seed: int,
+    only: Sequence[str] | None = None,
+    *,
+    compare_exporters: bool = True,
 ) -> tuple[Opening, Pipeline]:
     """Open a task for a few candidates, without a search around them and without limits."""
     prepared = await operations.prepare(None, only, limit_s=math.inf)
     first = Pipeline(operations, folder, profile, seed, prepared, untimed(prepared.applicable, only))
-    opening = await open_reference(first, None, only, limit_s=math.inf)
+    opening = await open_reference(first, None, only, limit_s=math.inf, compare_exporters=compare_exporters)
     return opening, settled(first, opening, only)
 
 

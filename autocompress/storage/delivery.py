@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autocompress.errors import UsageError
+from autocompress.errors import AutocompressError, UsageError
 from autocompress.recipe import RecipeFile
 from autocompress.storage import front, ownership
 from autocompress.storage.atomic import replacing, write_text
@@ -34,11 +34,15 @@ def deliver(model: Path, target: Path) -> None:
 def commit(folder: RunFolder, document: dict[str, Any]) -> dict[str, Any]:
     """Write ``front.json`` and deliver the model it names, both or neither; the document as it was written.
 
-    Raises UsageError, with everything as it was, when a file is in the way that no search of this run put there.
+    Raises AutocompressError, with everything as it was, when a file is in the way that no search of this run put there,
+    or the candidate's are not what the search wrote.
     """
     parent, before = front.folder_of(document), delivered_before(folder)
-    contents = {f"{parent}/{name}": content for name, content in chosen_contents(folder.root, document).items()}
-    refuse_foreign(folder, contents)
+    try:
+        contents = {f"{parent}/{name}": content for name, content in chosen_contents(folder.root, document).items()}
+        refuse_foreign(folder, contents)
+    except UsageError as error:  # but by now there is something to lose
+        raise AutocompressError(str(error)) from error
     document = document | {"delivered": {name: digest_of(content) for name, content in contents.items()}}
     with ExitStack() as renames:  # each file takes its name when this closes, and front.json before
         for name, content in contents.items():

@@ -66,6 +66,10 @@ class Lab:
         export(lab.context.model, next(profile_inputs(lab.val, profile.batch, 1)), lab.context.reference, EXPORTER)
         return lab
 
+    def of(self, strategy: Strategy) -> "Lab":
+        """The same task for another strategy, with a reference model of its own."""
+        return replace(self, strategy=strategy, context=replace(self.context, model=self.context.task.copy_of_model()))
+
     @cached_property
     def parameters(self) -> Sequence[Parameter]:
         return self.strategy.parameters(self.context)

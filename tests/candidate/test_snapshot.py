@@ -17,7 +17,7 @@ from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
 from autocompress.data import open_split
 from autocompress.errors import Interrupted
-from autocompress.plugin.contract import LossTerm, Step, TrainHook
+from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.storage.store import Store
 from autocompress.task import Task
 
@@ -34,7 +34,7 @@ class Adapter(TrainHook):
     def parameters(self) -> list[nn.Parameter]:
         return list(self.beside.parameters())
 
-    def loss(self, step: Step) -> LossTerm:
+    def loss(self, step: TrainStep) -> LossTerm:
         return LossTerm(self.beside(step.outputs).square().mean(), 0.1)
 
 

@@ -9,13 +9,13 @@ import pytest
 from autocompress.storage.delivery import commit
 from autocompress.storage.folder import RunFolder
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "run_0da1dea"
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> Path:
     """As that version left it."""
-    return shutil.copytree(FIXTURE / "run", tmp_path / "run")
+    return shutil.copytree(FIXTURES / "finished_run", tmp_path / "run")
 
 
 @pytest.fixture
@@ -31,4 +31,4 @@ def finished(earlier: Path) -> Path:
 @pytest.fixture
 def small_task() -> str:
     """The task it was made of."""
-    return f"{FIXTURE / 'small_task.py'}:task"
+    return f"{FIXTURES / 'stripes_task.py'}:task"

@@ -27,7 +27,7 @@ Act = Callable[[Path], object]
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch, make_latency: Callable[..., Latency]) -> None:
     """A latency that needs no measuring, the one that the run holds."""
-    monkeypatch.setattr(verify, "_beside", lambda *given: make_latency(ratio=0.7))
+    monkeypatch.setattr(verify, "_beside", lambda *given: make_latency(ratio=0.6))
 
 
 @pytest.fixture(params=["report", "verify", "apply"])
@@ -163,14 +163,14 @@ def test_apply_finds_a_folder_of_its_own_and_takes_it_again(
     earlier: Path, small_task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    theirs = tmp_path / "applied" / "e7a632244c" / "model.onnx"
+    theirs = tmp_path / "applied" / "2116d3c012" / "model.onnx"
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
     for _ in range(2):
         told = apply_recipe(earlier / "recommended" / "recipe.toml", small_task, None, redo=False)
-        assert told.startswith("applied/e7a632244c-2/model.onnx made from ")
+        assert told.startswith("applied/2116d3c012-2/model.onnx made from ")
     assert theirs.read_text() == "mine"
-    assert sorted(path.name for path in (tmp_path / "applied").iterdir()) == ["e7a632244c", "e7a632244c-2"]
+    assert sorted(path.name for path in (tmp_path / "applied").iterdir()) == ["2116d3c012", "2116d3c012-2"]
 
 
 def test_report_writes_over_no_page_but_its_own(earlier: Path) -> None:
@@ -182,4 +182,4 @@ def test_report_writes_over_no_page_but_its_own(earlier: Path) -> None:
     page.unlink()
     for _ in range(2):
         report_command(earlier)
-    assert "small" in page.read_text()
+    assert "stripes" in page.read_text()

@@ -60,7 +60,8 @@ def test_calls_run_side_by_side_each_with_its_share_of_the_cores(workers: list[F
     pool = Pool(workers)
 
     async def four() -> list[str]:
-        await pool.call("open", None)
+        await pool.call("prepare", None)
+        pool.opened("the task", None)
         for worker in workers:
             worker.calls.clear()
             worker.together = both
@@ -87,8 +88,12 @@ def test_one_call_alone_has_all_the_cores(workers: list[FakeWorker]):
 
 def test_what_one_opened_every_other_opens_with(workers: list[FakeWorker]):
     pool = Pool(workers)
-    asyncio.run(pool.call("open", None, ["carve"]))
-    assert workers[1].known == ("a", ["carve"])
+
+    async def opened() -> None:
+        pool.opened(await pool.call("prepare", None, ["carve"]), ["carve"])
+
+    asyncio.run(opened())
+    assert [worker.known for worker in workers] == [("a", ["carve"])] * 2
     pool.close()
 
 

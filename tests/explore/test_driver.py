@@ -50,11 +50,11 @@ def test_the_most_accurate_model_within_the_budget_is_recommended_and_delivered(
 
 @pytest.mark.parametrize("space", ["default", "post_training"])
 def test_on_a_machine_that_is_always_busy_measurements_that_agree_count(
-    space: str, run: Any, monkeypatch: pytest.MonkeyPatch
+    space: str, run: Any, clear_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autocompress.measure.timing.is_quiet", lambda reference: False)
     monkeypatch.setattr("autocompress.measure.timing.time.sleep", lambda seconds: None)
-    document = run(trials=1, space=space)
+    document = run(clear_task, trials=1, space=space)
     chosen = next(c for c in document["candidates"] if c["id"] == document["recommended"])
     assert chosen["latency_ms"]["ratio"] <= 1 / 1.5
     once = [c for c in document["candidates"] if not c["latency_ms"]["reliable"]]
@@ -314,8 +314,10 @@ def test_a_candidate_that_crashes_twice_fails_with_the_signal_and_the_search_goe
     assert document["status"] == "feasible"
 
 
-def test_without_a_budget_nothing_is_trained_that_is_no_faster_than_what_loses_nothing(run: Any) -> None:
-    document = run(trials=6)
+def test_without_a_budget_nothing_is_trained_that_is_no_faster_than_what_loses_nothing(
+    run: Any, clear_task: Task
+) -> None:
+    document = run(clear_task, trials=6)
     reference = document["reference"]["score"]["val"]
     lossless = [c for c in document["candidates"] if c["score"]["val"] >= reference - 0.001]
     bar = min(c["latency_ms"]["ratio"] for c in lossless if c["fidelity"] == 0)

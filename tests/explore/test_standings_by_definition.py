@@ -51,15 +51,16 @@ class Draw:
         return Evaluation(name, recipe, 1.0, rung, own, self.latency(), 10, 8, 5, 7, "a", name, f"val-{name}")
 
     def outcome(self, recipe: Recipe, rung: int, number: int) -> Outcome:
-        files, slower, failed = [self.evaluation(recipe, rung, number)], [], []
+        files, slower, hopeless, failed = [self.evaluation(recipe, rung, number)], [], [], []
         for own in map(recipe.rewritten, VARIANTS):
-            how = self.random.choice(("faster", "faster", "slower", "failed"))
+            how = self.random.choice(("faster", "faster", "slower", "hopeless", "failed"))
             files += [self.evaluation(own, rung, number)] if how == "faster" else []
             slower += [Rejected(own, "slower", 1.0, 1.1)] if how == "slower" else []
+            hopeless += [Rejected(own, "too slow", 1.0, 0.9)] if how == "hopeless" else []
             failed += [(own, "squeeze", "it broke")] if how == "failed" else []
         failed += [(recipe, "export", "it broke")] if self.random.random() < 0.05 else []
         weights = f"weights-{recipe.id}-{number}" if self.random.random() < 0.9 else None
-        return Outcome(tuple(files), rung, tuple(slower), (), tuple(failed), (), weights)
+        return Outcome(tuple(files), rung, tuple(slower), tuple(hopeless), tuple(failed), (), weights)
 
     def fact(self, facts: Sequence[Fact], number: int) -> Fact:
         recipe = self.random.choice(self.recipes)
@@ -104,7 +105,8 @@ class Definition:
     @property
     def rejected(self) -> list[Rejected]:
         facts = self.of(Evaluated | Rejected)
-        return [r for fact in facts for r in (fact.outcome.slower if isinstance(fact, Evaluated) else [fact])]
+        own = [(*f.outcome.slower, *f.outcome.hopeless) if isinstance(f, Evaluated) else (f,) for f in facts]
+        return [rejected for each in own for rejected in each]
 
     @property
     def failed(self) -> list[Failed]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from autocompress.errors import AutocompressError, UsageError
+from autocompress.errors import AutocompressError
 from autocompress.storage import delivery
 from autocompress.storage.atomic import UNFINISHED
 from autocompress.storage.delivery import commit
@@ -157,7 +157,9 @@ def test_file_in_the_way_that_no_search_delivered_is_refused_and_all_stays(choic
     path = folder.root / choice / "model.onnx"
     path.parent.mkdir()
     path.write_text("mine")
-    with pytest.raises(UsageError, match=rf"{choice}/model.onnx was not made by this search: move it away and run"):
+    with pytest.raises(
+        AutocompressError, match=rf"{choice}/model.onnx was not made by this search: move it away and run"
+    ):
         committed(folder, front(**{choice: "aa-0"}))
     assert held(folder.root) == {f"{choice}/model.onnx": b"mine"}
     assert not folder.front.exists()
@@ -175,6 +177,8 @@ def test_weights_outside_the_run_folder_are_not_delivered(folder: RunFolder, fro
     (tmp_path / "secret").write_text("mine")
     recipe = folder.candidate("aa-0").with_name("recipe.toml")
     recipe.write_text(recipe.read_text().replace(f"../../store/weights-{'aa' * 10}.safetensors", "../../../secret"))
-    with pytest.raises(UsageError, match=r"recipe.toml names '../../../secret', which is not a file of .*aa-0: put"):
+    with pytest.raises(
+        AutocompressError, match=r"recipe.toml names '../../../secret', which is not a file of .*aa-0: put"
+    ):
         committed(folder, front(recommended="aa-0"))
     assert held(folder.root) == {}

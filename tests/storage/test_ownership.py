@@ -10,7 +10,7 @@ from autocompress.errors import UsageError
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.ownership import APPLIED, RUN, own_or_free, put_mark, refuse_strangers
 
-EARLIER = Path(__file__).parent.parent / "fixtures" / "run_0da1dea" / "run"
+EARLIER = Path(__file__).parent.parent / "fixtures" / "finished_run"
 
 
 def claimed(root: Path) -> bool:

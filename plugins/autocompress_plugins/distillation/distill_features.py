@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Step, Strategy, TrainHook
+from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Strategy, TrainHook, TrainStep
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.distillation.distillation import InnerDistillation, InnerHook
 from autocompress_plugins.distillation.layer_pairs import LayerPair
 from autocompress_plugins.pruning.model_runs import inner_outputs
+
+autocompress_api = 2
 
 BOTTOM_UP_UNTIL = 0.5  # the layers share this part of the training equally; the rest is for the outputs alone
 STATISTICS_EXAMPLES = 64
@@ -72,7 +74,7 @@ class Hints(InnerHook):
     def parameters(self) -> Iterable[nn.Parameter]:
         return nn.ModuleList(self._hints).parameters()
 
-    def loss(self, step: Step) -> LossTerm | None:
+    def loss(self, step: TrainStep) -> LossTerm | None:
         values = [
             hint(step.features[name], step.teacher_features[name])
             for number, (name, hint) in enumerate(zip(self.layers, self._hints, strict=True))

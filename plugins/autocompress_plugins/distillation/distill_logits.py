@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 
-from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Step, Strategy, TrainHook
+from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Strategy, TrainHook, TrainStep
 from autocompress.plugin.hooks import hookimpl
 from autocompress.task import class_axis, class_count
 from autocompress_plugins.distillation.distillation import Distillation
 from autocompress_plugins.pruning.model_runs import output
+
+autocompress_api = 2
 
 SCHEDULES: dict[str, Callable[[float], float]] = {  # share of alpha by progress
     "constant": lambda progress: 1.0,
@@ -31,7 +33,7 @@ class SoftLabels(TrainHook):
         self.temperature = temperature
         self.share = SCHEDULES[schedule]
 
-    def loss(self, step: Step) -> LossTerm | None:
+    def loss(self, step: TrainStep) -> LossTerm | None:
         assert step.teacher is not None
         alpha = self.alpha * self.share(step.progress)
         if self.temperature is None:

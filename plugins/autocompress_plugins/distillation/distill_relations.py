@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Step, Strategy, TrainHook
+from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Strategy, TrainHook, TrainStep
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.distillation.distillation import InnerDistillation, InnerHook
 from autocompress_plugins.distillation.layer_pairs import inner_layers
+
+autocompress_api = 2
 
 
 def similarity(features: Tensor, axis: int) -> Tensor:
@@ -41,7 +43,7 @@ class Relations(InnerHook):
         super().__init__(weight, context, maps=kind == "attention")
         self._kind = kind
 
-    def loss(self, step: Step) -> LossTerm:
+    def loss(self, step: TrainStep) -> LossTerm:
         relation = RELATIONS[self._kind]
         values = []
         for pair in self._pairs:

@@ -10,6 +10,8 @@ from autocompress.plugin.contract import Context, Params, Strategy, TrainHook, T
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.distillation.distillation import TEACHER
 
+autocompress_api = 2
+
 
 class Finetune(TrainingStrategy):
     name = "finetune"

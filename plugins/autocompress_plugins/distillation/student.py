@@ -24,6 +24,8 @@ from autocompress_plugins.pruning.block_removal import without
 from autocompress_plugins.pruning.groups import EVERY_KIND
 from autocompress_plugins.pruning.narrowing import Amount
 
+autocompress_api = 2
+
 WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1)
 WIDTH_MULTIPLE = 8  # kernels work on channels in blocks; odd widths are slower than the next larger even ones
 

@@ -143,7 +143,8 @@ class MultiheadSelfAttention(HeadAttention):
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> Projection:
-    layer = Projection(weight.shape[1], weight.shape[0], bias=bias is not None)
+    unfilled = Projection(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")  # draws no numbers
+    layer = unfilled.to_empty(device=weight.device)
     with torch.no_grad():
         layer.weight.copy_(weight)
         if bias is not None:

@@ -21,6 +21,8 @@ from autocompress_plugins.pruning.block_removal import without
 from autocompress_plugins.pruning.training_loss import most_sensitive_first, rise
 from autocompress_plugins.reasons import because
 
+autocompress_api = 2
+
 
 class DropBlocks(StructureStrategy):
     name = "drop_blocks"

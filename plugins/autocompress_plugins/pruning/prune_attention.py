@@ -14,6 +14,8 @@ from autocompress_plugins.pruning.groups import HEADS, MLP
 from autocompress_plugins.pruning.narrowing import Amount
 from autocompress_plugins.pruning.unit_pruning import ALLOCATION, UnitPruning, importance_parameter
 
+autocompress_api = 2
+
 SHARES = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875)
 MLP_ROUND_TO = 8  # kernels work on channels in blocks; heads go one by one
 

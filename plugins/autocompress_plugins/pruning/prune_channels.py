@@ -15,6 +15,8 @@ from autocompress_plugins.pruning.layer_kinds import BATCH_NORMS
 from autocompress_plugins.pruning.narrowing import Amount
 from autocompress_plugins.pruning.unit_pruning import ALLOCATION, RATIO, UnitPruning, importance_parameter
 
+autocompress_api = 2
+
 
 class PruneChannels(UnitPruning):
     name = "prune_channels"

@@ -15,6 +15,8 @@ from autocompress_plugins.pruning.groups import RECURRENT
 from autocompress_plugins.pruning.narrowing import Amount
 from autocompress_plugins.pruning.unit_pruning import ALLOCATION, RATIO, UnitPruning, importance_parameter
 
+autocompress_api = 2
+
 
 class PruneRecurrent(UnitPruning):
     name = "prune_recurrent"

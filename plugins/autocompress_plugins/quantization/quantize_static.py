@@ -35,6 +35,8 @@ from autocompress_plugins.quantization.ort_quantization import (
     weight_range,
 )
 
+autocompress_api = 2
+
 ACTIVATIONS = ("QUInt8", "QInt8")
 COMPARED_EXAMPLES = 32  # whose outputs are compared with those of the float file
 SECTIONS = 12  # of the graph; more would take longer to compare, and leave out too little each

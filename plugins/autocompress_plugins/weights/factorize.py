@@ -19,6 +19,8 @@ from autocompress_plugins.reasons import because
 from autocompress_plugins.weights.matrices import matrices
 from autocompress_plugins.weights.thin_layers import factorizable, matrix_of, put_two
 
+autocompress_api = 2
+
 KEEP = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of the cost or of the energy, as the rule says
 LEAST_SHARE = 0.05  # of the weights in layers that can be factorized; with less, nothing gets noticeably faster
 RANK_MULTIPLE = 8  # kernels work on channels in blocks

@@ -31,6 +31,8 @@ from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.pruning.layer_kinds import MATRIX_LAYERS
 from autocompress_plugins.weights.matrices import matrices
 
+autocompress_api = 2
+
 CODEBOOKS = (256, 64, 16)
 LEAST_PER_ENTRY = 16  # weights, below which a codebook says little that the weights do not
 KMEANS_ROUNDS = 25  # when a codebook is first made

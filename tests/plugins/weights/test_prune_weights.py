@@ -16,7 +16,7 @@ from autocompress.candidate.count import compressed_size
 from autocompress.candidate.export import check
 from autocompress.data import feed_of, input_names
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Context, LossTerm, Step, TrainHook
+from autocompress.plugin.contract import Context, LossTerm, TrainHook, TrainStep
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.prune_weights import SETTLED, PruneWeights
 
@@ -176,7 +176,7 @@ class Shrink(TrainHook):
 
     needs_teacher = True
 
-    def loss(self, step: Step) -> LossTerm:
+    def loss(self, step: TrainStep) -> LossTerm:
         return LossTerm(nn.functional.mse_loss(step.outputs, step.teacher), 0.5, 0.5)
 
     def after_step(self, model: nn.Module, progress: float) -> None:
