@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from autocompress.explore.facts import Evaluated
 from autocompress.explore.history import History
 from autocompress.explore.ladders import default_recipe
 from autocompress.explore.pipeline import Gate
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space import Space
 from autocompress.explore.space_file import SpaceFile
 from autocompress.explore.standings import Standings
@@ -40,7 +42,7 @@ def admission(make_latency: Callable[..., Latency], make_history: Callable[..., 
         own = Score(score, score, score)
         return Evaluation(recipe.id, recipe, 1.0, 0, own, make_latency(ratio), 10, 8, 5, macs, "a", recipe.id, "v")
 
-    def make(budget: Budget, gate: Gate | None = None) -> tuple[Admission, list[Recipe]]:
+    def make(budget: Budget, gate: Gate | None = None, **policy: Any) -> tuple[Admission, list[Recipe]]:
         int8 = evaluation(Recipe().rewritten(Step.of("squeeze")), 0.9, 0.4, 1000)
         history = make_history(evaluation(Recipe(), 0.9, 1.0, 1000), int8)
         history.enter(Evaluated(CARVED, Outcome((evaluation(CARVED, 0.89, 0.2, 500),), checkpoint="w")))
@@ -53,7 +55,8 @@ def admission(make_latency: Callable[..., Latency], make_history: Callable[..., 
                 raise CandidateFailed("it cannot be built")
             return gate
 
-        return Admission(SPACE, Standings(history, budget), StructureModel(SPACE), timed), asked
+        standings, structures = Standings(history, budget), StructureModel(SPACE)
+        return Admission(SPACE, standings, structures, timed, SearchPolicy(**policy)), asked
 
     return make
 
@@ -103,6 +106,18 @@ def test_without_a_budget_what_can_add_next_to_nothing_is_not_trained(
     made, _ = admission(Budget(max_drop=1))
     refused = made.refusal(recipe, Gate(make_latency(ratio), (), macs=macs), cheap=True)
     assert (refused is None) == trained
+
+
+def test_where_nothing_has_to_add_anything_all_is_trained_and_scored(
+    admission: Make, make_latency: Callable[..., Latency]
+):
+    slower = Gate(make_latency(0.45), (), macs=900)
+    made, _ = admission(Budget(max_drop=1))
+    assert made.refusal(FOLDED, slower, cheap=True) is not None
+    assert made.worth_below() == pytest.approx(0.408)
+    made, _ = admission(Budget(max_drop=1), least_gain=None)
+    assert made.refusal(FOLDED, slower, cheap=True) is None
+    assert made.worth_below() is None
 
 
 @pytest.mark.parametrize(("ratio", "trained"), [(0.6, True), (1.0, False)])

@@ -1,7 +1,9 @@
 """One candidate from recipe to measured files, on the tiny model and a clock that counts operations."""
 
+import asyncio
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 from autocompress.budget import Budget
 from autocompress.candidate.count import count
+from autocompress.candidate.request import TrainRequest
 from autocompress.compute.worker import WorkerCrashed
 from autocompress.errors import CandidateFailed
 from autocompress.measure import no_faster
@@ -66,6 +69,16 @@ def test_pruning_distilling_and_quantizing_leave_a_smaller_model_that_still_work
     quantized = next(e for e in outcome.evaluations if e.recipe.step("quantize_static"))
     ops = {node.op_type for node in onnx.load(str(opened.task.folder.root / quantized.artifact)).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= ops
+
+
+def test_of_a_family_no_more_variants_are_made_than_asked_for(opened: Any) -> None:
+    assert len(opened.pipeline.ratios) > 1
+    few = replace(opened.pipeline, most_variants=1)
+    outcome = asyncio.run(few.evaluate(TrainRequest(Recipe((HALF,))), limit_s=math.inf))
+    made = {e.recipe.variant for e in outcome.evaluations} | {
+        r.recipe.variant for r in (*outcome.slower, *outcome.hopeless)
+    }
+    assert made == {None, opened.pipeline.ratios[0][0]}, "the one that was fastest on the reference"
 
 
 def test_the_users_module_is_never_changed(

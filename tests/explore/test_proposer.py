@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.facts import Evaluated
 from autocompress.explore.history import History
 from autocompress.explore.ladders import default_recipe
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.proposer import KNEE, Proposer, halton
 from autocompress.explore.sampler import Sampler
 from autocompress.explore.space import Space
@@ -48,7 +50,7 @@ def proposer(
 ) -> Callable[..., Proposer]:
     """After the latency of every strength was timed, 1 - ratio, and families of these (ratio, score) were trained."""
 
-    def make(budget: Budget, *trained: tuple[float, float]) -> Proposer:
+    def make(budget: Budget, *trained: tuple[float, float], **policy: Any) -> Proposer:
         history = make_history(evaluation(Recipe(), 0.9, make_latency(1.0)))
         standings, structures = Standings(history, budget), StructureModel(SPACE)
         for ratio in RATIOS:
@@ -56,7 +58,9 @@ def proposer(
         for ratio, score in trained:
             found = evaluation(carved(ratio), score, make_latency(1 - ratio))
             history.enter(Evaluated(carved(ratio), Outcome(evaluations=(found,), checkpoint="w")))
-        return Proposer(Sampler(SPACE, record, seed=0), standings, structures, lambda recipe: False)
+        return Proposer(
+            Sampler(SPACE, record, seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy)
+        )
 
     return make
 
@@ -157,3 +161,34 @@ def test_one_lane_trains_the_default_as_it_is_and_another_does_not_wait(proposer
 def test_targets_fall_into_the_widest_gap():
     assert [halton(n) for n in range(1, 8)] == [1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]
     assert all(0 < halton(n) < 1 for n in range(1, 1000))
+
+
+@pytest.mark.parametrize("budget", [Budget(speedup=2), Budget(max_drop=1)], ids=["within a budget", "without"])
+def test_where_no_family_is_tried_at_another_strength_all_that_is_proposed_is_new(
+    budget: Budget, proposer: Callable[..., Proposer]
+):
+    made = proposer(budget, (0.9, 0.88), (0.8, 0.89), strengthened=0)
+    for _ in range(8):
+        proposal = made.next()
+        assert proposal is not None
+        assert proposal.rung == 0
+        made._sampler.repeated(proposal.asked)
+
+
+def test_where_no_neighbours_are_tried_the_sampler_is_asked_each_time(proposer: Callable[..., Proposer]):
+    def neighbours(**policy: int) -> int:
+        made, found = proposer(Budget(speedup=2), (0.5, 0.88), **policy), 0
+        own = made._sampler.neighbour
+
+        def counted(recipe: Recipe) -> Recipe:
+            nonlocal found
+            found += 1
+            return own(recipe)
+
+        made._sampler.neighbour = counted  # type: ignore[method-assign]
+        for _ in range(6):
+            made.next()
+        return found
+
+    assert neighbours() >= 3
+    assert neighbours(neighbours=0) == 0
