@@ -80,7 +80,7 @@ class LocalComputation:
     def train(self, request: TrainRequest) -> Weights:
         self._trained = None  # its memory is for this one
         with self.lock.working():
-            model, weights = rung.train_rung(self.opened, request, lambda: self._stream(request.arithmetic))
+            model, weights = rung.train_rung(self.opened, request, lambda: self.stream(request.arithmetic))
         self._trained = weights, model
         return weights
 
@@ -107,7 +107,7 @@ class LocalComputation:
             raise RuntimeError("the task is not open")
         return self._open
 
-    def _stream(self, arithmetic: Arithmetic) -> TrainStream:
+    def stream(self, arithmetic: Arithmetic) -> TrainStream:
         """The training examples with the teacher's outputs, which all trainings share."""
         if arithmetic not in self._streams:
             opened = self.opened

@@ -14,7 +14,7 @@ from autocompress.explore.durations import Durations
 from autocompress.explore.floor import Floor, time_floor
 from autocompress.explore.gating import Gating
 from autocompress.explore.identity import Settings
-from autocompress.explore.opening import Opening, open_reference
+from autocompress.explore.opening import Opening, open_reference, settled
 from autocompress.explore.pipeline import Pipeline
 from autocompress.explore.space import Space
 from autocompress.explore.variants import untimed
@@ -66,21 +66,19 @@ class Opener:
             if floor is None:
                 floor = await self._floor(space, self._gating(pipeline, prepared_s))
             opening = await _named(open_reference(pipeline, known, only, limit_s=limit_s))
-            settled = Space.of(self.settings.space, opening.applicable, opening.refused)
-            pipeline = replace(
-                pipeline, prepared=opening.prepared, ratios=opening.ratios(only), arithmetic=opening.arithmetic
-            )
-            if why := self._another(first, opening.prepared, space, settled):
+            settled_space = Space.of(self.settings.space, opening.applicable, opening.refused)
+            pipeline = settled(pipeline, opening, only)
+            if why := self._another(first, opening.prepared, space, settled_space):
                 prepared_s = self.clock.elapsed() - began
                 if self.settings.budget.bounded:
                     self.note(f"{why}: the floor is timed again")
-                floor = await self._floor(settled, self._gating(pipeline, prepared_s))
-        opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, settled)))
-        self.record.set("identity", identity.identity_of(self.settings, settled))
+                floor = await self._floor(settled_space, self._gating(pipeline, prepared_s))
+        opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, settled_space)))
+        self.record.set("identity", identity.identity_of(self.settings, settled_space))
         self.record.set("prepared_s", prepared_s)
         self.record.set("floor", floor.to_json())
         self.record.set("opening", opening.to_json())  # nothing is recorded of a task that could not be opened
-        return Opened(opening, settled, floor, pipeline, self._gating(pipeline, prepared_s))
+        return Opened(opening, settled_space, floor, pipeline, self._gating(pipeline, prepared_s))
 
     def _pipeline(self, prepared: Preparation, only: Sequence[str] | None) -> Pipeline:
         settings = self.settings

@@ -127,8 +127,8 @@ async def open_reference(
     if known is not None:
         reference, family = known.reference, known.reference_family
     else:
-        settled = replace(pipeline, prepared=prepared, ratios=untimed(prepared.applicable, only))
-        reference, family = await _evaluated_reference(settled, limit_s)
+        unscored = replace(pipeline, prepared=prepared, ratios=untimed(prepared.applicable, only))
+        reference, family = await _evaluated_reference(unscored, limit_s)
     warnings = (*prepared.warnings, *_chance(prepared, reference), *_scale(prepared, reference), *_disturbed(reference))
     return Opening(prepared, arithmetic, reference, family, warnings)
 
@@ -146,9 +146,12 @@ async def open_task(
     prepared = await operations.prepare(None, only, limit_s=math.inf)
     first = Pipeline(operations, folder, profile, seed, prepared, untimed(prepared.applicable, only))
     opening = await open_reference(first, None, only, limit_s=math.inf, compare_exporters=compare_exporters)
-    return opening, replace(
-        first, prepared=opening.prepared, ratios=opening.ratios(only), arithmetic=opening.arithmetic
-    )
+    return opening, settled(first, opening, only)
+
+
+def settled(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -> Pipeline:
+    """A pipeline that goes by what the opening found out."""
+    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only), arithmetic=opening.arithmetic)
 
 
 async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Preparation:
