@@ -15,6 +15,7 @@ from rich.console import Console
 from autocompress.budget import DEFAULT_DROP, Budget
 from autocompress.compute.in_process import in_process
 from autocompress.compute.operations import WorkerOperations
+from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.processes import worker_processes
 from autocompress.compute.worker import WorkerConfig, cores
 from autocompress.errors import AutocompressError, Interrupted, UsageError
@@ -24,6 +25,7 @@ from autocompress.explore.durations import Durations
 from autocompress.explore.facts import Concluded
 from autocompress.explore.identity import Settings, settings_json
 from autocompress.explore.opener import Opener
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.recommendation import nearest
 from autocompress.explore.space_file import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins
@@ -60,6 +62,7 @@ def search(
     quiet: bool = False,
     console: Console | None = None,
     plugins: PluginSet | None = None,
+    policy: SearchPolicy = SearchPolicy(),
 ) -> dict[str, Any]:
     """Search for the most accurate model within a latency budget and return the document of ``front.json``.
 
@@ -70,7 +73,8 @@ def search(
     speedup: times faster than the reference, on the paired median ratio; excludes ``budget_ms``. max_drop: points of
     score that may be lost. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials: trained
     families at most. workers: processes that share the cores and compute candidates side by side (1); a Task object has
-    one. out: the run folder (``runs/<task>``); the same call on it resumes.
+    one. out: the run folder (``runs/<task>``); the same call on it resumes. policy: what a search decides by; for
+    benchmarks.
 
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
     act on.
@@ -127,7 +131,7 @@ def search(
     folder.claim()
     try:
         recover(folder, say)
-        return _run(settings, task, workers, folder, plugins, console, quiet)
+        return _run(settings, task, workers, folder, plugins, console, quiet, policy)
     except UsageError:
         if not folder.front.exists():  # bad input leaves nothing behind
             folder.discard()
@@ -144,6 +148,7 @@ def _run(
     plugins: PluginSet,
     console: Console,
     quiet: bool,
+    policy: SearchPolicy,
 ) -> dict[str, Any]:
     record = open_record(folder.study)
     asked = settings_json(settings)
@@ -151,7 +156,7 @@ def _run(
     durations = Durations(clock)
     search: Search | None = None  # once the task is open
     with TerminalView(console, quiet) as view, stop_signals() as interrupted:
-        operations = _operations(settings, task, workers, folder, plugins, view, clock, interrupted)
+        operations = _operations(settings, task, workers, folder, plugins, view, clock, interrupted, policy.workers)
 
         def check_interrupted() -> None:
             if interrupted() is not None:
@@ -160,8 +165,9 @@ def _run(
         async def whole() -> dict[str, Any]:
             nonlocal search
             try:
-                opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note)
-                opened = await opener.open()
+                opened = await Opener(
+                    settings, operations, folder, record, clock, durations, check_interrupted, view.note, policy
+                ).open()
                 search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
                 if record.get("finished") == asked and folder.front.exists():
                     view.note(
@@ -219,6 +225,7 @@ def _operations(
     view: TerminalView,
     clock: Clock,
     interrupted: Callable[[], int | None],
+    policy: WorkerPolicy,
 ) -> WorkerOperations:
     """Computed by worker processes for a task that they can open, and by this process for an object of its own."""
 
@@ -226,11 +233,18 @@ def _operations(
         return interrupted() is not None
 
     if isinstance(task, str):
-        config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers)
+        config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers, policy)
         return worker_processes(config, folder.worker_log, view.doing, stop, view.note, clock.elapsed)
     supervisor = Supervisor(view.doing, view.note, stop)
     here = in_process(
-        task, settings.profile, plugins, folder, seed=settings.seed, supervisor=supervisor, clock=clock.elapsed
+        task,
+        settings.profile,
+        plugins,
+        folder,
+        seed=settings.seed,
+        supervisor=supervisor,
+        clock=clock.elapsed,
+        policy=policy.training,
     )
     return here.operations
 

@@ -31,10 +31,11 @@ EPOCHS = 3.0  # of the naive loop's trainings
 Run = dict[str, Any]  # {"seen": [Seen], "reference": score, "tried", "spent_seconds", "wall_seconds"}
 
 
-def ours(task: str, minutes: float, seed: int, folder: Path) -> Run:
+def ours(task: str, minutes: float, seed: int, folder: Path, **policy: Any) -> Run:
     from autocompress import search
+    from autocompress.explore.policy import SearchPolicy
 
-    front = search(task, minutes=minutes, seed=seed, out=folder, quiet=True)
+    front = search(task, minutes=minutes, seed=seed, out=folder, quiet=True, policy=SearchPolicy(**policy))
     return {
         "seen": seen_in(front),
         "reference": front["reference"]["score"]["val"],
@@ -46,12 +47,9 @@ def ours(task: str, minutes: float, seed: int, folder: Path) -> Run:
 
 
 def random(task: str, minutes: float, seed: int, folder: Path) -> Run:
-    import optuna
+    from optuna.samplers import RandomSampler
 
-    from autocompress.explore import sampler
-
-    sampler.tpe = lambda seed: optuna.samplers.RandomSampler(seed)
-    return ours(task, minutes, seed, folder)
+    return ours(task, minutes, seed, folder, sampler=RandomSampler)
 
 
 def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:

@@ -49,6 +49,8 @@ def ways(task: str, folder: Path) -> dict[str, Any]:
     """By name, what trains for so many seconds and answers the examples a second."""
     from opened import open_here
 
+    from autocompress.candidate.policy import TrainingPolicy
+    from autocompress.candidate.stream import TrainStream
     from autocompress.candidate.structure import build
     from autocompress.candidate.teacher import Teacher
     from autocompress.candidate.train import Schedule, train
@@ -77,14 +79,10 @@ def ways(task: str, folder: Path) -> dict[str, Any]:
 
         return run
 
-    class Untaught(type(stream)):  # type: ignore[misc]
-        """The teacher runs for every batch."""
-
-        def _fits(self, copy: int, inputs: Any) -> bool:
-            return False
-
     teacher = Teacher(held.task.copy_of_model(), arithmetic)
-    untaught = Untaught(held.task, held.context.train, teacher, held.context.seed)
+    untaught = TrainStream(
+        held.task, held.context.train, teacher, held.context.seed, policy=TrainingPolicy(teacher_bytes=0)
+    )
     found = {OURS: way(stream, arithmetic), "the teacher runs for every batch": way(untaught, arithmetic)}
     if arithmetic.bfloat16:
         found["in float32"] = way(stream, replace(arithmetic, bfloat16=False))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.structure import KnownPlans
 from autocompress.data import Feed, Split
 from autocompress.measure import MachineLock
@@ -37,6 +38,7 @@ class OpenTask:
     lock: MachineLock
     supervisor: Supervisor
     plans: KnownPlans | None = None
+    policy: TrainingPolicy = TrainingPolicy()
 
     @property
     def runtime(self) -> Runtime:

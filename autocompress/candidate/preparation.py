@@ -13,6 +13,7 @@ from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.make import file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.plans import StoredPlans
+from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.reading import commonest_class, read_task, sampled
 from autocompress.candidate.reference import first_reference
 from autocompress.candidate.request import ModelFile
@@ -79,6 +80,7 @@ def prepare(
     known: Preparation | None = None,
     only: Collection[str] | None = None,
     score_on: int | None = None,
+    policy: TrainingPolicy = TrainingPolicy(),
 ) -> tuple[OpenTask, Preparation]:
     """Read and export a task. Raises UsageError for data or a model that no search could use.
 
@@ -112,6 +114,7 @@ def prepare(
         lock=lock or MachineLock(folder.root),
         supervisor=supervisor,
         plans=StoredPlans(store, read.fingerprint, seed, plugins),
+        policy=policy,
     )
     exported = known is None or not folder.reference.exists()
     if known is None or exported:
@@ -161,7 +164,8 @@ def time_training(opened: OpenTask) -> Arithmetic:
     batch = train.take(torch.arange(min(SPEED_BATCH, len(train))))
     with opened.supervisor.during("open", "time a training step"), opened.lock.measuring():
         try:
-            return fastest_arithmetic(task.copy_of_model(), task.loss_fn, batch.inputs, batch.targets)
+            model = task.copy_of_model()
+            return fastest_arithmetic(model, task.loss_fn, batch.inputs, batch.targets, opened.policy)
         except Exception as error:
             cause = f"{type(error).__name__}: {one_line(error, 200)}"
             raise UsageError(

@@ -48,7 +48,7 @@ def train_rung(
     lr, batch_size = train_settings(request.recipe)
     schedule = Schedule(lr, batch_size, request.start, request.examples, request.limit_s, request.length_s)
     parts = (opened.fingerprint, request.recipe.to_json(), request.rung, request.start, opened.context.seed)
-    snapshots = Snapshots(opened.store, opened.store.key("partial", *parts))
+    snapshots = Snapshots(opened.store, opened.store.key("partial", *parts), opened.policy)
     text = f"train: {request.recipe.techniques()}"
 
     def between(fraction: float) -> None:

@@ -23,19 +23,21 @@ from autocompress.storage.folder import RunFolder
 from autocompress.supervisor import Supervisor, Tell
 from autocompress.task import load_task
 
-SCORED = 2000  # validation examples, for each file; a search scores on all
+SCORED = 2000
 Answer = TypeVar("Answer")
 
 
-def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: None) -> dict[str, Any]:
+def inspect_task(
+    target: str, profile: str, tell: Tell = lambda text, fraction: None, score_on: int = SCORED
+) -> dict[str, Any]:
     """Reference score, latency and size; its time by operator; every strategy with its parameters, or why it does not
     apply; the graph variants of the unchanged weights, measured; the loss that each prunable group costs, and why other
-    layers are left as they are.
+    layers are left as they are. score_on: validation examples, for each file; a search scores on all.
     """
     plugins = load_plugins()
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         run, hardware, supervisor = RunFolder(Path(folder)), load_profile(profile), Supervisor(tell)
-        here = in_process(load_task(target), hardware, plugins, run, supervisor=supervisor, score_on=SCORED)
+        here = in_process(load_task(target), hardware, plugins, run, supervisor=supervisor, score_on=score_on)
         only = list(plugins.strategies)  # what saves size alone is measured too, once
         opening, _ = asyncio.run(open_task(here.operations, run, hardware, 0, only))
         opened = here.computation.opened

@@ -105,7 +105,9 @@ def _service(config: WorkerConfig, supervisor: "Supervisor") -> object:
         return target_here(config.profile, plugins, folder, supervisor)
     from autocompress.compute.local import LocalComputation
 
-    return LocalComputation(partial(_load, config), config.profile, plugins, folder, config.seed, supervisor)
+    return LocalComputation(
+        partial(_load, config), config.profile, plugins, folder, config.seed, supervisor, policy=config.policy.training
+    )
 
 
 def _load(config: WorkerConfig) -> "Task":
@@ -118,7 +120,7 @@ def _load(config: WorkerConfig) -> "Task":
 
     assert config.task is not None
     allowed = torch.get_num_threads()
-    _use(max(1, cores() // config.workers))
+    _use(max(1, (config.policy.cores or cores()) // config.workers))
     try:
         return load_task(config.task)
     finally:

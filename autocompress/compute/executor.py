@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
+from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.worker import Worker, cores
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 
@@ -74,8 +75,9 @@ class InProcess:
 class Pool:
     """Several workers, each with its share of the cores. Calls go to whoever is free."""
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
+    def __init__(self, workers: Sequence[Worker], policy: WorkerPolicy = WorkerPolicy()) -> None:
         self._workers = list(workers)
+        self._cores = policy.cores or cores()
         self.concurrency = len(self._workers)
         self._sharing = self.concurrency
         self._waiting = ThreadPoolExecutor(self.concurrency, "worker")  # a thread waits for each
@@ -106,7 +108,7 @@ class Pool:
     async def _run(self, worker: Worker, method: str, *args: Any, limit_s: float | None = None) -> Any:
         """A call of one worker, which is idle afterwards."""
         assert self._idle is not None
-        threads = max(1, cores() // self._sharing)
+        threads = max(1, self._cores // self._sharing)
         call = partial(worker.call, method, *args, limit_s=limit_s, threads=threads)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._waiting, call)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from autocompress.candidate.policy import TrainingPolicy
 from autocompress.compute.executor import InProcess
 from autocompress.compute.local import LocalComputation
 from autocompress.compute.operations import WorkerOperations
@@ -33,9 +34,10 @@ def in_process(
     supervisor: Supervisor | None = None,
     clock: Callable[[], float] = time.monotonic,
     score_on: int | None = None,
+    policy: TrainingPolicy = TrainingPolicy(),
 ) -> Here:
     """score_on: at most so many validation examples."""
     supervisor = supervisor or Supervisor()
-    computation = LocalComputation(lambda: task, profile, plugins, folder, seed, supervisor, score_on)
+    computation = LocalComputation(lambda: task, profile, plugins, folder, seed, supervisor, score_on, policy)
     target = target_here(profile, plugins, folder, supervisor)
     return Here(WorkerOperations(InProcess(computation), InProcess(target), clock, supervisor.note), computation)

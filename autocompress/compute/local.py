@@ -8,6 +8,7 @@ from torch import nn
 from autocompress.candidate import make, preparation, reference, rung, score
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.preparation import Preparation
 from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
@@ -35,6 +36,7 @@ class LocalComputation:
     seed: int
     supervisor: Supervisor
     score_on: int | None = None
+    policy: TrainingPolicy = TrainingPolicy()
     _open: OpenTask | None = field(default=None, init=False)
     _streams: dict[Arithmetic, TrainStream] = field(default_factory=dict, init=False)
     _trained: tuple[TrainedWeights, nn.Module] | None = field(default=None, init=False)  # the latest, to make files of
@@ -58,6 +60,7 @@ class LocalComputation:
                 known=known,
                 only=only,
                 score_on=self.score_on,
+                policy=self.policy,
             )
         return prepared
 
@@ -114,5 +117,5 @@ class LocalComputation:
             task, seed = opened.task, opened.context.seed
             kept = TaughtBlocks(opened.store, opened.fingerprint, seed, str(arithmetic))
             teacher = Teacher(task.copy_of_model(), arithmetic)
-            self._streams[arithmetic] = TrainStream(task, opened.context.train, teacher, seed, kept)
+            self._streams[arithmetic] = TrainStream(task, opened.context.train, teacher, seed, kept, self.policy)
         return self._streams[arithmetic]

@@ -27,6 +27,6 @@ def worker_processes(
     def worker(config: WorkerConfig, number: int) -> Worker:
         return Worker(config, log, partial(tell, worker=number), interrupted, note)
 
-    computing = Pool([worker(config, number) for number in range(config.workers)])
-    comparing = Pool([worker(replace(config, task=None), FIRST)])
+    computing = Pool([worker(config, number) for number in range(config.workers)], config.policy)
+    comparing = Pool([worker(replace(config, task=None), FIRST)], config.policy)
     return WorkerOperations(computing, comparing, clock, note)

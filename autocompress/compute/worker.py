@@ -15,18 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from autocompress.compute.policy import WorkerPolicy
 from autocompress.errors import CandidateFailed, Interrupted, UsageError
 
-if TYPE_CHECKING:
-    pass
-
 TELL_EVERY_S = 0.2
-MEMORY_SHARE = (
-    0.85  # of the machine's memory, for all workers; one above its part is killed before the machine stops answering
-)
-STOP_GRACE_S = 30.0
 OPEN_LIMIT_S = 300.0  # to open a task, at least
 OPENS = "prepare"  # the method that opens it
 
@@ -44,6 +38,7 @@ class WorkerConfig:
     out: Path
     seed: int
     workers: int = 1
+    policy: WorkerPolicy = WorkerPolicy()
 
 
 class WorkerDied(CandidateFailed):
@@ -183,7 +178,7 @@ class Worker:
                 if asked_to_stop is None and self._interrupted():
                     asked_to_stop = time.monotonic()
                     self._pipe.send(("stop", (), 0))
-                if asked_to_stop is not None and time.monotonic() - asked_to_stop > STOP_GRACE_S:
+                if asked_to_stop is not None and time.monotonic() - asked_to_stop > self._config.policy.stop_grace_s:
                     self.close()
                     raise Interrupted("stopped")
                 if deadline is not None and time.monotonic() > deadline:
@@ -191,14 +186,19 @@ class Worker:
                     raise WorkerDied(f"no answer within {limit_s:.0f} s: it was stopped", doing=doing)
                 if self._over_memory():
                     self.close()
-                    share = MEMORY_SHARE / self._config.workers
-                    raise WorkerDied(f"it used over {share:.0%} of the machine's memory and was stopped", doing=doing)
+                    raise WorkerDied(
+                        f"it used over {self._memory_share:.0%} of the machine's memory and was stopped", doing=doing
+                    )
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             code = _wait(self._process)
             self.close()
             by_itself = code is not None and code < 0
             reason = f"the worker process ended ({_ending(code)}); see {self._log}"
             raise (WorkerCrashed if by_itself else WorkerDied)(reason, doing=doing) from error
+
+    @property
+    def _memory_share(self) -> float:
+        return self._config.policy.memory_share / self._config.workers
 
     def _over_memory(self) -> bool:
         if self._process is None:
@@ -207,7 +207,7 @@ class Worker:
             resident = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         except (OSError, IndexError, ValueError):
             return False
-        return resident > MEMORY_SHARE / self._config.workers * os.sysconf("SC_PHYS_PAGES")
+        return resident > self._memory_share * os.sysconf("SC_PHYS_PAGES")
 
 
 def _wait(process: "subprocess.Popen[bytes] | None") -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from autocompress.errors import CandidateFailed
 from autocompress.explore.family import Family
 from autocompress.explore.pipeline import Gate
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space import Space
 from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
@@ -14,7 +15,6 @@ from autocompress.recipe import Recipe
 
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
-LEAST_GAIN = 0.01  # of hypervolume, that a structure has to add if it lost nothing
 COMPARED = 30  # families, the best, that a structure is compared with
 LARGER = 1.1  # times the multiply-accumulates: clearly more is left of the model
 
@@ -26,12 +26,18 @@ class Admission:
     """
 
     def __init__(
-        self, space: Space, standings: Standings, structures: StructureModel, timed: Callable[[Recipe], Awaitable[Gate]]
+        self,
+        space: Space,
+        standings: Standings,
+        structures: StructureModel,
+        timed: Callable[[Recipe], Awaitable[Gate]],
+        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self._space = space
         self._standings = standings
         self._structures = structures
         self._timed = timed
+        self._least_gain = policy.least_gain
         self._gates: dict[Recipe, Gate | CandidateFailed] = {}
         self._asking: defaultdict[Recipe, asyncio.Lock] = defaultdict(asyncio.Lock)  # one asks at a time
         self._explored_beyond = sum(map(self._is_beyond, standings.families.values()))
@@ -76,9 +82,9 @@ class Admission:
         score would add much to the front, or a trained family of the same strategies is as fast and computes more.
         """
         if not self._standings.steering.bounded:
-            if not self._space.structural or not gate.latency.reliable:
+            if self._least_gain is None or not self._space.structural or not gate.latency.reliable:
                 return None
-            if self._standings.gain_at_most(gate.latency.ratio_low) < LEAST_GAIN:
+            if self._standings.gain_at_most(gate.latency.ratio_low) < self._least_gain:
                 return "too near in latency to what is known to add to the front"
             if any(self._as_fast_and_larger(family, recipe, gate) for family in self._standings.finalists(COMPARED)):
                 return "no faster than a family of the same strategies that has more left of the model"
@@ -105,9 +111,9 @@ class Admission:
         """The latency ratio at and above which a file adds nothing. None where slower ones may: within a budget only
         the score counts, and who searches no structures wants what training alone gives.
         """
-        return (
-            self._standings.worth_below() if self._space.structural and not self._standings.steering.bounded else None
-        )
+        if self._least_gain is None or not self._space.structural or self._standings.steering.bounded:
+            return None
+        return self._standings.worth_below()
 
     def _is_beyond(self, family: Family) -> bool:
         """Whether no file of a family is within the budget."""

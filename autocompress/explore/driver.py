@@ -29,7 +29,6 @@ from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Asked, Sampler
 from autocompress.explore.space import Space
 from autocompress.explore.standings import Standings
-from autocompress.explore.structure_model import StructureModel
 from autocompress.explore.time_budget import TimeBudget
 from autocompress.explore.training import Training
 from autocompress.recipe import Recipe
@@ -77,6 +76,7 @@ class Search:
         self._clock = clock
         self._durations = durations
         self._check_interrupted = check_interrupted
+        self._policy = opened.policy
         self._space = opened.space
         self._floor = opened.floor
         self._gating = opened.gating
@@ -85,18 +85,26 @@ class Search:
         self._early_stopping = EarlyStopping()
         self.history = History(opened.opening, record)
         self.standings = Standings(self.history, settings.budget)
-        self._sampler = Sampler(self._space, record, settings.seed)
-        structures = StructureModel(self._space)
-        self._admission = Admission(self._space, self.standings, structures, self._recorded_gate)
+        self._sampler = Sampler(self._space, record, settings.seed, self._policy)
+        structures = self._policy.structure_model(self._space)
+        self._admission = Admission(self._space, self.standings, structures, self._recorded_gate, self._policy)
         for gated in self.history.every(Gated):
             self._admission.learn(gated.recipe, gated.ratio, gated.macs)
         for recipe, answer in opened.floor.answers.items():
             self._admission.remember(recipe, answer)
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
         stored_lengths = [rungs.Length(*length) for length in record.get("lengths") or ()]
-        lengths = stored_lengths or rungs.lengths(clock.limit_s, opened.opening.prepared.train_examples)
-        batch, concurrency = settings.profile.batch, operations.concurrency
-        self._time = TimeBudget(clock, durations, self.standings, lengths, batch=batch, concurrency=concurrency)
+        examples = opened.opening.prepared.train_examples
+        lengths = stored_lengths or rungs.lengths(clock.limit_s, examples, self._policy)
+        self._time = TimeBudget(
+            clock,
+            durations,
+            self.standings,
+            lengths,
+            batch=settings.profile.batch,
+            concurrency=operations.concurrency,
+            policy=self._policy,
+        )
         self._keep_lengths()
         self._training = Training(
             opened.pipeline,
@@ -109,7 +117,7 @@ class Search:
             self._time,
             self._admission.worth_below,
         )
-        self._proposer = Proposer(self._sampler, self.standings, structures, self._training.is_busy)
+        self._proposer = Proposer(self._sampler, self.standings, structures, self._training.is_busy, self._policy)
         self._finish = Finish(
             opened.pipeline,
             self.standings,
@@ -120,6 +128,7 @@ class Search:
             durations,
             view,
             check_interrupted,
+            self._policy,
         )
         view.opened(opened.opening, self._space)
         self._show()
@@ -173,10 +182,10 @@ class Search:
 
     def _promotable(self) -> Family | None:
         """The family to train on now; the first recipes come first: they stand at the budget."""
-        if self._proposer.waiting:
+        if self._proposer.waiting or not self._policy.promotes:
             return None
         reference = self.standings.opening.reference.score.val
-        name = rungs.promotable(self.standings.latest_points(), reference, self._training.busy)
+        name = rungs.promotable(self.standings.latest_points(), reference, self._training.busy, self._policy)
         family = self.standings.families[name] if name is not None else None
         if family is None or not self._time.affords(self._time.lengths[family.rung + 1].seconds - family.train_s):
             return None
@@ -227,7 +236,7 @@ class Search:
 
     async def _begin(self) -> None:
         """Find what to try before the sampler is asked: what a kill interrupted, then default recipes."""
-        if self._space.structural and not self._record.get("started"):
+        if self._policy.first_recipes and self._space.structural and not self._record.get("started"):
             await self._find_first()
         waiting = {Recipe.from_json(recipe): rung for recipe, rung in self._record.get("pending") or []}
         for recipe in self._recorded("first"):
@@ -264,12 +273,12 @@ class Search:
             return
         foretold = self.standings.rank_correlation(SURE)
         if foretold is not None and foretold < FORETOLD:
-            self._time.lengths = tuple(length.times(rungs.ETA) for length in self._time.lengths)
+            self._time.lengths = tuple(length.times(self._policy.eta) for length in self._time.lengths)
             self._keep_lengths()
             self._record.set("lengthened", True)
             self._view.note(
                 f"the first training says little of the last (rank correlation {foretold:.2f}): from now on it is "
-                f"{rungs.ETA} times as long"
+                f"{self._policy.eta} times as long"
             )
 
     def _keep_lengths(self) -> None:

@@ -20,7 +20,7 @@ from autocompress.explore.history import History
 from autocompress.explore.measuring import Measuring
 from autocompress.explore.objective import point
 from autocompress.explore.pipeline import Pipeline
-from autocompress.explore.policy import CONTENDERS, FINALISTS
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.recommendation import nearest, recommendable
 from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import MARGIN
@@ -54,6 +54,7 @@ class Finish:
         durations: Durations,
         view: View,
         check_interrupted: Callable[[], None],
+        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self._operations = pipeline.operations
         self._standings = standings
@@ -64,7 +65,8 @@ class Finish:
         self._durations = durations
         self._view = view
         self._check_interrupted = check_interrupted
-        self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted)
+        self._policy = policy
+        self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted, policy)
 
     async def run(self) -> None:
         """Train the finalists as far as the time allows, then conclude.
@@ -74,12 +76,13 @@ class Finish:
         """
         if self._standings.steering.bounded:
             await self._measuring.confirm_finalists()
-            contenders = self._standings.finalists(CONTENDERS, MARGIN)
+            contenders = self._standings.finalists(self._policy.contenders, MARGIN)
             level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
             behind = [family for family in contenders if family.rung < level]
             seconds = TRIAL_SHARE * (self._clock.left() - self._time.closing_s())
             await self._train_on(behind, self._time.lengths[level].examples, seconds * len(behind))
-        finalists = self._standings.finalists(1 if self._standings.steering.bounded else FINALISTS, MARGIN)
+        count = 1 if self._standings.steering.bounded else self._policy.finalists
+        finalists = self._standings.finalists(count, MARGIN)
         left = self._clock.left() - self._time.closing_s()
         await self._train_on(finalists, STRETCH * self._time.lengths[-1].examples, left)
         await self.conclude()

@@ -10,7 +10,7 @@ from autocompress.explore.durations import Durations
 from autocompress.explore.facts import FinalMeasured, RepeatMeasured
 from autocompress.explore.history import History
 from autocompress.explore.pipeline import Pipeline
-from autocompress.explore.policy import CHECKED, CONTENDERS, MOST_PREFERRED
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.recommendation import preference
 from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import MARGIN
@@ -37,6 +37,7 @@ class Measuring:
         clock: Clock,
         durations: Durations,
         check_interrupted: Callable[[], None],
+        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self._pipeline = pipeline
         self._standings = standings
@@ -45,6 +46,7 @@ class Measuring:
         self._clock = clock
         self._durations = durations
         self._check_interrupted = check_interrupted
+        self._policy = policy
 
     async def confirm_finalists(self) -> None:
         """Time the finalists again before they are trained: how long a graph takes does not depend on its weights, and
@@ -53,8 +55,9 @@ class Measuring:
         effort = Effort(seconds=self._time.effort_s(), blocks=16, width=0.01, attempts=1)
         until = self._clock.elapsed() + CONFIRMED_SHARE * (self._clock.left() - self._time.closing_s())
         done: set[str] = set()
-        while len(done) < CHECKED and self._clock.elapsed() < until:
-            best = [self._standings.standing(family).best for family in self._standings.finalists(CONTENDERS, MARGIN)]
+        while len(done) < self._policy.checked and self._clock.elapsed() < until:
+            finalists = self._standings.finalists(self._policy.contenders, MARGIN)
+            best = [self._standings.standing(family).best for family in finalists]
             unsure = [e for e in best if e.recipe.id not in done]
             if not unsure:
                 return
@@ -73,7 +76,7 @@ class Measuring:
         effort = Effort(seconds=self._time.effort_s() / ROUNDS, blocks=12, width=0.01, attempts=1)
         measured = 0
         for _ in range(3):
-            chosen = _unchecked(self._standings)[: CHECKED - measured]
+            chosen = self._unchecked()[: self._policy.checked - measured]
             if not chosen:
                 return
             timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
@@ -86,6 +89,18 @@ class Measuring:
             measured += len(chosen)
             self._history.enter(FinalMeasured(found, kept={e.id: e.latency for e in chosen if e.id not in found}))
 
+    def _unchecked(self) -> list[Evaluation]:
+        """What is to be measured again and was not yet: what can be recommended first, or could were its measurement
+        not disturbed, then the front, then what would be on it.
+        """
+        standings = self._standings
+        disturbed = standings.disturbed()
+        hopeful = [e for e in disturbed if standings.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
+        feasible = [e for e in standings.candidates() if standings.feasible(e)]
+        preferred = sorted(feasible + hopeful, key=preference(standings))[: self._policy.most_preferred]
+        wanted = {e.id: e for e in (*preferred, *standings.front(), *disturbed)}
+        return [e for e in wanted.values() if e.id != "reference" and e.id not in standings.final]
+
     async def _again(self, evaluation: Evaluation, effort: Effort) -> Latency | None:
         """A file's latency measured again; None when the time that is left is for the tests, or it cannot be
         measured.
@@ -97,18 +112,6 @@ class Measuring:
             return await self._pipeline.measure_again(evaluation, effort, self._durations.within(REMEASURE_LIMIT_S))
         except CandidateFailed:
             return None
-
-
-def _unchecked(standings: Standings) -> list[Evaluation]:
-    """What is to be measured again and was not yet: what can be recommended first, or could were its measurement not
-    disturbed, then the front, then what would be on it.
-    """
-    disturbed = standings.disturbed()
-    hopeful = [e for e in disturbed if standings.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
-    feasible = [e for e in standings.candidates() if standings.feasible(e)]
-    preferred = sorted(feasible + hopeful, key=preference(standings))
-    wanted = {e.id: e for e in (*preferred[:MOST_PREFERRED], *standings.front(), *disturbed)}
-    return [e for e in wanted.values() if e.id != "reference" and e.id not in standings.final]
 
 
 def last_of(evaluation: Evaluation, again: Sequence[Latency]) -> Latency | None:

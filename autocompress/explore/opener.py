@@ -16,6 +16,7 @@ from autocompress.explore.gating import Gating
 from autocompress.explore.identity import Settings
 from autocompress.explore.opening import Opening, open_reference, settled
 from autocompress.explore.pipeline import Pipeline
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space import Space
 from autocompress.explore.variants import untimed
 from autocompress.storage.folder import RunFolder
@@ -26,13 +27,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Opened:
-    """All that a search begins with. gating, pipeline: on the opened task. prepared_s: seconds that preparing took."""
+    """All that a search begins with. gating, pipeline: on the opened task."""
 
     opening: Opening
     space: Space
     floor: Floor
     pipeline: Pipeline
     gating: Gating
+    policy: SearchPolicy
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Opener:
     durations: Durations
     check_interrupted: Callable[[], None]
     note: Callable[[str], None]
+    policy: SearchPolicy = SearchPolicy()
 
     async def open(self) -> Opened:
         """Open the task and what an earlier process recorded; before the reference is evaluated, look whether the
@@ -78,17 +81,24 @@ class Opener:
         self.record.set("prepared_s", prepared_s)
         self.record.set("floor", floor.to_json())
         self.record.set("opening", opening.to_json())  # nothing is recorded of a task that could not be opened
-        return Opened(opening, settled_space, floor, pipeline, self._gating(pipeline, prepared_s))
+        return Opened(opening, settled_space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
 
     def _pipeline(self, prepared: Preparation, only: Sequence[str] | None) -> Pipeline:
         settings = self.settings
         ratios = untimed(prepared.applicable, only)
         return Pipeline(
-            self.operations, self.folder, settings.profile, settings.seed, prepared, ratios, now=self.clock.elapsed
+            self.operations,
+            self.folder,
+            settings.profile,
+            settings.seed,
+            prepared,
+            ratios,
+            now=self.clock.elapsed,
+            most_variants=self.policy.most_variants,
         )
 
     def _gating(self, pipeline: Pipeline, prepared_s: float) -> Gating:
-        return Gating(pipeline, prepared_s, self.durations, self.check_interrupted)
+        return self.policy.gating(pipeline, prepared_s, self.durations, self.check_interrupted)
 
     def _known_floor(self, space: Space) -> Floor | None:
         """The floor that an earlier process found in this space."""

@@ -40,7 +40,9 @@ class Gate:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """ratios: of the graph variants on the reference. arithmetic: how training computes. now: seconds, for limits."""
+    """ratios: of the graph variants on the reference. arithmetic: how training computes. now: seconds, for limits.
+    most_variants: of a trained family; None: all.
+    """
 
     operations: Operations
     folder: RunFolder
@@ -50,6 +52,7 @@ class Pipeline:
     ratios: Ratios
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
     now: Callable[[], float] = time.monotonic
+    most_variants: int | None = None
 
     async def gate(self, recipe: Recipe, budget: Budget, limit_s: float) -> Gate:
         """Time a structure before any training: latency does not depend on the values of the weights.
@@ -130,7 +133,7 @@ class Pipeline:
             MakeRequest(
                 request.recipe,
                 self.prepared.exporter,
-                variants=tuple(v for v in self._variants(request.recipe) if v not in skip),
+                variants=tuple(v for v in self._variants(request.recipe)[: self.most_variants] if v not in skip),
                 weights=weights,
                 rung=request.rung,
             ),

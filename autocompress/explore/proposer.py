@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from autocompress.explore.family import Family
 from autocompress.explore.front import SPEEDUP_SPAN, where_room_is
 from autocompress.explore.objective import point
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.sampler import Asked, Sampler
 from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
@@ -14,7 +15,6 @@ from autocompress.recipe import Recipe
 
 REPEATS = 40  # known recipes in a row before the space counts as exhausted
 KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
-NEIGHBOURS = 5  # families among which the one nearest to a latency is looked for
 ASKED = 3  # times, for something that comes near the latency that is wanted
 NEAR = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
 WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
@@ -36,12 +36,18 @@ class Proposer:
     """
 
     def __init__(
-        self, sampler: Sampler, standings: Standings, structures: StructureModel, busy: Callable[[Recipe], bool]
+        self,
+        sampler: Sampler,
+        standings: Standings,
+        structures: StructureModel,
+        busy: Callable[[Recipe], bool],
+        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self._sampler = sampler
         self._standings = standings
         self._structures = structures
         self._busy = busy
+        self._policy = policy
         self._asked = 0
         self._explored = 0
         self._first: Recipe | None = None  # the default that is trained as it is
@@ -113,10 +119,11 @@ class Proposer:
         three times and then four in eight (so that each kind of proposal sees targets of the whole range), of the best
         families the one nearest to the latency that is wanted, moved there.
         """
+        most = self._policy.strengthened
         if self._standings.target is not None:
-            best = [f for f in self._standings.finalists(1) if self._ratio(f) < WITH_ROOM * target]
+            best = [f for f in self._standings.finalists(min(1, most)) if self._ratio(f) < WITH_ROOM * target]
         else:
-            best = self._standings.finalists(NEIGHBOURS) if not self._asked & 4 else []
+            best = self._standings.finalists(most) if not self._asked & 4 else []
         if not best:
             return None
         moved = self._structures.aimed(self._nearest(best, target).recipe, target)
@@ -125,7 +132,7 @@ class Proposer:
     def _changed(self, target: float) -> Recipe | None:
         """Every other time one of the best families with something changed, at the latency that is wanted."""
         self._explored += 1
-        best = self._standings.finalists(NEIGHBOURS)
+        best = self._standings.finalists(self._policy.neighbours)
         if not best or self._explored % 2 == 0:
             return None
         changed = self._sampler.neighbour(self._nearest(best, target).recipe)

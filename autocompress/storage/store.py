@@ -22,7 +22,7 @@ from torch import Tensor
 from autocompress.recipe import digest
 from autocompress.storage.atomic import replacing, write_text
 
-VERSION = "1"  # of what entries hold
+VERSION = "1"
 MARK, STAMP = "digest", "version"
 ENTRY = re.compile(r"[a-z]+-[0-9a-f]{20}\.(safetensors|json)")
 
@@ -34,12 +34,13 @@ def _silent(text: str) -> None:
 class Store:
     """``key(...)`` names an entry; ``save`` and ``load`` move tensors, ``save_json`` and ``load_json`` what JSON holds.
 
-    say: told when an entry cannot be used, and why.
+    say: told when an entry cannot be used, and why. version: of what entries hold; others are not read.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = _silent) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = _silent, version: str = VERSION) -> None:
         self.root = root
         self._say = say
+        self._version = version
 
     def key(self, kind: str, *parts: object) -> str:
         """``kind-<digest of the parts>``; the parts are JSON-serialisable."""
@@ -53,7 +54,7 @@ class Store:
         held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         with replacing(self.path(key)) as temporary:
             try:
-                save_file(held, temporary, metadata={STAMP: VERSION, MARK: _content(held)})
+                save_file(held, temporary, metadata={STAMP: self._version, MARK: _content(held)})
             except SafetensorError as error:  # its way of telling an operating system's error
                 raise OSError(str(error)) from error
 
@@ -69,8 +70,8 @@ class Store:
         except (SafetensorError, OSError, ValueError) as error:
             self._unusable(path, f"it is cut short or no safetensors file ({error})")
             return None
-        if written.get(STAMP) != VERSION:
-            self._unusable(path, f"version {written.get(STAMP)} wrote it, this one reads {VERSION}")
+        if written.get(STAMP) != self._version:
+            self._unusable(path, f"version {written.get(STAMP)} wrote it, this one reads {self._version}")
             return None
         if written.get(MARK) != _content(tensors):
             self._unusable(path, "its content was altered")
@@ -81,14 +82,14 @@ class Store:
 
     def save_json(self, key: str, value: Any) -> None:
         """Keep what JSON can hold."""
-        write_text(self.root / f"{key}.json", json.dumps({STAMP: VERSION, MARK: digest(value), "value": value}))
+        write_text(self.root / f"{key}.json", json.dumps({STAMP: self._version, MARK: digest(value), "value": value}))
 
     def load_json(self, key: str) -> Any:
         """What was kept, or None when there is nothing that is whole and of this version."""
         path = self.root / f"{key}.json"
         try:
             written = json.loads(path.read_text("utf-8"))
-            sound = written[STAMP] == VERSION and written[MARK] == digest(written["value"])
+            sound = written[STAMP] == self._version and written[MARK] == digest(written["value"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):

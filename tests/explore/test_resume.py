@@ -14,6 +14,8 @@ from autocompress.errors import AutocompressError, UsageError
 from autocompress.explore.pipeline import Pipeline
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import RecipeFile
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.record import open_record
 
 MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
 
@@ -135,12 +137,11 @@ def test_a_model_whose_weights_the_store_no_longer_has_is_delivered_and_its_reci
     assert RecipeFile.read(tmp_path / "run" / "recommended" / "recipe.toml").weights == "weights.safetensors"
 
 
-def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    from autocompress.explore import identity
-
-    with monkeypatch.context() as patch:
-        patch.setattr(identity, "RECORD_SCHEMA", identity.RECORD_SCHEMA + 1)
-        run(speedup=3, trials=1)
+def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_path: Path) -> None:
+    run(speedup=3, trials=1)
+    record = open_record(RunFolder(tmp_path / "run").study)
+    record.set("schema", record.get("schema") + 1)
+    record.close()
     kept = (tmp_path / "run" / "front.json").read_bytes()
     with pytest.raises(UsageError, match=r"written by another version of autocompress .*another --out"):
         run(speedup=3, trials=2)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from autocompress.explore import sampler as sampling
 from autocompress.explore.ladders import default_recipe
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.sampler import OVER_BUDGET, Sampler
 from autocompress.explore.space import Space
 from autocompress.explore.space_file import SpaceFile
@@ -101,22 +101,20 @@ def test_repeated_recipe_is_not_recorded(record: Record):
     assert record.trials() == []
 
 
-def test_only_the_last_rejections_are_brought_back(record: Record, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sampling, "KEPT", 3)
-    sampler = Sampler(SPACE, record, seed=0)
+def test_only_the_last_rejections_are_brought_back(record: Record):
+    policy = SearchPolicy(remembered=3)
+    sampler = Sampler(SPACE, record, 0, policy)
     for over in (0.1, 0.2, 0.3, 0.4):
         sampler.rejected(sampler.ask(), over, {})
     sampler.tell(sampler.ask(), (0.9, 0.5), None, {})
-    back = remembered(Sampler(SPACE, record, seed=0))
+    back = remembered(Sampler(SPACE, record, 0, policy))
     assert [t.constraints[OVER_BUDGET] for t in back if t.state == TrialState.PRUNED] == [0.3, 0.4]
     assert [t.values for t in back if t.state == TrialState.COMPLETE] == [[0.9, 0.5]]
     assert len(record.trials()) == 5
 
 
-def test_a_long_search_is_remembered_by_its_latest_trials(record: Record, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sampling, "KEPT", 4)
-    monkeypatch.setattr(sampling, "SLACK", 2)
-    sampler = Sampler(SPACE, record, seed=0)
+def test_a_long_search_is_remembered_by_its_latest_trials(record: Record):
+    sampler = Sampler(SPACE, record, 0, SearchPolicy(remembered=4, forgotten=2))
     early = sampler.ask()  # by another lane, which takes its time
     for number in range(9):
         sampler.tell(sampler.ask(), (number / 10, 0.5), None, {})

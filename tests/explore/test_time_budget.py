@@ -8,7 +8,7 @@ import pytest
 from autocompress.explore import rungs
 from autocompress.explore.clock import Clock
 from autocompress.explore.durations import Durations
-from autocompress.explore.policy import CHECKED
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.time_budget import IN_FULL, TimeBudget
 
 LENGTHS = rungs.lengths(600, 50_000)
@@ -46,7 +46,7 @@ def test_testing_takes_what_the_files_of_the_front_and_the_reference_take() -> N
 
 
 def test_of_a_long_front_as_many_files_are_tested_as_were_measured_again() -> None:
-    assert time_budget(*[0.5] * 40).tested_s() == pytest.approx(2.0 + CHECKED * 0.5)
+    assert time_budget(*[0.5] * 40).tested_s() == pytest.approx(2.0 + SearchPolicy().checked * 0.5)
 
 
 def test_what_is_kept_for_closing_is_enough_to_measure_the_front_again() -> None:

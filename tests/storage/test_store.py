@@ -75,13 +75,11 @@ def test_altered_entry_counts_as_missing_and_is_said_so(tmp_path: Path):
     assert said == [f"{store.path('a')} cannot be used: its content was altered"]
 
 
-def test_entry_of_another_version_counts_as_missing_and_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_entry_of_another_version_counts_as_missing_and_is_said_so(tmp_path: Path):
     said: list[str] = []
-    store = Store(tmp_path, said.append)
-    with monkeypatch.context() as patch:
-        patch.setattr("autocompress.storage.store.VERSION", "0")
-        store.save("a", {"w": torch.ones(2)})
-        store.save_json("b", {"kept": [1]})
+    store, older = Store(tmp_path, said.append), Store(tmp_path, version="0")
+    older.save("a", {"w": torch.ones(2)})
+    older.save_json("b", {"kept": [1]})
     assert store.load("a") is None
     assert store.load_json("b") is None
     assert "version 0 wrote it, this one reads 1" in said[0]

@@ -15,7 +15,13 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
 from autocompress_plugins.pruning.block_removal import without
 from autocompress_plugins.pruning.blocks import Droppable, droppable
-from autocompress_plugins.pruning.training_loss import LOSS_EXAMPLES, affordable, mean_loss, seconds_an_example
+from autocompress_plugins.pruning.training_loss import (
+    LOSS_EXAMPLES,
+    LOSSES_S,
+    affordable,
+    mean_loss,
+    seconds_an_example,
+)
 from autocompress_plugins.reasons import because
 
 SHORTLIST = 3  # of the blocks that did least harm alone, measured again after each drop
@@ -32,9 +38,9 @@ def most_dropped(context: Context) -> int:
     return min(can, max(1, can - 1))
 
 
-def least_harmful(model: nn.Module, count: int, context: Context) -> list[str]:
+def least_harmful(model: nn.Module, count: int, context: Context, within_s: float = LOSSES_S) -> list[str]:
     """``count`` blocks of ``model``, in the order in which they go; of more blocks the first are those of fewer. Raises
-    CandidateFailed when fewer can.
+    CandidateFailed when fewer can. within_s: seconds to find the order in, about, where it is not known yet.
     """
     found = droppable(model, context.example_inputs)
     if not found.names:
@@ -43,7 +49,7 @@ def least_harmful(model: nn.Module, count: int, context: Context) -> list[str]:
         raise CandidateFailed(
             f"{count} blocks are to be dropped and only {len(found.names)} can be: {', '.join(found.names)}"
         )
-    order = context.once("pruning.block_order", lambda: _affordable_order(context))
+    order = context.once("pruning.block_order", lambda: _affordable_order(context, within_s))
     return order.first(count, found.names)
 
 
@@ -59,12 +65,13 @@ def losses_without(context: Context, examples: int = LOSS_EXAMPLES[0]) -> Callab
     return loss_without
 
 
-def _affordable_order(context: Context) -> "_BlockOrder":
+def _affordable_order(context: Context, within_s: float) -> "_BlockOrder":
     """The best order that there is time for."""
     names, each = droppable_of_reference(context).names, seconds_an_example(context)
-    if examples := affordable(each, len(names) * (1 + SHORTLIST)):
+    if examples := affordable(each, len(names) * (1 + SHORTLIST), within_s):
         return _BlockOrder(losses_without(context, examples), names, SHORTLIST)
-    return _BlockOrder(losses_without(context, affordable(each, len(names)) or LOSS_EXAMPLES[-1]), names, 1)
+    examples = affordable(each, len(names), within_s) or LOSS_EXAMPLES[-1]
+    return _BlockOrder(losses_without(context, examples), names, 1)
 
 
 class _BlockOrder:

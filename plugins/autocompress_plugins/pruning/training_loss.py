@@ -22,9 +22,9 @@ LOSS_EXAMPLES = (256, 64, 16)  # of a slow model fewer; the last is what says an
 TRIES, ENOUGH_S = 3, 1.0  # the second and third of a slow model would tell nothing new
 
 
-def affordable(seconds_each: float, evaluations: int) -> int:
+def affordable(seconds_each: float, evaluations: int, within_s: float = LOSSES_S) -> int:
     """On how many examples a loss can be measured so often; 0 where there is no time for the fewest."""
-    return next((many for many in LOSS_EXAMPLES if many * evaluations * seconds_each <= LOSSES_S), 0)
+    return next((many for many in LOSS_EXAMPLES if many * evaluations * seconds_each <= within_s), 0)
 
 
 def examples_for(context: Context, evaluations: int) -> int:

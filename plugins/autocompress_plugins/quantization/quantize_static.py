@@ -14,7 +14,7 @@ extremes.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -53,7 +53,8 @@ class QuantizeStatic(GraphStrategy):
     excludes = frozenset({"quantized"})
     precision = "int8"
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Mapping[str, Callable[[Histogram], Range]] = RULES) -> None:
+        self._rules = rules
         self._last: tuple[object, dict[str, Histogram]] | None = None
 
     def refuses(self, context: Context) -> str | None:
@@ -76,7 +77,7 @@ class QuantizeStatic(GraphStrategy):
 
         errors = {SAFEST: error_by(SAFEST)}
         if errors[SAFEST] >= HARMFUL:
-            errors |= {rule: error_by(rule) for rule in RULES if rule != SAFEST}
+            errors |= {rule: error_by(rule) for rule in self._rules if rule != SAFEST}
         best = min(errors, key=errors.__getitem__)
         rule = best if errors[best] < CLEARLY * errors[SAFEST] else SAFEST
         plain = _plain(rule, weights)
@@ -108,7 +109,7 @@ class QuantizeStatic(GraphStrategy):
         return quantized(source, self._ranges(source, params, context), params, never=left)
 
     def _ranges(self, source: Path, params: Params, context: Context) -> dict[str, Range]:
-        rule = RULES[str(params["calibration"])]
+        rule = self._rules[str(params["calibration"])]
         return {name: rule(histogram) for name, histogram in self._observed(source, context).items()}
 
     def _observed(self, source: Path, context: Context) -> dict[str, Histogram]:

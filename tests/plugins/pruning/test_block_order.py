@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
 from autocompress_plugins.distillation.student import Student
-from autocompress_plugins.pruning import training_loss
+from autocompress_plugins.pruning.block_order import least_harmful
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
+from autocompress_plugins.pruning.training_loss import LOSS_EXAMPLES
 
 MakeContext = Callable[[nn.Module, Inputs], Context]
 
@@ -40,16 +41,15 @@ def test_harm_is_measured_again_after_each_drop(shifts: Context):
     assert DropBlocks().plan(shifts.model, {"count": 2}, shifts)["drop"] == ["1.0", "1.2"]
 
 
-def test_of_a_slow_model_harm_is_measured_once_on_fewer_examples(shifts: Context, monkeypatch: pytest.MonkeyPatch):
+def test_of_a_slow_model_harm_is_measured_once_on_fewer_examples(shifts: Context):
     sizes: list[int] = []
     shifts.model.register_forward_hook(lambda model, inputs, output: sizes.append(len(output)))
-    DropBlocks().plan(shifts.model, {"count": 2}, shifts)
+    least_harmful(shifts.model, 2, shifts)
     assert max(sizes) == 64
     sizes.clear()
-    monkeypatch.setattr(training_loss, "LOSSES_S", 0.0)
     slow = replace(shifts, memory={})
-    assert DropBlocks().plan(slow.model, {"count": 2}, slow)["drop"] == ["1.0", "1.1"], "least harmful alone"
-    assert max(sizes) == training_loss.LOSS_EXAMPLES[-1]
+    assert least_harmful(slow.model, 2, slow, within_s=0.0) == ["1.0", "1.1"], "least harmful alone"
+    assert max(sizes) == LOSS_EXAMPLES[-1]
 
 
 def test_harm_is_measured_once_for_all_strategies_that_drop_blocks(shifts: Context):
