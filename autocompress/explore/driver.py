@@ -120,7 +120,7 @@ class Search:
             self._policy,
         )
         view.opened(opened.opening, self._space)
-        self._show()
+        self._view.status(self.standings, self._clock.left())
 
     async def run(self) -> Standings:
         """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
@@ -164,7 +164,7 @@ class Search:
                     self._lengthen()
                 elif not await self._new_family():
                     return
-                self._show()
+                self._view.status(self.standings, self._clock.left())
         except BaseException as error:
             self._failure = error
             raise
@@ -296,6 +296,3 @@ class Search:
         if self._early_stopping.stalled(len(self.standings.families), searched_s):
             return True
         return not self._time.affords_family()
-
-    def _show(self) -> None:
-        self._view.status(self.standings, self._clock.left())
