@@ -36,7 +36,7 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
-class Weights:
+class TrainedWeights:
     """A family's structure and where its weights lie after a training. checkpoint: a key of the store; None when
     nothing was ever trained.
 
@@ -74,7 +74,7 @@ class MakeRequest:
     recipe: Recipe
     exporter: str
     variants: tuple[Step, ...] = ()
-    weights: Weights | None = None
+    weights: TrainedWeights | None = None
     source: ModelFile | None = None
     rung: int | None = None
 

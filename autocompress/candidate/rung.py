@@ -8,7 +8,7 @@ from torch import nn
 
 from autocompress.candidate.make import built
 from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.request import TrainRequest, Weights
+from autocompress.candidate.request import TrainedWeights, TrainRequest
 from autocompress.candidate.snapshot import Snapshots
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.structure import blamed_on
@@ -20,7 +20,9 @@ from autocompress.plugin.contract import TrainHook, TrainingStrategy
 from autocompress.recipe import TRAIN, Recipe
 
 
-def train_rung(opened: OpenTask, request: TrainRequest, stream: Callable[[], TrainStream]) -> tuple[nn.Module, Weights]:
+def train_rung(
+    opened: OpenTask, request: TrainRequest, stream: Callable[[], TrainStream]
+) -> tuple[nn.Module, TrainedWeights]:
     """Build a family's structure and train it on ``stream``. Raises CandidateFailed, Interrupted.
 
     A checkpoint that is gone or damaged is made up for: the structure trains from the beginning, on as many examples in
@@ -34,7 +36,8 @@ def train_rung(opened: OpenTask, request: TrainRequest, stream: Callable[[], Tra
     strategies = [(step, opened.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
     if not training or not request.examples:
-        return model, Weights(request.recipe, plans, request.checkpoint, request.learned, _epochs(opened, request, 0))
+        epochs = _epochs(opened, request, 0)
+        return model, TrainedWeights(request.recipe, plans, request.checkpoint, request.learned, epochs)
     hooks: list[tuple[str, TrainHook]] = []
     for step, strategy in training:
         with blamed_on(step.strategy):
@@ -70,7 +73,7 @@ def train_rung(opened: OpenTask, request: TrainRequest, stream: Callable[[], Tra
         opened.store.save(checkpoint, trained.model.state_dict())
     snapshots.drop()
     epochs, examples = _epochs(opened, request, trained.examples), trained.examples - counted
-    weights = Weights(request.recipe, plans, checkpoint, trained.learned, epochs, examples, trained.seconds)
+    weights = TrainedWeights(request.recipe, plans, checkpoint, trained.learned, epochs, examples, trained.seconds)
     return trained.model, weights
 
 

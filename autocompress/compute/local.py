@@ -10,7 +10,7 @@ from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainRequest, Weights
+from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
 from autocompress.candidate.survey import graph_survey
 from autocompress.candidate.teacher import Teacher
@@ -39,7 +39,7 @@ class LocalComputation:
     policy: TrainingPolicy = TrainingPolicy()
     _open: OpenTask | None = field(default=None, init=False)
     _streams: dict[Arithmetic, TrainStream] = field(default_factory=dict, init=False)
-    _trained: tuple[Weights, nn.Module] | None = field(default=None, init=False)  # the latest, for making its files
+    _trained: tuple[TrainedWeights, nn.Module] | None = field(default=None, init=False)  # the latest, to make files of
 
     def __post_init__(self) -> None:
         self.lock = MachineLock(self.folder.root, lambda: self.supervisor.phases("wait"))
@@ -80,7 +80,7 @@ class LocalComputation:
         with self.lock.working():
             return preparation.time_training(self.opened)
 
-    def train(self, request: TrainRequest) -> Weights:
+    def train(self, request: TrainRequest) -> TrainedWeights:
         self._trained = None  # its memory is for this one
         with self.lock.working():
             model, weights = rung.train_rung(self.opened, request, lambda: self.stream(request.arithmetic))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainRequest, Weights
+from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
 from autocompress.compute.executor import Executor
 from autocompress.compute.worker import WorkerCrashed
 from autocompress.latency import Latency
@@ -47,7 +47,7 @@ class Operations(Protocol):
     def opened(self, prepared: Preparation, only: Strategies) -> None:
         """What every worker that is started from now on begins with."""
 
-    async def train(self, request: TrainRequest, *, limit_s: float) -> Weights:
+    async def train(self, request: TrainRequest, *, limit_s: float) -> TrainedWeights:
         """Build a family's structure and train it; when the worker crashes, once more from where it was kept."""
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
@@ -111,7 +111,7 @@ class WorkerOperations:
     def opened(self, prepared: Preparation, only: Strategies) -> None:
         self._computing.opened(prepared, only)
 
-    async def train(self, request: TrainRequest, *, limit_s: float) -> Weights:
+    async def train(self, request: TrainRequest, *, limit_s: float) -> TrainedWeights:
         began = self._clock()
         try:
             return await self._train(request, limit_s)
@@ -121,8 +121,8 @@ class WorkerOperations:
                 request = replace(request, limit_s=max(1.0, request.limit_s - (self._clock() - began)))
         return await self._train(request, limit_s)
 
-    async def _train(self, request: TrainRequest, limit_s: float) -> Weights:
-        weights: Weights = await self._computing.call("train", request, limit_s=limit_s)
+    async def _train(self, request: TrainRequest, limit_s: float) -> TrainedWeights:
+        weights: TrainedWeights = await self._computing.call("train", request, limit_s=limit_s)
         return weights
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:

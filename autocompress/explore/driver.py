@@ -4,7 +4,6 @@ It is one coroutine for each worker: between two ``await`` nothing else of the d
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.operations import Operations
@@ -15,7 +14,7 @@ from autocompress.explore.admission import Admission
 from autocompress.explore.clock import Clock
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.durations import Durations
-from autocompress.explore.early_stopping import EarlyStopping
+from autocompress.explore.early_stopping import EarlyStopping, causes_of_nothing
 from autocompress.explore.facts import Evaluated, Failed, Gated, fact_to_json
 from autocompress.explore.family import Family
 from autocompress.explore.finish import Finish
@@ -23,32 +22,22 @@ from autocompress.explore.first_recipes import default_recipes, first_recipes
 from autocompress.explore.history import History
 from autocompress.explore.identity import Settings
 from autocompress.explore.opener import Opened
-from autocompress.explore.opening import Opening
 from autocompress.explore.pipeline import Gate
 from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Asked, Sampler
-from autocompress.explore.space import Space
 from autocompress.explore.standings import Standings
 from autocompress.explore.time_budget import TimeBudget
 from autocompress.explore.training import Training
+from autocompress.explore.view import View
 from autocompress.recipe import Recipe
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
-GIVE_UP_AFTER = 5  # failures with nothing that worked
 FORETOLD = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
 SURE = 6  # families trained on, before the correlation means anything
 SURE_BY = 30  # families trained on, after which it will not change any more
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
-
-
-class View(Protocol):
-    """What is shown while it runs."""
-
-    def opened(self, opening: Opening, space: Space) -> None: ...
-    def note(self, text: str) -> None: ...
-    def status(self, standings: Standings, left_s: float) -> None: ...
 
 
 class Search:
@@ -131,7 +120,7 @@ class Search:
             self._policy,
         )
         view.opened(opened.opening, self._space)
-        self._show()
+        self._view.status(self.standings, self._clock.left())
 
     async def run(self) -> Standings:
         """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
@@ -175,7 +164,7 @@ class Search:
                     self._lengthen()
                 elif not await self._new_family():
                     return
-                self._show()
+                self._view.status(self.standings, self._clock.left())
         except BaseException as error:
             self._failure = error
             raise
@@ -225,7 +214,8 @@ class Search:
                 failed = Failed(recipe, error.strategy, error.reason)
                 self.history.enter_trial(failed)
                 self._sampler.failed(asked, fact_to_json(failed))
-                self._give_up_if_hopeless()
+                if causes := causes_of_nothing(self.standings):
+                    raise AutocompressError(f"every candidate fails, so the search stops: {causes}") from error
                 return True
             evaluated = Evaluated(recipe, outcome)
             self.history.enter_trial(evaluated)
@@ -306,12 +296,3 @@ class Search:
         if self._early_stopping.stalled(len(self.standings.families), searched_s):
             return True
         return not self._time.affords_family()
-
-    def _give_up_if_hopeless(self) -> None:
-        causes = [f.reason for f in self.standings.failed]
-        if not self.standings.families and len(causes) >= GIVE_UP_AFTER:
-            counted = "; ".join(f"{causes.count(c)}x {c}" for c in dict.fromkeys(causes))
-            raise AutocompressError(f"every candidate fails, so the search stops: {counted}")
-
-    def _show(self) -> None:
-        self._view.status(self.standings, self._clock.left())

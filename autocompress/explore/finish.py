@@ -4,7 +4,6 @@ chosen, tested once.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from autocompress.candidate.request import ModelFile
 from autocompress.errors import CandidateFailed
@@ -26,18 +25,12 @@ from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import MARGIN
 from autocompress.explore.time_budget import TimeBudget
 from autocompress.explore.training import Training
+from autocompress.explore.view import View
 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 TEST_SLACK = 4  # times what it should take
-
-
-class View(Protocol):
-    """What is shown while it runs."""
-
-    def note(self, text: str) -> None: ...
-    def status(self, standings: Standings, left_s: float) -> None: ...
 
 
 class Finish:

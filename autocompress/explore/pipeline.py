@@ -13,7 +13,7 @@ from autocompress.budget import FAR, Budget
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainRequest, Weights
+from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
 from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
@@ -144,7 +144,7 @@ class Pipeline:
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants."""
         left = self._left(limit_s)
-        reference, weights = self.prepared.reference, Weights(Recipe(), ())
+        reference, weights = self.prepared.reference, TrainedWeights(Recipe(), ())
         request = MakeRequest(
             Recipe(), self.prepared.exporter, tuple(self._variants(Recipe())), weights, source=reference, rung=0
         )
@@ -157,7 +157,7 @@ class Pipeline:
         return await self.operations.compare(replace(self._beside_reference(file), effort=effort), limit_s=limit_s)
 
     async def _measured(
-        self, made: Made, weights: Weights, rung: int, worth_below: float | None, left: Callable[[], float]
+        self, made: Made, weights: TrainedWeights, rung: int, worth_below: float | None, left: Callable[[], float]
     ) -> Outcome:
         """The files of a family timed, and those worth it scored; a failure costs its own file alone."""
         outcome = Outcome(

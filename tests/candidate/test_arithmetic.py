@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autocompress.candidate import arithmetic
 from autocompress.candidate.arithmetic import fastest_arithmetic
+from autocompress.candidate.policy import TrainingPolicy
 
 IMAGES, TARGETS = torch.randn(64, 3, 4, 4), torch.arange(64) % 4
 
@@ -36,10 +36,7 @@ def test_the_faster_format_is_chosen(in_bfloat16: float, chosen: bool):
 
 
 @pytest.mark.parametrize(("long_s", "largest"), [(10.0, 64), (0.02, 8)])
-def test_a_few_examples_are_enough_for_a_model_that_takes_long(
-    long_s: float, largest: int, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(arithmetic, "LONG_S", long_s)
-    model = Timed(0.001, 0.0001)
-    assert fastest_arithmetic(model, functional.cross_entropy, IMAGES, TARGETS).bfloat16
+def test_a_few_examples_are_enough_for_a_model_that_takes_long(long_s: float, largest: int):
+    model, policy = Timed(0.001, 0.0001), TrainingPolicy(long_s=long_s)
+    assert fastest_arithmetic(model, functional.cross_entropy, IMAGES, TARGETS, policy).bfloat16
     assert max(model.sizes) == largest

@@ -196,7 +196,6 @@ def test_all_examples_are_scored_in_order_when_the_batch_does_not_divide_them(ba
 def test_threads_share_the_examples_and_their_order_stays(
     batch: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autocompress.measure.outputs.READ", 4)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     x, readers, opened, paused = torch.arange(46.0).reshape(23, 2), threading.Lock(), [], []
 
@@ -210,7 +209,7 @@ def test_threads_share_the_examples_and_their_order_stays(
         opened.append(1)
         return Doubling(batch, ("input",))
 
-    outputs = outputs_of(session, Split("val", 23, collect), batch, lambda: paused.append(1))
+    outputs = outputs_of(session, Split("val", 23, collect), batch, lambda: paused.append(1), read=4)
     assert torch.equal(outputs, 2 * x)
     assert len(opened) == threads
     assert len(paused) > 1

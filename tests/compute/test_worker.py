@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from autocompress.candidate.request import Made, MakeRequest
-from autocompress.compute import worker as working
+from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.worker import Worker, WorkerConfig, WorkerCrashed, WorkerDied
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
 from autocompress.profile import HardwareProfile
@@ -40,6 +40,11 @@ class Bed:
         self.worker = Worker(
             config, self.folder / "worker.log", lambda text, _: self.told.append(text), lambda: self.stop
         )
+
+    def set(self, monkeypatch: pytest.MonkeyPatch, **policy: float) -> None:
+        """Another policy for one test, in the worker that is there."""
+        config = replace(self.worker._config, policy=WorkerPolicy(**policy))
+        monkeypatch.setattr(self.worker, "_config", config)
 
     def open(self, body: str, limit_s: float | None = START_S) -> object:
         """Open the task whose factory does ``body``."""
@@ -169,7 +174,7 @@ def test_hang_is_stopped_at_the_limit(bed: Bed):
 
 
 def test_hang_that_ignores_sigterm_is_stopped_when_interrupted(bed: Bed, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(working, "STOP_GRACE_S", 0.5)
+    bed.set(monkeypatch, stop_grace_s=0.5)
     pid = bed.pid()
     bed.stop = True
     with pytest.raises(Interrupted):
@@ -179,7 +184,7 @@ def test_hang_that_ignores_sigterm_is_stopped_when_interrupted(bed: Bed, monkeyp
 
 def test_too_much_memory_stops_the_child(bed: Bed, monkeypatch: pytest.MonkeyPatch):
     pid = bed.pid()
-    monkeypatch.setattr(working, "MEMORY_SHARE", 1e-9)
+    bed.set(monkeypatch, memory_share=1e-9)
     with pytest.raises(WorkerDied, match="of the machine's memory"):
         bed.open("time.sleep(6000)")
     assert not alive(pid)

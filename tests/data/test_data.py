@@ -150,9 +150,8 @@ def test_nondeterministic_dataset_stays_lazy():
     assert torch.equal(first.targets, Y[:8])
 
 
-def test_large_dataset_stays_lazy(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("autocompress.data.loading.IN_MEMORY_BYTES", 1000)
-    split = open_split("train", Pairs(130, lambda i: (X[i], Y[i])))
+def test_large_dataset_stays_lazy():
+    split = open_split("train", Pairs(130, lambda i: (X[i], Y[i])), in_memory_bytes=1000)
     assert split.memory is None
     assert torch.equal(everything(split)[0][0], X)
 

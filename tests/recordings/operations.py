@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from autocompress.budget import Budget
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainRequest, Weights
+from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.evaluation import Evaluation, Outcome, Score
@@ -127,7 +127,7 @@ class DeclaredExecutor:
         await self.takes(cost.PREPARE_S, limit_s, "prepare")
         return self.whole.prepare(known, only)
 
-    async def _train(self, request: TrainRequest, limit_s: float) -> Weights:
+    async def _train(self, request: TrainRequest, limit_s: float) -> TrainedWeights:
         recipe, declared = request.recipe, self.declared
         skip, worth_below, whole_limit_s = self.groups[recipe.id]
         self.log.add(
@@ -156,7 +156,7 @@ class DeclaredExecutor:
         if not declared.trains(recipe) or not request.examples:
             await self.takes(cost.STRUCTURE_S, limit_s, "evaluate")
             self.remembered.seen[key] = seen
-            return Weights(recipe, plans, request.checkpoint, {}, self._epochs(seen))
+            return TrainedWeights(recipe, plans, request.checkpoint, {}, self._epochs(seen))
         of = {"rung": request.rung, "start": request.start, "examples": request.examples}
         try:
             trained = declared.train(recipe, **of, limit_s=request.limit_s)
@@ -168,7 +168,7 @@ class DeclaredExecutor:
         seen = request.start + trained.examples
         self.remembered.seen[key] = seen
         learned = dict(trained.learned)
-        return Weights(
+        return TrainedWeights(
             recipe, plans, trained.checkpoint, learned, self._epochs(seen), trained.examples, trained.seconds
         )
 

@@ -26,11 +26,11 @@ from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC,
     WEIGHTED,
+    file_outputs,
     has_constant_weights,
     named,
     opened,
     output_error,
-    outputs_of,
     quantized,
     weight_range,
 )
@@ -67,7 +67,7 @@ class QuantizeStatic(GraphStrategy):
         if not context.scored:
             return _plain(SAFEST, weights)
         feeds = list(context.feeds(COMPARED_EXAMPLES))
-        expected = outputs_of(opened(context.reference), feeds)
+        expected = file_outputs(opened(context.reference), feeds)
 
         def error(model: onnx.ModelProto) -> float:
             return output_error(expected, opened(model), feeds)
