@@ -40,7 +40,8 @@ def has_constant_weights(path: Path, operators: Collection[str]) -> bool:
 
 def weight_range(context: Context) -> Params:
     """What a variant says of its weights: that they have seven bits, where the target cuts off sums of products with
-    eight. In the recipe it makes the same file on any machine.
+    eight. In the recipe it makes the same file on any machine. Where it was measured (AVX2), the outputs of a dynamic
+    int8 LSTM were 18 % off with eight bits and 1.1 % with seven; with exact sums 0.9 and 1.1 %.
     """
     return {"reduce_range": True} if context.runtime.saturates(context.profile) else {}
 
