@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from autocompress.plugin.contract import Context
 from autocompress_plugins.quantization.ort_quantization import (
+    file_outputs,
     has_constant_weights,
     named,
     opened,
     output_error,
-    file_outputs,
 )
 
 
