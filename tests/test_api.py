@@ -15,7 +15,7 @@ from autocompress.plugin.loader import PluginSet
 from autocompress.storage.folder import RunFolder
 
 Search = Callable[..., dict[str, Any]]
-EARLIER = Path(__file__).parent / "fixtures" / "run_0da1dea" / "run"
+EARLIER = Path(__file__).parent / "fixtures" / "finished_run"
 
 
 @pytest.fixture

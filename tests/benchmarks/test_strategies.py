@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,9 +13,7 @@ import pytest
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import GraphStrategy, Stage
 from autocompress.plugin.loader import PluginSet
-from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe
-from autocompress.storage.folder import RunFolder
 from autocompress.testing import tasks
 
 FILE = Path(__file__).parent.parent.parent / "benchmarks" / "strategies.py"
@@ -44,10 +43,13 @@ class Breaks(GraphStrategy):
         raise CandidateFailed("no room for it")
 
 
-@pytest.fixture
-def opened(plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path, open_here: Callable[..., Any]) -> Any:
-    plugins.strategies["breaks"] = Breaks()
-    return open_here(tasks.cnn(), fake_profile, plugins, RunFolder(tmp_path), only=tuple(plugins.strategies))
+@pytest.fixture(scope="module")
+def opened(
+    open_quickly: Callable[..., Any], shared_plugins: PluginSet, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """The CNN, opened once, with every strategy and one that fails."""
+    plugins = replace(shared_plugins, strategies={**shared_plugins.strategies, "breaks": Breaks()})
+    return open_quickly(tasks.cnn(), plugins, tmp_path_factory.mktemp("cnn"), only=tuple(plugins.strategies))
 
 
 def test_each_strategy_is_compared_with_the_same_without_it(benchmark: ModuleType, opened: Any) -> None:
@@ -100,6 +102,7 @@ def test_what_failed_is_in_the_results_and_hides_nothing_else(benchmark: ModuleT
     assert [row.get("failed") for row in broken] == [None, "breaks: no room for it"]
     (reason,) = (row["failed"] for row in refused)
     assert reason == "it does not apply: no recurrent layer has units that can be removed"
+    assert works
     assert all("val" in row for row in works)
     document = {"task": "cnn", "metric": "accuracy", "reference": 0.9, "epochs": 0.5}
     table = benchmark.table({**document, "rows": [{"seed": 0, **row} for row in (*broken, *refused, *works)]})

@@ -114,7 +114,7 @@ def test_fault_of_the_program_fails_the_call_with_its_traceback_in_the_log(bed: 
     assert "Traceback" in bed.log
 
 
-def test_time_is_counted_by_what_it_went_into_and_notes_arrive(bed: Bed):
+def test_time_is_counted_by_what_it_went_into(bed: Bed):
     bed.pid()
     before, in_calls_s = bed.worker.spent.copy(), 0.0
     for sleep_s in (0.3, 0.0):
