@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autocompress.candidate import arithmetic
 from autocompress.candidate.arithmetic import fastest_arithmetic
 from autocompress.candidate.policy import TrainingPolicy
 
