@@ -68,7 +68,9 @@ class Opener:
             pipeline = self._pipeline(first, only)
             if floor is None:
                 floor = await self._floor(space, self._gating(pipeline, prepared_s))
-            opening = await _named(open_reference(pipeline, known, only, limit_s=limit_s))
+            opening = await _named(
+                open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=self.policy.compare_exporters)
+            )
             settled_space = Space.of(self.settings.space, opening.applicable, opening.refused)
             pipeline = settled(pipeline, opening, only)
             if why := self._another(first, opening.prepared, space, settled_space):

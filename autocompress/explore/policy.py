@@ -29,6 +29,8 @@ class SearchPolicy:
     finalists: int = 3  # families trained in full without a budget; the front has several
     contenders: int = 2  # and under one: the better of them, trained equally long, has the time
 
+    compare_exporters: bool = True  # whether the slower exporter is tried too, for the file that is faster
+
     # What is tried.
     gating: type[Gating] = Gating  # times structures before they are trained: 0.746 -> 0.586 without
     structure_model: type[StructureModel] = StructureModel  # aims at a latency: 0.733 -> 0.602 without

@@ -11,8 +11,10 @@ import torch
 from autocompress import Task, search
 from autocompress.evaluation import Evaluation, Outcome
 from autocompress.explore.history import History
+from autocompress.explore.policy import SearchPolicy
 from autocompress.plugin.loader import PluginSet
 
+QUICK = SearchPolicy(compare_exporters=False)  # the other exporter takes ten times as long
 MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
 
 
@@ -38,7 +40,15 @@ def clear_task(tiny_task: Task, examples: Callable[[int, int], Any]) -> Task:
 @pytest.fixture
 def run(tiny_task: Task, plugins: PluginSet, profile: str, tmp_path: Path) -> Any:
     def go(task: Task | None = None, out: str = "run", **options: Any) -> dict[str, Any]:
-        settings = {"minutes": MINUTES, "trials": 3, "profile": profile, "plugins": plugins, "quiet": True, **options}
+        settings = {
+            "minutes": MINUTES,
+            "trials": 3,
+            "profile": profile,
+            "plugins": plugins,
+            "quiet": True,
+            "policy": QUICK,
+            **options,
+        }
         return search(task or tiny_task, out=tmp_path / out, **settings)
 
     return go

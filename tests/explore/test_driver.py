@@ -24,6 +24,7 @@ from autocompress.explore.front import dominates
 from autocompress.explore.gating import Gating
 from autocompress.explore.measuring import last_of
 from autocompress.explore.pipeline import Gate, Pipeline
+from autocompress.explore.policy import SearchPolicy
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Context, GraphStrategy, Params, StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
@@ -65,7 +66,7 @@ def test_on_a_machine_that_is_always_busy_measurements_that_agree_count(
 def test_the_floor_is_of_the_exporter_that_is_used(
     run: Any, dynamo_is_faster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(speedup=3, trials=1, quiet=False)
+    run(speedup=3, trials=1, quiet=False, policy=SearchPolicy())
     said = capsys.readouterr().err
     first, second = (float(ms) for ms in re.findall(r"smallest structure takes ([\d.]+) ms", said))
     assert second == pytest.approx(first / 2)
@@ -293,7 +294,7 @@ def test_an_interruption_ends_what_waits_for_a_worker() -> None:
 
 def test_a_model_that_is_refused_leaves_no_folder(run: Any, branching_task: Task, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="data-dependent control flow"):
-        run(branching_task)
+        run(branching_task, policy=SearchPolicy())
     assert not (tmp_path / "run").exists()
 
 

@@ -309,7 +309,7 @@ class RecordedPipeline(pipeline.Pipeline):
 
 
 async def open_reference(
-    pipeline: RecordedPipeline, known: Opening | None, only: Sequence[str] | None, *, limit_s: float
+    pipeline: RecordedPipeline, known: Opening | None, only: Sequence[str] | None, *, limit_s: float, **others: object
 ) -> Opening:
     """In place of the search's own: what opening finds out is declared."""
     executor = pipeline.executor

@@ -664,7 +664,7 @@ def test_a_sound_strategy_passes(kit: str, ended: dict[str, str]) -> None:
 
 
 def test_every_check_has_a_strategy_that_fails_it() -> None:
-    checks = {name for name in vars(StrategyConformance) if name.startswith("test_")}
+    checks = {name for name in dir(StrategyConformance) if name.startswith("test_")}
     assert checks == {case.values[0].partition("::")[2] for case in CASES}
 
 
