@@ -28,7 +28,7 @@ import results
 from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainRequest, Weights
+from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
 from autocompress.compute.operations import Strategies, Surveyed
 from autocompress.evaluation import Score
 from autocompress.explore.clock import Clock
@@ -136,9 +136,9 @@ class Arithmetical:
 
     def opened(self, prepared: Preparation, only: Strategies) -> None: ...
 
-    async def train(self, request: TrainRequest, *, limit_s: float) -> Weights:
+    async def train(self, request: TrainRequest, *, limit_s: float) -> TrainedWeights:
         checkpoint = f"weights-{request.recipe.id}"
-        return Weights(request.recipe, (), checkpoint, epochs=1.0, examples=request.examples)
+        return TrainedWeights(request.recipe, (), checkpoint, epochs=1.0, examples=request.examples)
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
         source = request.source or self._made(request.recipe, request.rung)
