@@ -2,38 +2,42 @@
 
 import asyncio
 import shlex
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from autocompress.budget import DEFAULT_DROP, Budget
-from autocompress.compute.executor import Executor, InProcess, Pool
-from autocompress.compute.local import LocalComputation
-from autocompress.compute.worker import Worker, WorkerConfig, cores
+from autocompress.compute.in_process import in_process
+from autocompress.compute.operations import WorkerOperations
+from autocompress.compute.policy import WorkerPolicy
+from autocompress.compute.processes import worker_processes
+from autocompress.compute.worker import WorkerConfig, cores
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock import Clock
 from autocompress.explore.driver import Search
-from autocompress.explore.finish import nearest
+from autocompress.explore.durations import Durations
+from autocompress.explore.facts import Concluded
 from autocompress.explore.identity import Settings, settings_json
-from autocompress.explore.ledger import Ledger
-from autocompress.explore.space import load_space
+from autocompress.explore.opener import Opener
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.recommendation import nearest
+from autocompress.explore.space_file import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
-from autocompress.report.document import Circumstances, front_document
-from autocompress.report.html import write_report
+from autocompress.report.results import write_results
 from autocompress.report.terminal import TerminalView, print_front
-from autocompress.storage.delivery import deliver
-from autocompress.storage.folder import RunFolder, read_front
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.front import read_front
+from autocompress.storage.ownership import RUN, own_or_free
 from autocompress.storage.record import open_record
-from autocompress.supervisor import Supervisor
+from autocompress.storage.recovery import recover
+from autocompress.supervisor import Supervisor, stop_signals
 from autocompress.task import Task
 
 DEMO = "autocompress.demo.digits:task"
@@ -58,6 +62,7 @@ def search(
     quiet: bool = False,
     console: Console | None = None,
     plugins: PluginSet | None = None,
+    policy: SearchPolicy = SearchPolicy(),
 ) -> dict[str, Any]:
     """Search for the most accurate model within a latency budget and return the document of ``front.json``.
 
@@ -68,7 +73,8 @@ def search(
     speedup: times faster than the reference, on the paired median ratio; excludes ``budget_ms``. max_drop: points of
     score that may be lost. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials: trained
     families at most. workers: processes that share the cores and compute candidates side by side (1); a Task object has
-    one. out: the run folder (``runs/<task>``); the same call on it resumes.
+    one. out: the run folder (``runs/<task>``); the same call on it resumes. policy: what a search decides by; for
+    benchmarks.
 
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
     act on.
@@ -105,7 +111,12 @@ def search(
             "here: a plug-in that crashes ends the search.",
             soft_wrap=True,
         )
-    root = Path(out) if out is not None else Path("runs") / _run_name(task)
+
+    def say(text: str) -> None:
+        if not quiet:
+            console.print(text, markup=False, soft_wrap=True)
+
+    root = Path(out) if out is not None else _default_out(task, say)
     settings = Settings(
         budget=budget,
         minutes=minutes or (DEMO_MINUTES if demo else MINUTES),
@@ -116,13 +127,14 @@ def search(
         out=root,
     )
     plugins.runtime(settings.profile.runtime)
-    folder, fresh = RunFolder(root), not root.exists()
+    folder = RunFolder(root)
     folder.claim()
     try:
-        return _run(settings, task, workers, folder, plugins, console, quiet)
+        recover(folder, say)
+        return _run(settings, task, workers, folder, plugins, console, quiet, policy)
     except UsageError:
-        if fresh and not folder.front.exists():  # bad input leaves nothing behind
-            shutil.rmtree(root, ignore_errors=True)
+        if not folder.front.exists():  # bad input leaves nothing behind
+            folder.discard()
         raise
     finally:
         folder.release()
@@ -136,34 +148,46 @@ def _run(
     plugins: PluginSet,
     console: Console,
     quiet: bool,
+    policy: SearchPolicy,
 ) -> dict[str, Any]:
     record = open_record(folder.study)
     asked = settings_json(settings)
     clock = Clock(settings.minutes * 60, float(record.get("elapsed_s", 0.0)))
-    with TerminalView(console, quiet) as view, _signals() as interrupted:
-        executor = _executor(settings, task, workers, folder, plugins, view, interrupted)
-        job = Search(settings, executor, folder, record, view, clock, lambda: interrupted() is not None)
+    durations = Durations(clock)
+    search: Search | None = None  # once the task is open
+    with TerminalView(console, quiet) as view, stop_signals() as interrupted:
+        operations = _operations(settings, task, workers, folder, plugins, view, clock, interrupted, policy.workers)
+
+        def check_interrupted() -> None:
+            if interrupted() is not None:
+                raise Interrupted("stopped at a safe point")
 
         async def whole() -> dict[str, Any]:
+            nonlocal search
             try:
-                await job.open()
+                opened = await Opener(
+                    settings, operations, folder, record, clock, durations, check_interrupted, view.note, policy
+                ).open()
+                search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
                 if record.get("finished") == asked and folder.front.exists():
                     view.note(
                         f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
                     )
                     return read_front(folder.root)
-                ledger = await job.run()
-                document = _write(ledger, settings, folder, plugins, job)
+                document = write_results(await search.run(), settings, folder, plugins, clock, operations)
                 record.set("finished", asked)
                 return document
             finally:
-                executor.kill()  # what is still under way is no longer wanted
+                operations.kill()  # what is still under way is no longer wanted
 
         try:
             document = _run_to_end(whole())
         except AutocompressError as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
-                _save_what_there_is(job, settings, plugins)
+                if search is not None:
+                    record.set("elapsed_s", clock.elapsed())
+                    _choose_of_what_there_is(search)
+                    write_results(search.standings, settings, folder, plugins, clock, operations)
             stopped = interrupted()
             if stopped is None:
                 raise
@@ -175,7 +199,7 @@ def _run(
             message = f"interrupted, everything finished is kept; to go on: {command}"
             raise Interrupted(message, code) from error
         finally:
-            executor.close()
+            operations.close()
             record.close()
     if not quiet:
         print_front(console, document, str(folder.root))
@@ -192,86 +216,51 @@ def _run_to_end(whole: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
         return beside.submit(asyncio.run, whole).result()
 
 
-def _executor(
+def _operations(
     settings: Settings,
     task: Task | str,
     workers: int,
     folder: RunFolder,
     plugins: PluginSet,
     view: TerminalView,
+    clock: Clock,
     interrupted: Callable[[], int | None],
-) -> Executor:
+    policy: WorkerPolicy,
+) -> WorkerOperations:
+    """Computed by worker processes for a task that they can open, and by this process for an object of its own."""
+
     def stop() -> bool:
         return interrupted() is not None
 
     if isinstance(task, str):
-        config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers)
-        return Pool(
-            [Worker(config, folder.worker_log, partial(view.doing, worker=n), stop, view.note) for n in range(workers)]
-        )
-    given = task
+        config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers, policy)
+        return worker_processes(config, folder.worker_log, view.doing, stop, view.note, clock.elapsed)
     supervisor = Supervisor(view.doing, view.note, stop)
-    return InProcess(LocalComputation(lambda: given, settings.profile, plugins, folder, settings.seed, supervisor))
-
-
-def _write(ledger: Ledger, settings: Settings, folder: RunFolder, plugins: PluginSet, job: Search) -> dict[str, Any]:
-    environment = {
-        **ledger.opening.versions,
-        "profile": settings.profile.model_dump(mode="json"),
-        "plugins": dict(sorted(plugins.origin.items())),
-    }
-    around = Circumstances(
-        settings.profile.name,
-        settings.profile.statistic,
-        settings.seed,
-        environment,
-        job.clock.elapsed(),
-        job.spent_s(),
+    here = in_process(
+        task,
+        settings.profile,
+        plugins,
+        folder,
+        seed=settings.seed,
+        supervisor=supervisor,
+        clock=clock.elapsed,
+        policy=policy.training,
     )
-    document = front_document(ledger, around)
-    chosen = next((e for e in ledger.candidates() if e.id == (ledger.recommended or ledger.nearest)), None)
-    if chosen is not None:
-        target, other = folder.recommended, folder.nearest
-        if not ledger.recommended:
-            target, other = other, target
-        shutil.rmtree(other, ignore_errors=True)
-        deliver(folder, chosen, target)
-    folder.write_front(document)
-    write_report(document, folder.report)
-    return document
+    return here.operations
 
 
-def _save_what_there_is(job: Search, settings: Settings, plugins: PluginSet) -> None:
+def _choose_of_what_there_is(search: Search) -> None:
     """On the way out of an interrupted search: the front as it stands."""
-    if hasattr(job, "ledger"):
-        job.record.set("elapsed_s", job.clock.elapsed())
-        best = job.ledger.best_feasible()
-        job.ledger.recommended = best.id if best else None
-        job.ledger.nearest = None if best else nearest(job.ledger).id
-        _write(job.ledger, settings, job.folder, plugins, job)
+    best = search.standings.best_feasible()
+    search.history.enter(Concluded(best.id) if best else Concluded(nearest=nearest(search.standings).id))
 
 
-@contextmanager
-def _signals() -> Iterator[Callable[[], int | None]]:
-    """Ctrl-C and SIGTERM ask for a stop at the next safe point; a second one ends at once. Answers which signal
-    came, if any.
-    """
-    received: list[int] = []
-
-    def on_signal(number: int, frame: Any) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-
-    try:
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller's signals stay the caller's
-        before = {}
-    try:
-        yield lambda: received[0] if received else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _default_out(task: Task | str, say: Callable[[str], None]) -> Path:
+    wanted = Path("runs") / _run_name(task)
+    root = own_or_free(wanted, RUN)
+    if root != wanted:
+        say(f"{wanted} is not a run folder of autocompress and stays as it is: this run is in {root}.")
+    return root
 
 
 def _run_name(task: Task | str) -> str:

@@ -73,7 +73,7 @@ def search_command(
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
     """Find the most accurate model within a latency budget. The same command on the same --out resumes."""
-    from autocompress.settings import read_settings
+    from autocompress.settings import read_settings, settings_source
 
     given: dict[str, Any] = {
         "budget_ms": _number("--budget-ms", budget_ms),
@@ -102,7 +102,11 @@ def search_command(
 
     from autocompress.api import search
 
-    document = search(settings.pop("task", None), quiet=quiet, console=Console(), **settings)
+    console = Console()
+    if task is None and "task" in settings and not quiet:
+        source = settings_source(Path.cwd())
+        console.print(f"Task {settings['task']}, as {source} says.", markup=False, highlight=False, soft_wrap=True)
+    document = search(settings.pop("task", None), quiet=quiet, console=console, **settings)
     if document["recommended"] is None:
         raise typer.Exit(3)
 
@@ -143,7 +147,7 @@ def verify_command(
     """Measure a finished run again and fail if what it says no longer holds."""
     from autocompress.commands.verify import verify_run
 
-    result = verify_run(run)
+    result = verify_run(run, _say)
     _print(result, as_json)
     if not result["holds"]:
         raise typer.Exit(1)
@@ -162,7 +166,7 @@ def apply_command(
     """Make one model again from its recipe."""
     from autocompress.commands.apply import apply_recipe
 
-    typer.echo(apply_recipe(recipe, task, out, redo))
+    typer.echo(apply_recipe(recipe, task, out, redo, _say))
 
 
 @app.command("report")
@@ -171,9 +175,9 @@ def report_command(
 ) -> None:
     """Write the HTML report of a run and print its path."""
     from autocompress.report.html import write_report
-    from autocompress.storage.folder import read_front
+    from autocompress.storage.recovery import read_run
 
-    document = read_front(run)
+    document = read_run(run, _say)
     write_report(document, run / "report.html")
     _print({"report": str(run / "report.html")}, as_json)
 
@@ -229,6 +233,10 @@ def _fail(error: Exception, code: int, debug: bool) -> None:
     hint = "" if isinstance(error, AutocompressError) else " (--debug shows where)"
     typer.echo(f"autocompress: {kind}{one_line(error, 2000)}{hint}", err=True)
     sys.exit(code)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def _number(option: str, text: str | None) -> float | None:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from autocompress.latency import Latency
-from autocompress.recipe import Recipe
+from autocompress.recipe import Plan, Recipe
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Outcome:
     slower: tuple[Rejected, ...] = ()
     hopeless: tuple[Rejected, ...] = ()  # timed, and so slow that no score could bring them onto the front
     failed: tuple[tuple[Recipe, str, str], ...] = ()  # recipe, strategy, reason
-    plans: tuple[dict[str, Any], ...] = field(default=())
+    plans: tuple[Plan, ...] = ()
     checkpoint: str | None = None
     learned: dict[str, Any] = field(default_factory=dict)  # by strategy, beside the weights
     epochs: float = 0.0

@@ -6,6 +6,7 @@ from typing import Any
 
 from autocompress.errors import UsageError, one_line, unknown
 
+OWN, SHARED = "autocompress.toml", "pyproject.toml"
 KINDS: dict[str, tuple[type, ...]] = {
     "task": (str,),
     "budget_ms": (int, float),
@@ -26,12 +27,7 @@ def read_settings(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
 
     Keys are the options' names, with ``-`` or ``_``. Raises UsageError naming the file and the key.
     """
-    for path, table in ((folder / "autocompress.toml", ()), (folder / "pyproject.toml", ("tool", "autocompress"))):
-        found = _table(path, table)
-        if found is not None:
-            break
-    else:
-        return given
+    path, found = _found(folder)
     settings: dict[str, Any] = {}
     for key, value in found.items():
         name = key.replace("-", "_")
@@ -43,6 +39,22 @@ def read_settings(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     if {"budget_ms", "speedup"} & given.keys():
         settings = {k: v for k, v in settings.items() if k not in ("budget_ms", "speedup")}
     return {**settings, **given}
+
+
+def settings_source(folder: Path) -> str | None:
+    """Where ``read_settings`` finds the folder's settings, or None when it has none."""
+    path, found = _found(folder)
+    if not found:
+        return None
+    return str(path) if path.name == OWN else f"[tool.autocompress] of {path}"
+
+
+def _found(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The file with the folder's settings, and these; nothing when there are none."""
+    own = _table(folder / OWN, ())
+    if own is not None:
+        return folder / OWN, own
+    return folder / SHARED, _table(folder / SHARED, ("tool", "autocompress")) or {}
 
 
 def _table(path: Path, names: tuple[str, ...]) -> dict[str, Any] | None:

@@ -1,10 +1,12 @@
 """Whoever the computing side answers to: it is told what is done, counts the time, and may end it at a safe point."""
 
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from autocompress.errors import Interrupted
 
@@ -76,3 +78,26 @@ class Supervisor:
         """A safe point: raises Interrupted when the work is to end."""
         if self.stop():
             raise Interrupted("stopped at a safe point")
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], int | None]]:
+    """Ctrl-C and SIGTERM ask for a stop at the next safe point; a second one ends at once. Answers which signal
+    came, if any.
+    """
+    received: list[int] = []
+
+    def on_signal(number: int, frame: Any) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+
+    try:
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller's signals stay the caller's
+        before = {}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -31,10 +31,11 @@ EPOCHS = 3.0  # of the naive loop's trainings
 Run = dict[str, Any]  # {"seen": [Seen], "reference": score, "tried", "spent_seconds", "wall_seconds"}
 
 
-def ours(task: str, minutes: float, seed: int, folder: Path) -> Run:
+def ours(task: str, minutes: float, seed: int, folder: Path, **policy: Any) -> Run:
     from autocompress import search
+    from autocompress.explore.policy import SearchPolicy
 
-    front = search(task, minutes=minutes, seed=seed, out=folder, quiet=True)
+    front = search(task, minutes=minutes, seed=seed, out=folder, quiet=True, policy=SearchPolicy(**policy))
     return {
         "seen": seen_in(front),
         "reference": front["reference"]["score"]["val"],
@@ -46,21 +47,16 @@ def ours(task: str, minutes: float, seed: int, folder: Path) -> Run:
 
 
 def random(task: str, minutes: float, seed: int, folder: Path) -> Run:
-    import optuna
+    from optuna.samplers import RandomSampler
 
-    from autocompress.explore import sampler
-
-    sampler.tpe = lambda seed: optuna.samplers.RandomSampler(seed)
-    return ours(task, minutes, seed, folder)
+    return ours(task, minutes, seed, folder, sampler=RandomSampler)
 
 
 def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
     import optuna
+    from opened import open_here
 
-    from autocompress.candidate.opening import complete
-    from autocompress.candidate.pipeline import evaluate
-    from autocompress.candidate.preparation import prepare
-    from autocompress.candidate.request import Request
+    from autocompress.candidate.request import TrainRequest
     from autocompress.errors import CandidateFailed
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
@@ -69,12 +65,10 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
     from autocompress.task import load_task
 
     used = ("prune_channels", "distill_logits", "quantize_static")
-    bench, opening = complete(
-        prepare(load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), seed=seed, only=used)
-    )
-    variants = tuple(variant for variant, _ in bench.variants)  # the fastest on the reference first
+    opened = open_here(load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), used, seed)
+    variants = tuple(variant for variant, _ in opened.pipeline.ratios)  # the fastest on the reference first
     skip = {True: variants[1:], False: variants}
-    reference = opening.reference
+    reference = opened.opening.reference
     seen: list[Seen] = [(0.0, reference.score.val, 1.0)]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=_seeded(seed))
@@ -93,14 +87,13 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
         )
         train = Step.of("train", lr=trial.suggest_float("lr", 5e-4, 4e-3, log=True), batch_size=128)
         quantized = trial.suggest_categorical("int8", [True, False])
-        request = Request(
+        request = TrainRequest(
             Recipe((prune, distil, train)),
-            examples=round(EPOCHS * len(bench.context.train)),
-            skip=skip[quantized],
+            examples=round(EPOCHS * opened.opening.prepared.train_examples),
             limit_s=left,
         )
         try:
-            files = evaluate(bench, request).evaluations
+            files = opened.evaluate(request, skip[quantized]).evaluations
         except CandidateFailed:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue

@@ -7,6 +7,7 @@ its own. Prints the table and writes benchmarks/results/large_models.json.
 """
 
 import asyncio
+import math
 import multiprocessing
 import resource
 import sys
@@ -54,16 +55,17 @@ def build(width: int) -> Any:
 
 
 def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dict[str, Any]]:
-    """Prepare the task and find the floor with some strategies, or all; what was prepared, and the seconds."""
+    """Prepare the task and find the floor with some strategies, or all; the pipeline on it, and the seconds."""
     import torch
 
     from autocompress import Task
     from autocompress.budget import Budget
-    from autocompress.candidate.pipeline import gate
-    from autocompress.candidate.preparation import prepare
-    from autocompress.candidate.request import Gate
+    from autocompress.compute.in_process import in_process
     from autocompress.explore.floor import find_floor
-    from autocompress.explore.space import Space, load_space
+    from autocompress.explore.pipeline import Gate, Pipeline
+    from autocompress.explore.space import Space
+    from autocompress.explore.space_file import load_space
+    from autocompress.explore.variants import untimed
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe
@@ -73,17 +75,19 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
     data = torch.randn(256, 3, 64, 64), torch.arange(256) % 10
     task, plugins = Task(name="large", model=build(width), train=data, val=tuple(t[:64] for t in data)), load_plugins()
     began = time.monotonic()
-    prepared = prepare(task, load_profile("cpu"), plugins, RunFolder(Path(folder)), only=only)
+    profile, run = load_profile("cpu"), RunFolder(Path(folder))
+    operations = in_process(task, profile, plugins, run).operations
+    prepared = asyncio.run(operations.prepare(None, only, limit_s=math.inf))
     prepared_s = time.monotonic() - began
+    pipeline = Pipeline(operations, run, profile, 0, prepared, untimed(prepared.applicable, only))
 
     async def timed(recipe: Recipe) -> Gate:
-        return gate(prepared.bench, recipe, Budget())
+        return await pipeline.gate(recipe, Budget(), math.inf)
 
-    ground = prepared.preparation
-    space = Space.of(load_space("default", plugins), ground.applicable, ground.refused)
+    space = Space.of(load_space("default", plugins), prepared.applicable, prepared.refused)
     found = asyncio.run(find_floor(space, timed, lambda latency: latency.ratio < 0.5))
     floor_s = time.monotonic() - began
-    return prepared, {
+    return pipeline, {
         "prepared_s": round(prepared_s, 1),
         "floor_s": round(floor_s, 1),
         "floor_ratio": found and found[1].ratio,
@@ -92,22 +96,22 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
 
 def measure(width: int, pipe: Any) -> None:
     from autocompress.budget import Budget
-    from autocompress.candidate.opening import complete
-    from autocompress.candidate.pipeline import gate
+    from autocompress.explore.opening import open_reference, settled
     from autocompress.recipe import Recipe, Step
 
     with tempfile.TemporaryDirectory() as scratch:
-        prepared, row = floor(width, USED, scratch)
+        pipeline, row = floor(width, USED, scratch)
         began = time.monotonic()
-        bench, opening = complete(prepared)
+        opening = asyncio.run(open_reference(pipeline, None, USED, limit_s=math.inf))
         open_s = row["floor_s"] + time.monotonic() - began
-        bench.supervisor.phases.taken()
+        pipeline, before = settled(pipeline, opening, USED), pipeline.operations.spent()
         prune = Step.of(
             "prune_channels", ratio=0.5, importance="l2", allocation="uniform", schedule="at_once", round_to=8
         )
         began = time.monotonic()
-        answer = gate(bench, Recipe((prune,)), Budget(speedup=2.0))
+        answer = asyncio.run(pipeline.gate(Recipe((prune,)), Budget(speedup=2.0), math.inf))
         seconds = time.monotonic() - began
+        spent = {phase: s - before.get(phase, 0.0) for phase, s in pipeline.operations.spent().items()}
         pipe.send(
             row
             | {
@@ -115,7 +119,7 @@ def measure(width: int, pipe: Any) -> None:
                 "reference_ms": opening.reference.latency.p50,
                 "open_s": round(open_s, 1),
                 "gate_s": round(seconds, 2),
-                "phases": {k: round(v, 2) for k, v in bench.supervisor.phases.taken().items()},
+                "phases": {phase: round(s, 2) for phase, s in spent.items() if s > 0},
                 "gate_ratio": answer.latency.ratio,
                 "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             }

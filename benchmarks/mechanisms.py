@@ -3,7 +3,7 @@
     python benchmarks/mechanisms.py TASK [--minutes 10] [--seeds 1] [--speedup X] [--only gate,rungs]
 
 writes benchmarks/results/mechanisms-<task>.json and prints the table: the area of the front over time without a budget,
-the recommended model with one. All run in this process (a task object), so that what is off is off everywhere.
+the recommended model with one. All run in this process (a task object).
 """
 
 import argparse
@@ -12,7 +12,6 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,148 +19,71 @@ sys.path.insert(0, str(Path(__file__).parent))
 import efficiency
 import results
 from curve import area_at, curve_of, seen_in
+from optuna.samplers import RandomSampler
+
+from autocompress.budget import Budget
+from autocompress.candidate.policy import TrainingPolicy
+from autocompress.compute.policy import WorkerPolicy
+from autocompress.explore.gating import Gating
+from autocompress.explore.pipeline import Gate
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.rungs import LAST
+from autocompress.explore.structure_model import StructureModel
+from autocompress.latency import Latency
+from autocompress.recipe import Recipe
+
+UNKNOWN = Latency(1, 1, 0, 1e9, 1, 0, 1e9, 1, reliable=False)
 
 
-def nothing_off() -> None:
-    pass
-
-
-def no_gate() -> None:
+class Untimed(Gating):
     """Nothing is timed before it is trained."""
-    from autocompress.candidate.request import Gate
-    from autocompress.explore.admission import Admission
-    from autocompress.explore.floor import Floor
-    from autocompress.latency import Latency
 
-    async def passed(admission: Any, recipe: Any) -> Gate:
-        return Gate(Latency(1, 1, 0, 1e9, 1, 0, 1e9, 1, reliable=False), None)  # type: ignore[arg-type]
+    async def time(self, recipe: Recipe, budget: Budget) -> Gate:
+        return Gate(UNKNOWN, None)  # type: ignore[arg-type]
 
-    async def nowhere(floor: Any, search: Any) -> None:
+
+class Unlearned(StructureModel):
+    """Nothing is known of any structure, so strengths are the sampler's."""
+
+    def add(self, structure: Recipe, latency: float, macs: float) -> None:
         pass
 
-    Admission.gate = passed  # type: ignore[method-assign]
-    Floor.find = nowhere  # type: ignore[method-assign]
 
-
-def no_aim() -> None:
+class Unaimed(StructureModel):
     """Strengths are the sampler's."""
-    from autocompress.explore.structure_model import StructureModel
 
-    StructureModel.aimed = lambda self, recipe, target: recipe  # type: ignore[method-assign]
-
-
-def no_hopeless() -> None:
-    """What can add next to nothing to the front is trained and scored like the rest."""
-    from autocompress.explore import admission
-    from autocompress.explore.ledger import Ledger
-
-    Ledger.worth_below = lambda self: None  # type: ignore[method-assign]
-    admission.LEAST_GAIN, admission.COMPARED = -1.0, 0
+    def aimed(self, recipe: Recipe, target: float) -> Recipe:
+        return recipe
 
 
-def no_rungs() -> None:
-    """Every family trains once, as long as the last rung."""
-    from autocompress.explore import rungs
-
-    own = rungs.lengths
-    rungs.promotable = lambda *others: None  # type: ignore[assignment]
-    rungs.lengths = lambda *others: (own(*others)[-1],) * 3
+OURS = SearchPolicy()
+ONCE = {"eta": 1, "first_share": OURS.first_share * OURS.eta**LAST, "most_epochs": OURS.most_epochs * OURS.eta**LAST}
 
 
-def no_teacher_cache() -> None:
-    """The teacher runs for every batch."""
-    from autocompress.candidate.stream import TrainStream
-
-    TrainStream._fits = lambda self, copy, inputs: False  # type: ignore[method-assign]
+def trained(**others: Any) -> SearchPolicy:
+    return SearchPolicy(workers=WorkerPolicy(training=TrainingPolicy(**others)))
 
 
-def no_free_variants() -> None:
-    """Of a trained family only the variant that was fastest on the reference is evaluated beside the float file."""
-    from autocompress.candidate import pipeline
-
-    own = pipeline.variants_for
-    pipeline.variants_for = lambda bench, recipe: own(bench, recipe)[:1]
+def finishing(share: float) -> SearchPolicy:
+    return SearchPolicy(most_finishing=share, most_for_front=share)
 
 
-def no_bfloat16() -> None:
-    """Training computes in float32."""
-    from autocompress.candidate import arithmetic
-
-    own = arithmetic._step_seconds
-    arithmetic._step_seconds = lambda way, *others: float("inf") if way.bfloat16 else own(way, *others)
-
-
-def no_first_recipes() -> None:
-    """The sampler is asked from the beginning."""
-    from autocompress.explore import driver
-
-    async def none(*others: Any) -> list[Any]:
-        return []
-
-    driver.first_recipes = driver.default_recipes = none
-
-
-def no_again() -> None:
-    """Good families are not tried at other strengths."""
-    from autocompress.explore.proposer import Proposer
-
-    Proposer._again = lambda self, target: None  # type: ignore[method-assign]
-
-
-def no_neighbours() -> None:
-    """Of what is new all is the sampler's."""
-    from autocompress.explore.proposer import Proposer
-
-    Proposer._changed = lambda self, target: None  # type: ignore[method-assign]
-
-
-def no_tpe() -> None:
-    """Recipes are drawn at random."""
-    import optuna
-
-    from autocompress.explore import sampler
-
-    sampler.tpe = lambda seed: optuna.samplers.RandomSampler(seed)
-
-
-def first_rung(share: float) -> Callable[[], None]:
-    """The first training takes that share of the whole time, and the others as many times it as before."""
-
-    def change() -> None:
-        from autocompress.explore import rungs
-
-        rungs.FIRST_SHARE = share
-
-    return change
-
-
-def finishing(share: float) -> Callable[[], None]:
-    """So much of the whole time is kept for training the finalists, at most."""
-
-    def change() -> None:
-        from autocompress.explore import time_budget as timetable
-
-        timetable.MOST_FINISHING = timetable.MOST_FOR_FRONT = share
-
-    return change
-
-
-OFF: dict[str, Callable[[], None]] = {  # by name: what is off, or what is set to which value
-    "nothing": nothing_off,
-    "gate": no_gate,
-    "aim": no_aim,
-    "hopeless": no_hopeless,
-    "rungs": no_rungs,
-    "teacher_cache": no_teacher_cache,
-    "free_variants": no_free_variants,
-    "bfloat16": no_bfloat16,
-    "first_recipes": no_first_recipes,
-    "again": no_again,
-    "neighbours": no_neighbours,
-    "tpe": no_tpe,
+POLICIES: dict[str, SearchPolicy] = {  # by name: what is off, or what is set to which value
+    "nothing": OURS,
+    "gate": SearchPolicy(gating=Untimed, structure_model=Unlearned),
+    "aim": SearchPolicy(structure_model=Unaimed),
+    "hopeless": SearchPolicy(least_gain=None),
+    "rungs": SearchPolicy(promotes=False, **ONCE),
+    "teacher_cache": trained(teacher_bytes=0),
+    "free_variants": SearchPolicy(most_variants=1),
+    "bfloat16": trained(bfloat16=False),
+    "first_recipes": SearchPolicy(first_recipes=False),
+    "again": SearchPolicy(strengthened=0),
+    "neighbours": SearchPolicy(neighbours=0),
+    "tpe": SearchPolicy(sampler=RandomSampler),
     "full_training": finishing(0.0),
-    "first_rung_0.008": first_rung(0.008),
-    "first_rung_0.032": first_rung(0.032),
+    "first_rung_0.008": SearchPolicy(first_share=0.008),
+    "first_rung_0.032": SearchPolicy(first_share=0.032),
     "finishing_0.3": finishing(0.3),
     "finishing_0.7": finishing(0.7),
 }
@@ -172,9 +94,10 @@ def run(kind: str, task: str, minutes: float, seed: int, folder: Path) -> dict[s
     from autocompress.task import load_task
 
     off, _, speedup = kind.partition(":")
-    OFF[off]()
-    budget = {"speedup": float(speedup)} if speedup else {}
-    front = search(load_task(task), minutes=minutes, seed=seed, out=folder, quiet=True, **budget)
+    bound = float(speedup) if speedup else None
+    front = search(
+        load_task(task), speedup=bound, minutes=minutes, seed=seed, out=folder, quiet=True, policy=POLICIES[off]
+    )
     chosen = next((c for c in front["candidates"] if c["id"] == front["recommended"]), None)
     return {
         "seen": seen_in(front),
@@ -216,7 +139,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--speedup", help="a budget for all of them")
-    parser.add_argument("--only", default=",".join(OFF), help="mechanisms and settings, separated by commas")
+    parser.add_argument("--only", default=",".join(POLICIES), help="mechanisms and settings, separated by commas")
     parser.add_argument("--again", action="store_true", help="repeat runs that are there")
     chosen = parser.parse_args()
     name = f"mechanisms-{chosen.task.rpartition(':')[2]}" + (f"-{chosen.speedup}x" if chosen.speedup else "")

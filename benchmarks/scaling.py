@@ -25,11 +25,12 @@ SPLITS = {"1 worker x 1 thread": (1, 1), "2 workers x 1 thread": (2, 2), "1 work
 
 def run(split: str, task: str, minutes: float, seed: int, folder: Path) -> dict[str, Any]:
     from autocompress import search
-    from autocompress.compute import executor
+    from autocompress.compute.policy import WorkerPolicy
+    from autocompress.explore.policy import SearchPolicy
 
     workers, cores = SPLITS[split]
-    executor.cores = lambda: cores  # what the pool divides between its workers
-    front = search(task, minutes=minutes, seed=seed, out=folder, quiet=True, workers=workers)
+    policy = SearchPolicy(workers=WorkerPolicy(cores=cores))
+    front = search(task, minutes=minutes, seed=seed, out=folder, quiet=True, workers=workers, policy=policy)
     trained = [c for c in front["candidates"] if c["fidelity"] > 0]
     curve = curve_of(seen_in(front), front["reference"]["score"]["val"])
     hours = front["wall_seconds"] / 3600

@@ -16,7 +16,9 @@ What a strategy is compared with follows from its stages:
 """
 
 import argparse
+import asyncio
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,11 +29,7 @@ from statistics import mean
 from typing import Any
 
 from autocompress.budget import Budget
-from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.opening import Opening, complete
-from autocompress.candidate.pipeline import evaluate, gate
-from autocompress.candidate.preparation import prepare
-from autocompress.candidate.request import Request
+from autocompress.candidate.request import TrainRequest
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Applicable, Parameter, Stage, stages_of
 from autocompress.plugin.loader import load_plugins
@@ -42,6 +40,7 @@ from autocompress.task import load_task
 
 sys.path.insert(0, str(Path(__file__).parent))
 import plots
+from opened import OpenedHere, open_here
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = 0.75  # strength of the structure that training strategies are compared on: where they have most to do
@@ -60,7 +59,7 @@ class Arm:
     recipe: Recipe
 
 
-def arms(bench: OpenTask, strategy: str, known: Known) -> Iterator[Arm]:
+def arms(opened: OpenedHere, strategy: str, known: Known) -> Iterator[Arm]:
     """The recipes to compare for one strategy; its own is the one "with". Raises CandidateFailed."""
     own = known[strategy]
     teachers = [a for a in known.values() if a.trains_alone and (a is own or _compatible(a, own))]
@@ -75,7 +74,7 @@ def arms(bench: OpenTask, strategy: str, known: Known) -> Iterator[Arm]:
         yield Arm("untouched", Recipe(taught))
         yield Arm("with", Recipe((changed, *taught)))
         if Stage.BUILD not in own.stages:
-            like = _as_fast(bench, Recipe((changed,)), known)
+            like = _as_fast(opened, Recipe((changed,)), known)
             yield from (Arm(f"as fast, or next to it: {step}", Recipe((step, *taught))) for step in like)
         return
     small = [_step(a, **{p.name: _at(p, SMALL)}) for a, p in _uniform(known)[:1]]
@@ -94,16 +93,16 @@ def _uniform(known: Known) -> list[tuple[Applicable, Parameter]]:
     return [(a, p) for a in building for p in a.parameters if p.by_strength]
 
 
-def _as_fast(bench: OpenTask, recipe: Recipe, known: Known) -> list[Step]:
+def _as_fast(opened: OpenedHere, recipe: Recipe, known: Known) -> list[Step]:
     """The uniformly smaller model that is about as fast as the recipe's, or the next slower and the next faster one;
     none where no strategy makes such.
     """
-    wanted, found = _ratio(bench, recipe), {}
+    wanted, found = _ratio(opened, recipe), {}
     for strategy, strength in _uniform(known)[:1]:
         for choice in strength.choices:
             step = _step(strategy, **{strength.name: choice})
             with suppress(CandidateFailed):  # too mild to change anything
-                found[step] = _ratio(bench, Recipe((step,))) / wanted
+                found[step] = _ratio(opened, Recipe((step,))) / wanted
     nearest = sorted(found, key=lambda step: abs(found[step] - 1))
     if nearest and abs(found[nearest[0]] - 1) < AS_FAST:
         return nearest[:1]
@@ -111,9 +110,10 @@ def _as_fast(bench: OpenTask, recipe: Recipe, known: Known) -> list[Step]:
     return [side[0] for side in either if side]
 
 
-def _ratio(bench: OpenTask, recipe: Recipe) -> float:
+def _ratio(opened: OpenedHere, recipe: Recipe) -> float:
     """Latency of the float file of an untrained structure, as a share of the reference's."""
-    return gate(replace(bench, variants=()), recipe, Budget()).latency.ratio
+    pipeline = replace(opened.pipeline, ratios=())
+    return asyncio.run(pipeline.gate(recipe, Budget(), math.inf)).latency.ratio
 
 
 def _step(strategy: Applicable, **chosen: Value) -> Step:
@@ -128,26 +128,27 @@ def _compatible(one: Applicable, other: Applicable) -> bool:
     return not (one.excludes & other.provides or other.excludes & one.provides)
 
 
-def rewriters(bench: OpenTask, strategy: str) -> frozenset[str]:
+def rewriters(opened: OpenedHere, strategy: str) -> frozenset[str]:
     """The graph strategies whose files are compared: its own, and what gives the same precision without training."""
-    own = bench.plugins.strategy(strategy)
+    plugins, own = opened.task.plugins, opened.task.plugins.strategy(strategy)
     if Stage.GRAPH not in stages_of(own):
         return frozenset()
-    every = {step.strategy: bench.plugins.strategy(step.strategy) for step, _ in bench.variants}
+    every = {step.strategy: plugins.strategy(step.strategy) for step, _ in opened.pipeline.ratios}
     trained = Stage.TRAIN in stages_of(own)
     return frozenset(
         name for name, s in every.items() if s is own or (trained and own.precision and s.precision == own.precision)
     )
 
 
-def measured(bench: OpenTask, recipe: Recipe, examples: int, graph: frozenset[str]) -> list[Row]:
+def measured(opened: OpenedHere, recipe: Recipe, examples: int, graph: frozenset[str]) -> list[Row]:
     """The float file that comes of one recipe and what the graph strategies named make of it; what came to nothing is
     a row too, with the reason.
     """
     trains = recipe.step(TRAIN) is not None
-    skip = tuple(step for step, _ in bench.variants if step.strategy not in graph)
+    skip = tuple(step for step, _ in opened.pipeline.ratios if step.strategy not in graph)
+    request = TrainRequest(recipe, examples=examples if trains else 0)
     try:
-        outcome = evaluate(bench, Request(recipe, examples=examples if trains else 0, skip=skip))
+        outcome = asyncio.run(opened.pipeline.evaluate(request, skip=skip, limit_s=math.inf))
     except CandidateFailed as error:
         return [{**_named(recipe), "failed": f"{error.strategy}: {error.reason}"}]
     rows = [
@@ -174,8 +175,9 @@ def _named(recipe: Recipe) -> Row:
     return {"recipe": str(recipe), "made_by": f"{recipe.family.techniques()}{variant}"}
 
 
-def compared(bench: OpenTask, opening: Opening, strategies: Sequence[str], examples: int) -> Iterator[list[Row]]:
+def compared(opened: OpenedHere, strategies: Sequence[str], examples: int) -> Iterator[list[Row]]:
     """For each strategy the rows of its comparison. A recipe that several of them ask for is measured once."""
+    opening = opened.opening
     known, refused = {a.name: a for a in opening.applicable}, {r.strategy: r.reason for r in opening.refused}
     done: dict[tuple[Recipe, frozenset[str]], list[Row]] = {}
     for name in strategies:
@@ -183,10 +185,10 @@ def compared(bench: OpenTask, opening: Opening, strategies: Sequence[str], examp
         try:
             if name not in known:
                 raise CandidateFailed(f"it does not apply: {refused[name]}")
-            graph = rewriters(bench, name)
-            for arm in arms(bench, name, known):
+            graph = rewriters(opened, name)
+            for arm in arms(opened, name, known):
                 if (arm.recipe, graph) not in done:
-                    done[arm.recipe, graph] = measured(bench, arm.recipe, examples, graph)
+                    done[arm.recipe, graph] = measured(opened, arm.recipe, examples, graph)
                 rows += [{"strategy": name, "arm": arm.label, **row} for row in done[arm.recipe, graph]]
         except CandidateFailed as error:
             rows.append({"strategy": name, "arm": "with", "recipe": name, "made_by": "", "failed": error.reason})
@@ -202,20 +204,19 @@ def run(target: str, strategies: Sequence[str], epochs: float, seeds: int, profi
             plugins.strategy(name)  # a name that is not known is an error before anything is measured
         path = RESULTS / f"strategies-{task.name}.json"
         with tempfile.TemporaryDirectory() as folder:
-            bench, opening = complete(
-                prepare(
-                    task, load_profile(profile), plugins, RunFolder(Path(folder)), seed=seed, only=plugins.strategies
-                )
+            opened = open_here(
+                task, load_profile(profile), plugins, RunFolder(Path(folder)), tuple(plugins.strategies), seed
             )
+            prepared = opened.opening.prepared
             document = {
                 "task": task.name,
-                "metric": opening.metric,
-                "reference": opening.reference.score.val,
+                "metric": prepared.metric,
+                "reference": opened.opening.reference.score.val,
                 "profile": profile,
                 "epochs": epochs,
-                "environment": opening.versions,
+                "environment": prepared.versions,
             }
-            for found in compared(bench, opening, strategies, round(epochs * len(bench.context.train))):
+            for found in compared(opened, strategies, round(epochs * prepared.train_examples)):
                 rows += [{"seed": seed, **row} for row in found]
                 print("\n".join(_line(row) for row in found), flush=True)
                 path.parent.mkdir(exist_ok=True)

@@ -47,8 +47,10 @@ def main() -> None:
 
 def ways(task: str, folder: Path) -> dict[str, Any]:
     """By name, what trains for so many seconds and answers the examples a second."""
-    from autocompress.candidate.opening import complete
-    from autocompress.candidate.preparation import prepare
+    from opened import open_here
+
+    from autocompress.candidate.policy import TrainingPolicy
+    from autocompress.candidate.stream import TrainStream
     from autocompress.candidate.structure import build
     from autocompress.candidate.teacher import Teacher
     from autocompress.candidate.train import Schedule, train
@@ -59,32 +61,28 @@ def ways(task: str, folder: Path) -> dict[str, Any]:
     from autocompress.task import load_task
 
     used = ("student", "distill_logits")
-    bench, _ = complete(prepare(load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), only=used))
-    assert bench.trainer is not None
-    stream, arithmetic = bench.trainer.stream, bench.trainer.arithmetic
+    opened = open_here(load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), used)
+    held, arithmetic = opened.task, opened.opening.arithmetic
+    stream = opened.computation.stream(arithmetic)
     print(f"trains in {arithmetic}", flush=True)
     student = Recipe((Step.of("student", width=WIDTH, dropped=0, weights="inherited"),))
-    structure = build(student, bench.context, bench.plugins, None, bench.plans)[0]
-    strategy = bench.plugins.strategies["distill_logits"]
+    structure = build(student, held.context, held.plugins, None, held.plans)[0]
+    strategy = held.plugins.strategies["distill_logits"]
     values = {"temperature": 4.0, "alpha": 0.9, "schedule": "constant"}
 
     def way(stream: Any, arithmetic: Any) -> Any:
         def run(seconds: float) -> float:
-            hooks = [("distill_logits", strategy.hook(values, bench.context))]
+            hooks = [("distill_logits", strategy.hook(values, held.context))]
             schedule = Schedule(1e-3, 128, 0, 10**9, seconds, seconds)
-            done = train(deepcopy(structure), hooks, bench.task.loss_fn, stream, schedule, arithmetic)
+            done = train(deepcopy(structure), hooks, held.task.loss_fn, stream, schedule, arithmetic)
             return done.examples / done.seconds
 
         return run
 
-    class Untaught(type(stream)):  # type: ignore[misc]
-        """The teacher runs for every batch."""
-
-        def _fits(self, copy: int, inputs: Any) -> bool:
-            return False
-
-    teacher = Teacher(bench.task.copy_of_model(), arithmetic)
-    untaught = Untaught(bench.task, bench.context.train, teacher, bench.context.seed)
+    teacher = Teacher(held.task.copy_of_model(), arithmetic)
+    untaught = TrainStream(
+        held.task, held.context.train, teacher, held.context.seed, policy=TrainingPolicy(teacher_bytes=0)
+    )
     found = {OURS: way(stream, arithmetic), "the teacher runs for every batch": way(untaught, arithmetic)}
     if arithmetic.bfloat16:
         found["in float32"] = way(stream, replace(arithmetic, bfloat16=False))

@@ -41,9 +41,8 @@ def main() -> None:
 
 def measure(task: str, structure: dict[str, Any], examples: int, folder: Path) -> dict[str, Any]:
     import torch
+    from opened import open_here
 
-    from autocompress.candidate.opening import complete
-    from autocompress.candidate.preparation import prepare
     from autocompress.candidate.structure import build
     from autocompress.candidate.train import Schedule, train
     from autocompress.data import call, primary
@@ -54,26 +53,24 @@ def measure(task: str, structure: dict[str, Any], examples: int, folder: Path) -
     from autocompress.task import load_task
 
     plugins, used = load_plugins(), (*structure, "distill_logits")
-    bench, _ = complete(prepare(load_task(task), load_profile("cpu"), plugins, RunFolder(folder), only=used))
-    assert bench.trainer is not None
-    stream, arithmetic = bench.trainer.stream, bench.trainer.arithmetic
+    opened = open_here(load_task(task), load_profile("cpu"), plugins, RunFolder(folder), used)
+    held, arithmetic = opened.task, opened.opening.arithmetic
+    stream = opened.computation.stream(arithmetic)
     recipe = Recipe(tuple(Step.of(name, **params) for name, params in structure.items()))
 
     def score(model: Any) -> float:
-        batches = list(bench.val.batches(500))
+        batches = list(held.val.batches(500))
         with torch.no_grad():
             outputs = torch.cat([primary(call(model, batch.inputs)) for batch in batches])
-        return float(bench.task.metric_fn(outputs, torch.cat([batch.targets for batch in batches])))
+        return float(held.task.metric_fn(outputs, torch.cat([batch.targets for batch in batches])))
 
     def trained(model: Any, start: int, length: int, lr: float) -> Any:
-        hook = plugins.strategies["distill_logits"].hook(DISTILLED, bench.context)  # type: ignore[attr-defined]
+        hook = plugins.strategies["distill_logits"].hook(DISTILLED, held.context)  # type: ignore[attr-defined]
         torch.manual_seed(start)
         schedule = Schedule(lr, BATCH, start, length)
-        return train(
-            deepcopy(model), [("distill_logits", hook)], bench.task.loss_fn, stream, schedule, arithmetic
-        ).model
+        return train(deepcopy(model), [("distill_logits", hook)], held.task.loss_fn, stream, schedule, arithmetic).model
 
-    first = trained(build(recipe, bench.context, plugins, None, bench.plans)[0], 0, examples, LR)
+    first = trained(build(recipe, held.context, plugins, None, held.plans)[0], 0, examples, LR)
     then = []
     for second_peak, third_peak in PEAKS:
         second = trained(first, examples, SECOND * examples, second_peak * LR)

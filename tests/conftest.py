@@ -4,11 +4,18 @@
 quantized ones at half the time, so a search on the profile ``fake`` is deterministic, and as fast as its trainings.
 """
 
+import asyncio
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import math
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+# Read when torch is loaded, here and in every process that a test starts: threads that spin while they wait for each
+# other take most of the time of a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import onnx
 import onnxruntime as ort
@@ -16,12 +23,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autocompress.budget import Budget
 from autocompress.candidate.count import count
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.request import TrainRequest
+from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed
+from autocompress.evaluation import Outcome
+from autocompress.explore.opening import Opening, open_task
+from autocompress.explore.pipeline import Gate, Pipeline
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile
+from autocompress.recipe import Recipe, Step
+from autocompress.storage.folder import RunFolder
 from autocompress.task import Task
 
 torch.set_num_threads(1)  # the machine has few cores, and tiny models gain nothing from a second one
@@ -166,16 +182,26 @@ def fake_runtime() -> FakeRuntime:
     return FakeRuntime()
 
 
+def with_runtime(plugins: PluginSet, runtime: FakeRuntime) -> PluginSet:
+    return replace(
+        plugins,
+        strategies=dict(plugins.strategies),
+        runtimes={**plugins.runtimes, "fake": runtime},
+        spaces=dict(plugins.spaces),
+        origin={**plugins.origin, "runtimes:fake": "tests"},
+    )
+
+
 @pytest.fixture
 def plugins(installed_plugins: PluginSet, fake_runtime: FakeRuntime) -> PluginSet:
     """Everything installed, and the runtime ``fake``. Its dictionaries are this test's own."""
-    return replace(
-        installed_plugins,
-        strategies=dict(installed_plugins.strategies),
-        runtimes={**installed_plugins.runtimes, "fake": fake_runtime},
-        spaces=dict(installed_plugins.spaces),
-        origin={**installed_plugins.origin, "runtimes:fake": "tests"},
-    )
+    return with_runtime(installed_plugins, fake_runtime)
+
+
+@pytest.fixture(scope="session")
+def shared_plugins(installed_plugins: PluginSet) -> PluginSet:
+    """The same for what is opened once for many tests, none of which may change it."""
+    return with_runtime(installed_plugins, FakeRuntime())
 
 
 @pytest.fixture
@@ -191,7 +217,7 @@ def dynamo_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeSession, "__init__", init)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_profile() -> HardwareProfile:
     return HardwareProfile(name="fake", runtime="fake")
 
@@ -215,3 +241,60 @@ def make_latency() -> Callable[..., Latency]:
         return Latency(**{**values, **others})
 
     return make
+
+
+@dataclass(frozen=True)
+class OpenedHere:
+    """A task opened in this process, for candidates without a search around them."""
+
+    opening: Opening
+    pipeline: Pipeline
+    task: OpenTask
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        profile: HardwareProfile,
+        plugins: PluginSet,
+        folder: RunFolder,
+        only: Collection[str] | None = None,
+        seed: int = 0,
+        compare_exporters: bool = True,
+    ) -> "OpenedHere":
+        here = in_process(task, profile, plugins, folder, seed=seed)
+        opened = open_task(
+            here.operations,
+            folder,
+            profile,
+            seed,
+            None if only is None else list(only),
+            compare_exporters=compare_exporters,
+        )
+        opening, pipeline = asyncio.run(opened)
+        return cls(opening, pipeline, here.computation.opened)
+
+    def gate(self, recipe: Recipe, budget: Budget) -> Gate:
+        return asyncio.run(self.pipeline.gate(recipe, budget, math.inf))
+
+    def evaluate(self, recipe: Recipe, examples: int = 0, skip: Sequence[Step] = (), **request: Any) -> Outcome:
+        asked = TrainRequest(recipe, examples=examples, **request)
+        return asyncio.run(self.pipeline.evaluate(asked, skip=skip, limit_s=math.inf))
+
+
+@pytest.fixture(scope="session")
+def open_here() -> Callable[..., OpenedHere]:
+    """``open_here(task, profile, plugins, folder)``: a task opened in this process."""
+    return OpenedHere.of
+
+
+@pytest.fixture(scope="session")
+def open_quickly(fake_profile: HardwareProfile) -> Callable[..., OpenedHere]:
+    """``open_quickly(task, plugins, folder, only=names)``: the same on the profile ``fake``, exported by the quick
+    exporter alone: the other takes ten times as long.
+    """
+
+    def open_quickly(task: Task, plugins: PluginSet, folder: Path, only: Collection[str] | None = None) -> OpenedHere:
+        return OpenedHere.of(task, fake_profile, plugins, RunFolder(folder), only, compare_exporters=False)
+
+    return open_quickly

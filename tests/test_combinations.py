@@ -1,7 +1,10 @@
 """Strategies together, as recipes hold them: any two structural ones in either order, and all hooks in one training."""
 
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,18 +12,12 @@ from torch import nn
 
 from autocompress.candidate.export import check, export
 from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.opening import complete
-from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import prepare
-from autocompress.candidate.request import Request
 from autocompress.candidate.structure import build
 from autocompress.data import feed_of, input_names
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Applicable, Stage
 from autocompress.plugin.loader import PluginSet
-from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe, Step, Value
-from autocompress.storage.folder import RunFolder
 from autocompress.testing import tasks
 
 TASKS = {task.__name__: task for task in tasks.ALL}
@@ -45,13 +42,34 @@ THREE: list[tuple[str, dict[str, dict[str, Value]]]] = [
 ]
 
 
-def open_it(name: str, plugins: PluginSet, profile: HardwareProfile, folder: Path) -> tuple[OpenTask, list[Applicable]]:
-    opened, opening = complete(prepare(TASKS[name](), profile, plugins, RunFolder(folder), only=plugins.strategies))
-    return opened, list(opening.applicable)
+Opened = tuple[Any, Sequence[Applicable]]  # the task, opened here, and what applies to it
+
+
+@pytest.fixture(scope="module")
+def open_it(
+    open_quickly: Callable[..., Any],
+    shared_plugins: PluginSet,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], Opened]:
+    """``open_it("cnn")``: the task, opened once, and what of a family's steps applies to it."""
+
+    @cache
+    def open_it(name: str) -> Opened:
+        here = open_quickly(
+            TASKS[name](), shared_plugins, tmp_path_factory.mktemp(name), only=shared_plugins.strategies
+        )
+        return here, here.opening.applicable
+
+    return open_it
 
 
 def step_of(strategy: Applicable, **chosen: Value) -> Step:
     return Step.of(strategy.name, **({p.name: p.default for p in strategy.parameters} | chosen))
+
+
+def built_of(opened: OpenTask, *steps: Step) -> tuple[nn.Module, tuple[dict[str, Any], ...]]:
+    """As in a search: what begins with the same steps is planned once."""
+    return build(Recipe(steps), opened.context, opened.plugins, known=opened.plans)
 
 
 def parameters(model: nn.Module) -> int:
@@ -60,9 +78,10 @@ def parameters(model: nn.Module) -> int:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_any_two_structural_strategies_go_together_in_either_order(
-    task: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
+    task: str, open_it: Callable[[str], Opened], tmp_path: Path
 ) -> None:
-    opened, applicable = open_it(task, plugins, fake_profile, tmp_path)
+    here, applicable = open_it(task)
+    opened = here.task
     structural = [a for a in applicable if min(a.stages) in (Stage.BUILD, Stage.STRUCTURE)]
     inputs = opened.val.take(torch.arange(1)).inputs
     built = 0
@@ -70,14 +89,14 @@ def test_any_two_structural_strategies_go_together_in_either_order(
         if second.stages[0] < first.stages[0] or first.excludes & second.provides or second.excludes & first.provides:
             continue
         try:
-            model, _ = build(Recipe((step_of(first), step_of(second))), opened.context, plugins)
+            model, _ = built_of(opened, step_of(first), step_of(second))
         except CandidateFailed as error:
             if not error.reason.startswith(NOTHING_LEFT):
                 pytest.fail(f"{first.name}, then {second.name}: {error.reason}")
             continue
         path = tmp_path / "both.onnx"
         export(model, inputs, path, "torchscript")
-        check(plugins.runtime("fake").open(path, fake_profile), [feed_of(inputs, input_names(inputs))], model, [inputs])
+        check(opened.open(path), [feed_of(inputs, input_names(inputs))], model, [inputs])
         built += 1
     assert built >= len(structural)
 
@@ -88,12 +107,12 @@ def test_any_two_structural_strategies_go_together_in_either_order(
 def test_three_structural_strategies_go_together_and_replay(
     task: str,
     three: dict[str, dict[str, Value]],
-    plugins: PluginSet,
-    fake_profile: HardwareProfile,
+    open_it: Callable[[str], Opened],
     tmp_path: Path,
 ) -> None:
     """In every order in which each finds something left to do; each makes the model smaller, and the plans suffice."""
-    opened, applicable = open_it(task, plugins, fake_profile, tmp_path)
+    here, applicable = open_it(task)
+    opened = here.task
     known = {a.name: a for a in applicable}
     inputs = opened.val.take(torch.arange(1)).inputs
     orders = [order for order in permutations(three) if "student" not in order[1:]]
@@ -101,29 +120,28 @@ def test_three_structural_strategies_go_together_and_replay(
     for order in orders:
         steps = tuple(step_of(known[name], **three[name]) for name in order)
         try:
-            sizes = [parameters(build(Recipe(steps[:n]), opened.context, plugins)[0]) for n in range(len(steps))]
-            model, plans = build(Recipe(steps), opened.context, plugins)
+            sizes = [parameters(built_of(opened, *steps[:n])[0]) for n in range(len(steps))]
+            model, plans = built_of(opened, *steps)
         except CandidateFailed as error:
             if not error.reason.startswith(NOTHING_LEFT):
                 pytest.fail(f"{', then '.join(order)}: {error.reason}")
             continue
         sizes.append(parameters(model))
         assert sizes == sorted(set(sizes), reverse=True), order
-        again, _ = build(Recipe(steps), opened.context, plugins, plans)
+        again, _ = build(Recipe(steps), opened.context, opened.plugins, plans)
         weights = again.state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
         path = tmp_path / "three.onnx"
         export(model, inputs, path, "torchscript")
-        check(plugins.runtime("fake").open(path, fake_profile), [feed_of(inputs, input_names(inputs))], model, [inputs])
+        check(opened.open(path), [feed_of(inputs, input_names(inputs))], model, [inputs])
         built.append(order)
     assert len(built) >= len(orders) / 2, built
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_all_hooks_go_together_over_two_rungs(
-    task: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
-) -> None:
-    opened, applicable = open_it(task, plugins, fake_profile, tmp_path)
+def test_all_hooks_go_together_over_two_rungs(task: str, open_it: Callable[[str], Opened]) -> None:
+    here, applicable = open_it(task)
+    opened = here.task
     on: list[Applicable] = []
     for a in applicable:
         conflict = any(a.excludes & other.provides or other.excludes & a.provides for other in on)
@@ -132,11 +150,16 @@ def test_all_hooks_go_together_over_two_rungs(
     assert {"distill_logits", "prune_weights", "share_weights"} <= {a.name for a in on}
     steps = sorted((a for a in on), key=lambda a: min(a.stages))
     recipe = Recipe((*(step_of(a) for a in steps), Step.of(TRAIN, lr=0.002, batch_size=32)))
-    first = evaluate(opened, Request(recipe, examples=128))
-    further = Request(
-        recipe, rung=1, start=128, examples=128, checkpoint=first.checkpoint, plans=first.plans, learned=first.learned
+    first = here.evaluate(recipe, examples=128)
+    second = here.evaluate(
+        recipe,
+        examples=128,
+        rung=1,
+        start=128,
+        checkpoint=first.checkpoint,
+        plans=first.plans,
+        learned=first.learned,
     )
-    second = evaluate(opened, further)
     assert not first.failed
     assert not second.failed
     assert second.checkpoint is not None

@@ -15,9 +15,10 @@ import pytest
 import typer
 
 from autocompress import cli, errors, testing
-from autocompress.explore.space import load_space
+from autocompress.explore.space_file import load_space
 from autocompress.plugin import contract, hooks
 from autocompress.plugin.loader import PluginSet
+from autocompress.testing import checks
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "plugins.md").read_text()
@@ -29,9 +30,9 @@ OVERRIDDEN = (
     contract.TrainHook,
     contract.Runtime,
     contract.Session,
-    testing.StrategyConformance,
+    checks.Checks,
 )
-HELD = (contract.Context, contract.Step, contract.LossTerm)
+HELD = (contract.Context, contract.TrainStep, contract.LossTerm)
 
 
 def test_the_guides_example_is_a_working_strategy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +45,7 @@ def test_the_guides_example_is_a_working_strategy(tmp_path: Path, monkeypatch: p
     assert contract.stages_of(strategy) == (contract.Stage.TRAIN,)
     import torch
 
-    step = contract.Step(torch.zeros(2, 1), torch.zeros(2).long(), torch.zeros(2, 4), None, 0.5)
+    step = contract.TrainStep(torch.zeros(2, 1), torch.zeros(2).long(), torch.zeros(2, 4), None, 0.5)
     term = strategy.hook({"weight": 0.1}, None).loss(step)
     assert float(term.value) == pytest.approx(1.3863, abs=1e-3)
     sys.modules.pop("guide_example")
@@ -117,7 +118,7 @@ def test_the_guide_names_only_what_exists() -> None:
             assert not attribute or attribute in names_of(classes[name]), quoted
             checked.add(name)
         for owner, attribute in re.findall(r"\b(context|step)\.(\w+)", quoted):
-            assert attribute in names_of({"context": contract.Context, "step": contract.Step}[owner]), quoted
+            assert attribute in names_of({"context": contract.Context, "step": contract.TrainStep}[owner]), quoted
         call = re.fullmatch(r"([a-z]\w+)\(([\w, ]*)\)", quoted)
         if call:
             assert call[2].split(", ") in arguments.get(call[1], []), quoted

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.export import EXPORTERS
-from autocompress.candidate.opening import complete
-from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import prepare
-from autocompress.candidate.request import Request
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.ladders import default_recipe
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.plugin.contract import Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -212,13 +210,16 @@ def pairs(size: int) -> Inputs:
 
 @dataclass(frozen=True)
 class Case:
-    """applies: some strategies that have to. others: of the task."""
+    """applies: some strategies that have to. others: of the task. both: whether both exporters are tried: those whose
+    inputs or outputs are more than a tensor.
+    """
 
     make: Callable[[], nn.Module]
     inputs: Callable[[int], Inputs]
     applies: frozenset[str] = frozenset()
     targets: Callable[[int], Tensor] = labels
     others: Mapping[str, Any] = field(default_factory=dict)
+    both: bool = False
 
 
 CASES = {
@@ -233,9 +234,9 @@ CASES = {
     "rnn_both_ways": Case(lambda: Recurrent(nn.RNN, True), steps, frozenset({"prune_recurrent"})),
     "transformer_encoder": Case(Encoder, tokens, frozenset({"prune_attention"})),
     "attention": Case(Attending, steps, frozenset({"prune_attention"})),
-    "dict_inputs": Case(Named, named, frozenset({"prune_channels"})),
-    "tuple_inputs_and_output": Case(Pair, pairs, frozenset({"prune_channels"})),
-    "dataclass_with_logits": Case(WithLogits, rows, frozenset({"prune_channels"})),
+    "dict_inputs": Case(Named, named, frozenset({"prune_channels"}), both=True),
+    "tuple_inputs_and_output": Case(Pair, pairs, frozenset({"prune_channels"}), both=True),
+    "dataclass_with_logits": Case(WithLogits, rows, frozenset({"prune_channels"}), both=True),
     "regression": Case(
         lambda: nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1)),
         rows,
@@ -256,14 +257,16 @@ def task_of(name: str, case: Case) -> Task:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_opens_every_strategy_answers_and_one_makes_it_smaller(
-    name: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
+    name: str, open_here: Any, shared_plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
 ) -> None:
-    task = task_of(name, CASES[name])
+    task, plugins, both = task_of(name, CASES[name]), shared_plugins, CASES[name].both
     before = copy.deepcopy(task.model.state_dict())
-    opened, opening = complete(prepare(task, fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies))
+    only = plugins.strategies
+    here = open_here(task, fake_profile, plugins, RunFolder(tmp_path), only, compare_exporters=both)
+    opening = here.opening
 
-    assert opening.preparation.exporter in EXPORTERS
-    assert opened.folder.reference.exists()
+    assert opening.prepared.exporter in EXPORTERS
+    assert here.task.folder.reference.exists()
     assert opening.reference.params > 0
     assert opening.reference.score.val_low <= opening.reference.score.val <= opening.reference.score.val_high
     assert not opening.reference_family.failed
@@ -279,6 +282,6 @@ def test_a_model_opens_every_strategy_answers_and_one_makes_it_smaller(
     shrinks = next(a for a in opening.applicable if a.name in CASES[name].applies and Stage.STRUCTURE in a.stages)
     space = Space.of(SpaceFile(name="all"), opening.applicable, opening.refused)
     step = Step.of(shrinks.name, **{p.name: p.default for p in shrinks.parameters})
-    outcome = evaluate(opened, Request(space.default([step]), examples=TRAIN))
+    outcome = here.evaluate(default_recipe(space, [step]), examples=TRAIN)
     assert outcome.evaluations[0].macs < opening.reference.macs
     assert not outcome.failed

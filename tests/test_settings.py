@@ -1,9 +1,11 @@
 """The working folder's settings, and the command line on top of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from autocompress.cli import search_command
 from autocompress.errors import UsageError
 from autocompress.settings import read_settings
 
@@ -73,3 +75,24 @@ def test_table_that_is_no_table_is_refused(text: str, folder: Path):
     (folder / "pyproject.toml").write_text(text)
     with pytest.raises(UsageError, match=r"pyproject\.toml"):
         read_settings(folder, {})
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_search_without_arguments_says_where_its_task_comes_from_before_it_runs_it(
+    shared: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    path = folder / ("pyproject.toml" if shared else "autocompress.toml")
+    path.write_text(("[tool.autocompress]\n" if shared else "") + 'task = "my_task.py:task"\n')
+    said: list[str] = []
+
+    def search(task: str, **options: Any) -> dict[str, Any]:
+        said.append(capsys.readouterr().out)
+        return {"recommended": task}
+
+    monkeypatch.setattr("autocompress.api.search", search)
+    monkeypatch.chdir(folder)
+    search_command()
+    search_command(quiet=True)
+    search_command("other.py:task")
+    source = f"[tool.autocompress] of {path}" if shared else path
+    assert said == [f"Task my_task.py:task, as {source} says.\n", "", ""]

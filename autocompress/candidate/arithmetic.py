@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from autocompress.candidate.policy import TrainingPolicy
 from autocompress.data import call, map_inputs, primary, tensors_of
 from autocompress.task import Inputs, Loss
 
 STEPS = 3  # timed in each way: the first one warms up
-LONG_S = 1.0  # after which one is enough: of a large model, warming up is a small part
-FEW = 8  # examples, on which a model is timed of which a whole batch would take longer than that
+FEW = 8  # examples, on which a model is timed of which a whole batch would take long
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,28 @@ class Arithmetic:
         return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
 
 
-def fastest_arithmetic(model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> Arithmetic:
+def fastest_arithmetic(
+    model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor, policy: TrainingPolicy = TrainingPolicy()
+) -> Arithmetic:
     """The way in which a training step is fastest, by timing each."""
     formats = [False, True] if any(t.dim() == 4 for t in tensors_of(inputs)) else [False]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    ways = [Arithmetic(bfloat16, last, device) for last in formats for bfloat16 in (False, True)]
+    precisions = (False, True) if policy.bfloat16 else (False,)
+    ways = [Arithmetic(bfloat16, last, device) for last in formats for bfloat16 in precisions]
     few = map_inputs(lambda tensor: tensor[:FEW], inputs), targets[:FEW]
     if device != "cpu":
-        _step_seconds(ways[0], model, loss, *few)  # a GPU is set up by its first step
-    if _step_seconds(ways[0], model, loss, *few) > LONG_S * FEW / len(targets):
+        _step_seconds(ways[0], model, loss, *few, policy.long_s)  # a GPU is set up by its first step
+    if _step_seconds(ways[0], model, loss, *few, policy.long_s) > policy.long_s * FEW / len(targets):
         inputs, targets = few
-    seconds = {way: _step_seconds(way, model, loss, inputs, targets) for way in ways}
+    seconds = {way: _step_seconds(way, model, loss, inputs, targets, policy.long_s) for way in ways}
     return min(seconds, key=lambda way: seconds[way])
 
 
-def _step_seconds(way: Arithmetic, model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> float:
+def _step_seconds(
+    way: Arithmetic, model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor, long_s: float
+) -> float:
     times: list[float] = []
-    while len(times) < STEPS and sum(times) < LONG_S:
+    while len(times) < STEPS and sum(times) < long_s:
         start = time.monotonic()
         try:
             way.place_model(model).train()

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from autocompress.data import call, every_module_called, feed_of, input_names, map_inputs, primary, tensors_of
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 from autocompress.plugin.contract import Session
-from autocompress.storage.store import is_full, no_space, replacing
+from autocompress.storage.atomic import is_full, no_space, replacing
+from autocompress.storage.onnx_file import keeps_data_elsewhere
 from autocompress.task import Inputs
 
 EXPORTERS = ("torchscript", "dynamo")
@@ -144,8 +145,7 @@ def fold(source: Path, target: Path) -> None:
     options.optimized_model_filepath = str(target)
     options.log_severity_level = 4
     ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    model = onnx.load(str(target))
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+    if keeps_data_elsewhere(onnx.load(str(target), load_external_data=False)):
         raise CandidateFailed("the model is over 2 GiB, which one ONNX file cannot hold")
 
 

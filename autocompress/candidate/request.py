@@ -1,21 +1,26 @@
-"""What is asked of a candidate, and what timing its structure answers."""
+"""What is asked of whoever computes a candidate, and what is answered: plain data, sent between processes. Files and
+weights go by the digests of what made them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from autocompress.latency import Latency
-from autocompress.recipe import Recipe, Step
+from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.evaluation import Score
+from autocompress.recipe import Plan, Recipe, Step
+
+Learned = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Request:
-    """One family to evaluate. rung: which training this is. checkpoint, plans: what an earlier rung left.
+class TrainRequest:
+    """A family's structure, and one training of it. rung: which training this is. checkpoint, plans: what an earlier
+    rung left.
 
     start, examples: the piece of the training stream; examples = 0 trains nothing. limit_s: seconds there are for it
     now. length_s: that it takes in all, with what was trained of it before it was cut off; None for as long as there
-    is. learned: what an earlier rung's hooks learned beside the weights. skip: graph variants not to make.
-    worth_below: the latency ratio at and above which a file adds nothing to the front, whatever it scores.
+    is. learned: what an earlier rung's hooks learned beside the weights.
     """
 
     recipe: Recipe
@@ -25,19 +30,84 @@ class Request:
     limit_s: float | None = None
     length_s: float | None = None
     checkpoint: str | None = None
-    plans: tuple[dict[str, Any], ...] | None = None
-    learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    skip: tuple[Step, ...] = ()
-    worth_below: float | None = None
+    plans: tuple[Plan, ...] | None = None
+    learned: Learned = field(default_factory=dict)
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
 
 @dataclass(frozen=True)
-class Gate:
-    """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely no faster
-    than the float file they were made from. macs: multiply-accumulates of one call.
+class TrainedWeights:
+    """A family's structure and where its weights lie after a training. checkpoint: a key of the store; None when
+    nothing was ever trained.
+
+    examples, seconds: of this training; examples that were counted before, and are repeated because the weights are
+    gone, do not count again. epochs: of all, over the training split. learned: by strategy, beside the weights.
     """
 
-    latency: Latency
-    plans: tuple[dict[str, Any], ...]
-    slower: tuple[Step, ...] = ()
-    macs: int = 0
+    recipe: Recipe
+    plans: tuple[Plan, ...]
+    checkpoint: str | None = None
+    learned: Learned = field(default_factory=dict)
+    epochs: float = 0.0
+    examples: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An ONNX file of the run. path: from the run folder. digest: sha256 of its content."""
+
+    recipe: Recipe
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class MakeRequest:
+    """The files of one family, or of an untrained structure. weights: what they are made of; None for the structure as
+    it is planned now. source: the float file, where it was made before.
+
+    rung: names the files of a family, which are kept and checked against the module; None for files that are only
+    timed. exporter: the one tried first.
+    """
+
+    recipe: Recipe
+    exporter: str
+    variants: tuple[Step, ...] = ()
+    weights: TrainedWeights | None = None
+    source: ModelFile | None = None
+    rung: int | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """The float file, those of the variants that could be made, in their order, and why the others could not be
+    (recipe, strategy, reason). exporter: the one that wrote the float file. macs: multiply-accumulates of one call.
+    """
+
+    source: ModelFile
+    exporter: str
+    plans: tuple[Plan, ...]
+    macs: int
+    files: tuple[ModelFile, ...] = ()
+    failed: tuple[tuple[Recipe, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a file scores on the validation split, and what it takes to keep. outputs: store key of its outputs."""
+
+    score: Score
+    size_bytes: int
+    compressed_bytes: int
+    params: int
+    macs: int
+    outputs: str
+
+
+@dataclass(frozen=True)
+class NotScored:
+    """A file that could not be scored, and why."""
+
+    strategy: str | None
+    reason: str

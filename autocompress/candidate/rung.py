@@ -1,48 +1,34 @@
 """One training of a family: from its structure or the checkpoint of the rung before, to a checkpoint of its own."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
+from autocompress.candidate.make import built
 from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.request import Request
+from autocompress.candidate.request import TrainedWeights, TrainRequest
 from autocompress.candidate.snapshot import Snapshots
+from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.structure import blamed_on
 from autocompress.candidate.train import Schedule, train
+from autocompress.candidate.weights import load_weights
 from autocompress.data import seeded
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import TrainHook, TrainingStrategy
 from autocompress.recipe import TRAIN, Recipe
-from autocompress.storage.store import Store
 
 
-@dataclass(frozen=True)
-class Rung:
-    """A family's model after a training. checkpoint: where its weights lie; None when nothing was ever trained.
-
-    examples, seconds: of this training; examples that were counted before, and are repeated because the weights are
-    gone, do not count again. epochs: of all, over the training split. learned: by strategy, beside the weights.
-    snapshots: of this training, to be dropped once its files are made.
-    """
-
-    model: nn.Module
-    checkpoint: str | None
-    epochs: float
-    examples: int = 0
-    seconds: float = 0.0
-    learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    snapshots: Snapshots | None = None
-
-
-def train_rung(opened: OpenTask, request: Request, model: nn.Module) -> Rung:
-    """Train ``model``, the untrained structure, which may be changed. Raises CandidateFailed, Interrupted.
+def train_rung(
+    opened: OpenTask, request: TrainRequest, stream: Callable[[], TrainStream]
+) -> tuple[nn.Module, TrainedWeights]:
+    """Build a family's structure and train it on ``stream``. Raises CandidateFailed, Interrupted.
 
     A checkpoint that is gone or damaged is made up for: the structure trains from the beginning, on as many examples in
     all, as far as this training's time allows.
     """
+    model, plans = built(opened, request.recipe, request.plans)
     counted = 0  # of the examples, by trainings whose weights are gone
     if request.checkpoint is not None and not _loaded(opened, request.checkpoint, model):
         counted, whole = request.start, request.start + request.examples
@@ -50,9 +36,8 @@ def train_rung(opened: OpenTask, request: Request, model: nn.Module) -> Rung:
     strategies = [(step, opened.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
     if not training or not request.examples:
-        return Rung(model, request.checkpoint, _epochs(opened, request, 0), learned=request.learned)
-    if opened.trainer is None:
-        raise RuntimeError("the task is prepared for gating only")
+        epochs = _epochs(opened, request, 0)
+        return model, TrainedWeights(request.recipe, plans, request.checkpoint, request.learned, epochs)
     hooks: list[tuple[str, TrainHook]] = []
     for step, strategy in training:
         with blamed_on(step.strategy):
@@ -63,7 +48,7 @@ def train_rung(opened: OpenTask, request: Request, model: nn.Module) -> Rung:
     lr, batch_size = train_settings(request.recipe)
     schedule = Schedule(lr, batch_size, request.start, request.examples, request.limit_s, request.length_s)
     parts = (opened.fingerprint, request.recipe.to_json(), request.rung, request.start, opened.context.seed)
-    snapshots = Snapshots(opened.store, opened.store.key("partial", *parts))
+    snapshots = Snapshots(opened.store, opened.store.key("partial", *parts), opened.policy)
     text = f"train: {request.recipe.techniques()}"
 
     def between(fraction: float) -> None:
@@ -77,18 +62,19 @@ def train_rung(opened: OpenTask, request: Request, model: nn.Module) -> Rung:
             model,
             hooks,
             opened.task.loss_fn,
-            opened.trainer.stream,
+            stream(),
             schedule,
-            opened.trainer.arithmetic,
+            request.arithmetic,
             between=between,
             snapshots=snapshots,
             clock=lambda: time.monotonic() - opened.lock.waited_s,
         )
         checkpoint = opened.store.key("weights", *parts)
         opened.store.save(checkpoint, trained.model.state_dict())
-    epochs = _epochs(opened, request, trained.examples)
-    examples = trained.examples - counted
-    return Rung(trained.model, checkpoint, epochs, examples, trained.seconds, trained.learned, snapshots)
+    snapshots.drop()
+    epochs, examples = _epochs(opened, request, trained.examples), trained.examples - counted
+    weights = TrainedWeights(request.recipe, plans, checkpoint, trained.learned, epochs, examples, trained.seconds)
+    return trained.model, weights
 
 
 def _loaded(opened: OpenTask, checkpoint: str, model: nn.Module) -> bool:
@@ -102,17 +88,6 @@ def _loaded(opened: OpenTask, checkpoint: str, model: nn.Module) -> bool:
     return False
 
 
-def load_weights(store: Store, model: nn.Module, checkpoint: str) -> None:
-    """Put stored weights into a rebuilt structure. Raises CandidateFailed when they are gone or do not fit."""
-    weights = store.load(checkpoint)
-    if weights is None:
-        raise CandidateFailed(f"the weights {store.path(checkpoint)} are missing, damaged or of another version")
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CandidateFailed(f"the checkpoint {checkpoint} does not fit the structure: {error}") from error
-
-
 def train_settings(recipe: Recipe) -> tuple[float, int]:
     """Peak learning rate and batch size of a recipe."""
     step = recipe.step(TRAIN)
@@ -120,6 +95,6 @@ def train_settings(recipe: Recipe) -> tuple[float, int]:
     return float(values.get("lr", 1e-3)), int(values.get("batch_size", 128))
 
 
-def _epochs(opened: OpenTask, request: Request, examples: int) -> float:
+def _epochs(opened: OpenTask, request: TrainRequest, examples: int) -> float:
     seen = (request.start if request.checkpoint else 0) + examples
     return round(seen / len(opened.context.train), 4)

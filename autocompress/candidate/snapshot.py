@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn, optim
 
+from autocompress.candidate.policy import TrainingPolicy
 from autocompress.errors import AutocompressError
 from autocompress.storage.store import Store
-
-EVERY_S = 45.0
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,10 @@ class Progress:
 class Snapshots:
     """One training's snapshots under ``key``; each takes the place of the one before."""
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Store, key: str, policy: TrainingPolicy = TrainingPolicy()) -> None:
         self._store = store
         self._key = key
+        self._every_s = policy.snapshot_s
         self._last = time.monotonic()
 
     def restore(self, model: nn.Module, optimizer: optim.Optimizer, beside: Sequence[nn.Parameter]) -> Progress:
@@ -58,7 +58,7 @@ class Snapshots:
         return Progress(int(kinds["progress"]["examples"]), float(kinds["progress"]["seconds"]))
 
     def due(self) -> bool:
-        return time.monotonic() - self._last >= EVERY_S
+        return time.monotonic() - self._last >= self._every_s
 
     def keep(
         self, model: nn.Module, optimizer: optim.Optimizer, beside: Sequence[nn.Parameter], progress: Progress
@@ -81,7 +81,7 @@ class Snapshots:
         """Keep the state at the end of a training so long that it should not be done again because the process dies
         while its files are made.
         """
-        if progress.seconds >= EVERY_S:
+        if progress.seconds >= self._every_s:
             self.keep(model, optimizer, beside, progress)
 
     def drop(self) -> None:

@@ -14,6 +14,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
+from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.teacher import Teacher
 from autocompress.data import Features, Split, map_inputs, seeded, tensors_of
 from autocompress.errors import AutocompressError
@@ -22,8 +23,6 @@ from autocompress.task import Inputs, Task
 
 COPIES = 4
 COPY_BYTES = 2 << 30  # augmented copies kept in memory, all together
-TEACHER_BYTES = 1 << 30
-BLOCK = 1024  # examples augmented at a time, or taught to be kept as one entry of the store
 TEACHER_BATCH = 128
 
 
@@ -39,13 +38,20 @@ class TrainStream:
     """``batches(start, examples, batch_size)`` reads on from any position; a position is counted in examples."""
 
     def __init__(
-        self, task: Task, split: Split, teacher: Teacher, seed: int, kept: "TaughtBlocks | None" = None
+        self,
+        task: Task,
+        split: Split,
+        teacher: Teacher,
+        seed: int,
+        kept: "TaughtBlocks | None" = None,
+        policy: TrainingPolicy = TrainingPolicy(),
     ) -> None:
         self.split = split
         self._augment = task.augment
         self.teacher = teacher
         self._seed = seed
         self._kept = kept
+        self._policy = policy
         self._copies: dict[int, Inputs] = {}
         self._known: dict[int, tuple[Tensor, Tensor]] = {}  # copy -> (outputs, which rows are filled)
         held = sum(t.element_size() * t.numel() for t in tensors_of(split.memory.inputs)) if split.memory else 0
@@ -87,8 +93,9 @@ class TrainStream:
             return TrainBatch(inputs, targets, None)
         if not self._in_memory or not self._fits(copy, inputs):
             return TrainBatch(inputs, targets, self.teacher.outputs(inputs))
-        for block in range(at.start // BLOCK, (at.stop - 1) // BLOCK + 1):
-            self._teach(epoch, block, order[block * BLOCK : (block + 1) * BLOCK])
+        size = self._policy.taught_block
+        for block in range(at.start // size, (at.stop - 1) // size + 1):
+            self._teach(epoch, block, order[block * size : (block + 1) * size])
         return TrainBatch(inputs, targets, self._known[copy][0][chosen])
 
     def _copy(self, copy: int) -> Inputs:
@@ -98,7 +105,7 @@ class TrainStream:
         if copy not in self._copies:
             parts = [
                 tensors_of(self._augmented(batch.inputs, self._seed * 31 + copy * 1_000_003 + number))
-                for number, batch in enumerate(self.split.batches(BLOCK))
+                for number, batch in enumerate(self.split.batches(self._policy.taught_block))
             ]
             columns = iter([torch.cat(column) for column in zip(*parts, strict=True)])
             self._copies[copy] = map_inputs(lambda _: next(columns), self.split.memory.inputs)
@@ -120,7 +127,7 @@ class TrainStream:
         """Whether the teacher's outputs for a copy of the data can be held; makes room for them."""
         if copy not in self._known:
             one = self.teacher.outputs(map_inputs(lambda t: t[:1], inputs))
-            if one[0].numel() * one.element_size() * len(self.split) > TEACHER_BYTES:
+            if one[0].numel() * one.element_size() * len(self.split) > self._policy.teacher_bytes:
                 return False
             self._known[copy] = (
                 torch.zeros(len(self.split), *one.shape[1:]),
@@ -134,7 +141,8 @@ class TrainStream:
         outputs, filled = self._known[copy]
         if bool(filled[rows].all()):
             return
-        found = self._kept.get(epoch, block) if self._kept else None
+        at = self._policy.taught_block, epoch, block
+        found = self._kept.get(*at) if self._kept else None
         if found is None or found.shape != outputs[rows].shape:
             held = map_inputs(lambda t: t[rows], self._copy(copy))
             parts = [
@@ -142,7 +150,7 @@ class TrainStream:
             ]
             found = torch.cat([self.teacher.outputs(part) for part in parts])
             if self._kept:
-                self._kept.put(epoch, block, found)
+                self._kept.put(*at, found)
         outputs[rows], filled[rows] = found, True
 
 
@@ -153,13 +161,14 @@ class TaughtBlocks:
         self._store = store
         self._task = task
 
-    def get(self, epoch: int, block: int) -> Tensor | None:
-        found = self._store.load(self._key(epoch, block))
+    def get(self, size: int, epoch: int, block: int) -> Tensor | None:
+        """size: examples of a block."""
+        found = self._store.load(self._key(size, epoch, block))
         return None if found is None else found.get("outputs")
 
-    def put(self, epoch: int, block: int, outputs: Tensor) -> None:
+    def put(self, size: int, epoch: int, block: int, outputs: Tensor) -> None:
         with suppress(AutocompressError):
-            self._store.save(self._key(epoch, block), {"outputs": outputs})
+            self._store.save(self._key(size, epoch, block), {"outputs": outputs})
 
-    def _key(self, epoch: int, block: int) -> str:
-        return self._store.key("teacher", *self._task, BLOCK, epoch, block)
+    def _key(self, size: int, epoch: int, block: int) -> str:
+        return self._store.key("teacher", *self._task, size, epoch, block)

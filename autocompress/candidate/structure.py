@@ -12,7 +12,7 @@ from autocompress.errors import CandidateFailed, Interrupted, one_line
 from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe, Step
-from autocompress.storage.store import is_full, no_space
+from autocompress.storage.atomic import is_full, no_space
 
 
 class KnownPlans(Protocol):

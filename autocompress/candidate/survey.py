@@ -10,6 +10,7 @@ from autocompress.plugin.contract import (
     GraphStrategy,
     Parameter,
     Refusal,
+    Stage,
     Strategy,
     TrainingStrategy,
     stages_of,
@@ -39,6 +40,17 @@ def survey(
             reason = f"it failed when asked: {error.reason}"
         refused.append(Refusal(name, reason))
     return tuple(applicable), tuple(refused)
+
+
+def graph_survey(
+    context: Context, plugins: PluginSet, only: Collection[str] | None = None, supervisor: Supervisor | None = None
+) -> tuple[tuple[Applicable, ...], tuple[Refusal, ...]]:
+    """Ask the strategies with a graph part alone: what they offer depends on the reference's file, and on whether
+    scores count; what the others offer depends on neither.
+    """
+    in_use = plugins.strategies if only is None else only
+    graph = {name for name in in_use if Stage.GRAPH in stages_of(plugins.strategy(name))}
+    return survey(context, plugins, graph, supervisor)
 
 
 def _refusal(strategy: Strategy, context: Context) -> str | None:

@@ -22,7 +22,7 @@ from autocompress.candidate.stream import TrainBatch, TrainStream
 from autocompress.candidate.structure import blamed_on
 from autocompress.data import call, captured, primary
 from autocompress.errors import CandidateFailed, Interrupted
-from autocompress.plugin.contract import LossTerm, Step, TrainHook
+from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.task import Loss
 
 WARM_UP = 0.05
@@ -149,7 +149,9 @@ def train(
     return Trained(model, done, clock() - began, learned)
 
 
-def _run(model: nn.Module, batch: TrainBatch, fraction: float, layers: Sequence[str], arithmetic: Arithmetic) -> Step:
+def _run(
+    model: nn.Module, batch: TrainBatch, fraction: float, layers: Sequence[str], arithmetic: Arithmetic
+) -> TrainStep:
     """What the model gives for a batch, beside what the teacher gave."""
     inputs = arithmetic.place(batch.inputs)
     with arithmetic.autocast(), captured(model, layers) as found:
@@ -157,7 +159,7 @@ def _run(model: nn.Module, batch: TrainBatch, fraction: float, layers: Sequence[
     features = {name: value.float() for name, value in found.items()}
     teacher = None if batch.teacher is None else arithmetic.place_tensor(batch.teacher)
     targets = arithmetic.place_tensor(batch.targets)
-    return Step(inputs, targets, outputs, teacher, fraction, features, batch.features)
+    return TrainStep(inputs, targets, outputs, teacher, fraction, features, batch.features)
 
 
 def _module(made: object, by: str) -> nn.Module:
@@ -185,7 +187,7 @@ def annealed(fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP)))
 
 
-def _loss(hooks: Sequence[tuple[str, TrainHook]], loss: Loss, step: Step) -> Tensor:
+def _loss(hooks: Sequence[tuple[str, TrainHook]], loss: Loss, step: TrainStep) -> Tensor:
     total, scale = None, 1.0
     for name, hook in hooks:
         if step.progress < hook.starts_at:

@@ -1,42 +1,61 @@
 """``apply``: a model made again from its recipe."""
 
+import asyncio
+import math
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from autocompress.candidate.export import export
-from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.opening import complete
-from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import prepare, read_task
-from autocompress.candidate.request import Request
-from autocompress.candidate.rung import load_weights
+from autocompress.candidate.make import rewrite
+from autocompress.candidate.reading import read_task
+from autocompress.candidate.request import TrainRequest
 from autocompress.candidate.structure import build
-from autocompress.candidate.variants import rewrite
+from autocompress.candidate.weights import load_weights
+from autocompress.compute.in_process import in_process
+from autocompress.compute.operations import Operations
 from autocompress.data import Split, feed_of, profile_inputs
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
+from autocompress.evaluation import Evaluation
+from autocompress.explore.opening import open_task
 from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.recipe import TRAIN, RecipeFile
-from autocompress.storage.delivery import deliver
+from autocompress.storage.atomic import copy_file, no_space, replacing, write_text
+from autocompress.storage.delivery import deliver, weights_of
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.store import Store, copy_file, replacing, write_text
+from autocompress.storage.front import MODEL, RECIPE, WEIGHTS
+from autocompress.storage.onnx_file import read_onnx
+from autocompress.storage.ownership import APPLIED, own_or_free, put_mark, refuse_strangers
+from autocompress.storage.paths import inside
+from autocompress.storage.recovery import Say, recover_recipe
+from autocompress.storage.store import Store
 from autocompress.task import load_task
 
 SAME_OUTPUTS = 1e-4  # apply: between the model made again and the stored one
 
 
-def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str:
+def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: Say = lambda text: None) -> str:
     """Make the model of a ``recipe.toml`` again and return a line that says where it is and how near it comes to the
-    stored one.
+    stored one. Raises UsageError, before anything is made, when ``out`` holds what is not ours, or the recipe names
+    weights that are outside its folder.
+
+    say: told when the recipe's own run was made whole before.
     """
+    recover_recipe(recipe, say)
     stored = RecipeFile.read(recipe)
-    folder, profile, plugins, task = (
-        out or Path("applied") / stored.recipe.id,
+    weights = None if stored.weights is None else weights_of(recipe, stored.weights)
+    beside = inside(recipe.parent, recipe.parent, MODEL, recipe)
+    if beside.exists():
+        read_onnx(beside)
+    folder = out or own_or_free(Path("applied") / stored.recipe.id, APPLIED)
+    refuse_strangers(folder, APPLIED)
+    profile, plugins, task = (
         HardwareProfile.model_validate(stored.hardware) if stored.hardware else load_profile(stored.profile),
         load_plugins(),
         load_task(target),
@@ -46,10 +65,15 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
         plugins.strategy(name)  # an absent plug-in is an error before anything is made
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
         if redo:
-            opened, _ = complete(
-                prepare(task, profile, plugins, RunFolder(Path(scratch)), seed=stored.seed, only=needed)
+            run = RunFolder(Path(scratch))
+            here = in_process(task, profile, plugins, run, seed=stored.seed)
+            made = asyncio.run(_trained_anew(here.operations, run, profile, stored, needed))
+            _mark(folder)
+            deliver(run.root / made.artifact, folder)
+            return (
+                f"{folder / MODEL} trained anew from {stored.recipe}: validation "
+                f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"
             )
-            return _redo(opened, stored, folder)
         reference = Path(scratch) / "reference.onnx"
         read = read_task(task, profile, plugins.runtime(profile.runtime), reference, stored.seed)
         if read.fingerprint != stored.fingerprint:
@@ -61,53 +85,59 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool) -> str
         inputs = next(profile_inputs(read.splits["val"], profile.batch, 1))
         export(read.context.model, inputs, reference, stored.exporter)
         model, _ = build(stored.recipe, read.context, plugins, stored.plans)
-        kept = replace(stored, weights="weights.safetensors" if stored.weights else None)
-        if stored.weights is not None:
-            weights = recipe.parent / stored.weights
+        kept = replace(stored, weights=None if weights is None else WEIGHTS)
+        if weights is not None:
             if not weights.exists():
                 raise UsageError(f"the weights {weights} are missing: --redo trains them anew")
             try:
                 load_weights(Store(weights.parent), model, weights.stem)
             except CandidateFailed as error:
                 raise UsageError(f"{error.reason}: --redo trains them anew") from error
-            copy_file(weights, folder / "weights.safetensors")
         source = Path(scratch) / "float.onnx"
         export(model, inputs, source, stored.exporter)
-        with replacing(folder / "model.onnx") as temporary:
+        _mark(folder)
+        with replacing(folder / MODEL) as temporary:
             if stored.recipe.variant is None:
                 shutil.copyfile(source, temporary)
             else:
                 context = replace(read.context, learned=stored.learned)
                 rewrite(plugins, stored.recipe.variant, source, temporary, context)
-        write_text(folder / "recipe.toml", kept.to_toml())
-        made, beside = f"{folder / 'model.onnx'} made from {stored.recipe}", recipe.with_name("model.onnx")
+        if weights is not None:
+            copy_file(weights, folder / WEIGHTS)
+        write_text(folder / RECIPE, kept.to_toml())
+        line = f"{folder / MODEL} made from {stored.recipe}"
         if not beside.exists():
-            return made
-        worst = _difference(
-            plugins.runtime(profile.runtime), profile, read.splits["val"], beside, folder / "model.onnx"
-        )
+            return line
+        worst = _difference(plugins.runtime(profile.runtime), profile, read.splits["val"], beside, folder / MODEL)
         if worst > SAME_OUTPUTS:
             raise AutocompressError(
-                f"{folder / 'model.onnx'} was made, but its outputs differ from {beside} by {worst:.2g} "
+                f"{folder / MODEL} was made, but its outputs differ from {beside} by {worst:.2g} "
                 f"(allowed {SAME_OUTPUTS:g}): the versions of torch or onnxruntime may not be those of the run"
             )
-        return f"{made}; its outputs differ from {beside} by at most {worst:.2g}"
+        return f"{line}; its outputs differ from {beside} by at most {worst:.2g}"
 
 
-def _redo(opened: OpenTask, stored: RecipeFile, target: Path) -> str:
+async def _trained_anew(
+    operations: Operations, run: RunFolder, profile: HardwareProfile, stored: RecipeFile, needed: Sequence[str]
+) -> Evaluation:
     """Plan and train anew, with the stored length of training."""
-    examples = round(stored.epochs * len(opened.context.train))
-    outcome = evaluate(opened, Request(stored.recipe.family, examples=examples))
+    opening, pipeline = await open_task(operations, run, profile, stored.seed, needed)
+    examples = round(stored.epochs * opening.prepared.train_examples)
+    outcome = await pipeline.evaluate(TrainRequest(stored.recipe.family, examples=examples), limit_s=math.inf)
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
     if made is None:
         causes = [reason for _, _, reason in outcome.failed] + [s.reason for s in outcome.slower]
         causes = causes or [f"{stored.recipe.variant} is not among what that strategy now offers for this task"]
         raise AutocompressError(f"the recipe could not be made again: {'; '.join(causes)}")
-    deliver(opened.folder, made, target)
-    return (
-        f"{target / 'model.onnx'} trained anew from {stored.recipe}: validation "
-        f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"
-    )
+    return made
+
+
+def _mark(folder: Path) -> None:
+    """Say that it is ours before the first file is written."""
+    try:
+        put_mark(folder, APPLIED)
+    except OSError as error:
+        raise no_space(folder / APPLIED, error) from error
 
 
 def _difference(runtime: Runtime, profile: HardwareProfile, val: Split, one: Path, other: Path) -> float:

@@ -2,6 +2,7 @@
 left alone.
 """
 
+import asyncio
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,10 +12,10 @@ from typing import Any, TypeVar
 
 from autocompress.candidate.export import SCOPE
 from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.opening import Opening, complete
-from autocompress.candidate.preparation import prepare
 from autocompress.candidate.structure import blamed_on
+from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed
+from autocompress.explore.opening import Opening, open_task
 from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
@@ -22,28 +23,24 @@ from autocompress.storage.folder import RunFolder
 from autocompress.supervisor import Supervisor, Tell
 from autocompress.task import load_task
 
-SCORED = 2000  # validation examples, for each file; a search scores on all
+SCORED = 2000
 Answer = TypeVar("Answer")
 
 
-def inspect_task(target: str, profile: str, tell: Tell = lambda text, fraction: None) -> dict[str, Any]:
+def inspect_task(
+    target: str, profile: str, tell: Tell = lambda text, fraction: None, score_on: int = SCORED
+) -> dict[str, Any]:
     """Reference score, latency and size; its time by operator; every strategy with its parameters, or why it does not
     apply; the graph variants of the unchanged weights, measured; the loss that each prunable group costs, and why other
-    layers are left as they are.
+    layers are left as they are. score_on: validation examples, for each file; a search scores on all.
     """
     plugins = load_plugins()
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-        opened, opening = complete(
-            prepare(
-                load_task(target),
-                load_profile(profile),
-                plugins,
-                RunFolder(Path(folder)),
-                supervisor=Supervisor(tell),
-                only=plugins.strategies,  # what saves size alone is measured too, once
-                score_on=SCORED,
-            )
-        )
+        run, hardware, supervisor = RunFolder(Path(folder)), load_profile(profile), Supervisor(tell)
+        here = in_process(load_task(target), hardware, plugins, run, supervisor=supervisor, score_on=score_on)
+        only = list(plugins.strategies)  # what saves size alone is measured too, once
+        opening, _ = asyncio.run(open_task(here.operations, run, hardware, 0, only))
+        opened = here.computation.opened
         warnings = [*map(str, plugins.broken), *opening.warnings]
         return {
             **_reference(opening, len(opened.val)),
@@ -83,9 +80,13 @@ def _reference(opening: Opening, scored: int) -> dict[str, Any]:
         "macs": reference.macs,
         "size_bytes": reference.size_bytes,
         "compressed_bytes": reference.compressed_bytes,
-        "exporter": opening.preparation.exporter,
-        "export_note": opening.preparation.export_note,
-        "examples": {"train": opening.train_examples, "val": opening.val_examples, "test": opening.test_examples},
+        "exporter": opening.prepared.exporter,
+        "export_note": opening.prepared.export_note,
+        "examples": {
+            "train": opening.prepared.train_examples,
+            "val": opening.prepared.val_examples,
+            "test": opening.prepared.test_examples,
+        },
         "scored": scored,
     }
 

@@ -7,11 +7,12 @@ import numpy as np
 import onnx
 
 from autocompress.candidate.count import count
-from autocompress.errors import UsageError, one_line
+from autocompress.errors import UsageError
 from autocompress.measure import FULL, measure, timer
 from autocompress.plugin.contract import Feed
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
+from autocompress.storage.onnx_file import read_onnx
 
 
 def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
@@ -40,19 +41,8 @@ def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
 
 
 def random_feed(path: Path, profile: HardwareProfile, seed: int) -> Feed:
-    """Inputs of the file's own shapes and types. Raises UsageError when it is not an ONNX file or keeps its weights
-    elsewhere.
-    """
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except Exception as error:  # protobuf raises its own kinds
-        raise UsageError(f"{path} is not an ONNX file: {one_line(error, 120)}") from error
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
-        raise UsageError(
-            f"{path} keeps its weights in other files, which may point anywhere: give a file that holds its own weights"
-        )
+    """Inputs of the file's own shapes and types. Raises UsageError when it is no ONNX file or keeps data elsewhere."""
+    model = read_onnx(path)
     known = {t.name for t in model.graph.initializer}
     random = np.random.default_rng(seed)
     feed: dict[str, Any] = {}

@@ -11,15 +11,17 @@ from autocompress.measure import FINAL, measure, timer
 from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
-from autocompress.storage.folder import read_front
+from autocompress.storage.onnx_file import read_onnx
+from autocompress.storage.recovery import Say, read_run
 
 RATIO_TOLERANCE = 0.15  # verify: how far a ratio may move between two measurements
 
 
-def verify_run(root: Path) -> dict[str, Any]:
+def verify_run(root: Path, say: Say = lambda text: None) -> dict[str, Any]:
     """Time the recommended model of a run beside its reference again. ``holds`` is False when the budget is no
-    longer met, or the ratio moved by more than 15 %."""
-    document = read_front(root)
+    longer met, or the ratio moved by more than 15 %. say: told which files were made whole before.
+    """
+    document = read_run(root, say)
     chosen = next((c for c in document["candidates"] if c["id"] == document["recommended"]), None)
     if chosen is None:
         raise UsageError(f"{root} recommends nothing, so there is nothing to verify")
@@ -29,6 +31,7 @@ def verify_run(root: Path) -> dict[str, Any]:
     for file in (path, reference):
         if not file.exists():
             raise UsageError(f"{file} is missing: run the search again with --out {root}")
+        read_onnx(file)
     latency = _beside(runtime, profile, path, reference)
     budget, recorded = document["budget"], chosen["latency_ms"]["ratio"]
     problems = []

@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
+from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.worker import Worker, cores
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 
 
 class Executor(Protocol):
-    """``call`` runs a LocalComputation's method and returns what it returns, or raises what it raises.
+    """``call`` runs a method of what a worker holds, and returns what it returns or raises what it raises.
 
     concurrency: how many calls can run at once.
     """
@@ -21,7 +22,9 @@ class Executor(Protocol):
     concurrency: int
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any: ...
-    def sharing(self, concurrency: int) -> AbstractContextManager[None]: ...
+    def start(self) -> None: ...
+    def opened(self, *args: Any) -> None: ...
+    def sharing(self, calls: int) -> AbstractContextManager[None]: ...
     def spent(self) -> dict[str, float]: ...
     def kill(self) -> None: ...
     def close(self) -> None: ...
@@ -32,16 +35,16 @@ class InProcess:
 
     concurrency = 1
 
-    def __init__(self, computation: Any) -> None:
-        self._computation = computation
+    def __init__(self, service: Any) -> None:
+        self._service = service
         self._spent: Counter[str] = Counter()
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
         await asyncio.sleep(0)  # others may go on, as if it were another process
-        phases = self._computation.supervisor.phases
+        phases = self._service.supervisor.phases
         phases.skip()
         try:
-            return getattr(self._computation, method)(*args)
+            return getattr(self._service, method)(*args)
         except AutocompressError:
             raise
         except Exception as error:  # as in the child: this candidate fails
@@ -49,8 +52,14 @@ class InProcess:
         finally:
             self._spent.update(phases.taken())
 
+    def start(self) -> None:
+        pass  # it runs
+
+    def opened(self, *args: Any) -> None:
+        pass  # nothing here is started anew
+
     @contextmanager
-    def sharing(self, concurrency: int) -> Iterator[None]:
+    def sharing(self, calls: int) -> Iterator[None]:
         yield
 
     def spent(self) -> dict[str, float]:
@@ -66,8 +75,9 @@ class InProcess:
 class Pool:
     """Several workers, each with its share of the cores. Calls go to whoever is free."""
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
+    def __init__(self, workers: Sequence[Worker], policy: WorkerPolicy = WorkerPolicy()) -> None:
         self._workers = list(workers)
+        self._cores = policy.cores or cores()
         self.concurrency = len(self._workers)
         self._sharing = self.concurrency
         self._waiting = ThreadPoolExecutor(self.concurrency, "worker")  # a thread waits for each
@@ -78,21 +88,27 @@ class Pool:
         if self._idle is None:
             self._idle = asyncio.LifoQueue()
             self._idle.put_nowait(self._workers[0])  # the others have work once the task is open
-            for each in self._workers:
-                each.start()  # all get ready together, before anything is measured
+            self.start()
         worker = await self._idle.get()
-        result = await self._run(worker, method, *args, limit_s=limit_s)
-        if method == "open":
-            for other in self._workers[1:]:
-                other.opened(result, *args[1:])
-                self._opening.append(asyncio.ensure_future(self._run(other, "ready")))
-                self._opening[-1].add_done_callback(lambda f: f.cancelled() or f.exception())  # its next call tells
-        return result
+        return await self._run(worker, method, *args, limit_s=limit_s)
+
+    def start(self) -> None:
+        """Start all worker processes: they get ready together, before anything is measured."""
+        for each in self._workers:
+            each.start()
+
+    def opened(self, *args: Any) -> None:
+        """The task is open: the other workers open it too, with what the first one found."""
+        for each in self._workers:
+            each.opened(*args)
+        for other in self._workers[1:]:
+            self._opening.append(asyncio.ensure_future(self._run(other, "ready")))
+            self._opening[-1].add_done_callback(lambda f: f.cancelled() or f.exception())  # its next call tells
 
     async def _run(self, worker: Worker, method: str, *args: Any, limit_s: float | None = None) -> Any:
         """A call of one worker, which is idle afterwards."""
         assert self._idle is not None
-        threads = max(1, cores() // self._sharing)
+        threads = max(1, self._cores // self._sharing)
         call = partial(worker.call, method, *args, limit_s=limit_s, threads=threads)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._waiting, call)
@@ -100,9 +116,9 @@ class Pool:
             self._idle.put_nowait(worker)
 
     @contextmanager
-    def sharing(self, concurrency: int) -> Iterator[None]:
+    def sharing(self, calls: int) -> Iterator[None]:
         """While open, at most so many calls run at once, and each has more of the cores."""
-        before, self._sharing = self._sharing, max(1, min(concurrency, self.concurrency))
+        before, self._sharing = self._sharing, max(1, min(calls, self.concurrency))
         try:
             yield
         finally:

@@ -1,20 +1,21 @@
-"""What a search asks of whoever computes, whichever process that is."""
+"""The operations on one task, computed in this process, whichever that is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from autocompress.budget import Budget
-from autocompress.candidate import artifact, pipeline
+from torch import nn
+
+from autocompress.candidate import make, preparation, reference, rung, score
+from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.opening import Opening, complete
-from autocompress.candidate.preparation import Preparation, Prepared, prepare
-from autocompress.candidate.request import Gate, Request
-from autocompress.data import paired_difference, targets_of
-from autocompress.errors import CandidateFailed
-from autocompress.evaluation import Evaluation, Outcome
-from autocompress.latency import Latency
-from autocompress.measure import Effort, MachineLock
+from autocompress.candidate.policy import TrainingPolicy
+from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.stream import TaughtBlocks, TrainStream
+from autocompress.candidate.survey import graph_survey
+from autocompress.candidate.teacher import Teacher
+from autocompress.measure import MachineLock
+from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.storage.folder import RunFolder
@@ -24,8 +25,8 @@ from autocompress.task import Task
 
 @dataclass
 class LocalComputation:
-    """Holds the open task. ``open`` comes first, and before it ``prepare`` where structures are to be gated before the
-    reference is evaluated; the rest are calls on what was opened.
+    """Holds the open task. ``prepare`` comes first; the rest are calls on what was opened. score_on: at most so many
+    validation examples.
     """
 
     load: Callable[[], Task]
@@ -34,18 +35,21 @@ class LocalComputation:
     folder: RunFolder
     seed: int
     supervisor: Supervisor
-    opened: OpenTask | None = None
-    _prepared: Prepared | None = field(default=None, init=False)
+    score_on: int | None = None
+    policy: TrainingPolicy = TrainingPolicy()
+    _open: OpenTask | None = field(default=None, init=False)
+    _streams: dict[Arithmetic, TrainStream] = field(default_factory=dict, init=False)
+    _trained: tuple[TrainedWeights, nn.Module] | None = field(default=None, init=False)  # the latest, to make files of
 
     def __post_init__(self) -> None:
         self.lock = MachineLock(self.folder.root, lambda: self.supervisor.phases("wait"))
 
     def prepare(self, known: Preparation | None = None, only: Sequence[str] | None = None) -> Preparation:
-        """All that gating takes."""
+        """Open the task, as far as gating takes."""
         with self.lock.working():
             with self.supervisor.during("open", "open the task"):
                 task = self.load()
-            self._prepared = prepare(
+            self._open, prepared = preparation.prepare(
                 task,
                 self.profile,
                 self.plugins,
@@ -55,54 +59,63 @@ class LocalComputation:
                 lock=self.lock,
                 known=known,
                 only=only,
+                score_on=self.score_on,
+                policy=self.policy,
             )
-        self.opened = self._prepared.opened
-        return self._prepared.preparation
-
-    def open(self, known: Opening | None = None, only: Sequence[str] | None = None) -> Opening:
-        """All that the rest takes; prepares first when that was not done."""
-        if self._prepared is None:
-            self.prepare(known.preparation if known else None, only)
-        assert self._prepared is not None
-        with self.lock.working():
-            self.opened, opening = complete(self._prepared, known)
-        self._prepared = None
-        return opening
+        return prepared
 
     def ready(self) -> None:
         """Nothing; but a fresh worker is open when it answers."""
 
-    def gate(self, request: Request, budget: Budget) -> Gate:
-        opened = self._opened()
+    def other_reference(self, exporter: str) -> ModelFile:
         with self.lock.working():
-            return pipeline.gate(opened, request.recipe, budget, request.plans)
+            return reference.other_reference(self.opened, exporter)
 
-    def evaluate(self, request: Request) -> Outcome:
-        opened = self._opened()
+    def survey(self, only: Sequence[str] | None = None) -> tuple[tuple[Applicable, ...], tuple[Refusal, ...]]:
+        opened = self.opened
         with self.lock.working():
-            return pipeline.evaluate(opened, request)
+            return graph_survey(opened.context, opened.plugins, only, opened.supervisor)
 
-    def remeasure(self, evaluation: Evaluation, effort: Effort) -> Latency:
-        return artifact.remeasure(self._opened(), evaluation, effort)
-
-    def test(self, evaluations: Sequence[Evaluation]) -> list[float]:
-        opened = self._opened()
+    def time_training(self) -> Arithmetic:
         with self.lock.working():
-            return artifact.test_scores(opened, evaluations)
+            return preparation.time_training(self.opened)
 
-    def compare(self, best: Evaluation, others: Sequence[Evaluation]) -> list[tuple[float, float]]:
-        """For each of ``others``: (score of ``best`` minus its own on the same validation examples, standard error)."""
-        opened = self._opened()
-        targets = targets_of(opened.val)
-        return [paired_difference(opened.task, self._outputs(best), self._outputs(other), targets) for other in others]
+    def train(self, request: TrainRequest) -> TrainedWeights:
+        self._trained = None  # its memory is for this one
+        with self.lock.working():
+            model, weights = rung.train_rung(self.opened, request, lambda: self.stream(request.arithmetic))
+        self._trained = weights, model
+        return weights
 
-    def _outputs(self, evaluation: Evaluation) -> Any:
-        stored = self._opened().store.load(evaluation.outputs)
-        if stored is None:
-            raise CandidateFailed(f"the stored outputs of {evaluation.id} are missing")
-        return stored["outputs"]
+    def make(self, request: MakeRequest) -> Made:
+        known = self._trained is not None and request.weights == self._trained[0]
+        model = self._trained[1] if self._trained is not None and known else None
+        with self.lock.working():
+            return make.make(self.opened, request, model)
 
-    def _opened(self) -> OpenTask:
-        if self.opened is None:
-            raise RuntimeError("the computation is not open")
-        return self.opened
+    def score(self, files: Sequence[ModelFile]) -> tuple[Scored | NotScored, ...]:
+        with self.lock.working():
+            return score.score(self.opened, files)
+
+    def test(self, files: Sequence[ModelFile]) -> list[float]:
+        with self.lock.working():
+            return score.test_scores(self.opened, files)
+
+    def differences(self, best: str, others: Sequence[str]) -> list[tuple[float, float]]:
+        return score.differences(self.opened, best, others)
+
+    @property
+    def opened(self) -> OpenTask:
+        if self._open is None:
+            raise RuntimeError("the task is not open")
+        return self._open
+
+    def stream(self, arithmetic: Arithmetic) -> TrainStream:
+        """The training examples with the teacher's outputs, which all trainings share."""
+        if arithmetic not in self._streams:
+            opened = self.opened
+            task, seed = opened.task, opened.context.seed
+            kept = TaughtBlocks(opened.store, opened.fingerprint, seed, str(arithmetic))
+            teacher = Teacher(task.copy_of_model(), arithmetic)
+            self._streams[arithmetic] = TrainStream(task, opened.context.train, teacher, seed, kept, self.policy)
+        return self._streams[arithmetic]

@@ -4,16 +4,12 @@ Messages over the pipe are pickles between a process and its own child; nothing 
 """
 
 import contextlib
-import faulthandler
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,27 +17,28 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError, one_line
+from autocompress.compute.policy import WorkerPolicy
+from autocompress.errors import CandidateFailed, Interrupted, UsageError
 
 TELL_EVERY_S = 0.2
-MEMORY_SHARE = (
-    0.85  # of the machine's memory, for all workers; one above its part is killed before the machine stops answering
-)
-STOP_GRACE_S = 30.0
 OPEN_LIMIT_S = 300.0  # to open a task, at least
+OPENS = "prepare"  # the method that opens it
 
 OnTell = Callable[[str, float | None], None]
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What the child needs to open the same task. workers: how many there are of it, which share the memory."""
+    """What the child needs. task: to hold and compute on; None for one that times files. workers: how many there are of
+    it, which share the memory.
+    """
 
-    target: str
+    task: str | None
     profile: Any
     out: Path
     seed: int
     workers: int = 1
+    policy: WorkerPolicy = WorkerPolicy()
 
 
 class WorkerDied(CandidateFailed):
@@ -85,21 +82,21 @@ class Worker:
         self.spent: Counter[str] = Counter()
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
-        self._opening: tuple[str, tuple[Any, ...]] | None = None  # the call that brings a fresh child as far
+        self._opening: tuple[Any, ...] | None = None  # what a fresh child opens the task with
         self._is_open = False
 
     def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
-        """Run a LocalComputation's method in the child, with so many threads (0: all there are); returns or raises
-        what it does.
+        """Run a method of what the child holds, with so many threads (0: all there are); returns or raises what it
+        does.
 
         Raises WorkerDied when the child ends meanwhile, or takes longer than ``limit_s`` seconds.
         """
         self.start()
-        opens = method in ("prepare", "open")
-        if not self._is_open and self._opening is not None and self._opening[0] != method:
+        opens = method == OPENS
+        if not self._is_open and self._opening is not None and not opens:
             began = time.monotonic()
             try:
-                self._exchange(*self._opening, limit_s and max(limit_s, OPEN_LIMIT_S), threads)
+                self._exchange(OPENS, self._opening, limit_s and max(limit_s, OPEN_LIMIT_S), threads)
             except UsageError as error:
                 raise UsageError(
                     f"the task could be opened once and not again in another worker process ({error}): seed what is "
@@ -109,12 +106,12 @@ class Worker:
             limit_s = limit_s and max(1.0, limit_s - (time.monotonic() - began))
         result = self._exchange(method, args, limit_s, threads)
         if opens:
-            self._is_open, self._opening = True, (method, (result, *args[1:]))
+            self._is_open, self._opening = True, (result, *args[1:])
         return result
 
-    def opened(self, opening: Any, *args: Any) -> None:
-        """Another child has opened the task: a fresh one opens it with what that one found."""
-        self._opening = "open", (opening, *args)
+    def opened(self, *args: Any) -> None:
+        """What a fresh child is to open the task with, from now on."""
+        self._opening = args
 
     def kill(self) -> None:
         """End the child at once, from any thread; whoever waits for its answer learns that it died."""
@@ -142,7 +139,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "autocompress.compute.worker", str(theirs.fileno())],
+                [sys.executable, "-m", "autocompress.compute.child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -181,7 +178,7 @@ class Worker:
                 if asked_to_stop is None and self._interrupted():
                     asked_to_stop = time.monotonic()
                     self._pipe.send(("stop", (), 0))
-                if asked_to_stop is not None and time.monotonic() - asked_to_stop > STOP_GRACE_S:
+                if asked_to_stop is not None and time.monotonic() - asked_to_stop > self._config.policy.stop_grace_s:
                     self.close()
                     raise Interrupted("stopped")
                 if deadline is not None and time.monotonic() > deadline:
@@ -189,14 +186,19 @@ class Worker:
                     raise WorkerDied(f"no answer within {limit_s:.0f} s: it was stopped", doing=doing)
                 if self._over_memory():
                     self.close()
-                    share = MEMORY_SHARE / self._config.workers
-                    raise WorkerDied(f"it used over {share:.0%} of the machine's memory and was stopped", doing=doing)
+                    raise WorkerDied(
+                        f"it used over {self._memory_share:.0%} of the machine's memory and was stopped", doing=doing
+                    )
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             code = _wait(self._process)
             self.close()
             by_itself = code is not None and code < 0
             reason = f"the worker process ended ({_ending(code)}); see {self._log}"
             raise (WorkerCrashed if by_itself else WorkerDied)(reason, doing=doing) from error
+
+    @property
+    def _memory_share(self) -> float:
+        return self._config.policy.memory_share / self._config.workers
 
     def _over_memory(self) -> bool:
         if self._process is None:
@@ -205,7 +207,7 @@ class Worker:
             resident = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         except (OSError, IndexError, ValueError):
             return False
-        return resident > MEMORY_SHARE / self._config.workers * os.sysconf("SC_PHYS_PAGES")
+        return resident > self._memory_share * os.sysconf("SC_PHYS_PAGES")
 
 
 def _wait(process: "subprocess.Popen[bytes] | None") -> int | None:
@@ -221,114 +223,6 @@ def _ending(code: int | None) -> str:
     return names.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"
 
 
-def main(descriptor: int) -> None:
-    """The child: answers calls until the pipe closes, which is also how it learns that its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    faulthandler.enable()  # where it was when it crashed goes into the log
-    pipe = Connection(descriptor)
-    config: WorkerConfig = pipe.recv()
-    calls: queue.Queue[tuple[str, tuple[Any, ...], int]] = queue.Queue()
-    stopping = threading.Event()
-
-    def listen() -> None:
-        try:
-            while True:
-                call = pipe.recv()
-                if call[0] == "stop":
-                    stopping.set()
-                else:
-                    calls.put(call)
-        except (EOFError, OSError):
-            os._exit(0)
-
-    threading.Thread(target=listen, daemon=True).start()
-    last: tuple[float, str] = (0.0, "")
-
-    def tell(text: str, fraction: float | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if text != last[1] or now - last[0] >= TELL_EVERY_S:
-            last = now, text
-            pipe.send(("tell", (text, fraction)))
-
-    supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set)
-    computation = _computation(config, supervisor)
-    while True:
-        supervisor.phases.skip()
-        method, args, threads = calls.get()
-        supervisor.phases.skip()
-        last = (0.0, "")  # what is done is told anew of each call
-        _use(threads)
-        try:
-            answer = "result", getattr(computation, method)(*args)
-        except AutocompressError as error:
-            answer = "error", _ours(error)
-        except MemoryError:
-            answer = "error", CandidateFailed("out of memory")
-        except (
-            Exception
-        ) as error:  # a fault of ours or a plug-in's: this candidate fails, with the traceback in the log
-            traceback.print_exc()
-            answer = "error", CandidateFailed(f"{type(error).__name__}: {one_line(error)}")
-        pipe.send(("spent", supervisor.phases.taken()))
-        pipe.send(answer)
-
-
-def _use(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads or cores())
-
-
 def cores() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _ours(error: AutocompressError) -> AutocompressError:
-    """The error as one of our own classes: the driver cannot unpickle a class of the task file or a plug-in."""
-    if type(error).__module__.partition(".")[0] == "autocompress":
-        return error
-    return UsageError(str(error)) if isinstance(error, UsageError) else CandidateFailed(str(error))
-
-
-def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bool]) -> Any:
-    from autocompress.supervisor import Supervisor
-
-    return Supervisor(tell, note, stop)
-
-
-def _computation(config: WorkerConfig, supervisor: Any) -> Any:
-    import torch
-
-    from autocompress.compute.local import LocalComputation
-    from autocompress.plugin.loader import load_plugins
-    from autocompress.storage.folder import RunFolder
-    from autocompress.task import load_task
-
-    def load() -> Any:
-        """With this worker's own cores, whatever this call may use: what a task file trains itself is the same in every
-        process of a search then.
-        """
-        allowed = torch.get_num_threads()
-        _use(max(1, cores() // config.workers))
-        try:
-            return load_task(config.target)
-        finally:
-            _use(allowed)
-
-    return LocalComputation(
-        load=load,
-        profile=config.profile,
-        plugins=load_plugins(),
-        folder=RunFolder(config.out),
-        seed=config.seed,
-        supervisor=supervisor,
-    )
-
-
-if __name__ == "__main__":
-    # Run as a module this file is __main__; what is pickled must come from the one real module.
-    from autocompress.compute.worker import main as child
-
-    child(int(sys.argv[1]))

@@ -25,14 +25,15 @@ from autocompress.data.batch import Batch, as_held, map_inputs, tensors_of
 from autocompress.data.split import SAMPLE, Split
 from autocompress.errors import UsageError, one_line
 
-IN_MEMORY_BYTES = 4 << 30  # a Dataset larger than this is read batch by batch
-
-
+IN_MEMORY_BYTES = 4 << 30
 WHOLE = (SequentialSampler, RandomSampler, WeightedRandomSampler)  # samplers that draw from the whole data set
 
 
-def open_split(name: str, source: Any) -> Split:
-    """A split from tensors, a Dataset or a DataLoader. Raises UsageError when it is none of these, empty or ragged."""
+def open_split(name: str, source: Any, in_memory_bytes: int = IN_MEMORY_BYTES) -> Split:
+    """A split from tensors, a Dataset or a DataLoader. Raises UsageError when it is none of these, empty or ragged.
+
+    in_memory_bytes: a Dataset that is larger is read batch by batch.
+    """
     if isinstance(source, IterableDataset):
         source = DataLoader(source, batch_size=512)
     if isinstance(source, DataLoader):
@@ -43,17 +44,17 @@ def open_split(name: str, source: Any) -> Split:
             dataset = Subset(dataset, sorted({index for batch in source.batch_sampler for index in batch}))
         elif type(source.sampler) not in WHOLE:
             dataset = Subset(dataset, sorted(set(source.sampler)))
-        return _from_dataset(name, dataset, source.collate_fn or default_collate)
+        return _from_dataset(name, dataset, source.collate_fn or default_collate, in_memory_bytes)
     if isinstance(source, (tuple, list)) and len(source) == 2 and not isinstance(source, Dataset):
         return _in_memory(name, _pair(name, source))
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return _from_dataset(name, source, default_collate)
+        return _from_dataset(name, source, default_collate, in_memory_bytes)
     raise UsageError(
         f"the {name} split is {type(source).__name__}: give (inputs, targets) tensors, a Dataset or a DataLoader"
     )
 
 
-def _from_dataset(name: str, dataset: Any, collate: Callable[[list[Any]], Any]) -> Split:
+def _from_dataset(name: str, dataset: Any, collate: Callable[[list[Any]], Any], in_memory_bytes: int) -> Split:
     def collect(indices: Sequence[int]) -> Batch:
         try:
             return _pair(name, collate([dataset[i] for i in indices]))
@@ -71,7 +72,7 @@ def _from_dataset(name: str, dataset: Any, collate: Callable[[list[Any]], Any]) 
     lazy = Split(name, size, collect)
     first = lazy.take(torch.arange(min(size, SAMPLE)))
     each = sum(t.element_size() * t.numel() for t in (*tensors_of(first.inputs), first.targets)) / min(size, SAMPLE)
-    if each * size > IN_MEMORY_BYTES or lazy.sample_digest() != lazy.sample_digest():
+    if each * size > in_memory_bytes or lazy.sample_digest() != lazy.sample_digest():
         return lazy
     return _in_memory(name, _concatenate(name, list(lazy.batches(512))))
 

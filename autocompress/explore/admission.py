@@ -4,26 +4,19 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
-from autocompress.explore.ledger import Family, Ledger
+from autocompress.explore.family import Family
+from autocompress.explore.pipeline import Gate
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space import Space
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.recipe import Recipe
 
-GATE_LIMIT_S = 120.0  # for one structure, at most
-GATE_LEAST_S = 30.0  # for one that hangs; more for a model that took longer to prepare
-PREPARATIONS = 4.0  # times preparing the task, which exports the reference, that a gate may take
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
-LEAST_GAIN = 0.01  # of hypervolume, that a structure has to add if it lost nothing
 COMPARED = 30  # families, the best, that a structure is compared with
 LARGER = 1.1  # times the multiply-accumulates: clearly more is left of the model
-
-
-def gate_limit_s(prepared_s: float) -> float:
-    """Seconds that timing one structure may take. prepared_s: those that preparing the task took."""
-    return min(GATE_LIMIT_S, max(GATE_LEAST_S, PREPARATIONS * prepared_s))
 
 
 class Admission:
@@ -33,15 +26,21 @@ class Admission:
     """
 
     def __init__(
-        self, space: Space, ledger: Ledger, structures: StructureModel, timed: Callable[[Recipe], Awaitable[Gate]]
+        self,
+        space: Space,
+        standings: Standings,
+        structures: StructureModel,
+        timed: Callable[[Recipe], Awaitable[Gate]],
+        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self._space = space
-        self._ledger = ledger
+        self._standings = standings
         self._structures = structures
         self._timed = timed
+        self._least_gain = policy.least_gain
         self._gates: dict[Recipe, Gate | CandidateFailed] = {}
         self._asking: defaultdict[Recipe, asyncio.Lock] = defaultdict(asyncio.Lock)  # one asks at a time
-        self._explored_beyond = sum(map(self._is_beyond, ledger.families.values()))
+        self._explored_beyond = sum(map(self._is_beyond, standings.families.values()))
 
     def remember(self, recipe: Recipe, answer: Gate | CandidateFailed) -> None:
         """A structure was timed, or could not be."""
@@ -69,12 +68,12 @@ class Admission:
         """A structure was timed, now or by an earlier process. Where multiply-accumulates are not counted, all of them
         count as left.
         """
-        whole = self._ledger.opening.reference.macs
+        whole = self._standings.opening.reference.macs
         self._structures.add(self._space.gated(recipe), ratio, macs / whole if whole and macs else 1.0)
 
     def over(self, gate: Gate) -> bool:
         """Whether a gate's answer rules a structure out under the budget."""
-        budget = self._ledger.steering
+        budget = self._standings.steering
         return budget.bounded and budget.ruled_out(gate.latency)
 
     def refusal(self, recipe: Recipe, gate: Gate, cheap: bool) -> str | None:
@@ -82,18 +81,18 @@ class Admission:
         beyond (which is done while it is ``cheap``). Without one: it is so near in latency to what is known that no
         score would add much to the front, or a trained family of the same strategies is as fast and computes more.
         """
-        if not self._ledger.steering.bounded:
-            if not self._space.structural or not gate.latency.reliable:
+        if not self._standings.steering.bounded:
+            if self._least_gain is None or not self._space.structural or not gate.latency.reliable:
                 return None
-            if self._ledger.gain_at_most(gate.latency.ratio_low) < LEAST_GAIN:
+            if self._standings.gain_at_most(gate.latency.ratio_low) < self._least_gain:
                 return "too near in latency to what is known to add to the front"
-            if any(self._as_fast_and_larger(family, recipe, gate) for family in self._ledger.finalists(COMPARED)):
+            if any(self._as_fast_and_larger(family, recipe, gate) for family in self._standings.finalists(COMPARED)):
                 return "no faster than a family of the same strategies that has more left of the model"
             return None
         if not self.over(gate):
             return None
-        turn = (self._explored_beyond + 1) * EXPLORE_EVERY <= len(self._ledger.families) + 1
-        if turn and cheap and self._ledger.steering.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
+        turn = (self._explored_beyond + 1) * EXPLORE_EVERY <= len(self._standings.families) + 1
+        if turn and cheap and self._standings.steering.excess(gate.latency) + 1 <= EXPLORE_UP_TO:
             self._explored_beyond += 1
             return None
         return "over the budget before training"
@@ -101,8 +100,8 @@ class Admission:
     def _as_fast_and_larger(self, family: Family, recipe: Recipe, gate: Gate) -> bool:
         if self._structure(family.recipe) != self._structure(recipe):
             return False
-        best = self._ledger.standing(family).best
-        return self._ledger.expected(best).ratio <= gate.latency.ratio and best.macs > LARGER * gate.macs
+        best = self._standings.standing(family).best
+        return self._standings.expected(best).ratio <= gate.latency.ratio and best.macs > LARGER * gate.macs
 
     def _structure(self, recipe: Recipe) -> set[str]:
         names = {a.name for a in self._space.structural}
@@ -112,9 +111,11 @@ class Admission:
         """The latency ratio at and above which a file adds nothing. None where slower ones may: within a budget only
         the score counts, and who searches no structures wants what training alone gives.
         """
-        return self._ledger.worth_below() if self._space.structural and not self._ledger.steering.bounded else None
+        if self._least_gain is None or not self._space.structural or self._standings.steering.bounded:
+            return None
+        return self._standings.worth_below()
 
     def _is_beyond(self, family: Family) -> bool:
         """Whether no file of a family is within the budget."""
-        budget = self._ledger.steering
+        budget = self._standings.steering
         return budget.bounded and all(budget.excluded(e.latency) for e in family.outcomes[0].evaluations)

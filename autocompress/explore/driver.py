@@ -1,409 +1,298 @@
-"""The search. ``Search.open`` and ``Search.run`` are the whole story: floor, first recipes, families and promotions
-while time lasts, finish.
+"""The search. ``Search.run`` is the whole story: first recipes, families and promotions while time lasts, finish.
 
-It is one coroutine for each worker of the executor: between two ``await`` nothing else of the driver runs.
+It is one coroutine for each worker: between two ``await`` nothing else of the driver runs.
 """
 
-import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Callable
 
-from autocompress.budget import Budget
-from autocompress.candidate.opening import Opening
-from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Gate, Request
-from autocompress.compute.executor import Executor
-from autocompress.compute.worker import OPEN_LIMIT_S, WorkerCrashed, WorkerDied
-from autocompress.errors import AutocompressError, CandidateFailed, Interrupted
-from autocompress.evaluation import Outcome, Rejected
-from autocompress.explore import finish, identity, rungs
-from autocompress.explore.admission import Admission, gate_limit_s
+from autocompress.candidate.request import TrainRequest
+from autocompress.compute.operations import Operations
+from autocompress.errors import AutocompressError, CandidateFailed
+from autocompress.evaluation import Rejected
+from autocompress.explore import rungs
+from autocompress.explore.admission import Admission
 from autocompress.explore.clock import Clock
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.durations import Durations
-from autocompress.explore.early_stopping import EarlyStopping
+from autocompress.explore.early_stopping import EarlyStopping, causes_of_nothing
+from autocompress.explore.facts import Evaluated, Failed, Gated, fact_to_json
+from autocompress.explore.family import Family
+from autocompress.explore.finish import Finish
 from autocompress.explore.first_recipes import default_recipes, first_recipes
-from autocompress.explore.floor import Floor
+from autocompress.explore.history import History
 from autocompress.explore.identity import Settings
-from autocompress.explore.ledger import Failed, Family, Ledger, opening_from_json, opening_to_json, restore
+from autocompress.explore.opener import Opened
+from autocompress.explore.pipeline import Gate
 from autocompress.explore.proposer import Proposer
 from autocompress.explore.sampler import Asked, Sampler
-from autocompress.explore.space import Space
-from autocompress.explore.structure_model import StructureModel
+from autocompress.explore.standings import Standings
 from autocompress.explore.time_budget import TimeBudget
+from autocompress.explore.training import Training
+from autocompress.explore.view import View
 from autocompress.recipe import Recipe
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
-CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
-SCORED_TWICE = 2.0  # times what scoring should take
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
-GIVE_UP_AFTER = 5  # failures with nothing that worked
 FORETOLD = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
 SURE = 6  # families trained on, before the correlation means anything
 SURE_BY = 30  # families trained on, after which it will not change any more
-TRIM_EVERY = 20  # families, between two looks at how much is stored
-
-
-class View(Protocol):
-    """What is shown while it runs."""
-
-    def opened(self, opening: Opening, space: Space) -> None: ...
-    def note(self, text: str) -> None: ...
-    def status(self, ledger: Ledger, left_s: float) -> None: ...
+TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
 
 
 class Search:
-    """One search on one run folder. ``executor`` computes; this process decides and records."""
+    """One search on one run folder, of a task that is open. ``operations`` compute; this process decides and records.
+
+    check_interrupted: raises Interrupted when the search is to end.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        executor: Executor,
+        opened: Opened,
+        operations: Operations,
         folder: RunFolder,
         record: Record,
         view: View,
         clock: Clock,
-        interrupted: Callable[[], bool] = lambda: False,
+        durations: Durations,
+        check_interrupted: Callable[[], None],
     ) -> None:
-        self.settings = settings
-        self.executor = executor
-        self.folder = folder
-        self.record = record
-        self.view = view
-        self.clock = clock
-        self.interrupted = interrupted
-        self.durations = Durations(clock)
-        self._gating = asyncio.Semaphore(executor.concurrency)
-        self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
+        self._settings = settings
+        self._operations = operations
+        self._record = record
+        self._view = view
+        self._clock = clock
+        self._durations = durations
+        self._check_interrupted = check_interrupted
+        self._policy = opened.policy
+        self._space = opened.space
+        self._floor = opened.floor
+        self._gating = opened.gating
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
+        self._early_stopping = EarlyStopping()
+        self.history = History(opened.opening, record)
+        self.standings = Standings(self.history, settings.budget)
+        self._sampler = Sampler(self._space, record, settings.seed, self._policy)
+        structures = self._policy.structure_model(self._space)
+        self._admission = Admission(self._space, self.standings, structures, self._recorded_gate, self._policy)
+        for gated in self.history.every(Gated):
+            self._admission.learn(gated.recipe, gated.ratio, gated.macs)
+        for recipe, answer in opened.floor.answers.items():
+            self._admission.remember(recipe, answer)
+        # Families of an earlier process are compared with those of this one, so their rungs are the same.
+        stored_lengths = [rungs.Length(*length) for length in record.get("lengths") or ()]
+        examples = opened.opening.prepared.train_examples
+        lengths = stored_lengths or rungs.lengths(clock.limit_s, examples, self._policy)
+        self._time = TimeBudget(
+            clock,
+            durations,
+            self.standings,
+            lengths,
+            batch=settings.profile.batch,
+            concurrency=operations.concurrency,
+            policy=self._policy,
+        )
+        self._keep_lengths()
+        self._training = Training(
+            opened.pipeline,
+            self.standings,
+            self.history,
+            record,
+            folder,
+            clock,
+            durations,
+            self._time,
+            self._admission.worth_below,
+        )
+        self._proposer = Proposer(self._sampler, self.standings, structures, self._training.is_busy, self._policy)
+        self._finish = Finish(
+            opened.pipeline,
+            self.standings,
+            self._training,
+            self._time,
+            self.history,
+            clock,
+            durations,
+            view,
+            check_interrupted,
+            self._policy,
+        )
+        view.opened(opened.opening, self._space)
+        self._view.status(self.standings, self._clock.left())
 
-    async def run(self) -> Ledger:
-        """After ``open``: search until the time, the trials or the space are used up, or nothing is gained any more,
-        then finish. Raises Interrupted with the state saved.
+    async def run(self) -> Standings:
+        """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
+        Raises Interrupted with the state saved.
         """
-        if await self.floor.is_above_budget(self):
-            await finish.conclude(self, self.ledger)
-            return self.ledger
+        if self._floor_is_over():
+            await self._make_the_floor()
+            await self._finish.conclude()
+            return self.standings
         await self._begin()
-        await self._every_lane()
-        await finish.finish(self, self.ledger)
-        return self.ledger
+        await all_done(self._work() for _ in range(self._operations.concurrency))
+        await self._finish.run()
+        return self.standings
 
-    async def _every_lane(self) -> None:
-        """Explore on all concurrency until each is done; when one fails the others stop at their next safe point."""
-        await all_done(self._work() for _ in range(self.executor.concurrency))
+    def _floor_is_over(self) -> bool:
+        """Whether even the fastest model of the space is over the budget."""
+        budget = self._settings.budget
+        return self._floor.is_over and all(budget.excess(e.latency) > 0 for e in self.standings.candidates())
+
+    async def _make_the_floor(self) -> None:
+        """Train the fastest model of the space, which comes nearest to the budget, and keep it."""
+        assert self._floor.found is not None
+        recipe, latency = self._floor.found
+        free = min(e.latency.ratio for e in self.standings.candidates())
+        if latency.ratio >= free or not recipe.steps or self.standings.ended(recipe):
+            return
+        request = TrainRequest(recipe, examples=self._time.lengths[0].examples, limit_s=TRAINED_S)
+        try:
+            self.history.enter(Evaluated(recipe, await self._training.evaluate(request)))
+        except CandidateFailed as error:
+            self.history.enter(Failed(recipe, error.strategy, error.reason))
 
     async def _work(self) -> None:
+        """Explore until there is nothing left to do; when another coroutine fails, stop at the next safe point."""
         try:
             while not self._done() and self._failure is None:
-                self.check_interrupted()
+                self._check_interrupted()
                 family = self._promotable()
                 if family is not None:
-                    await self.advance(family, self.time.lengths[family.rung + 1])
+                    await self._training.advance(family, self._time.lengths[family.rung + 1])
                     self._lengthen()
                 elif not await self._new_family():
                     return
-                self.show()
+                self._view.status(self.standings, self._clock.left())
         except BaseException as error:
             self._failure = error
             raise
 
     def _promotable(self) -> Family | None:
         """The family to train on now; the first recipes come first: they stand at the budget."""
-        if self.proposer.waiting:
+        if self._proposer.waiting or not self._policy.promotes:
             return None
-        name = rungs.promotable(self.ledger.standings(), self.ledger.opening.reference.score.val, self._busy)
-        family = self.ledger.families[name] if name is not None else None
-        if family is None or not self.time.affords(self.time.lengths[family.rung + 1].seconds - family.train_s):
+        reference = self.standings.opening.reference.score.val
+        name = rungs.promotable(self.standings.latest_points(), reference, self._training.busy, self._policy)
+        family = self.standings.families[name] if name is not None else None
+        if family is None or not self._time.affords(self._time.lengths[family.rung + 1].seconds - family.train_s):
             return None
         return family
 
     async def _new_family(self) -> bool:
         """One new family: gate, then its first training. False when the space holds nothing new."""
-        proposal = self.proposer.next()
+        proposal = self._proposer.next()
         if proposal is None:
             return False
-        asked = proposal.asked
-        recipe = asked.recipe
-        rung = proposal.rung if self.time.affords(self.time.lengths[proposal.rung].seconds) else 0
-        length = self.time.lengths[rung]
-        stored: dict[str, Any] = {"recipe": recipe.to_json()}
-        with self._under_way(recipe, rung):
+        asked, recipe = proposal.asked, proposal.asked.recipe
+        rung = proposal.rung if self._time.affords(self._time.lengths[proposal.rung].seconds) else 0
+        length = self._time.lengths[rung]
+        with self._training.under_way(recipe, rung):
             try:
-                gate = await self.admission.gate(recipe)
-                refusal = self.admission.refusal(recipe, gate, cheap=length.seconds < 0.2 * self.time.spare_s())
+                gate = await self._admission.gate(recipe)
+                refusal = self._admission.refusal(recipe, gate, cheap=length.seconds < 0.2 * self._time.spare_s())
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     self._refused += 1
-                    return self.ledger.steering.bounded or self._refused < REFUSED
+                    return self.standings.steering.bounded or self._refused < REFUSED
                 self._refused = 0
-                began = self.clock.elapsed()
-                request = Request(
+                began = self._clock.elapsed()
+                request = TrainRequest(
                     recipe,
                     rung=rung,
                     examples=length.examples,
-                    limit_s=min(length.seconds, self.time.training_s()),
+                    limit_s=min(length.seconds, self._time.training_s()),
                     length_s=length.seconds,
                     plans=gate.plans,
-                    skip=gate.slower,
                 )
-                outcome = await self.evaluate(request)
-                self.durations.family(self.clock.elapsed() - began, outcome.train_s, first_rung=rung == 0)
+                outcome = await self._training.evaluate(request, skip=gate.slower)
+                self._durations.family(self._clock.elapsed() - began, outcome.train_s, first_rung=rung == 0)
             except CandidateFailed as error:
-                if self._cut_off(error):
+                if self._training.is_cut_off(error):
                     return False
-                self.ledger.fail(Failed(recipe, error.strategy, error.reason))
-                self.sampler.failed(asked, stored | {"failed": {"strategy": error.strategy, "reason": error.reason}})
-                self._give_up_if_hopeless()
+                failed = Failed(recipe, error.strategy, error.reason)
+                self.history.enter_trial(failed)
+                self._sampler.failed(asked, fact_to_json(failed))
+                if causes := causes_of_nothing(self.standings):
+                    raise AutocompressError(f"every candidate fails, so the search stops: {causes}") from error
                 return True
-            family = self.ledger.add(recipe, outcome)
-            best = self.ledger.standing(family).best
-            point, over = self.ledger.clipped(best), self.ledger.excess(best)
-            self.sampler.tell(asked, point, over, stored | {"outcome": outcome.to_json()})
+            evaluated = Evaluated(recipe, outcome)
+            self.history.enter_trial(evaluated)
+            best = self.standings.standing(self.standings.families[recipe.id]).best
+            point, over = self.standings.clipped(best), self.standings.excess(best)
+            self._sampler.tell(asked, point, over, fact_to_json(evaluated))
         return True
-
-    async def open(self) -> None:
-        """Open the task and what an earlier process recorded; before the reference is evaluated, look whether the
-        budget can be met at all. Raises UsageError when this is not the same search.
-        """
-        identity.refuse_another_version(self.record)
-        stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
-        known = opening_from_json(stored) if stored else None
-        with self.executor.sharing(1):  # other concurrency have nothing to do yet
-            ground: Preparation = await self._opened_by("prepare", known and known.preparation, only)
-            self._prepared_s = self.record.get("prepared_s") or self.clock.elapsed() - began
-            self.space = Space.of(self.settings.space, ground.applicable, ground.refused)
-            identity.refuse_another_search(self.record, self.settings, self.space)
-            same = self.record.get("identity") == identity.identity_of(self.settings, self.space)
-            self.floor = Floor(self.settings.budget, self.record.get("floor") if same else None)
-            await self.floor.find(self)
-            self.opening: Opening = await self._opened_by("open", known, only)
-            space = Space.of(self.settings.space, self.opening.applicable, self.opening.refused)
-            exporter, why = self.opening.preparation.exporter, ""
-            if exporter != ground.exporter:
-                why = f"the {exporter} exporter's file is faster"
-            elif space != self.space:
-                why = "other strategies apply"
-            self.space = space
-            if why:
-                self._prepared_s = self.clock.elapsed() - began
-                await self.floor.find_again(self, why)
-        named = set(only or ())
-        said = [f"{a.name}: {a.size_only}" for a in self.opening.applicable if a.name in named and a.size_only]
-        if self.space.structural and not self.space.training:
-            said.append("no strategy of this search space trains, so changed structures are measured untrained")
-        self.opening = replace(self.opening, warnings=(*self.opening.warnings, *said))
-        self._keep_opening()
-        self.ledger = Ledger(self.opening, self.settings.budget)
-        restore(self.ledger, self.record)
-        self.sampler = Sampler(self.space, self.record, self.settings.seed)
-        structures = StructureModel(self.space)
-        self.proposer = Proposer(self.sampler, self.ledger, structures, lambda recipe: recipe.id in self._busy)
-        self.admission = Admission(self.space, self.ledger, structures, self._recorded_gate)
-        for recipe, ratio, macs in self.record.every("gate"):
-            self.admission.learn(Recipe.from_json(recipe), ratio, macs)
-        for recipe, answer in self.floor.answers.items():
-            self.admission.remember(recipe, answer)
-        self._early_stopping = EarlyStopping()
-        # Families of an earlier process are compared with those of this one, so their rungs are the same.
-        stored_lengths = [rungs.Length(*length) for length in self.record.get("lengths") or ()]
-        lengths = stored_lengths or rungs.lengths(self.clock.limit_s, self.opening.train_examples)
-        batch, concurrency = self.settings.profile.batch, self.executor.concurrency
-        self.time = TimeBudget(self.clock, self.durations, self.ledger, lengths, batch=batch, concurrency=concurrency)
-        self._keep_lengths()
-        self.view.opened(self.opening, self.space)
-        self.show()
-
-    async def _opened_by(self, method: str, *args: Any) -> Any:
-        """A call without which there is no search. Raises AutocompressError when it ends the worker."""
-        try:
-            return await self.executor.call(method, *args, limit_s=max(OPEN_LIMIT_S, self.clock.limit_s))
-        except WorkerDied as error:
-            at = f' at "{error.doing}"' if error.doing else ""
-            raise AutocompressError(
-                f"the task could not be opened{at}: {error.reason}; a large task needs more --minutes, and a strategy "
-                "that is named there can be left out (--space)"
-            ) from error
-
-    def _keep_opening(self) -> None:
-        """Record what was opened; nothing is, of a task that could not be."""
-        self.record.set("identity", identity.identity_of(self.settings, self.space))
-        self.record.set("prepared_s", self._prepared_s)
-        self.record.set("floor", self.floor.to_json())
-        self.record.set("opening", opening_to_json(self.opening))
-
-    def _keep_lengths(self) -> None:
-        self.record.set("lengths", [[length.seconds, length.examples] for length in self.time.lengths])
 
     async def _begin(self) -> None:
         """Find what to try before the sampler is asked: what a kill interrupted, then default recipes."""
-        if self.space.structural and not self.record.get("started"):
-            gated: dict[Recipe, Gate] = {}
-
-            async def gate(recipe: Recipe) -> Gate:
-                gated[recipe] = await self.admission.gate(recipe)
-                return gated[recipe]
-
-            first, defaults = [], []
-            if self.ledger.steering.bounded:
-                first = await first_recipes(self.space, self.ledger.steering, gate)
-                # What the bisection saw, the sampler knows too.
-                for recipe in (r for r in gated if r not in first and self.admission.over(gated[r])):
-                    self._reject(self.sampler.given(recipe), gated[recipe], "over the budget before training")
-            else:
-                defaults = await default_recipes(self.space, gate)
-            self.record.set("first", [r.to_json() for r in first])
-            self.record.set("defaults", [r.to_json() for r in defaults])
-            self.record.set("started", True)
-        waiting = {Recipe.from_json(recipe): rung for recipe, rung in self.record.get("pending") or []}
+        if self._policy.first_recipes and self._space.structural and not self._record.get("started"):
+            await self._find_first()
+        waiting = {Recipe.from_json(recipe): rung for recipe, rung in self._record.get("pending") or []}
         for recipe in self._recorded("first"):
             waiting.setdefault(recipe, 0)
-        self.proposer.waiting = [(recipe, rung) for recipe, rung in waiting.items() if not self.ledger.ended(recipe)]
-        self.proposer.defaults = self._recorded("defaults")
+        ended = self.standings.ended
+        self._proposer.waiting = [(recipe, rung) for recipe, rung in waiting.items() if not ended(recipe)]
+        self._proposer.defaults = self._recorded("defaults")
+
+    async def _find_first(self) -> None:
+        gated: dict[Recipe, Gate] = {}
+
+        async def gate(recipe: Recipe) -> Gate:
+            gated[recipe] = await self._admission.gate(recipe)
+            return gated[recipe]
+
+        first, defaults = [], []
+        if self.standings.steering.bounded:
+            first = await first_recipes(self._space, self.standings.steering, gate)
+            # What the bisection saw, the sampler knows too.
+            for recipe in (r for r in gated if r not in first and self._admission.over(gated[r])):
+                self._reject(self._sampler.given(recipe), gated[recipe], "over the budget before training")
+        else:
+            defaults = await default_recipes(self._space, gate)
+        self._record.set("first", [r.to_json() for r in first])
+        self._record.set("defaults", [r.to_json() for r in defaults])
+        self._record.set("started", True)
 
     def _recorded(self, key: str) -> list[Recipe]:
-        return [Recipe.from_json(recipe) for recipe in self.record.get(key) or []]
-
-    async def advance(self, family: Family, total: rungs.Length) -> None:
-        """Train a family on, up to ``total`` in all, from its checkpoint, with warm-up and annealing anew."""
-        last = family.outcomes[-1]
-        limit_s = max(total.seconds - family.train_s, 1.0)
-        request = Request(
-            family.recipe,
-            rung=family.rung + 1,
-            start=family.examples,
-            examples=max(total.examples - family.examples, 0),
-            limit_s=limit_s,
-            length_s=limit_s if total in self.time.lengths else None,  # a finalist trains as long as there is time
-            checkpoint=last.checkpoint,
-            plans=last.plans,
-            learned=last.learned,
-        )
-        with self._under_way(family.recipe, family.rung + 1):
-            try:
-                self.keep_event(family.recipe, await self.evaluate(request))
-            except CandidateFailed as error:
-                if self._cut_off(error):
-                    return
-                failed = Failed(family.recipe, error.strategy, error.reason)
-                self.ledger.fail(failed)
-                reason = {"strategy": failed.strategy, "reason": failed.reason}
-                self.record.append("event", {"recipe": family.recipe.to_json(), "failed": reason})
+        return [Recipe.from_json(recipe) for recipe in self._record.get(key) or []]
 
     def _lengthen(self) -> None:
         """Make the first rung longer, once, when it says little of the last."""
-        if self.record.get("lengthened") or len(self.ledger.trained_on) > SURE_BY:
+        if self._record.get("lengthened") or len(self.standings.trained_on) > SURE_BY:
             return
-        foretold = self.ledger.rank_correlation(SURE)
+        foretold = self.standings.rank_correlation(SURE)
         if foretold is not None and foretold < FORETOLD:
-            self.time.lengths = tuple(length.times(rungs.ETA) for length in self.time.lengths)
+            self._time.lengths = tuple(length.times(self._policy.eta) for length in self._time.lengths)
             self._keep_lengths()
-            self.record.set("lengthened", True)
-            self.view.note(
+            self._record.set("lengthened", True)
+            self._view.note(
                 f"the first training says little of the last (rank correlation {foretold:.2f}): from now on it is "
-                f"{rungs.ETA} times as long"
+                f"{self._policy.eta} times as long"
             )
 
-    def keep_event(self, recipe: Recipe, outcome: Outcome) -> None:
-        self.ledger.add(recipe, outcome)
-        self.record.append("event", {"recipe": recipe.to_json(), "outcome": outcome.to_json()})
-
-    @contextmanager
-    def _under_way(self, recipe: Recipe, rung: int) -> Iterator[None]:
-        """While open, no other coroutine takes this recipe; after a kill it is what is tried first."""
-        self._busy[recipe.id] = recipe, rung
-        self._keep_pending()
-        try:
-            yield
-        except CandidateFailed as error:
-            if not self._cut_off(error):
-                del self._busy[recipe.id]
-            raise
-        del self._busy[recipe.id]  # after any other error, and when the time was over, it stays pending
-        self.save_progress()
-
-    async def timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:
-        async with self._gating:  # what waits for a worker can still be interrupted, and its limit is that of its turn
-            self.check_interrupted()
-            limit_s = self.durations.within(gate_limit_s(self._prepared_s))
-            gate: Gate = await self.executor.call("gate", Request(recipe), budget, limit_s=limit_s)
-            return gate
+    def _keep_lengths(self) -> None:
+        self._record.set("lengths", [[length.seconds, length.examples] for length in self._time.lengths])
 
     async def _recorded_gate(self, recipe: Recipe) -> Gate:
-        gate = await self.timed_gate(recipe, self.ledger.steering)
-        self.record.append("gate", [recipe.to_json(), gate.latency.ratio, gate.macs])
+        gate = await self._gating.time(recipe, self.standings.steering)
+        self.history.enter(Gated(recipe, gate.latency.ratio, gate.macs))
         return gate
 
     def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
         recipe = asked.recipe
         took, disturbed = gate.latency.statistic, "" if gate.latency.reliable else ", disturbed"
         rejected = Rejected(recipe, f"{reason} ({took:.4g} ms{disturbed})", took, gate.latency.ratio)
-        self.ledger.reject(rejected)
-        known = {"reason": rejected.reason, "latency_ms": took, "ratio": rejected.ratio}
-        over = max(self.ledger.steering.excess(gate.latency), 1e-6)
-        self.sampler.rejected(asked, over, {"recipe": recipe.to_json(), "rejected": known})
-
-    async def evaluate(self, request: Request) -> Outcome:
-        """Evaluate a family; when the worker crashes, once more from where the training was kept."""
-        skip = (*request.skip, *self.ledger.slower_variants(request.recipe))
-        request = replace(request, skip=tuple(dict.fromkeys(skip)), worth_below=self.admission.worth_below())
-        began = self.clock.elapsed()
-        limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self.time.scored_s()
-        try:
-            outcome: Outcome = await self.executor.call("evaluate", request, limit_s=self.durations.within(limit_s))
-        except WorkerCrashed as error:
-            self.view.note(f"{error.reason}: {request.recipe.techniques()} goes on in a new one")
-            if request.limit_s is not None:
-                request = replace(request, limit_s=max(1.0, request.limit_s - (self.clock.elapsed() - began)))
-            outcome = await self.executor.call("evaluate", request, limit_s=self.durations.within(limit_s))
-        now = self.clock.elapsed()
-        return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
-
-    def _cut_off(self, error: CandidateFailed) -> bool:
-        """Whether a call was ended because the time of the search is over, which is no fault of the candidate's."""
-        return isinstance(error, WorkerDied) and self.clock.left() <= 0
+        self.history.enter_trial(rejected)
+        over = max(self.standings.steering.excess(gate.latency), 1e-6)
+        self._sampler.rejected(asked, over, fact_to_json(rejected))
 
     def _done(self) -> bool:
-        trials = self.settings.trials
-        if trials is not None and len(self.ledger.families.keys() | self._busy.keys()) >= trials:
+        trials = self._settings.trials
+        if trials is not None and len(self.standings.families.keys() | self._training.busy) >= trials:
             return True
-        searched_s = self.clock.elapsed()
-        self._early_stopping.seen(self.ledger.worth(), searched_s)
-        if self._early_stopping.stalled(len(self.ledger.families), searched_s):
+        searched_s = self._clock.elapsed()
+        self._early_stopping.seen(self.standings.worth(), searched_s)
+        if self._early_stopping.stalled(len(self.standings.families), searched_s):
             return True
-        return not self.time.affords_family()
-
-    def save_progress(self) -> None:
-        """Record how far the search has come, and keep the store within its bounds."""
-        self._keep_pending()
-        self.record.set("elapsed_s", self.clock.elapsed())
-        if len(self.ledger.families) % TRIM_EVERY == 0:
-            self.folder.trim(self.ledger.in_use())
-
-    def _keep_pending(self) -> None:
-        self.record.set("pending", [[recipe.to_json(), rung] for recipe, rung in self._busy.values()])
-
-    def spent_s(self) -> dict[str, float]:
-        """Seconds of all workers since this process began, by what they went into: the rest, when one had nothing to
-        do or the driver made up its mind, is "driver".
-        """
-        spent = self.executor.spent()
-        lanes_s = self.executor.concurrency * self.clock.since_start()
-        return {**spent, "driver": max(0.0, lanes_s - sum(spent.values()))}
-
-    def check_interrupted(self) -> None:
-        if self.interrupted():
-            raise Interrupted("stopped at a safe point")
-
-    def _give_up_if_hopeless(self) -> None:
-        causes = [f.reason for f in self.ledger.failed]
-        if not self.ledger.families and len(causes) >= GIVE_UP_AFTER:
-            counted = "; ".join(f"{causes.count(c)}x {c}" for c in dict.fromkeys(causes))
-            raise AutocompressError(f"every candidate fails, so the search stops: {counted}")
-
-    def show(self) -> None:
-        self.view.status(self.ledger, self.clock.left())
+        return not self._time.affords_family()

@@ -1,7 +1,10 @@
 """Whether a search has stopped gaining, so that the time that is left is better spent on training what it found."""
 
+from autocompress.explore.standings import Standings
+
 FEWEST = 30  # families, before nothing gained means anything
 SHARE = 0.5  # of the time searched so far, without a gain
+GIVE_UP_AFTER = 5  # failures with nothing that worked
 GAIN = 0.002  # of the whole hypervolume, or of a score: less is noise
 
 
@@ -20,3 +23,11 @@ class EarlyStopping:
     def stalled(self, families: int, searched_s: float) -> bool:
         found = self._best > float("-inf")  # while nothing meets the budget, finding something that does is a gain
         return found and families >= FEWEST and searched_s - self._at > SHARE * searched_s
+
+
+def causes_of_nothing(standings: Standings) -> str:
+    """Where several candidates failed and none worked, why, each cause with its count; empty otherwise."""
+    causes = [failed.reason for failed in standings.failed]
+    if standings.families or len(causes) < GIVE_UP_AFTER:
+        return ""
+    return "; ".join(f"{causes.count(cause)}x {cause}" for cause in dict.fromkeys(causes))

@@ -4,227 +4,152 @@ chosen, tested once.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
+from autocompress.candidate.request import ModelFile
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation
 from autocompress.explore import rungs
+from autocompress.explore.clock import Clock
 from autocompress.explore.concurrency import all_done
-from autocompress.explore.front import WITHIN, prefer_faster
-from autocompress.explore.ledger import Family, Ledger, point
+from autocompress.explore.durations import Durations
+from autocompress.explore.facts import Concluded, ScoredOnTest
+from autocompress.explore.family import Family
+from autocompress.explore.front import prefer_faster
+from autocompress.explore.history import History
+from autocompress.explore.measuring import Measuring
+from autocompress.explore.objective import point
+from autocompress.explore.pipeline import Pipeline
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.recommendation import nearest, recommendable
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import MARGIN
-from autocompress.latency import Latency
-from autocompress.measure import Effort, settled
+from autocompress.explore.time_budget import TimeBudget
+from autocompress.explore.training import Training
+from autocompress.explore.view import View
 
-if TYPE_CHECKING:
-    from autocompress.explore.driver import Search
-
-FINALISTS = 3  # without a budget; the front has several
-CONTENDERS = 2  # under a budget: the better one of them, trained equally long, has the time
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
-CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists again
-CLOSE = 0.08  # of the budget: what is nearer to it than this can turn out on either side
-CHECKED = 12  # files measured again at the end
-ROUNDS = 3  # of measuring again, so that a disturbance of some seconds is in one of them only
-MOST_ROUNDS = 6  # of what was disturbed in all of those, while there is time
-MOST_PREFERRED = 4  # of what can be recommended, measured again first and even when dominated
-REMEASURE_LIMIT_S = 120.0
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 TEST_SLACK = 4  # times what it should take
 
 
-async def finish(search: "Search", ledger: Ledger) -> None:
-    """Train the finalists as far as the time allows, then conclude.
+class Finish:
+    """The end of one search. check_interrupted: raises Interrupted when it is to stop."""
 
-    Under a budget only one model is recommended: when two contenders have been trained equally long, the better one has
-    all the time that is left. Without, the finalists share it.
-    """
-    if ledger.steering.bounded:
-        await _confirm(search, ledger)
-        contenders = ledger.finalists(CONTENDERS, MARGIN)
-        level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
-        behind = [family for family in contenders if family.rung < level]
-        seconds = TRIAL_SHARE * (search.clock.left() - search.time.closing_s())
-        await _train_on(search, behind, search.time.lengths[level].examples, seconds * len(behind))
-    finalists = ledger.finalists(1 if ledger.steering.bounded else FINALISTS, MARGIN)
-    left = search.clock.left() - search.time.closing_s()
-    await _train_on(search, finalists, STRETCH * search.time.lengths[-1].examples, left)
-    await conclude(search, ledger)
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        standings: Standings,
+        training: Training,
+        time: TimeBudget,
+        history: History,
+        clock: Clock,
+        durations: Durations,
+        view: View,
+        check_interrupted: Callable[[], None],
+        policy: SearchPolicy = SearchPolicy(),
+    ) -> None:
+        self._operations = pipeline.operations
+        self._standings = standings
+        self._training = training
+        self._time = time
+        self._history = history
+        self._clock = clock
+        self._durations = durations
+        self._view = view
+        self._check_interrupted = check_interrupted
+        self._policy = policy
+        self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted, policy)
 
+    async def run(self) -> None:
+        """Train the finalists as far as the time allows, then conclude.
 
-async def _train_on(search: "Search", families: Sequence[Family], most: int, seconds: float) -> None:
-    """Train finalists on, each up to ``most`` examples more, or until all have had their share of the seconds, with
-    what it takes to make and measure their files.
-    """
-    concurrency = max(1, min(search.executor.concurrency, len(families)))
-    began, waiting = search.clock.elapsed(), list(families)
+        Under a budget only one model is recommended: when two contenders have been trained equally long, the better one
+        has all the time that is left. Without, the finalists share it.
+        """
+        if self._standings.steering.bounded:
+            await self._measuring.confirm_finalists()
+            contenders = self._standings.finalists(self._policy.contenders, MARGIN)
+            level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
+            behind = [family for family in contenders if family.rung < level]
+            seconds = TRIAL_SHARE * (self._clock.left() - self._time.closing_s())
+            await self._train_on(behind, self._time.lengths[level].examples, seconds * len(behind))
+        count = 1 if self._standings.steering.bounded else self._policy.finalists
+        finalists = self._standings.finalists(count, MARGIN)
+        left = self._clock.left() - self._time.closing_s()
+        await self._train_on(finalists, STRETCH * self._time.lengths[-1].examples, left)
+        await self.conclude()
 
-    async def work() -> None:
-        while waiting:
-            share = (began + seconds - search.clock.elapsed()) * concurrency / max(len(waiting), concurrency)
-            family = waiting.pop(0)
-            training = share - search.durations.overhead_s()
-            if training < 0.3 * family.train_s:
-                continue  # too little to be worth a re-warming
-            search.check_interrupted()
-            total = rungs.Length(family.train_s + training, family.examples + most)
-            await search.advance(family, total)
-            search.show()
+    async def _train_on(self, families: Sequence[Family], most: int, seconds: float) -> None:
+        """Train finalists on, each up to ``most`` examples more, or until all have had their share of the seconds, with
+        what it takes to make and measure their files.
+        """
+        concurrency = max(1, min(self._operations.concurrency, len(families)))
+        began, waiting = self._clock.elapsed(), list(families)
 
-    with search.executor.sharing(concurrency):
-        await all_done(work() for _ in range(concurrency))
+        async def work() -> None:
+            while waiting:
+                share = (began + seconds - self._clock.elapsed()) * concurrency / max(len(waiting), concurrency)
+                family = waiting.pop(0)
+                training = share - self._durations.overhead_s()
+                if training < 0.3 * family.train_s:
+                    continue  # too little to be worth a re-warming
+                self._check_interrupted()
+                total = rungs.Length(family.train_s + training, family.examples + most)
+                await self._training.advance(family, total)
+                self._view.status(self._standings, self._clock.left())
 
+        with self._operations.sharing(concurrency):
+            await all_done(work() for _ in range(concurrency))
 
-async def _confirm(search: "Search", ledger: Ledger) -> None:
-    """Time the finalists again before they are trained: how long a graph takes does not depend on its weights, and one
-    that was timed too fast by chance would cost all the time that is left. Those near the budget several times.
-    """
-    effort = Effort(seconds=search.time.effort_s(), blocks=16, width=0.01, attempts=1)
-    until = search.clock.elapsed() + CONFIRMED_SHARE * (search.clock.left() - search.time.closing_s())
-    done: set[str] = set()
-    while len(done) < CHECKED and search.clock.elapsed() < until:
-        best = [ledger.standing(family).best for family in ledger.finalists(CONTENDERS, MARGIN)]
-        unsure = [e for e in best if e.recipe.id not in done]
-        if not unsure:
+    async def conclude(self) -> None:
+        """Measure the front again, choose, and open the test split for what is on it."""
+        with self._operations.sharing(1):
+            await self._measuring.measure_front()
+            recommended = await self._recommend()
+            chosen = Concluded(recommended.id) if recommended else Concluded(nearest=nearest(self._standings).id)
+            self._history.enter(chosen)
+            await self._test_once()
+        self._training.save_progress()
+
+    async def _recommend(self) -> Evaluation | None:
+        """The most accurate feasible file, or a faster one as good on the same examples; without a budget the fastest
+        within ``max_drop``. None when nothing is feasible.
+        """
+        ordered = recommendable(self._standings)
+        if not ordered or not self._standings.budget.bounded:
+            return ordered[0] if ordered else None
+        try:
+            differences = await self._operations.differences(
+                ordered[0].outputs, [e.outputs for e in ordered], limit_s=self._durations.within(TEST_LIMIT_S)
+            )
+        except CandidateFailed:  # without the stored outputs nothing can be shown to be as good
+            return ordered[0]
+        return ordered[prefer_faster([point(e) for e in ordered], differences)]
+
+    async def _test_once(self) -> None:
+        """Score the front, the recommended one and the reference on the test split; a file once tested is not tested
+        again.
+        """
+        if not self._standings.opening.prepared.test_examples:
             return
-        for evaluation in unsure:
-            done.add(evaluation.recipe.id)
-            near = abs(ledger.steering.excess(ledger.expected(evaluation))) <= CLOSE
-            for _ in range(ROUNDS if near else 1):
-                latency = await _again(search, evaluation, effort)
-                if latency is not None:
-                    ledger.repeat(evaluation.recipe, latency)
-                    search.record.append("repeat", {"recipe": evaluation.recipe.to_json(), "latency": asdict(latency)})
-
-
-async def conclude(search: "Search", ledger: Ledger) -> None:
-    """Measure the front again, choose, and open the test split for what is on it."""
-    with search.executor.sharing(1):
-        await _measure_again(search, ledger)
-        recommended = await recommend(search, ledger)
-        ledger.recommended = recommended.id if recommended else None
-        ledger.nearest = None if recommended else nearest(ledger).id
-        search.record.set("recommended", ledger.recommended)
-        search.record.set("nearest", ledger.nearest)
-        await _test_once(search, ledger)
-    search.save_progress()
-
-
-async def recommend(search: "Search", ledger: Ledger) -> Evaluation | None:
-    """The most accurate feasible finalist, or a faster one as good on the same examples; without a budget the
-    fastest within ``max_drop``. None when nothing is feasible."""
-    within = [e for e in ledger.candidates() if ledger.feasible(e) and (e.id in ledger.final or e.id == "reference")]
-    if not within:
-        return None
-    ordered = sorted(within, key=_preference(ledger))
-    if not ledger.budget.bounded:
-        return ordered[0]
-    # Only these can be as good as the most accurate one.
-    ordered = [e for e in ordered if e.score.val >= ordered[0].score.val - WITHIN - 1e-9]
-    try:
-        limit = search.durations.within(TEST_LIMIT_S)
-        differences = await search.executor.call("compare", ordered[0], ordered, limit_s=limit)
-    except CandidateFailed:  # without the stored outputs nothing can be shown to be as good
-        return ordered[0]
-    return ordered[prefer_faster([point(e) for e in ordered], differences)]
-
-
-def _preference(ledger: Ledger) -> Callable[[Evaluation], tuple[float, float]]:
-    """Sorts what is feasible: under a budget the most accurate first, without one the fastest."""
-    if ledger.budget.bounded:
-        return lambda e: (-e.score.val, e.latency.ratio)
-    return lambda e: (e.latency.ratio, -e.score.val)
-
-
-def nearest(ledger: Ledger) -> Evaluation:
-    """What came nearest to the budget when nothing meets it: of those fast enough the most accurate, else the
-    fastest.
-    """
-    sound = [e for e in ledger.candidates() if e.latency.reliable] or ledger.candidates()
-    fast = [e for e in sound if ledger.budget.excess(e.latency) <= 0]
-    return max(fast, key=lambda e: e.score.val) if fast else min(sound, key=lambda e: ledger.budget.excess(e.latency))
-
-
-async def _measure_again(search: "Search", ledger: Ledger) -> None:
-    """The front and the most accurate within the budget, side by side with the reference. What moves the front is
-    measured too.
-    """
-    effort = Effort(seconds=search.time.effort_s() / ROUNDS, blocks=12, width=0.01, attempts=1)
-    measured = 0
-    for _ in range(3):
-        chosen = _unchecked(ledger)[: CHECKED - measured]
-        if not chosen:
+        standings, concluded, final = self._standings, self._standings.concluded, self._standings.final
+        front = (e.id for e in standings.front() if e.id in final)
+        wanted = {"reference", concluded.recommended, concluded.nearest, *front}
+        chosen = {e.id: e for e in self._standings.candidates() if e.id in wanted}
+        new = [e for e in chosen.values() if e.digest not in self._standings.tests]
+        if not new:
             return
-        timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
-        for number in range(MOST_ROUNDS):
-            for evaluation in chosen:
-                if number < ROUNDS or not any(latency.reliable for latency in timed[evaluation.id]):
-                    latency = await _again(search, evaluation, effort)
-                    timed[evaluation.id] += [latency] if latency is not None else []
-        found = {e.id: latency for e in chosen if (latency := last_of(e, timed[e.id])) is not None}
-        measured += len(chosen)
-        search.record.append("final", {key: asdict(latency) for key, latency in found.items()})
-        ledger.finished({e.id: found.get(e.id, e.latency) for e in chosen})  # a resume measures the others again
-
-
-def _unchecked(ledger: Ledger) -> list[Evaluation]:
-    """What is to be measured again and was not yet: what can be recommended first, or could were its measurement not
-    disturbed, then the front, then what would be on it.
-    """
-    disturbed = ledger.disturbed()
-    hopeful = [e for e in disturbed if ledger.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
-    preferred = sorted([e for e in ledger.candidates() if ledger.feasible(e)] + hopeful, key=_preference(ledger))
-    wanted = {e.id: e for e in (*preferred[:MOST_PREFERRED], *ledger.front(), *disturbed)}
-    return [e for e in wanted.values() if e.id != "reference" and e.id not in ledger.final]
-
-
-def last_of(evaluation: Evaluation, again: Sequence[Latency]) -> Latency | None:
-    """What a file takes after it was measured ``again``; None when it stays what it was: disturbed measurements do not
-    overrule a sound one.
-    """
-    if evaluation.latency.reliable:
-        return settled([latency for latency in again if latency.reliable])
-    return settled([*again, evaluation.latency])
-
-
-async def _again(search: "Search", evaluation: Evaluation, effort: Effort) -> Latency | None:
-    """A file's latency measured again; None when the time that is left is for the tests, or it cannot be measured."""
-    search.check_interrupted()
-    if not search.time.can_measure():
-        return None
-    try:
-        limit = search.durations.within(REMEASURE_LIMIT_S)
-        latency: Latency = await search.executor.call("remeasure", evaluation, effort, limit_s=limit)
-    except CandidateFailed:
-        return None
-    return latency
-
-
-async def _test_once(search: "Search", ledger: Ledger) -> None:
-    """Score the front, the recommended one and the reference on the test split; a file once tested is not tested
-    again.
-    """
-    if not search.opening.test_examples:
-        return
-    wanted = {"reference", ledger.recommended, ledger.nearest, *(e.id for e in ledger.front() if e.id in ledger.final)}
-    chosen = {e.id: e for e in ledger.candidates() if e.id in wanted}
-    new = [e for e in chosen.values() if e.digest not in ledger.tests]
-    if not new:
-        return
-    try:
-        scores: list[float] = await search.executor.call(
-            "test", new, limit_s=TEST_LIMIT_S + TEST_SLACK * search.time.tested_s()
-        )
-    except CandidateFailed as error:
-        search.view.note(f"the test split could not be scored: {error.reason}")
-        return
-    finite = {e.digest: score for e, score in zip(new, scores, strict=True) if math.isfinite(score)}
-    if len(finite) < len(new):
-        search.view.note(
-            f"the metric is not a finite number on the test split for {len(new) - len(finite)} of {len(new)} files: "
-            "they have no test score"
-        )
-    ledger.tests |= finite
-    search.record.set("tests", ledger.tests)
+        try:
+            files = [ModelFile(e.recipe, e.artifact, e.digest) for e in new]
+            scores = await self._operations.test(files, limit_s=TEST_LIMIT_S + TEST_SLACK * self._time.tested_s())
+        except CandidateFailed as error:
+            self._view.note(f"the test split could not be scored: {error.reason}")
+            return
+        finite = {e.digest: score for e, score in zip(new, scores, strict=True) if math.isfinite(score)}
+        if len(finite) < len(new):
+            self._view.note(
+                f"the metric is not a finite number on the test split for {len(new) - len(finite)} of {len(new)} "
+                "files: they have no test score"
+            )
+        self._history.enter(ScoredOnTest(finite))

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from autocompress.budget import Budget
-from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.concurrency import all_done
+from autocompress.explore.ladders import ladders, single_defaults, strongest_recipes
+from autocompress.explore.pipeline import Gate
 from autocompress.explore.space import Space
 from autocompress.explore.structure_model import FEWEST, MARGIN
 from autocompress.recipe import Recipe
@@ -21,9 +22,9 @@ async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]
     meets it by the margin, found by bisection, then the next stronger ones, one strategy after another. The more
     strategies there are, the fewer recipes of each: what they give together is for the sampler to find.
     """
-    ladders = list(space.ladders())
-    mildest = await all_done(_mildest_within(ladder, budget, gate) for ladder in ladders)
-    columns = [ladder[at : at + 3] for ladder, at in zip(ladders, mildest, strict=True)]
+    rising = list(ladders(space))
+    mildest = await all_done(_mildest_within(ladder, budget, gate) for ladder in rising)
+    columns = [ladder[at : at + 3] for ladder, at in zip(rising, mildest, strict=True)]
     rounds = 3 if len(columns) <= FEW else 2
     return [column[i] for i in range(rounds) for column in columns if i < len(column)]
 
@@ -34,7 +35,7 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
     Beside them the smallest structures are gated, so that it is known how far each strategy comes, and in a small space
     some between, so that it can be foretold where others are.
     """
-    defaults, ladders = space.defaults(), list(space.ladders())
+    defaults, rising = single_defaults(space), list(ladders(space))
     timed: set[Recipe] = set()
 
     async def time(recipe: Recipe) -> None:
@@ -42,9 +43,9 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
             await gate(recipe)
             timed.add(recipe)
 
-    await all_done(time(recipe) for recipe in dict.fromkeys([*space.strongest(), *defaults]))
+    await all_done(time(recipe) for recipe in dict.fromkeys([*strongest_recipes(space), *defaults]))
     for share in (0.5, 0.25, 0.75):
-        for recipe in (ladder[round(share * (len(ladder) - 1))] for ladder in ladders):
+        for recipe in (ladder[round(share * (len(ladder) - 1))] for ladder in rising):
             if len(timed) < FEWEST and recipe not in timed:
                 await time(recipe)
     return [recipe for recipe in defaults if recipe in timed]

@@ -1,97 +1,87 @@
 """The floor: the fastest model that a space allows, timed before anything is scored or trained."""
 
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from autocompress.budget import Budget
-from autocompress.candidate.request import Gate, Request
 from autocompress.errors import CandidateFailed
 from autocompress.explore.first_recipes import Try
-from autocompress.explore.ledger import Failed
+from autocompress.explore.gating import Gating
+from autocompress.explore.ladders import strongest_recipes
+from autocompress.explore.pipeline import Gate
 from autocompress.explore.space import Space
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe
 
-if TYPE_CHECKING:
-    from autocompress.explore.driver import Search
 
-TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
-
-
+@dataclass(frozen=True)
 class Floor:
-    """found: the fastest of the smallest structures, up to the first that meets the budget. answers: of all that were
-    timed in looking for it.
+    """found: the fastest of the smallest structures, up to the first that meets the budget; None without a budget, or
+    when none can be built. answers: of all that were timed in looking for it.
     """
 
-    def __init__(self, budget: Budget, stored: dict[str, Any] | None = None) -> None:
-        self._budget = budget
-        self.found: tuple[Recipe, Latency] | None = None
-        self.answers: dict[Recipe, Gate | CandidateFailed] = {}
-        if stored:
-            self.found = Recipe.from_json(stored["recipe"]), Latency(**stored["latency"])
+    budget: Budget
+    found: tuple[Recipe, Latency] | None = None
+    answers: Mapping[Recipe, Gate | CandidateFailed] = field(default_factory=dict)
 
-    async def find(self, search: "Search") -> None:
-        """Time the smallest structures, unless an earlier process did, and say whether the budget can be met.
-
-        Of each the fastest variant is timed: which is fastest on the reference is not known yet.
-        """
-        if self.found is not None or not self._budget.bounded:
-            return
-
-        async def gate(recipe: Recipe) -> Gate:
-            try:
-                self.answers[recipe] = answer = await search.timed_gate(recipe, Budget())
-            except CandidateFailed as error:
-                self.answers[recipe] = error
-                raise
-            return answer
-
-        self.found = await find_floor(search.space, gate, self._meets)
-        if self.found is None:
-            return
-        latency = self.found[1]
-        took = f"{latency.statistic:.4g} ms ({1 / latency.ratio:.1f}x faster than the reference)"
-        if self._is_over(latency):
-            search.view.note(
-                f"the budget of {self._budget} cannot be met here: the floor, the fastest model of this space, takes "
-                f"{took}"
-            )
-        elif self._meets(latency):
-            search.view.note(f"the budget of {self._budget} can be met: the smallest structure takes {took}")
-
-    async def find_again(self, search: "Search", why: str) -> None:
-        """Forget what was timed, and find it anew."""
-        self.found, self.answers = None, {}
-        if self._budget.bounded:
-            search.view.note(f"{why}: the floor is timed again")
-        await self.find(search)
+    @classmethod
+    def from_json(cls, budget: Budget, stored: dict[str, Any] | None) -> "Floor | None":
+        """What an earlier process found, or None."""
+        if not stored:
+            return None
+        return cls(budget, (Recipe.from_json(stored["recipe"]), Latency(**stored["latency"])))
 
     def to_json(self) -> dict[str, Any] | None:
         return self.found and {"recipe": self.found[0].to_json(), "latency": asdict(self.found[1])}
 
-    async def is_above_budget(self, search: "Search") -> bool:
-        """Whether even the fastest model of the space is over the budget; the nearest is then made and kept."""
-        ledger = search.ledger
-        if self.found is None or not self._is_over(self.found[1]):
-            return False
-        recipe, latency = self.found
-        if any(self._budget.excess(e.latency) <= 0 for e in ledger.candidates()):
-            return False
-        free = min(e.latency.ratio for e in ledger.candidates())
-        if latency.ratio < free and recipe.steps and not ledger.ended(recipe):
-            try:
-                request = Request(recipe, examples=search.time.lengths[0].examples, limit_s=TRAINED_S)
-                search.keep_event(recipe, await search.evaluate(request))
-            except CandidateFailed as error:
-                ledger.fail(Failed(recipe, error.strategy, error.reason))
-        return True
+    @property
+    def is_over(self) -> bool:
+        """Whether even the fastest model is over the budget."""
+        return self.found is not None and is_over(self.budget, self.found[1])
 
-    def _meets(self, latency: Latency) -> bool:
-        return latency.reliable and self._budget.excess(latency) <= 0
+    def note(self) -> str | None:
+        """What a user should know of it."""
+        if self.found is None:
+            return None
+        latency = self.found[1]
+        took = f"{latency.statistic:.4g} ms ({1 / latency.ratio:.1f}x faster than the reference)"
+        if self.is_over:
+            return (
+                f"the budget of {self.budget} cannot be met here: the floor, the fastest model of this space, takes "
+                f"{took}"
+            )
+        if meets(self.budget, latency):
+            return f"the budget of {self.budget} can be met: the smallest structure takes {took}"
+        return None
 
-    def _is_over(self, latency: Latency) -> bool:
-        return latency.reliable and self._budget.excluded(latency)
+
+def meets(budget: Budget, latency: Latency) -> bool:
+    return latency.reliable and budget.excess(latency) <= 0
+
+
+def is_over(budget: Budget, latency: Latency) -> bool:
+    return latency.reliable and budget.excluded(latency)
+
+
+async def time_floor(space: Space, gating: Gating, budget: Budget) -> Floor:
+    """Time the smallest structures. Of each the fastest variant is timed: which is fastest on the reference is not
+    known yet.
+    """
+    if not budget.bounded:
+        return Floor(budget)
+    answers: dict[Recipe, Gate | CandidateFailed] = {}
+
+    async def gate(recipe: Recipe) -> Gate:
+        try:
+            answers[recipe] = answer = await gating.time(recipe, Budget())
+        except CandidateFailed as error:
+            answers[recipe] = error
+            raise
+        return answer
+
+    found = await find_floor(space, gate, lambda latency: meets(budget, latency))
+    return Floor(budget, found, answers)
 
 
 async def find_floor(space: Space, gate: Try, enough: Callable[[Latency], bool]) -> tuple[Recipe, Latency] | None:
@@ -102,7 +92,7 @@ async def find_floor(space: Space, gate: Try, enough: Callable[[Latency], bool])
     is left out.
     """
     found: list[tuple[Recipe, Latency]] = []
-    for recipe in (*space.strongest(), Recipe()):
+    for recipe in (*strongest_recipes(space), Recipe()):
         built = await _built(space, recipe, gate)
         if built is not None and enough(built[1]):
             return built

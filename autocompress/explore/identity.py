@@ -6,7 +6,8 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.errors import UsageError
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.profile import HardwareProfile
 from autocompress.storage.record import Record
 

@@ -4,15 +4,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from autocompress.explore.family import Family
 from autocompress.explore.front import SPEEDUP_SPAN, where_room_is
-from autocompress.explore.ledger import Family, Ledger, point
+from autocompress.explore.objective import point
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.sampler import Asked, Sampler
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.recipe import Recipe
 
 REPEATS = 40  # known recipes in a row before the space counts as exhausted
 KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
-NEIGHBOURS = 5  # families among which the one nearest to a latency is looked for
 ASKED = 3  # times, for something that comes near the latency that is wanted
 NEAR = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
 WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
@@ -34,12 +36,18 @@ class Proposer:
     """
 
     def __init__(
-        self, sampler: Sampler, ledger: Ledger, structures: StructureModel, busy: Callable[[Recipe], bool]
+        self,
+        sampler: Sampler,
+        standings: Standings,
+        structures: StructureModel,
+        busy: Callable[[Recipe], bool],
+        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self._sampler = sampler
-        self._ledger = ledger
+        self._standings = standings
         self._structures = structures
         self._busy = busy
+        self._policy = policy
         self._asked = 0
         self._explored = 0
         self._first: Recipe | None = None  # the default that is trained as it is
@@ -60,14 +68,14 @@ class Proposer:
         return Proposal(self._sampler.given(recipe), rung)
 
     def _known(self, recipe: Recipe) -> bool:
-        return not recipe.changes or self._busy(recipe) or self._ledger.ended(recipe)
+        return not recipe.changes or self._busy(recipe) or self._standings.ended(recipe)
 
     def _proposal(self) -> Proposal:
         """The first default as it is; then one of the best families so far at another strength, where that is worth
         trying; else another strategy's default, one of the best with a change, or what the sampler asks for, as strong
         as it has to be.
         """
-        if self.defaults and not self._ledger.families and not (self._first and self._busy(self._first)):
+        if self.defaults and not self._standings.families and not (self._first and self._busy(self._first)):
             self._first = self.defaults.pop(0)
             return self._given(self._first, rung=1)
         target = self.target()
@@ -101,7 +109,7 @@ class Proposer:
         while self.defaults:
             default = self.defaults.pop(0)
             strategy, moved = default.steps[0].strategy, self._structures.aimed(default, target)
-            heard = any(family.recipe.step(strategy) for family in self._ledger.families.values())
+            heard = any(family.recipe.step(strategy) for family in self._standings.families.values())
             if not heard and self._comes_near(moved, target):
                 return moved
         return None
@@ -111,10 +119,11 @@ class Proposer:
         three times and then four in eight (so that each kind of proposal sees targets of the whole range), of the best
         families the one nearest to the latency that is wanted, moved there.
         """
-        if self._ledger.target is not None:
-            best = [f for f in self._ledger.finalists(1) if self._ratio(f) < WITH_ROOM * target]
+        most = self._policy.strengthened
+        if self._standings.target is not None:
+            best = [f for f in self._standings.finalists(min(1, most)) if self._ratio(f) < WITH_ROOM * target]
         else:
-            best = self._ledger.finalists(NEIGHBOURS) if not self._asked & 4 else []
+            best = self._standings.finalists(most) if not self._asked & 4 else []
         if not best:
             return None
         moved = self._structures.aimed(self._nearest(best, target).recipe, target)
@@ -123,7 +132,7 @@ class Proposer:
     def _changed(self, target: float) -> Recipe | None:
         """Every other time one of the best families with something changed, at the latency that is wanted."""
         self._explored += 1
-        best = self._ledger.finalists(NEIGHBOURS)
+        best = self._standings.finalists(self._policy.neighbours)
         if not best or self._explored % 2 == 0:
             return None
         changed = self._sampler.neighbour(self._nearest(best, target).recipe)
@@ -134,18 +143,18 @@ class Proposer:
         return min(families, key=lambda f: abs(math.log(self._ratio(f) / target)))
 
     def _ratio(self, family: Family) -> float:
-        return self._ledger.expected(self._ledger.standing(family).best).ratio
+        return self._standings.expected(self._standings.standing(family).best).ratio
 
     def target(self) -> float:
         """The next latency ratio to aim at: the budget; without one, ratios spread evenly over the room that the front
         leaves, down to where structures stop getting faster.
         """
-        if self._ledger.target is not None:
-            return self._ledger.target
+        if self._standings.target is not None:
+            return self._standings.target
         self._asked += 1
         least = min(0.5, max(2.0**-SPEEDUP_SPAN, KNEE * self._structures.fastest))
-        points = [point(e) for e in self._ledger.front()]
-        return where_room_is(points, self._ledger.opening.reference.score.val, least, halton(self._asked))
+        points = [point(e) for e in self._standings.front()]
+        return where_room_is(points, self._standings.opening.reference.score.val, least, halton(self._asked))
 
 
 def halton(number: int) -> float:

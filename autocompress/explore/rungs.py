@@ -8,11 +8,9 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from autocompress.explore.front import Point, best_first
+from autocompress.explore.policy import SearchPolicy
 
-ETA = 3
 LAST = 2  # rungs 0, 1 and 2: 1, 3 and 9 times the first length
-FIRST_SHARE = 0.016  # of the whole time, for one family's first training
-MOST_EPOCHS = 5.0  # at the first rung
 
 
 @dataclass(frozen=True)
@@ -29,16 +27,19 @@ class Length:
         return Length(self.seconds * factor, round(self.examples * factor))
 
 
-def lengths(seconds: float, examples: int) -> tuple[Length, ...]:
+def lengths(seconds: float, examples: int, policy: SearchPolicy = SearchPolicy()) -> tuple[Length, ...]:
     """The length of each rung, of all trainings up to it. seconds: of the whole search. examples: in the training
-    split; a tiny data set is read at most 5 times at the first rung.
+    split; a tiny data set is read only so many times at the first rung.
     """
-    first = Length(FIRST_SHARE * seconds, max(1, round(MOST_EPOCHS * examples)))
-    return tuple(first.times(ETA**rung) for rung in range(LAST + 1))
+    first = Length(policy.first_share * seconds, max(1, round(policy.most_epochs * examples)))
+    return tuple(first.times(policy.eta**rung) for rung in range(LAST + 1))
 
 
 def promotable(
-    families: Sequence[tuple[str, int, Point]], reference_score: float, busy: Container[str] = ()
+    families: Sequence[tuple[str, int, Point]],
+    reference_score: float,
+    busy: Container[str] = (),
+    policy: SearchPolicy = SearchPolicy(),
 ) -> str | None:
     """The family to train on, or None.
 
@@ -46,7 +47,7 @@ def promotable(
     of all; further on train only the finalists, at the end. busy: names that are under way already.
     """
     order = best_first([point for _, _, point in families], reference_score)
-    for name, rung, _ in (families[index] for index in order[: len(families) // ETA]):
+    for name, rung, _ in (families[index] for index in order[: len(families) // policy.eta]):
         if rung == 0 and name not in busy:
             return name
     return None

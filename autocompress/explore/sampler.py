@@ -1,40 +1,28 @@
 """Optuna, as this search uses it: an in-memory study with ask and tell, and the record each finished trial goes
 into; and, where few trials say little about so many parameters, neighbours of what is good.
 
-A rejection by the gate is a PRUNED trial with its constraint and no values. The sampler is TPE, multivariate and
-grouped (Watanabe 2023), which keeps conditional parameters. Changing one thing of the best at a time is how regularized
-evolution searches architectures (Real et al. 2019), and hard to beat for a few dozens of trainings (White et al.,
-"Local Search is State of the Art for Neural Architecture Search Benchmarks", 2020).
+A rejection by the gate is a PRUNED trial with its constraint and no values. Changing one thing of the best at a time is
+how regularized evolution searches architectures (Real et al. 2019), and hard to beat for a few dozens of trainings
+(White et al., "Local Search is State of the Art for Neural Architecture Search Benchmarks", 2020).
 """
 
 import random
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from autocompress.explore.front import Point
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space import Space
 from autocompress.recipe import Recipe
 from autocompress.storage.record import Record
 
-STARTUP = 8  # trials before the sampler models anything
-KEPT = 400  # trials the sampler looks at, at most: its time grows with them
-SLACK = 100  # more than that, before the oldest are forgotten
 DRAWS = 10  # for a change that makes a difference: another place in an order of one makes none
 OVER_BUDGET = "over_budget"
-
-
-def tpe(seed: int) -> BaseSampler:
-    """The sampler of a search."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # grouping is marked experimental
-        return TPESampler(multivariate=True, group=True, n_startup_trials=STARTUP, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -50,12 +38,13 @@ class Asked:
 class Sampler:
     """``ask`` and ``given`` give what to try; ``tell``, ``rejected``, ``failed`` and ``repeated`` say how it ended."""
 
-    def __init__(self, space: Space, record: Record, seed: int) -> None:
+    def __init__(self, space: Space, record: Record, seed: int, policy: SearchPolicy = SearchPolicy()) -> None:
         earlier = record.trials()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
         self._record = record
-        self._sampler = tpe(seed + len(earlier))
+        self._policy = policy
+        self._sampler = policy.sampler(seed + len(earlier))
         self._random = random.Random(seed + len(earlier))
         self._start_with(earlier)
 
@@ -125,14 +114,15 @@ class Sampler:
         ended.user_attrs = attributes  # which the sampler has no use for
         self._record.add(ended)
         everything = self._study.get_trials(deepcopy=False)
-        if len(everything) > KEPT + SLACK:
+        if len(everything) > self._policy.remembered + self._policy.forgotten:
             self._start_with(everything)
 
     def _start_with(self, trials: Sequence[FrozenTrial]) -> None:
         """An in-memory study of the latest trials; those that were trained go before those that were rejected."""
-        trained = [t for t in trials if t.state == TrialState.COMPLETE][-KEPT:]
+        most = self._policy.remembered
+        trained = [t for t in trials if t.state == TrialState.COMPLETE][-most:]
         rejected = [t for t in trials if t.state == TrialState.PRUNED]
-        rejected = rejected[len(rejected) - min(len(rejected), KEPT - len(trained)) :]
+        rejected = rejected[len(rejected) - min(len(rejected), most - len(trained)) :]
         self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=self._sampler)
         self._study.add_trials(sorted((*trained, *rejected), key=lambda t: t.number))
 

@@ -4,52 +4,14 @@ Parameters are namespaced ``strategy.parameter`` and each strategy has one switc
 study. Ordered choices are searched by their index, so that the sampler sees their order.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from pathlib import Path
-from typing import Annotated, Any, Protocol
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Protocol
 
 from autocompress.errors import UsageError, unknown
+from autocompress.explore.space_file import TRAIN_PARAMETERS, SpaceFile, with_choices
 from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage
-from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import TRAIN, Recipe, Step, Value
-from autocompress.toml_file import read_written
-
-TRAIN_PARAMETERS = (
-    Parameter("lr", (0.0005, 0.001, 0.002, 0.004), 0.002),
-    Parameter("batch_size", (32, 64, 128, 256), 64),
-)
-
-
-class SpaceFile(BaseModel):
-    """A search space as people write it. strategies: only these; left out: all installed. parameters: choices in
-    place of a strategy's own.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Annotated[str, Field(min_length=1, max_length=80)]
-    description: str = ""
-    strategies: tuple[str, ...] | None = None
-    parameters: dict[str, Annotated[tuple[bool | int | float | str, ...], Field(min_length=1, max_length=1000)]] = {}
-
-
-def load_space(name: str, plugins: PluginSet) -> SpaceFile:
-    """A ready space by name, or any by the path of its TOML file. Raises UsageError with the file, the field and the
-    nearest name.
-    """
-    if name not in plugins.spaces and not name.endswith(".toml"):
-        raise unknown("search space", name, plugins.spaces)
-    path = plugins.spaces.get(name) or Path(name)
-    space = read_written(path, SpaceFile, "search space")
-    for strategy in chain(space.strategies or (), (key.split(".")[0] for key in space.parameters)):
-        if strategy not in plugins.strategies and strategy != TRAIN:
-            raise UsageError(f"{path}: {unknown('strategy', strategy, plugins.strategies)}")
-    return space
 
 
 class Suggests(Protocol):
@@ -87,7 +49,7 @@ class Space:
                 raise UsageError(f"search space {file.name!r}: {unknown('parameter', key, own)}")
 
         def narrowed(strategy: str, parameters: Sequence[Parameter]) -> tuple[Parameter, ...]:
-            return tuple(_with_choices(p, file.parameters.get(f"{strategy}.{p.name}")) for p in parameters)
+            return tuple(with_choices(p, file.parameters.get(f"{strategy}.{p.name}")) for p in parameters)
 
         families = tuple(
             replace(a, parameters=narrowed(a.name, a.parameters), variants=())
@@ -101,7 +63,7 @@ class Space:
 
     @property
     def structural(self) -> tuple[Applicable, ...]:
-        return tuple(a for a in self.families if _is_structural(a))
+        return tuple(a for a in self.families if is_structural(a))
 
     @property
     def training(self) -> tuple[Applicable, ...]:
@@ -114,11 +76,11 @@ class Space:
         on: list[Applicable] = []
         steps: list[tuple[int, int, str, Step]] = []
         for number, strategy in enumerate(self.families):
-            if not _compatible(strategy, on):
+            if not compatible(strategy, on):
                 continue
-            structural = any(_is_structural(a) for a in on)
+            structural = any(is_structural(a) for a in on)
             trained = any(a.trains_alone for a in on)
-            later = any(a.trains_alone and _compatible(a, on) for a in self.families[number + 1 :])
+            later = any(a.trains_alone and compatible(a, on) for a in self.families[number + 1 :])
             must = strategy.trains_alone and structural and not trained and not later
             if not must and not trial.suggest_categorical(strategy.name, [True, False]):
                 continue
@@ -170,7 +132,7 @@ class Space:
         known = {a.name: a for a in self.families}
         kept = []
         for step, own in ((s, known[s.strategy]) for s in recipe.steps if s.strategy in known):
-            if _is_structural(own):
+            if is_structural(own):
                 kept.append(step)
             elif own.provides or own.excludes or Stage.GRAPH in own.stages:
                 kept.append(Step.of(step.strategy))
@@ -179,7 +141,7 @@ class Space:
     def strengths_of(self, strategy: str) -> list[Parameter]:
         """The parameters that make a structural strategy stronger; none of another strategy."""
         own = next(a for a in self.families if a.name == strategy)
-        return [p for p in own.parameters if p.by_strength] if _is_structural(own) else []
+        return [p for p in own.parameters if p.by_strength] if is_structural(own) else []
 
     def movable_strengths(self, recipe: Recipe) -> list[tuple[str, Parameter, int]]:
         """(strategy, parameter, index of its choice) of every strength of a recipe's structural steps."""
@@ -204,44 +166,6 @@ class Space:
         """The strategies whose order among each other is searched."""
         return tuple(a for a in self.families if min(a.stages) == Stage.STRUCTURE)
 
-    def default(self, structural: Sequence[Step]) -> Recipe:
-        """These structural steps, trained by the first strategy that trains alone and goes with them, with defaults."""
-        on = [a for a in self.families if any(step.strategy == a.name for step in structural)]
-        teach = next((a for a in self.families if a.trains_alone and _compatible(a, on)), None)
-        if not structural or teach is None:
-            return Recipe(tuple(structural))
-        settings = {p.name: p.default for p in self.train}
-        taught = Step.of(teach.name, **{p.name: p.default for p in teach.parameters})
-        return Recipe((*structural, taught, Step.of(TRAIN, **settings)))
-
-    def ladders(self) -> Iterator[list[Recipe]]:
-        """For each structural strategy that has a strength: its default recipe at every strength, mildest first. One
-        that has several has two ladders: all of them rising together, and the first alone.
-        """
-        for strategy in self.structural:
-            defaults = {p.name: p.default for p in strategy.parameters}
-            strengths = [p for p in strategy.parameters if p.by_strength]
-            for moved in [strengths, strengths[:1]] if len(strengths) > 1 else [strengths]:
-                if moved:
-                    last = max(len(p.choices) for p in moved) - 1
-                    shares = [n / max(last, 1) for n in range(last + 1)]
-                    steps = [{p.name: p.choices[round(s * (len(p.choices) - 1))] for p in moved} for s in shares]
-                    yield [self.default([Step.of(strategy.name, **{**defaults, **step})]) for step in steps]
-
-    def defaults(self) -> list[Recipe]:
-        """Each structural strategy alone, with its default parameters."""
-        return [self.default([Step.of(a.name, **{p.name: p.default for p in a.parameters})]) for a in self.structural]
-
-    def strongest(self) -> list[Recipe]:
-        """The smallest structures: every structural strategy at its strongest, all together and alone."""
-        together: list[Applicable] = []
-        for strategy in self.structural:
-            if _compatible(strategy, together):
-                together.append(strategy)
-        sets = ([together] if len(together) > 1 else []) + [[a] for a in self.structural]
-        found = [self.default([_strongest(a, every) for a in chosen]) for chosen in sets for every in (True, False)]
-        return list(dict.fromkeys(found))
-
     def describe(self) -> dict[str, list[Value]]:
         """Every parameter with its choices, for comparing the spaces of two runs."""
         found: dict[str, list[Value]] = {a.name: [] for a in self.families}
@@ -250,19 +174,12 @@ class Space:
         return found | {name: [] for name in self.graph}
 
 
-def _is_structural(strategy: Applicable) -> bool:
+def is_structural(strategy: Applicable) -> bool:
+    """Whether a strategy changes the model's structure."""
     return min(strategy.stages) in (Stage.BUILD, Stage.STRUCTURE)
 
 
-def _strongest(strategy: Applicable, every: bool) -> Step:
-    """A strategy at the end of its strength; with ``every``, of all its parameters that have one."""
-    ends = [p.name for p in strategy.parameters if p.by_strength][: None if every else 1]
-    return Step.of(
-        strategy.name, **{p.name: p.choices[-1] if p.name in ends else p.default for p in strategy.parameters}
-    )
-
-
-def _compatible(strategy: Applicable, on: Sequence[Applicable]) -> bool:
+def compatible(strategy: Applicable, on: Sequence[Applicable]) -> bool:
     """Whether no tag of ``strategy`` conflicts with one of those that are on."""
     return not any(strategy.excludes & other.provides or other.excludes & strategy.provides for other in on)
 
@@ -281,30 +198,3 @@ def _suggested(trial: Suggests, strategy: str, parameters: Sequence[Parameter]) 
 
 def _encoded(parameter: Parameter, value: Value) -> Value:
     return parameter.choices.index(value) if parameter.ordered else value
-
-
-def _with_choices(parameter: Parameter, choices: Sequence[Value] | None) -> Parameter:
-    if choices is None:
-        return parameter
-    kinds = {type(c) for c in parameter.choices} | (
-        {float, int} if any(isinstance(c, float) for c in parameter.choices) else set()
-    )
-    for choice in choices:
-        if type(choice) not in kinds:
-            raise UsageError(
-                f"parameter {parameter.name}: {choice!r} is {type(choice).__name__}, "
-                f"expected {'/'.join(sorted(k.__name__ for k in kinds))}"
-            )
-        known = not isinstance(choice, (str, bool)) or choice in parameter.choices
-        if not known:
-            raise unknown(f"choice of {parameter.name}", str(choice), map(str, parameter.choices))
-        if not isinstance(choice, (str, bool)) and not (
-            math.isfinite(choice) and (choice > 0 or parameter not in TRAIN_PARAMETERS)
-        ):
-            raise UsageError(f"parameter {parameter.name}: {choice!r} must be a finite number above 0")
-    kept = [c for c in parameter.choices if c in choices]
-    order = kept if len(kept) == len(set(choices)) else list(dict.fromkeys(choices))
-    if parameter.by_strength and all(isinstance(c, (int, float)) for c in order):
-        order = sorted(order, reverse=parameter.choices[0] > parameter.choices[-1])  # type: ignore[operator]
-    default = parameter.default if parameter.default in order else order[len(order) // 2]
-    return Parameter(parameter.name, tuple(order), default, parameter.by_strength)

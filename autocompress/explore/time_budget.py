@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from autocompress.explore import rungs
 from autocompress.explore.clock import Clock
 from autocompress.explore.durations import Durations
-from autocompress.explore.finish import CHECKED, CONTENDERS, FINALISTS, MOST_PREFERRED
-from autocompress.explore.ledger import Ledger
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import MARGIN
 
 ON_TOP = 1.2  # times what a training or a family should take
 IN_FULL = 2  # times the last rung's length, kept for each finalist
-MOST_FINISHING = 0.55  # of the whole time, for training the finalists
-MOST_FOR_FRONT = 0.5  # the same without a budget: a front needs families as well as length
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
 MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
 CLOSING_S = 3.0  # writing the front and the report
@@ -27,18 +25,20 @@ class TimeBudget:
         self,
         clock: Clock,
         durations: Durations,
-        ledger: Ledger,
+        standings: Standings,
         lengths: Sequence[rungs.Length],
         *,
         batch: int,
         concurrency: int,
+        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self.clock = clock
         self.durations = durations
         self.lengths = tuple(lengths)
-        self._ledger = ledger
+        self._standings = standings
         self._batch = batch
         self._concurrency = concurrency
+        self._policy = policy
 
     def spare_s(self) -> float:
         """Left before finishing has to begin."""
@@ -61,23 +61,25 @@ class TimeBudget:
 
         While nothing meets the budget, finding something that does comes before training it in full.
         """
-        ledger = self._ledger
-        bounded = ledger.steering.bounded
-        if bounded and not any(standing.within for standing in map(ledger.standing, ledger.contending())):
+        standings, policy = self._standings, self._policy
+        bounded = standings.steering.bounded
+        if bounded and not any(standing.within for standing in map(standings.standing, standings.contending())):
             return self.closing_s()
-        finalists = ledger.finalists(CONTENDERS if bounded else FINALISTS, MARGIN)
+        finalists = standings.finalists(policy.contenders if bounded else policy.finalists, MARGIN)
         full, overhead_s = IN_FULL * self.lengths[-1].seconds, self.durations.overhead_s()
         each = [max(full - family.train_s, 0) + overhead_s for family in finalists]
         training = sum(each) if bounded else max(sum(each) / self._concurrency, *each, 0)
-        return min(training, (MOST_FINISHING if bounded else MOST_FOR_FRONT) * self.clock.limit_s) + self.closing_s()
+        most = policy.most_finishing if bounded else policy.most_for_front
+        return min(training, most * self.clock.limit_s) + self.closing_s()
 
     def closing_s(self) -> float:
         """For measuring again, testing and writing: of the front, and under a budget of what is not on it and can be
         recommended.
         """
-        ledger = self._ledger
-        others = MOST_PREFERRED if ledger.steering.bounded else 1
-        files = min(CHECKED, ledger.files, len(ledger.front()) + len(ledger.disturbed()) + others)
+        standings = self._standings
+        others = self._policy.most_preferred if standings.steering.bounded else 1
+        wanted = len(standings.front()) + len(standings.disturbed()) + others
+        files = min(self._policy.checked, standings.files, wanted)
         return files * self.effort_s() * 1.6 + self.tested_s() + CLOSING_S
 
     def can_measure(self) -> bool:
@@ -86,21 +88,22 @@ class TimeBudget:
 
     def effort_s(self) -> float:
         """For measuring one file again."""
-        return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * self.clock.limit_s / CHECKED))
+        return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * self.clock.limit_s / self._policy.checked))
 
     def tested_s(self) -> float:
         """For the test scores of the front and the reference, one example after another. Where threads share them, what
         they save is kept for a machine that has become slower.
         """
-        own, front = self._ledger.opening.reference, self._ledger.front()
-        slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)[:CHECKED]
-        return self._ran_s(self._ledger.opening.test_examples, own.latency.p50 + sum(slowest))
+        own, front = self._standings.opening.reference, self._standings.front()
+        slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)
+        slowest = slowest[: self._policy.checked]
+        return self._ran_s(self._standings.opening.prepared.test_examples, own.latency.p50 + sum(slowest))
 
     def scored_s(self) -> float:
         """For scoring every file of a family, each as slow as the reference, one example after another."""
-        opening = self._ledger.opening
+        opening = self._standings.opening
         files = 1 + sum(len(a.variants) for a in opening.applicable)
-        return self._ran_s(opening.val_examples, files * opening.reference.latency.p50)
+        return self._ran_s(opening.prepared.val_examples, files * opening.reference.latency.p50)
 
     def _ran_s(self, examples: int, call_ms: float) -> float:
         """For running so many examples through files that take so long together."""

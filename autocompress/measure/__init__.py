@@ -3,21 +3,26 @@
 from autocompress.measure.effort import FINAL, FULL, QUICK, Effort
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.outputs import outputs_of, running
-from autocompress.measure.statistics import is_quiet, settled, summarise
+from autocompress.measure.statistics import is_quiet, no_faster, settled, summarise
+from autocompress.measure.target import CompareRequest, LocalTarget, too_slow
 from autocompress.measure.timing import Timer, measure, timer
 
 __all__ = [
     "FINAL",
     "FULL",
     "QUICK",
+    "CompareRequest",
     "Effort",
+    "LocalTarget",
     "MachineLock",
     "Timer",
     "is_quiet",
     "measure",
+    "no_faster",
     "outputs_of",
     "running",
     "settled",
     "summarise",
     "timer",
+    "too_slow",
 ]

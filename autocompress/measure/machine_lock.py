@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from autocompress.storage.folder import MACHINE, TURNSTILE
+
 
 class MachineLock:
     """One process's hold on the machine, agreed on in ``folder``. waiting: opened around each wait for others.
@@ -22,7 +24,7 @@ class MachineLock:
     def __init__(self, folder: Path, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._turnstile, self._machine = (
-            os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in (".turnstile.lock", ".machine.lock")
+            os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in (TURNSTILE, MACHINE)
         )
         self._outside = waiting
         self._inside = False

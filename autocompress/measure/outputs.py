@@ -13,7 +13,7 @@ from autocompress.data import Split, feed_of, padded
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.plugin.contract import Session
 
-READ = 64  # examples at once, by each thread between two moments of giving way
+READ = 64
 
 
 @contextmanager
@@ -28,16 +28,20 @@ def running() -> Iterator[None]:
 
 
 def outputs_of(
-    open_session: Callable[[], Session], split: Split, batch_size: int, give_way: Callable[[], None] = lambda: None
+    open_session: Callable[[], Session],
+    split: Split,
+    batch_size: int,
+    give_way: Callable[[], None] = lambda: None,
+    read: int = READ,
 ) -> Tensor:
     """Run every example of ``split`` through the model at the profile's batch and return the outputs, in order.
 
     Nothing is timed here, so as many sessions as this process has threads share the examples. They are read many at
     once: one at a time that takes as long as a small model does. give_way: called between two pieces of the work, while
-    nothing runs.
+    nothing runs. read: examples at once, by each thread between two of those moments.
     """
     sessions = [open_session() for _ in range(torch.get_num_threads())]
-    share = min(READ, -(-len(split) // len(sessions)))
+    share = min(read, -(-len(split) // len(sessions)))
     piece = -(-share // batch_size) * batch_size
     starts = range(0, len(split), piece)
     reading = threading.Lock()

@@ -20,6 +20,8 @@ NOISY_TAIL = 1.3  # the reference's p90 / p50 above which a neighbour is at work
 DRIFT = 1.15  # ratio of the reference's medians in the two halves
 
 
+FASTER = 0.97  # of its source's latency, below which a variant counts as faster
+DISTURBED = 1.25  # times the source's latency, above which it is not even when the machine was disturbed
 AGREEING = 3  # disturbed measurements of one graph, and most of them, that count together when their ratios
 
 
@@ -79,3 +81,11 @@ def settled(latencies: Sequence[Latency]) -> Latency | None:
         return None
     slow, ratio = max(agreeing, key=lambda latency: latency.statistic), agreeing[-1]
     return replace(slow, ratio=ratio.ratio, ratio_low=ratio.ratio_low, ratio_high=ratio.ratio_high, reliable=True)
+
+
+def no_faster(latency: Latency, source: Latency) -> bool:
+    """Whether a variant is surely no faster than the float file it was made from: where the machine was disturbed, when
+    it is slower by more than that accounts for.
+    """
+    sound = latency.reliable and source.reliable
+    return latency.ratio_low > (FASTER if sound else DISTURBED) * source.ratio

@@ -1,9 +1,9 @@
 """What a strategy may look at."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -11,6 +11,8 @@ from autocompress.data import Batch, Feed, Split, spread
 from autocompress.plugin.runtime import Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
+
+T = TypeVar("T")
 
 TIMED_EXAMPLES = 4  # training examples, at most, for a file that is only timed
 
@@ -23,7 +25,7 @@ class Context:
     the task's, or a batch of two. reference: its exported ONNX file. feeds: up to N training examples as the runtime's
     inputs, at the profile's batch. scored: whether what is made will be scored; where it is only timed, ``feeds`` gives
     four examples at most, and a strategy can leave out what betters scores alone. learned: for a graph part, what the
-    training hooks of this candidate learned (``TrainHook.learned``), by strategy.
+    training hooks of this candidate learned (``TrainHook.learned``), by strategy. memory: what ``once`` keeps.
 
     What a strategy says of itself is asked before anything is scored, of the file of the first exporter that works.
     Strategies with a graph part are asked again when it is settled which exporter's file the reference is, with
@@ -41,6 +43,18 @@ class Context:
     feeds: Callable[[int], Iterator[Feed]]
     scored: bool = True
     learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    memory: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What ``compute`` gave when ``key`` was first asked for, by any strategy; nothing is kept when it raises.
+
+        For what takes long to find out of the reference and its data: it lives as long as the opened task, in this
+        process. A key says whose it is ("my_strategy.order"). A plan may be made with it; ``apply`` may not need it.
+        """
+        if key not in self.memory:
+            self.memory[key] = compute()
+        kept: T = self.memory[key]
+        return kept
 
     def for_timing(self) -> "Context":
         """The same for what is only timed, and with few examples: ranges do not change what an operator costs."""

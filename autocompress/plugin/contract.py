@@ -21,7 +21,7 @@ from autocompress.plugin.strategy import (
     StructureStrategy,
     TrainingStrategy,
 )
-from autocompress.plugin.training import LossTerm, Step, TrainHook
+from autocompress.plugin.training import LossTerm, TrainHook, TrainStep
 from autocompress.recipe import Plan
 
 __all__ = [
@@ -41,10 +41,10 @@ __all__ = [
     "Sensitivity",
     "Session",
     "Stage",
-    "Step",
     "Strategy",
     "StructureStrategy",
     "TrainHook",
+    "TrainStep",
     "TrainingStrategy",
     "stages_of",
 ]

@@ -5,9 +5,11 @@ Announce it under the entry-point group ``autocompress``:
     [project.entry-points.autocompress]
     my_technique = "my_package.my_technique"
 
-and implement:
+and implement, in that module:
 
     from autocompress.plugin.hooks import hookimpl
+
+    autocompress_api = 2
 
     @hookimpl
     def autocompress_strategies():
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from autocompress.plugin.strategy import Strategy
 
 GROUP = "autocompress"
-API_VERSION = 1  # a plug-in made for another one sets ``autocompress_api`` and is left out with a warning
+API_VERSION = 2  # a plug-in sets ``autocompress_api`` to the one it was made for; with another, or none, it is left out
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)

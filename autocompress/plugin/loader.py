@@ -60,18 +60,26 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> PluginSet:
         try:
             contributed = _contributions(point)
         except (Exception, SystemExit) as error:  # the boundary to other people's code
-            broken.append(Broken(point.name, _distribution(point), _reason(error)))
+            broken.append(Broken(point.name, _distribution(point), _reason(error, _distribution(point))))
             continue
         for kind, name, value in contributed:
             _add(plugins, kind, name, value, _distribution(point))
     return PluginSet(plugins.strategies, plugins.runtimes, plugins.spaces, plugins.origin, tuple(broken))
 
 
+class OtherInterface(Exception):
+    """The plug-in was made for another version of the contract."""
+
+
 def _contributions(point: EntryPoint) -> list[tuple[str, str, Any]]:
     plugin = point.load()
-    needed = getattr(plugin, "autocompress_api", hooks.API_VERSION)
+    needed = getattr(plugin, "autocompress_api", None)
     if needed != hooks.API_VERSION:
-        raise RuntimeError(f"it needs plug-in API {needed}, this autocompress has {hooks.API_VERSION}")
+        made_for = f"plug-in API {needed}" if needed is not None else "plug-in API 1, as it declares none"
+        raise OtherInterface(
+            f"it was made for {made_for}; this autocompress has {hooks.API_VERSION}: install a version of it that sets "
+            f"autocompress_api = {hooks.API_VERSION}"
+        )
     manager = pluggy.PluginManager(hooks.GROUP)
     manager.add_hookspecs(hooks)
     manager.register(plugin, point.name)
@@ -108,9 +116,13 @@ def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, distribution: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
+        # What to install is not guessed: a module's name need not be its distribution's, and somebody else may hold it.
+        return f"it needs the module {error.name}, which is not installed: see what {distribution} asks for"
+    if isinstance(error, ImportError) and (error.name or "").startswith("autocompress."):
         return (
-            f"it needs {error.name}, which is not installed: pip install {error.name.split('.')[0].replace('_', '-')}"
+            f"it was made for another plug-in API, this autocompress has {hooks.API_VERSION}: {one_line(error)}; "
+            "install another version of it"
         )
-    return f"{type(error).__name__}: {one_line(error)}"
+    return str(error) if isinstance(error, OtherInterface) else f"{type(error).__name__}: {one_line(error)}"

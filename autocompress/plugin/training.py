@@ -10,7 +10,7 @@ from autocompress.task import Inputs
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainStep:
     """One optimizer step, as a training hook sees it. ``progress`` runs from 0 to 1 over this training; for a candidate
     that is trained on later it starts again from 0.
 
@@ -60,7 +60,7 @@ class TrainHook:
         """Parameters outside the model to be trained with it (adapters); they are not kept."""
         return ()
 
-    def loss(self, step: Step) -> LossTerm | None:
+    def loss(self, step: TrainStep) -> LossTerm | None:
         """A term of the loss for this step."""
         return None
 

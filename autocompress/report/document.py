@@ -1,12 +1,11 @@
-"""``front.json`` and the recommended model's folder: what a run leaves for others to read."""
+"""The document of ``front.json``: what a run leaves for others to read."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from autocompress.evaluation import Evaluation
-from autocompress.explore.ledger import Ledger
-
-SCHEMA = 1
+from autocompress.explore.standings import Standings
+from autocompress.storage.front import SCHEMA
 
 
 @dataclass(frozen=True)
@@ -23,32 +22,32 @@ class Circumstances:
     spent_s: dict[str, float]
 
 
-def front_document(ledger: Ledger, around: Circumstances) -> dict[str, Any]:
-    """The document of ``front.json``, as the README describes it."""
-    front = {e.id for e in ledger.front()}
-    candidates = ledger.candidates()
+def front_document(standings: Standings, around: Circumstances) -> dict[str, Any]:
+    """The document of ``front.json``, as the README describes it, before the model it names is delivered."""
+    front = {e.id for e in standings.front()}
+    candidates, chosen = standings.candidates(), standings.concluded
     return {
         "schema": SCHEMA,
-        "task": ledger.opening.name,
+        "task": standings.opening.name,
         "profile": around.profile,
-        "metric": ledger.opening.metric,
+        "metric": standings.opening.metric,
         "seed": around.seed,
         "environment": around.environment,
         "budget": {
-            "latency_ms": ledger.budget.latency_ms,
-            "speedup": ledger.budget.speedup,
+            "latency_ms": standings.budget.latency_ms,
+            "speedup": standings.budget.speedup,
             "statistic": around.statistic,
-            "max_drop": ledger.budget.max_drop,
+            "max_drop": standings.budget.max_drop,
         },
-        "status": "feasible" if ledger.recommended else "infeasible",
-        "reference": {**_point(ledger.reference), "artifact": ledger.reference.artifact},
+        "status": "feasible" if chosen.recommended else "infeasible",
+        "reference": {**_point(standings.reference), "artifact": standings.reference.artifact},
         "candidates": [
             {
                 **_point(e),
                 "id": e.id,
                 "recipe": e.recipe.to_json(),
                 "fidelity": e.epochs,
-                "feasible": ledger.feasible(e),
+                "feasible": standings.feasible(e),
                 "on_front": e.id in front,
                 "artifact": e.artifact,
                 "elapsed_s": round(e.elapsed_s, 2),
@@ -57,23 +56,25 @@ def front_document(ledger: Ledger, around: Circumstances) -> dict[str, Any]:
         ],
         "rejected": [
             {"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms, "ratio": r.ratio}
-            for r in ledger.rejected
+            for r in standings.rejected
         ],
-        "failed": [{"recipe": f.recipe.to_json(), "strategy": f.strategy, "reason": f.reason} for f in ledger.failed],
-        "refused": [{"strategy": r.strategy, "reason": r.reason} for r in ledger.opening.refused],
-        "warnings": list(ledger.opening.warnings),
-        "recommended": ledger.recommended,
-        "nearest": ledger.nearest,
-        "rank_correlation": ledger.rank_correlation(),
-        "tried": tried(ledger),
+        "failed": [
+            {"recipe": f.recipe.to_json(), "strategy": f.strategy, "reason": f.reason} for f in standings.failed
+        ],
+        "refused": [{"strategy": r.strategy, "reason": r.reason} for r in standings.opening.refused],
+        "warnings": list(standings.opening.warnings),
+        "recommended": chosen.recommended,
+        "nearest": chosen.nearest,
+        "rank_correlation": standings.rank_correlation(),
+        "tried": tried(standings),
         "wall_seconds": round(around.wall_seconds, 2),
         "spent_seconds": {name: round(seconds, 2) for name, seconds in sorted(around.spent_s.items())},
     }
 
 
-def tried(ledger: Ledger) -> int:
+def tried(standings: Standings) -> int:
     """Recipes looked at: files evaluated, structures rejected, failures."""
-    return len(ledger.candidates()) + len(ledger.rejected) + len(ledger.failed)
+    return len(standings.candidates()) + len(standings.rejected) + len(standings.failed)
 
 
 def _point(e: Evaluation) -> dict[str, Any]:

@@ -13,24 +13,27 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
+from autocompress.errors import UsageError
 from autocompress.report import explain
+from autocompress.storage.atomic import write_text
 
-Point = dict[str, Any]  # a candidate of front.json
+Shown = dict[str, Any]  # a candidate of front.json
 HOVER_WIDTH = 40  # characters: plotly does not wrap a hover text, and it has to fit a telephone
 EXAMPLES = 3
+TITLE, HEAD = b"autocompress</title>", 64 << 10  # in the first bytes of every report
 
 
 def write_report(document: dict[str, Any], path: Path) -> None:
     """Write the report of a run, whole or not at all: on any failure an older report stays.
 
-    document: the content of ``front.json``. Raises AutocompressError when ``path`` cannot be written.
+    document: the content of ``front.json``. Raises AutocompressError when ``path`` cannot be written or is a page of
+    somebody else's.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from autocompress.storage.store import write_text  # it brings torch
-
+    _refuse_foreign(path)
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     points = _points(document)
@@ -55,10 +58,16 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _points(document: dict[str, Any]) -> list[Point]:
+def _refuse_foreign(path: Path) -> None:
+    """Raise UsageError for a file that is there and is no report of ours, by its title."""
+    if path.exists() and TITLE not in path.read_bytes()[:HEAD]:
+        raise UsageError(f"{path} is no report of autocompress: move it away and run the same command again")
+
+
+def _points(document: dict[str, Any]) -> list[Shown]:
     """Every candidate, fastest first, with ``ms``, ``role`` (recommended, nearest or none) and ``is_reference``."""
     reference = document["reference"]
-    candidates: list[Point] = document["candidates"]
+    candidates: list[Shown] = document["candidates"]
     if all(c["artifact"] != reference["artifact"] for c in candidates):
         candidates = [{**reference, "id": None, "recipe": [], "feasible": True, "on_front": False}, *candidates]
     role = "recommended" if document["recommended"] else "nearest"
@@ -74,7 +83,7 @@ def _points(document: dict[str, Any]) -> list[Point]:
     return sorted(points, key=lambda p: p["ms"])
 
 
-def _listed(points: list[Point]) -> list[Point]:
+def _listed(points: list[Shown]) -> list[Shown]:
     return [p for p in points if p["on_front"] or p["role"] or p["is_reference"]]
 
 
@@ -83,7 +92,7 @@ def _outside(document: dict[str, Any]) -> str:
     return "outside budget" if bounded else "loses too much"
 
 
-def _row(p: Point, document: dict[str, Any]) -> dict[str, Any]:
+def _row(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
     """One point as the texts that the table and the hover share."""
     metric, score, latency = document["metric"], p["score"], p["latency_ms"]
     tags = [p["role"], "reference" if p["is_reference"] else "", "" if p["feasible"] else _outside(document)]
@@ -152,7 +161,7 @@ def _environment(document: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _lowest(points: list[Point]) -> float | None:
+def _lowest(points: list[Shown]) -> float | None:
     """Where the score axis starts when much worse candidates would squeeze the front into a line; None: show all."""
     main = [p["score"] for p in _listed(points)]
     low, high = min(s["val_low"] for s in main), max(s["val_high"] for s in main)
@@ -160,14 +169,14 @@ def _lowest(points: list[Point]) -> float | None:
     return floor if any(p["score"]["val"] < floor for p in points) else None
 
 
-def _figure(document: dict[str, Any], points: list[Point], lowest: float | None) -> str:
+def _figure(document: dict[str, Any], points: list[Shown], lowest: float | None) -> str:
     """The chart as JSON for a script element. Its colours are CSS variables, resolved on the page: light or dark."""
     import plotly.graph_objects as go
 
     scale = 100 if document["metric"] == "accuracy" else 1
     figure = go.Figure(layout={"template": "none"})
 
-    def draw(name: str, shown: list[Point], color: str, marker: dict[str, Any], **more: Any) -> None:
+    def draw(name: str, shown: list[Shown], color: str, marker: dict[str, Any], **more: Any) -> None:
         if not shown:
             return
         scores = [p["score"] for p in shown]
@@ -202,7 +211,7 @@ def _figure(document: dict[str, Any], points: list[Point], lowest: float | None)
     return str(figure.to_json()).replace("<", "\\u003c")
 
 
-def _hover(p: Point, document: dict[str, Any]) -> str:
+def _hover(p: Shown, document: dict[str, Any]) -> str:
     row = _row(p, document)
     lines = [
         *row["steps"],

@@ -11,12 +11,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autocompress.candidate.opening import Opening
 from autocompress.errors import one_line
 from autocompress.evaluation import Evaluation
 from autocompress.explore.front import SCORE_SPAN
-from autocompress.explore.ledger import Ledger
+from autocompress.explore.opening import Opening
 from autocompress.explore.space import Space
+from autocompress.explore.standings import Standings
 from autocompress.report import explain
 
 REFRESH_S = 0.25
@@ -32,7 +32,7 @@ class TerminalView:
         self._quiet = quiet
         self._live: Live | None = None
         self._workers: dict[int, tuple[str, float | None]] = {0: ("start", None)}  # what each worker does
-        self._ledger: Ledger | None = None
+        self._standings: Standings | None = None
         self._left_s, self._at = 0.0, time.monotonic()
         self._drawn = 0.0
         self._said = ""
@@ -82,9 +82,9 @@ class TerminalView:
                 self._workers[worker] = text, fraction
             self._draw(new)
 
-    def status(self, ledger: Ledger, left_s: float) -> None:
+    def status(self, standings: Standings, left_s: float) -> None:
         with self._lock:
-            self._ledger, self._left_s, self._at = ledger, left_s, time.monotonic()
+            self._standings, self._left_s, self._at = standings, left_s, time.monotonic()
             if self._live is None and not self._quiet and time.monotonic() - self._drawn >= PLAIN_EVERY_S:
                 line = self._summary()
                 if line != self._said:
@@ -107,27 +107,29 @@ class TerminalView:
         self._live.update(Group(now, Text(self._summary())), refresh=True)
 
     def _summary(self) -> str:
-        if self._ledger is None:
+        if self._standings is None:
             return ""
-        ledger = self._ledger
+        standings = self._standings
         left = max(0.0, self._left_s - (time.monotonic() - self._at))
-        said = self._best(ledger) if ledger.steering.bounded else self._front(ledger)
+        said = self._best(standings) if standings.steering.bounded else self._front(standings)
         return (
-            f"{len(ledger.families)} trained, {len(ledger.rejected)} rejected, {len(ledger.failed)} failed · "
+            f"{len(standings.families)} trained, {len(standings.rejected)} rejected, {len(standings.failed)} failed · "
             f"{int(left // 60)}:{int(left % 60):02d} left\n{said}"
         )
 
-    def _best(self, ledger: Ledger) -> str:
-        best = ledger.best_feasible()
-        return f"best so far {_at(ledger, best)} ({best.recipe.techniques()})" if best else "none meets the budget yet"
+    def _best(self, standings: Standings) -> str:
+        best = standings.best_feasible()
+        return (
+            f"best so far {_at(standings, best)} ({best.recipe.techniques()})" if best else "none meets the budget yet"
+        )
 
-    def _front(self, ledger: Ledger) -> str:
+    def _front(self, standings: Standings) -> str:
         """Without a budget what counts is the front, as far as it loses less than everything."""
-        least = ledger.opening.reference.score.val - SCORE_SPAN
-        front = [e for e in ledger.front() if e.score.val > least and e.id != "reference"]
+        least = standings.opening.reference.score.val - SCORE_SPAN
+        front = [e for e in standings.front() if e.score.val > least and e.id != "reference"]
         if not front:
             return "nothing is faster than the reference yet"
-        ends = dict.fromkeys(_at(ledger, e) for e in (front[-1], front[0]))
+        ends = dict.fromkeys(_at(standings, e) for e in (front[-1], front[0]))
         return f"front of {len(front)} so far: {' to '.join(ends)}"
 
 
@@ -188,5 +190,5 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     )
 
 
-def _at(ledger: Ledger, evaluation: Evaluation) -> str:
-    return f"{explain.score(evaluation.score.val, ledger.opening.metric)} at {1 / evaluation.latency.ratio:.2f}x"
+def _at(standings: Standings, evaluation: Evaluation) -> str:
+    return f"{explain.score(evaluation.score.val, standings.opening.metric)} at {1 / evaluation.latency.ratio:.2f}x"

@@ -1,17 +1,24 @@
-"""The run folder: where each result lies, and the lock that keeps a second search out."""
+"""The run folder: where each result lies, the lock that keeps a second search out, and what of it may be removed."""
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from autocompress.errors import UsageError
-from autocompress.storage.store import Store, write_text
+from autocompress.storage.atomic import UNFINISHED, is_full, no_space
+from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, STORE, WEIGHTS
+from autocompress.storage.ownership import RUN, put_mark, refuse_strangers
+from autocompress.storage.store import Store
 
 STORE_BYTES = 8 << 30  # of checkpoints, outputs and plans, at most, and half of what is free
+LOCK, TURNSTILE, MACHINE = ".lock", ".turnstile.lock", ".machine.lock"
+
+
+class FolderInUse(UsageError):
+    """Another process holds the run folder."""
 
 
 class RunFolder:
@@ -20,10 +27,11 @@ class RunFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._lock: int | None = None
+        self._made = False  # by this process, where nothing was
 
     @property
     def front(self) -> Path:
-        return self.root / "front.json"
+        return self.root / FRONT
 
     @property
     def report(self) -> Path:
@@ -35,15 +43,15 @@ class RunFolder:
 
     @property
     def reference(self) -> Path:
-        return self.root / "reference" / "model.onnx"
+        return self.root / "reference" / MODEL
 
     @property
     def recommended(self) -> Path:
-        return self.root / "recommended"
+        return self.root / RECOMMENDED
 
     @property
     def nearest(self) -> Path:
-        return self.root / "nearest"
+        return self.root / NEAREST
 
     @property
     def worker_log(self) -> Path:
@@ -52,12 +60,12 @@ class RunFolder:
     @property
     def stored(self) -> Path:
         """The content-addressed store."""
-        return self.root / "store"
+        return self.root / STORE
 
     @property
     def scratch(self) -> Path:
         """This process's own folder for files that nobody else reads."""
-        return self.stored / "scratch" / str(os.getpid())
+        return self.root / f"{UNFINISHED}{os.getpid()}"
 
     def trim(self, keep: Collection[str]) -> None:
         """Keep the store within its bounds, whatever ``keep`` names kept."""
@@ -65,59 +73,100 @@ class RunFolder:
         Store(self.stored).trim(min(STORE_BYTES, free // 2), keep)
 
     def candidate(self, identifier: str) -> Path:
-        return self.root / "candidates" / identifier / "model.onnx"
+        return self.root / CANDIDATES / identifier / MODEL
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
     def claim(self) -> None:
-        """Create the folder and lock it for this process. Raises UsageError when it cannot be written or is in use."""
+        """Create the folder, mark it as ours and lock it for this process. Raises UsageError when it holds what is not
+        ours, with nothing written, and when it cannot be written or is in use.
+        """
+        refuse_strangers(self.root, RUN)
+        self._refuse_links()
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._made = _make(self.root)
+            put_mark(self.root, RUN)
+            lock = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError as error:
+            if is_full(error):
+                raise no_space(self.root / LOCK, error) from error
             raise UsageError(
                 f"cannot write the run folder {self.root}: {error.strerror}; choose another --out"
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._lock, 32).decode(errors="replace").strip() or "unknown"
-            os.close(self._lock)
-            self._lock = None
-            raise UsageError(
-                f"{self.root} is in use by process {holder}: wait for it, stop it, or choose another --out"
-            ) from None
-        os.ftruncate(self._lock, 0)
-        os.write(self._lock, str(os.getpid()).encode())
+        self._hold(lock)
         self._sweep()
 
-    def _sweep(self) -> None:
-        """Remove what a killed process left half written, and files that only it read."""
-        shutil.rmtree(self.stored / "scratch", ignore_errors=True)
-        for folder in (self.root, self.stored, *self.root.glob("candidates/*")):
-            for path in folder.glob(".*-*.*"):
-                path.unlink(missing_ok=True)
+    def _refuse_links(self) -> None:
+        for path in (*self._files(), *self._folders()):
+            if path.is_symlink():
+                raise UsageError(
+                    f"{path} is a link, and a run folder holds its own files: remove the link or choose another --out"
+                )
+
+    def _hold(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.write(lock, str(os.getpid()).encode())
+        except BlockingIOError:
+            holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+            os.close(lock)
+            raise FolderInUse(
+                f"{self.root} is in use by process {holder}: wait for it, stop it, or choose another --out"
+            ) from None
+        except OSError as error:
+            os.close(lock)
+            raise no_space(self.root / LOCK, error) from error
+        self._lock = lock
 
     def release(self) -> None:
+        """Let others in."""
         if self._lock is not None:
+            self._sweep()
             os.close(self._lock)
             self._lock = None
 
-    def write_front(self, document: dict[str, Any]) -> None:
-        write_text(self.front, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    def discard(self) -> None:
+        """Remove what a search makes, if this process made the folder; whatever else lies there stays."""
+        if not self._made:
+            return
+        self._sweep()
+        folders = (*self._candidates(), *self._folders())
+        models = (folder / name for folder in folders for name in (MODEL, RECIPE, WEIGHTS))
+        for path in (*self._files(), *models, *Store(self.stored).entries()):
+            path.unlink(missing_ok=True)
+        for folder in (*folders, self.root):
+            with suppress(OSError):  # it is not there, or it is not empty
+                folder.rmdir()
+
+    def _files(self) -> tuple[Path, ...]:
+        """What a search writes in the run folder itself."""
+        hidden = (self.root / name for name in (RUN, LOCK, TURNSTILE, MACHINE))
+        return (*hidden, self.front, self.report, self.study, self.worker_log)
+
+    def _folders(self) -> tuple[Path, ...]:
+        candidates = self.root / CANDIDATES
+        return self.recommended, self.nearest, self.reference.parent, candidates, self.stored
+
+    def _candidates(self) -> list[Path]:
+        return [path for path in self.root.glob(f"{CANDIDATES}/*") if path.is_dir() and not path.is_symlink()]
+
+    def _sweep(self) -> None:
+        """Remove what a process left half written, and files that only it read: both say so by their names."""
+        for folder in (self.root, *self._folders(), *self._candidates()):
+            for path in folder.glob(f"{UNFINISHED}*"):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
-def read_front(root: Path) -> dict[str, Any]:
-    """The ``front.json`` of a run. Raises UsageError when there is none, or it is of another version."""
+def _make(folder: Path) -> bool:
+    """Whether the folder had to be made."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        document = json.loads((root / "front.json").read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"no run in {root} ({error.strerror}): give the --out folder of a search") from error
-    except ValueError as error:
-        raise UsageError(f"{root / 'front.json'} is not JSON: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != 1:
-        raise UsageError(
-            f"{root / 'front.json'} is not a front of schema 1: it was written by another version or program"
-        )
-    return document
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True

@@ -5,11 +5,14 @@ attributes of the study. Each is one transaction, so a kill leaves it old or new
 study rebuilt from here.
 """
 
+import errno
 import json
+import math
+import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,17 +21,15 @@ import optuna
 from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
-from sqlalchemy import URL
+from sqlalchemy import URL, inspect
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import sessionmaker
 
 from autocompress.errors import UsageError, one_line
-from autocompress.storage.store import no_space
+from autocompress.storage.atomic import no_space
+from autocompress.storage.ownership import STUDY
 
-STUDY = "autocompress"
-FINITE = models.TrialValueModel.TrialValueType.FINITE
+INFINITE = {math.inf: "INF_POS", -math.inf: "INF_NEG"}  # as Optuna writes a value that SQL has no number for
 
 
 class Record:
@@ -37,9 +38,11 @@ class Record:
     Nobody else writes, so what was read or written once is remembered.
     """
 
-    def __init__(self, study: optuna.Study, path: Path) -> None:
-        self.study = study
+    def __init__(self, storage: RDBStorage, study: optuna.Study, path: Path) -> None:
         self.path = path
+        self._storage = storage
+        self._study = study
+        self._file = path.resolve()
         self._known: dict[str, Any] = study.user_attrs
         self._trials = len(self.trials())
         self._counts = Counter(key.rpartition(":")[0] for key in self._known)
@@ -52,7 +55,7 @@ class Record:
         if key in self._known and self._known[key] == value:
             return
         with _writing(self.path):
-            self.study.set_user_attr(key, value)
+            self._study.set_user_attr(key, value)
         self._known[key] = value
 
     def every(self, prefix: str) -> list[Any]:
@@ -65,17 +68,15 @@ class Record:
 
     def add(self, trial: FrozenTrial) -> None:
         """Keep a finished trial: all its rows at once, where Optuna's own way asks the database for each parameter."""
-        with _writing(self.path), sessionmaker(_backend(self.study).engine).begin() as session:
-            session.add(_row(trial, self.study._study_id, self._trials))
+        with _writing(self.path), closing(sqlite3.connect(self._file, timeout=30)) as connection, connection:
+            _insert(connection, trial, self._trials)
         self._trials += 1
 
     def trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        return self._study.get_trials(deepcopy=False)
 
     def close(self) -> None:
-        backend = _backend(self.study)
-        backend.remove_session()
-        backend.engine.dispose()
+        _close(self._storage)
 
 
 def open_record(path: Path) -> Record:
@@ -93,51 +94,61 @@ def open_record(path: Path) -> Record:
             storage=storage, study_name=STUDY, directions=["maximize", "minimize"], load_if_exists=True
         )
     except Exception as error:
+        if _is_full(error):
+            raise no_space(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
         raise UsageError(
             f"{path} cannot be opened: {one_line(error, 200)}; move it away or choose another --out"
         ) from error
-    return Record(study, path)
+    return Record(storage, study, path)
 
 
-def _backend(study: optuna.Study) -> RDBStorage:
-    storage = getattr(study._storage, "_backend", study._storage)  # below Optuna's cache
-    assert isinstance(storage, RDBStorage)
-    return storage
+def _close(storage: RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
-def _row(trial: FrozenTrial, study_id: int, number: int) -> models.TrialModel:
-    """A trial as Optuna's schema has it."""
-    values = enumerate(trial.values or ())
-    distributions = [(name, trial.params[name], trial.distributions[name]) for name in trial.params]
-    return models.TrialModel(
-        study_id=study_id,
-        number=number,
-        state=trial.state,
-        datetime_start=trial.datetime_start,
-        datetime_complete=trial.datetime_complete,
-        values=[models.TrialValueModel(objective=n, value=v, value_type=FINITE) for n, v in values],
-        params=[
-            models.TrialParamModel(
-                param_name=name,
-                param_value=distribution.to_internal_repr(value),
-                distribution_json=distribution_to_json(distribution),
-            )
-            for name, value, distribution in distributions
-        ],
-        user_attributes=[_attribute(models.TrialUserAttributeModel, pair) for pair in trial.user_attrs.items()],
-        system_attributes=[_attribute(models.TrialSystemAttributeModel, pair) for pair in trial.system_attrs.items()],
-    )
+def _is_full(error: BaseException) -> bool:
+    found: BaseException | None = error
+    while found is not None:
+        if getattr(found, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        found = found.__cause__
+    return False
 
 
-def _attribute(model: Any, pair: tuple[str, Any]) -> Any:
-    return model(key=pair[0], value_json=json.dumps(pair[1]))
+def _insert(connection: sqlite3.Connection, trial: FrozenTrial, number: int) -> None:
+    """A finished trial as Optuna's schema has it."""
+    (study,) = connection.execute("select study_id from studies where study_name = ?", (STUDY,)).fetchone()
+    times = [at and at.isoformat(" ", "microseconds") for at in (trial.datetime_start, trial.datetime_complete)]
+    own = connection.execute(
+        "insert into trials (study_id, number, state, datetime_start, datetime_complete) values (?, ?, ?, ?, ?)",
+        (study, number, trial.state.name, *times),
+    ).lastrowid
+
+    def insert(table: str, columns: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        marks = ", ".join("?" for _ in columns.split(", "))
+        statement = f"insert into {table} (trial_id, {columns}) values (?, {marks})"
+        connection.executemany(statement, [(own, *row) for row in rows])
+
+    values = [(n, None if v in INFINITE else v, INFINITE.get(v, "FINITE")) for n, v in enumerate(trial.values or ())]
+    params = [
+        (name, distribution.to_internal_repr(trial.params[name]), distribution_to_json(distribution))
+        for name, distribution in trial.distributions.items()
+    ]
+    insert("trial_values", "objective, value, value_type", values)
+    insert("trial_params", "param_name, param_value, distribution_json", params)
+    for table, attributes in (
+        ("trial_user_attributes", trial.user_attrs),
+        ("trial_system_attributes", trial.system_attrs),
+    ):
+        insert(table, "key, value_json", [(key, json.dumps(value)) for key, value in attributes.items()])
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
         raise no_space(path, OSError(one_line(error.__cause__ or error, 120))) from error
 
 
@@ -146,12 +157,12 @@ def _refuse_garbage(path: Path) -> None:
 
     A study that a kill left half created is finished by opening it.
     """
-    known = {name: set(table.columns.keys()) for name, table in models.BaseModel.metadata.tables.items()}
+    known = _schema()
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=rw", uri=True)
         try:
             names = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")]
-            for name in (n for n in names if n != "alembic_version"):
+            for name in names:
                 columns = {row[1] for row in connection.execute("select * from pragma_table_info(?)", (name,))}
                 if name not in known or columns != known[name]:
                     raise sqlite3.DatabaseError(f"its table {name} is another program's or another version's")
@@ -161,3 +172,12 @@ def _refuse_garbage(path: Path) -> None:
         raise UsageError(
             f"{path} is not a study this version reads ({error}): move it away or choose another --out"
         ) from error
+
+
+def _schema() -> dict[str, set[str]]:
+    """The columns of each table of a study that this version of Optuna makes."""
+    storage = RDBStorage("sqlite:///:memory:")
+    tables = inspect(storage.engine)
+    found = {name: {column["name"] for column in tables.get_columns(name)} for name in tables.get_table_names()}
+    _close(storage)
+    return found

@@ -1,19 +1,16 @@
 """A content-addressed store on disk: tensors and plans under the digest of what made them.
 
-Everything is written under a temporary name, flushed and renamed, so that a reader sees the old file or the new one,
-however many processes write. Each entry carries the digest of its content and the version that wrote it; one that was
+An entry is whole or not there. Each carries the digest of its content and the version that wrote it; one that was
 cut short, altered, or written by another version counts as missing, and is made again by whoever needs it. Tensors are
 safetensors, which hold data and no code.
 """
 
-import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from autocompress.errors import AutocompressError
 from autocompress.recipe import digest
+from autocompress.storage.atomic import replacing, write_text
 
-VERSION = "1"  # of what entries hold
+VERSION = "1"
 MARK, STAMP = "digest", "version"
+ENTRY = re.compile(r"[a-z]+-[0-9a-f]{20}\.(safetensors|json)")
 
 
 def _silent(text: str) -> None:
@@ -36,12 +34,13 @@ def _silent(text: str) -> None:
 class Store:
     """``key(...)`` names an entry; ``save`` and ``load`` move tensors, ``save_json`` and ``load_json`` what JSON holds.
 
-    say: told when an entry cannot be used, and why.
+    say: told when an entry cannot be used, and why. version: of what entries hold; others are not read.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = _silent) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = _silent, version: str = VERSION) -> None:
         self.root = root
         self._say = say
+        self._version = version
 
     def key(self, kind: str, *parts: object) -> str:
         """``kind-<digest of the parts>``; the parts are JSON-serialisable."""
@@ -55,7 +54,7 @@ class Store:
         held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         with replacing(self.path(key)) as temporary:
             try:
-                save_file(held, temporary, metadata={STAMP: VERSION, MARK: _content(held)})
+                save_file(held, temporary, metadata={STAMP: self._version, MARK: _content(held)})
             except SafetensorError as error:  # its way of telling an operating system's error
                 raise OSError(str(error)) from error
 
@@ -71,8 +70,8 @@ class Store:
         except (SafetensorError, OSError, ValueError) as error:
             self._unusable(path, f"it is cut short or no safetensors file ({error})")
             return None
-        if written.get(STAMP) != VERSION:
-            self._unusable(path, f"version {written.get(STAMP)} wrote it, this one reads {VERSION}")
+        if written.get(STAMP) != self._version:
+            self._unusable(path, f"version {written.get(STAMP)} wrote it, this one reads {self._version}")
             return None
         if written.get(MARK) != _content(tensors):
             self._unusable(path, "its content was altered")
@@ -83,14 +82,14 @@ class Store:
 
     def save_json(self, key: str, value: Any) -> None:
         """Keep what JSON can hold."""
-        write_text(self.root / f"{key}.json", json.dumps({STAMP: VERSION, MARK: digest(value), "value": value}))
+        write_text(self.root / f"{key}.json", json.dumps({STAMP: self._version, MARK: digest(value), "value": value}))
 
     def load_json(self, key: str) -> Any:
         """What was kept, or None when there is nothing that is whole and of this version."""
         path = self.root / f"{key}.json"
         try:
             written = json.loads(path.read_text("utf-8"))
-            sound = written[STAMP] == VERSION and written[MARK] == digest(written["value"])
+            sound = written[STAMP] == self._version and written[MARK] == digest(written["value"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
@@ -108,7 +107,11 @@ class Store:
 
         keep: keys that stay whatever they take.
         """
-        found = [(status.st_mtime, status.st_size, path) for path, status in self._entries()]
+        found = []
+        for path in self.entries():
+            with suppress(FileNotFoundError):  # another process may remove one meanwhile
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
         excess, gone = sum(size for _, size, _ in found) - most, 0
         for _, size, path in sorted(found):
             if excess <= 0:
@@ -118,11 +121,11 @@ class Store:
                 excess, gone = excess - size, gone + 1
         return gone
 
-    def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
-        for path in self.root.glob("*-*.*") if self.root.is_dir() else ():
-            with suppress(FileNotFoundError):  # another process may remove one meanwhile
-                if not path.name.startswith("."):
-                    yield path, path.stat()
+    def entries(self) -> Iterator[Path]:
+        """The files that are entries by their name; anything else in the folder is not the store's."""
+        for path in self.root.iterdir() if self.root.is_dir() else ():
+            if ENTRY.fullmatch(path.name):
+                yield path
 
     def _unusable(self, path: Path, why: str) -> None:
         self._say(f"{path} cannot be used: {why}")
@@ -137,52 +140,3 @@ def _content(tensors: Mapping[str, Tensor]) -> str:
         if tensor.numel():
             state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return state.hexdigest()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success flush it and rename it into place, on failure remove it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise no_space(path, error) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise no_space(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that nothing more can be written."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def no_space(path: Path, error: OSError) -> AutocompressError:
-    there = next(folder for folder in path.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(there).free / 2**20
-    return AutocompressError(
-        f"cannot write {path}: {error.strerror or error} ({free:.0f} MiB free); make "
-        "room or choose another --out, then run the same command again"
-    )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file whole or not at all."""
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.count import count
 from autocompress.candidate.export import check, export
-from autocompress.candidate.preparation import read_task
+from autocompress.candidate.reading import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
@@ -65,6 +65,10 @@ class Lab:
         lab = cls(strategy, read.context, read.splits["val"], _runtime(profile.runtime), folder)
         export(lab.context.model, next(profile_inputs(lab.val, profile.batch, 1)), lab.context.reference, EXPORTER)
         return lab
+
+    def of(self, strategy: Strategy) -> "Lab":
+        """The same task for another strategy, with a reference model of its own."""
+        return replace(self, strategy=strategy, context=replace(self.context, model=self.context.task.copy_of_model()))
 
     @cached_property
     def parameters(self) -> Sequence[Parameter]:
@@ -177,7 +181,8 @@ class Lab:
         def refuse(*_: object) -> NoReturn:
             fail("apply read the training data; a plan must hold all that was decided, so that it replays without data")
 
-        return replace(self.context, train=Split("train", len(self.context.train), refuse), feeds=refuse)
+        nothing = Split("train", len(self.context.train), refuse)
+        return replace(self.context, train=nothing, feeds=refuse, memory={})
 
     def _folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))

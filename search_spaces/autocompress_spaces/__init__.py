@@ -4,6 +4,8 @@ from pathlib import Path
 
 from autocompress.plugin.hooks import hookimpl
 
+autocompress_api = 2
+
 
 @hookimpl
 def autocompress_search_spaces() -> list[Path]:

@@ -2,22 +2,18 @@
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from autocompress.candidate.opening import Opening, complete
-from autocompress.candidate.pipeline import OpenTask
-from autocompress.candidate.preparation import prepare
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import GraphStrategy, Stage
 from autocompress.plugin.loader import PluginSet
-from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe
-from autocompress.storage.folder import RunFolder
 from autocompress.testing import tasks
 
 FILE = Path(__file__).parent.parent.parent / "benchmarks" / "strategies.py"
@@ -47,17 +43,17 @@ class Breaks(GraphStrategy):
         raise CandidateFailed("no room for it")
 
 
-@pytest.fixture
-def opened(plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path) -> tuple[OpenTask, Opening]:
-    plugins.strategies["breaks"] = Breaks()
-    return complete(prepare(tasks.cnn(), fake_profile, plugins, RunFolder(tmp_path), only=plugins.strategies))
+@pytest.fixture(scope="module")
+def opened(
+    open_quickly: Callable[..., Any], shared_plugins: PluginSet, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """The CNN, opened once, with every strategy and one that fails."""
+    plugins = replace(shared_plugins, strategies={**shared_plugins.strategies, "breaks": Breaks()})
+    return open_quickly(tasks.cnn(), plugins, tmp_path_factory.mktemp("cnn"), only=tuple(plugins.strategies))
 
 
-def test_each_strategy_is_compared_with_the_same_without_it(
-    benchmark: ModuleType, opened: tuple[OpenTask, Opening]
-) -> None:
-    opened, opening = opened
-    known = {a.name: a for a in opening.applicable}
+def test_each_strategy_is_compared_with_the_same_without_it(benchmark: ModuleType, opened: Any) -> None:
+    known = {a.name: a for a in opened.opening.applicable}
     assert len(known) >= 12
     for name, own in known.items():
         arms = list(benchmark.arms(opened, name, known))
@@ -73,11 +69,8 @@ def test_each_strategy_is_compared_with_the_same_without_it(
             assert alone or arm.recipe == having.recipe.without(name) or arm is having, name
 
 
-def test_a_structure_is_compared_with_a_narrower_model_that_is_as_fast(
-    benchmark: ModuleType, opened: tuple[OpenTask, Opening]
-) -> None:
-    opened, opening = opened
-    arms = list(benchmark.arms(opened, "prune_channels", {a.name: a for a in opening.applicable}))
+def test_a_structure_is_compared_with_a_narrower_model_that_is_as_fast(benchmark: ModuleType, opened: Any) -> None:
+    arms = list(benchmark.arms(opened, "prune_channels", {a.name: a for a in opened.opening.applicable}))
     own, control = (benchmark._ratio(opened, arm.recipe) for arm in arms[-2:])
     assert [bool(arm.recipe.step("student")) for arm in arms] == [False, False, True]
     assert control == pytest.approx(own, rel=0.05)
@@ -91,28 +84,25 @@ def test_where_no_narrower_model_is_as_fast_the_next_ones_on_either_side_are_tak
     latency: float,
     widths: list[float],
     benchmark: ModuleType,
-    opened: tuple[OpenTask, Opening],
+    opened: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    opened, opening = opened
 
-    def ratio(opened: OpenTask, recipe: Recipe) -> float:
+    def ratio(opened: Any, recipe: Recipe) -> float:
         return float(recipe.steps[0].values.get("width", latency))
 
     monkeypatch.setattr(benchmark, "_ratio", ratio)
-    arms = list(benchmark.arms(opened, "factorize", {a.name: a for a in opening.applicable}))
+    arms = list(benchmark.arms(opened, "factorize", {a.name: a for a in opened.opening.applicable}))
     assert [arm.recipe.steps[0].values["width"] for arm in arms[2:]] == widths
 
 
-def test_what_failed_is_in_the_results_and_hides_nothing_else(
-    benchmark: ModuleType, opened: tuple[OpenTask, Opening]
-) -> None:
-    opened, opening = opened
-    found = benchmark.compared(opened, opening, ["breaks", "prune_recurrent", "factorize"], 64)
+def test_what_failed_is_in_the_results_and_hides_nothing_else(benchmark: ModuleType, opened: Any) -> None:
+    found = benchmark.compared(opened, ["breaks", "prune_recurrent", "factorize"], 64)
     broken, refused, works = found
     assert [row.get("failed") for row in broken] == [None, "breaks: no room for it"]
     (reason,) = (row["failed"] for row in refused)
     assert reason == "it does not apply: no recurrent layer has units that can be removed"
+    assert works
     assert all("val" in row for row in works)
     document = {"task": "cnn", "metric": "accuracy", "reference": 0.9, "epochs": 0.5}
     table = benchmark.table({**document, "rows": [{"seed": 0, **row} for row in (*broken, *refused, *works)]})

@@ -1,6 +1,6 @@
 """In which arithmetic a training computes: the faster one here; and a large model does not wait for the answer."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,37 +9,44 @@ from torch.nn import functional
 
 from autocompress.candidate import arithmetic
 from autocompress.candidate.arithmetic import fastest_arithmetic
+from autocompress.candidate.policy import TrainingPolicy
 
 IMAGES, TARGETS = torch.randn(64, 3, 4, 4), torch.arange(64) % 4
 
 
 class Timed(nn.Module):
-    """Takes so many seconds an example in each format; notes the sizes of its batches."""
+    """Takes so many seconds an example in each format, by a clock of its own; notes the sizes of its batches."""
 
     def __init__(self, seconds: float, in_bfloat16: float) -> None:
         super().__init__()
         self.head = nn.Linear(48, 4)
         self.seconds = {False: seconds, True: in_bfloat16}
         self.sizes: list[int] = []
+        self.now = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         self.sizes.append(len(x))
         y: Tensor = self.head(x.flatten(1))
-        time.sleep(len(x) * self.seconds[y.dtype == torch.bfloat16])
+        self.now += len(x) * self.seconds[y.dtype == torch.bfloat16]
         return y
 
 
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
+    """Bfloat16 takes a tenth of the time."""
+    model = Timed(0.001, 0.0001)
+    monkeypatch.setattr(arithmetic, "time", SimpleNamespace(monotonic=lambda: model.now))
+    return model
+
+
 @pytest.mark.parametrize(("in_bfloat16", "chosen"), [(0.0001, True), (0.004, False)])
-def test_the_faster_format_is_chosen(in_bfloat16: float, chosen: bool):
-    found = fastest_arithmetic(Timed(0.001, in_bfloat16), functional.cross_entropy, IMAGES, TARGETS)
-    assert found.bfloat16 == chosen
+def test_the_faster_format_is_chosen(in_bfloat16: float, chosen: bool, timed: Timed):
+    timed.seconds[True] = in_bfloat16
+    assert fastest_arithmetic(timed, functional.cross_entropy, IMAGES, TARGETS).bfloat16 == chosen
 
 
 @pytest.mark.parametrize(("long_s", "largest"), [(10.0, 64), (0.02, 8)])
-def test_a_few_examples_are_enough_for_a_model_that_takes_long(
-    long_s: float, largest: int, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(arithmetic, "LONG_S", long_s)
-    model = Timed(0.001, 0.0001)
-    assert fastest_arithmetic(model, functional.cross_entropy, IMAGES, TARGETS).bfloat16
-    assert max(model.sizes) == largest
+def test_a_few_examples_are_enough_for_a_model_that_takes_long(long_s: float, largest: int, timed: Timed):
+    policy = TrainingPolicy(long_s=long_s)
+    assert fastest_arithmetic(timed, functional.cross_entropy, IMAGES, TARGETS, policy).bfloat16
+    assert max(timed.sizes) == largest

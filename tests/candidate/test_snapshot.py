@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate import snapshot as keeping
 from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.snapshot import Snapshots
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
 from autocompress.data import open_split
 from autocompress.errors import Interrupted
-from autocompress.plugin.contract import LossTerm, Step, TrainHook
+from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.storage.store import Store
 from autocompress.task import Task
 
@@ -34,7 +34,7 @@ class Adapter(TrainHook):
     def parameters(self) -> list[nn.Parameter]:
         return list(self.beside.parameters())
 
-    def loss(self, step: Step) -> LossTerm:
+    def loss(self, step: TrainStep) -> LossTerm:
         return LossTerm(self.beside(step.outputs).square().mean(), 0.1)
 
 
@@ -52,6 +52,7 @@ def run(tiny_task: Task, tmp_path: Path) -> Run:
         by: type[Exception] = Interrupted,
         key: str = "partial-a",
         clock: Callable[[], float] = monotonic,
+        policy: TrainingPolicy = TrainingPolicy(),
         **schedule: object,
     ):
         stream = TrainStream(
@@ -73,7 +74,7 @@ def run(tiny_task: Task, tmp_path: Path) -> Run:
             Schedule(**{**vars(SCHEDULE), **schedule}),  # type: ignore[arg-type]
             Arithmetic(),
             between=between,
-            snapshots=Snapshots(Store(tmp_path), key),
+            snapshots=Snapshots(Store(tmp_path), key, policy),
             clock=clock,
         )
         return trained, hook, len(steps)
@@ -96,20 +97,20 @@ def test_interrupted_training_ends_as_if_it_had_not_been(run: Run):
     assert rest.examples == whole.examples
 
 
-def test_training_that_crashed_goes_on_from_the_last_snapshot(run: Run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(keeping, "EVERY_S", 0.0)  # before every step
-    whole, _, steps = run(key="partial-whole")
+def test_training_that_crashed_goes_on_from_the_last_snapshot(run: Run):
+    always = TrainingPolicy(snapshot_s=0.0)  # before every step
+    whole, _, steps = run(key="partial-whole", policy=always)
     with pytest.raises(Cut):
-        run(cut_at=0.5, by=Cut)
-    rest, _, left = run()
+        run(cut_at=0.5, by=Cut, policy=always)
+    rest, _, left = run(policy=always)
     assert left < 0.7 * steps
     assert same(whole.model.state_dict(), rest.model.state_dict())
 
 
-def test_long_training_is_not_done_again_when_its_files_could_not_be_made(run: Run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(keeping, "EVERY_S", 0.0)
-    whole, own, _ = run()
-    again, hook, steps = run()
+def test_long_training_is_not_done_again_when_its_files_could_not_be_made(run: Run):
+    always = TrainingPolicy(snapshot_s=0.0)
+    whole, own, _ = run(policy=always)
+    again, hook, steps = run(policy=always)
     assert steps == 0
     assert same(whole.model.state_dict(), again.model.state_dict())
     assert same(own.beside.state_dict(), hook.beside.state_dict())

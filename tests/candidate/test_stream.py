@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from autocompress.candidate import stream as streaming
+from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.stream import TaughtBlocks, TrainBatch, TrainStream
 from autocompress.data import open_split
 from autocompress.errors import AutocompressError
@@ -59,9 +60,12 @@ def make(
     data: Any = (X, Y),
     teacher: Any = None,
     kept: Any = None,
+    memory: int = 1 << 30,
+    **policy: int,
 ) -> TrainStream:
     task = Task(name="t", model=nn.Identity(), train=data, val=data, augment=augment)
-    return TrainStream(task, open_split("train", data), teacher or Teacher(), seed, kept)
+    split = open_split("train", data, memory)
+    return TrainStream(task, split, teacher or Teacher(), seed, kept, policy=TrainingPolicy(**policy))
 
 
 def seen(batches: Iterator[TrainBatch]) -> list[int]:
@@ -132,10 +136,9 @@ def test_teacher_is_asked_once_for_each_example_and_copy():
     assert teacher.shown <= streaming.COPIES * (SIZE + 1)  # one more a copy, for the shape of its outputs
 
 
-def test_teacher_of_plain_data_is_asked_once_for_each_example(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(streaming, "BLOCK", 16)
+def test_teacher_of_plain_data_is_asked_once_for_each_example():
     teacher = Teacher()
-    stream = make(teacher=teacher)
+    stream = make(teacher=teacher, taught_block=16)
     list(stream.batches(0, 20, 8, teacher=True))
     assert teacher.shown <= 33  # only for the blocks that were read
     list(stream.batches(0, 3 * SIZE, 16, teacher=True))
@@ -143,27 +146,25 @@ def test_teacher_of_plain_data_is_asked_once_for_each_example(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("augment", [None, jitter], ids=["plain", "augmented"])
-def test_teacher_outputs_come_from_the_store_when_another_process_has_put_them_there(
-    augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(streaming, "BLOCK", 16)
+def test_teacher_outputs_come_from_the_store_when_another_process_has_put_them_there(augment: Any, tmp_path: Path):
     kept = TaughtBlocks(Store(tmp_path), "fingerprint", 0)
-    streams = [make(augment=augment, teacher=Teacher(), kept=kept) for _ in range(2)]
+    streams = [make(augment=augment, teacher=Teacher(), kept=kept, taught_block=16) for _ in range(2)]
     first, second = ([b.teacher for b in stream.batches(0, 2 * SIZE, 8, teacher=True)] for stream in streams)
     assert torch.equal(torch.cat(first), torch.cat(second))
     assert streams[1].teacher.shown <= 2, "but for the shape of its outputs"
-    other = make(augment=augment, teacher=Teacher(), kept=TaughtBlocks(Store(tmp_path), "another task", 0))
+    other = make(
+        augment=augment, teacher=Teacher(), kept=TaughtBlocks(Store(tmp_path), "another task", 0), taught_block=16
+    )
     list(other.batches(0, SIZE, 8, teacher=True))
     assert other.teacher.shown >= SIZE
 
 
-def test_altered_teacher_outputs_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(streaming, "BLOCK", 16)
+def test_altered_teacher_outputs_are_computed_again(tmp_path: Path):
     kept = TaughtBlocks(Store(tmp_path), "fingerprint", 0)
-    list(make(kept=kept).batches(0, SIZE, 8, teacher=True))
+    list(make(kept=kept, taught_block=16).batches(0, SIZE, 8, teacher=True))
     for path in tmp_path.glob("teacher-*"):
         path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
-    for batch in make(kept=kept).batches(0, SIZE, 8, teacher=True):
+    for batch in make(kept=kept, taught_block=16).batches(0, SIZE, 8, teacher=True):
         assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs))
 
 
@@ -182,20 +183,20 @@ def test_teacher_is_left_alone_when_nobody_needs_it():
     assert teacher.shown == 0
 
 
-def test_large_teacher_outputs_are_not_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(streaming, "TEACHER_BYTES", 8)
-    for batch in make().batches(0, SIZE, 8, teacher=True):
+def test_large_teacher_outputs_are_not_kept():
+    for batch in make(teacher_bytes=8).batches(0, SIZE, 8, teacher=True):
         assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs))
 
 
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy data", "outputs too large to keep"])
-def test_teacher_outputs_may_be_the_target_of_a_loss(lazy: bool, monkeypatch: pytest.MonkeyPatch):
+def test_teacher_outputs_may_be_the_target_of_a_loss(lazy: bool):
     from autocompress.candidate import teacher
     from autocompress.candidate.arithmetic import Arithmetic
 
-    monkeypatch.setattr(streaming, "TEACHER_BYTES", 8)
     student = nn.Linear(2, 2)
-    stream = make(data=Lazy() if lazy else (X, Y), teacher=teacher.Teacher(nn.Linear(2, 2), Arithmetic()))
+    stream = make(
+        data=Lazy() if lazy else (X, Y), teacher=teacher.Teacher(nn.Linear(2, 2), Arithmetic()), teacher_bytes=8
+    )
     for batch in stream.batches(0, 16, 8, teacher=True):
         nn.functional.mse_loss(student(batch.inputs), batch.teacher).backward()
 
@@ -231,9 +232,8 @@ def test_each_epoch_has_its_own_copy_until_they_come_again():
 
 
 @pytest.mark.parametrize("memory", [1 << 30, 0], ids=["in memory", "lazy"])
-def test_random_state_of_the_caller_is_left_as_it_was(memory: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("autocompress.data.loading.IN_MEMORY_BYTES", memory)
-    stream = make(augment=jitter, data=TensorDataset(X, Y))
+def test_random_state_of_the_caller_is_left_as_it_was(memory: int):
+    stream = make(augment=jitter, data=TensorDataset(X, Y), memory=memory)
     assert (stream.split.memory is not None) == bool(memory)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()
     list(stream.batches(0, SIZE, 8, teacher=True))

@@ -1,20 +1,14 @@
 """A model made again from its recipe: from the stored weights, or trained anew."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.opening import complete
-from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import prepare
-from autocompress.candidate.request import Request
 from autocompress.commands.apply import apply_recipe
 from autocompress.errors import AutocompressError
 from autocompress.plugin.loader import PluginSet
-from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
-from autocompress.storage.folder import RunFolder
 from autocompress.task import load_task
 
 TASK = """
@@ -51,33 +45,32 @@ def target(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def opened(
-    target: str, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> OpenTask:
+def opened(open_quickly: Any, target: str, plugins: PluginSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("autocompress.commands.apply.load_plugins", lambda: plugins)
-    return complete(prepare(load_task(target), fake_profile, plugins, RunFolder(tmp_path / "run"), only=NAMED))[0]
+    return open_quickly(load_task(target), plugins, tmp_path / "run", only=NAMED)
 
 
-def recipe_of(opened: OpenTask, family: Recipe, variant: str) -> Path:
+def recipe_of(opened: Any, family: Recipe, variant: str) -> Path:
     """The recipe.toml of one file of a family."""
-    outcome = evaluate(opened, Request(family, examples=300))
+    outcome = opened.evaluate(family, examples=300)
     made = next(e for e in outcome.evaluations if e.recipe.variant and e.recipe.variant.strategy == variant)
-    return (opened.folder.root / made.artifact).with_name("recipe.toml")
+    path: Path = opened.task.folder.root / made.artifact
+    return path.with_name("recipe.toml")
 
 
-def test_what_training_learned_is_in_the_model_made_again(opened: OpenTask, target: str, tmp_path: Path) -> None:
+def test_what_training_learned_is_in_the_model_made_again(opened: Any, target: str, tmp_path: Path) -> None:
     recipe = recipe_of(opened, FAMILY, "quantize_aware")
     assert RecipeFile.read(recipe).learned["quantize_aware"]
     assert "at most 0" in apply_recipe(recipe, target, tmp_path / "made", redo=False)
 
 
-def test_a_file_that_saves_size_alone_is_trained_anew(opened: OpenTask, target: str, tmp_path: Path) -> None:
+def test_a_file_that_saves_size_alone_is_trained_anew(opened: Any, target: str, tmp_path: Path) -> None:
     recipe = recipe_of(opened, Recipe(), "float16")
     assert "trained anew" in apply_recipe(recipe, target, tmp_path / "made", redo=True)
     assert RecipeFile.read(tmp_path / "made" / "recipe.toml").recipe == RecipeFile.read(recipe).recipe
 
 
-def test_a_variant_that_is_no_longer_offered_is_said_to_be(opened: OpenTask, target: str, tmp_path: Path) -> None:
+def test_a_variant_that_is_no_longer_offered_is_said_to_be(opened: Any, target: str, tmp_path: Path) -> None:
     recipe = recipe_of(opened, Recipe(), "float16")
     stored = RecipeFile.read(recipe)
     other = RecipeFile(**{**stored.__dict__, "recipe": Recipe(variant=Step.of("float16", mode="none"))})

@@ -83,9 +83,10 @@ def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
     few = replace(plugins, strategies={"stubborn": Stubborn(), "finetune": plugins.strategy("finetune")})
     monkeypatch.setattr(inspection, "load_plugins", lambda: few)
     monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
-    monkeypatch.setattr(inspection, "SCORED", 40)
     told: list[str] = []
-    found = inspect_task("autocompress.testing.tasks:cnn", "fake", lambda text, fraction: told.append(text))
+    found = inspect_task(
+        "autocompress.testing.tasks:cnn", "fake", lambda text, fraction: told.append(text), score_on=40
+    )
     assert found["warnings"] == [
         "fake cannot tell time by operator: KeyError: 'clock'",
         "stubborn cannot tell sensitivity: ValueError: no idea",

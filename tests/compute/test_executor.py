@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from autocompress.compute import executor as pooling
 from autocompress.compute.executor import InProcess, Pool
+from autocompress.compute.policy import WorkerPolicy
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.supervisor import Supervisor
+
+EIGHT_CORES = WorkerPolicy(cores=8)
 
 
 class FakeWorker:
@@ -51,16 +53,16 @@ class FakeWorker:
 
 
 @pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorker]:
-    monkeypatch.setattr(pooling, "cores", lambda: 8)
+def workers() -> list[FakeWorker]:
     return [FakeWorker("a"), FakeWorker("b")]
 
 
 def test_calls_run_side_by_side_each_with_its_share_of_the_cores(workers: list[FakeWorker]):
-    pool = Pool(workers)
+    pool = Pool(workers, EIGHT_CORES)
 
     async def four() -> list[str]:
-        await pool.call("open", None)
+        await pool.call("prepare", None)
+        pool.opened("the task", None)
         for worker in workers:
             worker.calls.clear()
             worker.together = both
@@ -73,7 +75,7 @@ def test_calls_run_side_by_side_each_with_its_share_of_the_cores(workers: list[F
 
 
 def test_one_call_alone_has_all_the_cores(workers: list[FakeWorker]):
-    pool = Pool(workers)
+    pool = Pool(workers, EIGHT_CORES)
 
     async def alone() -> None:
         with pool.sharing(1):
@@ -86,9 +88,13 @@ def test_one_call_alone_has_all_the_cores(workers: list[FakeWorker]):
 
 
 def test_what_one_opened_every_other_opens_with(workers: list[FakeWorker]):
-    pool = Pool(workers)
-    asyncio.run(pool.call("open", None, ["carve"]))
-    assert workers[1].known == ("a", ["carve"])
+    pool = Pool(workers, EIGHT_CORES)
+
+    async def opened() -> None:
+        pool.opened(await pool.call("prepare", None, ["carve"]), ["carve"])
+
+    asyncio.run(opened())
+    assert [worker.known for worker in workers] == [("a", ["carve"])] * 2
     pool.close()
 
 

@@ -11,20 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from autocompress.budget import Budget
-from autocompress.candidate.request import Request
-from autocompress.compute import worker as working
+from autocompress.candidate.request import Made, MakeRequest
+from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.worker import Worker, WorkerConfig, WorkerCrashed, WorkerDied
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
 
-START_S = 60.0  # importing torch on a busy machine
+START_S = 600.0  # importing torch on a slow machine that is busy
 
 
 @dataclass
@@ -42,11 +41,16 @@ class Bed:
             config, self.folder / "worker.log", lambda text, _: self.told.append(text), lambda: self.stop
         )
 
+    def set(self, monkeypatch: pytest.MonkeyPatch, **policy: float) -> None:
+        """Another policy for one test, in the worker that is there."""
+        config = replace(self.worker._config, policy=WorkerPolicy(**policy))
+        monkeypatch.setattr(self.worker, "_config", config)
+
     def open(self, body: str, limit_s: float | None = START_S) -> object:
         """Open the task whose factory does ``body``."""
         text = f"import os, signal, subprocess, sys, time\nfrom autocompress.errors import *\ndef task():\n    {body}\n"
         self.task.write_text(text)
-        return self.worker.call("open", None, limit_s=limit_s)
+        return self.worker.call("prepare", limit_s=limit_s)
 
     def pid(self) -> int:
         """The child's own number, told by the child; starts one where there is none."""
@@ -80,7 +84,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -105,22 +109,23 @@ def test_fault_of_the_program_fails_the_call_with_its_traceback_in_the_log(bed: 
     bed.pid()
     with pytest.raises(CandidateFailed, match=r"AttributeError: .*no_such_method"):
         bed.worker.call("no_such_method", limit_s=START_S)
-    with pytest.raises(CandidateFailed, match="RuntimeError: the computation is not open"):
-        bed.worker.call("remeasure", [], None, limit_s=START_S)
+    with pytest.raises(CandidateFailed, match="RuntimeError: the task is not open"):
+        bed.worker.call("time_training", limit_s=START_S)
     assert "Traceback" in bed.log
 
 
-def test_time_is_counted_by_what_it_went_into_and_notes_arrive(bed: Bed):
+def test_time_is_counted_by_what_it_went_into(bed: Bed):
     bed.pid()
-    before = bed.worker.spent.copy()
-    with pytest.raises(UsageError):
-        bed.open("time.sleep(0.3); raise UsageError('done')")
+    before, in_calls_s = bed.worker.spent.copy(), 0.0
+    for sleep_s in (0.3, 0.0):
+        began = time.monotonic()
+        with pytest.raises(UsageError):
+            bed.open(f"time.sleep({sleep_s}); raise UsageError('done')")
+        in_calls_s += time.monotonic() - began
+        time.sleep(0.7)
     spent = bed.worker.spent - before
-    assert 0.3 <= spent["open"] < 5.0
-    time.sleep(2)
-    with pytest.raises(UsageError):
-        bed.open("raise UsageError('done')")
-    assert sum((bed.worker.spent - before).values()) < spent["open"] + spent["other"] + 1.5, "idle time is nobody's"
+    assert spent["open"] >= 0.3
+    assert sum(spent.values()) <= in_calls_s, "idle time is nobody's"
 
 
 def test_what_a_task_prints_goes_to_the_log(bed: Bed, capfd: pytest.CaptureFixture[str]):
@@ -139,7 +144,7 @@ def test_a_task_is_loaded_with_as_many_threads_whatever_a_call_may_use(bed: Bed)
     said = set()
     for threads in (1, len(os.sched_getaffinity(0))):
         with pytest.raises(UsageError) as caught:
-            bed.worker.call("open", None, limit_s=START_S, threads=threads)
+            bed.worker.call("prepare", limit_s=START_S, threads=threads)
         said.add(str(caught.value))
     assert said == {f"{len(os.sched_getaffinity(0))} threads"}
 
@@ -162,35 +167,41 @@ def test_crash_names_the_signal_or_the_code_and_the_next_call_starts_a_fresh_chi
 
 def test_hang_is_stopped_at_the_limit(bed: Bed):
     pid = bed.pid()
-    began = time.monotonic()
     with pytest.raises(WorkerDied, match="no answer within 1 s: it was stopped") as caught:
-        bed.open("time.sleep(600)", limit_s=1)
+        bed.open("time.sleep(6000)", limit_s=1)
     assert caught.value.doing == "open the task"
-    assert time.monotonic() - began < 5
     assert not alive(pid)
 
 
 def test_hang_that_ignores_sigterm_is_stopped_when_interrupted(bed: Bed, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(working, "STOP_GRACE_S", 0.5)
+    bed.set(monkeypatch, stop_grace_s=0.5)
     pid = bed.pid()
     bed.stop = True
     with pytest.raises(Interrupted):
-        bed.open("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)")
+        bed.open("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(6000)")
     assert not alive(pid)
 
 
 def test_too_much_memory_stops_the_child(bed: Bed, monkeypatch: pytest.MonkeyPatch):
     pid = bed.pid()
-    monkeypatch.setattr(working, "MEMORY_SHARE", 1e-9)
+    bed.set(monkeypatch, memory_share=1e-9)
     with pytest.raises(WorkerDied, match="of the machine's memory"):
-        bed.open("time.sleep(600)")
+        bed.open("time.sleep(6000)")
     assert not alive(pid)
 
 
-def test_no_child_is_left_after_close(bed: Bed):
+def test_neither_the_child_nor_what_it_started_is_left_after_close(bed: Bed):
     pid = bed.pid()
+    with pytest.raises(UsageError) as caught:
+        bed.open("raise UsageError(str(subprocess.Popen(['sleep', '6000']).pid))")
+    grandchild = int(str(caught.value))
     bed.worker.close()
-    assert not alive(pid)
+    try:
+        assert not alive(pid)
+        assert eventually(lambda: not alive(grandchild))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(grandchild, signal.SIGKILL)
     assert bed.worker._process is None
     bed.worker.close()  # once more does no harm
 
@@ -205,57 +216,48 @@ def task():
 """
 
 
+def made(worker: Worker) -> Made:
+    """The unchanged model as a file, which takes an open task."""
+    answer: Made = worker.call("make", MakeRequest(Recipe(), "torchscript"), limit_s=START_S)
+    return answer
+
+
 def test_task_is_open_again_after_a_death(bed: Bed):
     bed.task.write_text(REAL_TASK.replace("def task", "torch.manual_seed(0)\ndef task"))
-    opening = bed.worker.call("open", None, limit_s=START_S)
-    assert opening.name == "real"
+    assert bed.worker.call("prepare", limit_s=START_S).name == "real"
+    first = made(bed.worker)
     os.kill(bed.worker._process.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match="SIGKILL"):
-        bed.worker.call("compare", opening.reference, [opening.reference], limit_s=START_S)
-    assert bed.worker.call("compare", opening.reference, [opening.reference], limit_s=START_S) == [(0.0, 0.0)]
+        made(bed.worker)
+    assert made(bed.worker).source.digest == first.source.digest
 
 
-def test_task_is_prepared_again_when_the_child_dies_before_it_was_opened(bed: Bed):
+def test_a_fresh_worker_opens_the_task_with_what_another_found(bed: Bed):
     bed.task.write_text(REAL_TASK.replace("def task", "torch.manual_seed(0)\ndef task"))
-    bed.worker.call("prepare", None, limit_s=START_S)
+    prepared = bed.worker.call("prepare", limit_s=START_S)
+    bed.worker.close()
+    bed.worker.opened(replace(prepared, fingerprint="another"), None)
+    with pytest.raises(UsageError, match="holds a search of another model, data or task file"):
+        made(bed.worker)
+    bed.worker.opened(prepared, None)
+    assert made(bed.worker).macs > 0
+
+
+def test_task_that_is_another_one_each_time_is_refused(bed: Bed):
+    bed.task.write_text(REAL_TASK)
+    bed.worker.call("prepare", limit_s=START_S)
     os.kill(bed.worker._process.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match="SIGKILL"):
-        bed.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
-    assert bed.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S).latency.ratio > 0
-    assert bed.worker.call("open", None, limit_s=START_S).name == "real"
-
-
-def test_task_that_is_another_one_each_time_is_refused_also_before_it_was_opened(tmp_path: Path):
-    own = Bed(tmp_path)
-    own.task.write_text(REAL_TASK)
-    try:
-        own.worker.call("prepare", None, limit_s=START_S)
-        os.kill(own.worker._process.pid, signal.SIGKILL)
-        with pytest.raises(WorkerDied, match="SIGKILL"):
-            own.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
-        with pytest.raises(UsageError, match="could be opened once and not again"):
-            own.worker.call("gate", Request(Recipe()), Budget(), limit_s=START_S)
-    finally:
-        own.worker.close()
-
-
-def test_processes_the_child_started_do_not_outlive_it(bed: Bed):
-    with pytest.raises(UsageError) as caught:
-        bed.open("raise UsageError(str(subprocess.Popen(['sleep', '600']).pid))")
-    grandchild = int(str(caught.value))
-    bed.worker.close()
-    try:
-        assert eventually(lambda: not alive(grandchild), 1.0)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(grandchild, signal.SIGKILL)
+        made(bed.worker)
+    with pytest.raises(UsageError, match="could be opened once and not again"):
+        made(bed.worker)
 
 
 def test_error_class_of_the_task_file_arrives_as_an_error(bed: Bed):
     own = "class Own(UsageError): pass\n"
     bed.task.write_text(f"from autocompress.errors import *\n{own}def task():\n    raise Own('set DATA')\n")
     with pytest.raises(AutocompressError, match="set DATA"):
-        bed.worker.call("open", None, limit_s=START_S)
+        bed.worker.call("prepare", limit_s=START_S)
 
 
 DRIVER = """
@@ -265,7 +267,7 @@ from autocompress.profile import HardwareProfile
 from autocompress.compute.worker import Worker, WorkerConfig
 folder = Path(sys.argv[1])
 config = WorkerConfig(f"{folder}/the_task.py:task", HardwareProfile(name="p"), folder, 0)
-Worker(config, folder / "worker.log", lambda *told: None, lambda: False).call("open", None)
+Worker(config, folder / "worker.log", lambda *told: None, lambda: False).call("prepare")
 """
 
 
@@ -273,7 +275,7 @@ def test_child_ends_when_its_parent_is_killed(tmp_path: Path):
     there = tmp_path / "pid"
     (tmp_path / "the_task.py").write_text(
         "import os, time\nfrom pathlib import Path\ndef task():\n"
-        f"    Path({str(there)!r}).write_text(str(os.getpid()))\n    time.sleep(600)\n"
+        f"    Path({str(there)!r}).write_text(str(os.getpid()))\n    time.sleep(6000)\n"
     )
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)])
     try:

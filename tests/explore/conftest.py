@@ -1,4 +1,4 @@
-"""Whole searches in this process, on the profile ``fake``."""
+"""Whole searches in this process, on the profile ``fake``; and histories that no search made."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from autocompress import Task, search
+from autocompress.evaluation import Evaluation, Outcome
+from autocompress.explore.history import History
+from autocompress.explore.policy import SearchPolicy
 from autocompress.plugin.loader import PluginSet
 
+QUICK = SearchPolicy(compare_exporters=False)  # the other exporter takes ten times as long
 MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
 
 
@@ -36,7 +40,39 @@ def clear_task(tiny_task: Task, examples: Callable[[int, int], Any]) -> Task:
 @pytest.fixture
 def run(tiny_task: Task, plugins: PluginSet, profile: str, tmp_path: Path) -> Any:
     def go(task: Task | None = None, out: str = "run", **options: Any) -> dict[str, Any]:
-        settings = {"minutes": MINUTES, "trials": 3, "profile": profile, "plugins": plugins, "quiet": True, **options}
+        settings = {
+            "minutes": MINUTES,
+            "trials": 3,
+            "profile": profile,
+            "plugins": plugins,
+            "quiet": True,
+            "policy": QUICK,
+            **options,
+        }
         return search(task or tiny_task, out=tmp_path / out, **settings)
 
     return go
+
+
+class Unrecorded:
+    """A record that keeps nothing."""
+
+    def append(self, prefix: str, value: Any) -> None: ...
+
+    def every(self, prefix: str) -> list[Any]:
+        return []
+
+    def trials(self) -> list[Any]:
+        return []
+
+
+@pytest.fixture(scope="session")
+def make_history() -> Callable[..., History]:
+    """``make_history(reference, *variants)``: of a search in which nothing happened yet, recorded nowhere."""
+
+    def make(reference: Evaluation, *variants: Evaluation) -> History:
+        own = {"reference": reference, "reference_family": Outcome(evaluations=variants)}
+        opening: Any = type("Opening", (), own)
+        return History(opening, Unrecorded())
+
+    return make

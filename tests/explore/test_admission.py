@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.admission import Admission
-from autocompress.explore.ledger import Ledger
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.facts import Evaluated
+from autocompress.explore.history import History
+from autocompress.explore.ladders import default_recipe
+from autocompress.explore.pipeline import Gate
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
@@ -22,27 +27,25 @@ CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", (0.1, 0.3, 0
 FOLD = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2, 3), 1, True),))
 TUNE = Applicable("tune", (Stage.TRAIN,), (Parameter("kind", ("soft", "hard"), "soft"),), trains_alone=True)
 SPACE = Space.of(SpaceFile(name="s"), [CARVE, FOLD, TUNE], [])
-CARVED = SPACE.default([Step.of("carve", ratio=0.5)])
-STRONGER = SPACE.default([Step.of("carve", ratio=0.7)])
-FOLDED = SPACE.default([Step.of("fold", depth=2)])
+CARVED = default_recipe(SPACE, [Step.of("carve", ratio=0.5)])
+STRONGER = default_recipe(SPACE, [Step.of("carve", ratio=0.7)])
+FOLDED = default_recipe(SPACE, [Step.of("fold", depth=2)])
 
 Make = Callable[..., tuple[Admission, list[Recipe]]]
 
 
 @pytest.fixture
-def admission(make_latency: Callable[..., Latency]) -> Make:
+def admission(make_latency: Callable[..., Latency], make_history: Callable[..., History]) -> Make:
     """With the reference's int8 file at 0.4 that loses nothing, and carving by a half trained: 0.2 at 0.89."""
 
     def evaluation(recipe: Recipe, score: float, ratio: float, macs: int) -> Evaluation:
         own = Score(score, score, score)
         return Evaluation(recipe.id, recipe, 1.0, 0, own, make_latency(ratio), 10, 8, 5, macs, "a", recipe.id, "v")
 
-    def make(budget: Budget, gate: Gate | None = None) -> tuple[Admission, list[Recipe]]:
+    def make(budget: Budget, gate: Gate | None = None, **policy: Any) -> tuple[Admission, list[Recipe]]:
         int8 = evaluation(Recipe().rewritten(Step.of("squeeze")), 0.9, 0.4, 1000)
-        own = {"reference": evaluation(Recipe(), 0.9, 1.0, 1000), "reference_family": Outcome((int8,))}
-        opening: Any = type("Opening", (), own)
-        ledger = Ledger(opening, budget)
-        ledger.add(CARVED, Outcome((evaluation(CARVED, 0.89, 0.2, 500),), checkpoint="w"))
+        history = make_history(evaluation(Recipe(), 0.9, 1.0, 1000), int8)
+        history.enter(Evaluated(CARVED, Outcome((evaluation(CARVED, 0.89, 0.2, 500),), checkpoint="w")))
         asked: list[Recipe] = []
 
         async def timed(recipe: Recipe) -> Gate:
@@ -52,7 +55,8 @@ def admission(make_latency: Callable[..., Latency]) -> Make:
                 raise CandidateFailed("it cannot be built")
             return gate
 
-        return Admission(SPACE, ledger, StructureModel(SPACE), timed), asked
+        standings, structures = Standings(history, budget), StructureModel(SPACE)
+        return Admission(SPACE, standings, structures, timed, SearchPolicy(**policy)), asked
 
     return make
 
@@ -102,6 +106,18 @@ def test_without_a_budget_what_can_add_next_to_nothing_is_not_trained(
     made, _ = admission(Budget(max_drop=1))
     refused = made.refusal(recipe, Gate(make_latency(ratio), (), macs=macs), cheap=True)
     assert (refused is None) == trained
+
+
+def test_where_nothing_has_to_add_anything_all_is_trained_and_scored(
+    admission: Make, make_latency: Callable[..., Latency]
+):
+    slower = Gate(make_latency(0.45), (), macs=900)
+    made, _ = admission(Budget(max_drop=1))
+    assert made.refusal(FOLDED, slower, cheap=True) is not None
+    assert made.worth_below() == pytest.approx(0.408)
+    made, _ = admission(Budget(max_drop=1), least_gain=None)
+    assert made.refusal(FOLDED, slower, cheap=True) is None
+    assert made.worth_below() is None
 
 
 @pytest.mark.parametrize(("ratio", "trained"), [(0.6, True), (1.0, False)])

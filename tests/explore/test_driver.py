@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,15 +14,17 @@ from rich.console import Console
 
 from autocompress import Task
 from autocompress.budget import Budget
-from autocompress.candidate.request import Request
-from autocompress.compute.local import LocalComputation
+from autocompress.compute.executor import InProcess
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.evaluation import Evaluation, Score
 from autocompress.explore.clock import Clock
 from autocompress.explore.concurrency import all_done
-from autocompress.explore.driver import Search
-from autocompress.explore.finish import last_of
+from autocompress.explore.durations import Durations
 from autocompress.explore.front import dominates
+from autocompress.explore.gating import Gating
+from autocompress.explore.measuring import last_of
+from autocompress.explore.pipeline import Gate, Pipeline
+from autocompress.explore.policy import SearchPolicy
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Context, GraphStrategy, Params, StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
@@ -63,7 +66,7 @@ def test_on_a_machine_that_is_always_busy_measurements_that_agree_count(
 def test_the_floor_is_of_the_exporter_that_is_used(
     run: Any, dynamo_is_faster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(speedup=3, trials=1, quiet=False)
+    run(speedup=3, trials=1, quiet=False, policy=SearchPolicy())
     said = capsys.readouterr().err
     first, second = (float(ms) for ms in re.findall(r"smallest structure takes ([\d.]+) ms", said))
     assert second == pytest.approx(first / 2)
@@ -147,13 +150,16 @@ def test_whether_a_budget_can_be_met_is_known_before_the_reference_is_evaluated(
     speedup: float, said: str, run: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[str] = []
-    for name in ("gate", "open"):
-        own = getattr(LocalComputation, name)
-        spy = lambda *args, own=own, name=name: called.append(name) or own(*args)  # noqa: E731
-        monkeypatch.setattr(LocalComputation, name, spy)
+    own = InProcess.call
+
+    async def call(self: InProcess, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        called.append(method)
+        return await own(self, method, *args, limit_s=limit_s)
+
+    monkeypatch.setattr(InProcess, "call", call)
     run(speedup=speedup, trials=1, quiet=False, console=Console(width=200))
-    before = called[: called.index("open")]
-    assert before.count("gate") >= 1
+    before = called[: called.index("score")]
+    assert before.index("compare") < before.index("time_training")
     assert capsys.readouterr().out.count(said) == 1
 
 
@@ -194,13 +200,13 @@ def test_a_structure_is_gated_once_whether_it_fails_or_not(
     plugins.origin["strategies:explodes"] = "tests 0"
     gated: list[tuple[str, ...]] = []
 
-    def gate(shop: LocalComputation, request: Any, budget: Any) -> Any:
+    async def gate(pipeline: Pipeline, recipe: Recipe, budget: Budget, limit_s: float) -> Gate:
         trained = {"train"} | {n for n, s in plugins.strategies.items() if not isinstance(s, StructureStrategy)}
-        gated.append(tuple(s.strategy if s.strategy in trained else str(s) for s in request.recipe.steps))
-        return own(shop, request, budget)
+        gated.append(tuple(s.strategy if s.strategy in trained else str(s) for s in recipe.steps))
+        return await own(pipeline, recipe, budget, limit_s)
 
-    own = LocalComputation.gate
-    monkeypatch.setattr(LocalComputation, "gate", gate)
+    own = Pipeline.gate
+    monkeypatch.setattr(Pipeline, "gate", gate)
     document = run(speedup=3, trials=12)
     assert len([f for f in document["failed"] if f["strategy"] == "explodes"]) > 1, "in several recipes"
     assert len(gated) == len(set(gated))
@@ -239,7 +245,6 @@ def test_a_space_limits_what_is_tried(run: Any) -> None:
 @pytest.fixture
 def crashing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Calls whose worker is to crash, one for each entry; each entry goes once it has happened."""
-    from autocompress.compute.executor import InProcess
     from autocompress.compute.worker import WorkerCrashed
 
     planned: list[str] = []
@@ -258,7 +263,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_candidate_goes_on_in_a_new_worker_when_its_own_crashes(
     run: Any, crashing: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crashing.append("evaluate")
+    crashing.append("train")
     document = run(speedup=3, quiet=False, console=Console(width=200))
     assert not crashing
     assert document["failed"] == []
@@ -266,32 +271,34 @@ def test_a_candidate_goes_on_in_a_new_worker_when_its_own_crashes(
     assert "SIGSEGV" in capsys.readouterr().out, "it is said"
 
 
-def test_an_interruption_ends_what_waits_for_a_lane() -> None:
+def test_an_interruption_ends_what_waits_for_a_worker() -> None:
     called: list[Recipe] = []
 
-    class OneLane:
-        concurrency = 1
+    class OneWorker:
+        operations = SimpleNamespace(concurrency=1)
 
-        async def call(self, method: str, request: Request, *args: Any, limit_s: float) -> Any:
-            called.append(request.recipe)
+        async def gate(self, recipe: Recipe, budget: Budget, limit_s: float) -> None:
+            called.append(recipe)
             await asyncio.sleep(0)
 
-    nothing: Any = None
-    search = Search(nothing, OneLane(), nothing, nothing, nothing, Clock(60, 0), lambda: bool(called))  # type: ignore[arg-type]
-    search._prepared_s = 1.0
+    def check_interrupted() -> None:
+        if called:
+            raise Interrupted("stopped at a safe point")
+
+    gating = Gating(OneWorker(), 1.0, Durations(Clock(60, 0)), check_interrupted)  # type: ignore[arg-type]
     recipes = [Recipe((Step.of("carve", ratio=ratio),)) for ratio in (0.1, 0.2, 0.3)]
     with pytest.raises(Interrupted):
-        asyncio.run(all_done(search.timed_gate(recipe, Budget()) for recipe in recipes))
+        asyncio.run(all_done(gating.time(recipe, Budget()) for recipe in recipes))
     assert called == recipes[:1]
 
 
 def test_a_model_that_is_refused_leaves_no_folder(run: Any, branching_task: Task, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="data-dependent control flow"):
-        run(branching_task)
+        run(branching_task, policy=SearchPolicy())
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("method", ["prepare", "open"])
+@pytest.mark.parametrize("method", ["prepare", "time_training"])
 def test_a_task_that_ends_the_worker_when_it_is_opened_is_told(method: str, run: Any, crashing: list[str]) -> None:
     crashing.append(method)
     with pytest.raises(AutocompressError, match=r"the task could not be opened at \"does it apply\?\": .*SIGSEGV"):
@@ -302,7 +309,7 @@ def test_a_task_that_ends_the_worker_when_it_is_opened_is_told(method: str, run:
 def test_a_candidate_that_crashes_twice_fails_with_the_signal_and_the_search_goes_on(
     run: Any, crashing: list[str]
 ) -> None:
-    crashing += ["evaluate", "evaluate"]
+    crashing += ["train", "train"]
     document = run(speedup=3)
     assert [f["reason"] for f in document["failed"]] == ["the worker process ended (SIGSEGV); see worker.log"]
     assert document["status"] == "feasible"

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
 from autocompress.explore.first_recipes import default_recipes, first_recipes
 from autocompress.explore.floor import find_floor
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.pipeline import Gate
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe

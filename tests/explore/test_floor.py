@@ -2,44 +2,38 @@
 
 import asyncio
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from autocompress.budget import Budget
-from autocompress.candidate.request import Gate
 from autocompress.errors import CandidateFailed
-from autocompress.explore.floor import Floor
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.floor import Floor, time_floor
+from autocompress.explore.pipeline import Gate
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe
 
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", (0.5, 0.9), 0.5, True),))
+SPACE = Space.of(SpaceFile(name="s"), [CARVE], [])
 
 
-class FakeSearch:
+class FakeGating:
     """Every structure takes ``latency``."""
 
     def __init__(self, latency: Latency | None) -> None:
         self.latency = latency
-        self.said: list[str] = []
-        self.space = Space.of(SpaceFile(name="s"), [CARVE], [])
-        self.view = SimpleNamespace(note=self.said.append)
-        self.ledger: Any = SimpleNamespace(candidates=list, ended=lambda recipe: True)
 
-    async def timed_gate(self, recipe: Recipe, budget: Budget) -> Gate:
+    async def time(self, recipe: Recipe, budget: Budget) -> Gate:
         assert not budget.bounded, "the fastest variant, not the first that is fast enough"
         if self.latency is None:
             raise CandidateFailed("it cannot be built")
         return Gate(self.latency, ())
 
 
-def found(search: FakeSearch, budget: Budget) -> Floor:
-    floor = Floor(budget)
-    asyncio.run(floor.find(search))  # type: ignore[arg-type]
-    return floor
+def timed(latency: Latency | None, budget: Budget) -> Floor:
+    return asyncio.run(time_floor(SPACE, FakeGating(latency), budget))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -49,24 +43,28 @@ def found(search: FakeSearch, budget: Budget) -> Floor:
 def test_only_a_sound_measurement_says_whether_a_budget_can_be_met(
     ratio: float, reliable: bool, said: str, make_latency: Callable[..., Latency]
 ) -> None:
-    search = FakeSearch(make_latency(ratio=ratio, reliable=reliable))
-    floor = found(search, Budget(speedup=2))
-    assert (said in search.said[0]) if said else not search.said
-    search.ledger.candidates = lambda: [SimpleNamespace(latency=make_latency(ratio=1.0))]
-    assert asyncio.run(floor.is_above_budget(search)) is ("cannot" in said)  # type: ignore[arg-type]
+    floor = timed(make_latency(ratio=ratio, reliable=reliable), Budget(speedup=2))
+    note = floor.note()
+    assert (note is not None and said in note) if said else note is None
+    assert floor.is_over is ("cannot" in said)
+
+
+def test_without_a_budget_nothing_is_timed(make_latency: Callable[..., Latency]) -> None:
+    floor = timed(make_latency(ratio=0.3), Budget())
+    assert (floor.found, floor.answers, floor.note()) == (None, {}, None)
 
 
 def test_what_cannot_be_built_is_remembered_as_that() -> None:
-    search = FakeSearch(None)
-    floor = found(search, Budget(speedup=2))
+    floor = timed(None, Budget(speedup=2))
     assert floor.found is None
-    assert not search.said
+    assert floor.note() is None
     assert floor.answers
     assert all(isinstance(answer, CandidateFailed) for answer in floor.answers.values())
 
 
 def test_a_stored_floor_is_the_same_floor(make_latency: Callable[..., Latency]) -> None:
-    floor = found(FakeSearch(make_latency(ratio=0.9)), Budget(speedup=2))
-    again = Floor(Budget(speedup=2), floor.to_json())
+    floor = timed(make_latency(ratio=0.9), Budget(speedup=2))
+    again = Floor.from_json(Budget(speedup=2), floor.to_json())
+    assert again is not None
     assert again.found == floor.found
-    asyncio.run(again.find(None))  # type: ignore[arg-type]  # nothing is asked
+    assert Floor.from_json(Budget(speedup=2), None) is None

@@ -8,10 +8,15 @@ import pytest
 
 from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation, Outcome, Score
-from autocompress.explore.ledger import Ledger
+from autocompress.explore.facts import Evaluated
+from autocompress.explore.history import History
+from autocompress.explore.ladders import default_recipe
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.proposer import KNEE, Proposer, halton
 from autocompress.explore.sampler import Sampler
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
+from autocompress.explore.standings import Standings
 from autocompress.explore.structure_model import StructureModel
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
@@ -25,7 +30,7 @@ SPACE = Space.of(SpaceFile(name="s"), [CARVE, TUNE], [])
 
 
 def carved(ratio: float) -> Recipe:
-    return SPACE.default([Step.of("carve", ratio=ratio)])
+    return default_recipe(SPACE, [Step.of("carve", ratio=ratio)])
 
 
 def evaluation(recipe: Recipe, score: float, latency: Latency) -> Evaluation:
@@ -40,19 +45,22 @@ def record(tmp_path: Path) -> Iterator[Record]:
 
 
 @pytest.fixture
-def proposer(record: Record, make_latency: Callable[..., Latency]) -> Callable[..., Proposer]:
+def proposer(
+    record: Record, make_latency: Callable[..., Latency], make_history: Callable[..., History]
+) -> Callable[..., Proposer]:
     """After the latency of every strength was timed, 1 - ratio, and families of these (ratio, score) were trained."""
 
-    def make(budget: Budget, *trained: tuple[float, float]) -> Proposer:
-        own = {"reference": evaluation(Recipe(), 0.9, make_latency(1.0)), "reference_family": Outcome()}
-        opening: Any = type("Opening", (), own)
-        ledger, structures = Ledger(opening, budget), StructureModel(SPACE)
+    def make(budget: Budget, *trained: tuple[float, float], **policy: Any) -> Proposer:
+        history = make_history(evaluation(Recipe(), 0.9, make_latency(1.0)))
+        standings, structures = Standings(history, budget), StructureModel(SPACE)
         for ratio in RATIOS:
             structures.add(carved(ratio), 1 - ratio, 1 - ratio)
         for ratio, score in trained:
             found = evaluation(carved(ratio), score, make_latency(1 - ratio))
-            ledger.add(carved(ratio), Outcome(evaluations=(found,), checkpoint="w"))
-        return Proposer(Sampler(SPACE, record, seed=0), ledger, structures, lambda recipe: False)
+            history.enter(Evaluated(carved(ratio), Outcome(evaluations=(found,), checkpoint="w")))
+        return Proposer(
+            Sampler(SPACE, record, seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy)
+        )
 
     return make
 
@@ -133,7 +141,7 @@ def test_what_nothing_is_foretold_of_is_not_held_back(proposer: Callable[..., Pr
     """As after a resume, or where no strength is: the latency that is wanted says nothing there."""
     made = proposer(Budget(max_drop=1))
     assert not made._comes_near(carved(0.1), 0.1)
-    assert made._comes_near(SPACE.default([]), 0.1)
+    assert made._comes_near(default_recipe(SPACE, []), 0.1)
     made._structures.timed = 0
     assert made._comes_near(carved(0.1), 0.1)
 
@@ -153,3 +161,34 @@ def test_one_lane_trains_the_default_as_it_is_and_another_does_not_wait(proposer
 def test_targets_fall_into_the_widest_gap():
     assert [halton(n) for n in range(1, 8)] == [1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]
     assert all(0 < halton(n) < 1 for n in range(1, 1000))
+
+
+@pytest.mark.parametrize("budget", [Budget(speedup=2), Budget(max_drop=1)], ids=["within a budget", "without"])
+def test_where_no_family_is_tried_at_another_strength_all_that_is_proposed_is_new(
+    budget: Budget, proposer: Callable[..., Proposer]
+):
+    made = proposer(budget, (0.9, 0.88), (0.8, 0.89), strengthened=0)
+    for _ in range(8):
+        proposal = made.next()
+        assert proposal is not None
+        assert proposal.rung == 0
+        made._sampler.repeated(proposal.asked)
+
+
+def test_where_no_neighbours_are_tried_the_sampler_is_asked_each_time(proposer: Callable[..., Proposer]):
+    def neighbours(**policy: int) -> int:
+        made, found = proposer(Budget(speedup=2), (0.5, 0.88), **policy), 0
+        own = made._sampler.neighbour
+
+        def counted(recipe: Recipe) -> Recipe:
+            nonlocal found
+            found += 1
+            return own(recipe)
+
+        made._sampler.neighbour = counted  # type: ignore[method-assign]
+        for _ in range(6):
+            made.next()
+        return found
+
+    assert neighbours() >= 3
+    assert neighbours(neighbours=0) == 0

@@ -10,10 +10,12 @@ import torch
 from rich.console import Console
 
 from autocompress import Task
-from autocompress.compute.local import LocalComputation
 from autocompress.errors import AutocompressError, UsageError
+from autocompress.explore.pipeline import Pipeline
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import RecipeFile
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.record import open_record
 
 MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
 
@@ -27,8 +29,12 @@ def test_the_same_call_again_resumes_and_trains_nothing_twice(run: Any, plugins:
     assert before.items() <= after.items(), "every candidate of the first run is still there, unchanged"
     assert len(after) > len(before)
     assert all((tmp_path / "run" / "store" / name).stat().st_ino == file for name, file in weights.items())
+    delivered = tmp_path / "run" / "recommended" / "model.onnx"
+    content = delivered.read_bytes()
+    delivered.write_bytes(b"of the run before")  # as a kill between it and front.json leaves it
     again = run(speedup=3, trials=3, minutes=4 * MINUTES)
     assert again == second, "a finished search prints its result"
+    assert delivered.read_bytes() == content
 
 
 def test_the_test_split_is_scored_once_for_each_file(run: Any, tiny_task: Task) -> None:
@@ -68,9 +74,7 @@ def test_resuming_with_another_model_or_space_is_refused(run: Any, tiny_task: Ta
 def test_the_floor_is_looked_for_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(speedup=1e6)
     gated: list[str] = []
-    monkeypatch.setattr(
-        LocalComputation, "gate", lambda shop, request, budget: gated.append(request.recipe.techniques())
-    )
+    monkeypatch.setattr(Pipeline, "gate", lambda own, recipe, *others: gated.append(recipe.techniques()))
     assert run(speedup=1e6) == first
     again = run(speedup=1e6, minutes=2 * MINUTES)
     assert (again["status"], again["nearest"]) == ("infeasible", first["nearest"])
@@ -133,12 +137,11 @@ def test_a_model_whose_weights_the_store_no_longer_has_is_delivered_and_its_reci
     assert RecipeFile.read(tmp_path / "run" / "recommended" / "recipe.toml").weights == "weights.safetensors"
 
 
-def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    from autocompress.explore import identity
-
-    with monkeypatch.context() as patch:
-        patch.setattr(identity, "RECORD_SCHEMA", identity.RECORD_SCHEMA + 1)
-        run(speedup=3, trials=1)
+def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_path: Path) -> None:
+    run(speedup=3, trials=1)
+    record = open_record(RunFolder(tmp_path / "run").study)
+    record.set("schema", record.get("schema") + 1)
+    record.close()
     kept = (tmp_path / "run" / "front.json").read_bytes()
     with pytest.raises(UsageError, match=r"written by another version of autocompress .*another --out"):
         run(speedup=3, trials=2)
@@ -148,7 +151,8 @@ def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_pat
 def test_a_full_disk_ends_the_search_with_the_path_and_the_same_call_goes_on(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autocompress.storage.store import Store, no_space
+    from autocompress.storage.atomic import no_space
+    from autocompress.storage.store import Store
 
     own = Store.save
     saved: list[str] = []

@@ -2,6 +2,7 @@
 
 import pytest
 
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.rungs import lengths, promotable, rank_correlation
 
 
@@ -10,6 +11,15 @@ def test_each_rung_is_three_times_the_one_before():
     assert (first.seconds, first.examples) == (pytest.approx(9.6), 250_000)
     assert second == first.times(3)
     assert third == first.times(9)
+
+
+def test_rungs_are_as_long_as_the_policy_says():
+    policy = SearchPolicy(first_share=0.1, eta=2, most_epochs=1.0)
+    first, second, third = lengths(600, 100, policy)
+    assert (first.seconds, first.examples) == (pytest.approx(60), 100)
+    assert (second, third) == (first.times(2), first.times(4))
+    two = [family("a", 0, 0.8), family("b", 0, 0.7)]
+    assert (promotable(two, 0.9), promotable(two, 0.9, policy=policy)) == (None, "a")
 
 
 def test_first_rung_follows_the_time():

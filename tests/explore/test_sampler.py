@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from autocompress.explore import sampler as sampling
+from autocompress.explore.ladders import default_recipe
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.sampler import OVER_BUDGET, Sampler
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe, Step
 from autocompress.storage.record import Record, open_record
@@ -16,7 +18,7 @@ from autocompress.storage.record import Record, open_record
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", (0.1, 0.3, 0.5, 0.7, 0.9), 0.5, True),))
 IMITATE = Applicable("imitate", (Stage.TRAIN,), (Parameter("kind", ("soft", "hard"), "soft"),))
 SPACE = Space.of(SpaceFile(name="s"), [CARVE, IMITATE], [])
-WANTED = SPACE.default([Step.of("carve", ratio=0.7)])
+WANTED = default_recipe(SPACE, [Step.of("carve", ratio=0.7)])
 
 
 @pytest.fixture
@@ -33,8 +35,8 @@ def remembered(sampler: Sampler) -> list[FrozenTrial]:
 def told_three(record: Record) -> Sampler:
     sampler = Sampler(SPACE, record, seed=0)
     sampler.tell(sampler.given(WANTED), (0.91, 0.25), -0.5, {"recipe": WANTED.to_json()})
-    sampler.rejected(sampler.given(SPACE.default([Step.of("carve", ratio=0.1)])), 1.75, {"note": "too slow"})
-    sampler.failed(sampler.given(SPACE.default([Step.of("carve", ratio=0.3)])), {"note": "it broke"})
+    sampler.rejected(sampler.given(default_recipe(SPACE, [Step.of("carve", ratio=0.1)])), 1.75, {"note": "too slow"})
+    sampler.failed(sampler.given(default_recipe(SPACE, [Step.of("carve", ratio=0.3)])), {"note": "it broke"})
     return sampler
 
 
@@ -99,22 +101,20 @@ def test_repeated_recipe_is_not_recorded(record: Record):
     assert record.trials() == []
 
 
-def test_only_the_last_rejections_are_brought_back(record: Record, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sampling, "KEPT", 3)
-    sampler = Sampler(SPACE, record, seed=0)
+def test_only_the_last_rejections_are_brought_back(record: Record):
+    policy = SearchPolicy(remembered=3)
+    sampler = Sampler(SPACE, record, 0, policy)
     for over in (0.1, 0.2, 0.3, 0.4):
         sampler.rejected(sampler.ask(), over, {})
     sampler.tell(sampler.ask(), (0.9, 0.5), None, {})
-    back = remembered(Sampler(SPACE, record, seed=0))
+    back = remembered(Sampler(SPACE, record, 0, policy))
     assert [t.constraints[OVER_BUDGET] for t in back if t.state == TrialState.PRUNED] == [0.3, 0.4]
     assert [t.values for t in back if t.state == TrialState.COMPLETE] == [[0.9, 0.5]]
     assert len(record.trials()) == 5
 
 
-def test_a_long_search_is_remembered_by_its_latest_trials(record: Record, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sampling, "KEPT", 4)
-    monkeypatch.setattr(sampling, "SLACK", 2)
-    sampler = Sampler(SPACE, record, seed=0)
+def test_a_long_search_is_remembered_by_its_latest_trials(record: Record):
+    sampler = Sampler(SPACE, record, 0, SearchPolicy(remembered=4, forgotten=2))
     early = sampler.ask()  # by another lane, which takes its time
     for number in range(9):
         sampler.tell(sampler.ask(), (number / 10, 0.5), None, {})
@@ -177,6 +177,6 @@ def test_a_neighbour_differs_in_one_thing_and_never_in_strength(record: Record):
 def test_a_neighbour_is_another_recipe_where_an_order_could_change_and_does_not(record: Record):
     fold = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2), 1, True),))
     space = Space.of(SpaceFile(name="s"), [CARVE, fold, IMITATE], [])
-    wanted = space.default([Step.of("carve", ratio=0.7)])
+    wanted = default_recipe(space, [Step.of("carve", ratio=0.7)])
     sampler = Sampler(space, record, seed=0)
     assert all(sampler.neighbour(wanted) != wanted for _ in range(60))

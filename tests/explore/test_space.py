@@ -1,17 +1,16 @@
 """The search space: how a recipe becomes a trial and comes back, what excludes what, and how a file narrows it."""
 
 import itertools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
 import pytest
 
-from autocompress.errors import UsageError
-from autocompress.explore.space import Space, SpaceFile, load_space
-from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage
-from autocompress.plugin.loader import PluginSet
+from autocompress.explore.ladders import default_recipe
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
+from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import TRAIN, Recipe, Step
 
 TEACHER = frozenset({"teacher"})
@@ -69,7 +68,7 @@ def test_any_order_of_many_structural_strategies_is_asked_for_as_it_is():
     strategies = [Applicable(name, (Stage.STRUCTURE,)) for name in ("a", "b", "c", "d")]
     space = space_of(*strategies, TUNE)
     for order in itertools.permutations("abcd"):
-        recipe = space.default([Step.of(name) for name in order])
+        recipe = default_recipe(space, [Step.of(name) for name in order])
         assert space.sample(optuna.trial.FixedTrial(space.params(recipe))) == recipe
 
 
@@ -122,7 +121,6 @@ def test_a_strategy_that_says_nothing_of_it_trains_where_there_is_no_other():
     modest = Applicable("modest", (Stage.TRAIN,))
     recipes = sampled(space_of(FOLD, modest))
     assert all(names(r) >= {"modest", TRAIN} for r in recipes if "fold" in names(r))
-    assert names(space_of(FOLD, modest).default([Step.of("fold", depth=1)])) == {"fold", "modest", TRAIN}
 
 
 def test_what_saves_size_alone_is_left_out_unless_it_is_named():
@@ -147,175 +145,6 @@ def test_how_a_structure_is_trained_does_not_matter_to_the_gate_unless_graph_var
 
 def test_space_without_training_changes_structures_untrained():
     assert {names(r) == {"fold"} for r in sampled(space_of(FOLD)) if r.steps} == {True}
-
-
-# -- defaults, ladders, the strongest ----------------------------------------------------------------------------------
-
-
-def test_ladder_goes_from_the_mildest_to_the_strongest_with_defaults_else():
-    ladders = {ladder[0].steps[0].strategy: ladder for ladder in space_of(*ALL).ladders()}
-    assert set(ladders) == {"shrink", "carve", "fold"}
-    assert [r.steps[0].values["ratio"] for r in ladders["carve"]] == [0.1, 0.3, 0.5, 0.7]
-    assert [r.steps[0].values["width"] for r in ladders["shrink"]] == [0.9, 0.5, 0.1]
-    for recipe in ladders["carve"]:
-        assert recipe.steps[0].values["kind"] == "l2"
-        assert recipe.steps[1:] == (Step.of("imitate", alpha=0.9), Step.of(TRAIN, lr=0.002, batch_size=64))
-
-
-def test_a_strategy_of_several_strengths_has_a_ladder_on_which_all_rise_together():
-    depth = Parameter("depth", (0, 1, 2), 0, by_strength=True)
-    shrink = Applicable("shrink", (Stage.BUILD,), (*BUILD.parameters, depth))
-    together, alone = space_of(shrink, TUNE).ladders()
-    for ladder, depths in ((alone, (0, 0, 0)), (together, (0, 1, 2))):
-        strengths = [recipe.steps[0].values for recipe in ladder]
-        assert [(s["width"], s["depth"]) for s in strengths] == list(zip((0.9, 0.5, 0.1), depths, strict=True))
-
-
-def test_strongest_is_each_structure_at_its_end_and_all_together():
-    recipes = space_of(*ALL).strongest()
-    ends = (Step.of("shrink", width=0.1), Step.of("carve", ratio=0.7, kind="l2"), Step.of("fold", depth=3))
-    structures = {tuple(s for s in r.steps if s.strategy in ("shrink", "carve", "fold")) for r in recipes}
-    assert structures == {ends, *((end,) for end in ends)}
-    assert len(space_of(FOLD, TUNE).strongest()) == 1
-    assert space_of(TUNE).strongest() == []
-
-
-def test_strongest_goes_to_the_end_of_every_strength():
-    fine = Parameter("round_to", (16, 4, 1), 4, by_strength=True)
-    carve = Applicable("carve", (Stage.STRUCTURE,), (*PRUNE.parameters, fine))
-    ends = [r.steps[0].values for r in space_of(carve, TUNE).strongest()]
-    assert {(e["ratio"], e["round_to"]) for e in ends} == {(0.7, 1), (0.7, 4)}
-
-
-def test_default_and_strongest_recipes_are_in_the_space():
-    space = space_of(*ALL)
-    for recipe in (*space.strongest(), *(r for ladder in space.ladders() for r in ladder)):
-        assert space.sample(optuna.trial.FixedTrial(space.params(recipe))) == recipe
-
-
-def test_defaults_respect_tags():
-    narrow = frozenset({"narrow"})
-    carve = Applicable("carve", (Stage.STRUCTURE,), PRUNE.parameters, narrow, narrow)
-    fold = Applicable("fold", (Stage.STRUCTURE,), FOLD.parameters, narrow, narrow)
-    assert not any({"carve", "fold"} <= names(r) for r in space_of(carve, fold, TUNE).strongest())
-
-
-# -- narrowing by a file -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str], str]:
-    def write(text: str) -> str:
-        path = tmp_path / "space.toml"
-        path.write_text(text)
-        return str(path)
-
-    return write
-
-
-def test_file_narrows_strategies_and_choices(write: Callable[[str], str], plugins: PluginSet):
-    head = 'name = "mine"\nstrategies = ["prune_channels", "finetune"]\n'
-    file = load_space(write(head + '[parameters]\n"prune_channels.ratio" = [0.5, 0.3]\n'), plugins)
-    prune = Applicable("prune_channels", (Stage.STRUCTURE,), (Parameter("ratio", (0.1, 0.3, 0.5), 0.1, True),))
-    space = Space.of(file, [prune, Applicable("finetune", (Stage.TRAIN,)), TEACH], [])
-    assert [a.name for a in space.families] == ["prune_channels", "finetune"]
-    (ratio,) = space.families[0].parameters
-    assert ratio.choices == (0.3, 0.5)  # in the strategy's own order: the mildest first
-    assert ratio.default in ratio.choices
-    assert ratio.by_strength
-
-
-@pytest.mark.parametrize("name", ["default", "post_training", "structured"])
-def test_ready_spaces_load(name: str, plugins: PluginSet):
-    space = load_space(name, plugins)
-    assert space.name == name
-    assert set(space.strategies or ()) <= set(plugins.strategies)
-
-
-@pytest.mark.parametrize(
-    ("text", "cause"),
-    [
-        ("strategies = []", "name: Field required"),
-        ('name = "a"\nstrategy = ["x"]', r"unknown field 'strategy': did you mean 'strategies'\?"),
-        ('name = "a"\nstrategies = "all"', "strategies: Input should be a valid tuple"),
-        ('name = "a"\nstrategies = ["prune_chanels"]', r"strategy 'prune_chanels': did you mean 'prune_channels'\?"),
-        ('name = "a"\n[parameters]\n"prune_chanels.ratio" = [0.5]', r"did you mean 'prune_channels'\?"),
-        ('name = "a"\n[parameters]\n"prune_channels.ratio" = []', r"prune_channels\.ratio: .*at least 1"),
-        ('name = "a"\n[parameters]\n"prune_channels.ratio" = 0.5', r"prune_channels\.ratio: .*\(got 0\.5\)"),
-        (f'name = "a"\n[parameters]\n"prune_channels.ratio" = {list(range(2000))}', r"ratio: .*at most 1000"),
-        ('name = "a', "is not TOML"),
-    ],
-    ids=[
-        "nameless", "misspelt field", "not a list", "misspelt strategy", "misspelt owner of a parameter", "no choice",
-        "one number", "too many choices", "no TOML",
-    ],
-)  # fmt: skip
-def test_mistake_in_a_file_names_file_and_field(text: str, cause: str, write: Callable[[str], str], plugins: PluginSet):
-    path = write(text)
-    with pytest.raises(UsageError, match=cause) as caught:
-        load_space(path, plugins)
-    assert path in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_missing_file_and_unknown_name(tmp_path: Path, plugins: PluginSet):
-    with pytest.raises(UsageError, match=r"cannot read the search space .*none\.toml: No such file"):
-        load_space(str(tmp_path / "none.toml"), plugins)
-    with pytest.raises(UsageError, match=r"unknown search space 'defalt': did you mean 'default'\?"):
-        load_space("defalt", plugins)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "cause"),
-    [
-        (
-            {"carve.ratoi": [0.5]},
-            r"search space 'mine': unknown parameter 'carve\.ratoi': did you mean 'carve\.ratio'\?",
-        ),
-        ({"carve.ratio": ["half"]}, "ratio: 'half' is str, expected float/int"),
-        ({"fold.depth": [1.5]}, "depth: 1.5 is float, expected int"),
-        ({"train.batch_size": [True]}, "batch_size: True is bool, expected int"),
-        ({"train.lr": ["fast"]}, "lr: 'fast' is str"),
-    ],
-)
-def test_mistake_in_a_parameter_is_refused(parameters: dict[str, Sequence[Any]], cause: str):
-    with pytest.raises(UsageError, match=cause):
-        space_of(*ALL, parameters=parameters)
-
-
-def test_own_numbers_may_replace_a_strategys_choices():
-    space = space_of(PRUNE, TUNE, parameters={"carve.ratio": [0.25, 0.35], "train.lr": [0.01]})
-    assert space.families[0].parameters[0].choices == (0.25, 0.35)
-    assert {s.values["lr"] for r in sampled(space) for s in r.steps if s.strategy == TRAIN} == {0.01}
-
-
-def test_unknown_word_among_choices_is_refused():
-    with pytest.raises(UsageError, match="l3"):
-        space_of(PRUNE, TUNE, parameters={"carve.kind": ["l3"]})
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("train.batch_size", 0), ("train.batch_size", -8), ("train.lr", 0.0), ("train.lr", float("nan"))]
-)
-def test_impossible_training_settings_are_refused(key: str, value: float):
-    with pytest.raises(UsageError, match=key.split(".")[1]):
-        space_of(PRUNE, TUNE, parameters={key: [value]})
-
-
-def test_own_numbers_of_a_strength_go_from_mild_to_strong():
-    space = space_of(PRUNE, TUNE, parameters={"carve.ratio": [0.65, 0.15, 0.35]})
-    assert space.families[0].parameters[0].choices == (0.15, 0.35, 0.65)
-
-
-def test_choices_for_a_strategy_that_does_not_apply_here_are_no_mistake():
-    file = SpaceFile(name="mine", parameters={"carve.ratio": (0.5,)})
-    space = Space.of(file, [FOLD, TUNE], [Refusal("carve", "no convolution")])
-    assert [a.name for a in space.families] == ["fold", "tune"]
-
-
-def test_space_where_nothing_applies_says_why():
-    with pytest.raises(UsageError, match=r"no strategy of the space 'mine' applies.*carve: no convolution"):
-        Space.of(SpaceFile(name="mine"), [], [Refusal("carve", "no convolution")])
 
 
 # -- comparing the spaces of two runs ----------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from itertools import product
 
 import pytest
 
-from autocompress.explore.space import Space, SpaceFile
+from autocompress.explore.space import Space
+from autocompress.explore.space_file import SpaceFile
 from autocompress.explore.structure_model import FEWEST, StructureModel
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import TRAIN, Recipe, Step

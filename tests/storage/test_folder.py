@@ -1,16 +1,18 @@
-"""The run folder: one search at a time, refused before any work when it cannot be written, readable afterwards."""
+"""The run folder: one search at a time, refused before any work when it cannot be written or is not ours."""
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autocompress.errors import UsageError
-from autocompress.storage.folder import RunFolder, read_front
+from autocompress.errors import AutocompressError, UsageError
+from autocompress.storage.atomic import UNFINISHED
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.store import Store
 
 HOLD = """
 import sys; from pathlib import Path; from autocompress.storage.folder import RunFolder
@@ -83,18 +85,30 @@ def test_folder_is_made_with_its_parents(tmp_path: Path):
     assert folder.root.is_dir()
 
 
-def test_folder_that_cannot_be_written_is_refused_with_a_way_out(tmp_path: Path):
-    if os.geteuid() == 0:  # root may write anywhere but in what is no real file system
-        closed = Path("/proc/self")
-    else:
-        closed = tmp_path
-        closed.chmod(0o555)
-    try:
-        for root in (closed, closed / "run"):
-            with pytest.raises(UsageError, match=r"cannot write the run folder .*: .*; choose another --out"):
-                RunFolder(root).claim()
-    finally:
-        tmp_path.chmod(0o755)
+def test_folder_that_cannot_be_written_is_refused_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "empty").mkdir()
+
+    def denied(*args: Any) -> int:  # root may write anywhere but in what is no real file system
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("autocompress.storage.folder.os.open", denied)
+    monkeypatch.setattr("autocompress.storage.ownership.os.open", denied)
+    for root in (tmp_path / "empty", Path("/proc/self/run")):
+        with pytest.raises(UsageError, match=r"cannot write the run folder .*: .*; choose another --out"):
+            RunFolder(root).claim()
+
+
+def test_full_disk_names_the_path_and_the_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*args: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("autocompress.storage.folder.os.write", full)
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(AutocompressError, match=r"cannot write .*run.*: No space left on device \(\d+ MiB free\)"):
+        folder.claim()
+    monkeypatch.undo()
+    folder.claim()
+    folder.release()
 
 
 def test_file_in_place_of_the_folder_is_refused(tmp_path: Path):
@@ -110,57 +124,103 @@ def test_artifacts_are_named_relative_to_the_folder(tmp_path: Path):
     assert folder.relative(folder.reference) == "reference/model.onnx"
 
 
-# -- front.json --------------------------------------------------------------------------------------------------------
+def write(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
 
 
-def test_front_is_written_and_read(tmp_path: Path):
-    folder = RunFolder(tmp_path)
-    folder.write_front({"schema": 1, "task": "ünï", "candidates": []})
-    assert read_front(tmp_path) == {"schema": 1, "task": "ünï", "candidates": []}
-    assert json.loads((tmp_path / "front.json").read_text())["schema"] == 1
-
-
-def test_front_is_valid_json_or_stays_as_it_was(tmp_path: Path):
-    folder = RunFolder(tmp_path)
-    folder.write_front({"schema": 1})
-    with pytest.raises(ValueError, match="JSON"):
-        folder.write_front({"schema": 1, "latency_ms": float("nan")})
-    assert read_front(tmp_path) == {"schema": 1}
-
-
-@pytest.mark.parametrize(
-    ("content", "cause"),
-    [
-        (None, r"no run in .* \(No such file or directory\): give the --out folder of a search"),
-        ("{", r"front\.json is not JSON"),
-        (b"\xff\xfe", r"front\.json is not JSON"),
-        ("[1]", r"is not a front of schema 1"),
-        ('{"schema": 2}', r"is not a front of schema 1"),
-        ('{"task": "x"}', r"is not a front of schema 1"),
-    ],
-    ids=["none", "cut short", "no text", "no object", "newer", "no schema"],
-)
-def test_what_is_no_front_is_refused(content: str | bytes | None, cause: str, tmp_path: Path):
-    if content is not None:
-        (tmp_path / "front.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UsageError, match=cause) as caught:
-        read_front(tmp_path)
-    assert str(tmp_path) in str(caught.value)
+def everything(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")}
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
-    kept = [folder.stored / "weights-0123.safetensors", folder.candidate("0123456789-0"), folder.reference]
-    left = [
-        folder.stored / ".weights-0123-ab12.safetensors",
-        folder.candidate("0123456789-0").with_name(".model-x1y2.onnx"),
-        folder.stored / "scratch" / "77" / "float.onnx",
-        folder.root / ".front-zz.json",
-    ]
-    for path in (*kept, *left):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
     folder.claim()
     folder.release()
+    model = folder.candidate("0123456789-0")
+    kept = [
+        model,
+        folder.reference,
+        folder.recommended / "notes-of-mine.md",
+        folder.root / ".pre-commit-config.yaml",
+        folder.stored / ".weights-0123-ab12.safetensors",
+        folder.stored / "scratch" / "mine.txt",
+    ]
+    parents = (folder.root, folder.stored, model.parent, folder.reference.parent, folder.recommended, folder.nearest)
+    left = [parent / f"{UNFINISHED}x1y2.onnx" for parent in parents] + [folder.scratch / "float.onnx"]
+    write(*kept, *left)
+    folder.claim()
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in left)
+    assert not folder.scratch.exists()
+    folder.release()
+
+
+def test_own_scratch_is_gone_when_the_folder_is_let_go(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim()
+    write(folder.scratch / "float.onnx")
+    folder.release()
+    assert everything(folder.root) == {".autocompress-run", ".lock"}
+
+
+def test_folder_that_is_not_ours_is_refused_untouched_and_what_is_there_is_named(tmp_path: Path):
+    write(*(tmp_path / name for name in (".pre-commit-config.yaml", "recommended/model.onnx", "a.txt", "b.txt", "c/d")))
+    before = everything(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        RunFolder(tmp_path).claim()
+    told = f"{tmp_path} holds what this command did not make (.pre-commit-config.yaml, a.txt, b.txt and 2 more)"
+    assert str(caught.value).startswith(f"{told}: choose another --out")
+    assert everything(tmp_path) == before
+
+
+def test_folder_whose_first_write_was_cut_off_can_be_claimed(tmp_path: Path):
+    write(tmp_path / f"{UNFINISHED}x1y2")
+    folder = RunFolder(tmp_path)
+    folder.claim()
+    folder.release()
+
+
+@pytest.mark.parametrize("name", ["store", "recommended", "candidates", "front.json", ".lock", "study.db"])
+def test_link_in_place_of_what_a_run_writes_is_refused_and_not_followed(name: str, tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim()
+    folder.release()
+    (folder.root / name).unlink(missing_ok=True)
+    (tmp_path / "precious").write_text("mine")
+    (folder.root / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(UsageError, match=rf"{name} is a link, and a run folder holds its own files: remove the link"):
+        folder.claim()
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_nothing_is_left_of_a_folder_that_is_discarded(tmp_path: Path):
+    folder = RunFolder(tmp_path / "runs" / "mine")
+    folder.claim()
+    write(folder.study, folder.worker_log, folder.reference, folder.candidate("a-0"), folder.scratch / "gate.onnx")
+    Store(folder.stored).save_json(Store(folder.stored).key("plan", 1), {})
+    folder.discard()
+    folder.release()
+    assert everything(tmp_path) == {"runs"}
+
+
+def test_what_others_put_into_a_folder_outlives_it(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim()
+    mine = {"notes.md", "store/my-notes.json", "recommended/mine.onnx", "candidates/a-0/mine.txt", "candidates/b"}
+    write(folder.study, folder.candidate("a-0"), *(folder.root / name for name in mine))
+    folder.discard()
+    folder.release()
+    assert {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file()} == mine
+
+
+def test_folder_that_was_there_before_is_not_discarded(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    for _ in range(2):
+        folder = RunFolder(tmp_path / "run")
+        folder.claim()
+        write(folder.study)
+        folder.discard()
+        folder.release()
+        assert folder.study.exists()

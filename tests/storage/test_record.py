@@ -4,16 +4,19 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
-from autocompress.errors import UsageError
+from autocompress.errors import AutocompressError, UsageError
 from autocompress.storage.record import open_record
 
-NAMES = ["plain", "with space", "ünïcode 漢字", "a#b", "a?b=c&d", "100%25", "{braces}", "semi;colon", "quo'te", "plus+"]
+NAMES = ["plain", "with space, ünïcode 漢字, {braces} and quo'te", "a#b?c=d&e;f+g%25"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,11 +83,27 @@ def test_trials_survive_reopening(tmp_path: Path):
     again.close()
 
 
-def test_trials_are_optunas_own(tmp_path: Path):
-    """A study that people open with Optuna's own tools."""
+READ = (
+    "state", "values", "params", "distributions", "user_attrs", "constraints", "datetime_start", "datetime_complete",
+)  # fmt: skip
+COMPLETE = {"state": TrialState.COMPLETE, "constraints": {"over": -0.25}}
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        {**COMPLETE, "values": [0.9, 0.5]},
+        {**COMPLETE, "values": [float("-inf"), float("inf")]},
+        {"state": TrialState.PRUNED, "constraints": {"over": 0.1}},
+        {"state": TrialState.FAIL},
+    ],
+    ids=["complete", "infinite", "pruned", "failed"],
+)
+def test_trials_are_optunas_own(ended: dict[str, Any], tmp_path: Path):
+    """A study that people open with Optuna's own tools. What is written here by its schema is what its own functions
+    write; a version that writes something else is found out by this.
+    """
     trial = create_trial(
-        state=TrialState.COMPLETE,
-        values=[0.9, 0.5],
         params={"carve": False, "carve.ratio": 3, "kind": "l2"},
         distributions={
             "carve": CategoricalDistribution([True, False]),
@@ -92,7 +111,7 @@ def test_trials_are_optunas_own(tmp_path: Path):
             "kind": CategoricalDistribution(["l1", "l2"]),
         },
         user_attrs={"recipe": {"steps": [1, 2]}},
-        constraints={"over": -0.25},
+        **ended,
     )
     for _ in range(2):  # numbers go on after it is opened again
         record = open_record(tmp_path / "study.db")
@@ -100,10 +119,38 @@ def test_trials_are_optunas_own(tmp_path: Path):
         record.close()
     study = optuna.load_study(study_name="autocompress", storage=f"sqlite:///{tmp_path / 'study.db'}")
     study.add_trial(trial)
+    study = optuna.load_study(study_name="autocompress", storage=f"sqlite:///{tmp_path / 'study.db'}")
     by_us, _, by_optuna = study.trials
     assert [t.number for t in study.trials] == [0, 1, 2]
-    for name in ("state", "values", "params", "distributions", "user_attrs", "constraints", "datetime_start"):
+    for name in READ:
         assert getattr(by_us, name) == getattr(by_optuna, name)
+
+
+def rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    connection = sqlite3.connect(path)
+    tables = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
+    found = {table: connection.execute(f"select * from {table}").fetchall() for table in tables}
+    connection.close()
+    return found
+
+
+def test_a_study_is_written_as_optuna_writes_it(tmp_path: Path):
+    """Row by row: what another program of Optuna's would find in the file."""
+    distributions = {"carve": CategoricalDistribution([True, False]), "carve.ratio": IntDistribution(0, 4)}
+    params = {"carve": True, "carve.ratio": 3}
+    trials = [
+        create_trial(state=TrialState.COMPLETE, values=[0.9, float("inf")], params=params, distributions=distributions),
+        create_trial(state=TrialState.PRUNED, constraints={"over": 0.1}, user_attrs={"recipe": []}),
+    ]
+    record = open_record(tmp_path / "ours.db")
+    for trial in trials:
+        record.add(trial)
+    record.close()
+    study = optuna.create_study(
+        study_name="autocompress", storage=f"sqlite:///{tmp_path / 'optunas.db'}", directions=["maximize", "minimize"]
+    )
+    study.add_trials(trials)
+    assert rows(tmp_path / "ours.db") == rows(tmp_path / "optunas.db")
 
 
 def another_database(path: Path) -> None:
@@ -155,29 +202,49 @@ def test_another_programs_studies_are_left_byte_identical(tmp_path: Path):
     assert path.read_bytes() == before
 
 
-KILLED_WRITING = """
+KILLED_ADDING = """
 import os, signal, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("pragma cache_size = 1")
-connection.execute("begin immediate")
-for number in range(500):
-    connection.execute("insert into study_user_attributes (study_id, key, value_json) values (1, ?, ?)",
-                       (f"half:{number}", '"' + "x" * 2000 + '"'))
-os.kill(os.getpid(), signal.SIGKILL)
+from functools import partial
+from pathlib import Path
+from optuna.trial import create_trial
+from autocompress.storage.record import open_record
+
+class Killed(sqlite3.Connection):
+    def executemany(self, statement, rows):
+        if "trial_system_attributes" in statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().executemany(statement, rows)
+
+record = open_record(Path(sys.argv[1]))
+sqlite3.connect = partial(sqlite3.connect, factory=Killed)
+record.add(create_trial(values=[0.9, 0.5], user_attrs={"large": "x" * 10_000_000}))
 """
 
 
-def test_kill_during_a_write_leaves_the_study_as_it_was_before(tmp_path: Path):
+def test_kill_while_a_trial_is_added_leaves_the_study_as_it_was_before(tmp_path: Path):
     path = tmp_path / "study.db"
     record = open_record(path)
     record.set("k", "before")
     record.close()
-    subprocess.run([sys.executable, "-c", KILLED_WRITING, str(path)], check=False)
-    assert path.with_name("study.db-journal").exists()  # the write was cut in the middle
+    subprocess.run([sys.executable, "-c", KILLED_ADDING, str(path)], check=False)
+    assert path.with_name("study.db-journal").exists(), "the write was cut in the middle"
     again = open_record(path)
     assert again.get("k") == "before"
-    assert again.every("half") == []
+    assert again.trials() == []
     again.close()
+
+
+def test_full_disk_while_the_study_is_created_names_the_path_and_does_not_stand_in_the_way(tmp_path: Path):
+    def full(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("pragma max_page_count = 5")
+
+    event.listen(Engine, "connect", full)
+    try:
+        with pytest.raises(AutocompressError, match=r"cannot write .*study.db: No space left on device \(\d+ MiB free"):
+            open_record(tmp_path / "study.db")
+    finally:
+        event.remove(Engine, "connect", full)
+    open_record(tmp_path / "study.db").close()
 
 
 def test_kill_while_the_study_is_created_does_not_stand_in_the_way(tmp_path: Path):

@@ -13,19 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autocompress.data import call, captured
-from autocompress.plugin.contract import (
-    Context,
-    LossTerm,
-    Parameter,
-    Params,
-    Step,
-    Strategy,
-    TrainHook,
-    TrainingStrategy,
-)
+from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Strategy, TrainHook, TrainStep
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.distillation.layer_pairs import NOTHING_INSIDE, LayerPair, inner_layers, layer_pairs
+from autocompress_plugins.distillation.distillation import InnerDistillation, InnerHook
+from autocompress_plugins.distillation.layer_pairs import LayerPair
+from autocompress_plugins.pruning.model_runs import inner_outputs
+
+autocompress_api = 2
 
 BOTTOM_UP_UNTIL = 0.5  # the layers share this part of the training equally; the rest is for the outputs alone
 STATISTICS_EXAMPLES = 64
@@ -53,11 +47,10 @@ class Hint(nn.Module):
         return features.movedim(self._axis, -1).flatten(0, -2)
 
 
-class Hints(TrainHook):
+class Hints(InnerHook):
     def __init__(self, weight: float, bottom_up: bool, context: Context) -> None:
-        self._weight = weight
+        super().__init__(weight, context)
         self._bottom_up = bottom_up
-        self._context = context
         self._hints: list[Hint] = []
         self._taught = False  # from the bottom up, in an earlier training: what is left is for the outputs alone
 
@@ -70,20 +63,18 @@ class Hints(TrainHook):
     def wrap(self, model: nn.Module) -> nn.Module:
         if self._taught:
             return model
-        pairs = layer_pairs(model, self._context)
-        self.layers = self.teacher_layers = [pair.name for pair in pairs]
+        model = super().wrap(model)
         batch = next(self._context.train_batches(STATISTICS_EXAMPLES))
-        with torch.no_grad(), captured(self._context.model, self.layers) as known:
-            call(self._context.model, batch.inputs)
+        known = inner_outputs(self._context.model, batch.inputs, self.layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._context.seed)
-            self._hints = [Hint(pair, known[pair.name]) for pair in pairs]
+            self._hints = [Hint(pair, known[pair.name]) for pair in self._pairs]
         return model
 
     def parameters(self) -> Iterable[nn.Parameter]:
         return nn.ModuleList(self._hints).parameters()
 
-    def loss(self, step: Step) -> LossTerm | None:
+    def loss(self, step: TrainStep) -> LossTerm | None:
         values = [
             hint(step.features[name], step.teacher_features[name])
             for number, (name, hint) in enumerate(zip(self.layers, self._hints, strict=True))
@@ -92,19 +83,13 @@ class Hints(TrainHook):
         return LossTerm(torch.stack(values).mean(), self._weight) if values else None
 
 
-class DistillFeatures(TrainingStrategy):
+class DistillFeatures(InnerDistillation):
     name = "distill_features"
     summary = "train inner layers towards the reference's, through learned adapters"
-    provides = frozenset({"teacher"})
+    weights = (0.1, 0.3, 1.0, 3.0)
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
-        return (
-            Parameter("weight", (0.1, 0.3, 1.0, 3.0), 1.0),
-            Parameter("order", ("together", "bottom_up"), "together"),
-        )
-
-    def refuses(self, context: Context) -> str | None:
-        return None if inner_layers(context) else NOTHING_INSIDE
+        return self.weight, Parameter("order", ("together", "bottom_up"), "together")
 
     def hook(self, params: Params, context: Context) -> TrainHook:
         return Hints(float(params["weight"]), params["order"] == "bottom_up", context)

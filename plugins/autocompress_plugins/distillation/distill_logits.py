@@ -8,22 +8,15 @@ over the training (Jafari et al., "Annealing Knowledge Distillation", EACL 2021)
 
 from collections.abc import Callable, Sequence
 
-import torch
 import torch.nn.functional as F
 
-from autocompress.data import call, primary
-from autocompress.plugin.contract import (
-    Context,
-    LossTerm,
-    Parameter,
-    Params,
-    Step,
-    Strategy,
-    TrainHook,
-    TrainingStrategy,
-)
+from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Strategy, TrainHook, TrainStep
 from autocompress.plugin.hooks import hookimpl
 from autocompress.task import class_axis, class_count
+from autocompress_plugins.distillation.distillation import Distillation
+from autocompress_plugins.pruning.model_runs import output
+
+autocompress_api = 2
 
 SCHEDULES: dict[str, Callable[[float], float]] = {  # share of alpha by progress
     "constant": lambda progress: 1.0,
@@ -40,7 +33,7 @@ class SoftLabels(TrainHook):
         self.temperature = temperature
         self.share = SCHEDULES[schedule]
 
-    def loss(self, step: Step) -> LossTerm | None:
+    def loss(self, step: TrainStep) -> LossTerm | None:
         assert step.teacher is not None
         alpha = self.alpha * self.share(step.progress)
         if self.temperature is None:
@@ -52,10 +45,9 @@ class SoftLabels(TrainHook):
         return LossTerm(self.temperature**2 * divergence, alpha, 1 - alpha)
 
 
-class DistillLogits(TrainingStrategy):
+class DistillLogits(Distillation):
     name = "distill_logits"
     summary = "train towards the reference's softened outputs"
-    provides = frozenset({"teacher"})
     trains_alone = True
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
@@ -70,9 +62,7 @@ class DistillLogits(TrainingStrategy):
 
 def _has_logits(context: Context) -> bool:
     batch = next(context.train_batches(2))
-    with torch.no_grad():
-        outputs = primary(call(context.model, batch.inputs))
-    return class_count(outputs, batch.targets) is not None
+    return class_count(output(context.model, batch.inputs), batch.targets) is not None
 
 
 @hookimpl

@@ -9,21 +9,15 @@ active (Zagoruyko & Komodakis, "Paying More Attention to Attention", ICLR 2017).
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from autocompress.plugin.contract import (
-    Context,
-    LossTerm,
-    Parameter,
-    Params,
-    Step,
-    Strategy,
-    TrainHook,
-    TrainingStrategy,
-)
+from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Strategy, TrainHook, TrainStep
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.distillation.layer_pairs import NOTHING_INSIDE, inner_layers, layer_pairs
+from autocompress_plugins.distillation.distillation import InnerDistillation, InnerHook
+from autocompress_plugins.distillation.layer_pairs import inner_layers
+
+autocompress_api = 2
 
 
 def similarity(features: Tensor, axis: int) -> Tensor:
@@ -40,22 +34,16 @@ def attention(features: Tensor, axis: int) -> Tensor:
 RELATIONS = {"similarity": similarity, "attention": attention}
 
 
-class Relations(TrainHook):
+class Relations(InnerHook):
     """The mean squared distance between an example's relations in the two models, each scaled to length 1: 0 when they
     are the same, 2 when they have nothing in common.
     """
 
     def __init__(self, weight: float, kind: str, context: Context) -> None:
-        self._weight = weight
+        super().__init__(weight, context, maps=kind == "attention")
         self._kind = kind
-        self._context = context
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        self._pairs = layer_pairs(model, self._context, maps=self._kind == "attention")
-        self.layers = self.teacher_layers = [pair.name for pair in self._pairs]
-        return model
-
-    def loss(self, step: Step) -> LossTerm:
+    def loss(self, step: TrainStep) -> LossTerm:
         relation = RELATIONS[self._kind]
         values = []
         for pair in self._pairs:
@@ -67,17 +55,14 @@ class Relations(TrainHook):
         return LossTerm(torch.stack(values).mean(), self._weight)
 
 
-class DistillRelations(TrainingStrategy):
+class DistillRelations(InnerDistillation):
     name = "distill_relations"
     summary = "train inner layers to relate examples or places as the reference's do"
-    provides = frozenset({"teacher"})
+    weights = (0.3, 1.0, 3.0, 10.0)
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
         kinds = tuple(RELATIONS) if inner_layers(context, maps=True) else ("similarity",)
-        return Parameter("kind", kinds, "similarity"), Parameter("weight", (0.3, 1.0, 3.0, 10.0), 1.0)
-
-    def refuses(self, context: Context) -> str | None:
-        return None if inner_layers(context) else NOTHING_INSIDE
+        return Parameter("kind", kinds, "similarity"), self.weight
 
     def hook(self, params: Params, context: Context) -> TrainHook:
         return Relations(float(params["weight"]), str(params["kind"]), context)

@@ -8,12 +8,15 @@ stays is trained on); Renda, Frankle & Carbin, "Comparing Rewinding and Fine-tun
 
 from autocompress.plugin.contract import Context, Params, Strategy, TrainHook, TrainingStrategy
 from autocompress.plugin.hooks import hookimpl
+from autocompress_plugins.distillation.distillation import TEACHER
+
+autocompress_api = 2
 
 
 class Finetune(TrainingStrategy):
     name = "finetune"
     summary = "train on the task's own loss, without a teacher"
-    excludes = frozenset({"teacher"})
+    excludes = TEACHER
     trains_alone = True
 
     def hook(self, params: Params, context: Context) -> TrainHook:

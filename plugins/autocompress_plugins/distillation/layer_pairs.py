@@ -7,26 +7,24 @@ preferred to the layers inside them, and the layer that gives the model's output
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import call, primary, tensors_of
+from autocompress.data import primary, tensors_of
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
+from autocompress_plugins.pruning.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.pruning.model_runs import output, watched
 
-MOST = 4  # each pair costs time in every step, and neighbours say much the same
-NOTHING_INSIDE = (
-    "no layer inside the model, below the one that gives the output, gives one row of numbers or more for each example"
-)
+MOST_PAIRS = 4  # each costs time in every step, and neighbours say much the same
 
 
 @dataclass(frozen=True)
-class Seen:
+class LayerOutput:
     """What a module gave. axis: of the channels. position: how many layers with a matrix or kernel had run by then."""
 
     shape: torch.Size
@@ -58,7 +56,7 @@ def layer_pairs(student: nn.Module, context: Context, *, maps: bool = False) -> 
 
     maps: only those with several places an example. Raises CandidateFailed when there are none.
     """
-    teachers, students = inner_layers(context, maps=maps), _Walk(student, context.example_inputs).seen
+    teachers, students = inner_layers(context, maps=maps), _ObservedRun(student, context.example_inputs).seen
     alike = {
         name: seen
         for name, seen in teachers.items()
@@ -72,20 +70,20 @@ def layer_pairs(student: nn.Module, context: Context, *, maps: bool = False) -> 
     return [LayerPair(n, s.axis, students[n].channels, s.channels) for n, s in _spread(alike).items()]
 
 
-def inner_layers(context: Context, *, maps: bool = False) -> dict[str, Seen]:
+def inner_layers(context: Context, *, maps: bool = False) -> dict[str, LayerOutput]:
     """The reference's modules that can be compared, in the order they finish; all but the last, which gives the output.
 
     maps: only those with several places (of an image or a sequence) an example.
     """
-    walk = _Walk(context.model, context.example_inputs)
+    run = _ObservedRun(context.model, context.example_inputs)
     return {
         name: seen
-        for name, seen in walk.seen.items()
-        if 0 < seen.position < walk.position and (not maps or prod(seen.places[1:]) > 1)
+        for name, seen in run.seen.items()
+        if 0 < seen.position < run.position and (not maps or prod(seen.places[1:]) > 1)
     }
 
 
-class _Walk:
+class _ObservedRun:
     """One run of a model. seen: every module with weights that gave (examples, ...) numbers, in the order they finish.
 
     A module does not say which axis holds its channels. It is the one on which the last layer with a matrix (the last
@@ -93,51 +91,48 @@ class _Walk:
     """
 
     def __init__(self, model: nn.Module, inputs: Inputs) -> None:
-        self.seen: dict[str, Seen] = {}
+        self.seen: dict[str, LayerOutput] = {}
         self.position = 0
         self._axes, self._width, self._examples = (-1, 1), 0, len(tensors_of(inputs)[0])
         training = model.training
-        handles = [m.register_forward_hook(partial(self._after, name)) for name, m in model.named_modules() if name]
         try:
-            with torch.no_grad():
-                call(model.eval(), inputs)
+            with watched(((name, module) for name, module in model.named_modules() if name), self._after):
+                output(model, inputs)
         finally:
-            for handle in handles:
-                handle.remove()
             model.train(training)
 
-    def _after(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _after(self, name: str, module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
         weights = list(module.parameters())
         if not weights:
             return
         matrix = not any(module.children()) and any(w.dim() > 1 for w in weights)
         self.position += matrix
         with suppress(UsageError):
-            output = primary(output)
+            gave = primary(gave)
         # Nested: what TransformerEncoder gives its layers for padded sequences while it is not training
-        if not isinstance(output, Tensor) or output.is_nested or output.dim() < 2:
+        if not isinstance(gave, Tensor) or gave.is_nested or gave.dim() < 2:
             return
         if matrix:
-            self._axes = (1, -1) if isinstance(module, nn.modules.conv._ConvNd) else (-1, 1)
-            self._width = output.shape[self._axes[0]]
-        if len(output) == self._examples and output.is_floating_point():
-            axis = next((a for a in self._axes if output.shape[a] == self._width), self._axes[0])
-            self.seen[name] = Seen(output.shape, axis % output.dim(), self.position)
+            self._axes = (1, -1) if isinstance(module, CONVOLUTIONS) else (-1, 1)
+            self._width = gave.shape[self._axes[0]]
+        if len(gave) == self._examples and gave.is_floating_point():
+            axis = next((a for a in self._axes if gave.shape[a] == self._width), self._axes[0])
+            self.seen[name] = LayerOutput(gave.shape, axis % gave.dim(), self.position)
 
 
-def _spread(layers: Mapping[str, Seen]) -> dict[str, Seen]:
+def _spread(layers: Mapping[str, LayerOutput]) -> dict[str, LayerOutput]:
     """The layers nearest to each quarter of the depth, of as few levels of nesting as have enough."""
     level, nesting = layers, {name: name.count(".") for name in layers}
     for depth in sorted(set(nesting.values())):
         level = {name: seen for name, seen in layers.items() if nesting[name] <= depth}
-        if len({seen.position for seen in level.values()}) >= MOST:
+        if len({seen.position for seen in level.values()}) >= MOST_PAIRS:
             break
     names = list(level)
     deepest = max(seen.position for seen in level.values())
 
     def nearest(quarter: int) -> str:
-        share = deepest * quarter / MOST
+        share = deepest * quarter / MOST_PAIRS
         return min(names, key=lambda n: (abs(level[n].position - share), nesting[n], -names.index(n)))
 
-    chosen = {nearest(quarter) for quarter in range(1, MOST + 1)}
+    chosen = {nearest(quarter) for quarter in range(1, MOST_PAIRS + 1)}
     return {name: level[name] for name in names if name in chosen}

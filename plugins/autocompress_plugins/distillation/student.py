@@ -18,13 +18,16 @@ from torch import nn
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Stage, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.block_order import ORDER
-from autocompress_plugins.pruning.blocks import without
+from autocompress_plugins.pruning import narrowing
+from autocompress_plugins.pruning.block_order import least_harmful, most_dropped
+from autocompress_plugins.pruning.block_removal import without
 from autocompress_plugins.pruning.groups import EVERY_KIND
-from autocompress_plugins.pruning.narrowing import Amount, Narrowing
+from autocompress_plugins.pruning.narrowing import Amount
+
+autocompress_api = 2
 
 WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1)
-ROUND_TO = 8  # kernels work on channels in blocks; odd widths are slower than the next larger even ones
+WIDTH_MULTIPLE = 8  # kernels work on channels in blocks; odd widths are slower than the next larger even ones
 
 
 class Student(StructureStrategy):
@@ -32,14 +35,11 @@ class Student(StructureStrategy):
     summary = "a narrower and shallower model, with inherited or fresh weights"
     stage = Stage.BUILD
 
-    def __init__(self) -> None:
-        self._narrowing = Narrowing()
-
     def parameters(self, context: Context) -> Sequence[Parameter]:
         found = [Parameter("width", WIDTHS, 0.5, by_strength=True)]
         own = ("own",) if context.task.student is not None else ()
-        if not own or self._refuses_a_copy(context) is None:
-            if not own and (most := ORDER.most(context)):  # of one's own the depth stays
+        if not own or _refuses_a_copy(context) is None:
+            if not own and (most := most_dropped(context)):  # of one's own the depth stays
                 found.append(Parameter("dropped", tuple(range(most + 1)), 0, by_strength=True))
             weights = (*own, "inherited", "fresh")
             found.append(Parameter("weights", weights, weights[0]))
@@ -48,7 +48,7 @@ class Student(StructureStrategy):
     def refuses(self, context: Context) -> str | None:
         if context.task.student is not None:
             return None
-        reason = self._refuses_a_copy(context)
+        reason = _refuses_a_copy(context)
         return reason and f"{reason}; give Task.student to search your own smaller model"
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
@@ -58,15 +58,15 @@ class Student(StructureStrategy):
             if count:
                 raise CandidateFailed("Task.student decides the depth of its model: no blocks are dropped from it")
             return {"width": width, "seed": context.seed}
-        dropped = ORDER.least_harmful(model, count, context) if count else []
-        amount = Amount(dict.fromkeys(sorted(EVERY_KIND), 1 - width), round_to=ROUND_TO)
-        narrower = self._narrowing.plan(without(copy.deepcopy(model), dropped), amount, context)
+        dropped = least_harmful(model, count, context) if count else []
+        amount = Amount(dict.fromkeys(sorted(EVERY_KIND), 1 - width), round_to=WIDTH_MULTIPLE)
+        narrower = narrowing.plan(without(copy.deepcopy(model), dropped), amount, context)
         return {"drop": dropped, **narrower, "seed": context.seed if params["weights"] == "fresh" else None}
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         if "remove" not in plan:
             return _own(context, plan["width"], plan["seed"])
-        model = self._narrowing.apply(without(model, plan["drop"]), plan, context)
+        model = narrowing.apply(without(model, plan["drop"]), plan, context)
         if plan["seed"] is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(plan["seed"])
@@ -75,8 +75,9 @@ class Student(StructureStrategy):
                         getattr(module, reset, lambda: None)()
         return model
 
-    def _refuses_a_copy(self, context: Context) -> str | None:
-        return self._narrowing.refuses(context, EVERY_KIND, "no layer can be narrowed")
+
+def _refuses_a_copy(context: Context) -> str | None:
+    return narrowing.refuses(context, EVERY_KIND, "no layer can be narrowed")
 
 
 def _own(context: Context, width: float, seed: int) -> nn.Module:

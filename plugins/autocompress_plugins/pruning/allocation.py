@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-MOST = 0.95  # of a group
-BEYOND = 0.3  # a group loses at most this much more than the average
+MOST_OF_A_GROUP = 0.95
+ABOVE_AVERAGE = 0.3  # a group loses at most this much more than the average
 UNBOUNDED = 1e6  # how many times the largest rise of the loss one counts that is no number
 
 
@@ -24,7 +24,7 @@ def by_importance(importances: Sequence[Floats], ratio: float) -> Floats:
     order = np.argsort(np.concatenate(importances), kind="stable")
     groups = np.repeat(np.arange(len(sizes)), sizes)
     gone = np.bincount(groups[order[: round(ratio * len(order))]], minlength=len(sizes))
-    return np.asarray(np.minimum(gone / sizes, min(MOST, ratio + BEYOND)), dtype=np.float64)
+    return np.asarray(np.minimum(gone / sizes, _most(ratio)), dtype=np.float64)
 
 
 def by_sensitivity(losses: Floats, costs: Floats, ratio: float) -> Floats:
@@ -39,7 +39,7 @@ def by_sensitivity(losses: Floats, costs: Floats, ratio: float) -> Floats:
     largest = float(losses[bounded].max(initial=0.0))
     losses = np.where(bounded, losses, UNBOUNDED * max(largest, 1.0))
     worth = costs / np.maximum(losses, max(1e-6, 0.02 * largest))
-    most = min(MOST, ratio + BEYOND)
+    most = _most(ratio)
     target, low, high = ratio * costs.sum(), 0.0, float(1.0 / worth.min())
     for _ in range(60):
         middle = (low + high) / 2
@@ -47,7 +47,7 @@ def by_sensitivity(losses: Floats, costs: Floats, ratio: float) -> Floats:
     return np.asarray(np.minimum(high * worth, most), dtype=np.float64)
 
 
-def rounded(width: float, most: int, round_to: int) -> int:
+def rounded_width(width: float, most: int, round_to: int) -> int:
     """The nearest multiple of ``round_to``, at least one of them and at most ``most``; in narrow layers of the largest
     power of two that is at most a quarter of the width, so that they too can shrink.
     """
@@ -55,3 +55,8 @@ def rounded(width: float, most: int, round_to: int) -> int:
     if round_to > quarter:
         round_to = 1 << (quarter.bit_length() - 1)
     return min(most, max(round_to, round(width / round_to) * round_to, 1))
+
+
+def _most(ratio: float) -> float:
+    """The share that one group loses at most."""
+    return min(MOST_OF_A_GROUP, ratio + ABOVE_AVERAGE)

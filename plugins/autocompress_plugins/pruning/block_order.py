@@ -2,67 +2,58 @@
 
 The harm is the task's own loss on training examples, measured again after each drop. It is measured on the reference,
 whose weights are trained: what the loss of a model that other steps have changed rises by says little. Of a slow
-reference with many blocks it is measured on fewer examples, and only once where even these would take too long.
+reference with many blocks it is measured on fewer examples, and only once where even these would take too long. It is
+the reference's own, whoever asks, so that all strategies which drop blocks measure it once for a task.
 """
 
 import copy
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 from torch import nn
 
-from autocompress.data import Split
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
-from autocompress_plugins.pruning.blocks import Droppable, droppable, without
-from autocompress_plugins.pruning.state import state_of
-from autocompress_plugins.pruning.training_loss import EXAMPLES, affordable, mean_loss, seconds_an_example
+from autocompress_plugins.pruning.block_removal import without
+from autocompress_plugins.pruning.blocks import Droppable, droppable
+from autocompress_plugins.pruning.training_loss import (
+    LOSS_EXAMPLES,
+    LOSSES_S,
+    affordable,
+    mean_loss,
+    seconds_an_example,
+)
 from autocompress_plugins.reasons import because
 
 SHORTLIST = 3  # of the blocks that did least harm alone, measured again after each drop
 
 
-class BlockOrder:
-    """Says which blocks go. It serves many plans; of more blocks the first are those of fewer."""
-
-    def __init__(self) -> None:
-        self._last: _Known | None = None
-
-    def droppable(self, context: Context) -> Droppable:
-        """What can be dropped from the reference."""
-        return self._known(context).droppable
-
-    def most(self, context: Context) -> int:
-        """How many blocks may go from the reference: all that can but one, or the only one."""
-        can = len(self.droppable(context).names)
-        return min(can, max(1, can - 1))
-
-    def least_harmful(self, model: nn.Module, count: int, context: Context) -> list[str]:
-        """``count`` blocks of ``model``, in the order in which they go. Raises CandidateFailed when fewer can."""
-        found = droppable(model, context.example_inputs)
-        if not found.names:
-            raise CandidateFailed(because("no block is left that can be dropped", found.kept))
-        if len(found.names) < count:
-            raise CandidateFailed(
-                f"{count} blocks are to be dropped and only {len(found.names)} can be: {', '.join(found.names)}"
-            )
-        known = self._known(context)
-        if known.order is None:
-            known.order = _affordable_order(known.droppable.names, context)
-        return known.order.first(count, found.names)
-
-    def _known(self, context: Context) -> "_Known":
-        of = context.train, state_of(context.model)
-        if self._last is None or self._last.of != of:
-            self._last = _Known(of, droppable(context.model, context.example_inputs))
-        return self._last
+def droppable_of_reference(context: Context) -> Droppable:
+    """What can be dropped from the reference."""
+    return context.once("pruning.droppable_blocks", lambda: droppable(context.model, context.example_inputs))
 
 
-# One for all strategies that drop blocks: the losses, which take seconds, are the reference's own, whoever asks.
-ORDER = BlockOrder()
+def most_dropped(context: Context) -> int:
+    """How many blocks may go from the reference: all that can but one, or the only one."""
+    can = len(droppable_of_reference(context).names)
+    return min(can, max(1, can - 1))
 
 
-def losses_without(context: Context, examples: int = EXAMPLES[0]) -> Callable[[Collection[str]], float]:
+def least_harmful(model: nn.Module, count: int, context: Context, within_s: float = LOSSES_S) -> list[str]:
+    """``count`` blocks of ``model``, in the order in which they go; of more blocks the first are those of fewer. Raises
+    CandidateFailed when fewer can. within_s: seconds to find the order in, about, where it is not known yet.
+    """
+    found = droppable(model, context.example_inputs)
+    if not found.names:
+        raise CandidateFailed(because("no block is left that can be dropped", found.kept))
+    if len(found.names) < count:
+        raise CandidateFailed(
+            f"{count} blocks are to be dropped and only {len(found.names)} can be: {', '.join(found.names)}"
+        )
+    order = context.once("pruning.block_order", lambda: _affordable_order(context, within_s))
+    return order.first(count, found.names)
+
+
+def losses_without(context: Context, examples: int = LOSS_EXAMPLES[0]) -> Callable[[Collection[str]], float]:
     """What the reference's loss over the same training examples is without some units; infinite where it is no
     number.
     """
@@ -74,25 +65,19 @@ def losses_without(context: Context, examples: int = EXAMPLES[0]) -> Callable[[C
     return loss_without
 
 
-def _affordable_order(names: Sequence[str], context: Context) -> "_Order":
+def _affordable_order(context: Context, within_s: float) -> "_BlockOrder":
     """The best order that there is time for."""
-    each = seconds_an_example(context)
-    if again := affordable(each, len(names) * (1 + SHORTLIST)):
-        return _Order(losses_without(context, again), names, SHORTLIST)
-    return _Order(losses_without(context, affordable(each, len(names)) or EXAMPLES[-1]), names, 1)
+    names, each = droppable_of_reference(context).names, seconds_an_example(context)
+    if examples := affordable(each, len(names) * (1 + SHORTLIST), within_s):
+        return _BlockOrder(losses_without(context, examples), names, SHORTLIST)
+    examples = affordable(each, len(names), within_s) or LOSS_EXAMPLES[-1]
+    return _BlockOrder(losses_without(context, examples), names, 1)
 
 
-@dataclass
-class _Known:
-    """of: the data and the reference. order: once it was asked for."""
-
-    of: tuple[Split, str]
-    droppable: Droppable
-    order: "_Order | None" = None
-
-
-class _Order:
-    """The units in the order in which they go. shortlist: how many are measured again after each drop; 1 for none."""
+class _BlockOrder:
+    """The units in the order in which they go, found as far as it was asked for. shortlist: how many are measured again
+    after each drop; 1 for none.
+    """
 
     def __init__(self, loss_without: Callable[[Collection[str]], float], names: Sequence[str], shortlist: int) -> None:
         self._loss_without = loss_without

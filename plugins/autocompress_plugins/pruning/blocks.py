@@ -1,36 +1,19 @@
-"""Which blocks and recurrent layers a model can do without: those that give back the shape they were given.
-
-A unit is named by its module ("body.3"), a layer of a recurrent module by its number behind a colon ("rnn:1").
-"""
+"""Which blocks and recurrent layers a model can do without: those that give back the shape they were given."""
 
 import copy
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from autocompress.data import call, primary
 from autocompress.errors import one_line
 from autocompress.task import Inputs
-from autocompress_plugins.pruning.recurrent_layers import RECURRENT, RecurrentStack
-
-WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.MultiheadAttention)
-
-
-class Bypass(nn.Module):
-    """Gives back what it is given first; in place of a recurrent module also a state, which is none."""
-
-    def __init__(self, recurrent: bool = False) -> None:
-        super().__init__()
-        self.recurrent = recurrent
-
-    def forward(self, *given: Any, **named: Any) -> Any:
-        first = given[0] if given else next(iter(named.values()))
-        return (first, None) if self.recurrent else first
+from autocompress_plugins.pruning.block_removal import without
+from autocompress_plugins.pruning.layer_kinds import MATRIX_LAYERS, RECURRENT_LAYERS
+from autocompress_plugins.pruning.model_runs import output, watched
+from autocompress_plugins.pruning.recurrent_layers import RecurrentStack
 
 
 @dataclass(frozen=True)
@@ -44,13 +27,13 @@ class Droppable:
 def droppable(model: nn.Module, inputs: Inputs) -> Droppable:
     """A unit counts when the model without it runs and gives an output of the same shape."""
     model = copy.deepcopy(model).eval()
-    blocks = _outermost(model, _same_shape(copy.deepcopy(model), inputs))
-    expected = _run(model, inputs)
+    blocks = _outermost(model, _same_shape(model, inputs))
+    expected = output(model, inputs).shape
     names: list[str] = []
     kept: dict[str, str] = {}
     for name in (*blocks, *_recurrent_layers(model, blocks)):
         try:
-            got = _run(without(copy.deepcopy(model), [name]), inputs)
+            got = output(without(copy.deepcopy(model), [name]), inputs).shape
         except Exception as error:  # whatever a model does with its blocks beside calling them
             kept[name] = f"the model breaks without it ({type(error).__name__}: {one_line(error, 120)})"
             continue
@@ -61,59 +44,17 @@ def droppable(model: nn.Module, inputs: Inputs) -> Droppable:
     return Droppable(tuple(names), kept)
 
 
-def without(model: nn.Module, names: Collection[str]) -> nn.Module:
-    """Take the units out of ``model`` in place; all other modules keep their names."""
-    layers: dict[str, set[int]] = defaultdict(set)
-    for name in names:
-        path, _, layer = name.partition(":")
-        if layer:
-            layers[path].add(int(layer))
-        else:
-            model.set_submodule(path, Bypass())
-    for path, dropped in layers.items():
-        model.set_submodule(path, _shortened(model.get_submodule(path), dropped))
-    return model
-
-
-def _shortened(module: nn.Module, dropped: Collection[int]) -> nn.Module:
-    """A recurrent module without some of its layers, with the weights of the others."""
-    assert isinstance(module, (*RECURRENT, RecurrentStack))
-    kept = [layer for layer in range(module.num_layers) if layer not in dropped]
-    if not kept:
-        return Bypass(recurrent=True)
-    if isinstance(module, RecurrentStack):
-        return module.keep(kept)
-    settings = {key: getattr(module, key) for key in ("bias", "batch_first", "bidirectional")}
-    own = {nn.LSTM: "proj_size", nn.RNN: "nonlinearity"}.get(type(module))
-    if own is not None:
-        settings[own] = getattr(module, own)
-    settings["dropout"] = module.dropout if len(kept) > 1 else 0.0
-    with torch.random.fork_rng(devices=[]):  # what it is initialized with is not used
-        shorter = type(module)(module.input_size, module.hidden_size, len(kept), **settings)
-    weights = {}
-    for name, value in module.state_dict().items():
-        head, layer, tail = re.fullmatch(r"(\w+_l)(\d+)(\w*)", name).groups()  # type: ignore[union-attr]
-        if int(layer) in kept:
-            weights[f"{head}{kept.index(int(layer))}{tail}"] = value
-    shorter.load_state_dict(weights)
-    return shorter.train(module.training)
-
-
 def _same_shape(model: nn.Module, inputs: Inputs) -> set[str]:
-    """Modules whose every call gives one tensor, shaped like the first thing given. Leaves its hooks on ``model``."""
-    agrees: dict[str, list[bool]] = defaultdict(list)
+    """Modules whose every call gives one tensor, shaped like the first thing given."""
+    same: dict[str, list[bool]] = defaultdict(list)
 
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, given: Any, named: Any, gave: Any) -> None:
-            first = next(iter((*given, *named.values())), None)
-            agrees[name].append(isinstance(first, Tensor) and isinstance(gave, Tensor) and first.shape == gave.shape)
+    def note(name: str, module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
+        first = next(iter(given), None)
+        same[name].append(isinstance(first, Tensor) and isinstance(gave, Tensor) and first.shape == gave.shape)
 
-        return hook
-
-    for name, module in model.named_modules():
-        module.register_forward_hook(watch(name), with_kwargs=True)
-    _run(model, inputs)
-    return {name for name, calls in agrees.items() if all(calls)}
+    with watched(model.named_modules(), note):
+        output(model, inputs)
+    return {name for name, calls in same.items() if all(calls)}
 
 
 def _outermost(model: nn.Module, same_shape: Collection[str]) -> list[str]:
@@ -150,7 +91,7 @@ def _has_list_of(model: nn.Module, blocks: Collection[str]) -> bool:
 
 
 def _weighted(module: nn.Module) -> int:
-    return sum(isinstance(inner, WEIGHTED) for inner in module.modules())
+    return sum(isinstance(inner, MATRIX_LAYERS) for inner in module.modules())
 
 
 def _recurrent_layers(model: nn.Module, blocks: Collection[str]) -> Iterator[str]:
@@ -160,13 +101,8 @@ def _recurrent_layers(model: nn.Module, blocks: Collection[str]) -> Iterator[str
     for name, module in model.named_modules():
         if isinstance(module, RecurrentStack):
             yield from (f"{name}:{n}" for n, own in enumerate(module.layers) if own.in_channels == own.out_channels)
-        elif type(module) in RECURRENT and not any(name.startswith(f"{outer}.") for outer in (*blocks, *stacks)):
+        elif type(module) in RECURRENT_LAYERS and not any(name.startswith(f"{outer}.") for outer in (*blocks, *stacks)):
             width = (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1)
             yield from (f"{name}:{layer}" for layer in range(1, module.num_layers))
             if module.num_layers == 1 and module.input_size == width:
                 yield f"{name}:0"
-
-
-def _run(model: nn.Module, inputs: Inputs) -> torch.Size:
-    with torch.inference_mode():
-        return primary(call(model, inputs)).shape

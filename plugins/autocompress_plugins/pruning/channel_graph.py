@@ -7,38 +7,53 @@ answer is not taken on trust: ``group_check`` tries each.
 
 import copy
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 import torch_pruning as tp
 from torch import nn
 
-from autocompress.data import call, primary, tensors_of
 from autocompress.errors import CandidateFailed, one_line
+from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
 from autocompress_plugins.pruning.attention_layers import HeadAttention
-from autocompress_plugins.pruning.dependency_graph import CONVOLUTIONS, quiet, trace
+from autocompress_plugins.pruning.dependency_graph import quiet, trace
 from autocompress_plugins.pruning.group_check import half, why_wrong
-from autocompress_plugins.pruning.groups import CHANNELS, EVERY_KIND, HEADS, MLP, RECURRENT, Group, Left, Member, Survey
+from autocompress_plugins.pruning.groups import (
+    CHANNELS,
+    EVERY_KIND,
+    HEADS,
+    MLP,
+    RECURRENT,
+    FoundGroups,
+    Group,
+    LeftAlone,
+    Member,
+)
+from autocompress_plugins.pruning.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.pruning.opaque import Opaque
 from autocompress_plugins.pruning.prunable import prunable
 from autocompress_plugins.pruning.recurrent_layers import RecurrentBarrier, RecurrentLayer
 from autocompress_plugins.pruning.removal import ties
+from autocompress_plugins.pruning.unit_macs import head_macs, member_macs, places
 
 ROOTS = (*CONVOLUTIONS, nn.Linear, nn.Embedding, RecurrentLayer)
 
 
+def channel_graph(context: Context) -> "ChannelGraph":
+    """That of the task: what was checked for one strategy is known to all."""
+    return context.once("pruning.channel_graph", ChannelGraph)
+
+
 class ChannelGraph:
-    """Finds a model's groups. What was checked once is remembered for that kind of structure."""
+    """Finds the groups of a task's models. What was checked once is remembered for that kind of structure."""
 
     def __init__(self) -> None:
         self._checked: dict[str, dict[str, str | None]] = {}  # structure -> root -> what is wrong with its group
 
-    def survey(
+    def find_groups(
         self, model: nn.Module, inputs: Inputs, kinds: frozenset[str] = EVERY_KIND, *, sure: int | None = None
-    ) -> tuple[nn.Module, Survey]:
+    ) -> tuple[nn.Module, FoundGroups]:
         """A copy of ``model`` in prunable form, and its groups of these kinds. Raises CandidateFailed when it cannot be
         traced.
 
@@ -67,29 +82,29 @@ class ChannelGraph:
                 checked[group.root] = why_wrong(model, inputs, {group: half(group)})
             right += checked[group.root] is None
         left = [_left(model, name, reason) for name, reason in unknown.items()]
-        left += [Left(g.root, g.kind, wrong) for g in groups if (wrong := checked.get(g.root)) is not None]
-        left += [part for part in found if isinstance(part, Left)]
+        left += [LeftAlone(g.root, g.kind, wrong) for g in groups if (wrong := checked.get(g.root)) is not None]
+        left += [part for part in found if isinstance(part, LeftAlone)]
         sound = tuple(group for group in groups if checked.get(group.root) is None)
-        return model, Survey(sound, tuple(part for part in left if part.kind in kinds))
+        return model, FoundGroups(sound, tuple(part for part in left if part.kind in kinds))
 
 
-def _left(model: nn.Module, name: str, reason: str) -> Left:
-    return Left(name, RECURRENT if isinstance(model.get_submodule(name), RecurrentBarrier) else HEADS, reason)
+def _left(model: nn.Module, name: str, reason: str) -> LeftAlone:
+    return LeftAlone(name, RECURRENT if isinstance(model.get_submodule(name), RecurrentBarrier) else HEADS, reason)
 
 
-def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | Left]:
+def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
     """Every group, whether or not it is sound, and what can be no group, in the order in which the model calls them."""
-    positions = _positions(model, inputs)
+    computed_at = places(model, inputs)
     modules = dict(model.named_modules())
     names = {module: name for name, module in modules.items()}
     attends = any(isinstance(module, HeadAttention) for module in modules.values())
     graph, seen = trace(model, inputs), set[str]()
-    called = {name: at for at, name in enumerate(positions)}
+    called = {name: at for at, name in enumerate(computed_at)}
     for name in sorted(modules, key=lambda name: called.get(name, len(called))):
         module = modules[name]
         if isinstance(module, HeadAttention) and module.num_heads > 1:
             heads = tuple(range(module.num_heads))
-            macs = positions.get(name, 0.0) * (module.qkv.weight.numel() + module.out.weight.numel())
+            macs = head_macs(module, computed_at.get(name, 0.0))
             yield Group(name, HEADS, module.num_heads, (Member(name, "heads", heads, heads),), macs=macs)
         inside = any(isinstance(parent, Opaque) for parent in _parents(model, name))
         if not isinstance(module, ROOTS) or inside or name in seen or module not in graph.module2node:
@@ -99,20 +114,20 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | Left]:
             size, members, ends = _members(graph, names, module)
         except Exception as error:  # torch-pruning lost its way
             reason = f"what depends on it cannot be told ({type(error).__name__}: {one_line(error, 120)})"
-            yield Left(name, kind, reason)
+            yield LeftAlone(name, kind, reason)
             continue
         seen |= {member.module for member in members if member.side == "out"}
         if attends and all(isinstance(modules[member.module], nn.Linear) for member in members):
             kind = MLP
         blocks = math.lcm(*(_blocks(modules[member.module], member.side) for member in members))
         if ends:
-            yield Left(name, kind, "its units are the model's output")
+            yield LeftAlone(name, kind, "its units are the model's output")
         elif size == 1:
-            yield Left(name, kind, "it has one unit only")
+            yield LeftAlone(name, kind, "it has one unit only")
         elif size == blocks or size % blocks:
-            yield Left(name, kind, f"its {size} units lie in {blocks} runs that cannot lose equally many")
+            yield LeftAlone(name, kind, f"its {size} units lie in {blocks} runs that cannot lose equally many")
         else:
-            macs = sum(_macs(modules[member.module], member, positions) for member in members)
+            macs = sum(member_macs(modules[own.module], own, computed_at.get(own.module, 0.0)) for own in members)
             yield Group(name, kind, size, members, blocks, max(macs, 1.0))
 
 
@@ -125,7 +140,7 @@ def _members(graph: Any, names: Mapping[nn.Module, str], root: nn.Module) -> tup
     members, ends = [], False
     for item in found:
         node, out = item.dep.target, graph.is_out_channel_pruning_fn(item.dep.handler)
-        ends |= isinstance(node.module, tp.ops._OutputOp) or (out and not node.outputs)
+        ends |= node.type == tp.ops.OPTYPE.OUTPUT or (out and not node.outputs)
         if node.module in names:
             side = "out" if out else "in"
             members.append(Member(names[node.module], side, tuple(item.idxs), tuple(item.root_idxs)))
@@ -141,45 +156,6 @@ def _blocks(module: nn.Module, side: str) -> int:
     if isinstance(module, CONVOLUTIONS) and module.groups != module.out_channels:
         return module.groups
     return 1
-
-
-def _positions(model: nn.Module, inputs: Inputs) -> dict[str, float]:
-    """At how many places each layer is computed for one example: pixels, or steps of a sequence. In the order of the
-    calls.
-    """
-    found: dict[str, float] = defaultdict(float)
-    examples = len(tensors_of(inputs)[0])
-
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, out: Any) -> None:
-            y = primary(out)
-            width = y.shape[1] if isinstance(module, CONVOLUTIONS) else y.shape[-1]
-            found[name] += y.numel() / max(width, 1) / examples
-
-        return hook
-
-    kinds = (*CONVOLUTIONS, nn.Linear, nn.Embedding, Opaque)
-    handles = [m.register_forward_hook(note(n)) for n, m in model.named_modules() if isinstance(m, kinds)]
-    try:
-        with torch.no_grad():
-            call(model.eval(), inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def _macs(module: nn.Module, member: Member, positions: Mapping[str, float]) -> float:
-    """Multiply-accumulates of one example in a member that fall with the group."""
-    if not isinstance(module, (*CONVOLUTIONS, nn.Linear, Opaque)):
-        return 0.0
-    weights = sum(p.numel() for p in module.parameters() if p.dim() > 1)
-    return positions.get(member.module, 0.0) * weights * len(set(member.indices)) / _width(module, member.side)
-
-
-def _width(module: Any, side: str) -> int:
-    """How many channels a layer has on one side."""
-    return int(getattr(module, f"{side}_features" if isinstance(module, nn.Linear) else f"{side}_channels"))
 
 
 def _parents(model: nn.Module, name: str) -> Iterator[nn.Module]:

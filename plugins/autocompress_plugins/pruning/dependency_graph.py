@@ -20,8 +20,6 @@ from autocompress_plugins.pruning.opaque import Opaque
 from autocompress_plugins.pruning.prunable import opaque
 from autocompress_plugins.pruning.recurrent_layers import RecurrentBarrier, RecurrentLayer
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
 POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLICE", "UNBIND", "EXPAND", "RESHAPE")}
 
 

@@ -11,10 +11,17 @@ from torch import nn
 
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.block_order import ORDER, losses_without
-from autocompress_plugins.pruning.blocks import without
+from autocompress_plugins.pruning.block_order import (
+    droppable_of_reference,
+    least_harmful,
+    losses_without,
+    most_dropped,
+)
+from autocompress_plugins.pruning.block_removal import without
 from autocompress_plugins.pruning.training_loss import most_sensitive_first, rise
 from autocompress_plugins.reasons import because
+
+autocompress_api = 2
 
 
 class DropBlocks(StructureStrategy):
@@ -22,30 +29,30 @@ class DropBlocks(StructureStrategy):
     summary = "take out whole blocks and recurrent layers, least harmful first"
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
-        most = ORDER.most(context)
+        most = most_dropped(context)
         return (Parameter("count", tuple(range(1, most + 1)), (most + 1) // 2, by_strength=True),)
 
     def refuses(self, context: Context) -> str | None:
-        found = ORDER.droppable(context)
+        found = droppable_of_reference(context)
         if found.names:
             return None
         return because("no block or recurrent layer gives back the shape it is given", found.kept)
 
     def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
-        return {"drop": ORDER.least_harmful(model, int(params["count"]), context)}
+        return {"drop": least_harmful(model, int(params["count"]), context)}
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         return without(model, plan["drop"])
 
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         loss_without = losses_without(context)
-        names, whole = ORDER.droppable(context).names, loss_without([])
+        names, whole = droppable_of_reference(context).names, loss_without([])
         return most_sensitive_first(
             [Sensitivity(name, units=1, share=1.0, loss=rise(loss_without([name]), whole)) for name in names]
         )
 
     def left_alone(self, context: Context) -> Mapping[str, str]:
-        return ORDER.droppable(context).kept
+        return droppable_of_reference(context).kept
 
 
 @hookimpl

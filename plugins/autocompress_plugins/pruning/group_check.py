@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.task import Inputs
-from autocompress_plugins.pruning.attention_layers import HeadAttention, agrees
-from autocompress_plugins.pruning.dependency_graph import CONVOLUTIONS, by_channel
+from autocompress_plugins.pruning.attention_layers import HeadAttention
+from autocompress_plugins.pruning.dependency_graph import by_channel
 from autocompress_plugins.pruning.groups import Group, Member
+from autocompress_plugins.pruning.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.pruning.model_runs import output, same_output
 from autocompress_plugins.pruning.recurrent_layers import RecurrentLayer
 from autocompress_plugins.pruning.removal import remove
 
@@ -28,7 +29,7 @@ def why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[Group, Sequenc
     """Why taking these units of each group out of ``model``, which is in prunable form, is wrong; None when it is
     right. The model stays as it is.
     """
-    norms = _SteadyNorms()
+    norms = _FrozenNorms()
     try:
         smaller, zeroed = copy.deepcopy(model), copy.deepcopy(model)
         expected = norms.output(model, inputs)
@@ -43,7 +44,7 @@ def why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[Group, Sequenc
         return f"removing units breaks the model ({type(error).__name__}: {one_line(error, 120)})"
     if got.shape != expected.shape:
         return "removing units changes the shape of the output"
-    return None if agrees(got, wanted) else "removing units gives another function than zeroing what reads them"
+    return None if same_output(got, wanted) else "removing units gives another function than zeroing what reads them"
 
 
 def half(group: Group) -> list[int]:
@@ -76,7 +77,7 @@ def _zero_readers(module: nn.Module, member: Member, units: set[int]) -> None:
                 readers[i // readers.shape[1], i % readers.shape[1]] = 0
 
 
-class _SteadyNorms(TorchFunctionMode):
+class _FrozenNorms(TorchFunctionMode):
     """Norms that take their statistics in the first pass and keep them in those that follow."""
 
     def __init__(self) -> None:
@@ -91,8 +92,8 @@ class _SteadyNorms(TorchFunctionMode):
 
     def output(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """What the model gives; of the first model asked, the norms' statistics are taken."""
-        with torch.no_grad(), self:
-            found = primary(call(model.eval(), inputs))
+        with self:
+            found = output(model, inputs)
         self._kept = iter(self._taken)
         return found
 

@@ -34,7 +34,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Left:
+class LeftAlone:
     """A part that could shrink by its kind and is left as it is."""
 
     module: str
@@ -43,11 +43,11 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Survey:
+class FoundGroups:
     """groups: what can shrink, in the order in which the model calls it. left: the parts that cannot."""
 
     groups: tuple[Group, ...]
-    left: tuple[Left, ...]
+    left: tuple[LeftAlone, ...]
 
     @property
     def reasons(self) -> dict[str, str]:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from autocompress_plugins.pruning.attention_layers import HeadAttention
-from autocompress_plugins.pruning.dependency_graph import CONVOLUTIONS, by_channel
+from autocompress_plugins.pruning.dependency_graph import by_channel
 from autocompress_plugins.pruning.groups import Group
+from autocompress_plugins.pruning.layer_kinds import BATCH_NORMS, CONVOLUTIONS
 from autocompress_plugins.pruning.recurrent_layers import GATES, RecurrentLayer
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-Value = Callable[[Tensor], Tensor]  # of a parameter: its weights, or weights times gradients
+OfWeights = Callable[[Tensor], Tensor]  # of a parameter: its weights, or weights times gradients
 
 
 def importance(model: nn.Module, group: Group, criterion: str) -> Tensor:
@@ -60,7 +60,9 @@ def _scaled(values: Tensor) -> Tensor:
     return values / values.mean().clamp(min=1e-12)
 
 
-def _summed(model: nn.Module, group: Group, reduce: Value, *, norms: bool = False, gradients: bool = False) -> Tensor:
+def _summed(
+    model: nn.Module, group: Group, reduce: OfWeights, *, norms: bool = False, gradients: bool = False
+) -> Tensor:
     """Sum of ``reduce`` over all the weights that go with each unit -> (size,)."""
 
     def value(parameter: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ def _summed(model: nn.Module, group: Group, reduce: Value, *, norms: bool = Fals
     return total
 
 
-def _rows(module: nn.Module, side: str, value: Value) -> Tensor | None:
+def _rows(module: nn.Module, side: str, value: OfWeights) -> Tensor | None:
     """The weights of a module that go with each of its channels -> (channels, ...); None when it has none."""
     if isinstance(module, BATCH_NORMS):
         return None if module.weight is None else value(module.weight)[:, None]
@@ -94,7 +96,7 @@ def _rows(module: nn.Module, side: str, value: Value) -> Tensor | None:
     return None
 
 
-def _attention_rows(module: HeadAttention, side: str, value: Value) -> Tensor:
+def _attention_rows(module: HeadAttention, side: str, value: OfWeights) -> Tensor:
     if side == "out":
         return value(module.out.weight)
     if side == "in":
@@ -105,7 +107,7 @@ def _attention_rows(module: HeadAttention, side: str, value: Value) -> Tensor:
     return torch.cat([made, read], 1)
 
 
-def _recurrent_rows(module: RecurrentLayer, side: str, value: Value) -> Tensor:
+def _recurrent_rows(module: RecurrentLayer, side: str, value: OfWeights) -> Tensor:
     core, gates = module.core, GATES[type(module.core)]
     found = []
     for d in range(module.directions):

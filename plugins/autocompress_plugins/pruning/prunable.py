@@ -7,20 +7,16 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.task import Inputs
-from autocompress_plugins.pruning.attention_layers import (
-    MultiheadSelfAttention,
-    agrees,
-    could_attend,
-    recognised,
-)
+from autocompress_plugins.pruning.attention_layers import MultiheadSelfAttention
+from autocompress_plugins.pruning.attention_recognition import as_head_attention, could_attend
+from autocompress_plugins.pruning.layer_kinds import RECURRENT_LAYERS
+from autocompress_plugins.pruning.model_runs import output, same_output, watched
 from autocompress_plugins.pruning.opaque import Opaque
-from autocompress_plugins.pruning.recurrent_layers import RECURRENT, RecurrentBarrier, RecurrentStack
+from autocompress_plugins.pruning.recurrent_layers import RecurrentBarrier, RecurrentStack
 
 
 def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
@@ -34,17 +30,17 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
         name = waiting.pop(0)
         original = model.get_submodule(name)
         try:
-            before = _output(model, inputs)
+            before = output(model, inputs)
             if _shares_weights(model, original):
                 raise CandidateFailed("it shares weights with another layer")
             _put(model, name, _exchanged(model, original, inputs))
             with opaque(model):
-                _output(model, inputs)
-            if not agrees(_output(model, inputs), before):
+                output(model, inputs)
+            if not same_output(output(model, inputs), before):
                 raise CandidateFailed("a form of it that can shrink gives other outputs")
         except Exception as error:  # the model's own code meets a module it does not know
-            _put(model, name, RecurrentBarrier(original) if isinstance(original, RECURRENT) else original)
-            inside = [] if isinstance(original, RECURRENT) else _candidates(model, name, sequences)
+            _put(model, name, RecurrentBarrier(original) if isinstance(original, RECURRENT_LAYERS) else original)
+            inside = [] if isinstance(original, RECURRENT_LAYERS) else _candidates(model, name, sequences)
             if inside:  # it only holds what may be exchanged
                 waiting = inside + waiting
                 continue
@@ -54,7 +50,7 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
 
 
 def _exchanged(model: nn.Module, original: nn.Module, inputs: Inputs) -> nn.Module:
-    if isinstance(original, RECURRENT):
+    if isinstance(original, RECURRENT_LAYERS):
         return RecurrentStack(original).train(original.training)
     if isinstance(original, nn.MultiheadAttention):
         for parent in model.modules():
@@ -62,7 +58,7 @@ def _exchanged(model: nn.Module, original: nn.Module, inputs: Inputs) -> nn.Modu
                 parent.use_nested_tensor = False  # it would read the weights of nn.MultiheadAttention
         return MultiheadSelfAttention(original).train(original.training)
     given, gave = _seen(model, original, inputs)
-    return recognised(original, given, gave).train(original.training)
+    return as_head_attention(original, given, gave).train(original.training)
 
 
 def _candidates(model: nn.Module, within: str, sequences: Collection[str]) -> list[str]:
@@ -74,7 +70,7 @@ def _candidates(model: nn.Module, within: str, sequences: Collection[str]) -> li
         inside = name.startswith(f"{within}.") if within else bool(name)
         if not inside or any(name.startswith(f"{outer}.") for outer in found):
             continue
-        known = isinstance(module, (RecurrentStack, Opaque, *RECURRENT, nn.MultiheadAttention))
+        known = isinstance(module, (RecurrentStack, Opaque, *RECURRENT_LAYERS, nn.MultiheadAttention))
         if known or (name in sequences and could_attend(module)):
             found.append(name)
     return [name for name in found if not isinstance(model.get_submodule(name), (RecurrentStack, Opaque))]
@@ -84,44 +80,26 @@ def _given_sequences(model: nn.Module, inputs: Inputs) -> set[str]:
     """Names of the modules that are given a tensor (N, T, E) while the model runs."""
     found: set[str] = set()
 
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if any(isinstance(given, Tensor) and given.dim() == 3 for given in (*args, *kwargs.values())):
-                found.add(name)
+    def note(name: str, module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
+        if any(isinstance(each, Tensor) and each.dim() == 3 for each in given):
+            found.add(name)
 
-        return hook
-
-    handles = [m.register_forward_pre_hook(watch(name), with_kwargs=True) for name, m in model.named_modules()]
-    try:
-        _output(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watched(model.named_modules(), note):
+        output(model, inputs)
     return found
 
 
 def _seen(model: nn.Module, module: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """The one tensor a module is given and the one it gives, while the model runs."""
-    calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
-    handle = module.register_forward_hook(
-        lambda _, args, kwargs, out: calls.append((args, kwargs, out)), with_kwargs=True
-    )
-    try:
-        _output(model, inputs)
-    finally:
-        handle.remove()
+    calls: list[tuple[tuple[Any, ...], Any]] = []
+    with watched([("", module)], lambda name, module, given, gave: calls.append((given, gave))):
+        output(model, inputs)
     if len(calls) != 1:
         raise CandidateFailed(f"it is called {len(calls)} times")
-    args, kwargs, out = calls[0]
-    given = [value for value in (*args, *kwargs.values()) if value is not None]
-    if len(given) != 1 or not isinstance(given[0], Tensor) or given[0].dim() != 3 or not isinstance(out, Tensor):
+    given, gave = [value for value in calls[0][0] if value is not None], calls[0][1]
+    if len(given) != 1 or not isinstance(given[0], Tensor) or given[0].dim() != 3 or not isinstance(gave, Tensor):
         raise CandidateFailed("it is not a self-attention of one tensor (N, T, E)")
-    return given[0], out
-
-
-def _output(model: nn.Module, inputs: Inputs) -> Tensor:
-    with torch.no_grad():
-        return primary(call(model.eval(), inputs))
+    return given[0], gave
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -6,60 +6,37 @@ right, which is checked group by group. Follows: Li et al., "Pruning Filters for
 al., "DepGraph", CVPR 2023; the criteria are named in ``importance``, the allocations in ``allocation``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from torch import nn
-
-from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, Strategy, StructureStrategy
+from autocompress.plugin.contract import Context, Parameter, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.pruning.groups import CHANNELS
-from autocompress_plugins.pruning.importance import BATCH_NORMS
-from autocompress_plugins.pruning.narrowing import Amount, Narrowing
+from autocompress_plugins.pruning.layer_kinds import BATCH_NORMS
+from autocompress_plugins.pruning.narrowing import Amount
+from autocompress_plugins.pruning.unit_pruning import ALLOCATION, RATIO, UnitPruning, importance_parameter
 
-KINDS = frozenset({CHANNELS})
-RATIOS = tuple(round(0.1 + 0.05 * i, 2) for i in range(17))
+autocompress_api = 2
 
 
-class PruneChannels(StructureStrategy):
+class PruneChannels(UnitPruning):
     name = "prune_channels"
     summary = "remove whole channels, least important first (dependency graph)"
-
-    def __init__(self) -> None:
-        self._narrowing = Narrowing()
+    kinds = frozenset({CHANNELS})
+    nothing = "no layer has channels that can be removed"
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
-        criteria = ["l1", "l2", "taylor", "lamp"]
-        if any(isinstance(module, BATCH_NORMS) for module in context.model.modules()):
-            criteria.append("bn_scale")
+        normed = any(isinstance(module, BATCH_NORMS) for module in context.model.modules())
         return (
-            Parameter("ratio", RATIOS, 0.5, by_strength=True),
-            Parameter("importance", tuple(criteria), "l2"),
-            Parameter("allocation", ("uniform", "global", "sensitivity"), "uniform"),
+            RATIO,
+            importance_parameter("lamp", *(["bn_scale"] if normed else [])),
+            ALLOCATION,
             Parameter("schedule", ("at_once", "bottom_up"), "at_once"),
             Parameter("round_to", (16, 8, 4, 1), 8),
         )
 
-    def refuses(self, context: Context) -> str | None:
-        return self._narrowing.refuses(context, KINDS, "no layer has channels that can be removed")
-
-    def plan(self, model: nn.Module, params: Params, context: Context) -> Plan:
-        amount = Amount(
-            {CHANNELS: float(params["ratio"])},
-            criterion=str(params["importance"]),
-            allocation=str(params["allocation"]),
-            bottom_up=params["schedule"] == "bottom_up",
-            round_to=int(params["round_to"]),
-        )
-        return self._narrowing.plan(model, amount, context)
-
-    def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
-        return self._narrowing.apply(model, plan, context)
-
-    def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
-        return self._narrowing.sensitivity(context, KINDS)
-
-    def left_alone(self, context: Context) -> Mapping[str, str]:
-        return self._narrowing.left_alone(context, KINDS)
+    def amount(self, params: Params) -> Amount:
+        ratios = {CHANNELS: float(params["ratio"])}
+        return Amount(ratios, bottom_up=params["schedule"] == "bottom_up", round_to=int(params["round_to"]))
 
 
 @hookimpl

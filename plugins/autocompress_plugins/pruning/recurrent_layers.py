@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from autocompress.errors import CandidateFailed
 from autocompress_plugins.pruning.opaque import Opaque
 
-RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
 Core = nn.LSTM | nn.GRU | nn.RNN
 
@@ -75,15 +74,7 @@ class RecurrentLayer(Opaque):
 
     def _resize(self, units: list[list[int]], inputs: list[int]) -> None:
         old, gates = self.core, GATES[type(self.core)]
-        options = {"nonlinearity": old.nonlinearity} if isinstance(old, nn.RNN) else {}
-        new = type(old)(
-            len(inputs),
-            len(units[0]),
-            bias=old.bias,
-            batch_first=old.batch_first,
-            bidirectional=old.bidirectional,
-            **options,
-        )
+        new = like(old, len(inputs), len(units[0]))
         with torch.no_grad():
             for d, kept in enumerate(units):
                 rows = [gate * int(old.hidden_size) + unit for gate in range(gates) for unit in kept]
@@ -93,7 +84,7 @@ class RecurrentLayer(Opaque):
                     if hasattr(old, name):
                         cut = getattr(old, name)[rows]
                         getattr(new, name).copy_(cut[:, columns[kind]] if kind in columns else cut)
-        self.core = new.train(old.training)
+        self.core = new
 
 
 class RecurrentStack(nn.Module):
@@ -177,18 +168,19 @@ class RecurrentBarrier(Opaque):
     remove_inputs = remove_outputs
 
 
+def like(whole: Core, inputs: int, hidden: int, layers: int = 1) -> Core:
+    """A recurrent module of the same kind and settings with other sizes, whose weights are still to be filled in."""
+    own = {nn.LSTM: "proj_size", nn.RNN: "nonlinearity"}.get(type(whole))
+    settings = {key: getattr(whole, key) for key in ("bias", "batch_first", "bidirectional", *([own] if own else []))}
+    dropout = whole.dropout if layers > 1 else 0.0  # it lies between layers
+    with torch.random.fork_rng(devices=[]):  # what it is initialized with is not used
+        return type(whole)(inputs, hidden, layers, dropout=dropout, **settings).train(whole.training)
+
+
 def _one_layer(whole: Core, number: int) -> Core:
     inputs = whole.input_size if number == 0 else whole.hidden_size * (2 if whole.bidirectional else 1)
-    options = {"nonlinearity": whole.nonlinearity} if isinstance(whole, nn.RNN) else {}
-    layer = type(whole)(
-        inputs,
-        whole.hidden_size,
-        bias=whole.bias,
-        batch_first=whole.batch_first,
-        bidirectional=whole.bidirectional,
-        **options,
-    )
+    layer = like(whole, inputs, whole.hidden_size)
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             parameter.copy_(getattr(whole, name.replace("_l0", f"_l{number}")))
-    return layer.train(whole.training)
+    return layer

@@ -17,24 +17,24 @@ from autocompress.data import Batch, call, primary
 from autocompress.plugin.contract import Context, Sensitivity
 from autocompress.task import Loss
 
-SPENT_S = 8.0  # on the losses that one plan is made by, about: a structure waits for it before it can be timed
-EXAMPLES = (256, 64, 16)  # of a slow model fewer; the last is what says anything at all
+LOSSES_S = 8.0  # spent on the losses that one plan is made by, about: a structure waits for it before it can be timed
+LOSS_EXAMPLES = (256, 64, 16)  # of a slow model fewer; the last is what says anything at all
 TRIES, ENOUGH_S = 3, 1.0  # the second and third of a slow model would tell nothing new
 
 
-def affordable(seconds_each: float, evaluations: int) -> int:
+def affordable(seconds_each: float, evaluations: int, within_s: float = LOSSES_S) -> int:
     """On how many examples a loss can be measured so often; 0 where there is no time for the fewest."""
-    return next((many for many in EXAMPLES if many * evaluations * seconds_each <= SPENT_S), 0)
+    return next((many for many in LOSS_EXAMPLES if many * evaluations * seconds_each <= within_s), 0)
 
 
 def examples_for(context: Context, evaluations: int) -> int:
     """On how many training examples the reference's loss is measured so often: what is affordable, or the fewest."""
-    return affordable(seconds_an_example(context), evaluations) or EXAMPLES[-1]
+    return affordable(seconds_an_example(context), evaluations) or LOSS_EXAMPLES[-1]
 
 
 def seconds_an_example(context: Context) -> float:
     """What the reference's loss takes for one training example, at its fastest."""
-    batches = list(context.train_batches(EXAMPLES[-1]))
+    batches = list(context.train_batches(LOSS_EXAMPLES[-1]))
     took: list[float] = []
     while len(took) < TRIES and sum(took) < ENOUGH_S:
         began = time.perf_counter()
@@ -62,5 +62,5 @@ def rise(loss: float, base: float) -> float:
 def most_sensitive_first(parts: Collection[Sensitivity]) -> list[Sensitivity]:
     """Sorted by loss. JSON has no infinity: in its place stands twice the largest loss that is a number, at least 1."""
     most = max((part.loss for part in parts if math.isfinite(part.loss)), default=0.0)
-    told = [part if math.isfinite(part.loss) else replace(part, loss=max(2 * most, 1.0)) for part in parts]
-    return sorted(told, key=lambda part: -part.loss)
+    finite = [part if math.isfinite(part.loss) else replace(part, loss=max(2 * most, 1.0)) for part in parts]
+    return sorted(finite, key=lambda part: -part.loss)

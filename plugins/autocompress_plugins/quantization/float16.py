@@ -15,6 +15,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
 
+autocompress_api = 2
+
 
 class Float16(GraphStrategy):
     name = "float16"

@@ -110,7 +110,7 @@ def opened(model: Path | onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def outputs_of(session: ort.InferenceSession, feeds: Iterable[Feed]) -> list[Array]:
+def file_outputs(session: ort.InferenceSession, feeds: Iterable[Feed]) -> list[Array]:
     """The first output for each of ``feeds``."""
     return [session.run(None, feed)[0] for feed in feeds]
 

@@ -43,6 +43,8 @@ from autocompress_plugins.quantization.ort_quantization import (
     weight_range,
 )
 
+autocompress_api = 2
+
 # Their outputs are quantized as their inputs are; a range that fits the output loses nothing of it at the input.
 RANGE_KEEPING = {"MaxPool", "Pad"}
 

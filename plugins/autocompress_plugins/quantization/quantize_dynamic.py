@@ -22,6 +22,8 @@ from autocompress_plugins.quantization.ort_quantization import (
     without_advice,
 )
 
+autocompress_api = 2
+
 WEIGHTED = {"LSTM", "MatMul", "Gemm"}
 WITHOUT_KERNEL = {"GRU", "RNN"}
 

@@ -14,7 +14,7 @@ extremes.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -26,14 +26,16 @@ from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC,
     WEIGHTED,
+    file_outputs,
     has_constant_weights,
     named,
     opened,
     output_error,
-    outputs_of,
     quantized,
     weight_range,
 )
+
+autocompress_api = 2
 
 ACTIVATIONS = ("QUInt8", "QInt8")
 COMPARED_EXAMPLES = 32  # whose outputs are compared with those of the float file
@@ -51,7 +53,8 @@ class QuantizeStatic(GraphStrategy):
     excludes = frozenset({"quantized"})
     precision = "int8"
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Mapping[str, Callable[[Histogram], Range]] = RULES) -> None:
+        self._rules = rules
         self._last: tuple[object, dict[str, Histogram]] | None = None
 
     def refuses(self, context: Context) -> str | None:
@@ -64,7 +67,7 @@ class QuantizeStatic(GraphStrategy):
         if not context.scored:
             return _plain(SAFEST, weights)
         feeds = list(context.feeds(COMPARED_EXAMPLES))
-        expected = outputs_of(opened(context.reference), feeds)
+        expected = file_outputs(opened(context.reference), feeds)
 
         def error(model: onnx.ModelProto) -> float:
             return output_error(expected, opened(model), feeds)
@@ -74,7 +77,7 @@ class QuantizeStatic(GraphStrategy):
 
         errors = {SAFEST: error_by(SAFEST)}
         if errors[SAFEST] >= HARMFUL:
-            errors |= {rule: error_by(rule) for rule in RULES if rule != SAFEST}
+            errors |= {rule: error_by(rule) for rule in self._rules if rule != SAFEST}
         best = min(errors, key=errors.__getitem__)
         rule = best if errors[best] < CLEARLY * errors[SAFEST] else SAFEST
         plain = _plain(rule, weights)
@@ -106,7 +109,7 @@ class QuantizeStatic(GraphStrategy):
         return quantized(source, self._ranges(source, params, context), params, never=left)
 
     def _ranges(self, source: Path, params: Params, context: Context) -> dict[str, Range]:
-        rule = RULES[str(params["calibration"])]
+        rule = self._rules[str(params["calibration"])]
         return {name: rule(histogram) for name, histogram in self._observed(source, context).items()}
 
     def _observed(self, source: Path, context: Context) -> dict[str, Histogram]:

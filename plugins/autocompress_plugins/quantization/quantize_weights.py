@@ -18,6 +18,8 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from autocompress.plugin.contract import Array, Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
 
+autocompress_api = 2
+
 BLOCK = {8: 128, 4: 32}  # weights that share a scale, at most
 LEAST_BLOCK = 16
 IN_INT8 = 4  # accuracy level of MatMulNBits: it multiplies in int8, on processors the only level with fast kernels

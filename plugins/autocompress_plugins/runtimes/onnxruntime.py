@@ -16,6 +16,8 @@ from autocompress.plugin.contract import Array, Feed, OperatorTime, Runtime, Ses
 from autocompress.plugin.hooks import hookimpl
 from autocompress.profile import HardwareProfile
 
+autocompress_api = 2
+
 WARM_UP = 10  # calls of a profile that do not count
 FEWEST_CALLS, MOST_CALLS, SECONDS = 20, 200, 2.0  # of a profile
 KERNEL = "_kernel_time"

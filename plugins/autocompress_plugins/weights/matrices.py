@@ -4,11 +4,12 @@ parameters.
 
 from torch import nn
 
+from autocompress_plugins.pruning.layer_kinds import MATRIX_LAYERS
+
 EXTRA_ROWS = ("bias_k", "bias_v")  # of nn.MultiheadAttention: one more key and value
-LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.MultiheadAttention)
 
 
-def matrices(model: nn.Module, kinds: tuple[type[nn.Module], ...] = LAYERS) -> dict[str, nn.Parameter]:
+def matrices(model: nn.Module, kinds: tuple[type[nn.Module], ...] = MATRIX_LAYERS) -> dict[str, nn.Parameter]:
     """Parameters of more than one dimension of the layers of these kinds, each once, by name."""
     found: dict[int, tuple[str, nn.Parameter]] = {}
     for path, layer in model.named_modules():

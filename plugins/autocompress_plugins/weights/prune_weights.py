@@ -16,6 +16,8 @@ from autocompress.plugin.contract import Context, Parameter, Params, Strategy, T
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.weights.matrices import matrices
 
+autocompress_api = 2
+
 SETTLED = 0.7  # share of the training after which the zeros stay where they are and the rest recovers
 PATTERNS = ("2:4", "1:4")
 INPUTS_SECOND = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.RNNBase, nn.MultiheadAttention)

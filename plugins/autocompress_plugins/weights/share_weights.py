@@ -28,11 +28,14 @@ from autocompress.plugin.contract import (
     TrainingStrategy,
 )
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.weights.matrices import LAYERS, matrices
+from autocompress_plugins.pruning.layer_kinds import MATRIX_LAYERS
+from autocompress_plugins.weights.matrices import matrices
+
+autocompress_api = 2
 
 CODEBOOKS = (256, 64, 16)
-WORTH = 16  # weights an entry, below which a codebook says little that the weights do not
-ROUNDS = 25  # of k-means, when a codebook is first made
+LEAST_PER_ENTRY = 16  # weights, below which a codebook says little that the weights do not
+KMEANS_ROUNDS = 25  # when a codebook is first made
 TIED = (nn.Linear, nn.RNNBase, nn.MultiheadAttention)
 
 
@@ -66,8 +69,8 @@ class Codebooks(TrainHook):
 
 
 def _shareable(model: nn.Module, entries: int) -> dict[str, nn.Parameter]:
-    every = matrices(model, (*LAYERS, nn.Embedding))
-    return {name: weight for name, weight in every.items() if weight.numel() >= WORTH * entries}
+    every = matrices(model, (*MATRIX_LAYERS, nn.Embedding))
+    return {name: weight for name, weight in every.items() if weight.numel() >= LEAST_PER_ENTRY * entries}
 
 
 def _codebook(values: Tensor, entries: int) -> Tensor:
@@ -76,7 +79,7 @@ def _codebook(values: Tensor, entries: int) -> Tensor:
     sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
     book = torch.linspace(min(float(ordered[0]), 0.0), max(float(ordered[-1]), 0.0), entries, device=values.device)
     book[book.abs().argmin()] = 0
-    for _ in range(ROUNDS):
+    for _ in range(KMEANS_ROUNDS):
         inner = torch.searchsorted(ordered, _borders(book).double())
         ends = torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), len(ordered))])
         book = _moved(book, ends.diff(), sums[ends].diff())
@@ -109,9 +112,10 @@ class ShareWeights(StructureStrategy, TrainingStrategy):
         return codebook, Parameter("tie", ("none", "equal_shapes"), "none")
 
     def refuses(self, context: Context) -> str | None:
-        if _shareable(context.model, min(CODEBOOKS)):
+        least = min(CODEBOOKS)
+        if _shareable(context.model, least):
             return None
-        return f"no layer has {WORTH * min(CODEBOOKS)} weights, too few for a codebook of {min(CODEBOOKS)} to save much"
+        return f"no layer has {LEAST_PER_ENTRY * least} weights, too few for a codebook of {least} to save much"
 
     def size_only(self, context: Context) -> str | None:
         if "few_values" in context.runtime.faster_with:
@@ -123,7 +127,7 @@ class ShareWeights(StructureStrategy, TrainingStrategy):
         if params.get("tie") == "equal_shapes" and not tied:
             raise CandidateFailed("no two layers of one role are left with equal shapes")
         if not _shareable(model, int(params["codebook"])):
-            raise CandidateFailed(f"no layer is left with {WORTH * int(params['codebook'])} weights to share")
+            raise CandidateFailed(f"no layer is left with {LEAST_PER_ENTRY * int(params['codebook'])} weights to share")
         return {"tied": tied, "codebook": params["codebook"]}
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:

@@ -1,5 +1,6 @@
 """What the tests of the distillation strategies share: contexts, one training, and tasks of every form."""
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.preparation import read_task
+from autocompress.candidate.reading import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, train
-from autocompress.plugin.contract import Context, Step, TrainHook
+from autocompress.plugin.contract import Context, TrainHook, TrainStep
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task, accuracy
-from autocompress.testing import tasks
+from autocompress.testing.tasks import Cnn, Lstm
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
 MakeContext = Callable[[Task], Context]
@@ -58,25 +59,22 @@ def made(name: str, model: nn.Module, inputs: Any, targets: Tensor, **others: An
 
 
 def every_form() -> dict[str, tuple[Task, nn.Module]]:
-    """By name: a task, and a student for it, narrower where that takes one line."""
+    """By name: a task with an untrained reference, and a student for it, narrower where that takes one line."""
     torch.manual_seed(0)
     x, extra, labels = torch.randn(64, 1, 8, 8), torch.randn(64, 1), torch.arange(64) % 4
-    flat, values = torch.randn(64, 6), torch.randn(64, 1)
-    of_kind = {make.__name__: make() for make in tasks.ALL}
+    steps, flat, values = torch.randn(64, 12, 6), torch.randn(64, 6), torch.randn(64, 1)
     return {
-        **{name: (task, type(task.model)()) for name, task in of_kind.items()},
+        "images": (made("images", Cnn(), x, labels), Cnn()),
+        "sequences": (made("sequences", Lstm(), steps, labels), Lstm()),
         "dict": (made("dict", ByName(), {"x": x, "extra": extra}, labels), ByName(4)),
         "tuple": (made("tuple", ByName(), (x, extra), labels), ByName(4)),
         "regression": (made("regression", Regressor(), flat, values, loss="mse", metric=negative_error), Regressor(4)),
     }
 
 
-FORMS = ("cnn", "lstm", "transformer", "dict", "tuple", "regression")
-
-
-@pytest.fixture(params=FORMS)
+@pytest.fixture
 def form(request: pytest.FixtureRequest) -> tuple[Task, nn.Module]:
-    """A task of each form, and a student."""
+    """The task of a form, and a student."""
     return every_form()[request.param]
 
 
@@ -87,9 +85,10 @@ def make_context() -> MakeContext:
     return lambda task: read_task(task, profile, OnnxRuntime(), Path("reference.onnx"), 0).context
 
 
-@pytest.fixture
-def tiny_context(tiny_task: Task, make_context: MakeContext) -> Context:
-    return make_context(tiny_task)
+@pytest.fixture(scope="module")
+def tiny_context(trained_tiny: nn.Module, examples: MakeExamples, make_context: MakeContext) -> Context:
+    """The tiny task, opened once a module: its reference is not to be changed."""
+    return make_context(Task("tiny", copy.deepcopy(trained_tiny), examples(256, 1), examples(96, 2)))
 
 
 @pytest.fixture(scope="session")
@@ -115,12 +114,12 @@ def trained() -> Callable[..., nn.Module]:
 
 
 @pytest.fixture
-def step_of() -> Callable[..., Step]:
+def step_of() -> Callable[..., TrainStep]:
     """``step_of(progress, features, teacher_features)``: a step whose other parts do not matter."""
 
-    def make(progress: float, features: dict[str, Tensor], teacher: dict[str, Tensor]) -> Step:
+    def make(progress: float, features: dict[str, Tensor], teacher: dict[str, Tensor]) -> TrainStep:
         nothing = torch.zeros(2)
-        return Step(nothing, nothing, nothing, None, progress, features, teacher)
+        return TrainStep(nothing, nothing, nothing, None, progress, features, teacher)
 
     return make
 
@@ -152,22 +151,22 @@ def wrong_labels(
     knowing: nn.Module, tiny_class: type[nn.Module], examples: MakeExamples, make_context: MakeContext, trained: Any
 ) -> Callable[..., float]:
     """``wrong_labels(hooks_of)``: accuracy on 1,000 new examples of a student of ``knowing``, trained from nothing on
-    128 examples, the labels of half of them drawn by lot, with the hooks of ``hooks_of(context)``; the mean of two.
+    128 examples, the labels of half of them drawn by lot, with the hooks of ``hooks_of(context)``.
     """
     x, y = examples(1000, 9)
+    inputs, labels = examples(128, 101)
+    generator = torch.Generator().manual_seed(1)
+    lost = torch.rand(128, generator=generator) < 0.5
+    labels = torch.where(lost, torch.randint(4, (128,), generator=generator), labels)
+    context = make_context(Task(name="wrong", model=knowing, train=(inputs, labels), val=examples(64, 2)))
 
-    def one(seed: int, hooks_of: Callable[[Context], list[TrainHook]]) -> float:
-        inputs, labels = examples(128, 100 + seed)
-        generator = torch.Generator().manual_seed(seed)
-        lost = torch.rand(128, generator=generator) < 0.5
-        labels = torch.where(lost, torch.randint(4, (128,), generator=generator), labels)
-        context = make_context(Task(name="wrong", model=knowing, train=(inputs, labels), val=examples(64, 2)))
-        torch.manual_seed(seed)
+    def score(hooks_of: Callable[[Context], list[TrainHook]]) -> float:
+        torch.manual_seed(1)
         student = trained(context, tiny_class(16), hooks_of(context), 3072)
         with torch.no_grad():
             return accuracy(student(x), y)
 
-    return lambda hooks_of: (one(1, hooks_of) + one(2, hooks_of)) / 2
+    return score
 
 
 @pytest.fixture(scope="session")

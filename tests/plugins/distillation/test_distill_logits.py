@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.plugin.contract import Context, Step
+from autocompress.plugin.contract import Context, TrainStep
 from autocompress.task import Task
 from autocompress_plugins.distillation.distill_logits import DistillLogits
 
@@ -18,8 +18,10 @@ OUTPUTS, TEACHER = (torch.randn(5, 4, generator=GENERATOR) for _ in range(2))
 LABELS = torch.arange(5) % 4
 
 
-def step(progress: float = 0.0, outputs: Tensor = OUTPUTS, teacher: Tensor = TEACHER, targets: Tensor = LABELS) -> Step:
-    return Step(outputs, targets, outputs, teacher, progress)
+def step(
+    progress: float = 0.0, outputs: Tensor = OUTPUTS, teacher: Tensor = TEACHER, targets: Tensor = LABELS
+) -> TrainStep:
+    return TrainStep(outputs, targets, outputs, teacher, progress)
 
 
 def test_loss_is_the_papers(tiny_context: Context) -> None:
@@ -96,7 +98,6 @@ def test_a_recipe_from_before_there_were_schedules_is_constant(tiny_context: Con
     assert hook.loss(step(0.0)).weight == hook.loss(step(1.0)).weight == 0.8
 
 
-@pytest.mark.parametrize("schedule", ["constant", "rising"])
-def test_the_teacher_is_believed_more_than_wrong_labels(schedule: str, wrong_labels: Any, labels_alone: float) -> None:
-    params = {"alpha": 1.0, "temperature": 2.0, "schedule": schedule}
+def test_the_teacher_is_believed_more_than_wrong_labels(wrong_labels: Any, labels_alone: float) -> None:
+    params = {"alpha": 1.0, "temperature": 2.0, "schedule": "constant"}
     assert wrong_labels(lambda context: [DistillLogits().hook(params, context)]) > labels_alone + 0.05

@@ -8,7 +8,6 @@ from torch import nn
 
 from autocompress.plugin.contract import Context
 from autocompress.task import accuracy
-from autocompress_plugins.distillation.distill_logits import DistillLogits
 from autocompress_plugins.distillation.finetune import Finetune
 
 
@@ -45,7 +44,3 @@ def test_it_is_the_tasks_own_loss_and_asks_for_no_teacher(
         trained(tiny_context, tiny_context.task.copy_of_model(), hooks, 256).state_dict() for hooks in ([hook], [])
     )
     assert all(torch.equal(value, without[name]) for name, value in with_it.items())
-
-
-def test_it_is_never_in_one_recipe_with_a_teacher() -> None:
-    assert Finetune().excludes & DistillLogits().provides

@@ -1,4 +1,8 @@
-"""What the tests of structured pruning share: contexts, the trained example tasks opened, and a model's file run."""
+"""What the tests of structured pruning share: contexts, the trained example tasks opened, and a model's file run.
+
+The example tasks are opened once a module, so that what is measured and checked of them is shared as in a search. No
+test changes a context's own model.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -12,13 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.export import export
-from autocompress.candidate.preparation import read_task
-from autocompress.data import call, feed_of, input_names, primary
+from autocompress.candidate.reading import read_task
+from autocompress.data import feed_of, input_names
 from autocompress.plugin.contract import Context
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
 from autocompress.testing import tasks
+from autocompress_plugins.pruning.model_runs import output
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
+
+DECAY_STEPS = {"cnn": 60, "lstm": 20, "transformer": 20}
 
 
 @pytest.fixture(autouse=True)
@@ -29,53 +36,73 @@ def seeded() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def open_task(tmp_path: Path, fake_profile: HardwareProfile) -> Callable[[Task], Context]:
-    return lambda task: read_task(task, fake_profile, OnnxRuntime(), tmp_path / "reference.onnx", 0).context
+def opened(task: Task) -> Context:
+    """The reference's file is not written."""
+    profile = HardwareProfile(name="fake", runtime="fake")
+    return read_task(task, profile, OnnxRuntime(), Path("reference.onnx"), 0).context
 
 
-@pytest.fixture
-def make_context(open_task: Callable[[Task], Context]) -> Callable[..., Context]:
+@pytest.fixture(scope="session")
+def open_task() -> Callable[[Task], Context]:
+    return opened
+
+
+@pytest.fixture(scope="session")
+def make_context() -> Callable[..., Context]:
     """``make_context(model, x)``: a regression onto noise with the examples ``x``."""
 
     def make(model: nn.Module, x: Inputs) -> Context:
-        with torch.no_grad():
-            y = torch.randn_like(primary(call(model.eval(), x)))
-        return open_task(
+        y = torch.randn_like(output(model, x))
+        return opened(
             Task("made", model, (x, y), (x, y), loss="mse", metric=lambda a, b: -float((a - b).square().mean()))
         )
 
     return make
 
 
-@pytest.fixture
-def cnn(open_task: Callable[[Task], Context]) -> Context:
-    return open_task(tasks.cnn())
+@pytest.fixture(scope="session")
+def teaching_itself() -> Callable[[nn.Module, Inputs], Context]:
+    """A task whose targets are the model's own outputs: a block does the harm that it changes them by."""
+
+    def make(model: nn.Module, inputs: Inputs) -> Context:
+        data = (inputs, output(model, inputs))
+        return opened(Task("made", model, data, data, loss="mse", metric=lambda one, other: 0.0))
+
+    return make
 
 
-@pytest.fixture
-def lstm(open_task: Callable[[Task], Context]) -> Context:
-    return open_task(tasks.lstm())
+@pytest.fixture(scope="module")
+def cnn() -> Context:
+    return opened(tasks.cnn())
 
 
-@pytest.fixture
-def transformer(open_task: Callable[[Task], Context]) -> Context:
-    return open_task(tasks.transformer())
+@pytest.fixture(scope="module")
+def lstm() -> Context:
+    return opened(tasks.lstm())
 
 
-@pytest.fixture
-def decayed() -> Callable[[Task], Task]:
-    """``decayed(task)``: trained on with so much weight decay that only what is needed stays large."""
+@pytest.fixture(scope="module")
+def transformer() -> Context:
+    return opened(tasks.transformer())
 
-    def train(task: Task) -> Task:
-        model, (x, y) = copy.deepcopy(task.model).train(), task.train
-        optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=1.0)
-        for step in range(60):
-            at = torch.arange(step * 64, step * 64 + 64) % len(y)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x[at]), y[at]).backward()
-            optimizer.step()
-        return replace(task, model=model.eval())
+
+@pytest.fixture(scope="module")
+def decayed() -> Callable[[Callable[[], Task]], Context]:
+    """``decayed(tasks.cnn)``: trained on with so much weight decay that only what is needed stays large."""
+    known: dict[str, Context] = {}
+
+    def train(make: Callable[[], Task]) -> Context:
+        task = make()
+        if task.name not in known:
+            model, (x, y) = copy.deepcopy(task.model).train(), task.train
+            optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=1.0)
+            for step in range(DECAY_STEPS[task.name]):
+                at = torch.arange(step * 64, step * 64 + 64) % len(y)
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(x[at]), y[at]).backward()
+                optimizer.step()
+            known[task.name] = opened(replace(task, model=model.eval()))
+        return known[task.name]
 
     return train
 

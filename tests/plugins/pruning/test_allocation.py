@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from autocompress_plugins.pruning.allocation import BEYOND, MOST, by_importance, by_sensitivity, rounded, uniform
+from autocompress_plugins.pruning.allocation import (
+    ABOVE_AVERAGE,
+    MOST_OF_A_GROUP,
+    by_importance,
+    by_sensitivity,
+    rounded_width,
+    uniform,
+)
 
 
 def test_uniform_takes_the_same_share_of_each_group():
@@ -27,14 +34,14 @@ def test_by_importance_takes_the_asked_share_whatever_the_ties(ratio: float):
     draw = np.random.default_rng(0)
     importances = [draw.integers(0, 6, 20).astype(float) for _ in range(5)]
     shares = by_importance(importances, ratio)
-    assert shares.max() < ratio + BEYOND
+    assert shares.max() < ratio + ABOVE_AVERAGE
     assert (20 * shares).sum() == pytest.approx(ratio * 100)
 
 
 def test_by_importance_caps_the_share_of_one_group():
     worthless, worthy = np.linspace(0, 1, 10), np.linspace(2, 3, 10)
-    np.testing.assert_allclose(by_importance([worthless, worthy], 0.5), [0.5 + BEYOND, 0.0])
-    assert by_importance([worthless, worthy], 0.9).max() == MOST
+    np.testing.assert_allclose(by_importance([worthless, worthy], 0.5), [0.5 + ABOVE_AVERAGE, 0.0])
+    assert by_importance([worthless, worthy], 0.9).max() == MOST_OF_A_GROUP
 
 
 def test_by_sensitivity_shares_are_proportional_to_cost_over_loss():
@@ -50,7 +57,7 @@ def test_by_sensitivity_removes_the_asked_share_of_the_cost(ratio: float):
     losses, costs = draw.uniform(0.1, 1.0, 12), draw.uniform(1e3, 1e5, 12)
     shares = by_sensitivity(losses, costs, ratio)
     assert (shares * costs).sum() == pytest.approx(ratio * costs.sum(), rel=1e-6)
-    assert shares.max() <= min(MOST, ratio + BEYOND) + 1e-9
+    assert shares.max() <= min(MOST_OF_A_GROUP, ratio + ABOVE_AVERAGE) + 1e-9
 
 
 def test_by_sensitivity_at_its_minimum():
@@ -78,7 +85,9 @@ def test_by_sensitivity_of_groups_that_all_are_harmless_is_uniform():
 def test_by_sensitivity_touches_a_group_without_which_the_loss_is_no_number_last(broken: float):
     losses, costs = np.array([1.0, broken, 1.0]), np.ones(3)
     np.testing.assert_allclose(by_sensitivity(losses, costs, 0.2), [0.3, 0.0, 0.3], atol=1e-5)
-    np.testing.assert_allclose(by_sensitivity(losses, costs, 0.9), [MOST, 2.7 - 2 * MOST, MOST], rtol=1e-6)
+    np.testing.assert_allclose(
+        by_sensitivity(losses, costs, 0.9), [MOST_OF_A_GROUP, 2.7 - 2 * MOST_OF_A_GROUP, MOST_OF_A_GROUP], rtol=1e-6
+    )
     np.testing.assert_allclose(by_sensitivity(np.full(3, broken), costs, 0.4), [0.4] * 3, rtol=1e-6)
 
 
@@ -100,4 +109,4 @@ def test_by_sensitivity_touches_a_group_without_which_the_loss_is_no_number_last
     ],
 )
 def test_rounded(width: float, most: int, round_to: int, kept: int):
-    assert rounded(width, most, round_to) == kept
+    assert rounded_width(width, most, round_to) == kept

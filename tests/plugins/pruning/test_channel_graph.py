@@ -6,42 +6,35 @@ what the user's own network gives with those weights set to zero.
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed
 from autocompress.task import Inputs
-from autocompress.testing import tasks
 from autocompress_plugins.pruning.channel_graph import ChannelGraph
-from autocompress_plugins.pruning.groups import CHANNELS, HEADS, MLP, RECURRENT, Group, Survey
+from autocompress_plugins.pruning.groups import CHANNELS, RECURRENT, FoundGroups, Group
+from autocompress_plugins.pruning.model_runs import output
 from autocompress_plugins.pruning.removal import remove
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 SEQUENCES = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(1))
 TOKENS = torch.randint(20, (2, 9), generator=torch.Generator().manual_seed(1))
-VECTORS = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
 
 
-def surveyed(model: nn.Module, inputs: Inputs) -> Survey:
-    return ChannelGraph().survey(model, inputs)[1]
+def groups_of(model: nn.Module, inputs: Inputs) -> FoundGroups:
+    return ChannelGraph().find_groups(model, inputs)[1]
 
 
-def found(survey: Survey) -> dict[str, tuple[str, int]]:
-    return {group.root: (group.kind, group.size) for group in survey.groups}
+def found(groups: FoundGroups) -> dict[str, tuple[str, int]]:
+    return {group.root: (group.kind, group.size) for group in groups.groups}
 
 
-def left(survey: Survey) -> dict[str, str]:
-    return {part.module: part.reason for part in survey.left}
-
-
-def output(model: nn.Module, inputs: Inputs) -> Tensor:
-    with torch.no_grad():
-        return primary(call(model.eval(), inputs))
+def left(groups: FoundGroups) -> dict[str, str]:
+    return {part.module: part.reason for part in groups.left}
 
 
 def some(group: Group) -> list[int]:
@@ -271,25 +264,26 @@ READS: dict[str, Reads] = {
 }
 
 
+@cache
+def prunable_form(name: str) -> tuple[nn.Module, nn.Module, FoundGroups]:
+    """The user's model of a case, a prunable copy of it, and its groups; not to be changed."""
+    make, inputs, _ = FOUND[name]
+    model = make().eval()
+    return model, *ChannelGraph().find_groups(model, inputs)
+
+
 @pytest.mark.parametrize("name", FOUND)
 def test_the_groups_of(name: str):
-    make, inputs, expected = FOUND[name]
-    model = make()
-    before = copy.deepcopy(model.state_dict())
-    survey = surveyed(model, inputs)
-    assert found(survey) == expected
-    assert all(reason == "its units are the model's output" for reason in left(survey).values())
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    _, _, groups = prunable_form(name)
+    assert found(groups) == FOUND[name][2]
+    assert set(left(groups).values()) == {"its units are the model's output"}
 
 
 @pytest.mark.parametrize("name", READS)
 def test_removing_units_is_zeroing_what_reads_them(name: str):
-    make, inputs, _ = FOUND[name]
-    model = make().eval()
-    prunable, survey = ChannelGraph().survey(model, inputs)
-    for group in survey.groups:
-        if group.root not in READS[name]:
-            continue
+    inputs, (model, prunable, groups) = FOUND[name][1], prunable_form(name)
+    assert READS[name].keys() <= found(groups).keys()
+    for group in (own for own in groups.groups if own.root in READS[name]):
         zeroed, units = copy.deepcopy(model), some(group)
         with torch.no_grad():
             for weight, places in READS[name][group.root].items():
@@ -302,19 +296,16 @@ def test_removing_units_is_zeroing_what_reads_them(name: str):
 
 @pytest.mark.parametrize("name", FOUND)
 def test_all_groups_together_can_go(name: str):
-    make, inputs, _ = FOUND[name]
-    model, survey = ChannelGraph().survey(make(), inputs)
-    before = output(model, inputs)
-    smaller = remove(model, inputs, {group.root: some(group) for group in survey.groups})
+    inputs, (model, prunable, groups) = FOUND[name][1], prunable_form(name)
+    smaller = remove(copy.deepcopy(prunable), inputs, {group.root: some(group) for group in groups.groups})
     after = output(smaller, inputs)
-    assert after.shape == before.shape
+    assert after.shape == output(model, inputs).shape
     assert after.isfinite().all()
 
 
 def test_a_grouped_convolution_loses_equally_many_channels_of_each_group():
-    model = Grouped().eval()
-    prunable, survey = ChannelGraph().survey(model, IMAGES)
-    blocks = {group.root: group.blocks for group in survey.groups}
+    model, prunable, groups = prunable_form("grouped")
+    blocks = {group.root: group.blocks for group in groups.groups}
     assert blocks == {"first": 4, "grouped.0": 4, "transposed": 2}
     smaller = remove(copy.deepcopy(prunable), IMAGES, {"first": [0, 5, 11, 19]})
     assert smaller.grouped[0].weight.shape == (40, 4, 3, 3)
@@ -324,7 +315,7 @@ def test_a_grouped_convolution_loses_equally_many_channels_of_each_group():
             zeroed.grouped[0].weight[10 * group : 10 * group + 10, place] = 0
     torch.testing.assert_close(output(smaller, IMAGES), output(zeroed, IMAGES), atol=1e-5, rtol=1e-4)
     with pytest.raises(CandidateFailed, match="equally many"):
-        remove(prunable, IMAGES, {"first": [0, 1, 2, 3]})
+        remove(copy.deepcopy(prunable), IMAGES, {"first": [0, 1, 2, 3]})
 
 
 def test_groups_come_in_the_order_of_the_calls_and_are_named_by_the_layer_called_first():
@@ -338,359 +329,4 @@ def test_groups_come_in_the_order_of_the_calls_and_are_named_by_the_layer_called
             x = self.stem(x).relu()
             return self.head((x + self.outer(self.inner(x).relu())).mean((2, 3)))
 
-    assert [group.root for group in surveyed(Backwards(), IMAGES).groups] == ["stem", "inner"]
-
-
-# -- attention ---------------------------------------------------------------------------------------------------------
-
-
-class Encoder(nn.Module):
-    """nn.TransformerEncoder over words, some of them padding."""
-
-    def __init__(self, padding: bool, **options: Any) -> None:
-        super().__init__()
-        self.embed, self.padding = nn.Embedding(20, 16), padding
-        layer = nn.TransformerEncoderLayer(16, 4, 30, batch_first=True, **options)
-        self.encoder, self.head = nn.TransformerEncoder(layer, 2), nn.Linear(16, 4)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        mask = tokens < 3 if self.padding else None
-        return self.head(self.encoder(self.embed(tokens), src_key_padding_mask=mask).mean(1))
-
-
-@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
-@pytest.mark.parametrize("padding", [False, True], ids=["whole", "padded"])
-@pytest.mark.parametrize("norm_first", [False, True], ids=["norm after", "norm first"])
-def test_a_transformer_encoder(padding: bool, norm_first: bool):
-    model = Encoder(padding, norm_first=norm_first).eval()
-    with torch.no_grad():
-        model.embed.weight[TOKENS[0, 0]] = 1.0
-    prunable, survey = ChannelGraph().survey(model, TOKENS)
-    layers = [f"encoder.layers.{i}" for i in range(2)]
-    expected = {f"{name}.self_attn": (HEADS, 4) for name in layers} | {f"{name}.linear1": (MLP, 30) for name in layers}
-    assert found(survey) == expected | {"embed": (CHANNELS, 16)}
-    torch.testing.assert_close(output(prunable, TOKENS), output(model, TOKENS), atol=1e-5, rtol=1e-4)
-    smaller = remove(prunable, TOKENS, {f"{layers[0]}.self_attn": [2], f"{layers[1]}.linear1": [0, 7]})
-    with torch.no_grad():
-        model.encoder.layers[0].self_attn.out_proj.weight[:, 8:12] = 0
-        model.encoder.layers[1].linear2.weight[:, [0, 7]] = 0
-    torch.testing.assert_close(output(smaller, TOKENS), output(model, TOKENS), atol=1e-5, rtol=1e-4)
-
-
-def test_hand_written_attention():
-    """The shapes in its code, c // heads, are those of the whole width."""
-    task = tasks.transformer()
-    survey = surveyed(task.model, task.train[0][:2])
-    assert found(survey) == {
-        "embedding": (CHANNELS, 32),
-        **{f"blocks.{i}.attention": (HEADS, 4) for i in range(2)},
-        **{f"blocks.{i}.mlp.0": (MLP, 64) for i in range(2)},
-    }
-
-
-def test_a_layer_norm_keeps_the_weights_of_the_channels_that_stay():
-    """In their order: the rest of the layers keeps it."""
-    model = nn.Sequential(nn.Linear(8, 100), nn.LayerNorm(100), nn.ReLU(), nn.Linear(100, 3))
-    with torch.no_grad():
-        model[1].weight.copy_(torch.arange(100.0))
-    smaller, survey = ChannelGraph().survey(model, VECTORS)
-    assert found(survey)["0"] == (CHANNELS, 100)
-    gone = [unit for unit in range(100) if unit not in (3, 40, 64, 99)]
-    remove(smaller, VECTORS, {"0": gone})
-    assert smaller[1].weight.tolist() == [3.0, 40.0, 64.0, 99.0]
-    wanted = model[3].weight[:, [3, 40, 64, 99]]
-    assert torch.equal(smaller[3].weight, wanted)
-
-
-class Normed(nn.Module):
-    def __init__(self, norm: Callable[[], nn.Module]) -> None:
-        super().__init__()
-        self.conv, self.norm, self.last, self.head = nn.Conv2d(3, 16, 3), norm(), nn.Conv2d(16, 8, 3), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.last(self.norm(self.conv(x)).relu()).mean((2, 3)))
-
-
-class ChannelsLast(nn.Module):
-    def __init__(self, norm: nn.Module) -> None:
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-@pytest.mark.parametrize(
-    ("norm", "blocks"),
-    [
-        (lambda: nn.GroupNorm(4, 16), 4),
-        (lambda: nn.GroupNorm(1, 16), 1),
-        (lambda: ChannelsLast(nn.LayerNorm(16)), 1),
-        (lambda: ChannelsLast(nn.RMSNorm(16)), 1),
-        (lambda: nn.InstanceNorm2d(16, affine=True), 1),
-    ],
-    ids=["group norm", "one group", "layer norm", "rms norm", "instance norm"],
-)
-def test_channels_under_a_norm(norm: Callable[[], nn.Module], blocks: int):
-    model = Normed(norm)
-    for parameter in model.norm.parameters():
-        nn.init.normal_(parameter)
-    smaller, survey = ChannelGraph().survey(model, IMAGES)
-    assert {group.root: group.blocks for group in survey.groups} == {"conv": blocks, "last": 1}
-    group = next(group for group in survey.groups if group.root == "conv")
-    remove(smaller, IMAGES, {"conv": some(group)})
-    kept = [unit for unit in range(16) if unit not in some(group)]
-    for name, own in smaller.norm.named_parameters():
-        assert torch.equal(own, model.norm.get_parameter(name)[kept])
-    assert torch.equal(smaller.last.weight, model.last.weight[:, kept])
-    assert output(smaller, IMAGES).isfinite().all()
-
-
-# -- what is left ------------------------------------------------------------------------------------------------------
-
-
-class PaddedShortcut(nn.Module):
-    """The channels of the shortcut lie in the middle of those that it is added to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3, padding=1), nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x).relu()
-        return self.head((self.second(x) + F.pad(x, (0, 0, 0, 0, 4, 4))).relu().mean((2, 3)))
-
-
-class Shuffled(nn.Module):
-    """A channel shuffle, and a layer on either side of it that does not see it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before, self.shuffled, self.after = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 8, 3)
-        self.head = nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.shuffled(self.before(x).relu())
-        x = x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
-        return self.head(self.after(x).relu().mean((2, 3)))
-
-
-class Maxout(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.wide, self.head = nn.Conv2d(3, 16, 3), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.maximum(*self.wide(x).chunk(2, 1)).mean((2, 3)))
-
-
-class Softmax(nn.Sequential):
-    def __init__(self) -> None:
-        super().__init__(nn.Linear(8, 16), nn.Softmax(-1), nn.Linear(16, 4))
-
-
-class Subpixel(nn.Sequential):
-    def __init__(self) -> None:
-        super().__init__(nn.Conv2d(3, 16, 3), nn.PixelShuffle(2), nn.Conv2d(4, 2, 3))
-
-
-class Scaled(nn.Module):
-    """A buffer as wide as the channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
-        self.register_buffer("scale", torch.rand(8, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head((self.conv(x) * self.scale).relu().mean((2, 3)))
-
-
-class NormOfBoth(nn.Module):
-    """A group of this norm holds channels of one layer only, and all groups have to stay equally large."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.norm = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 16)
-        self.head = nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(torch.cat([self.one(x), self.two(x)], 1)).relu().mean((2, 3)))
-
-
-class TiedLayers(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.one, self.two, self.head = (nn.Linear(8, n) for n in (8, 8, 8, 4))
-        self.two.weight = self.one.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.two(self.one(self.first(x).relu()).relu()).relu())
-
-
-class Own(nn.LSTM):
-    pass
-
-
-class OwnLstm(nn.Module):
-    def __init__(self, kind: Callable[..., nn.Module], **options: Any) -> None:
-        super().__init__()
-        self.first, self.rnn = nn.Linear(6, 8), kind(8, 10, batch_first=True, **options)
-        self.hidden, self.head = nn.LazyLinear(12), nn.Linear(12, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.hidden(self.rnn(self.first(x))[0].mean(1)).relu())
-
-
-class Cell(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.cell, self.head = nn.Linear(6, 8), nn.GRUCell(8, 8), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = x.new_zeros(len(x), 8)
-        for step in self.first(x).unbind(1):
-            h = self.cell(step, h)
-        return self.head(h)
-
-
-ANOTHER, BREAKS = "removing units gives another function", "removing units breaks the model"
-LEFT: dict[str, tuple[Callable[[], nn.Module], Inputs, dict[str, str]]] = {
-    "padded shortcut": (PaddedShortcut, IMAGES, {"first": ANOTHER}),
-    "shuffle": (Shuffled, IMAGES, {"shuffled": ANOTHER}),
-    "maxout": (Maxout, IMAGES, {"wide": ANOTHER}),
-    "softmax over channels": (Softmax, VECTORS, {"0": ANOTHER}),
-    "subpixel": (Subpixel, IMAGES, {"0": BREAKS}),
-    "buffer": (Scaled, IMAGES, {"conv": BREAKS}),
-    "norm of two layers": (NormOfBoth, IMAGES, {"one": ANOTHER, "two": ANOTHER}),
-    "norm of each channel": (
-        lambda: Normed(lambda: nn.GroupNorm(16, 16)),
-        IMAGES,
-        {"conv": "its 16 units lie in 16 runs that cannot lose equally many"},
-    ),
-    "tied layers": (TiedLayers, VECTORS, {"one": "one.weight and two.weight are one weight"}),
-    "weight norm": (
-        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 4)),
-        VECTORS,
-        {"0": BREAKS},
-    ),
-    "projected lstm": (lambda: OwnLstm(nn.LSTM, proj_size=5), SEQUENCES, {"rnn": "an LSTM with a projection"}),
-    "own lstm": (lambda: OwnLstm(Own), SEQUENCES, {"rnn": "Own may do more"}),
-    "cell in a loop": (Cell, SEQUENCES, {"first": "what depends on it cannot be told"}),
-    "one unit": (lambda: nn.Sequential(nn.Linear(8, 1), nn.Linear(1, 4)), VECTORS, {"0": "it has one unit only"}),
-}
-
-
-@pytest.mark.filterwarnings("ignore:LSTM with projections")
-@pytest.mark.parametrize("name", LEFT)
-def test_left_with_a_reason(name: str):
-    make, inputs, expected = LEFT[name]
-    model = make().eval()
-    output(model, inputs)
-    survey = surveyed(model, inputs)
-    reasons = left(survey)
-    for module, reason in expected.items():
-        assert reasons[module].startswith(reason)
-        assert not any(root.startswith(module) for root in found(survey))
-
-
-def test_what_lies_beside_a_group_that_is_left_can_shrink():
-    assert found(surveyed(Shuffled(), IMAGES)) == {"before": (CHANNELS, 8), "after": (CHANNELS, 8)}
-
-
-class GivenState(nn.Module):
-    """An encoder's last state starts the decoder."""
-
-    def __init__(self, named: bool = False) -> None:
-        super().__init__()
-        self.first, self.rnn, self.named = nn.Linear(6, 8), nn.LSTM(8, 10, batch_first=True), named
-        self.hidden, self.head = nn.Linear(10, 12), nn.Linear(12, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x)
-        h = x.new_zeros(1, len(x), self.rnn.hidden_size if self.named else 10)
-        y = self.rnn(x, hx=(h, h))[0] if self.named else self.rnn(x, (h, h))[0]
-        return self.head(self.hidden(y.mean(1)).relu())
-
-
-@pytest.mark.parametrize("named", [False, True])
-def test_a_recurrent_layer_given_its_state_is_a_barrier(named: bool):
-    model = GivenState(named).eval()
-    prunable, survey = ChannelGraph().survey(model, SEQUENCES)
-    assert found(survey) == {"hidden": (CHANNELS, 12)}
-    reasons = left(survey)
-    assert ("no attribute 'hidden_size'" if named else "initial state") in reasons["rnn"]
-    assert reasons["first"] == "a recurrent layer that is left as it is fixes them"
-    smaller = remove(prunable, SEQUENCES, {"hidden": [0, 5]})
-    with torch.no_grad():
-        model.head.weight[:, [0, 5]] = 0
-    torch.testing.assert_close(output(smaller, SEQUENCES), output(model, SEQUENCES), atol=1e-5, rtol=1e-4)
-
-
-class SharedLayers(nn.Module):
-    """One encoder layer, three times in a list."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layer = nn.TransformerEncoderLayer(16, 4, 30, batch_first=True)
-        self.layers, self.head = nn.ModuleList([layer] * 3), nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return self.head(x.mean(1))
-
-
-def test_a_layer_held_several_times_stays_one():
-    x = torch.randn(2, 5, 16)
-    smaller, survey = ChannelGraph().survey(SharedLayers(), x)
-    assert found(survey) == {"layers.0.self_attn": (HEADS, 4), "layers.0.linear1": (MLP, 30)}
-    remove(smaller, x, {"layers.0.self_attn": [0], "layers.0.linear1": [3]})
-    assert smaller.layers[0] is smaller.layers[1] is smaller.layers[2]
-    assert smaller.layers[2].self_attn.num_heads == 3
-
-
-def test_units_that_are_the_output_are_left():
-    survey = surveyed(nn.Sequential(nn.Linear(8, 4)), VECTORS)
-    assert not survey.groups
-    assert left(survey) == {"0": "its units are the model's output"}
-
-
-class Stubborn(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.head = nn.Linear(8, 8), nn.Linear(8, 4)
-
-    def __deepcopy__(self, memo: Any) -> nn.Module:
-        raise TypeError("not to be copied")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.first(x))
-
-
-def test_a_model_that_cannot_be_seen_fails_with_the_cause():
-    with pytest.raises(CandidateFailed, match="not to be copied"):
-        surveyed(Stubborn(), VECTORS)
-
-
-# -- costs -------------------------------------------------------------------------------------------------------------
-
-
-def test_multiply_accumulates_that_fall_with_a_group():
-    macs = {group.root: group.macs for group in surveyed(Unet(), IMAGES).groups}
-    assert macs == {
-        "down1": 256 * 3 * 10 * 9 + 64 * 10 * 15 * 9 + 256 * (10 * 2 * 9),  # of ``out``, only what reads it
-        "down2": 64 * 10 * 15 * 9 + 256 * 15 * 5 * 4,
-        "up": 256 * 15 * 5 * 4 + 256 * (5 * 2 * 9),
-    }
-
-
-def test_steps_of_a_sequence_count_whichever_dimension_they_are():
-    class Turned(Deep):
-        def forward(self, x: Tensor) -> Tensor:
-            self.rnn.batch_first = False
-            return self.head(self.rnn(x.transpose(0, 1))[0].amax(0))
-
-    first, other = ({group.root: group.macs for group in surveyed(make(), SEQUENCES).groups} for make in (Deep, Turned))
-    assert first == other
-    assert first["rnn.layers.1"] == 9 * 2 * 3 * 10 * (20 + 10) + 20 * 4
+    assert [group.root for group in groups_of(Backwards(), IMAGES).groups] == ["stem", "inner"]

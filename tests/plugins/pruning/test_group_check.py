@@ -40,7 +40,7 @@ def shifted(group: Group) -> Group:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_wrong_group_is_seen(norm: str):
-    model, survey = ChannelGraph().survey(Net(NORMS[norm]()), X)
+    model, survey = ChannelGraph().find_groups(Net(NORMS[norm]()), X)
     (group,) = survey.groups
     before = copy.deepcopy(model.state_dict())
     assert why_wrong(model, X, {group: half(group)}) is None
@@ -50,7 +50,7 @@ def test_a_wrong_group_is_seen(norm: str):
 
 def test_unequal_removal_under_a_group_norm_is_seen():
     """It would move channels to other groups, though the network runs."""
-    model, survey = ChannelGraph().survey(Net(nn.GroupNorm(3, 12)), X)
+    model, survey = ChannelGraph().find_groups(Net(nn.GroupNorm(3, 12)), X)
     (group,) = survey.groups
     assert why_wrong(model, X, {group: [0, 4, 8]}) is None
     assert why_wrong(model, X, {group: [0, 1, 2]}) is not None

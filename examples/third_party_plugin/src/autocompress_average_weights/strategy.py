@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from autocompress.plugin.contract import Context, Parameter, Params, Strategy, TrainHook, TrainingStrategy
 from autocompress.plugin.hooks import hookimpl
 
+autocompress_api = 2
+
 
 class MovingAverage(TrainHook):
     """Averages the tensors it finds at ``wrap``, whatever other hooks put around them later."""

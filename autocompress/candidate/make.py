@@ -1,0 +1,108 @@
+"""A family's files: the structure with its weights, exported and checked, and the graph variants of that file."""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from autocompress.candidate.count import count
+from autocompress.candidate.export import export, export_checked
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.request import Made, MakeRequest, ModelFile
+from autocompress.candidate.structure import blamed_on, build
+from autocompress.candidate.weights import load_weights
+from autocompress.data import profile_inputs
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Context, GraphStrategy
+from autocompress.plugin.loader import PluginSet
+from autocompress.recipe import Plan, Recipe, Step
+from autocompress.storage.atomic import replacing
+
+CHECKED_BATCHES = 4
+
+
+def make(opened: OpenTask, request: MakeRequest, model: nn.Module | None = None) -> Made:
+    """Export a family and rewrite the file into each of its variants; a variant that fails costs itself alone. Raises
+    CandidateFailed when there is no float file.
+
+    model: the family's module with its weights, where it is at hand; it is built otherwise.
+    """
+    if request.source is not None:
+        path = opened.folder.root / request.source.path
+        made = Made(request.source, request.exporter, request.weights.plans if request.weights else (), count(path)[1])
+    else:
+        made = _exported(opened, request, model)
+    return _rewritten(opened, request, made)
+
+
+def _exported(opened: OpenTask, request: MakeRequest, model: nn.Module | None) -> Made:
+    recipe, weights = request.recipe, request.weights
+    plans: tuple[Plan, ...] = weights.plans if weights is not None else ()
+    if model is None:
+        model, plans = built(opened, recipe, weights.plans if weights is not None else None)
+        if weights is not None and weights.checkpoint is not None:
+            load_weights(opened.store, model, weights.checkpoint)
+    opened.lock.give_way()
+    target = _target(opened, request, None)
+    with opened.supervisor.during("export", f"export: {recipe.techniques()}"):
+        if request.rung is None:
+            inputs = next(profile_inputs(opened.val, opened.profile.batch, 1))
+            exporter = export(model, inputs, target, request.exporter)
+        else:
+            checked = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_BATCHES))
+            exporter = export_checked(model, checked, target, request.exporter, opened.open)
+    return Made(file_of(opened, recipe, target), exporter, plans, count(target)[1])
+
+
+def _rewritten(opened: OpenTask, request: MakeRequest, made: Made) -> Made:
+    timing = request.rung is None
+    learned = request.weights.learned if request.weights is not None else {}
+    context = opened.context.for_timing() if timing else replace(opened.context, learned=learned)
+    for variant in request.variants:
+        opened.lock.give_way()
+        recipe, target = request.recipe.rewritten(variant), _target(opened, request, variant)
+        text = f"{variant.strategy}: {request.recipe.techniques()}"
+        try:
+            with opened.supervisor.during("graph", text), replacing(target) as temporary:
+                rewrite(opened.plugins, variant, opened.folder.root / made.source.path, temporary, context)
+            made = replace(made, files=(*made.files, file_of(opened, recipe, target)))
+        except CandidateFailed as error:
+            failure = (recipe, error.strategy or variant.strategy, error.reason)
+            made = replace(made, failed=(*made.failed, failure))
+    return made
+
+
+def built(opened: OpenTask, recipe: Recipe, plans: Sequence[Plan] | None) -> tuple[nn.Module, tuple[Plan, ...]]:
+    """A recipe's untrained structure, and the plans that made it."""
+    with opened.supervisor.during("structure", f"structure: {recipe.techniques()}"):
+        return build(recipe, opened.context, opened.plugins, plans, opened.plans)
+
+
+def rewrite(plugins: PluginSet, variant: Step, source: Path, target: Path, context: Context) -> None:
+    """Apply one graph variant. Raises CandidateFailed naming the strategy."""
+    strategy = plugins.strategy(variant.strategy)
+    assert isinstance(strategy, GraphStrategy)
+    with blamed_on(variant.strategy):
+        strategy.apply(source, target, variant.values, context)
+
+
+def _target(opened: OpenTask, request: MakeRequest, variant: Step | None) -> Path:
+    """Where a file goes: into a folder of its own when it is kept, else where nobody looks for it."""
+    recipe = request.recipe if variant is None else request.recipe.rewritten(variant)
+    if request.rung is not None:
+        return opened.folder.candidate(f"{recipe.id}-{request.rung}")
+    return opened.folder.scratch / f"{recipe.id}.onnx"
+
+
+def file_of(opened: OpenTask, recipe: Recipe, path: Path) -> ModelFile:
+    return ModelFile(recipe, opened.folder.relative(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def discard(path: Path) -> None:
+    """Remove a file that is not wanted any more, and its folder when nothing else is in it."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()

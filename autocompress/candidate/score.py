@@ -1,0 +1,80 @@
+"""A finished file: scored and counted, its outputs kept for comparisons on the same examples; later tested."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from autocompress.candidate.count import compressed_size, count
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.request import ModelFile, NotScored, Scored
+from autocompress.data import Split, paired_difference, score_of, targets_of
+from autocompress.errors import CandidateFailed
+from autocompress.measure import outputs_of
+
+
+def score(opened: OpenTask, files: Sequence[ModelFile]) -> tuple[Scored | NotScored, ...]:
+    """Score files on the validation split; one that cannot be scored costs itself alone."""
+    found: list[Scored | NotScored] = []
+    for file in files:
+        try:
+            found.append(_scored(opened, file))
+        except CandidateFailed as error:
+            found.append(NotScored(error.strategy, error.reason))
+    return tuple(found)
+
+
+def _scored(opened: OpenTask, file: ModelFile) -> Scored:
+    path = opened.folder.root / file.path
+    with opened.supervisor.during("score", f"score: {file.recipe.techniques()}"), ThreadPoolExecutor(1) as beside:
+        packed = beside.submit(compressed_size, path)
+
+        def give_way() -> None:
+            packed.result()
+            opened.lock.give_way()
+
+        outputs = outputs_of(lambda: opened.open(path), opened.val, opened.profile.batch, give_way)
+    if not torch.isfinite(outputs).all():
+        raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
+    own = score_of(opened.task, outputs, targets_of(opened.val))
+    if own.val != own.val or own.val in (float("inf"), float("-inf")):
+        raise CandidateFailed(f"the metric is {own.val} on the validation split")
+    key = opened.store.key("val", file.digest)
+    opened.store.save(key, {"outputs": outputs})
+    params, macs = count(path)
+    return Scored(own, path.stat().st_size, packed.result(), params, macs, key)
+
+
+def test_scores(opened: OpenTask, files: Sequence[ModelFile]) -> list[float]:
+    """The metric of finished files on the test split. Raises CandidateFailed when there is none."""
+    if opened.test is None:
+        raise CandidateFailed("the task has no test split")
+    test = opened.test
+    targets, scores = targets_of(test), []
+    for file in files:
+        path = opened.folder.root / file.path
+        with opened.supervisor.during("score", f"test: {file.recipe.techniques()}"):
+            outputs = _outputs(opened, path, test)
+        scores.append(float(opened.task.metric_fn(outputs, targets)))
+    return scores
+
+
+def _outputs(opened: OpenTask, path: Path, split: Split) -> Tensor:
+    return outputs_of(lambda: opened.open(path), split, opened.profile.batch, opened.lock.give_way)
+
+
+def differences(opened: OpenTask, best: str, others: Sequence[str]) -> list[tuple[float, float]]:
+    """For each of ``others``: (score of ``best`` minus its own on the same validation examples, standard error). All
+    are store keys of outputs. Raises CandidateFailed when some are missing.
+    """
+    targets = targets_of(opened.val)
+    return [paired_difference(opened.task, _stored(opened, best), _stored(opened, other), targets) for other in others]
+
+
+def _stored(opened: OpenTask, key: str) -> Tensor:
+    stored = opened.store.load(key)
+    if stored is None:
+        raise CandidateFailed(f"the stored outputs {key} are missing")
+    return stored["outputs"]

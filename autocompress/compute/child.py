@@ -1,0 +1,131 @@
+"""The child process of a worker: it holds the task or the target, and answers calls."""
+
+import faulthandler
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from autocompress.compute.worker import TELL_EVERY_S, OnTell, WorkerConfig, cores
+from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
+
+if TYPE_CHECKING:
+    from autocompress.supervisor import Supervisor
+    from autocompress.task import Task
+
+
+def main(descriptor: int) -> None:
+    """The child: answers calls until the pipe closes, which is also how it learns that its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()  # where it was when it crashed goes into the log
+    pipe = Connection(descriptor)
+    config: WorkerConfig = pipe.recv()
+    calls: queue.Queue[tuple[str, tuple[Any, ...], int]] = queue.Queue()
+    stopping = threading.Event()
+
+    def listen() -> None:
+        try:
+            while True:
+                call = pipe.recv()
+                if call[0] == "stop":
+                    stopping.set()
+                else:
+                    calls.put(call)
+        except (EOFError, OSError):
+            os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    last: tuple[float, str] = (0.0, "")
+
+    def tell(text: str, fraction: float | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if text != last[1] or now - last[0] >= TELL_EVERY_S:
+            last = now, text
+            pipe.send(("tell", (text, fraction)))
+
+    supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set)
+    service = _service(config, supervisor)
+    while True:
+        supervisor.phases.skip()
+        method, args, threads = calls.get()
+        supervisor.phases.skip()
+        last = (0.0, "")  # what is done is told anew of each call
+        _use(threads)
+        try:
+            answer = "result", getattr(service, method)(*args)
+        except AutocompressError as error:
+            answer = "error", _ours(error)
+        except MemoryError:
+            answer = "error", CandidateFailed("out of memory")
+        except (
+            Exception
+        ) as error:  # a fault of ours or a plug-in's: this candidate fails, with the traceback in the log
+            traceback.print_exc()
+            answer = "error", CandidateFailed(f"{type(error).__name__}: {one_line(error)}")
+        pipe.send(("spent", supervisor.phases.taken()))
+        pipe.send(answer)
+
+
+def _use(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads or cores())
+
+
+def _ours(error: AutocompressError) -> AutocompressError:
+    """The error as one of our own classes: the driver cannot unpickle a class of the task file or a plug-in."""
+    if type(error).__module__.partition(".")[0] == "autocompress":
+        return error
+    return UsageError(str(error)) if isinstance(error, UsageError) else CandidateFailed(str(error))
+
+
+def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bool]) -> "Supervisor":
+    from autocompress.supervisor import Supervisor
+
+    return Supervisor(tell, note, stop)
+
+
+def _service(config: WorkerConfig, supervisor: "Supervisor") -> object:
+    """What the child holds: the task, to compute on, or the target, to time files on."""
+    from autocompress.plugin.loader import load_plugins
+    from autocompress.storage.folder import RunFolder
+
+    plugins, folder = load_plugins(), RunFolder(config.out)
+    if config.task is None:
+        from autocompress.compute.target import target_here
+
+        return target_here(config.profile, plugins, folder, supervisor)
+    from autocompress.compute.local import LocalComputation
+
+    return LocalComputation(
+        partial(_load, config), config.profile, plugins, folder, config.seed, supervisor, policy=config.policy.training
+    )
+
+
+def _load(config: WorkerConfig) -> "Task":
+    """With this worker's own cores, whatever this call may use: what a task file trains itself is the same in every
+    process of a search then.
+    """
+    import torch
+
+    from autocompress.task import load_task
+
+    assert config.task is not None
+    allowed = torch.get_num_threads()
+    _use(max(1, (config.policy.cores or cores()) // config.workers))
+    try:
+        return load_task(config.task)
+    finally:
+        _use(allowed)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,176 @@
+"""What a search may ask to be computed: the typed list, with time limits and what is tried again in one place.
+
+Each operation hands on the digests and keys of what it made. Only ``compare`` touches a target, and no worker is held
+by it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.compute.executor import Executor
+from autocompress.compute.worker import WorkerCrashed
+from autocompress.latency import Latency
+from autocompress.measure import CompareRequest
+from autocompress.plugin.contract import Applicable, Refusal
+
+Strategies = Sequence[str] | None  # those of the search space; None for all that are installed
+Surveyed = tuple[tuple[Applicable, ...], tuple[Refusal, ...]]
+
+
+class Operations(Protocol):
+    """concurrency: how many operations can run at once. limit_s: seconds after which one without an answer is ended.
+
+    All raise CandidateFailed when what was asked for cannot be made, WorkerDied (one of those) when the process that
+    computed ended or was ended, Interrupted at a safe point, and UsageError for a task that no search could use.
+    """
+
+    concurrency: int
+
+    async def prepare(self, known: Preparation | None, only: Strategies, *, limit_s: float) -> Preparation:
+        """Open the task: all that a gate needs. known: what another process found; what it exported is kept."""
+
+    async def other_reference(self, exporter: str, *, limit_s: float) -> ModelFile:
+        """The unchanged model, by another exporter."""
+
+    async def survey(self, only: Strategies, *, limit_s: float) -> Surveyed:
+        """What the strategies with a graph part offer, for files that will be scored."""
+
+    async def time_training(self, *, limit_s: float) -> Arithmetic:
+        """How a training step is computed fastest."""
+
+    def opened(self, prepared: Preparation, only: Strategies) -> None:
+        """What every worker that is started from now on begins with."""
+
+    async def train(self, request: TrainRequest, *, limit_s: float) -> TrainedWeights:
+        """Build a family's structure and train it; when the worker crashes, once more from where it was kept."""
+
+    async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
+        """Export a family, and rewrite the file into its graph variants."""
+
+    async def compare(self, request: CompareRequest, *, limit_s: float, again: bool = True) -> Latency:
+        """Time a file beside the reference, on the target."""
+
+    async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
+        """Score files on the validation split."""
+
+    async def test(self, files: Sequence[ModelFile], *, limit_s: float) -> list[float]:
+        """The metric of files on the test split."""
+
+    async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
+        """For each of ``others``: (score of ``best`` minus its own on the same examples, standard error)."""
+
+    def sharing(self, calls: int) -> AbstractContextManager[None]:
+        """While open, at most so many operations run at once, and each has more of the cores."""
+
+    def spent(self) -> dict[str, float]:
+        """Seconds by what they went into."""
+
+
+class WorkerOperations:
+    """Operations on worker processes. computing: those that hold the task. comparing: the one that times files.
+
+    clock: seconds. note: told what a user should read.
+    """
+
+    def __init__(
+        self,
+        computing: Executor,
+        comparing: Executor,
+        clock: Callable[[], float],
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._computing = computing
+        self._comparing = comparing
+        self._clock = clock
+        self._note = note
+        self.concurrency = computing.concurrency
+
+    async def prepare(self, known: Preparation | None, only: Strategies, *, limit_s: float) -> Preparation:
+        self._comparing.start()  # while the task is opened
+        found: Preparation = await self._computing.call("prepare", known, only, limit_s=limit_s)
+        return found
+
+    async def other_reference(self, exporter: str, *, limit_s: float) -> ModelFile:
+        file: ModelFile = await self._computing.call("other_reference", exporter, limit_s=limit_s)
+        return file
+
+    async def survey(self, only: Strategies, *, limit_s: float) -> Surveyed:
+        found: Surveyed = await self._computing.call("survey", only, limit_s=limit_s)
+        return found
+
+    async def time_training(self, *, limit_s: float) -> Arithmetic:
+        arithmetic: Arithmetic = await self._computing.call("time_training", limit_s=limit_s)
+        return arithmetic
+
+    def opened(self, prepared: Preparation, only: Strategies) -> None:
+        self._computing.opened(prepared, only)
+
+    async def train(self, request: TrainRequest, *, limit_s: float) -> TrainedWeights:
+        began = self._clock()
+        try:
+            return await self._train(request, limit_s)
+        except WorkerCrashed as error:
+            self._note(f"{error.reason}: {request.recipe.techniques()} goes on in a new one")
+            if request.limit_s is not None:
+                request = replace(request, limit_s=max(1.0, request.limit_s - (self._clock() - began)))
+        return await self._train(request, limit_s)
+
+    async def _train(self, request: TrainRequest, limit_s: float) -> TrainedWeights:
+        weights: TrainedWeights = await self._computing.call("train", request, limit_s=limit_s)
+        return weights
+
+    async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
+        made: Made = await self._again(self._computing, request.rung is not None, "make", request, limit_s=limit_s)
+        return made
+
+    async def compare(self, request: CompareRequest, *, limit_s: float, again: bool = True) -> Latency:
+        latency: Latency = await self._again(self._comparing, again, "compare", request, limit_s=limit_s)
+        return latency
+
+    async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
+        scored: tuple[Scored | NotScored, ...] = await self._again(
+            self._computing, True, "score", files, limit_s=limit_s
+        )
+        return scored
+
+    async def test(self, files: Sequence[ModelFile], *, limit_s: float) -> list[float]:
+        scores: list[float] = await self._computing.call("test", files, limit_s=limit_s)
+        return scores
+
+    async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
+        found: list[tuple[float, float]] = await self._computing.call("differences", best, others, limit_s=limit_s)
+        return found
+
+    async def _again(self, executor: Executor, again: bool, method: str, *args: Any, limit_s: float) -> Any:
+        """A call that is worth a second try when the process that computes crashes."""
+        try:
+            return await executor.call(method, *args, limit_s=limit_s)
+        except WorkerCrashed as error:
+            if not again:
+                raise
+            self._note(f"{error.reason}: tried once more in a new one")
+        return await executor.call(method, *args, limit_s=limit_s)
+
+    @contextmanager
+    def sharing(self, calls: int) -> Iterator[None]:
+        with self._computing.sharing(calls):
+            yield
+
+    def spent(self) -> dict[str, float]:
+        return dict(Counter(self._computing.spent()) + Counter(self._comparing.spent()))
+
+    def kill(self) -> None:
+        """End all workers at once; calls that wait for them fail."""
+        for executor in (self._computing, self._comparing):
+            executor.kill()
+
+    def close(self) -> None:
+        with ExitStack() as closing:
+            for executor in (self._computing, self._comparing):
+                closing.callback(executor.close)

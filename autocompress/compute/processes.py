@@ -1,0 +1,32 @@
+"""The worker processes of a search: those that hold the task, and the one that times files."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from autocompress.compute.executor import Pool
+from autocompress.compute.operations import WorkerOperations
+from autocompress.compute.worker import Worker, WorkerConfig
+
+FIRST = 0  # the worker beside whose work a measurement is shown: it waits meanwhile
+
+
+def worker_processes(
+    config: WorkerConfig,
+    log: Path,
+    tell: Callable[..., None],
+    interrupted: Callable[[], bool],
+    note: Callable[[str], None],
+    clock: Callable[[], float],
+) -> WorkerOperations:
+    """Operations computed by ``config.workers`` processes. log: what they print. tell: told what each does, as
+    ``tell(text, fraction, worker=number)``. interrupted: asked while they work. note: told what a user should read.
+    """
+
+    def worker(config: WorkerConfig, number: int) -> Worker:
+        return Worker(config, log, partial(tell, worker=number), interrupted, note)
+
+    computing = Pool([worker(config, number) for number in range(config.workers)], config.policy)
+    comparing = Pool([worker(replace(config, task=None), FIRST)], config.policy)
+    return WorkerOperations(computing, comparing, clock, note)

@@ -1,0 +1,120 @@
+"""What can happen in a search, each a frozen fact, and how it is written down.
+
+A recipe is asked for by the sampler, its structure ``Gated``; then it is ``Rejected``, ``Failed`` or ``Evaluated``, the
+last again at each further rung. At the end graphs and files are measured anew, files tested, one chosen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from autocompress.evaluation import Outcome, Rejected
+from autocompress.latency import Latency
+from autocompress.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A structure was timed. ratio: to the reference. macs: multiply-accumulates of one call, 0 where not counted."""
+
+    recipe: Recipe
+    ratio: float
+    macs: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A family was trained, to its first rung or its next, and its files were measured."""
+
+    recipe: Recipe
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A family could not be made, or not be trained on. strategy: whose fault it was, where that is known."""
+
+    recipe: Recipe
+    strategy: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class RepeatMeasured:
+    """The graph that a recipe makes was timed once more."""
+
+    recipe: Recipe
+    latency: Latency
+
+
+@dataclass(frozen=True)
+class FinalMeasured:
+    """The last measurements of files, by their ids. kept: those of files that could not be measured again; they are not
+    written down, so that a resumed search measures these files.
+    """
+
+    latencies: Mapping[str, Latency]
+    kept: Mapping[str, Latency] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoredOnTest:
+    """Scores on the test split, by the digest of the file."""
+
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """What was chosen, by id: the recommended file, or the one nearest to the budget where none is within it."""
+
+    recommended: str | None = None
+    nearest: str | None = None
+
+
+TrialFact = Evaluated | Rejected | Failed  # what can end a trial
+Fact = TrialFact | Gated | RepeatMeasured | FinalMeasured | ScoredOnTest | Concluded
+
+
+def fact_to_json(fact: Fact) -> dict[str, Any]:
+    """What ``fact_from_json`` makes an equal fact of, but for what was ``kept``."""
+    match fact:
+        case Evaluated(recipe, outcome):
+            return {"recipe": recipe.to_json(), "outcome": outcome.to_json()}
+        case Rejected(recipe, reason, latency_ms, ratio):
+            rejected = {"reason": reason, "latency_ms": latency_ms, "ratio": ratio}
+            return {"recipe": recipe.to_json(), "rejected": rejected}
+        case Failed(recipe, strategy, reason):
+            return {"recipe": recipe.to_json(), "failed": {"strategy": strategy, "reason": reason}}
+        case Gated(recipe, ratio, macs):
+            return {"recipe": recipe.to_json(), "gate": {"ratio": ratio, "macs": macs}}
+        case RepeatMeasured(recipe, latency):
+            return {"recipe": recipe.to_json(), "repeat": asdict(latency)}
+        case FinalMeasured(latencies):
+            return {"final": {name: asdict(latency) for name, latency in latencies.items()}}
+        case ScoredOnTest(scores):
+            return {"tests": dict(scores)}
+        case Concluded():
+            return {"conclusion": asdict(fact)}
+
+
+def fact_from_json(value: Mapping[str, Any]) -> Fact:
+    """Raises ValueError for what is no fact."""
+    match value:
+        case {"recipe": recipe, "outcome": outcome}:
+            return Evaluated(Recipe.from_json(recipe), Outcome.from_json(outcome))
+        case {"recipe": recipe, "rejected": rejected}:
+            return Rejected(Recipe.from_json(recipe), **rejected)
+        case {"recipe": recipe, "failed": failed}:
+            return Failed(Recipe.from_json(recipe), **failed)
+        case {"recipe": recipe, "gate": gate}:
+            return Gated(Recipe.from_json(recipe), **gate)
+        case {"recipe": recipe, "repeat": latency}:
+            return RepeatMeasured(Recipe.from_json(recipe), Latency(**latency))
+        case {"final": latencies}:
+            return FinalMeasured({name: Latency(**latency) for name, latency in latencies.items()})
+        case {"tests": scores}:
+            return ScoredOnTest(scores)
+        case {"conclusion": chosen}:
+            return Concluded(**chosen)
+    raise ValueError(f"no fact of a search: {', '.join(value) or 'nothing'}")

@@ -1,0 +1,50 @@
+"""The graph variants of a family: which go with its recipe, and which of them are worth a gate's time. Pure."""
+
+import math
+from collections.abc import Sequence
+
+from autocompress.plugin.contract import Applicable, Stage
+from autocompress.recipe import Recipe, Step
+
+WORTH_GATING = 1.5  # variants within this factor of the fastest on the reference are tried by the gate
+
+Ratios = tuple[tuple[Step, float], ...]  # a variant, and its latency on the reference as a share of the reference's
+
+
+def untimed(applicable: Sequence[Applicable], only: Sequence[str] | None) -> Ratios:
+    """Every graph variant of the strategies in use, none of them timed: in no order, and with a ratio of 1."""
+    return tuple(
+        (Step.of(a.name, **params), 1.0)
+        for a in applicable
+        if (a.size_only is None if only is None else a.name in only)
+        for params in a.variants
+    )
+
+
+def variants_for(recipe: Recipe, ratios: Ratios, applicable: Sequence[Applicable]) -> list[Step]:
+    """The graph variants that go with the recipe: no tag conflicts with its steps, and a graph part that belongs to a
+    step has that step.
+    """
+    known = {a.name: a for a in applicable}
+    on = [known[step.strategy] for step in recipe.steps if step.strategy in known]
+    allowed = []
+    for variant, _ in ratios:
+        own = known[variant.strategy]
+        conflict = any(
+            own.excludes & other.provides or other.excludes & own.provides for other in on if other is not own
+        )
+        if not conflict and (own in on or own.stages == (Stage.GRAPH,)):
+            allowed.append(variant)
+    return allowed
+
+
+def worth_gating(recipe: Recipe, ratios: Ratios, applicable: Sequence[Applicable]) -> list[Step]:
+    """Of the variants that go with the recipe the ones that were fast on the reference (all, before any was timed
+    there), and those that are not made of it because they belong to a step of the recipe.
+    """
+    known = {a.name: a for a in applicable}
+    allowed = variants_for(recipe, ratios, applicable)
+    timed = {step: ratio for step, ratio in ratios if math.isfinite(ratio)}
+    best = min((timed[step] for step in allowed if step in timed), default=1.0)
+    elsewhere = [step for step in allowed if known[step.strategy].stages != (Stage.GRAPH,)]
+    return elsewhere + [step for step in allowed if timed.get(step, math.inf) <= min(best * WORTH_GATING, 1.0)]

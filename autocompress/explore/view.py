@@ -1,0 +1,15 @@
+"""What a search shows while it runs."""
+
+from typing import Protocol
+
+from autocompress.explore.opening import Opening
+from autocompress.explore.space import Space
+from autocompress.explore.standings import Standings
+
+
+class View(Protocol):
+    """What is shown while it runs."""
+
+    def opened(self, opening: Opening, space: Space) -> None: ...
+    def note(self, text: str) -> None: ...
+    def status(self, standings: Standings, left_s: float) -> None: ...

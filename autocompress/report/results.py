@@ -1,0 +1,49 @@
+"""What a run leaves: front.json with the model it names, and the report."""
+
+from typing import Any
+
+from autocompress.compute.operations import WorkerOperations
+from autocompress.explore.clock import Clock
+from autocompress.explore.identity import Settings
+from autocompress.explore.standings import Standings
+from autocompress.plugin.loader import PluginSet
+from autocompress.report.document import Circumstances, front_document
+from autocompress.report.html import write_report
+from autocompress.storage.delivery import commit
+from autocompress.storage.folder import RunFolder
+
+
+def write_results(
+    standings: Standings,
+    settings: Settings,
+    folder: RunFolder,
+    plugins: PluginSet,
+    clock: Clock,
+    operations: WorkerOperations,
+) -> dict[str, Any]:
+    """Write the front as it stands; the document of ``front.json``."""
+    environment = {
+        **standings.opening.prepared.versions,
+        "profile": settings.profile.model_dump(mode="json"),
+        "plugins": dict(sorted(plugins.origin.items())),
+    }
+    around = Circumstances(
+        settings.profile.name,
+        settings.profile.statistic,
+        settings.seed,
+        environment,
+        clock.elapsed(),
+        _spent_s(clock, operations),
+    )
+    document = commit(folder, front_document(standings, around))
+    write_report(document, folder.report)
+    return document
+
+
+def _spent_s(clock: Clock, operations: WorkerOperations) -> dict[str, float]:
+    """Seconds of all workers since this process began, by what they went into: the rest, when one had nothing to do or
+    the driver made up its mind, is "driver".
+    """
+    spent = operations.spent()
+    all_s = operations.concurrency * clock.since_start()
+    return {**spent, "driver": max(0.0, all_s - sum(spent.values()))}

@@ -1,0 +1,77 @@
+"""``front.json`` as it is read: the document of a run, checked before anybody follows a path in it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from autocompress.errors import UsageError, one_line
+from autocompress.storage.paths import inside
+
+SCHEMA = 1
+FRONT, CANDIDATES, STORE = "front.json", "candidates", "store"
+RECOMMENDED, NEAREST = "recommended", "nearest"  # folders of a model that stands on its own
+MODEL, RECIPE, WEIGHTS = "model.onnx", "recipe.toml", "weights.safetensors"
+KEYS = frozenset(("schema", "task", "reference", "candidates", "recommended", "nearest"))
+
+
+def read_front(root: Path) -> dict[str, Any]:
+    """The ``front.json`` of a run. Raises UsageError when there is none, it is of another version, or it names a file
+    outside the run folder.
+    """
+    path = root / FRONT
+    try:
+        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"no run in {root} ({error.strerror}): give the --out folder of a search") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON ({error}): move it away and run the same search again") from error
+    if not is_front(document) or document["schema"] != SCHEMA:
+        raise UsageError(
+            f"{path} is not a front of schema {SCHEMA}: it was written by another version or program; give the --out "
+            "folder of a search of this version"
+        )
+    try:
+        for name in (document["reference"]["artifact"], *(c["artifact"] for c in document["candidates"])):
+            inside(root, root, name, path)
+        for name in delivered(document):
+            inside(root, root, name, path)
+    except (KeyError, TypeError, ValueError) as error:
+        why = f"it is not what a search writes ({type(error).__name__}: {one_line(error, 120)})"
+        raise UsageError(f"{path} cannot be used: {why}; move it away and run the same search again") from error
+    return document
+
+
+def is_front(document: object) -> bool:
+    """Whether it is the document of a search, of whichever version."""
+    return isinstance(document, dict) and document.keys() >= KEYS and isinstance(document["schema"], int)
+
+
+def chosen(document: dict[str, Any]) -> dict[str, Any] | None:
+    """The candidate that was delivered: the recommended one, or the nearest."""
+    identifier = document["recommended"] or document["nearest"]
+    return next((c for c in document["candidates"] if c["id"] == identifier), None)
+
+
+def folder_of(document: dict[str, Any]) -> str:
+    """Where the chosen candidate is delivered, relative to the run folder."""
+    return RECOMMENDED if document["recommended"] else NEAREST
+
+
+def delivered(document: dict[str, Any]) -> dict[str, str | None]:
+    """The files in ``recommended/`` or ``nearest/`` with their SHA-256; None where an earlier version wrote them, which
+    kept no digests. Raises ValueError when the document names any other file.
+    """
+    if "delivered" not in document:
+        names = (MODEL, RECIPE, WEIGHTS) if chosen(document) else ()
+        return dict.fromkeys((f"{folder_of(document)}/{name}" for name in names), None)
+    found: dict[str, str | None] = dict(document["delivered"])
+    for name in found:
+        if not is_delivery(name):
+            raise ValueError(f"{name!r} is not in {RECOMMENDED}/ or {NEAREST}/")
+    return found
+
+
+def is_delivery(name: str) -> bool:
+    """Whether a path, relative to the run folder, lies in one of the folders that models are delivered to."""
+    parent, _, file = name.partition("/")
+    return parent in (RECOMMENDED, NEAREST) and "/" not in file and file not in ("", ".", "..")

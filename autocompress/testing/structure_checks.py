@@ -1,0 +1,105 @@
+"""The checks of a structure part."""
+
+import json
+import math
+from contextlib import suppress
+
+import torch
+
+from autocompress.candidate.count import count
+from autocompress.candidate.weights import load_weights
+from autocompress.data import call, primary
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import (
+    Params,
+    StructureStrategy,
+)
+from autocompress.storage.store import Store
+from autocompress.testing.checks import Checks, Neighbour, is_plain, is_sentence
+from autocompress.testing.lab import Form, Lab, same_values, untouched
+
+
+class StructureChecks(Checks):
+    def test_plan_is_json_and_changes_nothing(self, structure: StructureStrategy, lab: Lab) -> None:
+        model = lab.context.task.copy_of_model()
+        with untouched(model, "plan"), untouched(lab.context.model, "plan"):
+            plan = structure.plan(model, lab.defaults, lab.context)
+        assert is_plain(dict(plan)), "the plan must be JSON: words, finite numbers, true/false, lists, dicts"
+
+    def test_the_same_seed_plans_the_same(self, structure: StructureStrategy, lab: Lab) -> None:
+        one, other = (json.dumps(lab.planned(lab.defaults, luck)) for luck in (1, 2))
+        assert one == other, "plan gave another plan the second time: draw from a generator seeded by context.seed"
+
+    def test_apply_changes_the_model_and_keeps_it_running(self, structure: StructureStrategy, lab: Lab) -> None:
+        before = lab.context.task.copy_of_model()
+        after = lab.built(lab.defaults)
+        changed = Form.of(after) != Form.of(before) or not same_values(after.state_dict(), before.state_dict())
+        assert changed, "apply with the default parameters changed nothing: neither modules, nor shapes, nor values"
+        self._runs(lab, after, "after apply")
+
+    def test_a_plan_replays_bit_for_bit(self, structure: StructureStrategy, lab: Lab) -> None:
+        plan = lab.planned(lab.defaults)
+        one, other = (lab.applied(plan, luck) for luck in (1, 2))
+        assert same_values(one.state_dict(), other.state_dict()), (
+            "apply of one plan gave other weights the second time: put what is drawn, or its seed, into the plan"
+        )
+        inputs = lab.context.example_inputs
+        with torch.no_grad():
+            results = [primary(call(model, inputs)) for model in (one, other)]
+        assert torch.equal(*results), "apply of one plan gave a model with other outputs the second time"
+
+    def test_a_stronger_choice_is_not_larger(self, structure: StructureStrategy, lab: Lab) -> None:
+        strengths = [parameter for parameter in lab.parameters if parameter.by_strength]
+        if not strengths:
+            return  # what it does has no strength
+        reference, smaller = count(lab.context.reference), []
+        for parameter in strengths:
+            mild, strong = (
+                self._first_size(lab, [{**lab.defaults, parameter.name: c} for c in choices])
+                for choices in (parameter.choices, parameter.choices[::-1])
+            )
+            assert strong[1] <= mild[1], (
+                f"{parameter.name} is by_strength, but its last choice costs {strong[1]} multiply-accumulates and its "
+                f"first {mild[1]}: list the choices from the mildest to the one that makes the fastest model"
+            )
+            smaller.append(strong[0] < reference[0] or strong[1] < reference[1])
+        assert any(smaller), "the strongest choice leaves the model as large as it was, in parameters and in operations"
+
+    def _first_size(self, lab: Lab, sets: list[Params]) -> tuple[int, int]:
+        for params in sets:
+            with suppress(CandidateFailed):
+                return lab.size(lab.built(params))
+        raise AssertionError("no choice of a parameter works with the others at their defaults")
+
+    def test_the_structure_exports(self, structure: StructureStrategy, lab: Lab) -> None:
+        lab.exported(lab.built(lab.defaults), "after apply")
+
+    def test_the_structure_trains_and_its_weights_are_kept(self, structure: StructureStrategy, lab: Lab) -> None:
+        plan = lab.planned(lab.defaults)
+        trained = lab.trained(lab.applied(plan), {"neighbour": Neighbour()}).model
+        store = Store(lab.folder)
+        store.save("weights", trained.state_dict())
+        again = lab.applied(plan)
+        load_weights(store, again, "weights")
+        inputs = lab.context.example_inputs
+        with torch.no_grad():
+            one, other = (primary(call(model, inputs)) for model in (trained, again))
+        assert torch.equal(one, other), (
+            "the replayed structure with the trained weights gives other outputs: keep all state in the state dict"
+        )
+
+    def test_sensitivity_is_ordered_and_changes_nothing(self, structure: StructureStrategy, lab: Lab) -> None:
+        with untouched(lab.context.model, "sensitivity"):
+            found = list(structure.sensitivity(lab.context))
+        for part in found:
+            sound = part.group and part.units > 0 and 0 < part.share <= 1 and math.isfinite(part.loss)
+            assert sound, f"sensitivity needs a group, its units, a share in (0, 1] and a finite loss: {part}"
+        losses = [part.loss for part in found]
+        assert losses == sorted(losses, reverse=True), "sensitivity lists the most sensitive part first, by its loss"
+
+    def test_what_it_leaves_alone_has_a_reason(self, structure: StructureStrategy, lab: Lab) -> None:
+        with untouched(lab.context.model, "left_alone"):
+            found = dict(structure.left_alone(lab.context))
+        for part, reason in found.items():
+            sound = is_sentence(part) and is_sentence(reason)
+            assert sound, f"left_alone gives the name of a part and a reason in words, not {part!r}: {reason!r}"

@@ -1,0 +1,53 @@
+"""A task opened in this process, for candidates without a search around them."""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autocompress.budget import Budget
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.request import TrainRequest
+from autocompress.compute.in_process import in_process
+from autocompress.compute.local import LocalComputation
+from autocompress.evaluation import Outcome
+from autocompress.explore.opening import Opening, open_task
+from autocompress.explore.pipeline import Gate, Pipeline
+from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
+from autocompress.recipe import Recipe, Step
+from autocompress.storage.folder import RunFolder
+from autocompress.task import Task
+
+
+@dataclass(frozen=True)
+class OpenedHere:
+    """computation: what holds the open task."""
+
+    opening: Opening
+    pipeline: Pipeline
+    computation: LocalComputation
+
+    @property
+    def task(self) -> OpenTask:
+        return self.computation.opened
+
+    def gate(self, recipe: Recipe, budget: Budget) -> Gate:
+        return asyncio.run(self.pipeline.gate(recipe, budget, math.inf))
+
+    def evaluate(self, request: TrainRequest, skip: Sequence[Step] = ()) -> Outcome:
+        return asyncio.run(self.pipeline.evaluate(request, skip=skip, limit_s=math.inf))
+
+
+def open_here(
+    task: Task,
+    profile: HardwareProfile,
+    plugins: PluginSet,
+    folder: RunFolder,
+    only: Sequence[str] | None = None,
+    seed: int = 0,
+) -> OpenedHere:
+    """only: the strategies in use; None for all that are installed."""
+    here = in_process(task, profile, plugins, folder, seed=seed)
+    opening, pipeline = asyncio.run(open_task(here.operations, folder, profile, seed, only))
+    return OpenedHere(opening, pipeline, here.computation)

@@ -1,0 +1,155 @@
+"""What no search could use is refused by index and count; examples of one split that are in another are counted."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autocompress.data import check_split, open_split, overlap, probe
+from autocompress.errors import UsageError
+from autocompress.task import Task
+
+X = torch.randn(130, 3, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(130) % 4
+
+
+def classifier(features: int = 3, classes: int = 4) -> Task:
+    return Task(name="t", model=nn.Linear(features, classes), train=(X, Y), val=(X, Y))
+
+
+# -- refused by their values -------------------------------------------------------------------------------------------
+
+
+def test_good_data_passes():
+    check_split(open_split("train", (X, Y)), classifier())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_nan_inputs_are_counted_and_the_first_is_named(value: float):
+    bad = X.clone()
+    bad[[17, 40, 99], 1] = value
+    bad[17, 2] = value  # twice in one example
+    with pytest.raises(UsageError, match="train split has NaN or infinite inputs: 3 of them, the first at index 17;"):
+        check_split(open_split("train", (bad, Y)), classifier())
+
+
+def test_nan_in_the_second_modality_is_found():
+    class Both(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return torch.cat([a, b], 1)
+
+    bad = X.clone()
+    bad[5] = torch.nan
+    task = Task(name="t", model=Both(), train=None, val=None)
+    with pytest.raises(UsageError, match="1 of them, the first at index 5;"):
+        check_split(open_split("train", ((X, bad), Y)), task)
+
+
+def test_labels_out_of_range_are_counted_and_the_first_is_named():
+    for wrong in (-1, 4):
+        bad = Y.clone()
+        bad[[11, 120]] = wrong
+        cause = rf"the val split has labels out of range: 2 of them, the first at index 11 is {wrong}; expected 0\.\.3"
+        with pytest.raises(UsageError, match=cause):
+            check_split(open_split("val", (X, bad)), classifier())
+
+
+def test_counts_are_of_the_whole_split():
+    inputs, labels = torch.zeros(5000, 3), torch.arange(5000) % 4
+    labels[[3, 4999]] = 7
+    with pytest.raises(UsageError, match="2 of them, the first at index 3"):
+        check_split(open_split("train", (inputs, labels)), classifier())
+
+
+def test_fault_beyond_the_first_batch_has_its_own_index():
+    inputs, labels = torch.zeros(5000, 3), torch.arange(5000) % 4
+    inputs[4500] = torch.nan
+    with pytest.raises(UsageError, match="the first at index 4500;"):
+        check_split(open_split("train", (inputs, labels)), classifier())
+    inputs[4500], labels[4600] = 0, 9
+    with pytest.raises(UsageError, match="the first at index 4600 is 9"):
+        check_split(open_split("train", (inputs, labels)), classifier())
+
+
+def test_wrong_label_among_good_ones_is_the_one_named():
+    pixels = Task(name="t", model=nn.Conv2d(1, 4, 1), train=None, val=None)
+    labels = torch.arange(3 * 2 * 2).reshape(3, 2, 2) % 4
+    labels[1, 1, 0] = 9
+    with pytest.raises(UsageError, match="the first at index 1 is 9"):
+        check_split(open_split("val", (torch.zeros(3, 1, 2, 2), labels)), pixels)
+
+
+def test_labels_in_a_column_are_refused():
+    with pytest.raises(UsageError, match=r"\(130, 1\)|shape"):
+        check_split(open_split("val", (X, Y[:, None])), classifier())
+
+
+def test_one_class_is_refused():
+    with pytest.raises(UsageError, match=r"the val split has one class only \(2 in all 130 examples\)"):
+        check_split(open_split("val", (X, torch.full((130,), 2))), classifier())
+
+
+def test_float_labels_for_a_classification_are_refused():
+    with pytest.raises(UsageError, match=r"the val split has torch\.float32 targets, .*need integer labels"):
+        check_split(open_split("val", (X, Y.float())), classifier())
+
+
+def test_labels_that_a_loss_of_the_users_ignores_are_no_fault():
+    task = Task("t", nn.Linear(3, 4), None, None, loss=nn.CrossEntropyLoss(ignore_index=255), metric=lambda o, t: 0.0)
+    labels = Y.clone()
+    labels[::3] = 255
+    check_split(open_split("val", (X, labels)), task)
+
+
+def test_one_output_is_no_classification():
+    task = Task(name="t", model=nn.Linear(3, 1), train=None, val=None)
+    with pytest.raises(UsageError, match=r"outputs of shape \(2, 1\): .*two classes or more"):
+        check_split(open_split("val", (X, Y % 2)), task)
+
+
+def test_regression_has_no_classes_to_check():
+    task = Task(name="t", model=nn.Linear(3, 1), train=None, val=None, metric=lambda o, t: 0.0, loss="mse")
+    check_split(open_split("val", (X, torch.ones(130, 1))), task)
+
+
+def test_nan_targets_are_refused():
+    task = Task(name="t", model=nn.Linear(3, 1), train=None, val=None, metric=lambda o, t: 0.0, loss="mse")
+    targets = torch.ones(130, 1)
+    targets[9] = torch.nan
+    with pytest.raises(UsageError, match="9"):
+        check_split(open_split("train", (X, targets)), task)
+
+
+def test_shapes_that_do_not_match_the_model_are_named():
+    split = open_split("train", (X, Y))
+    with pytest.raises(UsageError, match=r"the model does not take the data \(input \(2, 3\) torch\.float32\)"):
+        probe(classifier(features=5), split.take(torch.arange(2)))
+    pooled = Task(name="t", model=nn.Sequential(nn.Flatten(0), nn.Linear(6, 4)), train=None, val=None)
+    with pytest.raises(UsageError, match=r"outputs of shape \(4,\) for 2 examples: expected one row an example"):
+        probe(pooled, split.take(torch.arange(2)))
+
+
+def test_one_number_an_example_is_no_classification():
+    task = Task(name="t", model=nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), train=None, val=None)
+    with pytest.raises(UsageError, match="shape"):
+        check_split(open_split("val", (X, Y)), task)
+
+
+# -- overlap -----------------------------------------------------------------------------------------------------------
+
+
+def test_overlap_is_counted():
+    train = open_split("train", (X[:100], Y[:100]))
+    assert overlap(train, open_split("val", (X[90:], Y[90:]))) == 10
+    assert overlap(train, open_split("val", (X[100:], Y[100:]))) == 0
+    assert overlap(train, open_split("val", (X[:5] + 1e-6, Y[:5]))) == 0
+
+
+def test_overlap_needs_all_modalities_to_agree():
+    train = open_split("train", ((X[:100], torch.zeros(100, 2)), Y[:100]))
+    same, other = (open_split("val", ((X[:10], torch.full((10, 2), v)), Y[:10])) for v in (0.0, 1.0))
+    assert (overlap(train, same), overlap(train, other)) == (10, 0)
+
+
+def test_repeated_examples_are_each_counted():
+    repeated = X[:1].repeat(20, 1)
+    assert overlap(open_split("train", (X, Y)), open_split("val", (repeated, Y[:20]))) == 20

@@ -1,0 +1,122 @@
+"""What all strategies that prune units do: the least important go, the rest is the user's own, refusals name layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autocompress.plugin.contract import Context
+from autocompress.task import Task
+from autocompress.testing import tasks
+from autocompress_plugins.pruning.channel_graph import channel_graph
+from autocompress_plugins.pruning.group_check import half
+from autocompress_plugins.pruning.prune_attention import PruneAttention
+from autocompress_plugins.pruning.prune_channels import PruneChannels
+from autocompress_plugins.pruning.prune_recurrent import PruneRecurrent
+from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.unit_measurements import importances, least_important
+from autocompress_plugins.pruning.unit_pruning import UnitPruning
+
+MakeContext = Callable[..., Context]
+MILD = {  # a quarter of the units, with the task that has such units
+    PruneChannels: (tasks.cnn, {"ratio": 0.25, "round_to": 1}),
+    PruneAttention: (tasks.transformer, {"heads": 0.25, "mlp": 0.25}),
+    PruneRecurrent: (tasks.lstm, {"ratio": 0.25, "round_to": 1}),
+}
+each_strategy = pytest.mark.parametrize("kind", MILD, ids=lambda kind: kind.name)
+
+
+def loss(model: nn.Module, context: Context) -> float:
+    (batch,) = context.train_batches(256, 256)
+    with torch.no_grad():
+        return float(context.task.loss_fn(model.eval()(batch.inputs), batch.targets))
+
+
+def planned(strategy: UnitPruning, context: Context, **chosen: Any) -> dict[str, list[int]]:
+    params = {p.name: p.default for p in strategy.parameters(context)} | chosen
+    return strategy.plan(context.task.copy_of_model(), params, context)["remove"]
+
+
+def sizes(plan: dict[str, list[int]]) -> dict[str, int]:
+    """How many units each group loses."""
+    return {root: len(units) for root, units in plan.items()}
+
+
+@pytest.mark.parametrize("criterion", ["l2", "taylor"])
+@each_strategy
+def test_the_least_important_units_do_least_harm(
+    kind: type[UnitPruning], criterion: str, decayed: Callable[[Callable[[], Task]], Context]
+):
+    """Against the most important ones by the same criterion, and as many."""
+    make, mild = MILD[kind]
+    context = decayed(make)
+    gone = planned(kind(), context, importance=criterion, **mild)
+    model, found = channel_graph(context).find_groups(context.model, context.example_inputs, kind.kinds)
+    values = importances(model, found.groups, criterion, context)
+    assert found.groups
+    worst = {g.root: least_important(-values[g.root], g, g.size - len(gone[g.root])) for g in found.groups}
+    assert all(len(units) >= group.size // 4 for units, group in zip(worst.values(), found.groups, strict=True))
+    harmless = kind().apply(context.task.copy_of_model(), {"remove": gone}, context)
+    harmful = remove(model, context.example_inputs, worst)
+    assert loss(harmless, context) < 0.7 * loss(harmful, context)
+
+
+@each_strategy
+def test_sensitivity_says_what_removing_half_costs(kind: type[UnitPruning], request: pytest.FixtureRequest):
+    context = request.getfixturevalue(MILD[kind][0].__name__)
+    sensitive = {part.group: part for part in kind().sensitivity(context)}
+    model, found = channel_graph(context).find_groups(context.model, context.example_inputs, kind.kinds)
+    assert {name: part.units for name, part in sensitive.items()} == {g.root: g.size for g in found.groups}
+    first = next(group for group in found.groups if group.root == next(iter(sensitive)))
+    units = least_important(importances(model, [first], "l2", context)[first.root], first, first.size // 2)
+    assert len(units) == len(half(first)) == round(first.size * sensitive[first.root].share)
+    rise = loss(remove(model, context.example_inputs, {first.root: units}), context) - loss(context.model, context)
+    assert sensitive[first.root].loss == pytest.approx(rise, rel=0.5)  # it looks at fewer examples
+
+
+@each_strategy
+def test_criteria_choose_other_units_and_as_many(kind: type[UnitPruning], request: pytest.FixtureRequest):
+    context, strategy = request.getfixturevalue(MILD[kind][0].__name__), kind()
+    criteria = next(p.choices for p in strategy.parameters(context) if p.name == "importance")
+    plans = [planned(strategy, context, importance=criterion, **MILD[kind][1]) for criterion in criteria]
+    assert [sizes(plan) for plan in plans] == [sizes(plans[0])] * len(criteria), "shares are uniform"
+    assert len({str(plan) for plan in plans}) > 1, "some may agree on these few units"
+    assert all(parameter.grad is None for parameter in context.model.parameters())
+
+
+@each_strategy
+def test_allocations_take_other_shares(kind: type[UnitPruning], request: pytest.FixtureRequest):
+    context, strategy = request.getfixturevalue(MILD[kind][0].__name__), kind()
+    allocations = next(p.choices for p in strategy.parameters(context) if p.name == "allocation")
+    plans = [planned(strategy, context, allocation=allocation, **MILD[kind][1]) for allocation in allocations]
+    assert all(plans)
+    assert len({str(sizes(plan)) for plan in plans}) > 1, "two may agree on these few groups"
+
+
+@each_strategy
+def test_how_much_alone_has_a_strength(kind: type[UnitPruning], request: pytest.FixtureRequest):
+    """Odd widths are slower than the next larger even ones: to round less is not to be faster."""
+    found = kind().parameters(request.getfixturevalue(MILD[kind][0].__name__))
+    assert {p.name for p in found if p.by_strength} == MILD[kind][1].keys() - {"round_to"}
+    assert {p.name for p in found if not p.ordered} <= {"importance", "allocation", "schedule"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "reason"),
+    [
+        (
+            PruneChannels,
+            tasks.lstm,
+            "no layer has channels that can be removed (head: its units are the model's output)",
+        ),
+        (PruneAttention, tasks.cnn, "no attention was found whose heads can be removed"),
+        (PruneRecurrent, tasks.cnn, "no recurrent layer has units that can be removed"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_network_without_such_units_is_refused(
+    kind: type[UnitPruning], make: Callable[[], Task], reason: str, request: pytest.FixtureRequest
+):
+    assert kind().refuses(request.getfixturevalue(make.__name__)) == reason

@@ -1,0 +1,1 @@
+"""What whole searches ask to be computed, recorded and compared. No search here trains or measures anything."""

@@ -1,0 +1,283 @@
+"""What is declared instead of computed: what each operation of a search gives and how long it takes, as a function of
+what is asked and of a seed. It knows recipes and nothing of who asks, so any interface can be put in front of it.
+
+Seconds are whole numbers of 1/1024, so that a sum of them is exact however it is grouped.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Applicable, Stage
+from autocompress.recipe import TRAIN, Recipe, Step
+
+from .kinds import Graph, Kind
+
+PREPARE_S = 4.0
+OPEN_S = 6.0
+STRUCTURE_S = 0.25  # plan and apply
+EXPORT_S = 0.5
+REWRITE_S = 0.25  # one graph variant
+GATE_TIMED_S = 0.375  # one file, untrained
+TIMED_S = 0.5  # one file of a trained family
+SCORED_S = 0.375  # one file on one split
+DIFFERENCE_S = 0.0625  # of two files' scores
+HANG = 64  # times as long as it should take
+TAIL = 1.0625  # p90 over p50
+ENOUGH = 60_000  # examples after which a training has reached two thirds of what it can
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with recipes that have a strategy. share: of those recipes. rung: the first at which it does."""
+
+    strategy: str
+    reason: str = "RuntimeError: no such luck"
+    share: float = 1.0
+    rung: int = 0
+
+
+@dataclass(frozen=True)
+class Faults:
+    """unbuilt: the structure cannot be made. untrained: the training fails. hanging: it takes far too long. unmade: the
+    graph variant cannot be made. unscored: a file's outputs are not finite. clashing: after the first of the two the
+    second finds nothing left to do. disturbed: share of the measurements. unmeasured: share of those at the end that
+    fail. reference_disturbed: the reference's own. faster_exporter: the other exporter's file is faster. untested: the
+    test split cannot be scored. untold: share of test scores that are not a number. outputs_gone: no two files can be
+    compared.
+    """
+
+    unbuilt: tuple[Fault, ...] = ()
+    untrained: tuple[Fault, ...] = ()
+    hanging: tuple[Fault, ...] = ()
+    unmade: tuple[Fault, ...] = ()
+    unscored: tuple[Fault, ...] = ()
+    clashing: tuple[tuple[str, str], ...] = ()
+    disturbed: float = 0.0
+    unmeasured: float = 0.0
+    reference_disturbed: bool = False
+    faster_exporter: bool = False
+    untested: bool = False
+    untold: float = 0.0
+    outputs_gone: bool = False
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds and the ratio to the reference, each with its interval."""
+
+    p50: float
+    p90: float
+    low: float
+    high: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    statistic: float
+    reliable: bool = True
+
+
+@dataclass(frozen=True)
+class Training:
+    """examples, seconds: of this training. checkpoint: the key of its weights. hangs: it never ends by itself."""
+
+    examples: int
+    seconds: float
+    checkpoint: str
+    learned: Mapping[str, Any]
+    hangs: bool = False
+
+
+@dataclass
+class Declared:
+    """Answers for one task and one seed. measured: how often each file was, as no two measurements are alike."""
+
+    kind: Kind
+    seed: int = 0
+    faults: Faults = Faults()
+    measured: Counter[str] = field(default_factory=Counter)
+
+    def plans(self, recipe: Recipe) -> tuple[dict[str, Any], ...]:
+        """One for each structural step. Raises CandidateFailed naming the strategy."""
+        on: list[str] = []
+        for step in self._structural(recipe):
+            self._fail(self.faults.unbuilt, recipe, step.strategy)
+            if any((earlier, step.strategy) in self.faults.clashing for earlier in on):
+                raise CandidateFailed("nothing is left to take away", step.strategy)
+            on.append(step.strategy)
+        steps = self._structural(recipe)
+        return tuple({"units": self._number(*map(str, steps[: n + 1]))} for n in range(len(steps)))
+
+    def macs(self, recipe: Recipe) -> int:
+        """Multiply-accumulates of one call."""
+        return round(self.kind.macs * self._left(recipe, "macs"))
+
+    def params(self, recipe: Recipe) -> int:
+        return round(self.kind.params * self._left(recipe, "macs"))
+
+    def bytes_of(self, recipe: Recipe) -> int:
+        graph = self._graph(recipe)
+        return round(4 * self.params(recipe) * (graph.size if graph else 1.0))
+
+    def trains(self, recipe: Recipe) -> bool:
+        """Whether a recipe has a step that trains."""
+        return any(Stage.TRAIN in own.stages for own in self._own(recipe))
+
+    def train(self, recipe: Recipe, *, rung: int, start: int, examples: int, limit_s: float | None) -> Training:
+        """Train on, until the examples or the seconds are used up. Raises CandidateFailed naming the strategy."""
+        for step in recipe.steps:
+            self._fail(self.faults.untrained, recipe, step.strategy, rung)
+        speed = self.kind.examples_s / (0.3 + 0.7 * self._left(recipe, "macs"))
+        if limit_s is not None:
+            examples = min(examples, int(limit_s * speed))
+        hangs = any(self._has(f, recipe, step.strategy, rung) for f in self.faults.hanging for step in recipe.steps)
+        learned = {
+            s.strategy: {"scale": self._number(s.strategy, recipe.id)} for s in recipe.steps if s.strategy == "aware"
+        }
+        return Training(examples, exact(examples / speed), f"weights-{recipe.id}-{rung}-{start}", learned, hangs)
+
+    def make(self, recipe: Recipe) -> None:
+        """Write the file of a graph variant. Raises CandidateFailed naming the strategy."""
+        if recipe.variant is not None:
+            self._fail(self.faults.unmade, recipe, recipe.variant.strategy)
+
+    def gate_timing(self, recipe: Recipe) -> Timing:
+        """Of the untrained structure's file, or of a graph variant of it."""
+        return self._timing(recipe, f"gate {self._structure(recipe)} {recipe.variant}")
+
+    def timing(self, recipe: Recipe, rung: int) -> Timing:
+        """Of a file of a family that reached a rung."""
+        return self._timing(recipe, f"file {recipe.id} {rung}")
+
+    def timing_again(self, recipe: Recipe, rung: int) -> Timing:
+        """The same at the end of a search. Raises CandidateFailed."""
+        key = f"again {recipe.id} {rung}"
+        if self._share("unmeasured", key, self.measured[key]) < self.faults.unmeasured:
+            self.measured[key] += 1
+            raise CandidateFailed("the file opens and does not run")
+        return self._timing(recipe, key)
+
+    def reference_timing(self) -> Timing:
+        ms = self.kind.ms
+        return _timing(ms, 1.0, ms * TAIL, reliable=not self.faults.reference_disturbed)
+
+    def score(self, recipe: Recipe, rung: int, examples: int) -> float:
+        """On the validation split, after so many examples in all. Raises CandidateFailed when it is not finite."""
+        by = recipe.variant.strategy if recipe.variant else "export"
+        if any(self._has(fault, recipe, by) for fault in self.faults.unscored):
+            raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
+        return self._rounded(self._score(recipe, rung, examples), self.kind.val_examples)
+
+    def test_score(self, recipe: Recipe, rung: int, val: float) -> float:
+        """On the test split, of a file with that validation score; NaN when the metric is undefined there."""
+        if self._share("untold", recipe.id, rung) < self.faults.untold:
+            return math.nan
+        return self._rounded(val - 0.002 + 0.003 * self._luck("test", recipe.id, rung), self.kind.test_examples)
+
+    def difference(self, one: float, other: float) -> tuple[float, float]:
+        """Of two validation scores on the same examples, with its standard error."""
+        return round(one - other, 6), round(1.4 / math.sqrt(self.kind.val_examples) / 20, 6)
+
+    def _score(self, recipe: Recipe, rung: int, examples: int) -> float:
+        steps, structural = recipe.steps, self._structural(recipe)
+        lost = sum(
+            self.kind.structures[s.strategy].lost * self._strength(s) ** 2 * (1 + 0.3 * self._luck("choice", str(s)))
+            for s in structural
+        )
+        graph = self._graph(recipe)
+        off = graph.lost * (1 + 0.5 * self._luck("graph", recipe.id)) if graph else 0.0
+        if not examples:
+            damage = sum(0.05 + 0.4 * self._strength(s) for s in structural)
+            return self.kind.score - 2 * lost - damage * self._strength_of(structural) - off
+        left = math.exp(-examples / ENOUGH)
+        settings = recipe.step(TRAIN)
+        lr = abs(math.log2(float(settings.values["lr"]) / 0.002)) if settings else 0.0
+        taught = sum(self.kind.trained.get(s.strategy, 0.0) * (1 + 0.3 * self._luck("taught", str(s))) for s in steps)
+        behind = (0.5 * lost + 0.01 + 0.003 * lr) * left
+        behind += self.kind.late_luck * (1 - left) * self._share("late", recipe.id)
+        return self.kind.score - lost - behind - off + taught * (1 - left) + 0.001 * self._luck("rung", recipe.id, rung)
+
+    def _strength_of(self, structural: tuple[Step, ...]) -> float:
+        return max((self._strength(s) for s in structural), default=0.0)
+
+    def _timing(self, recipe: Recipe, key: str) -> Timing:
+        number, self.measured[key] = self.measured[key], self.measured[key] + 1
+        ratio = self._left(recipe, "latency") * (1 + 0.02 * self._luck("graph time", self._structure(recipe)))
+        graph = self._graph(recipe)
+        ratio *= graph.latency * (1 + 0.03 * self._luck("variant", recipe.id)) if graph else 1.0
+        ratio *= 1 + 0.01 * self._luck("ratio", key, number)
+        reliable = self._share("disturbed", key, number) >= self.faults.disturbed
+        if not reliable:
+            ratio *= 1.08 + 0.08 * self._luck("neighbour", key, number)
+        p50 = ratio * self.kind.ms * (1 + 0.01 * self._luck("ms", key, number))
+        return _timing(p50, ratio, p50 * TAIL, reliable)
+
+    def _left(self, recipe: Recipe, what: str) -> float:
+        """The share of the latency or of the multiply-accumulates that a recipe's structure has left."""
+        left = 1.0
+        for step in self._structural(recipe):
+            own, strength = self.kind.structures[step.strategy], self._strength(step)
+            if what == "latency" and own.grain:
+                strength = round(strength / own.grain) * own.grain
+            left *= 1 - getattr(own, what) * strength
+        return left
+
+    def _strength(self, step: Step) -> float:
+        """0..1, over a step's parameters that have one."""
+        parameters = [p for p in self._applicable(step.strategy).parameters if p.by_strength]
+        places = [(p.choices.index(step.values[p.name]) + 1) / len(p.choices) for p in parameters]
+        return sum(places) / len(places) if places else 1.0
+
+    def _graph(self, recipe: Recipe) -> Graph | None:
+        return self.kind.graphs[recipe.variant] if recipe.variant is not None else None
+
+    def _structural(self, recipe: Recipe) -> tuple[Step, ...]:
+        return tuple(s for s in recipe.steps if s.strategy in self.kind.structures)
+
+    def _structure(self, recipe: Recipe) -> str:
+        return str(Recipe(self._structural(recipe)))
+
+    def _applicable(self, strategy: str) -> Applicable:
+        return next(a for a in self.kind.applicable if a.name == strategy)
+
+    def _own(self, recipe: Recipe) -> list[Applicable]:
+        return [a for a in self.kind.applicable if any(s.strategy == a.name for s in recipe.steps)]
+
+    def _fail(self, faults: tuple[Fault, ...], recipe: Recipe, strategy: str, rung: int = 0) -> None:
+        for fault in faults:
+            if self._has(fault, recipe, strategy, rung):
+                raise CandidateFailed(fault.reason, strategy)
+
+    def _has(self, fault: Fault, recipe: Recipe, strategy: str, rung: int = 0) -> bool:
+        chosen = self._share(fault.strategy, fault.reason, recipe.id) < fault.share
+        return fault.strategy == strategy and rung >= fault.rung and chosen
+
+    def _rounded(self, score: float, examples: int) -> float:
+        """As so many examples can give it."""
+        return round(max(0.1, min(1.0, score)) * examples) / max(examples, 1)
+
+    def _luck(self, *of: object) -> float:
+        """-1..1."""
+        return 2 * self._share(*of) - 1
+
+    def _share(self, *of: object) -> float:
+        """0..1, the same for the same things and seed."""
+        return self._number(*of) / 2**16
+
+    def _number(self, *of: object) -> int:
+        return int(hashlib.sha256(repr((self.kind.name, self.seed, *of)).encode()).hexdigest()[:4], 16)
+
+
+def exact(seconds: float) -> float:
+    """Seconds as a whole number of 1/1024."""
+    return math.ceil(seconds * 1024) / 1024
+
+
+def _timing(p50: float, ratio: float, statistic: float, reliable: bool) -> Timing:
+    p50, ratio, statistic = round(p50, 5), round(ratio, 5), round(statistic, 5)
+    low, high, ratio_low, ratio_high = (round(v * share, 5) for v in (statistic, ratio) for share in (0.98, 1.02))
+    return Timing(p50, statistic, low, high, ratio, ratio_low, ratio_high, statistic, reliable)

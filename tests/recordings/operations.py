@@ -1,0 +1,322 @@
+"""What a search is given in place of worker processes: each operation takes the time that is declared, or its limit,
+and is answered with what is declared. The groups that operations belong to are entered in the log.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from autocompress.budget import Budget
+from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.compute.worker import WorkerCrashed, WorkerDied
+from autocompress.errors import CandidateFailed, Interrupted
+from autocompress.evaluation import Evaluation, Outcome, Score
+from autocompress.explore import pipeline
+from autocompress.explore.opening import Opening
+from autocompress.latency import Latency
+from autocompress.measure import FULL, QUICK, CompareRequest, Effort
+from autocompress.recipe import Recipe, Step
+
+from . import declared as cost
+from . import entries
+from .declared import Declared, exact
+from .entries import Log
+from .pipeline import Pipeline, latency_of
+from .scenarios import Stop
+
+SIGSEGV = "the worker process ended (SIGSEGV); see worker.log"
+REFERENCE = "reference"
+
+
+class Killed(BaseException):
+    """The process ended at once."""
+
+
+@dataclass
+class Remembered:
+    """What is on the disk, over all processes of a scenario: the rung of each file, by its path, and its score."""
+
+    rungs: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)  # examples, by a family's id and rung
+    scores: dict[str, float] = field(default_factory=dict)  # by the name of the file's folder
+
+
+@dataclass
+class DeclaredExecutor:
+    """Both executors of a search. asked: how often each group was, over all processes of the scenario. crashing: which
+    evaluations end the worker, by that number. stop: how this process ends before the search does; ``interrupted`` once
+    it is to.
+    """
+
+    declared: Declared
+    concurrency: int
+    asked: Counter[str]
+    remembered: Remembered
+    root: Path
+    crashing: frozenset[int] = frozenset()
+    stop: Stop | None = None
+    log: Log = field(default_factory=Log)
+    interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        self.whole = Pipeline(self.declared)
+        self.groups: dict[str, tuple[tuple[Step, ...], float | None, float]] = {}  # of an evaluation, by recipe
+
+    async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        return await getattr(self, f"_{method}")(*args, limit_s=limit_s)
+
+    def start(self) -> None: ...
+
+    def opened(self, *args: Any) -> None: ...
+
+    def sharing(self, calls: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def spent(self) -> dict[str, float]:
+        return {}
+
+    def kill(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    async def begins(self, group: str, whole: Callable[[], Any]) -> None:
+        """A group begins; when something ends it, half way through. whole: what all of it is declared to do."""
+        self.asked[group] += 1
+        ends = self._ends(group)
+        if ends is None:
+            return
+        self.whole.spent_s = 0.0
+        with suppress(CandidateFailed):
+            whole()
+        await asyncio.sleep(exact(0.5 * self.whole.spent_s))
+        raise ends
+
+    async def takes(self, seconds: float, limit_s: float | None, doing: str) -> None:
+        late = limit_s is not None and seconds > limit_s
+        await asyncio.sleep(exact(limit_s if late and limit_s is not None else seconds))
+        if late:
+            raise WorkerDied(f"no answer within {limit_s:.0f} s: it was stopped", doing=doing)
+
+    def _ends(self, group: str) -> BaseException | None:
+        """What ends this group half way, if anything does."""
+        if group == "evaluate" and self.asked[group] in self.crashing:
+            return WorkerCrashed(SIGSEGV, doing="train")
+        if self.stop is None or (group, self.asked[group]) != (self.stop.method, self.stop.number):
+            return None
+        self.interrupted = self.stop.how in ("asked", "in the call")
+        ends: dict[str, BaseException | None] = {
+            "asked": None,
+            "in the call": Interrupted("stopped at a safe point"),
+            "killed": Killed(),
+            "crashed": WorkerCrashed(SIGSEGV, doing="does it apply?"),
+        }
+        return ends[self.stop.how]
+
+    # Operations.
+
+    async def _prepare(
+        self, known: Preparation | None, only: Sequence[str] | None, limit_s: float | None
+    ) -> Preparation:
+        self.log.add(entries.prepare(known=known is not None, only=only, limit_s=limit_s))
+        await self.begins("prepare", lambda: self.whole.prepare(known, only))
+        await self.takes(cost.PREPARE_S, limit_s, "prepare")
+        return self.whole.prepare(known, only)
+
+    async def _train(self, request: TrainRequest, limit_s: float) -> TrainedWeights:
+        recipe, declared = request.recipe, self.declared
+        skip, worth_below, whole_limit_s = self.groups[recipe.id]
+        self.log.add(
+            entries.evaluate(
+                recipe,
+                rung=request.rung,
+                start=request.start,
+                examples=request.examples,
+                train_s=request.limit_s,
+                length_s=request.length_s,
+                checkpoint=request.checkpoint,
+                plans=request.plans,
+                learned=request.learned,
+                skip=skip,
+                worth_below=worth_below,
+                limit_s=whole_limit_s,
+            )
+        )
+        await self.begins("evaluate", lambda: self.whole.evaluate(request, skip, worth_below))
+        try:
+            plans = declared.plans(recipe)
+        except CandidateFailed:
+            await self.takes(cost.STRUCTURE_S, limit_s, "evaluate")
+            raise
+        seen, key = request.start if request.checkpoint else 0, f"{recipe.id}-{request.rung}"
+        if not declared.trains(recipe) or not request.examples:
+            await self.takes(cost.STRUCTURE_S, limit_s, "evaluate")
+            self.remembered.seen[key] = seen
+            return TrainedWeights(recipe, plans, request.checkpoint, {}, self._epochs(seen))
+        of = {"rung": request.rung, "start": request.start, "examples": request.examples}
+        try:
+            trained = declared.train(recipe, **of, limit_s=request.limit_s)
+        except CandidateFailed:
+            await self.takes(cost.STRUCTURE_S, limit_s, "evaluate")
+            raise
+        hanging = cost.HANG if trained.hangs else 1
+        await self.takes(cost.STRUCTURE_S + trained.seconds * hanging, limit_s, "evaluate")
+        seen = request.start + trained.examples
+        self.remembered.seen[key] = seen
+        learned = dict(trained.learned)
+        return TrainedWeights(
+            recipe, plans, trained.checkpoint, learned, self._epochs(seen), trained.examples, trained.seconds
+        )
+
+    async def _make(self, request: MakeRequest, limit_s: float) -> Made:
+        recipe, spent_s = request.recipe, 0.0
+        if request.source is None and request.rung is None:
+            spent_s += cost.STRUCTURE_S
+            try:
+                plans = self.declared.plans(recipe)
+            except CandidateFailed:
+                await self.takes(spent_s, limit_s, "gate")
+                raise
+        else:
+            plans = request.weights.plans if request.weights else ()
+        spent_s += cost.EXPORT_S if request.source is None else 0.0
+        source = request.source or self._file(recipe, request.rung)
+        files, failed = [], []
+        for variant in request.variants:
+            spent_s += cost.REWRITE_S
+            made = recipe.rewritten(variant)
+            try:
+                self.declared.make(made)
+                files.append(self._file(made, request.rung))
+            except CandidateFailed as error:
+                failed.append((made, error.strategy or "", error.reason))
+        await self.takes(spent_s, limit_s, "gate" if request.rung is None else "evaluate")
+        macs = self.declared.macs(recipe)
+        return Made(source, request.exporter, plans, macs, tuple(files), tuple(failed))
+
+    async def _compare(self, request: CompareRequest, limit_s: float) -> Latency:
+        path = request.candidate.relative_to(self.root).as_posix()
+        recipe, rung = self._recipes[path], self.remembered.rungs.get(path, 0)
+        if request.effort == QUICK:
+            await self.takes(cost.GATE_TIMED_S, limit_s, "gate")
+            return latency_of(self.declared.gate_timing(recipe))
+        if request.effort == FULL:
+            await self.takes(cost.TIMED_S, limit_s, "evaluate")
+            return latency_of(self.declared.timing(recipe, rung))
+        await self.takes(exact(request.effort.seconds), limit_s, "remeasure")
+        return latency_of(self.declared.timing_again(recipe, rung))
+
+    async def _score(self, files: Sequence[ModelFile], limit_s: float) -> tuple[Scored | NotScored, ...]:
+        await self.takes(cost.SCORED_S * len(files), limit_s, "evaluate")
+        return tuple(map(self._scored, files))
+
+    async def _test(self, files: Sequence[ModelFile], limit_s: float) -> list[float]:
+        names = [self._named(Path(file.path).parent.name) for file in files]
+        self.log.add(entries.test(names, limit_s=limit_s))
+        await self.begins("test", lambda: None)
+        await self.takes(cost.SCORED_S * len(files), limit_s, "test")
+        if self.declared.faults.untested:
+            raise CandidateFailed("the file opens and does not run")
+        rungs = [self.remembered.rungs.get(file.path, 0) for file in files]
+        return [
+            self.declared.test_score(file.recipe, rung, self.remembered.scores[name])
+            for file, name, rung in zip(files, names, rungs, strict=True)
+        ]
+
+    async def _differences(self, best: str, others: Sequence[str], limit_s: float) -> list[tuple[float, float]]:
+        best, others = self._named(best), [self._named(other) for other in others]
+        self.log.add(entries.compare(best, others, limit_s=limit_s))
+        await self.begins("compare", lambda: None)
+        await self.takes(cost.DIFFERENCE_S * len(others), limit_s, "compare")
+        if self.declared.faults.outputs_gone:
+            raise CandidateFailed(f"the stored outputs of {best} are missing")
+        scores = self.remembered.scores
+        return [self.declared.difference(scores[best], scores[other]) for other in others]
+
+    # What they are made of.
+
+    _recipes: ClassVar[dict[str, Recipe]] = {}  # of files, by path
+
+    def knows(self, recipe: Recipe, path: str, rung: int) -> None:
+        self._recipes[path], self.remembered.rungs[path] = recipe, rung
+
+    def remember(self, opening: Opening) -> None:
+        """The reference's own files are made, compared and scored while the task is opened."""
+        for evaluation in (opening.reference, *opening.reference_family.evaluations):
+            self.remembered.scores[evaluation.id] = evaluation.score.val
+            self.knows(evaluation.recipe, evaluation.artifact, evaluation.rung)
+
+    def _file(self, recipe: Recipe, rung: int | None) -> ModelFile:
+        name = recipe.id if rung is None else f"{recipe.id}-{rung}"
+        path = f"store/scratch/{name}.onnx" if rung is None else f"candidates/{name}/model.onnx"
+        self.knows(recipe, path, rung or 0)
+        return ModelFile(recipe, path, f"digest-{name}")
+
+    def _scored(self, file: ModelFile) -> Scored | NotScored:
+        declared, name = self.declared, Path(file.path).parent.name
+        rung, recipe = self.remembered.rungs[file.path], file.recipe
+        try:
+            score = declared.score(recipe, rung, self.remembered.seen.get(f"{recipe.family.id}-{rung}", 0))
+        except CandidateFailed as error:
+            return NotScored(None, error.reason)
+        self.remembered.scores[name] = score
+        size, own = declared.bytes_of(recipe), Score(score, round(score - 0.01, 6), round(score + 0.01, 6))
+        return Scored(own, size, round(0.9 * size), declared.params(recipe), declared.macs(recipe), f"val-{name}")
+
+    def _named(self, outputs: str) -> str:
+        name = outputs.removeprefix("val-")
+        return REFERENCE if name == f"{Recipe().id}-0" else name
+
+    def _epochs(self, seen: int) -> float:
+        return round(seen / self.declared.kind.train_examples, 4)
+
+
+class RecordedPipeline(pipeline.Pipeline):
+    """The pipeline of a search, which also enters in the log the groups that it asks for operation by operation."""
+
+    executor: ClassVar[DeclaredExecutor]
+
+    async def gate(self, recipe: Recipe, budget: Budget, limit_s: float) -> pipeline.Gate:
+        executor = self.executor
+        executor.log.add(entries.gate(recipe, budget=str(budget), plans=None, limit_s=limit_s))
+        executor.whole.knows(self.ratios)
+        await executor.begins("gate", lambda: executor.whole.gate(recipe, budget))
+        return await super().gate(recipe, budget, limit_s)
+
+    async def evaluate(
+        self, request: TrainRequest, *, skip: Sequence[Step] = (), worth_below: float | None = None, limit_s: float
+    ) -> Outcome:
+        self.executor.whole.knows(self.ratios)
+        self.executor.groups[request.recipe.id] = tuple(skip), worth_below, limit_s
+        return await super().evaluate(request, skip=skip, worth_below=worth_below, limit_s=limit_s)
+
+    async def measure_again(self, evaluation: Evaluation, effort: Effort, limit_s: float) -> Latency:
+        executor = self.executor
+        of = {"seconds": effort.seconds, "blocks": effort.blocks, "width": effort.width, "attempts": effort.attempts}
+        executor.log.add(entries.remeasure(evaluation.id, **of, limit_s=limit_s))
+        executor.knows(evaluation.recipe, evaluation.artifact, evaluation.rung)
+
+        def whole() -> None:
+            executor.whole.spent_s += exact(effort.seconds)
+            executor.declared.timing_again(evaluation.recipe, evaluation.rung)
+
+        await executor.begins("remeasure", whole)
+        return await super().measure_again(evaluation, effort, limit_s)
+
+
+async def open_reference(
+    pipeline: RecordedPipeline, known: Opening | None, only: Sequence[str] | None, *, limit_s: float, **others: object
+) -> Opening:
+    """In place of the search's own: what opening finds out is declared."""
+    executor = pipeline.executor
+    executor.log.add(entries.opened(known=known is not None, only=only, limit_s=limit_s))
+    await executor.begins("open", lambda: executor.whole.open(known, only))
+    executor.whole.spent_s = 0.0
+    opening = executor.whole.open(known, only)
+    await executor.takes(executor.whole.spent_s, limit_s, "open")
+    executor.remember(opening)
+    return opening

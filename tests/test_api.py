@@ -1,0 +1,111 @@
+"""Which folder a search takes, and what it leaves when its input is bad."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from autocompress import Task, search
+from autocompress.errors import UsageError
+from autocompress.plugin.loader import PluginSet
+from autocompress.storage.folder import RunFolder
+
+Search = Callable[..., dict[str, Any]]
+EARLIER = Path(__file__).parent / "fixtures" / "finished_run"
+
+
+@pytest.fixture
+def start(plugins: PluginSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
+    """``search`` on the profile ``fake``, in the working folder ``tmp_path / "here"``."""
+    (tmp_path / "fake.toml").write_text('name = "fake"\nruntime = "fake"\n')
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def start(task: Task, **options: Any) -> dict[str, Any]:
+        return search(task, profile=str(tmp_path / "fake.toml"), plugins=plugins, speedup=3, **options)
+
+    return start
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that searches took, which then end at once."""
+    folders: list[Path] = []
+
+    def run(settings: Any, task: Task, workers: int, folder: RunFolder, *others: Any) -> dict[str, Any]:
+        folders.append(folder.root)
+        return {}
+
+    monkeypatch.setattr("autocompress.api._run", run)
+    return folders
+
+
+def everything() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def write(*names: str) -> None:
+    for path in map(Path, names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+
+
+def test_search_in_a_repository_is_refused_and_touches_nothing(start: Search, tiny_task: Task):
+    write(".pre-commit-config.yaml", ".git/config", ".tool-versions.bak", "recommended/model.onnx", "nearest/x", "a.py")
+    before = everything()
+    with pytest.raises(UsageError, match=r"\. holds what this command did not make \(\.git/, .* and 3 more\): choose"):
+        start(tiny_task, out=".", quiet=True)
+    assert everything() == before
+
+
+def test_default_folder_that_is_not_ours_is_left_alone_and_another_taken(
+    start: Search, taken: list[Path], tiny_task: Task, capsys: pytest.CaptureFixture[str]
+):
+    write("runs/tiny/results.csv")
+    for quiet in (False, True):  # the same call again resumes
+        start(tiny_task, quiet=quiet, console=Console(width=300))
+    assert taken == [Path("runs/tiny-2")] * 2
+    said = "runs/tiny is not a run folder of autocompress and stays as it is: this run is in runs/tiny-2."
+    assert capsys.readouterr().out.count(said) == 1
+    assert Path("runs/tiny/results.csv").read_text() == "mine"
+    start(replace(tiny_task, name="other"), quiet=True)
+    assert taken[-1] == Path("runs/other")
+
+
+def test_bad_input_leaves_nothing_behind_but_what_is_not_ours(
+    start: Search, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+):
+    kept: list[str] = []
+
+    def run(settings: Any, task: Task, workers: int, folder: RunFolder, *others: Any) -> None:
+        write(str(folder.study), str(folder.reference), str(folder.candidate("a-0")), *kept)
+        raise UsageError("the task is no good")
+
+    monkeypatch.setattr("autocompress.api._run", run)
+    for kept[:] in ([], ["run/log.txt", "run/store/log.txt", "run/candidates/log.txt"]):
+        with pytest.raises(UsageError, match="no good"):
+            start(tiny_task, out="run", quiet=True)
+        assert sorted(everything()) == sorted(kept)
+        assert Path("run").exists() == bool(kept)
+
+
+def test_model_in_the_way_is_refused_before_the_search_begins(start: Search, taken: list[Path], tiny_task: Task):
+    start(tiny_task, out="run", quiet=True)
+    write("run/recommended/model.onnx")
+    with pytest.raises(UsageError, match=r"run/recommended/model.onnx was not made by this search: move it away"):
+        start(tiny_task, out="run", quiet=True)
+    assert len(taken) == 1
+    assert Path("run/recommended/model.onnx").read_text() == "mine"
+
+
+def test_run_of_an_earlier_version_is_refused_with_the_reason_and_stays(start: Search, tiny_task: Task):
+    shutil.copytree(EARLIER, "run")
+    before = everything()
+    del before["run/.lock"]  # which names the process that holds it
+    with pytest.raises(UsageError, match=r"written by another version of autocompress .*: finish it with that version"):
+        start(tiny_task, out="run", quiet=True)
+    assert {name: content for name, content in everything().items() if name in before} == before
