@@ -127,16 +127,20 @@ class Lab:
         assert isinstance(self.strategy, TrainingStrategy)
         return self.strategy.hook(params, self.context)
 
-    def source(self, *, trained: bool) -> tuple[Path, Context]:
-        """What the graph part reads: the exported file of the strategy's own other parts, and its context.
-
-        trained: after a training; else as the gate has it, with nothing learned.
+    @cached_property
+    def untrained_source(self) -> tuple[Path, Context]:
+        """What the graph part reads, with its context, as the gate has it: the exported file of the strategy's
+        structure, nothing learned.
         """
-        model, context = self.built(self.defaults), self.context
-        if trained and isinstance(self.strategy, TrainingStrategy):
-            done = self.trained(model, {self.strategy.name: self.hook(self.defaults)})
-            model, context = done.model, replace(context, learned=done.learned)
-        return self.exported(model, "before the graph part"), context
+        return self.exported(self.built(self.defaults), "before the graph part"), self.context
+
+    @cached_property
+    def trained_source(self) -> tuple[Path, Context]:
+        """The same after a training; of a strategy that does not train, the untrained one."""
+        if not isinstance(self.strategy, TrainingStrategy):
+            return self.untrained_source
+        done = self.trained(self.built(self.defaults), {self.strategy.name: self.hook(self.defaults)})
+        return self.exported(done.model, "before the graph part"), replace(self.context, learned=done.learned)
 
     def rewritten(self, source: Path, params: Params, context: Context) -> Path:
         """One graph variant of ``source``, in a folder of its own."""
