@@ -15,6 +15,7 @@ import pytest
 from autocompress import Task, search
 from autocompress.candidate.preparation import prepare
 from autocompress.cli import main
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space import Space
 from autocompress.explore.space_file import load_space
 from autocompress.plugin.contract import Runtime
@@ -86,6 +87,7 @@ def test_its_strategy_takes_part_in_a_search(found: PluginSet, tiny_task: Task, 
         minutes=60,
         out=tmp_path / "run",
         plugins=found,
+        policy=SearchPolicy(compare_exporters=False),
         quiet=True,
     )
     recipes = [{step["strategy"]: step["params"] for step in c["recipe"]} for c in document["candidates"]]

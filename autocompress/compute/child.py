@@ -21,8 +21,39 @@ if TYPE_CHECKING:
     from autocompress.task import Task
 
 
-def main(descriptor: int) -> None:
-    """The child: answers calls until the pipe closes, which is also how it learns that its parent is gone."""
+def use_threads(threads: int) -> None:
+    """Compute with so many threads (0: all there are)."""
+    import torch
+
+    torch.set_num_threads(threads or cores())
+
+
+def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
+    """What the child holds: the task, to compute on, or the target, to time files on."""
+    from autocompress.plugin.loader import load_plugins
+    from autocompress.storage.folder import RunFolder
+
+    plugins, folder = load_plugins(), RunFolder(config.out)
+    if config.task is None:
+        from autocompress.compute.target import target_here
+
+        return target_here(config.profile, plugins, folder, supervisor)
+    from autocompress.compute.local import LocalComputation
+
+    return LocalComputation(
+        partial(_load, config), config.profile, plugins, folder, config.seed, supervisor, policy=config.policy.training
+    )
+
+
+def main(
+    descriptor: int,
+    serve: Callable[[WorkerConfig, "Supervisor"], object] = task_or_target,
+    use: Callable[[int], None] = use_threads,
+) -> None:
+    """The child: answers calls until the pipe closes, which is also how it learns that its parent is gone.
+
+    serve: makes what has the methods that are called. use: told the threads of each call.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()  # where it was when it crashed goes into the log
     pipe = Connection(descriptor)
@@ -52,13 +83,13 @@ def main(descriptor: int) -> None:
             pipe.send(("tell", (text, fraction)))
 
     supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set)
-    service = _service(config, supervisor)
+    service = serve(config, supervisor)
     while True:
         supervisor.phases.skip()
         method, args, threads = calls.get()
         supervisor.phases.skip()
         last = (0.0, "")  # what is done is told anew of each call
-        _use(threads)
+        use(threads)
         try:
             answer = "result", getattr(service, method)(*args)
         except AutocompressError as error:
@@ -74,12 +105,6 @@ def main(descriptor: int) -> None:
         pipe.send(answer)
 
 
-def _use(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads or cores())
-
-
 def _ours(error: AutocompressError) -> AutocompressError:
     """The error as one of our own classes: the driver cannot unpickle a class of the task file or a plug-in."""
     if type(error).__module__.partition(".")[0] == "autocompress":
@@ -93,23 +118,6 @@ def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bo
     return Supervisor(tell, note, stop)
 
 
-def _service(config: WorkerConfig, supervisor: "Supervisor") -> object:
-    """What the child holds: the task, to compute on, or the target, to time files on."""
-    from autocompress.plugin.loader import load_plugins
-    from autocompress.storage.folder import RunFolder
-
-    plugins, folder = load_plugins(), RunFolder(config.out)
-    if config.task is None:
-        from autocompress.compute.target import target_here
-
-        return target_here(config.profile, plugins, folder, supervisor)
-    from autocompress.compute.local import LocalComputation
-
-    return LocalComputation(
-        partial(_load, config), config.profile, plugins, folder, config.seed, supervisor, policy=config.policy.training
-    )
-
-
 def _load(config: WorkerConfig) -> "Task":
     """With this worker's own cores, whatever this call may use: what a task file trains itself is the same in every
     process of a search then.
@@ -120,11 +128,11 @@ def _load(config: WorkerConfig) -> "Task":
 
     assert config.task is not None
     allowed = torch.get_num_threads()
-    _use(max(1, (config.policy.cores or cores()) // config.workers))
+    use_threads(max(1, (config.policy.cores or cores()) // config.workers))
     try:
         return load_task(config.task)
     finally:
-        _use(allowed)
+        use_threads(allowed)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,11 @@ class Worker:
 
     tell: told what the child does. note: told what a user should read. interrupted: asked while waiting; once True, the
     child is asked to stop at its next safe point. A fresh child opens the task again, with what the first one found,
-    before its next call. spent: seconds of the children by what they went into, in all.
+    before its next call. spent: seconds of the children by what they went into, in all. child: the module that is run
+    as one.
     """
+
+    child = "autocompress.compute.child"
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "autocompress.compute.child", str(theirs.fileno())],
+                [sys.executable, "-m", self.child, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -22,7 +22,7 @@ class GraphChecks(Checks):
                 assert plain, f"a variant's values must be numbers, words or true/false, not {params!r}"
 
     def test_every_variant_is_a_file_that_agrees_with_its_source(self, graph: GraphStrategy, lab: Lab) -> None:
-        source, context = lab.source(trained=True)
+        source, context = lab.trained_source
         expected = lab.outputs(source)
         for params in graph.variants(context):
             outputs = lab.outputs(lab.rewritten(source, params, context))
@@ -30,14 +30,14 @@ class GraphChecks(Checks):
             self._agree(lab, outputs, expected, f"variant {params}")
 
     def test_every_variant_repeats(self, graph: GraphStrategy, lab: Lab) -> None:
-        source, context = lab.source(trained=True)
+        source, context = lab.trained_source
         for params in graph.variants(context):
             one, other = (lab.rewritten(source, params, context) for _ in range(2))
             same = one.read_bytes() == other.read_bytes() or torch.equal(lab.outputs(one), lab.outputs(other))
             assert same, f"variant {params}: apply gave a file with other outputs the second time"
 
     def test_every_variant_works_before_any_training(self, graph: GraphStrategy, lab: Lab) -> None:
-        source, context = lab.source(trained=False)
+        source, context = lab.untrained_source
         expected, timed = lab.outputs(source), replace(context, learned={}).for_timing()
         offered = list(graph.variants(timed))
         for params in (*offered, *(other for other in graph.variants(context) if other not in offered)):

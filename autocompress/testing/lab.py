@@ -44,6 +44,7 @@ SEED = 0
 LEARNING_RATE = 1e-3
 BATCH = 32
 EXAMPLES = 8 * BATCH
+FEW = 4 * BATCH  # where two trainings are compared, or one begins where another ended
 EXPORTER = "torchscript"  # the quicker one; the other stands in where it fails
 CHECKED = 4  # inputs on which an exported file is compared with its module
 
@@ -90,6 +91,17 @@ class Lab:
         with seeded(luck):
             return dict(self.strategy.plan(self.context.task.copy_of_model(), params, self.context))
 
+    @cached_property
+    def _plans(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+    def plan_of(self, params: Params) -> dict[str, Any]:
+        """The plan, made once: where it is not planning that is looked at."""
+        key = json.dumps(params)
+        if key not in self._plans:
+            self._plans[key] = self.planned(params)
+        return self._plans[key]
+
     def applied(self, plan: Mapping[str, Any], luck: int = 0) -> nn.Module:
         """The plan carried out on a fresh copy of the model, as it is stored and without data."""
         assert isinstance(self.strategy, StructureStrategy)
@@ -102,7 +114,7 @@ class Lab:
     def built(self, params: Params) -> nn.Module:
         """The structure a training starts from; the reference when the strategy leaves the structure alone."""
         if isinstance(self.strategy, StructureStrategy):
-            return self.applied(self.planned(params))
+            return self.applied(self.plan_of(params))
         return self.context.task.copy_of_model()
 
     def trained(
@@ -127,16 +139,20 @@ class Lab:
         assert isinstance(self.strategy, TrainingStrategy)
         return self.strategy.hook(params, self.context)
 
-    def source(self, *, trained: bool) -> tuple[Path, Context]:
-        """What the graph part reads: the exported file of the strategy's own other parts, and its context.
-
-        trained: after a training; else as the gate has it, with nothing learned.
+    @cached_property
+    def untrained_source(self) -> tuple[Path, Context]:
+        """What the graph part reads, with its context, as the gate has it: the exported file of the strategy's
+        structure, nothing learned.
         """
-        model, context = self.built(self.defaults), self.context
-        if trained and isinstance(self.strategy, TrainingStrategy):
-            done = self.trained(model, {self.strategy.name: self.hook(self.defaults)})
-            model, context = done.model, replace(context, learned=done.learned)
-        return self.exported(model, "before the graph part"), context
+        return self.exported(self.built(self.defaults), "before the graph part"), self.context
+
+    @cached_property
+    def trained_source(self) -> tuple[Path, Context]:
+        """The same after a training; of a strategy that does not train, the untrained one."""
+        if not isinstance(self.strategy, TrainingStrategy):
+            return self.untrained_source
+        done = self.trained(self.built(self.defaults), {self.strategy.name: self.hook(self.defaults)})
+        return self.exported(done.model, "before the graph part"), replace(self.context, learned=done.learned)
 
     def rewritten(self, source: Path, params: Params, context: Context) -> Path:
         """One graph variant of ``source``, in a folder of its own."""

@@ -38,7 +38,7 @@ class StructureChecks(Checks):
         self._runs(lab, after, "after apply")
 
     def test_a_plan_replays_bit_for_bit(self, structure: StructureStrategy, lab: Lab) -> None:
-        plan = lab.planned(lab.defaults)
+        plan = lab.plan_of(lab.defaults)
         one, other = (lab.applied(plan, luck) for luck in (1, 2))
         assert same_values(one.state_dict(), other.state_dict()), (
             "apply of one plan gave other weights the second time: put what is drawn, or its seed, into the plan"
@@ -75,7 +75,7 @@ class StructureChecks(Checks):
         lab.exported(lab.built(lab.defaults), "after apply")
 
     def test_the_structure_trains_and_its_weights_are_kept(self, structure: StructureStrategy, lab: Lab) -> None:
-        plan = lab.planned(lab.defaults)
+        plan = lab.plan_of(lab.defaults)
         trained = lab.trained(lab.applied(plan), {"neighbour": Neighbour()}).model
         store = Store(lab.folder)
         store.save("weights", trained.state_dict())

@@ -68,6 +68,13 @@ def make(
     return TrainStream(task, split, teacher or Teacher(), seed, kept, policy=TrainingPolicy(**policy))
 
 
+def read(batches: Iterator[TrainBatch]) -> list[TrainBatch]:
+    """All of them, of which there are some."""
+    found = list(batches)
+    assert found
+    return found
+
+
 def seen(batches: Iterator[TrainBatch]) -> list[int]:
     return [int(target) for batch in batches for target in batch.targets]
 
@@ -91,7 +98,7 @@ def test_every_epoch_sees_every_example_once_in_another_order(kind: dict[str, An
 
 @every_kind
 def test_inputs_belong_to_their_targets(kind: dict[str, Any]):
-    for batch in make(**kind).batches(0, 2 * SIZE, 8, teacher=False):
+    for batch in read(make(**kind).batches(0, 2 * SIZE, 8, teacher=False)):
         assert torch.equal(batch.inputs[:, 0].floor().long(), batch.targets)
 
 
@@ -124,7 +131,7 @@ def test_no_example_is_lost_when_a_piece_starts_at_the_last_of_an_epoch():
 
 @every_kind
 def test_teacher_outputs_belong_to_the_very_batch_that_is_trained_on(kind: dict[str, Any]):
-    for batch in make(**kind).batches(0, 6 * SIZE, 8, teacher=True):
+    for batch in read(make(**kind).batches(0, 6 * SIZE, 8, teacher=True)):
         assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs), atol=1e-5)
 
 
@@ -162,9 +169,11 @@ def test_teacher_outputs_come_from_the_store_when_another_process_has_put_them_t
 def test_altered_teacher_outputs_are_computed_again(tmp_path: Path):
     kept = TaughtBlocks(Store(tmp_path), "fingerprint", 0)
     list(make(kept=kept, taught_block=16).batches(0, SIZE, 8, teacher=True))
-    for path in tmp_path.glob("teacher-*"):
+    stored = list(tmp_path.glob("teacher-*"))
+    assert stored
+    for path in stored:
         path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
-    for batch in make(kept=kept, taught_block=16).batches(0, SIZE, 8, teacher=True):
+    for batch in read(make(kept=kept, taught_block=16).batches(0, SIZE, 8, teacher=True)):
         assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs))
 
 
@@ -173,18 +182,18 @@ def test_a_full_disk_costs_the_stored_outputs_alone(monkeypatch: pytest.MonkeyPa
         raise AutocompressError("cannot write: No space left on device")
 
     monkeypatch.setattr(Store, "save", full)
-    for batch in make(kept=TaughtBlocks(Store(Path("nowhere")), "f")).batches(0, SIZE, 8, teacher=True):
+    for batch in read(make(kept=TaughtBlocks(Store(Path("nowhere")), "f")).batches(0, SIZE, 8, teacher=True)):
         assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs))
 
 
 def test_teacher_is_left_alone_when_nobody_needs_it():
     teacher = Teacher()
-    assert all(b.teacher is None for b in make(teacher=teacher).batches(0, SIZE, 8, teacher=False))
+    assert all(b.teacher is None for b in read(make(teacher=teacher).batches(0, SIZE, 8, teacher=False)))
     assert teacher.shown == 0
 
 
 def test_large_teacher_outputs_are_not_kept():
-    for batch in make(teacher_bytes=8).batches(0, SIZE, 8, teacher=True):
+    for batch in read(make(teacher_bytes=8).batches(0, SIZE, 8, teacher=True)):
         assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs))
 
 
@@ -197,7 +206,7 @@ def test_teacher_outputs_may_be_the_target_of_a_loss(lazy: bool):
     stream = make(
         data=Lazy() if lazy else (X, Y), teacher=teacher.Teacher(nn.Linear(2, 2), Arithmetic()), teacher_bytes=8
     )
-    for batch in stream.batches(0, 16, 8, teacher=True):
+    for batch in read(stream.batches(0, 16, 8, teacher=True)):
         nn.functional.mse_loss(student(batch.inputs), batch.teacher).backward()
 
 
@@ -253,7 +262,7 @@ def test_users_data_is_not_changed_by_an_augmentation_in_place():
 
 def test_augmentation_sees_inputs_by_name():
     stream = make(augment=jitter, data=({"x": X, "mask": torch.ones(SIZE, 3)}, Y))
-    for batch in stream.batches(0, SIZE, 8, teacher=True):
+    for batch in read(stream.batches(0, SIZE, 8, teacher=True)):
         assert set(batch.inputs) == {"x", "mask"}
         assert torch.equal(batch.inputs["x"][:, 0].floor().long(), batch.targets)
         assert torch.allclose(batch.teacher, Teacher().outputs(batch.inputs), atol=1e-5)

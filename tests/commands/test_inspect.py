@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from autocompress.commands import inspect as inspection
 from autocompress.commands.inspect import inspect_task
+from autocompress.explore.opening import open_task
 from autocompress.plugin.contract import Context, Params, Plan, Sensitivity, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -103,6 +105,7 @@ def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
 def test_layers_that_stay_as_they_are_have_a_reason_also_where_the_strategy_applies(
     plugins: PluginSet, fake_profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(inspection, "open_task", partial(open_task, compare_exporters=False))
     few = {name: plugins.strategy(name) for name in ("prune_channels", "prune_recurrent", "factorize", "finetune")}
     monkeypatch.setattr(inspection, "load_plugins", lambda: replace(plugins, strategies=few))
     monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from typing import Any
 
@@ -31,12 +30,12 @@ class FakeWorker:
     def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
         self.calls.append((method, threads))
         if method == "hang":
-            self.dead.wait(10)
+            assert self.dead.wait(60), "nobody killed it"
             raise CandidateFailed("killed")
         if method == "fail":
             raise CandidateFailed("as it does")
         if self.together and method == "evaluate":
-            self.together.wait(10)
+            self.together.wait(60)
         return self.name
 
     def start(self) -> None:
@@ -120,10 +119,8 @@ def test_kill_ends_the_waiting_for_a_worker_that_hangs(workers: list[FakeWorker]
         with pytest.raises(CandidateFailed, match="killed"):
             await call
 
-    began = time.monotonic()
     asyncio.run(hang())
     pool.close()
-    assert time.monotonic() - began < 2
     assert all(worker.closed for worker in workers)
 
 
