@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
+from autocompress.testing import tasks
 from autocompress_plugins.pruning import channel_graph, narrowing
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
 from autocompress_plugins.pruning.groups import CHANNELS, EVERY_KIND, HEADS, MLP, RECURRENT
@@ -250,7 +251,7 @@ def test_a_wrong_group_is_left_whatever_other_steps_did(before: str, chosen: dic
 
 
 def test_asking_whether_a_strategy_applies_checks_one_group_of_its_kinds(
-    transformer: Context, monkeypatch: pytest.MonkeyPatch
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ):
     """Opening a task asks each of them; all groups are checked only when all are asked for."""
     real, checked = channel_graph.why_wrong, list[str]()
@@ -260,7 +261,8 @@ def test_asking_whether_a_strategy_applies_checks_one_group_of_its_kinds(
         return real(model, inputs, removals)
 
     monkeypatch.setattr(channel_graph, "why_wrong", counted)
-    context = replace(transformer, memory={})
+    layers = nn.Linear(6, 16), tasks.Block(16, 2), tasks.Block(16, 2), nn.Flatten(), nn.Linear(48, 2)
+    context = make_context(nn.Sequential(*layers), torch.randn(4, 3, 6))
     assert narrowing.refuses(context, frozenset({MLP}), "") is None
     assert checked == [MLP]
     assert narrowing.refuses(context, frozenset({MLP}), "") is None
