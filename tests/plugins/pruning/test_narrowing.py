@@ -146,16 +146,22 @@ def test_heads_are_counted_one_by_one(make_context: MakeContext):
     assert [len(heads) for heads in removed.values()] == [3]
 
 
-def test_nothing_to_remove_fails(cnn: Context):
+@pytest.fixture(scope="module")
+def small(make_context: MakeContext) -> Context:
+    return make_context(nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 2)), X)
+
+
+@pytest.mark.parametrize(("ratio", "round_to"), [(0.1, 16), (0.0, 1)], ids=["too little", "nothing asked"])
+def test_nothing_to_remove_fails(ratio: float, round_to: int, small: Context):
     with pytest.raises(CandidateFailed, match="nothing would be removed"):
-        narrowing.plan(cnn.model, Amount({CHANNELS: 0.1}, round_to=16), cnn)
+        narrowing.plan(small.model, Amount({CHANNELS: ratio}, round_to=round_to), small)
 
 
-def test_a_plan_that_would_compute_something_else_fails(cnn: Context, monkeypatch: pytest.MonkeyPatch):
+def test_a_plan_that_would_compute_something_else_fails(small: Context, monkeypatch: pytest.MonkeyPatch):
     """Groups are checked each by itself and once for a structure; the plan is checked as a whole."""
     monkeypatch.setattr(narrowing, "why_wrong", lambda *_: "it is another function")
     with pytest.raises(CandidateFailed, match="it is another function"):
-        narrowing.plan(cnn.model, Amount(HALF), cnn)
+        narrowing.plan(small.model, Amount(HALF), small)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
 from autocompress_plugins.pruning.model_runs import output
@@ -90,11 +89,6 @@ def test_the_file_of_a_torch_encoder_with_padding(
         expected = model(context.example_inputs)
     torch.testing.assert_close(output(model, context.example_inputs), expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(from_file(model, context.example_inputs), expected, atol=1e-4, rtol=1e-3)
-
-
-def test_nothing_asked_is_nothing_done(transformer: Context):
-    with pytest.raises(CandidateFailed, match="nothing would be removed"):
-        planned(transformer, heads=0.0, mlp=0.0)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

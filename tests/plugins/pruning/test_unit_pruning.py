@@ -44,8 +44,11 @@ def sizes(plan: dict[str, list[int]]) -> dict[str, int]:
     return {root: len(units) for root, units in plan.items()}
 
 
-@pytest.mark.parametrize("criterion", ["l2", "taylor"])
-@each_strategy
+@pytest.mark.parametrize(
+    ("kind", "criterion"),
+    [(PruneChannels, "l2"), (PruneChannels, "taylor"), (PruneAttention, "taylor"), (PruneRecurrent, "taylor")],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_the_least_important_units_do_least_harm(
     kind: type[UnitPruning], criterion: str, decayed: Callable[[Callable[[], Task]], Context]
 ):
