@@ -143,9 +143,8 @@ class MultiheadSelfAttention(HeadAttention):
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> Projection:
-    unfilled = Projection(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")  # draws no numbers
-    layer = unfilled.to_empty(device=weight.device)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # what it is initialized with is not used
+        layer = Projection(weight.shape[1], weight.shape[0], bias=bias is not None)
         layer.weight.copy_(weight)
         if bias is not None:
             layer.bias.copy_(bias)

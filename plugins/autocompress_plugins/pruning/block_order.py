@@ -14,7 +14,8 @@ from torch import nn
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
 from autocompress_plugins.pruning.block_removal import without
-from autocompress_plugins.pruning.blocks import Droppable, droppable
+from autocompress_plugins.pruning.blocks import droppable
+from autocompress_plugins.pruning.fitting_parts import FittingParts
 from autocompress_plugins.pruning.training_loss import (
     LOSS_EXAMPLES,
     LOSSES_S,
@@ -27,7 +28,7 @@ from autocompress_plugins.reasons import because
 SHORTLIST = 3  # of the blocks that did least harm alone, measured again after each drop
 
 
-def droppable_of_reference(context: Context) -> Droppable:
+def droppable_of_reference(context: Context) -> FittingParts:
     """What can be dropped from the reference."""
     return context.once("pruning.droppable_blocks", lambda: droppable(context.model, context.example_inputs))
 

@@ -3,7 +3,6 @@
 import copy
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,21 +10,14 @@ from torch import Tensor, nn
 from autocompress.errors import one_line
 from autocompress.task import Inputs
 from autocompress_plugins.pruning.block_removal import without
+from autocompress_plugins.pruning.fitting_parts import FittingParts
 from autocompress_plugins.pruning.layer_kinds import MATRIX_LAYERS, RECURRENT_LAYERS
 from autocompress_plugins.pruning.model_runs import output, watched
 from autocompress_plugins.pruning.recurrent_layers import RecurrentStack
 
 
-@dataclass(frozen=True)
-class Droppable:
-    """names: the units that can be dropped, in the model's order. kept: units that cannot, each with the reason."""
-
-    names: tuple[str, ...]
-    kept: dict[str, str]
-
-
-def droppable(model: nn.Module, inputs: Inputs) -> Droppable:
-    """A unit counts when the model without it runs and gives an output of the same shape."""
+def droppable(model: nn.Module, inputs: Inputs) -> FittingParts:
+    """The units that can be dropped: the model without one runs and gives an output of the same shape."""
     model = copy.deepcopy(model).eval()
     blocks = _outermost(model, _same_shape(model, inputs))
     expected = output(model, inputs).shape
@@ -41,7 +33,7 @@ def droppable(model: nn.Module, inputs: Inputs) -> Droppable:
             names.append(name)
         else:
             kept[name] = "the output has another shape without it"
-    return Droppable(tuple(names), kept)
+    return FittingParts(tuple(names), kept)
 
 
 def _same_shape(model: nn.Module, inputs: Inputs) -> set[str]:

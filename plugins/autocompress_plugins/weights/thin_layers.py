@@ -2,13 +2,13 @@
 
 import copy
 from collections import Counter
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from autocompress.errors import one_line
 from autocompress.task import Inputs
+from autocompress_plugins.pruning.fitting_parts import FittingParts
 from autocompress_plugins.pruning.model_runs import output, watched
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
@@ -17,16 +17,10 @@ NARROWEST_SIDE = 32  # a matrix with a side below it has no rank to spare
 SAME_TO = 1e-4  # of the largest output
 
 
-@dataclass(frozen=True)
-class Factorizable:
-    """names: layers that two thinner ones can stand in for. kept: the others, each with the reason."""
-
-    names: tuple[str, ...]
-    kept: dict[str, str]
-
-
-def factorizable(model: nn.Module, inputs: Inputs) -> Factorizable:
-    """Each layer is tried: swapped for two that give the same, it must leave the model's output as it was."""
+def factorizable(model: nn.Module, inputs: Inputs) -> FittingParts:
+    """The layers that two thinner ones can stand in for. Each is tried: swapped for two that give the same, it must
+    leave the model's output as it was.
+    """
     trial = copy.deepcopy(model).eval()
     expected = output(trial, inputs).float()
     holders = Counter(id(p) for _, p in trial.named_parameters(remove_duplicate=False))
@@ -42,7 +36,7 @@ def factorizable(model: nn.Module, inputs: Inputs) -> Factorizable:
             names.append(name)
         else:
             kept[name or "the model"] = reason
-    return Factorizable(tuple(names), kept)
+    return FittingParts(tuple(names), kept)
 
 
 def _unfit(layer: nn.Module, holders: Counter[int]) -> str | None:

@@ -68,8 +68,6 @@ def test_as_deep_as_the_reference_and_shallower_by_strength(context: Context):
     depth = next(p for p in Student().parameters(context) if p.name == "dropped")
     most = DropBlocks().parameters(context)[0].choices[-1]
     assert (depth.choices, depth.default, depth.by_strength) == (tuple(range(most + 1)), 0, True)
-    sizes = [sum(p.numel() for p in built(context, dropped=count).parameters()) for count in (0, most)]
-    assert sizes[0] > sizes[1]
 
 
 @pytest.mark.parametrize("weights", ["inherited", "fresh"])

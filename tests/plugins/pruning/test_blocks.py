@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from autocompress_plugins.pruning.block_removal import without
-from autocompress_plugins.pruning.blocks import Droppable, droppable
+from autocompress_plugins.pruning.blocks import droppable
+from autocompress_plugins.pruning.fitting_parts import FittingParts
 from autocompress_plugins.pruning.model_runs import output
 from autocompress_plugins.pruning.prunable import prunable
 
@@ -61,7 +62,7 @@ class Chain(nn.Module):
 
 
 def test_a_recurrent_module_of_one_layer_can_go_as_a_whole():
-    assert droppable(Chain().eval(), WORDS[:2]) == Droppable(("layers.1:0",), {})
+    assert droppable(Chain().eval(), WORDS[:2]) == FittingParts(("layers.1:0",), {})
 
 
 class Stateful(nn.Module):
@@ -84,7 +85,7 @@ def test_layers_that_the_model_counts_on_are_left_alone_with_the_reason():
 
 def test_module_that_holds_the_whole_network_is_no_block():
     whole = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 6))
-    assert droppable(nn.Sequential(whole, nn.Softmax(1)).eval(), torch.randn(2, 6)) == Droppable((), {})
+    assert droppable(nn.Sequential(whole, nn.Softmax(1)).eval(), torch.randn(2, 6)) == FittingParts((), {})
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")

@@ -40,8 +40,8 @@ def shifted(group: Group) -> Group:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_wrong_group_is_seen(norm: str):
-    model, survey = ChannelGraph().find_groups(Net(NORMS[norm]()), X)
-    (group,) = survey.groups
+    model, found = ChannelGraph().find_groups(Net(NORMS[norm]()), X)
+    (group,) = found.groups
     before = copy.deepcopy(model.state_dict())
     assert why_wrong(model, X, {group: half(group)}) is None
     assert why_wrong(model, X, {shifted(group): half(group)}) is not None
@@ -50,8 +50,8 @@ def test_a_wrong_group_is_seen(norm: str):
 
 def test_unequal_removal_under_a_group_norm_is_seen():
     """It would move channels to other groups, though the network runs."""
-    model, survey = ChannelGraph().find_groups(Net(nn.GroupNorm(3, 12)), X)
-    (group,) = survey.groups
+    model, found = ChannelGraph().find_groups(Net(nn.GroupNorm(3, 12)), X)
+    (group,) = found.groups
     assert why_wrong(model, X, {group: [0, 4, 8]}) is None
     assert why_wrong(model, X, {group: [0, 1, 2]}) is not None
 

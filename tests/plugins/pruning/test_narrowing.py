@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
+from autocompress.testing import tasks
 from autocompress_plugins.pruning import channel_graph, narrowing
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
 from autocompress_plugins.pruning.groups import CHANNELS, EVERY_KIND, HEADS, MLP, RECURRENT
@@ -145,16 +146,22 @@ def test_heads_are_counted_one_by_one(make_context: MakeContext):
     assert [len(heads) for heads in removed.values()] == [3]
 
 
-def test_nothing_to_remove_fails(cnn: Context):
+@pytest.fixture(scope="module")
+def small(make_context: MakeContext) -> Context:
+    return make_context(nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 2)), X)
+
+
+@pytest.mark.parametrize(("ratio", "round_to"), [(0.1, 16), (0.0, 1)], ids=["too little", "nothing asked"])
+def test_nothing_to_remove_fails(ratio: float, round_to: int, small: Context):
     with pytest.raises(CandidateFailed, match="nothing would be removed"):
-        narrowing.plan(cnn.model, Amount({CHANNELS: 0.1}, round_to=16), cnn)
+        narrowing.plan(small.model, Amount({CHANNELS: ratio}, round_to=round_to), small)
 
 
-def test_a_plan_that_would_compute_something_else_fails(cnn: Context, monkeypatch: pytest.MonkeyPatch):
+def test_a_plan_that_would_compute_something_else_fails(small: Context, monkeypatch: pytest.MonkeyPatch):
     """Groups are checked each by itself and once for a structure; the plan is checked as a whole."""
     monkeypatch.setattr(narrowing, "why_wrong", lambda *_: "it is another function")
     with pytest.raises(CandidateFailed, match="it is another function"):
-        narrowing.plan(cnn.model, Amount(HALF), cnn)
+        narrowing.plan(small.model, Amount(HALF), small)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +257,7 @@ def test_a_wrong_group_is_left_whatever_other_steps_did(before: str, chosen: dic
 
 
 def test_asking_whether_a_strategy_applies_checks_one_group_of_its_kinds(
-    transformer: Context, monkeypatch: pytest.MonkeyPatch
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ):
     """Opening a task asks each of them; all groups are checked only when all are asked for."""
     real, checked = channel_graph.why_wrong, list[str]()
@@ -260,7 +267,8 @@ def test_asking_whether_a_strategy_applies_checks_one_group_of_its_kinds(
         return real(model, inputs, removals)
 
     monkeypatch.setattr(channel_graph, "why_wrong", counted)
-    context = replace(transformer, memory={})
+    layers = nn.Linear(6, 16), tasks.Block(16, 2), tasks.Block(16, 2), nn.Flatten(), nn.Linear(48, 2)
+    context = make_context(nn.Sequential(*layers), torch.randn(4, 3, 6))
     assert narrowing.refuses(context, frozenset({MLP}), "") is None
     assert checked == [MLP]
     assert narrowing.refuses(context, frozenset({MLP}), "") is None

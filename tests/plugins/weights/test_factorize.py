@@ -134,12 +134,12 @@ def test_energy_is_the_share_of_the_squared_singular_values_that_is_kept(keep: f
     assert factorized(context, keep=keep, rule="energy")[1] == {"1": expected}
 
 
-@pytest.mark.parametrize("rule", RULES)
 def test_a_choice_that_succeeds_is_cheaper_and_a_stronger_one_more_so(
-    rule: str, make_context: MakeContext, to_file: Callable[..., Path]
+    make_context: MakeContext, to_file: Callable[..., Path]
 ):
+    """Also by the energy that is kept."""
     context = make_context(seeded(Wide), IMAGES)
-    models = [context.model, *(factorized(context, keep=keep, rule=rule)[0] for keep in (0.5, 0.2))]
+    models = [context.model, *(factorized(context, keep=keep, rule="energy")[0] for keep in (0.5, 0.2))]
     costs = [count(to_file(model, IMAGES)) for model in models]
     for one, other in pairwise(costs):
         assert other[0] < one[0]

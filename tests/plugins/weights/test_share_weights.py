@@ -22,7 +22,7 @@ from autocompress_plugins.weights.share_weights import ShareWeights
 MakeContext = Callable[..., Context]
 Train = Callable[..., nn.Module]
 X = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(5))
-IMAGE = torch.zeros(1, 1, 8, 8)
+TIED = {"codebook": 64, "tie": "equal_shapes"}
 
 
 class Deep(nn.Module):
@@ -93,12 +93,20 @@ def test_zeros_stay_zeros(deep: Context):
     assert bool((after[zeros] == 0).all())
 
 
-def test_file_packs_smaller_the_fewer_values(deep: Context, to_file: Callable[..., Path]):
-    sizes = [compressed_size(to_file(deep.model, X))]
-    for entries in (64, 16):
-        sizes.append(compressed_size(to_file(shared(deep, {"codebook": entries}), X)))
-    assert sizes[1] < 0.7 * sizes[0]
-    assert sizes[2] < 0.85 * sizes[1]
+def test_files_pack_smaller_the_fewer_values_and_hold_tied_layers_once(
+    deep: Context, to_file: Callable[..., Path], fake_runtime: Any
+):
+    models = [deep.model, *(shared(deep, params) for params in ({"codebook": 64}, {"codebook": 16}, TIED))]
+    paths = [to_file(model, X) for model in models]
+    whole, many, few, tied = (compressed_size(path) for path in paths)
+    assert many < 0.7 * whole
+    assert few < 0.85 * many
+    assert tied < 0.9 * many
+    weights = [sum(p.numel() for p in model.parameters()) for model in models]
+    saved = weights[1] - weights[3]
+    assert saved > 4000
+    assert count(paths[1])[0] - count(paths[3])[0] >= 0.9 * saved
+    check(fake_runtime.open(paths[3], deep.profile), [feed_of(X, input_names(X))], models[3], [X])
 
 
 class Watch(TrainHook):
@@ -151,9 +159,6 @@ def test_training_too_short_for_a_step_of_its_own_still_shares(tiny_context: Con
     assert len(levels(model.conv2.weight)) <= 16
 
 
-TIED = {"codebook": 64, "tie": "equal_shapes"}
-
-
 def test_layers_of_one_role_and_shape_are_tied(deep: Context):
     model = shared(deep, TIED)
     assert model.blocks[0][0].weight is model.blocks[1][0].weight
@@ -162,16 +167,6 @@ def test_layers_of_one_role_and_shape_are_tied(deep: Context):
     assert model.rnn.weight_ih_l1 is model.rnn.weight_ih_l2 is not model.rnn.weight_ih_l0
     assert model.convs[0].weight is not model.convs[1].weight
     assert model.blocks[0][0].bias is not model.blocks[1][0].bias
-
-
-def test_tied_layers_are_in_the_file_once(deep: Context, to_file: Callable[..., Path], fake_runtime: Any):
-    apart, tied = shared(deep, {"codebook": 64, "tie": "none"}), shared(deep, TIED)
-    path = to_file(tied, X)
-    check(fake_runtime.open(path, deep.profile), [feed_of(X, input_names(X))], tied, [X])
-    saved = sum(p.numel() for p in apart.parameters()) - sum(p.numel() for p in tied.parameters())
-    assert saved > 4000
-    assert count(to_file(apart, X))[0] - count(path)[0] >= 0.9 * saved
-    assert compressed_size(path) < 0.9 * compressed_size(to_file(apart, X))
 
 
 def test_tied_model_is_saved_and_loaded_into_its_rebuilt_structure(deep: Context, tmp_path: Path):
