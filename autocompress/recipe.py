@@ -60,7 +60,7 @@ class Recipe:
         steps = [[s.strategy, [[k, _number(v)] for k, v in s.params]] for s in self._all()]
         return digest([steps, self.variant is not None])[:10]
 
-    @property
+    @cached_property
     def family(self) -> "Recipe":
         """What the float file is made by."""
         return Recipe(self.steps)

@@ -4,7 +4,6 @@ a family, each worked out once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 from autocompress.evaluation import Evaluation
 from autocompress.explore.facts import Fact
@@ -18,7 +17,7 @@ from autocompress.explore.objective import Objective, point
 class Standing:
     """How a family stands among the others. latest, best: of the files of its last rung and of all its rungs the one
     that counts, with their points for deciding where to spend time. excess: how far ``best`` is expected to be over the
-    budget that steers, as a share of it.
+    budget that steers, as a share of it. feasible: the most accurate of its files that meet the user's budget.
     """
 
     latest: Evaluation
@@ -26,6 +25,7 @@ class Standing:
     latest_point: Point
     best_point: Point
     excess: float
+    feasible: Evaluation | None
 
     @property
     def within(self) -> bool:
@@ -38,7 +38,7 @@ class Assessment:
 
     objective: Objective
     measured: Measurements = field(default_factory=Measurements)
-    _standings: WeakKeyDictionary[Family, Standing] = field(default_factory=WeakKeyDictionary, compare=False)
+    _standings: dict[Family, Standing] = field(default_factory=dict, compare=False)
 
     def after(self, fact: Fact) -> "Assessment":
         measured = self.measured.after(fact)
@@ -77,5 +77,12 @@ class Assessment:
     def _standing(self, family: Family) -> Standing:
         best = self.best_of(family.evaluations, family)
         latest = self.best_of(family.latest.evaluations, family)
-        excess = self.objective.steering.excess(self.measured.expected(best, family))
-        return Standing(latest, best, self.clipped(latest, family), self.clipped(best, family), excess)
+        files = (self.measured.current(e, family) for e in family.evaluations)
+        return Standing(
+            latest=latest,
+            best=best,
+            latest_point=self.clipped(latest, family),
+            best_point=self.clipped(best, family),
+            excess=self.objective.steering.excess(self.measured.expected(best, family)),
+            feasible=self.objective.best_feasible(files),
+        )

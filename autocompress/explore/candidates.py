@@ -22,9 +22,14 @@ class Candidates:
     @cached_property
     def all(self) -> tuple[Evaluation, ...]:
         """The reference first, then its variants, then family by family."""
-        own = (self.measured.current(e, None) for e in self.opening.reference_family.evaluations)
         families = (self.measured.current(e, family) for family in self.families.values() for e in family.evaluations)
-        return (self.reference, *own, *families)
+        return (*self.own, *families)
+
+    @property
+    def own(self) -> tuple[Evaluation, ...]:
+        """The reference and its variants."""
+        variants = (self.measured.current(e, None) for e in self.opening.reference_family.evaluations)
+        return (self.reference, *variants)
 
     @property
     def reference(self) -> Evaluation:

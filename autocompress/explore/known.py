@@ -71,6 +71,8 @@ class Known:
     @cached_property
     def best_feasible(self) -> Evaluation | None:
         """The most accurate feasible candidate of the front; when none of the front is feasible, of all."""
-        feasible = self.objective.feasible
-        found = list(filter(feasible, self.front)) or filter(feasible, self.candidates.all)
-        return max(found, key=lambda e: e.score.val, default=None)
+        found = self.objective.best_feasible(self.front)
+        if found is not None:
+            return found
+        families = (self.assessment.standing(family).feasible for family in self.tried.families.values())
+        return self.objective.best_feasible((*self.candidates.own, *(e for e in families if e is not None)))

@@ -1,5 +1,6 @@
 """What a search is after: score within a budget of latency, or without one the front of both."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +37,10 @@ class Objective:
             and self.budget.excess(evaluation.latency) <= 0
             and self.budget.allows_score(evaluation.score.val, self.reference.score.val)
         )
+
+    def best_feasible(self, evaluations: Iterable[Evaluation]) -> Evaluation | None:
+        """The most accurate feasible file, of equal ones the first."""
+        return max(filter(self.feasible, evaluations), key=lambda e: e.score.val, default=None)
 
     def loses_nothing(self, evaluation: Evaluation) -> bool:
         """Whether a file is known to be as good as the reference, and how fast it is."""

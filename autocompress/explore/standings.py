@@ -163,7 +163,8 @@ class Standings:
 
     def latest_points(self) -> list[tuple[str, int, Point]]:
         """Each contending family with its rung and its point there."""
-        return [(f.id, f.rung, self.standing(f).latest_point) for f in self.contending()]
+        contenders = self._known.contenders
+        return [(f.id, f.rung, contenders.assessment.standing(f).latest_point) for f in contenders.all]
 
     def finalists(self, count: int, margin: float = 0.0) -> list[Family]:
         """The families to train in full: by Pareto rank and hypervolume gain, under a budget by score, of those that

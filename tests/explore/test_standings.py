@@ -218,6 +218,33 @@ def test_a_file_that_was_disturbed_counts_with_what_its_graph_takes(
     assert best.id == "better"
 
 
+def test_a_file_off_the_front_can_be_the_only_one_within_a_budget_of_milliseconds(history: History, make_latency: Make):
+    """The front is by ratios, the budget is of the profile's percentile."""
+    standings = Standings(history, Budget(latency_ms=0.15))
+    enter(history, FAST, evaluation(FAST, 0, make_latency(0.1, statistic=0.3)))
+    assert standings.best_feasible() is None
+    other = Recipe((Step.of("carve", ratio=0.6),))
+    enter(history, other, evaluation(other, 0, make_latency(0.12, statistic=0.14)))
+    assert [e.recipe for e in standings.front()] == [FAST]
+    best = standings.best_feasible()
+    assert best is not None
+    assert best.recipe == other
+
+
+def test_the_rank_correlation_is_of_so_many_families_at_least(
+    history: History, standings: Standings, make_latency: Make
+):
+    assert standings.rank_correlation() is None, "of one family"
+    for ratio, scores in ((0.6, (0.88, 0.89)), (0.7, (0.87, 0.88))):
+        family = Recipe((Step.of("carve", ratio=ratio),))
+        for rung, score in enumerate(scores):
+            own = replace(evaluation(family, rung, make_latency(0.3)), score=Score(score, score, score))
+            enter(history, family, own, rung=rung)
+    assert len(standings.trained_on) == 3
+    assert standings.rank_correlation(3) == 1.0
+    assert standings.rank_correlation(4) is None
+
+
 def test_a_budget_that_the_reference_meets_steers_nothing(history: History):
     slack = Standings(history, Budget(speedup=0.5, max_drop=1))
     assert (slack.steering, slack.target) == (Budget(max_drop=1), None)

@@ -198,7 +198,9 @@ class Definition:
     def _standing(self, family: Family) -> Standing:
         latest, best = self.best_of(family.latest.evaluations), self.best_of(family.evaluations)
         excess = self.steering.excess(self.expected(best))
-        return Standing(latest, best, self.clipped(latest), self.clipped(best), excess)
+        feasible = [e for e in map(self.current, family.evaluations) if self.feasible(e)]
+        most = max(feasible, key=lambda e: e.score.val, default=None)
+        return Standing(latest, best, self.clipped(latest), self.clipped(best), excess, most)
 
     def contending(self) -> list[Family]:
         pool: list[Recipe] = []
