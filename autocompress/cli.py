@@ -132,12 +132,16 @@ def inspect_command(
 
 @app.command("measure")
 def measure_command(
-    model: Annotated[Path, typer.Argument(help="An ONNX file.")], profile: Profile = "cpu", as_json: Json = False
+    model: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    against: Annotated[Path | None, typer.Option(help="Another ONNX file, to say which of the two is faster.")] = None,
+    within: Annotated[float, typer.Option(help="With --against: what counts as the same, as a share.")] = 0.03,
+    profile: Profile = "cpu",
+    as_json: Json = False,
 ) -> None:
-    """Latency of any ONNX file on a profile."""
-    from autocompress.commands.measure import measure_file
+    """Latency of any ONNX file on a profile, alone or against another file."""
+    from autocompress.commands.measure import compare_files, measure_file
 
-    _print(measure_file(model, profile), as_json)
+    _print(compare_files(model, against, profile, within) if against else measure_file(model, profile), as_json)
 
 
 @app.command("verify")

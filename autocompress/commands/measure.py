@@ -1,5 +1,6 @@
-"""``measure``: the latency of any ONNX file."""
+"""``measure``: the latency of any ONNX file, alone or beside another."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,20 @@ import onnx
 
 from autocompress.candidate.count import count
 from autocompress.errors import UsageError
-from autocompress.measure import FULL, measure, timer
+from autocompress.measure import FULL, Sessions, measure, timer
 from autocompress.plugin.contract import Feed
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.storage.onnx_file import read_onnx
+
+FEEDS = 4  # random inputs, taken in turn
 
 
 def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
     """Latency of an ONNX file on random inputs of its own shapes; free dimensions become the profile's batch."""
     profile = load_profile(profile_name)
     runtime = load_plugins().runtime(profile.runtime)
-    feeds = [random_feed(path, profile, seed) for seed in range(4)]
+    feeds = random_feeds(path, profile)
     one, other = (timer(runtime, runtime.open(path, profile), feeds) for _ in range(2))
     latency = measure(one, other, profile, effort=FULL)
     params, macs = count(path)
@@ -38,6 +41,45 @@ def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
         "macs": macs,
         "size_bytes": path.stat().st_size,
     }
+
+
+def compare_files(
+    path: Path, against: Path, profile_name: str, within: float, told: Callable[[int], None] = lambda done: None
+) -> dict[str, Any]:
+    """How the time of one file stands to another's, on the same random inputs. within: what counts as the same, as a
+    share. told: after each session, how many there are. Raises UsageError.
+    """
+    if not 0 < within < 1:
+        raise UsageError(f"--within is a share between 0 and 1, such as 0.03, not {within:g}")
+    profile = load_profile(profile_name)
+    feeds, other = (random_feeds(file, profile) for file in (path, against))
+    if _signature(feeds[0]) != _signature(other[0]):
+        raise UsageError(
+            f"{path} takes {_shown(feeds[0])} and {against} takes {_shown(other[0])}: "
+            "only files with the same inputs can be compared"
+        )
+    sessions = Sessions(load_plugins().runtime(profile.runtime), profile, against, feeds)
+    found = sessions.compare(path, within, told)
+    estimate = found.estimate
+    return {
+        "model": str(path),
+        "against": str(against),
+        "profile": profile.name,
+        "ratio": estimate.ratio,
+        "ratio_low": estimate.low,
+        "ratio_high": estimate.high,
+        "next_low": estimate.next_low,
+        "next_high": estimate.next_high,
+        "ratio_of_all": estimate.ratio_of_all,
+        "sessions": estimate.sessions,
+        "busy_sessions": estimate.busy,
+        "verdict": found.relation,
+    }
+
+
+def random_feeds(path: Path, profile: HardwareProfile) -> list[Feed]:
+    """Raises UsageError when it is no ONNX file or keeps data elsewhere."""
+    return [random_feed(path, profile, seed) for seed in range(FEEDS)]
 
 
 def random_feed(path: Path, profile: HardwareProfile, seed: int) -> Feed:
@@ -60,3 +102,11 @@ def random_feed(path: Path, profile: HardwareProfile, seed: int) -> Feed:
             random.standard_normal(shape) if np.issubdtype(kind, np.floating) else random.integers(0, 2, shape)
         ).astype(kind)
     return feed
+
+
+def _signature(feed: Feed) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: (str(value.dtype), value.shape) for name, value in sorted(feed.items())}
+
+
+def _shown(feed: Feed) -> str:
+    return ", ".join(f"{name}: {kind} {list(shape)}" for name, (kind, shape) in _signature(feed).items())

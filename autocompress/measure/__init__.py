@@ -3,6 +3,7 @@
 from autocompress.measure.effort import FINAL, FULL, QUICK, Effort
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.outputs import outputs_of, running
+from autocompress.measure.sessions import Sessions
 from autocompress.measure.statistics import is_quiet, no_faster, settled, summarise
 from autocompress.measure.target import CompareRequest, LocalTarget, too_slow
 from autocompress.measure.timing import Timer, measure, timer
@@ -15,6 +16,7 @@ __all__ = [
     "Effort",
     "LocalTarget",
     "MachineLock",
+    "Sessions",
     "Timer",
     "is_quiet",
     "measure",

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 
 import numpy as np
 
@@ -63,20 +64,24 @@ class Timer:
 
 def timer(runtime: Runtime, session: Session, feeds: Sequence[Feed]) -> Timer:
     """A timer over ``feeds`` in turn, on the runtime's own clock when it has one."""
-    turn = 0
+    turns = cycle(feeds)
 
-    def call() -> float:
-        nonlocal turn
-        feed = feeds[turn % len(feeds)]
-        turn += 1
-        own = runtime.clock(session, feed)
-        if own is not None:
-            return own
+    def asked() -> float:
+        own = runtime.clock(session, next(turns))
+        assert own is not None, "a runtime with a clock of its own tells it of every call"
+        return own
+
+    if runtime.clock(session, next(turns)) is not None:
+        return Timer(asked)
+    calls = cycle([session.bound(feed) for feed in feeds])
+
+    def timed() -> float:
+        call = next(calls)
         start = time.perf_counter()
-        session.run(feed)
+        call()
         return (time.perf_counter() - start) * 1e3
 
-    return Timer(call, here=type(runtime).clock is Runtime.clock)
+    return Timer(timed, here=True)
 
 
 def measure(
