@@ -29,13 +29,26 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What the machine did during a session. load: processes that want to run, averaged over a minute. stolen: share of
+    time that the host gave to other machines. switches: how often a second others took this process's core. throttled:
+    share of time that a limit of processor time stopped it.
+    """
+
+    load: float = 0.0
+    stolen: float = 0.0
+    switches: float = 0.0
+    throttled: float = 0.0
+
+
+@dataclass(frozen=True)
 class TimingSession:
     """What one session says, both files opened anew.
 
     log_ratio: natural logarithm of the candidate's time over the reference's, the median over its quiet blocks, or over
     all when it is busy. log_ratio_of_all: over all blocks. statistic: milliseconds of the profile's percentile, p50 and
     p90: of the same blocks' calls. reference: milliseconds of a call of the reference beside these blocks. quiet,
-    blocks: how many blocks were quiet, of how many.
+    blocks: how many blocks were quiet, of how many. slowed: the reference beside them over its fastest of late.
     """
 
     log_ratio: float
@@ -46,6 +59,8 @@ class TimingSession:
     reference: float
     quiet: int
     blocks: int
+    slowed: float = 1.0
+    conditions: Conditions = Conditions()
 
     @property
     def busy(self) -> bool:

@@ -2,10 +2,10 @@
 
     python benchmarks/trust.py [--pairs 40] [--spread 30] [--states quiet,busy,training]
 
-compares files whose relation is known, as ``autocompress measure --against`` does, on a machine that is left alone, with
+compares files whose relation is known, as ``autocompress measure --against`` does, on a machine left alone, with
 one core kept busy, and beside a training that uses all cores: a file against itself, and against one with a tenth more
-work. Then sessions of files from 0.02 to 100 ms against a reference: how they spread, by quiet blocks and by all. Prints
-a table and writes benchmarks/results/trust.json.
+work. Then sessions of files from 0.02 to 100 ms beside a reference: how they spread, by quiet blocks and by all. Prints
+each row, and writes benchmarks/results/trust.json.
 """
 
 import argparse
@@ -35,7 +35,13 @@ from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 
 WITHIN = 0.03
-SIZES = {"0.02 ms": (8, 8, 4), "0.2 ms": (16, 16, 10), "1 ms": (32, 20, 10), "10 ms": (64, 32, 10), "100 ms": (128, 48, 12)}
+SIZES = {  # width, pixels of a side, convolutions
+    "0.02 ms": (8, 8, 4),
+    "0.2 ms": (16, 16, 10),
+    "1 ms": (32, 20, 10),
+    "10 ms": (64, 32, 10),
+    "100 ms": (128, 48, 12),
+}
 TRAINING = """
 import torch
 model = torch.nn.Sequential(*[m for _ in range(4) for m in (torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.ReLU())])
@@ -114,7 +120,7 @@ def pairs(folder: Path, state: str, count: int) -> list[dict[str, Any]]:
                 "size": size,
                 "state": state,
                 "comparisons": count,
-                **{verdict: n for verdict, n in sorted(Counter(f["verdict"] for f in found).items())},
+                **dict(sorted(Counter(f["verdict"] for f in found).items())),
                 "holds_1": sum(f["ratio_low"] <= 1 <= f["ratio_high"] for f in found),
                 "ratio": float(np.median(ratios)),
                 "sd": float(np.std(np.log(ratios))),

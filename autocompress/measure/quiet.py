@@ -51,15 +51,17 @@ def session_of(blocks: Blocks, fastest: float, percentile: float) -> TimingSessi
     counted = were_quiet if count >= FEWEST_QUIET else np.ones_like(were_quiet)
     calls = np.concatenate([block for block, counts in zip(blocks.candidate, counted, strict=True) if counts])
     statistic, p50, p90 = (float(value) for value in np.percentile(calls, [percentile, 50, 90]))
+    reference = float(np.exp(np.median(_log_beside(blocks)[counted])))
     return TimingSession(
         log_ratio=float(np.median(log_ratios[counted])),
         log_ratio_of_all=float(np.median(log_ratios)),
         statistic=statistic,
         p50=p50,
         p90=p90,
-        reference=float(np.exp(np.median(_log_beside(blocks)[counted]))),
+        reference=reference,
         quiet=count,
         blocks=len(log_ratios),
+        slowed=reference / fastest,
     )
 
 

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autocompress.comparison import Blocks, Comparison, Floats, TimingSession
 from autocompress.data import Feed
 from autocompress.measure.blocks import BlockLimits, record_blocks
+from autocompress.measure.conditions import Counters
 from autocompress.measure.intervals import LOOK_CONFIDENCE, pooled, ratio_of, relation
 from autocompress.measure.outputs import running
 from autocompress.measure.quiet import RecentBlocks, quiet, session_of
@@ -38,9 +39,11 @@ class Sessions:
             timer(self.runtime, self.runtime.open(path, self.profile), self.feeds)
             for path in (candidate, self.reference)
         )
+        before = Counters.now()
         with running():
             blocks = record_blocks(ours.call, theirs.call, self._quiet_blocks, self.limits)
         session = session_of(blocks, self.recent.fastest(blocks.reference), self.profile.percentile)
+        session = replace(session, conditions=before.until(Counters.now()))
         self.recent.add(time.monotonic(), blocks.reference)
         return session, blocks
 

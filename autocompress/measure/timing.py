@@ -64,24 +64,18 @@ class Timer:
 
 def timer(runtime: Runtime, session: Session, feeds: Sequence[Feed]) -> Timer:
     """A timer over ``feeds`` in turn, on the runtime's own clock when it has one."""
-    turns = cycle(feeds)
+    turns = cycle([(feed, session.bound(feed)) for feed in feeds])
 
-    def asked() -> float:
-        own = runtime.clock(session, next(turns))
-        assert own is not None, "a runtime with a clock of its own tells it of every call"
-        return own
-
-    if runtime.clock(session, next(turns)) is not None:
-        return Timer(asked)
-    calls = cycle([session.bound(feed) for feed in feeds])
-
-    def timed() -> float:
-        call = next(calls)
+    def call() -> float:
+        feed, run = next(turns)
+        own = runtime.clock(session, feed)
+        if own is not None:
+            return own
         start = time.perf_counter()
-        call()
+        run()
         return (time.perf_counter() - start) * 1e3
 
-    return Timer(timed, here=True)
+    return Timer(call, here=type(runtime).clock is Runtime.clock)
 
 
 def measure(
