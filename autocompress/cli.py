@@ -135,13 +135,20 @@ def measure_command(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
     against: Annotated[Path | None, typer.Option(help="Another ONNX file, to say which of the two is faster.")] = None,
     within: Annotated[float, typer.Option(help="With --against: what counts as the same, as a share.")] = 0.03,
+    check: Annotated[bool, typer.Option("--check", help="What of this machine makes the numbers worse.")] = False,
     profile: Profile = "cpu",
     as_json: Json = False,
 ) -> None:
     """Latency of any ONNX file on a profile, alone or against another file."""
-    from autocompress.commands.measure import compare_files, measure_file
+    from autocompress.commands.measure import check_machine, compare_files, measure_file
 
-    _print(compare_files(model, against, profile, within) if against else measure_file(model, profile), as_json)
+    if against is not None:
+        if check:
+            raise UsageError("--check and --against exclude each other: give one of them")
+        found = compare_files(model, against, profile, within)
+    else:
+        found = (check_machine if check else measure_file)(model, profile)
+    _print(found, as_json)
 
 
 @app.command("verify")

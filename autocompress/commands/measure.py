@@ -1,6 +1,7 @@
 """``measure``: the latency of any ONNX file, alone or beside another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ import numpy as np
 import onnx
 
 from autocompress.candidate.count import count
+from autocompress.comparison import Conditions, TimingSession
 from autocompress.errors import UsageError
-from autocompress.measure import FULL, Sessions, measure, timer
+from autocompress.measure import FULL, Sessions, advice, machine, measure, timer
 from autocompress.plugin.contract import Feed
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.storage.onnx_file import read_onnx
 
+CHECK_WITHIN = 0.001  # a question that all sessions are needed for
 FEEDS = 4  # random inputs, taken in turn
 
 
@@ -75,6 +78,34 @@ def compare_files(
         "busy_sessions": estimate.busy,
         "verdict": found.relation,
     }
+
+
+def check_machine(path: Path, profile_name: str) -> dict[str, Any]:
+    """What of this machine makes the numbers of a file worse, with what would help; how its sessions spread beside the
+    same file, and what the machine did meanwhile.
+    """
+    profile = load_profile(profile_name)
+    runtime = load_plugins().runtime(profile.runtime)
+    sessions = Sessions(runtime, profile, path, random_feeds(path, profile)).compare(path, CHECK_WITHIN).sessions
+    found, worst = machine(), _worst(sessions)
+    quiet = sum(session.quiet for session in sessions) / sum(session.blocks for session in sessions)
+    busy = sum(session.busy for session in sessions)
+    return {
+        "machine": asdict(found),
+        "sessions": len(sessions),
+        "busy_sessions": busy,
+        "quiet_blocks": quiet,
+        "spread": float(np.std([session.log_ratio for session in sessions], ddof=1)),
+        "spread_of_all_blocks": float(np.std([session.log_ratio_of_all for session in sessions], ddof=1)),
+        "conditions": asdict(worst),
+        "advice": advice(found, profile.threads, worst, quiet, busy * 2 > len(sessions)),
+    }
+
+
+def _worst(sessions: Sequence[TimingSession]) -> Conditions:
+    """Of each condition the worst."""
+    found = [asdict(session.conditions) for session in sessions]
+    return Conditions(**{name: max(conditions[name] for conditions in found) for name in found[0]})
 
 
 def random_feeds(path: Path, profile: HardwareProfile) -> list[Feed]:

@@ -1,5 +1,6 @@
 """The door to where a file runs: everything that times a file, and the pure statistics beside it."""
 
+from autocompress.measure.conditions import advice, machine
 from autocompress.measure.effort import FINAL, FULL, QUICK, Effort
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.outputs import outputs_of, running
@@ -18,7 +19,9 @@ __all__ = [
     "MachineLock",
     "Sessions",
     "Timer",
+    "advice",
     "is_quiet",
+    "machine",
     "measure",
     "no_faster",
     "outputs_of",

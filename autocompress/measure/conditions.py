@@ -1,4 +1,4 @@
-"""What a machine does beside a measurement, and what of it makes numbers worse. Linux tells; other systems tell less."""
+"""What a machine does beside a measurement, and what of it makes numbers worse. Linux tells, other systems less."""
 
 import os
 import resource

@@ -57,3 +57,13 @@ def test_what_counts_as_the_same_is_a_share(within: float, tmp_path: Path):
     model = write(tmp_path / "model.onnx", 2)
     with pytest.raises(UsageError, match="--within is a share between 0 and 1"):
         compare_files(model, model, "cpu", within)
+
+
+def test_a_check_tells_the_machine_and_what_it_did_meanwhile(tmp_path: Path):
+    model = write(tmp_path / "model.onnx", 2)
+    found = json.loads(CliRunner().invoke(app, ["measure", str(model), "--check", "--json"]).output)
+    assert found["sessions"] == 8
+    assert found["machine"]["cores"] >= 1
+    assert 0 <= found["quiet_blocks"] <= 1
+    assert found["conditions"]["load"] >= 0
+    assert all(isinstance(line, str) for line in found["advice"])
