@@ -3,6 +3,7 @@ bad intentions; and what they never write over.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +19,17 @@ from autocompress.commands import verify
 from autocompress.commands.apply import apply_recipe
 from autocompress.commands.measure import measure_file
 from autocompress.commands.verify import verify_run
+from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
-from autocompress.latency import Latency
 
 Act = Callable[[Path], object]
 
 
 @pytest.fixture
-def verified(monkeypatch: pytest.MonkeyPatch, make_latency: Callable[..., Latency]) -> None:
-    """A latency that needs no measuring, the one that the run holds."""
-    monkeypatch.setattr(verify, "_beside", lambda *given: make_latency(ratio=0.6))
+def verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that need no measuring, of the ratio that the run holds."""
+    session = TimingSession(math.log(0.6), math.log(0.6), 0.1, 0.1, 0.1, 1.0, 20, 20)
+    monkeypatch.setattr(verify, "recorder", lambda *given: lambda: session)
 
 
 @pytest.fixture(params=["report", "verify", "apply"])
