@@ -10,7 +10,7 @@ import torch
 
 from autocompress import Task, search
 from autocompress.evaluation import Evaluation, Outcome
-from autocompress.explore.history import History
+from autocompress.explore.history.history import History
 from autocompress.explore.policy import SearchPolicy
 from autocompress.plugin.loader import PluginSet
 

@@ -17,14 +17,14 @@ from autocompress.budget import Budget
 from autocompress.compute.executor import InProcess
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.evaluation import Evaluation, Score
-from autocompress.explore.clock import Clock
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
-from autocompress.explore.durations import Durations
-from autocompress.explore.front import dominates
-from autocompress.explore.gating import Gating
-from autocompress.explore.measuring import last_of
-from autocompress.explore.pipeline import Gate, Pipeline
+from autocompress.explore.finishing.measuring import last_of
+from autocompress.explore.pipeline.gating import Gating
+from autocompress.explore.pipeline.pipeline import Gate, Pipeline
 from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.standings.front import dominates
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Context, GraphStrategy, Params, StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet

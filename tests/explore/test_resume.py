@@ -11,7 +11,7 @@ from rich.console import Console
 
 from autocompress import Task
 from autocompress.errors import AutocompressError, UsageError
-from autocompress.explore.pipeline import Pipeline
+from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import RecipeFile
 from autocompress.storage.folder import RunFolder

@@ -12,12 +12,12 @@ from sqlalchemy import Engine, event
 
 from autocompress.compute.operations import WorkerOperations
 from autocompress.errors import AutocompressError, Interrupted
-from autocompress.explore.clock import Clock
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
-from autocompress.explore.durations import Durations
-from autocompress.explore.identity import Settings
-from autocompress.explore.opener import Opener
-from autocompress.explore.space_file import SpaceFile
+from autocompress.explore.opening.identity import Settings
+from autocompress.explore.opening.opener import Opener
+from autocompress.explore.space.space_file import SpaceFile
 from autocompress.profile import load_profile
 from autocompress.recipe import Recipe
 from autocompress.report.document import Circumstances, front_document
@@ -78,9 +78,9 @@ def _declared(executor: DeclaredExecutor) -> Iterator[None]:
     """What is opened and made is declared, and nothing of it is written."""
     RecordedPipeline.executor = executor
     with (
-        mock.patch("autocompress.explore.opener.Pipeline", RecordedPipeline),
-        mock.patch("autocompress.explore.opener.open_reference", open_reference),
-        mock.patch("autocompress.explore.pipeline.write_text"),
+        mock.patch("autocompress.explore.opening.opener.Pipeline", RecordedPipeline),
+        mock.patch("autocompress.explore.opening.opener.open_reference", open_reference),
+        mock.patch("autocompress.explore.pipeline.pipeline.write_text"),
     ):
         yield
 
