@@ -5,12 +5,11 @@ search made.
 import asyncio
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from autocompress import Task, search
@@ -33,7 +32,9 @@ def played(tmp_path: Path) -> Callable[..., Ended]:
     """
 
     def play(kind: Kind, minutes: float = 8, trials: int | None = None, view: Any = None, **others: Any) -> Ended:
-        (ended,) = searched(Scenario("search", kind, (Process(minutes, trials),), **others), tmp_path / "run", view=view)
+        (ended,) = searched(
+            Scenario("search", kind, (Process(minutes, trials),), **others), tmp_path / "run", view=view
+        )
         return ended
 
     return play

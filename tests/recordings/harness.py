@@ -38,7 +38,7 @@ Played = dict[str, Any]
 
 @dataclass
 class Kept:
-    """What outlives the processes of a search: its record, what its workers made, how often each group was asked for."""
+    """What outlives the processes of a search: its record, what its workers made, how often it asked for each group."""
 
     record: MemoryRecord = field(default_factory=MemoryRecord)
     remembered: Remembered = field(default_factory=Remembered)
