@@ -19,15 +19,15 @@ from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.processes import worker_processes
 from autocompress.compute.worker import WorkerConfig, cores
 from autocompress.errors import AutocompressError, Interrupted, UsageError
-from autocompress.explore.clock import Clock
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
-from autocompress.explore.durations import Durations
-from autocompress.explore.facts import Concluded
-from autocompress.explore.identity import Settings, settings_json
-from autocompress.explore.opener import Opener
+from autocompress.explore.finishing.recommendation import nearest
+from autocompress.explore.history.facts import Concluded
+from autocompress.explore.opening.identity import Settings, settings_json
+from autocompress.explore.opening.opener import Opener
 from autocompress.explore.policy import SearchPolicy
-from autocompress.explore.recommendation import nearest
-from autocompress.explore.space_file import load_space
+from autocompress.explore.space.space_file import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.results import write_results

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from autocompress.explore.front import hypervolume
+from autocompress.explore.standings.front import hypervolume
 
 Seen = tuple[float, float, float]  # seconds since the search began, score, latency ratio
 Curve = list[tuple[float, float]]  # seconds, area from then on

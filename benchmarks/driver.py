@@ -31,12 +31,12 @@ from autocompress.candidate.preparation import Preparation
 from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
 from autocompress.compute.operations import Strategies, Surveyed
 from autocompress.evaluation import Score
-from autocompress.explore.clock import Clock
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
-from autocompress.explore.durations import Durations
-from autocompress.explore.identity import Settings
-from autocompress.explore.opener import Opener
-from autocompress.explore.space_file import SpaceFile
+from autocompress.explore.opening.identity import Settings
+from autocompress.explore.opening.opener import Opener
+from autocompress.explore.space.space_file import SpaceFile
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Applicable, Parameter, Stage

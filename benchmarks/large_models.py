@@ -61,11 +61,11 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
     from autocompress import Task
     from autocompress.budget import Budget
     from autocompress.compute.in_process import in_process
-    from autocompress.explore.floor import find_floor
-    from autocompress.explore.pipeline import Gate, Pipeline
-    from autocompress.explore.space import Space
-    from autocompress.explore.space_file import load_space
-    from autocompress.explore.variants import untimed
+    from autocompress.explore.opening.floor import find_floor
+    from autocompress.explore.pipeline.pipeline import Gate, Pipeline
+    from autocompress.explore.pipeline.variants import untimed
+    from autocompress.explore.space.space import Space
+    from autocompress.explore.space.space_file import load_space
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe
@@ -96,7 +96,7 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
 
 def measure(width: int, pipe: Any) -> None:
     from autocompress.budget import Budget
-    from autocompress.explore.opening import open_reference, settled
+    from autocompress.explore.opening.opening import open_reference, settled
     from autocompress.recipe import Recipe, Step
 
     with tempfile.TemporaryDirectory() as scratch:

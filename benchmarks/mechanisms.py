@@ -24,11 +24,11 @@ from optuna.samplers import RandomSampler
 from autocompress.budget import Budget
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.compute.policy import WorkerPolicy
-from autocompress.explore.gating import Gating
-from autocompress.explore.pipeline import Gate
+from autocompress.explore.pipeline.gating import Gating
+from autocompress.explore.pipeline.pipeline import Gate
 from autocompress.explore.policy import SearchPolicy
-from autocompress.explore.rungs import LAST
-from autocompress.explore.structure_model import StructureModel
+from autocompress.explore.schedule.rungs import LAST
+from autocompress.explore.space.structure_model import StructureModel
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe
 

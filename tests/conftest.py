@@ -30,8 +30,8 @@ from autocompress.candidate.request import TrainRequest
 from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Outcome
-from autocompress.explore.opening import Opening, open_task
-from autocompress.explore.pipeline import Gate, Pipeline
+from autocompress.explore.opening.opening import Opening, open_task
+from autocompress.explore.pipeline.pipeline import Gate, Pipeline
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.plugin.loader import PluginSet, load_plugins
@@ -143,16 +143,21 @@ def examples() -> Callable[[int, int], Examples]:
     return make_examples
 
 
+@pytest.fixture(scope="session")
+def make_tiny_task() -> Callable[[nn.Module], Task]:
+    """``make_tiny_task(model)``: with 256 training, 96 validation and 96 test examples."""
+
+    def make(model: nn.Module) -> Task:
+        train, val, test = (make_examples(size, seed) for seed, size in enumerate((256, 96, 96), start=1))
+        return Task(name="tiny", model=model, train=train, val=val, test=test)
+
+    return make
+
+
 @pytest.fixture
-def tiny_task(tiny_model: nn.Module) -> Task:
+def tiny_task(tiny_model: nn.Module, make_tiny_task: Callable[[nn.Module], Task]) -> Task:
     """The tiny model with 256 training, 96 validation and 96 test examples."""
-    return Task(
-        name="tiny",
-        model=tiny_model,
-        train=make_examples(256, seed=1),
-        val=make_examples(96, seed=2),
-        test=make_examples(96, seed=3),
-    )
+    return make_tiny_task(tiny_model)
 
 
 class Branches(nn.Module):

@@ -47,6 +47,7 @@ def block(kind: str) -> list[str]:
 
 
 LAYERS = [Layer.of(line) for line in block("layers")]
+SHOWN = {"autocompress": LAYERS, "autocompress.explore": [Layer.of(line) for line in block("explore")]}
 
 
 @pytest.fixture(scope="module")
@@ -54,31 +55,36 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph(*PACKAGES, cache_dir=None)
 
 
-def imports_of(graph: grimp.ImportGraph, importer: str) -> set[str]:
-    """What a package or module imports of ``autocompress``, by their names in it, itself left out."""
+def imports_of(graph: grimp.ImportGraph, importer: str, package: str = "autocompress") -> set[str]:
+    """What a package or module imports of ``package``, by their names in it, itself left out."""
     own = {importer} | graph.find_descendants(importer)
     found = {imported for module in own for imported in graph.find_modules_directly_imported_by(module)} - own
-    return {imported.split(".")[1] for imported in found if imported.startswith("autocompress.")}
+    inside = f"{package}."
+    return {imported.removeprefix(inside).split(".")[0] for imported in found if imported.startswith(inside)}
 
 
-def test_the_layers_shown_are_those_that_lint_imports_holds() -> None:
+@pytest.mark.parametrize("package", SHOWN)
+def test_the_layers_shown_are_those_that_lint_imports_holds(package: str) -> None:
     configured = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
-    (contract,) = (c for c in configured["contracts"] if c["type"] == "layers")
-    assert [Layer.of(line) for line in contract["layers"]] == LAYERS
+    (contract,) = (c for c in configured["contracts"] if c.get("containers") == [package])
+    assert [Layer.of(line) for line in contract["layers"]] == SHOWN[package]
 
 
-def test_every_package_is_shown_once_and_nothing_else(graph: grimp.ImportGraph) -> None:
-    shown = [name for layer in LAYERS for name in layer.names]
-    there = {module.rpartition(".")[2] for module in graph.find_children("autocompress")} - {"__main__"}
+@pytest.mark.parametrize("package", SHOWN)
+def test_every_package_is_shown_once_and_nothing_else(graph: grimp.ImportGraph, package: str) -> None:
+    shown = [name for layer in SHOWN[package] for name in layer.names]
+    there = {module.rpartition(".")[2] for module in graph.find_children(package)} - {"__main__"}
     assert sorted(shown) == sorted(there)
 
 
-def test_no_import_goes_up_the_layers_shown(graph: grimp.ImportGraph) -> None:
-    at = {name: number for number, layer in enumerate(LAYERS) for name in layer.names}
-    imports = {name: imports_of(graph, f"autocompress.{name}") for name in at}
-    assert sum(map(len, imports.values())) > 2 * len(LAYERS), "hardly an import was found"
+@pytest.mark.parametrize("package", SHOWN)
+def test_no_import_goes_up_the_layers_shown(graph: grimp.ImportGraph, package: str) -> None:
+    layers = SHOWN[package]
+    at = {name: number for number, layer in enumerate(layers) for name in layer.names}
+    imports = {name: imports_of(graph, f"{package}.{name}", package) for name in at}
+    assert sum(map(len, imports.values())) > 2 * len(layers), "hardly an import was found"
     up = [f"{one} imports {other}" for one in at for other in imports[one] & at.keys() if at[other] < at[one]]
-    apart = [sorted(layer.names) for layer in LAYERS if layer.independent]
+    apart = [sorted(layer.names) for layer in layers if layer.independent]
     beside = [
         f"{a} and {b}" for names in apart for a, b in combinations(names, 2) if {a, b} & (imports[a] | imports[b])
     ]
@@ -122,10 +128,19 @@ def test_the_page_lists_every_operation_and_no_other() -> None:
 
 def test_the_files_and_folders_that_the_page_names_exist() -> None:
     named = set(re.findall(r"`((?:autocompress|plugins|search_spaces|benchmarks|tests)/[\w./]*)`", PAGE))
-    named |= {f"autocompress/{path}" for path in re.findall(r"\b(?:explore|compute|measure)/\w+\.py", PAGE)}
+    named |= {f"autocompress/{path}" for path in re.findall(r"\b(?:explore|compute|measure)(?:/\w+)+\.py", PAGE)}
     assert len(named) >= 30
     missing = [path for path in named if not ELSEWHERE.search(path) and not (ROOT / path).exists()]
     assert sorted(missing) == []
+
+
+def test_the_files_and_folders_that_the_flow_passes_through_exist() -> None:
+    (flow,) = re.findall(r"^```text\n( what happens .*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    header, *lines = flow.splitlines()
+    named = {path for line in lines for path in re.findall(r"[\w/]+(?:/|\.py)", line[header.index("where") :])}
+    assert len(named) >= 15
+    places = (ROOT / "autocompress" / "explore", ROOT / "autocompress")
+    assert sorted(path for path in named if not any((place / path).exists() for place in places)) == []
 
 
 def test_the_pictures_can_be_read_at_80_columns() -> None:

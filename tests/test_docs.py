@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from autocompress import cli, errors, testing
-from autocompress.explore.space_file import load_space
+from autocompress.explore.space.space_file import load_space
 from autocompress.plugin import contract, hooks
 from autocompress.plugin.loader import PluginSet
 from autocompress.testing import checks

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.export import EXPORTERS
-from autocompress.explore.ladders import default_recipe
-from autocompress.explore.space import Space
-from autocompress.explore.space_file import SpaceFile
+from autocompress.explore.space.ladders import default_recipe
+from autocompress.explore.space.space import Space
+from autocompress.explore.space.space_file import SpaceFile
 from autocompress.plugin.contract import Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile

@@ -16,8 +16,8 @@ from autocompress import Task, search
 from autocompress.candidate.preparation import prepare
 from autocompress.cli import main
 from autocompress.explore.policy import SearchPolicy
-from autocompress.explore.space import Space
-from autocompress.explore.space_file import load_space
+from autocompress.explore.space.space import Space
+from autocompress.explore.space.space_file import load_space
 from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile

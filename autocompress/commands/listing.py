@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from autocompress.explore.space_file import load_space
+from autocompress.explore.space.space_file import load_space
 from autocompress.plugin.contract import stages_of
 from autocompress.plugin.loader import load_plugins
 

@@ -9,25 +9,25 @@ from autocompress.candidate.request import TrainRequest
 from autocompress.compute.operations import Operations
 from autocompress.errors import AutocompressError, CandidateFailed
 from autocompress.evaluation import Rejected
-from autocompress.explore import rungs
-from autocompress.explore.admission import Admission
-from autocompress.explore.clock import Clock
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
-from autocompress.explore.durations import Durations
-from autocompress.explore.early_stopping import EarlyStopping, causes_of_nothing
-from autocompress.explore.facts import Evaluated, Failed, Gated, fact_to_json
-from autocompress.explore.family import Family
-from autocompress.explore.finish import Finish
-from autocompress.explore.first_recipes import default_recipes, first_recipes
-from autocompress.explore.history import History
-from autocompress.explore.identity import Settings
-from autocompress.explore.opener import Opened
-from autocompress.explore.pipeline import Gate
-from autocompress.explore.proposer import Proposer
-from autocompress.explore.sampler import Asked, Sampler
-from autocompress.explore.standings import Standings
-from autocompress.explore.time_budget import TimeBudget
-from autocompress.explore.training import Training
+from autocompress.explore.finishing.finish import Finish
+from autocompress.explore.history.facts import Evaluated, Failed, Gated, fact_to_json
+from autocompress.explore.history.family import Family
+from autocompress.explore.history.history import History
+from autocompress.explore.opening.first_recipes import default_recipes, first_recipes
+from autocompress.explore.opening.identity import Settings
+from autocompress.explore.opening.opener import Opened
+from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.proposing.proposer import Proposer
+from autocompress.explore.proposing.sampler import Asked, Sampler
+from autocompress.explore.schedule import rungs
+from autocompress.explore.schedule.early_stopping import EarlyStopping, causes_of_nothing
+from autocompress.explore.schedule.time_budget import TimeBudget
+from autocompress.explore.standings.standings import Standings
+from autocompress.explore.training.admission import Admission
+from autocompress.explore.training.training import Training
 from autocompress.explore.view import View
 from autocompress.recipe import Recipe
 from autocompress.storage.folder import RunFolder

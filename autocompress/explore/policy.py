@@ -4,15 +4,25 @@ Areas are those of the front at the end, on Fashion-MNIST without a budget: as i
 by benchmarks/mechanisms.py).
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from optuna.samplers import BaseSampler
+import optuna
+from optuna.samplers import BaseSampler, TPESampler
 
 from autocompress.compute.policy import WorkerPolicy
-from autocompress.explore.gating import Gating
-from autocompress.explore.structure_model import StructureModel
-from autocompress.explore.tpe import tpe
+from autocompress.explore.pipeline.gating import Gating
+from autocompress.explore.space.structure_model import StructureModel
+
+STARTUP = 8  # trials before the sampler models anything
+
+
+def tpe(seed: int) -> BaseSampler:
+    """Optuna's TPE sampler, multivariate and grouped (Watanabe 2023), which keeps conditional parameters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # grouping is marked experimental
+        return TPESampler(multivariate=True, group=True, n_startup_trials=STARTUP, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from autocompress.explore.opening import Opening
-from autocompress.explore.space import Space
-from autocompress.explore.standings import Standings
+from autocompress.explore.opening.opening import Opening
+from autocompress.explore.space.space import Space
+from autocompress.explore.standings.standings import Standings
 
 
 class View(Protocol):

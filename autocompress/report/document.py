@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autocompress.evaluation import Evaluation
-from autocompress.explore.standings import Standings
+from autocompress.explore.standings.standings import Standings
 from autocompress.storage.front import SCHEMA
 
 

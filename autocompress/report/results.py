@@ -3,9 +3,9 @@
 from typing import Any
 
 from autocompress.compute.operations import WorkerOperations
-from autocompress.explore.clock import Clock
-from autocompress.explore.identity import Settings
-from autocompress.explore.standings import Standings
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.opening.identity import Settings
+from autocompress.explore.standings.standings import Standings
 from autocompress.plugin.loader import PluginSet
 from autocompress.report.document import Circumstances, front_document
 from autocompress.report.html import write_report

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from autocompress.errors import one_line
 from autocompress.evaluation import Evaluation
-from autocompress.explore.front import SCORE_SPAN
-from autocompress.explore.opening import Opening
-from autocompress.explore.space import Space
-from autocompress.explore.standings import Standings
+from autocompress.explore.opening.opening import Opening
+from autocompress.explore.space.space import Space
+from autocompress.explore.standings.front import SCORE_SPAN
+from autocompress.explore.standings.standings import Standings
 from autocompress.report import explain
 
 REFRESH_S = 0.25

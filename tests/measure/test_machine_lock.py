@@ -62,6 +62,23 @@ def test_who_measures_waits_until_the_others_give_way_and_is_not_starved(tmp_pat
         assert len(times) == 20
 
 
+def test_who_measures_waits_until_what_is_computed_beside_it_is_done(tmp_path: Path):
+    order: list[str] = []
+    done = threading.Event()
+    measurer = MachineLock(tmp_path)
+
+    def measure() -> None:
+        with measurer.measuring():
+            order.append("measures")
+        done.set()
+
+    with MachineLock(tmp_path).working():
+        assert not in_time(measure, 0.3), "it has not given way"
+        order.append("computes")
+    assert done.wait(10)
+    assert order == ["computes", "measures"]
+
+
 def test_nobody_enters_or_goes_on_while_one_measures(tmp_path: Path):
     with another(tmp_path, "measuring") as measurer:
         entered: list[float] = []

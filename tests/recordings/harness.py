@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,12 +13,13 @@ from sqlalchemy import Engine, event
 
 from autocompress.compute.operations import WorkerOperations
 from autocompress.errors import AutocompressError, Interrupted
-from autocompress.explore.clock import Clock
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
-from autocompress.explore.durations import Durations
-from autocompress.explore.identity import Settings
-from autocompress.explore.opener import Opener
-from autocompress.explore.space_file import SpaceFile
+from autocompress.explore.opening.identity import Settings
+from autocompress.explore.opening.opener import Opener
+from autocompress.explore.space.space_file import SpaceFile
+from autocompress.explore.view import View
 from autocompress.profile import load_profile
 from autocompress.recipe import Recipe
 from autocompress.report.document import Circumstances, front_document
@@ -25,7 +27,7 @@ from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import open_record
 
 from .declared import Declared
-from .entries import plain
+from .entries import Entry, plain
 from .loop import DeclaredLoop
 from .memory_record import MemoryRecord
 from .operations import DeclaredExecutor, Killed, RecordedPipeline, Remembered, open_reference
@@ -34,25 +36,68 @@ from .scenarios import Process, Scenario
 Played = dict[str, Any]
 
 
+@dataclass
+class Kept:
+    """What outlives the processes of a search: its record, what its workers made, how often it asked for each group."""
+
+    record: MemoryRecord = field(default_factory=MemoryRecord)
+    remembered: Remembered = field(default_factory=Remembered)
+    asked: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One process of a search. calls: the groups that it asked for. why: the error that ended it, None when nothing
+    did. document: that of ``front.json``, None when the task could not be opened.
+    """
+
+    calls: Sequence[Entry]
+    notes: Sequence[str]
+    why: str | None
+    document: Played | None
+
+    @property
+    def front(self) -> Played:
+        """The document of one that came to its end."""
+        assert self.why is None, self.why
+        assert self.document is not None
+        return self.document
+
+    def asked(self, *groups: str) -> list[Entry]:
+        """The calls of these groups, in order."""
+        return [call for call in self.calls if call["call"] in groups]
+
+
 def play(scenario: Scenario, root: Path) -> Played:
     """``{"processes": [{"calls", "notes", "ended"}, ...], "end": ...}``; the end is of the last one. root: of the run
     folder, which is new.
     """
-    declared, asked = Declared(scenario.kind, scenario.seed, scenario.faults), Counter[str]()
-    folder, memory, processes, end = RunFolder(root), MemoryRecord(), [], None
-    remembered = Remembered()
+    ended = searched(scenario, root)
+    processes = [
+        {"minutes": process.minutes, "calls": one.calls, "notes": one.notes, "ended": one.why}
+        for process, one in zip(scenario.processes, ended, strict=True)
+    ]
+    last = ended[-1].document
+    return {"processes": plain(processes), "end": plain(None if last is None else _end(last))}
+
+
+def searched(scenario: Scenario, root: Path, kept: Kept | None = None, view: View | None = None) -> list[Ended]:
+    """How each process of a scenario ended. kept: what an earlier scenario left in the same run folder. view: shown
+    what a user is.
+    """
+    declared, kept, ended = Declared(scenario.kind, scenario.seed, scenario.faults), kept or Kept(), []
+    folder = RunFolder(root)
     for process in scenario.processes:
         with (
-            _claimed(folder, None if scenario.written else memory) as record,
+            _claimed(folder, None if scenario.written else kept.record) as record,
             asyncio.Runner(loop_factory=DeclaredLoop) as runner,
         ):
             executor = DeclaredExecutor(
-                declared, scenario.lanes, asked, remembered, root, scenario.crashing, process.stop
+                declared, scenario.lanes, kept.asked, kept.remembered, root, scenario.crashing, process.stop
             )
             with _declared(executor):
-                played, end = runner.run(_search(scenario, process, executor, folder, record))
-        processes.append(played)
-    return {"processes": plain(processes), "end": plain(end)}
+                ended.append(runner.run(_search(scenario, process, executor, folder, record, _Notes(view))))
+    return ended
 
 
 @contextmanager
@@ -78,45 +123,44 @@ def _declared(executor: DeclaredExecutor) -> Iterator[None]:
     """What is opened and made is declared, and nothing of it is written."""
     RecordedPipeline.executor = executor
     with (
-        mock.patch("autocompress.explore.opener.Pipeline", RecordedPipeline),
-        mock.patch("autocompress.explore.opener.open_reference", open_reference),
-        mock.patch("autocompress.explore.pipeline.write_text"),
+        mock.patch("autocompress.explore.opening.opener.Pipeline", RecordedPipeline),
+        mock.patch("autocompress.explore.opening.opener.open_reference", open_reference),
+        mock.patch("autocompress.explore.pipeline.pipeline.write_text"),
     ):
         yield
 
 
 async def _search(
-    scenario: Scenario, process: Process, executor: DeclaredExecutor, folder: RunFolder, record: Any
-) -> tuple[Played, Played | None]:
-    """One process: what it asked for, and the front."""
+    scenario: Scenario, process: Process, executor: DeclaredExecutor, folder: RunFolder, record: Any, view: "_Notes"
+) -> Ended:
+    """One process, and the front."""
     space = SpaceFile(name=scenario.name, strategies=scenario.strategies, parameters=dict(scenario.choices))
     settings = Settings(
         scenario.budget, process.minutes, process.trials, scenario.seed, load_profile("cpu"), space, folder.root
     )
     clock = Clock(process.minutes * 60, record.get("elapsed_s", 0.0), asyncio.get_running_loop().time)
-    view, durations = _Notes(), Durations(clock)
+    durations = Durations(clock)
     operations = WorkerOperations(executor, executor, clock.elapsed, view.note)
 
     def check_interrupted() -> None:
         if executor.interrupted:
             raise Interrupted("stopped at a safe point")
 
-    ended, search = None, None
+    why, search, document = None, None, None
     try:
         opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note)
         opened = await opener.open()
         search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
         await search.run()
     except AutocompressError as error:
-        ended = f"{type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {error}"
         record.set("elapsed_s", clock.elapsed())
     except Killed:
-        ended = "killed"
-    played = {"minutes": process.minutes, "calls": executor.log.entries, "notes": view.notes, "ended": ended}
-    if search is None:
-        return played, None
-    around = Circumstances("cpu", "p90", scenario.seed, {}, clock.elapsed(), {})
-    return played, _end(front_document(search.standings, around))
+        why = "killed"
+    if search is not None:
+        around = Circumstances("cpu", "p90", scenario.seed, {}, clock.elapsed(), {})
+        document = front_document(search.standings, around)
+    return Ended(executor.log.entries, view.notes, why, document)
 
 
 def _end(document: dict[str, Any]) -> Played:
@@ -147,14 +191,21 @@ def _written(recipe: list[dict[str, Any]]) -> str:
 
 
 class _Notes:
-    """What a user is told."""
+    """Keeps the lines that a user is told. shown: what the user looks at, if anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: View | None) -> None:
         self.notes: list[str] = []
+        self._shown = shown
 
-    def opened(self, opening: Any, space: Any) -> None: ...
+    def opened(self, opening: Any, space: Any) -> None:
+        if self._shown is not None:
+            self._shown.opened(opening, space)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+        if self._shown is not None:
+            self._shown.note(text)
 
-    def status(self, standings: Any, left_s: float) -> None: ...
+    def status(self, standings: Any, left_s: float) -> None:
+        if self._shown is not None:
+            self._shown.status(standings, left_s)

@@ -16,8 +16,8 @@ from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScor
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.evaluation import Evaluation, Outcome, Score
-from autocompress.explore import pipeline
-from autocompress.explore.opening import Opening
+from autocompress.explore.opening.opening import Opening
+from autocompress.explore.pipeline import pipeline
 from autocompress.latency import Latency
 from autocompress.measure import FULL, QUICK, CompareRequest, Effort
 from autocompress.recipe import Recipe, Step

@@ -14,7 +14,7 @@ from autocompress.candidate.preparation import Preparation
 from autocompress.candidate.request import ModelFile, TrainRequest
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
-from autocompress.explore.opening import Opening
+from autocompress.explore.opening.opening import Opening
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Refusal, Stage
 from autocompress.recipe import Recipe, Step

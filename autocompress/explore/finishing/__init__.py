@@ -1,0 +1,1 @@
+"""After the search: finalists, the front once more, one recommended file."""

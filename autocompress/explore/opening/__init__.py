@@ -1,0 +1,1 @@
+"""Before the search: what was asked, the floor, the reference, the first recipes."""

@@ -1,0 +1,69 @@
+"""The first recipes of a search. Structures are gated to find them, on all concurrency; nothing is trained."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from autocompress.budget import Budget
+from autocompress.errors import CandidateFailed
+from autocompress.explore.concurrency import all_done
+from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.space.ladders import ladders, single_defaults, strongest_recipes
+from autocompress.explore.space.space import Space
+from autocompress.explore.space.structure_model import FEWEST, MARGIN
+from autocompress.recipe import Recipe
+
+FEW = 2  # structural strategies, of each of which three strengths are tried first
+
+Try = Callable[[Recipe], Awaitable[Gate]]
+
+
+async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
+    """Default recipes to begin with under a budget: for each structural strategy the mildest default structure that
+    meets it by the margin, found by bisection, then the next stronger ones, one strategy after another. The more
+    strategies there are, the fewer recipes of each: what they give together is for the sampler to find.
+    """
+    rising = list(ladders(space))
+    mildest = await all_done(_mildest_within(ladder, budget, gate) for ladder in rising)
+    columns = [ladder[at : at + 3] for ladder, at in zip(rising, mildest, strict=True)]
+    rounds = 3 if len(columns) <= FEW else 2
+    return [column[i] for i in range(rounds) for column in columns if i < len(column)]
+
+
+async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
+    """Where to begin without a budget: each structural strategy's default that can be built, in their order.
+
+    Beside them the smallest structures are gated, so that it is known how far each strategy comes, and in a small space
+    some between, so that it can be foretold where others are.
+    """
+    defaults, rising = single_defaults(space), list(ladders(space))
+    timed: set[Recipe] = set()
+
+    async def time(recipe: Recipe) -> None:
+        with suppress(CandidateFailed):
+            await gate(recipe)
+            timed.add(recipe)
+
+    await all_done(time(recipe) for recipe in dict.fromkeys([*strongest_recipes(space), *defaults]))
+    for share in (0.5, 0.25, 0.75):
+        for recipe in (ladder[round(share * (len(ladder) - 1))] for ladder in rising):
+            if len(timed) < FEWEST and recipe not in timed:
+                await time(recipe)
+    return [recipe for recipe in defaults if recipe in timed]
+
+
+async def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
+    """Index of the mildest structure that meets the budget by the margin; latency falls with strength. The strongest
+    when none does.
+    """
+    low, high = 0, len(ladder) - 1
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            meets = budget.excess((await gate(ladder[middle])).latency) <= -MARGIN
+        except CandidateFailed:
+            meets = False
+        if meets:
+            high = middle
+        else:
+            low = middle + 1
+    return low

@@ -1,0 +1,72 @@
+"""What a search was asked, and whether a run folder holds the same search."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from autocompress.budget import Budget
+from autocompress.errors import UsageError
+from autocompress.explore.space.space import Space
+from autocompress.explore.space.space_file import SpaceFile
+from autocompress.profile import HardwareProfile
+from autocompress.storage.record import Record
+
+RECORD_SCHEMA = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked. minutes: in all, over resumes. trials: trained families at most, or None."""
+
+    budget: Budget
+    minutes: float
+    trials: int | None
+    seed: int
+    profile: HardwareProfile
+    space: SpaceFile
+    out: Path
+
+
+def settings_json(settings: Settings) -> dict[str, Any]:
+    """What was asked, for telling a repeated command from a new one."""
+    return {"budget": asdict(settings.budget), "minutes": settings.minutes, "trials": settings.trials}
+
+
+def refuse_another_version(record: Record) -> None:
+    """Note the version of a new record. Raises UsageError when another version wrote it."""
+    schema = record.get("schema")
+    if schema is None and record.get("identity") is None:
+        record.set("schema", RECORD_SCHEMA)
+    elif schema != RECORD_SCHEMA:
+        raise UsageError(
+            f"{record.path} was written by another version of autocompress (record {schema or 1}, this one "
+            f"writes {RECORD_SCHEMA}): finish it with that version, or give another --out"
+        )
+
+
+def identity_of(settings: Settings, space: Space) -> dict[str, Any]:
+    """What makes a search the one it is."""
+    return {
+        "budget": [settings.budget.latency_ms, settings.budget.speedup],
+        "profile": settings.profile.model_dump(mode="json"),
+        "seed": settings.seed,
+        "space": space.describe(),
+    }
+
+
+def refuse_another_search(record: Record, settings: Settings, space: Space) -> None:
+    """A resume must be of the same search: same profile, seed and choices; added strategies join. Raises UsageError."""
+    now, before = identity_of(settings, space), record.get("identity")
+    if before is None:
+        return
+    way_out = f"give another --out, or the settings {settings.out} was made with"
+    for key, what in (("budget", "budget"), ("profile", "hardware profile"), ("seed", "seed")):
+        if before[key] != now[key]:
+            raise UsageError(
+                f"{settings.out} holds a search of another {what} ({before[key]} then, {now[key]} now): {way_out}"
+            )
+    changed = [name for name, choices in before["space"].items() if now["space"].get(name) != choices]
+    if changed:
+        raise UsageError(
+            f"{settings.out} holds a search of another space ({', '.join(changed[:3])} changed): {way_out}"
+        )

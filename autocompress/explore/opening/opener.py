@@ -1,0 +1,141 @@
+"""From what was asked to an opened search: the task prepared, the floor known, the reference evaluated."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from autocompress.candidate.preparation import Preparation
+from autocompress.compute.operations import Operations
+from autocompress.compute.worker import OPEN_LIMIT_S, WorkerDied
+from autocompress.errors import AutocompressError
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
+from autocompress.explore.opening import identity
+from autocompress.explore.opening.floor import Floor, time_floor
+from autocompress.explore.opening.identity import Settings
+from autocompress.explore.opening.opening import Opening, open_reference, settled
+from autocompress.explore.pipeline.gating import Gating
+from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.explore.pipeline.variants import untimed
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.space.space import Space
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.record import Record
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """All that a search begins with. gating, pipeline: on the opened task."""
+
+    opening: Opening
+    space: Space
+    floor: Floor
+    pipeline: Pipeline
+    gating: Gating
+    policy: SearchPolicy
+
+
+@dataclass(frozen=True)
+class Opener:
+    """check_interrupted: raises Interrupted when the search is to end. note: told what a user should read."""
+
+    settings: Settings
+    operations: Operations
+    folder: RunFolder
+    record: Record
+    clock: Clock
+    durations: Durations
+    check_interrupted: Callable[[], None]
+    note: Callable[[str], None]
+    policy: SearchPolicy = SearchPolicy()
+
+    async def open(self) -> Opened:
+        """Open the task and what an earlier process recorded; before the reference is evaluated, look whether the
+        budget can be met at all. Raises UsageError when this is not the same search.
+        """
+        identity.refuse_another_version(self.record)
+        stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
+        known = Opening.from_json(stored, self.folder.relative(self.folder.reference)) if stored else None
+        limit_s = max(OPEN_LIMIT_S, self.clock.limit_s)
+        with self.operations.sharing(1):  # other workers have nothing to do yet
+            first = await _named(self.operations.prepare(known.prepared if known else None, only, limit_s=limit_s))
+            prepared_s = self.record.get("prepared_s") or self.clock.elapsed() - began
+            space = Space.of(self.settings.space, first.applicable, first.refused)
+            identity.refuse_another_search(self.record, self.settings, space)
+            floor = self._known_floor(space)
+            pipeline = self._pipeline(first, only)
+            if floor is None:
+                floor = await self._floor(space, self._gating(pipeline, prepared_s))
+            opening = await _named(
+                open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=self.policy.compare_exporters)
+            )
+            settled_space = Space.of(self.settings.space, opening.applicable, opening.refused)
+            pipeline = settled(pipeline, opening, only)
+            if why := self._another(first, opening.prepared, space, settled_space):
+                prepared_s = self.clock.elapsed() - began
+                if self.settings.budget.bounded:
+                    self.note(f"{why}: the floor is timed again")
+                floor = await self._floor(settled_space, self._gating(pipeline, prepared_s))
+        opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, settled_space)))
+        self.record.set("identity", identity.identity_of(self.settings, settled_space))
+        self.record.set("prepared_s", prepared_s)
+        self.record.set("floor", floor.to_json())
+        self.record.set("opening", opening.to_json())  # nothing is recorded of a task that could not be opened
+        return Opened(opening, settled_space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
+
+    def _pipeline(self, prepared: Preparation, only: Sequence[str] | None) -> Pipeline:
+        settings = self.settings
+        ratios = untimed(prepared.applicable, only)
+        return Pipeline(
+            self.operations,
+            self.folder,
+            settings.profile,
+            settings.seed,
+            prepared,
+            ratios,
+            now=self.clock.elapsed,
+            most_variants=self.policy.most_variants,
+        )
+
+    def _gating(self, pipeline: Pipeline, prepared_s: float) -> Gating:
+        return self.policy.gating(pipeline, prepared_s, self.durations, self.check_interrupted)
+
+    def _known_floor(self, space: Space) -> Floor | None:
+        """The floor that an earlier process found in this space."""
+        if self.record.get("identity") != identity.identity_of(self.settings, space):
+            return None
+        return Floor.from_json(self.settings.budget, self.record.get("floor"))
+
+    async def _floor(self, space: Space, gating: Gating) -> Floor:
+        floor = await time_floor(space, gating, self.settings.budget)
+        if note := floor.note():
+            self.note(note)
+        return floor
+
+    @staticmethod
+    def _another(first: Preparation, settled: Preparation, space: Space, settled_space: Space) -> str:
+        """Why what was timed before the reference was evaluated does not count any more; nothing when it does."""
+        if settled.exporter != first.exporter:
+            return f"the {settled.exporter} exporter's file is faster"
+        return "other strategies apply" if settled_space != space else ""
+
+    def _said(self, opening: Opening, space: Space) -> list[str]:
+        named = set(self.settings.space.strategies or ())
+        said = [f"{a.name}: {a.size_only}" for a in opening.applicable if a.name in named and a.size_only]
+        if space.structural and not space.training:
+            said.append("no strategy of this search space trains, so changed structures are measured untrained")
+        return said
+
+
+async def _named(operation: Awaitable[T]) -> T:
+    """An operation without which there is no search. Raises AutocompressError when it ends the worker."""
+    try:
+        return await operation
+    except WorkerDied as error:
+        at = f' at "{error.doing}"' if error.doing else ""
+        raise AutocompressError(
+            f"the task could not be opened{at}: {error.reason}; a large task needs more --minutes, and a strategy "
+            "that is named there can be left out (--space)"
+        ) from error

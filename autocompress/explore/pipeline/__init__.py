@@ -1,0 +1,1 @@
+"""What is asked to be computed of one candidate, in order."""

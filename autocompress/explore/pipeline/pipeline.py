@@ -1,0 +1,293 @@
+"""One candidate, from recipe to measured files: what is asked to be computed of it, in order.
+
+``gate``: make the untrained structure -> compare its fastest variant.
+``evaluate``: train -> make the float file and every graph variant -> compare each -> score those worth it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from autocompress.budget import FAR, Budget
+from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.candidate.make import discard
+from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.compute.operations import Operations
+from autocompress.errors import CandidateFailed
+from autocompress.evaluation import Evaluation, Outcome, Rejected
+from autocompress.explore.pipeline.variants import Ratios, variants_for, worth_gating
+from autocompress.latency import Latency
+from autocompress.measure import FULL, QUICK, CompareRequest, Effort, no_faster, too_slow
+from autocompress.profile import HardwareProfile
+from autocompress.recipe import Plan, Recipe, RecipeFile, Step
+from autocompress.storage.atomic import write_text
+from autocompress.storage.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely no faster
+    than the float file they were made from. macs: multiply-accumulates of one call.
+    """
+
+    latency: Latency
+    plans: tuple[Plan, ...]
+    slower: tuple[Step, ...] = ()
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """ratios: of the graph variants on the reference. arithmetic: how training computes. now: seconds, for limits.
+    most_variants: of a trained family; None: all.
+    """
+
+    operations: Operations
+    folder: RunFolder
+    profile: HardwareProfile
+    seed: int
+    prepared: Preparation
+    ratios: Ratios
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    now: Callable[[], float] = time.monotonic
+    most_variants: int | None = None
+
+    async def gate(self, recipe: Recipe, budget: Budget, limit_s: float) -> Gate:
+        """Time a structure before any training: latency does not depend on the values of the weights.
+
+        The variants that were fast on the reference are tried in turn until one is within the budget; the float file
+        last, and not when a variant that was much faster than it on the reference is far over the budget.
+        """
+        left = self._left(limit_s)
+        timed: dict[Step | None, Latency] = {}
+        made: Made | None = None
+        temporary: list[ModelFile] = []
+        try:
+            for variant in (*worth_gating(recipe, self.ratios, self.prepared.applicable), None):
+                if variant is None and self._is_far_over(timed, budget):
+                    break
+                if made is None or variant is not None:
+                    found = await self.operations.make(
+                        MakeRequest(
+                            recipe,
+                            self.prepared.exporter,
+                            variants=() if variant is None else (variant,),
+                            source=None if made is None else made.source,
+                        ),
+                        limit_s=left(),
+                    )
+                    temporary += (found.source, *found.files)
+                    made = made or found
+                    files = found.files if variant is not None else (found.source,)
+                else:
+                    files = (made.source,)
+                if not files:
+                    continue  # it fails again, with its reason kept, if the family is evaluated
+                request = replace(self._beside_reference(files[0]), effort=QUICK, budget=budget)
+                try:
+                    timed[variant] = await self.operations.compare(request, limit_s=left(), again=False)
+                except CandidateFailed:
+                    if variant is None:
+                        raise
+                    continue
+                if budget.bounded and not budget.excluded(timed[variant]):
+                    break
+        finally:
+            for file in temporary:
+                discard(self.folder.root / file.path)
+        assert made is not None
+        fastest = min(timed.values(), key=lambda latency: latency.ratio)
+        source = timed.get(None)
+        slower = tuple(v for v, latency in timed.items() if v is not None and source and no_faster(latency, source))
+        return Gate(fastest, made.plans, slower, made.macs)
+
+    def _is_far_over(self, timed: Mapping[Step | None, Latency], budget: Budget) -> bool:
+        """Whether the float file need not be timed: a variant that was much faster on the reference is far over the
+        budget.
+        """
+        known = dict(self.ratios)
+        return any(
+            variant is not None
+            and known[variant] * FAR <= 1
+            and budget.ruled_out(latency)
+            and budget.excess(latency) >= FAR - 1
+            for variant, latency in timed.items()
+        )
+
+    async def evaluate(
+        self, request: TrainRequest, *, skip: Sequence[Step] = (), worth_below: float | None = None, limit_s: float
+    ) -> Outcome:
+        """Train a family and measure every file that comes of it. Raises CandidateFailed when that is nothing but
+        failures.
+
+        Every file is timed before any is scored: what is no faster than the file it was made from, or too slow to add
+        anything to the front, is not scored; the fastest one is in any case. skip: graph variants not to make.
+        worth_below: the latency ratio at and above which a file adds nothing, whatever it scores.
+        """
+        left = self._left(limit_s)
+        request = replace(request, arithmetic=self.arithmetic)
+        weights = await self.operations.train(request, limit_s=left())
+        made = await self.operations.make(
+            MakeRequest(
+                request.recipe,
+                self.prepared.exporter,
+                variants=tuple(v for v in self._variants(request.recipe)[: self.most_variants] if v not in skip),
+                weights=weights,
+                rung=request.rung,
+            ),
+            limit_s=left(),
+        )
+        return await self._measured(made, weights, request.rung, worth_below, left)
+
+    async def evaluate_reference(self, limit_s: float) -> Outcome:
+        """Measure the file that the unchanged model was exported to, and its graph variants."""
+        left = self._left(limit_s)
+        reference, weights = self.prepared.reference, TrainedWeights(Recipe(), ())
+        request = MakeRequest(
+            Recipe(), self.prepared.exporter, tuple(self._variants(Recipe())), weights, source=reference, rung=0
+        )
+        made = await self.operations.make(request, limit_s=left())
+        return await self._measured(made, weights, 0, None, left)
+
+    async def measure_again(self, evaluation: Evaluation, effort: Effort, limit_s: float) -> Latency:
+        """A finished file timed once more."""
+        file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest)
+        return await self.operations.compare(replace(self._beside_reference(file), effort=effort), limit_s=limit_s)
+
+    async def _measured(
+        self, made: Made, weights: TrainedWeights, rung: int, worth_below: float | None, left: Callable[[], float]
+    ) -> Outcome:
+        """The files of a family timed, and those worth it scored; a failure costs its own file alone."""
+        outcome = Outcome(
+            plans=weights.plans,
+            rung=rung,
+            checkpoint=weights.checkpoint,
+            learned=dict(weights.learned),
+            epochs=weights.epochs,
+            train_s=weights.seconds,
+            examples=weights.examples,
+            failed=made.failed,
+        )
+        request = replace(self._beside_reference(made.source), effort=FULL, worth_below=worth_below)
+        base = await self.operations.compare(request, limit_s=left())
+        timed = [(made.source, base)]
+        for file in made.files:
+            request = replace(self._beside_reference(file), effort=FULL, worth_below=worth_below, source=base)
+            if self._for_size(file):
+                request = replace(request, worth_below=None, source=None)
+            try:
+                latency = await self.operations.compare(request, limit_s=left())
+            except CandidateFailed as error:
+                outcome = self._without(outcome, file, error.strategy, error.reason)
+                continue
+            if not self._for_size(file) and no_faster(latency, base):
+                reason = (
+                    f"no faster than the float file it was made from ({latency.ratio / base.ratio:.2f} of its latency)"
+                )
+                outcome = replace(outcome, slower=(*outcome.slower, self._rejected(file, latency, reason)))
+                continue
+            timed.append((file, latency))
+        return await self._scored(made, timed, outcome, worth_below, left)
+
+    async def _scored(
+        self,
+        made: Made,
+        timed: Sequence[tuple[ModelFile, Latency]],
+        outcome: Outcome,
+        worth_below: float | None,
+        left: Callable[[], float],
+    ) -> Outcome:
+        fastest = min((latency for _, latency in timed), key=lambda latency: latency.ratio)
+        kept: list[tuple[ModelFile, Latency]] = []
+        for file, latency in timed:
+            if latency is not fastest and not self._for_size(file) and too_slow(latency, worth_below):
+                reason = f"no faster than a model that loses nothing ({latency.ratio:.3g} of the reference's latency)"
+                outcome = replace(outcome, hopeless=(*outcome.hopeless, self._rejected(file, latency, reason)))
+            else:
+                kept.append((file, latency))
+        answers = await self.operations.score([file for file, _ in kept], limit_s=left())
+        for (file, latency), answer in zip(kept, answers, strict=True):
+            if isinstance(answer, NotScored):
+                outcome = self._without(outcome, file, answer.strategy, answer.reason)
+                continue
+            evaluation = self._evaluation(file, answer, latency, outcome)
+            self._write_recipe(evaluation, outcome, made.exporter)
+            outcome = replace(outcome, evaluations=(*outcome.evaluations, evaluation))
+        if not outcome.evaluations and outcome.failed:
+            raise CandidateFailed(outcome.failed[0][2], outcome.failed[0][1])
+        return outcome
+
+    def _evaluation(self, file: ModelFile, scored: Scored, latency: Latency, outcome: Outcome) -> Evaluation:
+        return Evaluation(
+            id=Path(file.path).parent.name,
+            recipe=file.recipe,
+            epochs=outcome.epochs,
+            rung=outcome.rung,
+            score=scored.score,
+            latency=latency,
+            size_bytes=scored.size_bytes,
+            compressed_bytes=scored.compressed_bytes,
+            params=scored.params,
+            macs=scored.macs,
+            artifact=file.path,
+            digest=file.digest,
+            outputs=scored.outputs,
+        )
+
+    def _write_recipe(self, evaluation: Evaluation, outcome: Outcome, exporter: str) -> None:
+        """The ``recipe.toml`` beside a candidate's ``model.onnx``."""
+        weights = None if outcome.checkpoint is None else f"../../store/{outcome.checkpoint}.safetensors"
+        stored = RecipeFile(
+            recipe=evaluation.recipe,
+            task=self.prepared.name,
+            fingerprint=self.prepared.fingerprint,
+            profile=self.profile.name,
+            seed=self.seed,
+            exporter=exporter,
+            epochs=evaluation.epochs,
+            plans=outcome.plans,
+            weights=weights,
+            learned=outcome.learned,
+            hardware=self.profile.model_dump(mode="json"),
+            facts={
+                "val": evaluation.score.val,
+                "ratio": evaluation.latency.ratio,
+                "p50_ms": evaluation.latency.p50,
+                "p90_ms": evaluation.latency.p90,
+            },
+        )
+        write_text((self.folder.root / evaluation.artifact).with_name("recipe.toml"), stored.to_toml())
+
+    def _without(self, outcome: Outcome, file: ModelFile, strategy: str | None, reason: str) -> Outcome:
+        """The outcome with a file that failed, which goes."""
+        self._discard(file)
+        by = file.recipe.variant.strategy if file.recipe.variant else "export"
+        return replace(outcome, failed=(*outcome.failed, (file.recipe, strategy or by, reason)))
+
+    def _rejected(self, file: ModelFile, latency: Latency, reason: str) -> Rejected:
+        self._discard(file)
+        return Rejected(file.recipe, reason, latency.statistic, latency.ratio)
+
+    def _discard(self, file: ModelFile) -> None:
+        if file != self.prepared.reference:
+            discard(self.folder.root / file.path)
+
+    def _beside_reference(self, file: ModelFile) -> CompareRequest:
+        return CompareRequest(self.folder.root / file.path, self.folder.reference, self.prepared.feeds)
+
+    def _variants(self, recipe: Recipe) -> list[Step]:
+        return variants_for(recipe, self.ratios, self.prepared.applicable)
+
+    def _for_size(self, file: ModelFile) -> bool:
+        """Whether a file is made for its size, and so kept whatever its latency."""
+        variant = file.recipe.variant
+        return variant is not None and any(
+            a.name == variant.strategy and a.size_only is not None for a in self.prepared.applicable
+        )
+
+    def _left(self, limit_s: float) -> Callable[[], float]:
+        """Seconds that are left of a limit, which all operations of a candidate share."""
+        began = self.now()
+        return lambda: max(1.0, limit_s - (self.now() - began))

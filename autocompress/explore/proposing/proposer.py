@@ -1,0 +1,167 @@
+"""Which recipe comes next: the first recipes, then what the sampler says goes together, as strong as it has to be."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autocompress.explore.history.family import Family
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.proposing.sampler import Asked, Sampler
+from autocompress.explore.space.structure_model import StructureModel
+from autocompress.explore.standings.front import SPEEDUP_SPAN, where_room_is
+from autocompress.explore.standings.objective import point
+from autocompress.explore.standings.standings import Standings
+from autocompress.recipe import Recipe
+
+REPEATS = 40  # known recipes in a row before the space counts as exhausted
+KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
+ASKED = 3  # times, for something that comes near the latency that is wanted
+NEAR = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
+WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to try next, and the rung it trains to at once: what is like the best so far needs no first look."""
+
+    asked: Asked
+    rung: int = 0
+
+
+class Proposer:
+    """``next`` asks the sampler and moves the strengths to the latency that is wanted.
+
+    structures: learned from those gated so far. busy: whether a recipe is under way. waiting: what comes first, with
+    the rung it trains to. defaults: of each strategy alone; the first one is where a search begins.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        standings: Standings,
+        structures: StructureModel,
+        busy: Callable[[Recipe], bool],
+        policy: SearchPolicy = SearchPolicy(),
+    ) -> None:
+        self._sampler = sampler
+        self._standings = standings
+        self._structures = structures
+        self._busy = busy
+        self._policy = policy
+        self._asked = 0
+        self._explored = 0
+        self._first: Recipe | None = None  # the default that is trained as it is
+        self.waiting: list[tuple[Recipe, int]] = []
+        self.defaults: list[Recipe] = []
+
+    def next(self) -> Proposal | None:
+        """A recipe that was not tried yet; None when the space holds nothing new."""
+        for _ in range(REPEATS):
+            proposal = self._given(*self.waiting.pop(0)) if self.waiting else self._proposal()
+            if not self._known(proposal.asked.recipe):
+                return proposal
+            self._sampler.repeated(proposal.asked)
+        return None
+
+    def _given(self, recipe: Recipe, rung: int = 0) -> Proposal:
+        """A recipe that the sampler did not ask for."""
+        return Proposal(self._sampler.given(recipe), rung)
+
+    def _known(self, recipe: Recipe) -> bool:
+        return not recipe.changes or self._busy(recipe) or self._standings.ended(recipe)
+
+    def _proposal(self) -> Proposal:
+        """The first default as it is; then one of the best families so far at another strength, where that is worth
+        trying; else another strategy's default, one of the best with a change, or what the sampler asks for, as strong
+        as it has to be.
+        """
+        if self.defaults and not self._standings.families and not (self._first and self._busy(self._first)):
+            self._first = self.defaults.pop(0)
+            return self._given(self._first, rung=1)
+        target = self.target()
+        again = self._again(target)
+        if again is not None:
+            return self._given(again, rung=1)
+        other = self._default(target) or self._changed(target)
+        if other is not None:
+            return self._given(other)
+        return self._sampled(target)
+
+    def _sampled(self, target: float) -> Proposal:
+        """What the sampler asks for, as strong as it has to be; what does not come near is asked for again."""
+        for more in reversed(range(ASKED)):
+            asked = self._sampler.ask()
+            better = self._structures.aimed(asked.recipe, target)
+            if not more or self._comes_near(better, target):
+                break
+            self._sampler.repeated(asked)
+        if better == asked.recipe or self._known(better):
+            return Proposal(asked)
+        self._sampler.repeated(asked)
+        return self._given(better)
+
+    def _comes_near(self, recipe: Recipe, target: float) -> bool:
+        """Whether a recipe is not foretold to stay far from a latency ratio."""
+        return not self._structures.foretells(recipe) or self._structures.latencies([recipe])[0] <= NEAR * target
+
+    def _default(self, target: float) -> Recipe | None:
+        """The default of a strategy that no family has yet, at the latency that is wanted, if it comes near it."""
+        while self.defaults:
+            default = self.defaults.pop(0)
+            strategy, moved = default.steps[0].strategy, self._structures.aimed(default, target)
+            heard = any(family.recipe.step(strategy) for family in self._standings.families.values())
+            if not heard and self._comes_near(moved, target):
+                return moved
+        return None
+
+    def _again(self, target: float) -> Recipe | None:
+        """Under a budget the best family, made milder when it is stronger than it has to be; without one, the first
+        three times and then four in eight (so that each kind of proposal sees targets of the whole range), of the best
+        families the one nearest to the latency that is wanted, moved there.
+        """
+        most = self._policy.strengthened
+        if self._standings.target is not None:
+            best = [f for f in self._standings.finalists(min(1, most)) if self._ratio(f) < WITH_ROOM * target]
+        else:
+            best = self._standings.finalists(most) if not self._asked & 4 else []
+        if not best:
+            return None
+        moved = self._structures.aimed(self._nearest(best, target).recipe, target)
+        return None if self._known(moved) else moved
+
+    def _changed(self, target: float) -> Recipe | None:
+        """Every other time one of the best families with something changed, at the latency that is wanted."""
+        self._explored += 1
+        best = self._standings.finalists(self._policy.neighbours)
+        if not best or self._explored % 2 == 0:
+            return None
+        changed = self._sampler.neighbour(self._nearest(best, target).recipe)
+        moved = self._structures.aimed(changed, target)
+        return moved if self._comes_near(moved, target) and not self._known(moved) else None
+
+    def _nearest(self, families: list[Family], target: float) -> Family:
+        return min(families, key=lambda f: abs(math.log(self._ratio(f) / target)))
+
+    def _ratio(self, family: Family) -> float:
+        return self._standings.expected(self._standings.standing(family).best).ratio
+
+    def target(self) -> float:
+        """The next latency ratio to aim at: the budget; without one, ratios spread evenly over the room that the front
+        leaves, down to where structures stop getting faster.
+        """
+        if self._standings.target is not None:
+            return self._standings.target
+        self._asked += 1
+        least = min(0.5, max(2.0**-SPEEDUP_SPAN, KNEE * self._structures.fastest))
+        points = [point(e) for e in self._standings.front()]
+        return where_room_is(points, self._standings.opening.reference.score.val, least, halton(self._asked))
+
+
+def halton(number: int) -> float:
+    """The number-th point of the van der Corput sequence of base 2, in 0..1: each new one falls into a widest gap."""
+    value, share = 0.0, 0.5
+    while number:
+        value += share * (number & 1)
+        number >>= 1
+        share /= 2
+    return value

@@ -1,0 +1,155 @@
+"""Optuna, as this search uses it: an in-memory study with ask and tell, and the record each finished trial goes
+into; and, where few trials say little about so many parameters, neighbours of what is good.
+
+A rejection by the gate is a PRUNED trial with its constraint and no values. Changing one thing of the best at a time is
+how regularized evolution searches architectures (Real et al. 2019), and hard to beat for a few dozens of trainings
+(White et al., "Local Search is State of the Art for Neural Architecture Search Benchmarks", 2020).
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.space.space import Space
+from autocompress.explore.standings.front import Point
+from autocompress.recipe import Recipe
+from autocompress.storage.record import Record
+
+DRAWS = 10  # for a change that makes a difference: another place in an order of one makes none
+OVER_BUDGET = "over_budget"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A recipe that is to be tried, as the sampler will be told of it. trial: None when it was somebody else's idea."""
+
+    recipe: Recipe
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    trial: Trial | None = None
+
+
+class Sampler:
+    """``ask`` and ``given`` give what to try; ``tell``, ``rejected``, ``failed`` and ``repeated`` say how it ended."""
+
+    def __init__(self, space: Space, record: Record, seed: int, policy: SearchPolicy = SearchPolicy()) -> None:
+        earlier = record.trials()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._space = space
+        self._record = record
+        self._policy = policy
+        self._sampler = policy.sampler(seed + len(earlier))
+        self._random = random.Random(seed + len(earlier))
+        self._start_with(earlier)
+
+    def ask(self) -> Asked:
+        """What the sampler wants to try next."""
+        trial = self._study.ask()
+        recipe = self._space.sample(trial)
+        return Asked(recipe, trial.params, trial.distributions, trial)
+
+    def given(self, recipe: Recipe) -> Asked:
+        """A recipe of somebody else's, which the sampler learns of all the same."""
+        fixed = _Fixed(self._space.params(recipe))
+        return Asked(self._space.sample(fixed), fixed.used, fixed.distributions)
+
+    def neighbour(self, recipe: Recipe) -> Recipe:
+        """A recipe with one thing changed at random: a strategy more or less, or another choice of a parameter. How
+        strong its strategies are is left alone. What a change brings with it takes its default.
+        """
+        fixed = self._space.params(recipe)
+        strengths = {f"{strategy}.{p.name}" for strategy, p, _ in self._space.movable_strengths(recipe)}
+        asked = _Fixed(fixed)
+        self._space.sample(asked)
+        others = {
+            name: [c for c in choices_of(distribution) if c != fixed[name]]
+            for name, distribution in asked.distributions.items()
+            if name not in strengths
+        }
+        names = sorted(name for name, choices in others.items() if choices)
+        changed = recipe
+        for _ in range(DRAWS):
+            name = self._random.choice(names)
+            params = {**self._space.default_params(), **fixed, name: self._random.choice(others[name])}
+            changed = self._space.sample(_Fixed(params))
+            if changed != recipe:
+                break
+        return changed
+
+    def tell(self, asked: Asked, point: Point, over: float | None, attributes: dict[str, Any]) -> None:
+        """A family was evaluated: its point, and how far over the budget it is (a share; None without a budget)."""
+        self._end(asked, TrialState.COMPLETE, point, over, attributes)
+
+    def rejected(self, asked: Asked, over: float, attributes: dict[str, Any]) -> None:
+        """A structure was timed and not trained."""
+        self._end(asked, TrialState.PRUNED, None, over, attributes)
+
+    def failed(self, asked: Asked, attributes: dict[str, Any]) -> None:
+        self._end(asked, TrialState.FAIL, None, None, attributes)
+
+    def repeated(self, asked: Asked) -> None:
+        """What was asked for is not tried: it is known, or another takes its place. It is not recorded."""
+        if asked.trial is not None:
+            asked.trial.study.tell(asked.trial, state=TrialState.FAIL)
+
+    def _end(
+        self, asked: Asked, state: TrialState, point: Point | None, over: float | None, attributes: dict[str, Any]
+    ) -> None:
+        self.repeated(asked)  # the trial that was asked for makes room for one that holds all that is known
+        ended = create_trial(
+            state=state,
+            values=point,
+            params=dict(asked.params),
+            distributions=dict(asked.distributions),
+            constraints=None if over is None else {OVER_BUDGET: over},
+        )
+        if state != TrialState.FAIL:
+            self._study.add_trial(ended)
+        ended.user_attrs = attributes  # which the sampler has no use for
+        self._record.add(ended)
+        everything = self._study.get_trials(deepcopy=False)
+        if len(everything) > self._policy.remembered + self._policy.forgotten:
+            self._start_with(everything)
+
+    def _start_with(self, trials: Sequence[FrozenTrial]) -> None:
+        """An in-memory study of the latest trials; those that were trained go before those that were rejected."""
+        most = self._policy.remembered
+        trained = [t for t in trials if t.state == TrialState.COMPLETE][-most:]
+        rejected = [t for t in trials if t.state == TrialState.PRUNED]
+        rejected = rejected[len(rejected) - min(len(rejected), most - len(trained)) :]
+        self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=self._sampler)
+        self._study.add_trials(sorted((*trained, *rejected), key=lambda t: t.number))
+
+
+def choices_of(distribution: BaseDistribution) -> list[Any]:
+    """Every value of one of our parameters, as trials have it."""
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution)
+    return list(range(distribution.low, distribution.high + 1))
+
+
+class _Fixed:
+    """Stands in for a trial whose parameters are given; notes what was asked for."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._params = params
+        self.used: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._use(name, CategoricalDistribution(choices))
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        value: int = self._use(name, IntDistribution(low, high))
+        return value
+
+    def _use(self, name: str, distribution: BaseDistribution) -> Any:
+        self.used[name], self.distributions[name] = self._params[name], distribution
+        return self.used[name]

@@ -1,0 +1,1 @@
+"""How long families train, what there is time for, and when to stop."""

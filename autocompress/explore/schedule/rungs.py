@@ -1,0 +1,52 @@
+"""How long each family trains: asynchronous successive halving (Li et al., "A System for Massively Parallel
+Hyperparameter Tuning", MLSys 2020), with families ordered by Pareto rank and hypervolume gain. Pure functions on
+numbers.
+"""
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.standings.front import Point, best_first
+
+LAST = 2  # rungs 0, 1 and 2: 1, 3 and 9 times the first length
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a family trains in all to reach a rung: so many seconds or examples, whichever are fewer.
+
+    By the clock a small model learns from more examples than a large one: it needs them, and they cost it less.
+    """
+
+    seconds: float
+    examples: int
+
+    def times(self, factor: float) -> "Length":
+        return Length(self.seconds * factor, round(self.examples * factor))
+
+
+def lengths(seconds: float, examples: int, policy: SearchPolicy = SearchPolicy()) -> tuple[Length, ...]:
+    """The length of each rung, of all trainings up to it. seconds: of the whole search. examples: in the training
+    split; a tiny data set is read only so many times at the first rung.
+    """
+    first = Length(policy.first_share * seconds, max(1, round(policy.most_epochs * examples)))
+    return tuple(first.times(policy.eta**rung) for rung in range(LAST + 1))
+
+
+def promotable(
+    families: Sequence[tuple[str, int, Point]],
+    reference_score: float,
+    busy: Container[str] = (),
+    policy: SearchPolicy = SearchPolicy(),
+) -> str | None:
+    """The family to train on, or None.
+
+    families: (name, rung reached, point there). A family is promoted from the first rung when it is in the best third
+    of all; further on train only the finalists, at the end. busy: names that are under way already.
+    """
+    order = best_first([point for _, _, point in families], reference_score)
+    for name, rung, _ in (families[index] for index in order[: len(families) // policy.eta]):
+        if rung == 0 and name not in busy:
+            return name
+    return None

@@ -1,0 +1,110 @@
+"""What there is time for: how much to keep for finishing, and what a training may take before that."""
+
+from collections.abc import Sequence
+
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.schedule import rungs
+from autocompress.explore.space.structure_model import MARGIN
+from autocompress.explore.standings.standings import Standings
+
+ON_TOP = 1.2  # times what a training or a family should take
+IN_FULL = 2  # times the last rung's length, kept for each finalist
+MEASURED_SHARE = 0.05  # of the whole time, for measuring again
+MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
+CLOSING_S = 3.0  # writing the front and the report
+
+
+class TimeBudget:
+    """Answers from what is known now; seconds. lengths: of the rungs. batch: examples of one call. concurrency: calls
+    that run at once.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        durations: Durations,
+        standings: Standings,
+        lengths: Sequence[rungs.Length],
+        *,
+        batch: int,
+        concurrency: int,
+        policy: SearchPolicy = SearchPolicy(),
+    ) -> None:
+        self.clock = clock
+        self.durations = durations
+        self.lengths = tuple(lengths)
+        self._standings = standings
+        self._batch = batch
+        self._concurrency = concurrency
+        self._policy = policy
+
+    def spare_s(self) -> float:
+        """Left before finishing has to begin."""
+        return self.clock.left() - self.reserve_s()
+
+    def training_s(self) -> float:
+        """The most a training may take now."""
+        return max(1.0, self.spare_s() - self.durations.overhead_s())
+
+    def affords(self, training_s: float) -> bool:
+        """Whether there is time for a training of that length and what is around it."""
+        return ON_TOP * training_s + self.durations.overhead_s() < self.spare_s()
+
+    def affords_family(self) -> bool:
+        """Whether there is time for one more family."""
+        return self.spare_s() > ON_TOP * self.durations.family_s()
+
+    def reserve_s(self) -> float:
+        """To be kept for finishing: the finalists at twice the last rung's length, and closing.
+
+        While nothing meets the budget, finding something that does comes before training it in full.
+        """
+        standings, policy = self._standings, self._policy
+        bounded = standings.steering.bounded
+        if bounded and not any(standing.within for standing in map(standings.standing, standings.contending())):
+            return self.closing_s()
+        finalists = standings.finalists(policy.contenders if bounded else policy.finalists, MARGIN)
+        full, overhead_s = IN_FULL * self.lengths[-1].seconds, self.durations.overhead_s()
+        each = [max(full - family.train_s, 0) + overhead_s for family in finalists]
+        training = sum(each) if bounded else max(sum(each) / self._concurrency, *each, 0)
+        most = policy.most_finishing if bounded else policy.most_for_front
+        return min(training, most * self.clock.limit_s) + self.closing_s()
+
+    def closing_s(self) -> float:
+        """For measuring again, testing and writing: of the front, and under a budget of what is not on it and can be
+        recommended.
+        """
+        standings = self._standings
+        others = self._policy.most_preferred if standings.steering.bounded else 1
+        wanted = len(standings.front()) + len(standings.disturbed()) + others
+        files = min(self._policy.checked, standings.files, wanted)
+        return files * self.effort_s() * 1.6 + self.tested_s() + CLOSING_S
+
+    def can_measure(self) -> bool:
+        """Whether there is time for more than testing and writing."""
+        return self.clock.left() >= CLOSING_S + self.tested_s()
+
+    def effort_s(self) -> float:
+        """For measuring one file again."""
+        return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * self.clock.limit_s / self._policy.checked))
+
+    def tested_s(self) -> float:
+        """For the test scores of the front and the reference, one example after another. Where threads share them, what
+        they save is kept for a machine that has become slower.
+        """
+        own, front = self._standings.opening.reference, self._standings.front()
+        slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)
+        slowest = slowest[: self._policy.checked]
+        return self._ran_s(self._standings.opening.prepared.test_examples, own.latency.p50 + sum(slowest))
+
+    def scored_s(self) -> float:
+        """For scoring every file of a family, each as slow as the reference, one example after another."""
+        opening = self._standings.opening
+        files = 1 + sum(len(a.variants) for a in opening.applicable)
+        return self._ran_s(opening.prepared.val_examples, files * opening.reference.latency.p50)
+
+    def _ran_s(self, examples: int, call_ms: float) -> float:
+        """For running so many examples through files that take so long together."""
+        return examples / self._batch * call_ms / 1e3

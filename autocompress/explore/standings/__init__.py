@@ -1,0 +1,1 @@
+"""How things stand: pure functions of what happened."""

@@ -1,0 +1,88 @@
+"""How good files and families are, by what was measured of them: pure functions of the objective, the measurements and
+a family, each worked out once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autocompress.evaluation import Evaluation
+from autocompress.explore.history.facts import Fact
+from autocompress.explore.history.family import Family
+from autocompress.explore.standings.front import Point, best_first, hypervolume
+from autocompress.explore.standings.measurements import Measurements
+from autocompress.explore.standings.objective import Objective, point
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a family stands among the others. latest, best: of the files of its last rung and of all its rungs the one
+    that counts, with their points for deciding where to spend time. excess: how far ``best`` is expected to be over the
+    budget that steers, as a share of it. feasible: the most accurate of its files that meet the user's budget.
+    """
+
+    latest: Evaluation
+    best: Evaluation
+    latest_point: Point
+    best_point: Point
+    excess: float
+    feasible: Evaluation | None
+
+    @property
+    def within(self) -> bool:
+        return self.excess <= 0
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A value: new measurements make a new one, which has worked nothing out yet."""
+
+    objective: Objective
+    measured: Measurements = field(default_factory=Measurements)
+    _standings: dict[Family, Standing] = field(default_factory=dict, compare=False)
+
+    def after(self, fact: Fact) -> "Assessment":
+        measured = self.measured.after(fact)
+        return self if measured is self.measured else Assessment(self.objective, measured)
+
+    def standing(self, family: Family) -> Standing:
+        """How a family stands."""
+        found = self._standings.get(family)
+        if found is None:
+            found = self._standings[family] = self._standing(family)
+        return found
+
+    def best_of(self, evaluations: Sequence[Evaluation], family: Family) -> Evaluation:
+        """Of a family's files the most accurate within the budget, else the fastest; without a budget the one that
+        alone has most hypervolume.
+        """
+        files, steering = [self.measured.current(e, family) for e in evaluations], self.objective.steering
+        if not steering.bounded:
+            reference = self.objective.reference.score.val
+            return max(files, key=lambda e: (hypervolume([point(e)], reference), e.score.val))
+        expected = [(self.measured.expected(e, family), e) for e in files]
+        within = [e for latency, e in expected if steering.excess(latency) <= 0]
+        if within:
+            return max(within, key=lambda e: e.score.val)
+        return min(expected, key=lambda pair: pair[0].ratio)[1]
+
+    def best_first(self, families: Sequence[Family]) -> list[Family]:
+        """By Pareto rank and hypervolume gain, under a budget by score."""
+        points = [self.standing(f).best_point for f in families]
+        return [families[i] for i in best_first(points, self.objective.reference.score.val)]
+
+    def clipped(self, evaluation: Evaluation, family: Family | None) -> Point:
+        """A file's point for deciding where to spend time."""
+        return self.objective.clipped(evaluation.score.val, self.measured.expected(evaluation, family))
+
+    def _standing(self, family: Family) -> Standing:
+        best = self.best_of(family.evaluations, family)
+        latest = self.best_of(family.latest.evaluations, family)
+        files = (self.measured.current(e, family) for e in family.evaluations)
+        return Standing(
+            latest=latest,
+            best=best,
+            latest_point=self.clipped(latest, family),
+            best_point=self.clipped(best, family),
+            excess=self.objective.steering.excess(self.measured.expected(best, family)),
+            feasible=self.objective.best_feasible(files),
+        )

@@ -1,0 +1,63 @@
+"""Which families are worth more training, and which of them most."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
+
+from autocompress.explore.history.facts import Evaluated, Fact, Failed
+from autocompress.explore.history.family import Family
+from autocompress.explore.standings.assessment import Assessment
+
+POOLED = 300  # families that may be trained on, at most; the worst of more than that are out of it
+SLACK = 100  # more than that, before the worst are told apart
+
+
+@dataclass(frozen=True)
+class Contenders:
+    """A value: each fact makes the next one. pool: the families that may be trained on, by id, in the order of their
+    last evaluation. untrainable: families whose training failed, and would again.
+    """
+
+    assessment: Assessment
+    pool: Mapping[str, Family] = field(default_factory=dict)
+    untrainable: frozenset[str] = frozenset()
+
+    def after(self, fact: Fact, families: Mapping[str, Family], assessment: Assessment) -> "Contenders":
+        """families, assessment: after the same fact."""
+        match fact:
+            case Evaluated(recipe, outcome):
+                failed = {failed.id for failed, *_ in outcome.failed if failed == recipe}
+                return self._without(recipe.id, failed)._with(families[recipe.id])
+            case Failed(recipe):
+                return self._without(recipe.id, {recipe.id})
+        return self if assessment is self.assessment else replace(self, assessment=assessment)
+
+    @cached_property
+    def all(self) -> list[Family]:
+        """Those within the budget, as long as there are any."""
+        families = list(self.pool.values())
+        return [f for f in families if self.assessment.standing(f).within] or families
+
+    @cached_property
+    def best_first(self) -> list[Family]:
+        return self.assessment.best_first(self.all)
+
+    def finalists(self, count: int, margin: float) -> list[Family]:
+        """The best ``count`` of those that are expected to stay within the budget by ``margin``, a share of it, as long
+        as there are any.
+        """
+        safe = (f for f in self.best_first if self.assessment.standing(f).excess <= -margin)
+        return list(islice(safe, count)) or self.best_first[:count]
+
+    def _without(self, identifier: str, untrainable: set[str]) -> "Contenders":
+        pool = {name: family for name, family in self.pool.items() if name != identifier}
+        return replace(self, pool=pool, untrainable=self.untrainable | untrainable)
+
+    def _with(self, family: Family) -> "Contenders":
+        if not family.trains or family.id in self.untrainable:
+            return self
+        pool = {**self.pool, family.id: family}
+        if len(pool) > POOLED + SLACK:
+            pool = {f.id: f for f in self.assessment.best_first(list(pool.values()))[:POOLED]}
+        return replace(self, pool=pool)

@@ -1,0 +1,58 @@
+"""What a search is after: score within a budget of latency, or without one the front of both."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from autocompress.budget import Budget
+from autocompress.evaluation import Evaluation
+from autocompress.explore.standings.front import WITHIN, Point
+from autocompress.latency import Latency
+
+
+@dataclass(frozen=True)
+class Objective:
+    """budget: what the user allows. reference: the unchanged model."""
+
+    budget: Budget
+    reference: Evaluation
+
+    @cached_property
+    def steering(self) -> Budget:
+        """The budget that decides where time is spent: none when the reference itself is within it, so that the
+        front is explored.
+        """
+        slack = self.budget.bounded and self.budget.excess(self.reference.latency) <= 0
+        return Budget(max_drop=self.budget.max_drop) if slack else self.budget
+
+    @cached_property
+    def target(self) -> float | None:
+        """The budget that steers, as a latency ratio."""
+        return self.steering.ratio(self.reference.latency.statistic)
+
+    def feasible(self, evaluation: Evaluation) -> bool:
+        """Whether a file meets the budget and keeps enough score."""
+        return (
+            evaluation.latency.reliable
+            and self.budget.excess(evaluation.latency) <= 0
+            and self.budget.allows_score(evaluation.score.val, self.reference.score.val)
+        )
+
+    def best_feasible(self, evaluations: Iterable[Evaluation]) -> Evaluation | None:
+        """The most accurate feasible file, of equal ones the first."""
+        return max(filter(self.feasible, evaluations), key=lambda e: e.score.val, default=None)
+
+    def loses_nothing(self, evaluation: Evaluation) -> bool:
+        """Whether a file is known to be as good as the reference, and how fast it is."""
+        return evaluation.latency.reliable and evaluation.score.val >= self.reference.score.val - WITHIN
+
+    def clipped(self, score: float, latency: Latency) -> Point:
+        """A file's point for deciding where to spend time: within the budget, faster is not better."""
+        if self.target is not None and self.steering.excess(latency) <= 0:
+            return score, self.target
+        return score, latency.ratio
+
+
+def point(evaluation: Evaluation) -> Point:
+    """Of a file its validation score and its latency ratio."""
+    return evaluation.score.val, evaluation.latency.ratio

@@ -1,0 +1,193 @@
+"""How everything stands in a search: pure functions of its history and of what the user allows."""
+
+from collections.abc import Mapping
+
+from autocompress.budget import Budget
+from autocompress.evaluation import Evaluation, Rejected
+from autocompress.explore.history.facts import Concluded, Failed
+from autocompress.explore.history.family import Family
+from autocompress.explore.history.history import History
+from autocompress.explore.standings.assessment import Standing
+from autocompress.explore.standings.front import Point, hypervolume
+from autocompress.explore.standings.known import Known
+from autocompress.explore.standings.objective import point
+from autocompress.explore.standings.rank_correlation import rank_correlation
+from autocompress.latency import Latency
+from autocompress.recipe import Recipe, Step
+
+FINALISTS_KEPT = 8  # families whose weights stay in the store whatever its size
+
+
+class Standings:
+    """Every question is answered from all the facts that the history has by then."""
+
+    def __init__(self, history: History, budget: Budget) -> None:
+        self.opening = history.opening
+        self.budget = budget
+        self._history = history
+        self._read = 0, Known.at_first(history.opening, budget)  # so many facts, and what is known after them
+
+    @property
+    def _known(self) -> Known:
+        count, known = self._read
+        facts = self._history.facts[count:]
+        for fact in facts:
+            known = known.after(fact)
+        self._read = count + len(facts), known
+        return known
+
+    @property
+    def families(self) -> Mapping[str, Family]:
+        """Those evaluated, by id."""
+        return self._known.tried.families
+
+    @property
+    def trained_on(self) -> tuple[Family, ...]:
+        """The families that were trained more than once."""
+        return self._known.tried.trained_on
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        """Structures and files that were timed and not scored."""
+        return self._known.tried.rejected
+
+    @property
+    def failed(self) -> tuple[Failed, ...]:
+        """Families and graph variants that could not be made."""
+        return self._known.tried.failed
+
+    @property
+    def files(self) -> int:
+        """How many were evaluated."""
+        return self._known.tried.files
+
+    def ended(self, recipe: Recipe) -> bool:
+        """Whether a recipe was evaluated, rejected or failed."""
+        return recipe in self._known.tried.ended
+
+    @property
+    def final(self) -> Mapping[str, Latency]:
+        """The last measurements of files, by id."""
+        return self._known.assessment.measured.final
+
+    @property
+    def tests(self) -> Mapping[str, float]:
+        """Test scores, by the digest of the file."""
+        return self._known.assessment.measured.tests
+
+    @property
+    def concluded(self) -> Concluded:
+        """What was chosen last; nothing at first."""
+        return next(iter(reversed(self._history.every(Concluded))), Concluded())
+
+    @property
+    def reference(self) -> Evaluation:
+        """It counts however disturbed its measurement was: its ratio is one by definition."""
+        return self._known.candidates.reference
+
+    def candidates(self) -> list[Evaluation]:
+        """Every evaluated file at its latest measurement, the reference first."""
+        return list(self._known.candidates.all)
+
+    def expected(self, evaluation: Evaluation) -> Latency:
+        """How long a candidate's graph takes, by all measurements of it over the rungs."""
+        return self._known.candidates.expected(evaluation)
+
+    def front(self) -> list[Evaluation]:
+        """The candidates nothing dominates, the fastest first; unreliable measurements are left out."""
+        return list(self._known.front)
+
+    def disturbed(self) -> list[Evaluation]:
+        """The files that would be on the front if their disturbed measurements were right."""
+        return list(self._known.disturbed)
+
+    def feasible(self, evaluation: Evaluation) -> bool:
+        """Whether a candidate meets the budget and keeps enough score."""
+        return self._known.objective.feasible(evaluation)
+
+    def best_feasible(self) -> Evaluation | None:
+        """The most accurate feasible candidate of the front; when none of the front is feasible, of all."""
+        return self._known.best_feasible
+
+    @property
+    def steering(self) -> Budget:
+        """The budget that decides where time is spent: none when the reference itself is within it, so that the
+        front is explored.
+        """
+        return self._known.objective.steering
+
+    @property
+    def target(self) -> float | None:
+        """The budget that steers, as a latency ratio."""
+        return self._known.objective.target
+
+    def excess(self, evaluation: Evaluation) -> float | None:
+        """How far a candidate is over the budget that steers, as a share of it; None when there is none."""
+        return self.steering.excess(evaluation.latency) if self.steering.bounded else None
+
+    def clipped(self, evaluation: Evaluation) -> Point:
+        """A candidate's point for deciding where to spend time: within the budget, faster is not better."""
+        return self._known.objective.clipped(evaluation.score.val, self.expected(evaluation))
+
+    def worth(self) -> float:
+        """How good the best found so far is, higher is better: under a budget the score of the best that meets it (of
+        nothing, minus infinity), else the hypervolume of the front.
+        """
+        if self.steering.bounded:
+            best = self.best_feasible()
+            return best.score.val if best else float("-inf")
+        return hypervolume([point(e) for e in self.front()], self.opening.reference.score.val)
+
+    def worth_below(self) -> float | None:
+        """The latency ratio at and above which no file adds anything to the front: one as fast, that loses nothing, is
+        known. None when none is.
+        """
+        return self._known.best.lossless
+
+    def gain_at_most(self, ratio: float) -> float:
+        """The hypervolume that a model of this latency ratio would add to the front if it lost nothing."""
+        points, reference = [point(e) for e in self.front()], self.opening.reference.score.val
+        return hypervolume([*points, (reference, ratio)], reference) - hypervolume(points, reference)
+
+    def slower_variants(self, family: Recipe) -> tuple[Step, ...]:
+        """Graph variants that would be no faster than the float file of this family."""
+        return self._known.variants.of_family(family)
+
+    def standing(self, family: Family) -> Standing:
+        """How a family stands among the others."""
+        return self._known.assessment.standing(family)
+
+    def contending(self) -> list[Family]:
+        """The trained families worth more training: those within the budget, as long as there are any."""
+        return list(self._known.contenders.all)
+
+    def latest_points(self) -> list[tuple[str, int, Point]]:
+        """Each contending family with its rung and its point there."""
+        contenders = self._known.contenders
+        return [(f.id, f.rung, contenders.assessment.standing(f).latest_point) for f in contenders.all]
+
+    def finalists(self, count: int, margin: float = 0.0) -> list[Family]:
+        """The families to train in full: by Pareto rank and hypervolume gain, under a budget by score, of those that
+        are expected to stay within it by ``margin``, a share of it, as long as there are any.
+        """
+        return self._known.contenders.finalists(count, margin)
+
+    def rank_correlation(self, fewest: int = 0) -> float | None:
+        """Between the scores of families at their first and their last training; low means the first one is too short.
+        None when fewer than ``fewest`` were trained on, or too few for a correlation.
+        """
+        assessment, families = self._known.assessment, self.trained_on
+        if len(families) < fewest:
+            return None
+        first = {f.id: assessment.best_of(f.outcomes[0].evaluations, f).score.val for f in families}
+        return rank_correlation(first, {f.id: assessment.standing(f).latest.score.val for f in families})
+
+    def in_use(self) -> set[str]:
+        """Store keys that a search still needs: the weights of what is, or would be, on the front or may be trained on,
+        and the outputs that the front is compared by.
+        """
+        wanted = [*self.front(), *self.disturbed()]
+        best = [family for e in wanted if (family := self._known.candidates.family_of(e)) is not None]
+        families = {f.id: f for f in (*best, *self.finalists(FINALISTS_KEPT))}
+        weights = {outcome.checkpoint for f in families.values() for outcome in f.outcomes if outcome.checkpoint}
+        return weights | {e.outputs for e in wanted}

@@ -1,0 +1,1 @@
+"""Which structures are worth training, and their training."""

@@ -1,0 +1,124 @@
+"""Families trained and evaluated, with what is kept of each: an earlier training goes on where it was left."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from autocompress.candidate.request import TrainRequest
+from autocompress.compute.worker import WorkerDied
+from autocompress.errors import CandidateFailed
+from autocompress.evaluation import Outcome
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
+from autocompress.explore.history.facts import Evaluated, Failed
+from autocompress.explore.history.family import Family
+from autocompress.explore.history.history import History
+from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.explore.schedule import rungs
+from autocompress.explore.schedule.time_budget import TimeBudget
+from autocompress.explore.standings.standings import Standings
+from autocompress.recipe import Recipe, Step
+from autocompress.storage.folder import RunFolder
+from autocompress.storage.record import Record
+
+CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
+SCORED_TWICE = 2.0  # times what scoring should take
+TRIM_EVERY = 20  # families, between two looks at how much is stored
+
+
+class Training:
+    """``worth_below`` answers the latency ratio at and above which a file adds nothing; None when all may."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        standings: Standings,
+        history: History,
+        record: Record,
+        folder: RunFolder,
+        clock: Clock,
+        durations: Durations,
+        time: TimeBudget,
+        worth_below: Callable[[], float | None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._standings = standings
+        self._history = history
+        self._record = record
+        self._folder = folder
+        self._clock = clock
+        self._durations = durations
+        self._time = time
+        self._worth_below = worth_below
+        self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
+
+    def is_busy(self, recipe: Recipe) -> bool:
+        return recipe.id in self._busy
+
+    @property
+    def busy(self) -> set[str]:
+        """Ids of the families that are under way."""
+        return set(self._busy)
+
+    async def evaluate(self, request: TrainRequest, skip: tuple[Step, ...] = ()) -> Outcome:
+        """Train a family and measure its files. skip: graph variants that are known to be slower."""
+        skip = tuple(dict.fromkeys((*skip, *self._standings.slower_variants(request.recipe))))
+        limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self._time.scored_s()
+        outcome = await self._pipeline.evaluate(
+            request, skip=skip, worth_below=self._worth_below(), limit_s=self._durations.within(limit_s)
+        )
+        now = self._clock.elapsed()
+        return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
+
+    async def advance(self, family: Family, total: rungs.Length) -> None:
+        """Train a family on, up to ``total`` in all, from its checkpoint, with warm-up and annealing anew."""
+        last = family.latest
+        limit_s = max(total.seconds - family.train_s, 1.0)
+        request = TrainRequest(
+            family.recipe,
+            rung=family.rung + 1,
+            start=family.examples,
+            examples=max(total.examples - family.examples, 0),
+            limit_s=limit_s,
+            length_s=limit_s if total in self._time.lengths else None,  # a finalist trains as long as there is time
+            checkpoint=last.checkpoint,
+            plans=last.plans,
+            learned=last.learned,
+        )
+        with self.under_way(family.recipe, family.rung + 1):
+            try:
+                self._history.enter(Evaluated(family.recipe, await self.evaluate(request)))
+            except CandidateFailed as error:
+                if self.is_cut_off(error):
+                    return
+                self._history.enter(Failed(family.recipe, error.strategy, error.reason))
+
+    @contextmanager
+    def under_way(self, recipe: Recipe, rung: int) -> Iterator[None]:
+        """While open, no other coroutine takes this recipe; after a kill it is what is tried first."""
+        self._busy[recipe.id] = recipe, rung
+        self._keep_pending()
+        try:
+            yield
+        except CandidateFailed as error:
+            if not self.is_cut_off(error):
+                del self._busy[recipe.id]
+            raise
+        del self._busy[recipe.id]  # after any other error, and when the time was over, it stays pending
+        self.save_progress()
+
+    def is_cut_off(self, error: CandidateFailed) -> bool:
+        """Whether an operation was ended because the time of the search is over, which is no fault of the
+        candidate's.
+        """
+        return isinstance(error, WorkerDied) and self._clock.left() <= 0
+
+    def save_progress(self) -> None:
+        """Record how far the search has come, and keep the store within its bounds."""
+        self._keep_pending()
+        self._record.set("elapsed_s", self._clock.elapsed())
+        if len(self._standings.families) % TRIM_EVERY == 0:
+            self._folder.trim({*self._standings.in_use(), self._pipeline.prepared.feeds})
+
+    def _keep_pending(self) -> None:
+        self._record.set("pending", [[recipe.to_json(), rung] for recipe, rung in self._busy.values()])

@@ -1,0 +1,94 @@
+"""What there is time for: what is kept for the end is what the end will take."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from autocompress.explore.clock.clock import Clock
+from autocompress.explore.clock.durations import Durations
+from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.schedule import rungs
+from autocompress.explore.schedule.time_budget import IN_FULL, TimeBudget
+
+LENGTHS = rungs.lengths(600, 50_000)
+DEFAULT = SearchPolicy()
+
+
+def file(ms: float, name: str = "") -> Any:
+    return SimpleNamespace(id=name, latency=SimpleNamespace(p50=ms))
+
+
+def time_budget(
+    *front_ms: float,
+    concurrency: int = 1,
+    now: Any = None,
+    needs: tuple[float, ...] = (),
+    policy: SearchPolicy = DEFAULT,
+    **others: Any,
+) -> Any:
+    """Of a search of 600 s whose reference takes 2 ms a call. needs: seconds that finalists still have to train."""
+    prepared = SimpleNamespace(test_examples=1000, val_examples=500)
+    opening = SimpleNamespace(reference=file(2.0, "reference"), prepared=prepared, applicable=())
+    standings: Any = SimpleNamespace(
+        opening=opening,
+        front=lambda: [opening.reference, *map(file, front_ms)],
+        files=1 + len(front_ms),
+        disturbed=list,
+        steering=SimpleNamespace(bounded=False),
+        finalists=lambda count, margin: [SimpleNamespace(train_s=IN_FULL * LENGTHS[-1].seconds - s) for s in needs],
+    )
+    vars(standings).update(others)
+    clock = Clock(600.0, now=now or (lambda: 0.0))
+    return TimeBudget(clock, Durations(clock), standings, LENGTHS, batch=1, concurrency=concurrency, policy=policy)
+
+
+def kept_for_finalists(time: TimeBudget) -> float:
+    return time.reserve_s() - time.closing_s()
+
+
+def test_testing_takes_what_the_files_of_the_front_and_the_reference_take() -> None:
+    assert time_budget(0.5, 0.25).tested_s() == pytest.approx(2.75)
+
+
+def test_of_a_long_front_as_many_files_are_tested_as_were_measured_again() -> None:
+    assert time_budget(*[0.5] * 40).tested_s() == pytest.approx(2.0 + DEFAULT.checked * 0.5)
+
+
+def test_what_is_kept_for_closing_is_enough_to_measure_the_front_again() -> None:
+    seconds = [0.0]
+    time = time_budget(*[0.5] * 8, now=lambda: seconds[0])
+    seconds[0] = 600.0 - time.closing_s()
+    seconds[0] += 8 * time.effort_s()
+    assert time.can_measure()
+    seconds[0] = 600.0 - time.tested_s()
+    assert not time.can_measure()
+
+
+def test_finalists_that_train_at_the_same_time_need_less_of_it() -> None:
+    alone, two, many = (
+        kept_for_finalists(time_budget(0.5, concurrency=n, needs=(50.0, 50.0, 50.0))) for n in (1, 2, 8)
+    )
+    assert alone == pytest.approx(3 * many)
+    assert two == pytest.approx(alone / 2)
+
+
+def test_the_one_finalist_that_has_far_to_go_has_the_time_for_it() -> None:
+    assert kept_for_finalists(time_budget(0.5, concurrency=3, needs=(100.0, 0.0, 0.0))) >= 100.0
+
+
+def test_under_a_budget_one_finalist_has_all_the_cores() -> None:
+    bounded = SimpleNamespace(bounded=True)
+    contender = SimpleNamespace(within=True)
+    common: Any = {"steering": bounded, "contending": lambda: [contender], "standing": lambda family: family}
+    one, other = (time_budget(0.5, concurrency=n, needs=(50.0, 50.0), **common).reserve_s() for n in (1, 2))
+    assert one == other > 100
+
+
+def test_no_more_than_its_share_of_the_time_is_kept_for_finalists() -> None:
+    policy = SearchPolicy(most_for_front=0.1, most_finishing=0.2)
+    assert kept_for_finalists(time_budget(0.5, needs=(500.0,), policy=policy)) == pytest.approx(60.0)
+    bounded = SimpleNamespace(bounded=True)
+    contender = SimpleNamespace(within=True)
+    common: Any = {"steering": bounded, "contending": lambda: [contender], "standing": lambda family: family}
+    assert kept_for_finalists(time_budget(0.5, needs=(500.0,), policy=policy, **common)) == pytest.approx(120.0)

@@ -1,0 +1,89 @@
+"""Default recipes: each structure at every strength, and the smallest of all."""
+
+import optuna
+
+from autocompress.explore.space.ladders import default_recipe, ladders, single_defaults, strongest_recipes
+from autocompress.explore.space.space import Space
+from autocompress.explore.space.space_file import SpaceFile
+from autocompress.plugin.contract import Applicable, Parameter, Stage
+from autocompress.recipe import TRAIN, Recipe, Step
+
+TEACHER = frozenset({"teacher"})
+BUILD = Applicable("shrink", (Stage.BUILD,), (Parameter("width", (0.9, 0.5, 0.1), 0.5, True),))
+PRUNE = Applicable(
+    "carve",
+    (Stage.STRUCTURE,),
+    (Parameter("ratio", (0.1, 0.3, 0.5, 0.7), 0.3, True), Parameter("kind", ("l1", "l2"), "l2")),
+)
+FOLD = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2, 3), 2, True),))
+TEACH = Applicable("imitate", (Stage.TRAIN,), (Parameter("alpha", (0.5, 0.9), 0.9),), TEACHER, trains_alone=True)
+TUNE = Applicable("tune", (Stage.TRAIN,), (), frozenset(), TEACHER, trains_alone=True)
+QUANTIZE = Applicable("squeeze", (Stage.GRAPH,), variants=({"bits": 8},))
+ALL = (QUANTIZE, TUNE, TEACH, FOLD, PRUNE, BUILD)
+
+
+def space_of(*applicable: Applicable) -> Space:
+    return Space.of(SpaceFile(name="mine"), applicable, [])
+
+
+def names(recipe: Recipe) -> set[str]:
+    return {step.strategy for step in recipe.steps}
+
+
+def test_ladder_goes_from_the_mildest_to_the_strongest_with_defaults_else():
+    rising = {ladder[0].steps[0].strategy: ladder for ladder in ladders(space_of(*ALL))}
+    assert set(rising) == {"shrink", "carve", "fold"}
+    assert [r.steps[0].values["ratio"] for r in rising["carve"]] == [0.1, 0.3, 0.5, 0.7]
+    assert [r.steps[0].values["width"] for r in rising["shrink"]] == [0.9, 0.5, 0.1]
+    for recipe in rising["carve"]:
+        assert recipe.steps[0].values["kind"] == "l2"
+        assert recipe.steps[1:] == (Step.of("imitate", alpha=0.9), Step.of(TRAIN, lr=0.002, batch_size=64))
+
+
+def test_a_strategy_of_several_strengths_has_a_ladder_on_which_all_rise_together():
+    depth = Parameter("depth", (0, 1, 2), 0, by_strength=True)
+    shrink = Applicable("shrink", (Stage.BUILD,), (*BUILD.parameters, depth))
+    together, alone = ladders(space_of(shrink, TUNE))
+    for ladder, depths in ((alone, (0, 0, 0)), (together, (0, 1, 2))):
+        strengths = [recipe.steps[0].values for recipe in ladder]
+        assert [(s["width"], s["depth"]) for s in strengths] == list(zip((0.9, 0.5, 0.1), depths, strict=True))
+
+
+def test_strongest_is_each_structure_at_its_end_and_all_together():
+    recipes = strongest_recipes(space_of(*ALL))
+    ends = (Step.of("shrink", width=0.1), Step.of("carve", ratio=0.7, kind="l2"), Step.of("fold", depth=3))
+    structures = {tuple(s for s in r.steps if s.strategy in ("shrink", "carve", "fold")) for r in recipes}
+    assert structures == {ends, *((end,) for end in ends)}
+    assert len(strongest_recipes(space_of(FOLD, TUNE))) == 1
+    assert strongest_recipes(space_of(TUNE)) == []
+
+
+def test_strongest_goes_to_the_end_of_every_strength():
+    fine = Parameter("round_to", (16, 4, 1), 4, by_strength=True)
+    carve = Applicable("carve", (Stage.STRUCTURE,), (*PRUNE.parameters, fine))
+    ends = [r.steps[0].values for r in strongest_recipes(space_of(carve, TUNE))]
+    assert {(e["ratio"], e["round_to"]) for e in ends} == {(0.7, 1), (0.7, 4)}
+
+
+def test_each_structural_strategy_alone_has_its_defaults_and_is_trained():
+    taught = (Step.of("imitate", alpha=0.9), Step.of(TRAIN, lr=0.002, batch_size=64))
+    alone = [Step.of("shrink", width=0.5), Step.of("carve", ratio=0.3, kind="l2"), Step.of("fold", depth=2)]
+    assert [r.steps for r in single_defaults(space_of(*ALL))] == [(step, *taught) for step in alone]
+
+
+def test_a_strategy_that_says_nothing_of_it_trains_a_default_where_there_is_no_other():
+    modest = Applicable("modest", (Stage.TRAIN,))
+    assert names(default_recipe(space_of(FOLD, modest), [Step.of("fold", depth=1)])) == {"fold", "modest", TRAIN}
+
+
+def test_default_and_strongest_recipes_are_in_the_space():
+    space = space_of(*ALL)
+    for recipe in (*strongest_recipes(space), *(r for ladder in ladders(space) for r in ladder)):
+        assert space.sample(optuna.trial.FixedTrial(space.params(recipe))) == recipe
+
+
+def test_defaults_respect_tags():
+    narrow = frozenset({"narrow"})
+    carve = Applicable("carve", (Stage.STRUCTURE,), PRUNE.parameters, narrow, narrow)
+    fold = Applicable("fold", (Stage.STRUCTURE,), FOLD.parameters, narrow, narrow)
+    assert not any({"carve", "fold"} <= names(r) for r in strongest_recipes(space_of(carve, fold, TUNE)))

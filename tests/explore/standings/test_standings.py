@@ -1,0 +1,263 @@
+"""How things stand: a graph is timed by all its files, over the rungs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from autocompress.budget import Budget
+from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
+from autocompress.explore.history.facts import Concluded, Evaluated, Failed, FinalMeasured, RepeatMeasured, ScoredOnTest
+from autocompress.explore.history.history import History
+from autocompress.explore.standings.contenders import POOLED, SLACK
+from autocompress.explore.standings.standings import Standings
+from autocompress.latency import Latency
+from autocompress.recipe import Recipe, Step
+
+FAMILY = Recipe((Step.of("carve", ratio=0.5),))
+INT8 = FAMILY.rewritten(Step.of("squeeze"))
+FAST = Recipe((Step.of("carve", ratio=0.9),))
+Make = Callable[..., Latency]
+MakeHistory = Callable[..., History]
+
+
+def evaluation(recipe: Recipe, rung: int, latency: Latency) -> Evaluation:
+    name = f"{recipe.id}-{rung}"
+    return Evaluation(name, recipe, 1.0, rung, Score(0.9, 0.88, 0.92), latency, 10, 8, 5, 7, "a", name, "v")
+
+
+def enter(history: History, recipe: Recipe, *files: Evaluation, **others: Any) -> None:
+    """A family was evaluated; it can be trained on."""
+    history.enter(Evaluated(recipe, Outcome(**{"evaluations": files, "checkpoint": "w", **others})))
+
+
+@pytest.fixture
+def history(make_latency: Make, make_history: MakeHistory) -> History:
+    """Of one family three rungs; the int8 file was timed too fast once and disturbed once."""
+    found = make_history(evaluation(Recipe(), 0, make_latency(1.0)))
+    disturbed = make_latency(0.9, reliable=False)
+    for rung, (plain, int8) in enumerate([(0.50, make_latency(0.18)), (0.52, make_latency(0.22)), (0.48, disturbed)]):
+        enter(found, FAMILY, evaluation(FAMILY, rung, make_latency(plain)), evaluation(INT8, rung, int8), rung=rung)
+    return found
+
+
+@pytest.fixture
+def standings(history: History) -> Standings:
+    return Standings(history, Budget(speedup=5))
+
+
+def test_a_graph_is_expected_to_take_the_middle_of_its_sound_measurements(
+    history: History, standings: Standings, make_latency: Make
+):
+    plain, int8 = standings.families[FAMILY.id].latest.evaluations
+    assert standings.expected(plain).ratio == 0.50
+    assert standings.expected(int8).ratio == 0.22, "of two the slower"
+    history.enter(RepeatMeasured(INT8, make_latency(0.19)))
+    assert standings.expected(int8).ratio == 0.19
+
+
+def test_what_would_be_on_the_front_but_was_disturbed_is_known(
+    history: History, standings: Standings, make_latency: Make
+):
+    assert [e.latency.ratio for e in standings.front()] == [0.18]
+    assert standings.disturbed() == []
+    slow = Recipe((Step.of("carve", ratio=0.1),))
+    for recipe, ratio in ((FAST, 0.05), (slow, 0.8)):
+        enter(history, recipe, evaluation(recipe, 0, make_latency(ratio, reliable=False)))
+    assert [e.recipe for e in standings.disturbed()] == [FAST], "the other is dominated even so"
+    for _ in range(2):
+        history.enter(RepeatMeasured(FAST, make_latency(0.052, reliable=False)))
+    assert standings.disturbed() == []
+    assert [(e.recipe, e.latency.ratio) for e in standings.front()] == [(FAST, 0.052)], "three that agree"
+
+
+def test_a_family_contends_by_what_is_expected(history: History, standings: Standings, make_latency: Make):
+    other = Recipe((Step.of("carve", ratio=0.6),))
+    enter(history, other, evaluation(other, 0, make_latency(0.15)))
+    assert [f.id for f in standings.contending()] == [other.id]
+    for _ in range(2):
+        history.enter(RepeatMeasured(INT8, make_latency(0.19)))
+    assert [f.id for f in standings.contending()] == [FAMILY.id, other.id]
+
+
+def test_what_failed_to_train_is_not_trained_on(history: History, standings: Standings, make_latency: Make):
+    assert [f.id for f in standings.finalists(3)] == [FAMILY.id]
+    history.enter(Failed(FAMILY, "tune", "it broke"))
+    assert standings.finalists(3) == []
+    enter(history, FAMILY, evaluation(FAMILY, 3, make_latency(0.1)), rung=3)
+    assert standings.finalists(3) == [], "and would fail again"
+    enter(history, FAST, evaluation(FAST, 0, make_latency(0.1)), failed=((FAST, "export", "no float file"),))
+    assert standings.finalists(3) == []
+
+
+def test_of_very_many_families_the_worst_are_not_trained_on(make_latency: Make, make_history: MakeHistory):
+    history = make_history(evaluation(Recipe(), 0, make_latency(1.0)))
+    standings = Standings(history, Budget())
+    recipes = [Recipe((Step.of("carve", units=n),)) for n in range(POOLED + SLACK + 1)]
+    for number, recipe in enumerate(recipes):
+        score = 0.86 + number / 1e5
+        own = replace(evaluation(recipe, 0, make_latency(0.5)), score=Score(score, score, score))
+        enter(history, recipe, own)
+        assert len(standings.contending()) == (number + 1 if recipe != recipes[-1] else POOLED)
+    assert {f.id for f in standings.contending()} == {recipe.id for recipe in recipes[-POOLED:]}
+    assert standings.finalists(1)[0].recipe == recipes[-1]
+
+
+def test_finalists_stay_within_the_budget_by_a_margin_while_any_do(
+    history: History, standings: Standings, make_latency: Make
+):
+    near, better = (Recipe((Step.of("carve", ratio=r),)) for r in (0.6, 0.7))
+    enter(history, near, evaluation(near, 0, make_latency(0.19)))
+    best = replace(evaluation(better, 0, make_latency(0.199)), score=Score(0.91, 0.9, 0.92))
+    enter(history, better, best)
+    assert [f.recipe for f in standings.finalists(1)] == [better]
+    assert [f.recipe for f in standings.finalists(1, margin=0.03)] == [near]
+    assert [f.recipe for f in standings.finalists(1, margin=0.5)] == [better], "none is so far below it"
+
+
+def test_a_variant_that_is_always_slower_is_not_made_any_more(
+    history: History, standings: Standings, make_latency: Make
+):
+    slow, other = Step.of("slow"), Step.of("squeeze")
+    families = [Recipe((Step.of("carve", ratio=0.1 * n),)) for n in range(1, 5)]
+    for number, family in enumerate(families[:3]):
+        assert standings.slower_variants(families[3]) == ()
+        left_out = tuple(Rejected(family.rewritten(v), "slower", 1.0, 1.1) for v in (slow, other))
+        enter(history, family, evaluation(family, 0, make_latency(0.5)), slower=left_out)
+        assert standings.slower_variants(family) == (slow, other), f"at the next rung of family {number}"
+    assert standings.slower_variants(families[3]) == (slow,), "the other was faster in some family"
+
+
+def test_a_variant_that_makes_the_reference_faster_is_made_of_every_family(
+    make_latency: Make, make_history: MakeHistory
+):
+    squeeze = Step.of("squeeze")
+    int8 = evaluation(Recipe().rewritten(squeeze), 0, make_latency(0.4))
+    history = make_history(evaluation(Recipe(), 0, make_latency(1.0)), int8)
+    standings = Standings(history, Budget(speedup=5))
+    families = [Recipe((Step.of("carve", ratio=0.1 * n),)) for n in range(1, 5)]
+    for family in families[:3]:
+        left_out = Rejected(family.rewritten(squeeze), "slower", 1.0, 1.1)
+        enter(history, family, evaluation(family, 0, make_latency(0.5)), slower=(left_out,))
+    assert standings.slower_variants(families[3]) == ()
+
+
+def test_the_reference_counts_however_disturbed_it_was(make_latency: Make, make_history: MakeHistory):
+    history = make_history(evaluation(Recipe(), 0, make_latency(1.0, reliable=False)))
+    assert [e.latency.ratio for e in Standings(history, Budget()).front()] == [1.0]
+
+
+def test_what_loses_nothing_bounds_what_is_worth_looking_at(history: History, standings: Standings, make_latency: Make):
+    assert standings.worth_below() == make_latency(0.18).ratio_high
+    before = standings.worth_below()
+    enter(history, FAST, replace(evaluation(FAST, 0, make_latency(0.1)), score=Score(0.89, 0.87, 0.91)))
+    assert standings.worth_below() == before, "it loses a point"
+    enter(history, FAST, replace(evaluation(FAST, 1, make_latency(0.1)), score=Score(0.8995, 0.88, 0.92)))
+    assert standings.worth_below() == make_latency(0.1).ratio_high
+    enter(history, FAST, evaluation(FAST, 2, make_latency(0.01, reliable=False)))
+    assert standings.worth_below() == make_latency(0.1).ratio_high
+
+
+def test_a_recipe_has_ended_once_it_was_evaluated_rejected_or_failed(history: History, standings: Standings):
+    evaluated, rejected, failed, fresh = FAMILY, *(Recipe((Step.of("carve", ratio=r),)) for r in (0.1, 0.2, 0.3))
+    history.enter(Rejected(rejected, "too slow", 1.0, 0.9))
+    history.enter(Failed(failed, "carve", "it broke"))
+    assert [standings.ended(r) for r in (evaluated, rejected, failed, fresh)] == [True, True, True, False]
+    assert [r.reason for r in standings.rejected] == ["too slow"]
+    assert [f.reason for f in standings.failed] == ["it broke"]
+
+
+def test_the_front_is_kept_as_it_grows_and_follows_the_last_measurements(
+    history: History, standings: Standings, make_latency: Make
+):
+    plain = standings.families[FAMILY.id].evaluations[0]
+    assert plain.id not in {e.id for e in standings.front()}
+    enter(history, FAST, evaluation(FAST, 0, make_latency(0.05)))
+    assert [e.recipe for e in standings.front()] == [FAST]
+    history.enter(FinalMeasured({f"{FAST.id}-0": make_latency(0.3)}))
+    assert [e.latency.ratio for e in standings.front()] == [0.18]
+
+
+def test_of_two_equal_files_the_one_on_the_front_stays_there(
+    history: History, standings: Standings, make_latency: Make
+):
+    enter(history, FAST, evaluation(FAST, 0, make_latency(0.15)))
+    other = Recipe((Step.of("carve", ratio=0.6),))
+    enter(history, other, evaluation(other, 0, make_latency(0.1)))
+    enter(history, FAST, evaluation(FAST, 1, make_latency(0.1)), rung=1)
+    assert [e.recipe for e in standings.front()] == [other]
+
+
+def test_what_a_search_still_needs_of_the_store_is_of_the_front_and_the_best(
+    history: History, standings: Standings, make_latency: Make
+):
+    for number in range(30):
+        own = Recipe((Step.of("carve", ratio=number / 100),))
+        slow = replace(evaluation(own, 0, make_latency(0.9)), score=Score(0.5 + number / 1000, 0.4, 0.6))
+        enter(history, own, slow, checkpoint=f"weights-{number}")
+    used = standings.in_use()
+    assert {"w", "v"} <= used
+    assert len(used) < 15
+
+
+def test_a_file_that_was_disturbed_counts_with_what_its_graph_takes(
+    history: History, standings: Standings, make_latency: Make
+):
+    plain, int8 = standings.families[FAMILY.id].latest.evaluations
+    history.enter(RepeatMeasured(INT8, make_latency(0.19)))
+    current = {e.id: e for e in standings.candidates()}
+    assert current[int8.id].latency == standings.expected(int8)
+    assert current[plain.id].latency.ratio == 0.48, "what was measured soundly stays what it is"
+    assert standings.feasible(current[int8.id])
+    enter(history, FAMILY, replace(int8, id="better", rung=3, score=Score(0.95, 0.9, 1.0)), rung=3)
+    assert "better" in {e.id for e in standings.front()}
+    history.enter(FinalMeasured({"better": make_latency(0.9, reliable=False)}))
+    best = standings.best_feasible()
+    assert best is not None
+    assert best.id == "better"
+
+
+def test_a_file_off_the_front_can_be_the_only_one_within_a_budget_of_milliseconds(history: History, make_latency: Make):
+    """The front is by ratios, the budget is of the profile's percentile."""
+    standings = Standings(history, Budget(latency_ms=0.15))
+    enter(history, FAST, evaluation(FAST, 0, make_latency(0.1, statistic=0.3)))
+    assert standings.best_feasible() is None
+    other = Recipe((Step.of("carve", ratio=0.6),))
+    enter(history, other, evaluation(other, 0, make_latency(0.12, statistic=0.14)))
+    assert [e.recipe for e in standings.front()] == [FAST]
+    best = standings.best_feasible()
+    assert best is not None
+    assert best.recipe == other
+
+
+def test_the_rank_correlation_is_of_so_many_families_at_least(
+    history: History, standings: Standings, make_latency: Make
+):
+    assert standings.rank_correlation() is None, "of one family"
+    for ratio, scores in ((0.6, (0.88, 0.89)), (0.7, (0.87, 0.88))):
+        family = Recipe((Step.of("carve", ratio=ratio),))
+        for rung, score in enumerate(scores):
+            own = replace(evaluation(family, rung, make_latency(0.3)), score=Score(score, score, score))
+            enter(history, family, own, rung=rung)
+    assert len(standings.trained_on) == 3
+    assert standings.rank_correlation(3) == 1.0
+    assert standings.rank_correlation(4) is None
+
+
+def test_a_budget_that_the_reference_meets_steers_nothing(history: History):
+    slack = Standings(history, Budget(speedup=0.5, max_drop=1))
+    assert (slack.steering, slack.target) == (Budget(max_drop=1), None)
+    bounded = Standings(history, Budget(speedup=5))
+    assert (bounded.steering, bounded.target) == (Budget(speedup=5), 0.2)
+
+
+def test_test_scores_and_what_was_chosen_last_are_known(history: History, standings: Standings):
+    assert standings.concluded == Concluded(None, None)
+    file = standings.families[FAMILY.id].evaluations[1]
+    history.enter(ScoredOnTest({file.digest: 0.87}))
+    history.enter(Concluded(nearest="reference"))
+    history.enter(Concluded(recommended=file.id))
+    assert standings.concluded == Concluded(recommended=file.id)
+    assert {e.id: e.score.test for e in standings.candidates()}[file.id] == 0.87
+    assert [e.score.test for e in standings.front()] == [0.87]
