@@ -206,7 +206,8 @@ def test_link_in_place_of_what_a_run_writes_is_refused_and_not_followed(name: st
 def test_nothing_is_left_of_a_folder_that_is_discarded(tmp_path: Path):
     folder = RunFolder(tmp_path / "runs" / "mine")
     folder.claim()
-    write(folder.study, folder.worker_log, folder.reference, folder.candidate("a-0"), folder.scratch / "gate.onnx")
+    log = folder.study.with_name("study.db-wal")  # where the disk was full
+    write(folder.study, log, folder.worker_log, folder.reference, folder.candidate("a-0"), folder.scratch / "gate.onnx")
     Store(folder.stored).save_json(Store(folder.stored).key("plan", 1), {})
     folder.discard()
     folder.release()
