@@ -97,6 +97,17 @@ def test_weights_outside_the_run_folder_are_refused(name: str, command: Act, ear
     assert everything(tmp_path) == before
 
 
+def test_weights_whose_name_stands_for_another_file_are_refused(command: Act, earlier: Path, tmp_path: Path) -> None:
+    recipe = naming(earlier / "recommended" / "recipe.toml", "notes.txt")
+    recipe.with_name("notes.txt").write_text("hi")
+    (tmp_path / "secret.safetensors").write_bytes((earlier / "recommended" / "weights.safetensors").read_bytes())
+    recipe.with_name("notes.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    before = everything(tmp_path)
+    with pytest.raises(UsageError, match=r"recipe.toml names 'notes.txt' as its weights, which is no .safetensors fi"):
+        command(earlier)
+    assert everything(tmp_path) == before
+
+
 @pytest.mark.parametrize("name", [*OUTSIDE, "../other/weights.safetensors"])
 def test_weights_outside_the_folder_of_a_recipe_that_stands_alone_are_refused(
     name: str, earlier: Path, small_task: str, tmp_path: Path
