@@ -115,13 +115,23 @@ def test_what_goes_wrong_later_loses_nothing_that_was_computed(
     assert Path("run/reference/model.onnx").exists()
 
 
-def test_model_in_the_way_is_refused_before_the_search_begins(start: Search, taken: list[Path], tiny_task: Task):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("recommended/model.onnx", "recommended/model.onnx was not made by this search: move it away"),
+        ("nearest/recipe.toml", "nearest/recipe.toml was not made by this search: move it away"),
+        ("report.html", "report.html is no report of autocompress: move it away"),
+    ],
+)
+def test_what_is_in_the_way_is_refused_before_the_search_begins(
+    name: str, told: str, start: Search, taken: list[Path], tiny_task: Task
+):
     start(tiny_task, out="run", quiet=True)
-    write("run/recommended/model.onnx")
-    with pytest.raises(UsageError, match=r"run/recommended/model.onnx was not made by this search: move it away"):
+    write(f"run/{name}")
+    with pytest.raises(UsageError, match=f"run/{told}"):
         start(tiny_task, out="run", quiet=True)
     assert len(taken) == 1
-    assert Path("run/recommended/model.onnx").read_text() == "mine"
+    assert Path(f"run/{name}").read_text() == "mine"
 
 
 def test_run_of_an_earlier_version_is_refused_with_the_reason_and_stays(start: Search, tiny_task: Task):

@@ -6,6 +6,7 @@ what a kill left undone can be told, and be done from ``candidates/`` by whoever
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
@@ -65,7 +66,7 @@ def delivered_before(folder: RunFolder) -> set[str]:
 def refuse_foreign(folder: RunFolder, names: Collection[str]) -> None:
     """Raise UsageError when one of the files to deliver is there and no search of this run put it there."""
     for name in sorted(set(names) - delivered_before(folder)):
-        if (folder.root / name).exists():
+        if os.path.lexists(folder.root / name):
             raise UsageError(
                 f"{folder.root / name} was not made by this search: move it away and run the same command again"
             )

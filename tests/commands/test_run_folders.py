@@ -184,12 +184,26 @@ def test_apply_finds_a_folder_of_its_own_and_takes_it_again(
     assert sorted(path.name for path in (tmp_path / "applied").iterdir()) == ["2116d3c012", "2116d3c012-2"]
 
 
+def test_what_is_in_the_way_of_a_search_hinders_no_other_command(command: Act, finished: Path) -> None:
+    (finished / "recommended" / "recipe.toml").unlink()
+    theirs = finished / "nearest" / "model.onnx"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    command(finished)
+    assert theirs.read_text() == "mine"
+    assert (finished / "recommended" / "recipe.toml").exists()
+
+
 def test_report_writes_over_no_page_but_its_own(earlier: Path) -> None:
     page = earlier / "report.html"
     page.write_text("<!doctype html><title>My notes</title>")
     with pytest.raises(UsageError, match=r"report.html is no report of autocompress: move it away and run the same"):
         report_command(earlier)
     assert "My notes" in page.read_text()
+    page.unlink()
+    page.symlink_to("not-there-yet.html")
+    with pytest.raises(UsageError, match=r"report.html is no report of autocompress: move it away and run the same"):
+        report_command(earlier)
     page.unlink()
     for _ in range(2):
         report_command(earlier)
