@@ -51,6 +51,7 @@ class Record:
         self._study = study
         self._connection = connection
         self._id = _study_id(connection)
+        self._logged = False
         self._known: dict[str, Any] = study.user_attrs
         self._trials = len(self.trials())
         self._counts = Counter(key.rpartition(":")[0] for key in self._known)
@@ -63,8 +64,8 @@ class Record:
         value = json.loads(text)  # as it would be read again
         if key in self._known and self._known[key] == value:
             return
-        with _writing(self.path), self._connection:
-            self._connection.execute(SET, (self._id, key, text))
+        with self._writing() as connection:
+            connection.execute(SET, (self._id, key, text))
         self._known[key] = value
 
     def every(self, prefix: str) -> list[Any]:
@@ -77,12 +78,22 @@ class Record:
 
     def add(self, trial: FrozenTrial) -> None:
         """Keep a finished trial."""
-        with _writing(self.path), self._connection:
-            _insert(self._connection, self._id, trial, self._trials)
+        with self._writing() as connection:
+            _insert(connection, self._id, trial, self._trials)
         self._trials += 1
 
     def trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction. Which log the file has changes with the first one: what is only read stays as it is."""
+        with _writing(self.path):
+            if not self._logged:
+                self._connection.execute("pragma journal_mode = wal")
+                self._logged = True
+            with self._connection:
+                yield self._connection
 
     def close(self) -> None:
         _close(self._storage)
@@ -116,7 +127,6 @@ def open_record(path: Path) -> Record:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False)  # a notebook's search runs beside its loop
-    connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = normal")
     return connection
 
