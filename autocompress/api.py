@@ -133,8 +133,7 @@ def search(
         recover(folder, say)
         return _run(settings, task, workers, folder, plugins, console, quiet, policy)
     except UsageError:
-        if not folder.front.exists():  # bad input leaves nothing behind
-            folder.discard()
+        folder.discard()  # bad input leaves nothing behind
         raise
     finally:
         folder.release()
@@ -190,6 +189,8 @@ def _run(
                     write_results(search.standings, settings, folder, plugins, clock, operations)
             stopped = interrupted()
             if stopped is None:
+                if search is not None and isinstance(error, UsageError):  # but by now there is something to lose
+                    raise AutocompressError(str(error)) from error
                 raise
             typed = Path(sys.argv[0]).stem in ("autocompress", "__main__")
             command = (

@@ -6,6 +6,7 @@ what a kill left undone can be told, and be done from ``candidates/`` by whoever
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autocompress.errors import AutocompressError, UsageError
+from autocompress.errors import AutocompressError, UsageError, one_line
 from autocompress.recipe import RecipeFile
 from autocompress.storage import front, ownership
 from autocompress.storage.atomic import replacing, write_text
@@ -65,7 +66,7 @@ def delivered_before(folder: RunFolder) -> set[str]:
 def refuse_foreign(folder: RunFolder, names: Collection[str]) -> None:
     """Raise UsageError when one of the files to deliver is there and no search of this run put it there."""
     for name in sorted(set(names) - delivered_before(folder)):
-        if (folder.root / name).exists():
+        if os.path.lexists(folder.root / name):
             raise UsageError(
                 f"{folder.root / name} was not made by this search: move it away and run the same command again"
             )
@@ -78,13 +79,19 @@ def chosen_contents(root: Path, document: dict[str, Any]) -> dict[str, Content]:
 
 
 def weights_of(recipe: Path, named: str) -> Path:
-    """The weights that a recipe names: in its own folder, or, when it is a candidate's, in the store of its run. Raises
-    UsageError when they are anywhere else.
+    """The weights that a recipe names: a safetensors file in its own folder, or, when it is a candidate's, in the store
+    of its run. Raises UsageError when they are anything else: what is checked here is the file that is read and copied.
     """
-    folder = recipe.parent.resolve()
+    folder, within = recipe.parent.resolve(), recipe.parent
     if folder.parent.name == CANDIDATES and Path(named).parts[:3] == ("..", "..", STORE):
-        return inside(folder.parent.parent, recipe.parent, named, recipe)
-    return inside(recipe.parent, recipe.parent, named, recipe)
+        within = folder.parent.parent
+    path = inside(within, recipe.parent, named, recipe)
+    if path.suffix != Path(WEIGHTS).suffix:
+        raise UsageError(
+            f"{recipe} names {one_line(named, 120)!r} as its weights, which is no {Path(WEIGHTS).suffix} file: name "
+            "the one that the search wrote"
+        )
+    return path
 
 
 def put(content: Content, path: Path) -> None:

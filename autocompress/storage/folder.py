@@ -143,7 +143,8 @@ class RunFolder:
     def _files(self) -> tuple[Path, ...]:
         """What a search writes in the run folder itself."""
         hidden = (self.root / name for name in (RUN, LOCK, TURNSTILE, MACHINE))
-        return (*hidden, self.front, self.report, self.study, self.worker_log)
+        study = (self.study.with_name(f"{self.study.name}{end}") for end in ("", "-wal", "-shm"))
+        return (*hidden, self.front, self.report, *study, self.worker_log)
 
     def _folders(self) -> tuple[Path, ...]:
         candidates = self.root / CANDIDATES

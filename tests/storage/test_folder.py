@@ -1,9 +1,11 @@
 """The run folder: one search at a time, refused before any work when it cannot be written or is not ours."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +16,45 @@ from autocompress.storage.atomic import UNFINISHED
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.store import Store
 
-HOLD = """
-import sys; from pathlib import Path; from autocompress.storage.folder import RunFolder
-RunFolder(Path(sys.argv[1])).claim()
-print("claimed", flush=True)
-sys.stdin.read()
-"""
+
+def ended(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the run folder ``tmp_path / "run"``."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "claimed\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    process.stdin.close()
+def holder(tmp_path: Path) -> Iterator[int]:
+    """The number of another process, which holds the run folder ``tmp_path / "run"`` until it is killed."""
+    told, tells = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            RunFolder(tmp_path / "run").claim()
+            os.write(tells, b"claimed")
+            while True:
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.close(tells)
+    try:
+        assert os.read(told, 100) == b"claimed"
+        yield process
+    finally:
+        os.close(told)
+        with suppress(ProcessLookupError):
+            ended(process)
 
 
-def test_second_search_is_refused_and_told_the_first_ones_process(holder: subprocess.Popen[str], tmp_path: Path):
+def test_second_search_is_refused_and_told_the_first_ones_process(holder: int, tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
-    with pytest.raises(UsageError, match=rf"run is in use by process {holder.pid}: .*another --out"):
+    with pytest.raises(UsageError, match=rf"run is in use by process {holder}: .*another --out"):
         folder.claim()
-    with pytest.raises(UsageError, match=str(holder.pid)):
+    with pytest.raises(UsageError, match=str(holder)):
         folder.claim()  # asking does not overwrite the holder's number
 
 
-def test_lock_of_a_killed_process_is_free(holder: subprocess.Popen[str], tmp_path: Path):
-    holder.kill()
-    holder.wait()
+def test_lock_of_a_killed_process_is_free(holder: int, tmp_path: Path):
+    ended(holder)
     folder = RunFolder(tmp_path / "run")
     folder.claim()
     folder.release()
@@ -198,7 +206,8 @@ def test_link_in_place_of_what_a_run_writes_is_refused_and_not_followed(name: st
 def test_nothing_is_left_of_a_folder_that_is_discarded(tmp_path: Path):
     folder = RunFolder(tmp_path / "runs" / "mine")
     folder.claim()
-    write(folder.study, folder.worker_log, folder.reference, folder.candidate("a-0"), folder.scratch / "gate.onnx")
+    log = folder.study.with_name("study.db-wal")  # where the disk was full
+    write(folder.study, log, folder.worker_log, folder.reference, folder.candidate("a-0"), folder.scratch / "gate.onnx")
     Store(folder.stored).save_json(Store(folder.stored).key("plan", 1), {})
     folder.discard()
     folder.release()
