@@ -31,6 +31,7 @@ from autocompress.explore.schedule.rungs import LAST
 from autocompress.explore.space.structure_model import StructureModel
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe
+from autocompress.storage.front import candidate_of
 
 UNKNOWN = Latency(1, 1, 0, 1e9, 1, 0, 1e9, 1, reliable=False)
 
@@ -98,7 +99,7 @@ def run(kind: str, task: str, minutes: float, seed: int, folder: Path) -> dict[s
     front = search(
         load_task(task), speedup=bound, minutes=minutes, seed=seed, out=folder, quiet=True, policy=POLICIES[off]
     )
-    chosen = next((c for c in front["candidates"] if c["id"] == front["recommended"]), None)
+    chosen = candidate_of(front, front["recommended"])
     return {
         "seen": seen_in(front),
         "reference": front["reference"]["score"]["val"],

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autocompress.candidate.export import beginning_with, branching, export_right, unexportable
+from autocompress.candidate.export import branching, export_right, first_that_works, unexportable
 from autocompress.candidate.make import file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile
@@ -17,14 +17,10 @@ def first_reference(first: str, opened: OpenTask) -> tuple[str, str]:
     """Export the reference by an exporter, or by the other one if that gives no right file: which one, and why. Raises
     UsageError when neither does.
     """
-    causes: dict[str, str] = {}
-    for exporter in beginning_with(first):
-        try:
-            export_reference(opened, exporter, opened.folder.reference)
-            return exporter, f"by {exporter}" + "".join(f"; {other} failed: {why}" for other, why in causes.items())
-        except CandidateFailed as error:
-            causes[exporter] = error.reason
-    raise unexportable(causes)
+    worked, causes = first_that_works(first, lambda name: export_reference(opened, name, opened.folder.reference))
+    if worked is None:
+        raise unexportable(causes)
+    return worked, f"by {worked}" + "".join(f"; {other} failed: {why}" for other, why in causes.items())
 
 
 def export_reference(opened: OpenTask, exporter: str, path: Path) -> None:

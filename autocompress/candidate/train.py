@@ -23,6 +23,7 @@ from autocompress.candidate.structure import blamed_on
 from autocompress.data import call, captured, primary
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
+from autocompress.supervisor import tell_nobody
 from autocompress.task import Loss
 
 WARM_UP = 0.05
@@ -70,7 +71,7 @@ def train(
     schedule: Schedule,
     arithmetic: Arithmetic,
     *,
-    between: Callable[[float], None] = lambda fraction: None,
+    between: Callable[[float], None] = tell_nobody,
     snapshots: Snapshots | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained:

@@ -35,12 +35,13 @@ from autocompress.storage.ownership import APPLIED, own_or_free, put_mark, refus
 from autocompress.storage.paths import inside
 from autocompress.storage.recovery import Say, recover_recipe
 from autocompress.storage.store import Store
+from autocompress.supervisor import tell_nobody
 from autocompress.task import load_task
 
 SAME_OUTPUTS = 1e-4  # apply: between the model made again and the stored one
 
 
-def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: Say = lambda text: None) -> str:
+def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: Say = tell_nobody) -> str:
     """Make the model of a ``recipe.toml`` again and return a line that says where it is and how near it comes to the
     stored one. Raises UsageError, before anything is made, when ``out`` holds what is not ours, or the recipe names
     weights that are outside its folder.

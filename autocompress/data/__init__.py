@@ -2,9 +2,9 @@
 the names below alone.
 """
 
+from autocompress.data.arrays import Array, Floats
 from autocompress.data.batch import Batch, map_inputs, named_tensors, ordered_as, tensors_of
 from autocompress.data.feeds import (
-    Array,
     Feed,
     feed_of,
     feeds_to_store,
@@ -24,6 +24,7 @@ __all__ = [
     "Batch",
     "Features",
     "Feed",
+    "Floats",
     "PositionalModel",
     "Split",
     "call",

@@ -3,16 +3,13 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autocompress.data.arrays import Floats
 from autocompress.data.split import Split
 from autocompress.evaluation import Score
 from autocompress.task import Metric, Task, class_axis
-
-Floats = npt.NDArray[np.float64]
-
 
 RESAMPLES = 200
 

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from autocompress.data import Floats
 from autocompress.latency import Latency
-
-Floats = npt.NDArray[np.float64]
-
 
 RESAMPLES = 400
 

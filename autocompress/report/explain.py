@@ -3,20 +3,18 @@
 import json
 from typing import Any
 
+from autocompress.recipe import Recipe
+from autocompress.storage.front import CANDIDATES, candidate_of
+
 TELLING = 6  # families, below which a rank correlation can be anything
 
 Document = dict[str, Any]
 Candidate = dict[str, Any]
 
 
-def by_id(document: Document, identifier: str | None) -> Candidate | None:
-    return next((c for c in document["candidates"] if c["id"] == identifier), None)
-
-
 def techniques(candidate: Candidate) -> str:
     """``prune_channels + distill_logits``; the core's own training step is left out."""
-    names = dict.fromkeys(s["strategy"] for s in candidate["recipe"] if s["strategy"] != "train")
-    return " + ".join(names) or "unchanged"
+    return Recipe.from_json(candidate["recipe"]).techniques(" + ")
 
 
 def steps(candidate: Candidate) -> list[str]:
@@ -58,10 +56,10 @@ def budget_text(document: Document) -> str:
 
 def conclusion(document: Document) -> str:
     """One sentence: what was chosen and why, or that nothing meets the budget and what came nearest."""
-    chosen = by_id(document, document["recommended"])
+    chosen = candidate_of(document, document["recommended"])
     metric, reference = document["metric"], document["reference"]
     if chosen is None:
-        near = by_id(document, document["nearest"])
+        near = candidate_of(document, document["nearest"])
         if near is None:
             return "Nothing could be measured."
         return (
@@ -114,7 +112,7 @@ def smallest(document: Document) -> str | None:
     return (
         f"Smallest that keeps its score: {techniques(found)}, {kilobytes[0]:,.0f} kB deflated (the reference: "
         f"{kilobytes[1]:,.0f} kB), validation {score(found['score']['val'], metric)}, "
-        f"{1 / found['latency_ms']['ratio']:.2f}x: candidates/{found['id']}/"
+        f"{1 / found['latency_ms']['ratio']:.2f}x: {CANDIDATES}/{found['id']}/"
     )
 
 

@@ -23,7 +23,9 @@ from autocompress.measure import FULL, QUICK, CompareRequest, Effort, no_faster,
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Plan, Recipe, RecipeFile, Step
 from autocompress.storage.atomic import write_text
+from autocompress.storage.delivery import weights_in_store
 from autocompress.storage.folder import RunFolder
+from autocompress.storage.front import RECIPE
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ class Pipeline:
 
     def _write_recipe(self, evaluation: Evaluation, outcome: Outcome, exporter: str) -> None:
         """The ``recipe.toml`` beside a candidate's ``model.onnx``."""
-        weights = None if outcome.checkpoint is None else f"../../store/{outcome.checkpoint}.safetensors"
+        weights = None if outcome.checkpoint is None else weights_in_store(outcome.checkpoint)
         stored = RecipeFile(
             recipe=evaluation.recipe,
             task=self.prepared.name,
@@ -258,7 +260,7 @@ class Pipeline:
                 "p90_ms": evaluation.latency.p90,
             },
         )
-        write_text((self.folder.root / evaluation.artifact).with_name("recipe.toml"), stored.to_toml())
+        write_text((self.folder.root / evaluation.artifact).with_name(RECIPE), stored.to_toml())
 
     def _without(self, outcome: Outcome, file: ModelFile, strategy: str | None, reason: str) -> Outcome:
         """The outcome with a file that failed, which goes."""

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
+from autocompress.data import Floats
 from autocompress.explore.space.space import Space
 from autocompress.recipe import Recipe
 
-Floats = npt.NDArray[np.float64]
 FEWEST = 6  # structures timed, below which nothing is predicted
 RIDGE = 0.05
 SHIFTS = np.linspace(-1, 1, 41)  # of the range of strengths

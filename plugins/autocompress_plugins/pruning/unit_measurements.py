@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import call, primary
+from autocompress.data import Floats, call, primary
 from autocompress.plugin.contract import Context
-from autocompress_plugins.pruning.allocation import Floats
 from autocompress_plugins.pruning.channel_graph import channel_graph
 from autocompress_plugins.pruning.groups import Group
 from autocompress_plugins.pruning.importance import importance, taylor
