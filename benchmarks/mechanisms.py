@@ -26,7 +26,7 @@ from autocompress.candidate.policy import TrainingPolicy
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Gate
-from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.policy import SearchParts, SearchPolicy
 from autocompress.explore.schedule.rungs import LAST
 from autocompress.explore.space.structure_model import StructureModel
 from autocompress.latency import Latency
@@ -40,7 +40,7 @@ class Untimed(Gating):
     """Nothing is timed before it is trained."""
 
     async def time(self, recipe: Recipe, budget: Budget) -> Gate:
-        return Gate(UNKNOWN, None)  # type: ignore[arg-type]
+        return Gate(UNKNOWN, None)
 
 
 class Unlearned(StructureModel):
@@ -71,8 +71,8 @@ def finishing(share: float) -> SearchPolicy:
 
 POLICIES: dict[str, SearchPolicy] = {  # by name: what is off, or what is set to which value
     "nothing": OURS,
-    "gate": SearchPolicy(gating=Untimed, structure_model=Unlearned),
-    "aim": SearchPolicy(structure_model=Unaimed),
+    "gate": SearchPolicy(parts=SearchParts(gating=Untimed, structure_model=Unlearned)),
+    "aim": SearchPolicy(parts=SearchParts(structure_model=Unaimed)),
     "hopeless": SearchPolicy(least_gain=None),
     "rungs": SearchPolicy(promotes=False, **ONCE),
     "teacher_cache": trained(teacher_bytes=0),
@@ -81,7 +81,7 @@ POLICIES: dict[str, SearchPolicy] = {  # by name: what is off, or what is set to
     "first_recipes": SearchPolicy(first_recipes=False),
     "again": SearchPolicy(strengthened=0),
     "neighbours": SearchPolicy(neighbours=0),
-    "tpe": SearchPolicy(sampler=RandomSampler),
+    "tpe": SearchPolicy(parts=SearchParts(sampler=RandomSampler)),
     "full_training": finishing(0.0),
     "first_rung_0.008": SearchPolicy(first_share=0.008),
     "first_rung_0.032": SearchPolicy(first_share=0.032),

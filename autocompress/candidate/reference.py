@@ -3,14 +3,12 @@
 from pathlib import Path
 
 from autocompress.candidate.export import branching, export_right, first_that_works, unexportable
-from autocompress.candidate.make import file_of
+from autocompress.candidate.make import CHECKED_BATCHES, file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile
 from autocompress.data import profile_inputs
 from autocompress.errors import CandidateFailed
 from autocompress.recipe import Recipe
-
-CHECKED_INPUTS = 4
 
 
 def first_reference(first: str, opened: OpenTask) -> tuple[str, str]:
@@ -25,7 +23,7 @@ def first_reference(first: str, opened: OpenTask) -> tuple[str, str]:
 
 def export_reference(opened: OpenTask, exporter: str, path: Path) -> None:
     """Write the reference as ``path``. Raises CandidateFailed when it cannot be exported, or the file is not right."""
-    inputs = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_INPUTS))
+    inputs = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_BATCHES))
     with opened.supervisor.during("export", f"export the reference ({exporter})"):
         export_right(exporter, opened.context.model, inputs, path, opened.open)
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autocompress.commands.measure import random_feed
+from autocompress.commands.measure import RANDOM_FEEDS, random_feed
 from autocompress.errors import UsageError
 from autocompress.latency import Latency
 from autocompress.measure import FINAL, measure, timer
@@ -55,6 +55,6 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
 
 
 def _beside(runtime: Runtime, profile: HardwareProfile, path: Path, reference: Path) -> Latency:
-    feeds = [random_feed(path, profile, seed) for seed in range(4)]
+    feeds = [random_feed(path, profile, seed) for seed in range(RANDOM_FEEDS)]
     one, other = (timer(runtime, runtime.open(file, profile), feeds) for file in (path, reference))
     return measure(one, other, profile, effort=FINAL)

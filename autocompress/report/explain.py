@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
+from autocompress.budget import DEFAULT_DROP
+from autocompress.explore.standings.rank_correlation import FEWEST_FAMILIES
 from autocompress.recipe import Recipe
 from autocompress.storage.front import CANDIDATES, candidate_of
-
-TELLING = 6  # families, below which a rank correlation can be anything
 
 Document = dict[str, Any]
 Candidate = dict[str, Any]
@@ -98,10 +98,10 @@ def conclusion(document: Document) -> str:
 
 def smallest(document: Document) -> str | None:
     """The smallest file that keeps enough score, when it is not the recommended one: at most ``max_drop`` points lost,
-    one when the budget does not say."""
+    or as many as are allowed by default when the budget does not say."""
     metric, reference = document["metric"], document["reference"]
     allowed = document["budget"]["max_drop"]
-    least = reference["score"]["val"] - (1.0 if allowed is None else allowed) / 100
+    least = reference["score"]["val"] - (DEFAULT_DROP if allowed is None else allowed) / 100
     enough = [c for c in document["candidates"] if c["score"]["val"] >= least - 1e-9]
     if not enough:
         return None
@@ -155,5 +155,5 @@ def rungs(document: Document) -> str | None:
         family = json.dumps([step for step in c["recipe"] if not step.get("variant")])
         lengths.setdefault(family, set()).add(c["fidelity"])
     trained_on = sum(1 for of in lengths.values() if len(of) > 1)
-    few = ", too few to say much" if trained_on < TELLING else ""
+    few = ", too few to say much" if trained_on < FEWEST_FAMILIES else ""
     return f"rank correlation {correlation:.2f} of the {trained_on} families trained on{few}"

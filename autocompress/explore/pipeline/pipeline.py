@@ -31,11 +31,12 @@ from autocompress.storage.front import RECIPE
 @dataclass(frozen=True)
 class Gate:
     """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely no faster
-    than the float file they were made from. macs: multiply-accumulates of one call.
+    than the float file they were made from. plans: None where nothing was built. macs: multiply-
+    accumulates of one call.
     """
 
     latency: Latency
-    plans: tuple[Plan, ...]
+    plans: tuple[Plan, ...] | None
     slower: tuple[Step, ...] = ()
     macs: int = 0
 
