@@ -31,7 +31,9 @@ FIRST_STEP = 0.01  # of a training: how far the warm-up is taken to be at the fi
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
 WITH_BATCH_STATISTICS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-REST = 0.25  # of its length, that a training which goes on from a snapshot has at least, to be annealed in
+LEAST_AFTER_SNAPSHOT = (
+    0.25  # of its length, that a training which goes on from a snapshot has at least, to be annealed in
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Schedule:
         whole_s = before_s + self.limit_s
         if self.length_s is None:
             return whole_s
-        return min(whole_s, max(self.length_s, before_s + REST * self.length_s))
+        return min(whole_s, max(self.length_s, before_s + LEAST_AFTER_SNAPSHOT * self.length_s))
 
 
 @dataclass(frozen=True)

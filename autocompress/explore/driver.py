@@ -35,8 +35,8 @@ from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
-FORETOLD = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
-SURE_BY = 30  # families trained on, after which it will not change any more
+LEAST_CORRELATION = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
+CORRELATION_SETTLED_AT = 30  # families trained on, after which it will not change any more
 CHEAP_SHARE = 0.2  # of the time that can be spared: what trains for less is cheap to try
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
 
@@ -261,10 +261,10 @@ class Search:
 
     def _lengthen(self) -> None:
         """Make the first rung longer, once, when it says little of the last."""
-        if self._record.get("lengthened") or len(self.standings.trained_on) > SURE_BY:
+        if self._record.get("lengthened") or len(self.standings.trained_on) > CORRELATION_SETTLED_AT:
             return
         foretold = self.standings.rank_correlation(FEWEST_FAMILIES)
-        if foretold is not None and foretold < FORETOLD:
+        if foretold is not None and foretold < LEAST_CORRELATION:
             self._time.lengths = tuple(length.times(self._policy.eta) for length in self._time.lengths)
             self._keep_lengths()
             self._record.set("lengthened", True)

@@ -45,7 +45,7 @@ SEED = 0
 LEARNING_RATE = 1e-3
 BATCH = 32
 EXAMPLES = 8 * BATCH
-FEW = 4 * BATCH  # where two trainings are compared, or one begins where another ended
+FEW_EXAMPLES = 4 * BATCH  # where two trainings are compared, or one begins where another ended
 EXPORTER = "torchscript"  # the quicker one; the other stands in where it fails
 
 

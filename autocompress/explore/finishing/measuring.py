@@ -11,7 +11,7 @@ from autocompress.explore.finishing.recommendation import preference
 from autocompress.explore.history.facts import FinalMeasured, RepeatMeasured
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
-from autocompress.explore.schedule.time_budget import CONTENDERS, MEASURED_AGAIN, PREFERRED, TimeBudget
+from autocompress.explore.schedule.time_budget import CONTENDERS, MEASURED_AGAIN, MOST_PREFERRED, TimeBudget
 from autocompress.explore.space.structure_model import MARGIN
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
@@ -20,7 +20,7 @@ from autocompress.measure import Effort, settled
 CONFIRMING = Effort(blocks=16, width=0.01, attempts=1)  # of a finalist
 IN_A_ROUND = Effort(blocks=12, width=0.01, attempts=1)  # of a file of the front
 CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists again
-CLOSE = 0.08  # of the budget: what is nearer to it than this can turn out on either side
+UNDECIDED_WITHIN = 0.08  # of the budget: what is nearer to it than this can turn out on either side
 ROUNDS = 3  # of measuring again, so that a disturbance of some seconds is in one of them only
 MOST_ROUNDS = 6  # of what was disturbed in all of those, while there is time
 FRONT_MOVES = 3  # times that the front is looked at, since what is measured again can move it
@@ -63,7 +63,7 @@ class Measuring:
                 return
             for evaluation in unsure:
                 done.add(evaluation.recipe.id)
-                near = abs(self._standings.steering.excess(self._standings.expected(evaluation))) <= CLOSE
+                near = abs(self._standings.steering.excess(self._standings.expected(evaluation))) <= UNDECIDED_WITHIN
                 for _ in range(ROUNDS if near else 1):
                     latency = await self._again(evaluation, effort)
                     if latency is not None:
@@ -97,7 +97,7 @@ class Measuring:
         disturbed = standings.disturbed()
         hopeful = [e for e in disturbed if standings.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
         feasible = [e for e in standings.candidates() if standings.feasible(e)]
-        preferred = sorted(feasible + hopeful, key=preference(standings))[:PREFERRED]
+        preferred = sorted(feasible + hopeful, key=preference(standings))[:MOST_PREFERRED]
         wanted = {e.id: e for e in (*preferred, *standings.front(), *disturbed)}
         return [e for e in wanted.values() if e.id != "reference" and e.id not in standings.final]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autocompress.budget import FAR, Budget
+from autocompress.budget import FAR_OVER, Budget
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
@@ -113,9 +113,9 @@ class Pipeline:
         known = dict(self.ratios)
         return any(
             variant is not None
-            and known[variant] * FAR <= 1
+            and known[variant] * FAR_OVER <= 1
             and budget.ruled_out(latency)
-            and budget.excess(latency) >= FAR - 1
+            and budget.excess(latency) >= FAR_OVER - 1
             for variant, latency in timed.items()
         )
 

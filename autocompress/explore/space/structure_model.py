@@ -21,7 +21,7 @@ FEWEST = 6  # structures timed, below which nothing is predicted
 RIDGE = 0.05
 SHIFTS = np.linspace(-1, 1, 41)  # of the range of strengths
 MARGIN = 0.03  # of a budget, to stay within it by: two measurements of one graph differ by as much
-NEAR = 0.85  # of the target: down to here, structures count as equally fast
+AS_FAST_FROM = 0.85  # of the target: down to here, structures count as equally fast
 
 
 class StructureModel:
@@ -84,7 +84,7 @@ class StructureModel:
         features[:, columns], features[:, columns + 1] = strengths, strengths**2
         latency, macs = self._predicted(features).T
         within = latency <= (1 - MARGIN) * target
-        near = within & (latency >= NEAR * target)
+        near = within & (latency >= AS_FAST_FROM * target)
         if near.any():
             best = int(np.argmax(np.where(near, macs, -math.inf)))
         elif within.any():

@@ -11,7 +11,7 @@ from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.history.facts import Evaluated
 from autocompress.explore.history.history import History
 from autocompress.explore.policy import SearchPolicy
-from autocompress.explore.proposing.proposer import KNEE, Proposer, halton
+from autocompress.explore.proposing.proposer import LEAST_OVER_FASTEST, Proposer, halton
 from autocompress.explore.proposing.sampler import Sampler
 from autocompress.explore.space.ladders import default_recipe
 from autocompress.explore.space.space import Space
@@ -95,7 +95,7 @@ def test_without_a_budget_targets_keep_to_where_the_front_is_low(proposer: Calla
     made = proposer(Budget(max_drop=1), (0.5, 0.9), (0.9, 0.5))  # nothing is lost at 0.5; what is at 0.1 is worthless
     targets = [made.target() for _ in range(32)]
     assert max(targets) < 0.5
-    assert min(targets) > KNEE * 0.05, "the fastest structure of all has 0.05"
+    assert min(targets) > LEAST_OVER_FASTEST * 0.05, "the fastest structure of all has 0.05"
     assert len(set(targets)) == 32
 
 

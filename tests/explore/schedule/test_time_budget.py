@@ -9,7 +9,7 @@ from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.schedule import rungs
-from autocompress.explore.schedule.time_budget import IN_FULL, MEASURED_AGAIN, TimeBudget
+from autocompress.explore.schedule.time_budget import LAST_LENGTHS_KEPT, MEASURED_AGAIN, TimeBudget
 
 LENGTHS = rungs.lengths(600, 50_000)
 
@@ -35,7 +35,9 @@ def time_budget(
         files=1 + len(front_ms),
         disturbed=list,
         steering=SimpleNamespace(bounded=False),
-        finalists=lambda count, margin: [SimpleNamespace(train_s=IN_FULL * LENGTHS[-1].seconds - s) for s in needs],
+        finalists=lambda count, margin: [
+            SimpleNamespace(train_s=LAST_LENGTHS_KEPT * LENGTHS[-1].seconds - s) for s in needs
+        ],
     )
     vars(standings).update(others)
     clock = Clock(600.0, now=now or (lambda: 0.0))
