@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autocompress.errors import UsageError
 from autocompress.storage.atomic import UNFINISHED, is_full, no_space
-from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, STORE, WEIGHTS
+from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, STORE
 from autocompress.storage.ownership import RUN, put_mark, refuse_strangers
 from autocompress.storage.store import Store
 
@@ -28,6 +28,7 @@ class RunFolder:
         self.root = root
         self._lock: int | None = None
         self._made = False  # by this process, where nothing was
+        self._held_nothing = False  # when this process claimed it
 
     @property
     def front(self) -> Path:
@@ -96,6 +97,7 @@ class RunFolder:
             ) from error
         self._hold(lock)
         self._sweep()
+        self._held_nothing = {path.name for path in self.root.iterdir()} <= {RUN, LOCK}
 
     def _refuse_links(self) -> None:
         for path in (*self._files(), *self._folders()):
@@ -128,15 +130,17 @@ class RunFolder:
             self._lock = None
 
     def discard(self) -> None:
-        """Remove what a search makes, if this process made the folder; whatever else lies there stays."""
-        if not self._made:
+        """Remove what a search makes before it delivers anything, if the folder held nothing when this process claimed
+        it: then the folder itself, if this process made it. Whatever else lies there stays.
+        """
+        if not self._held_nothing:
             return
         self._sweep()
-        folders = (*self._candidates(), *self._folders())
-        models = (folder / name for folder in folders for name in (MODEL, RECIPE, WEIGHTS))
+        models = (folder / name for folder in (*self._candidates(), self.reference.parent) for name in (MODEL, RECIPE))
         for path in (*self._files(), *models, *Store(self.stored).entries()):
-            path.unlink(missing_ok=True)
-        for folder in (*folders, self.root):
+            with suppress(OSError):  # it is not there, or somebody put a folder there
+                path.unlink()
+        for folder in (*self._candidates(), *self._folders(), *((self.root,) if self._made else ())):
             with suppress(OSError):  # it is not there, or it is not empty
                 folder.rmdir()
 

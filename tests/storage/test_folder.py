@@ -215,12 +215,37 @@ def test_what_others_put_into_a_folder_outlives_it(tmp_path: Path):
     assert {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file()} == mine
 
 
-def test_folder_that_was_there_before_is_not_discarded(tmp_path: Path):
+def test_empty_folder_that_was_there_before_is_empty_again_when_discarded(tmp_path: Path):
     (tmp_path / "run").mkdir()
+    for mine in (
+        [],
+        [tmp_path / "run" / ".autocompress-run", tmp_path / "run" / ".lock"],
+    ):  # of a search that was killed
+        write(*mine)
+        folder = RunFolder(tmp_path / "run")
+        folder.claim()
+        write(folder.study, folder.worker_log, folder.reference)
+        folder.discard()
+        folder.release()
+        assert everything(tmp_path) == {"run"}
+
+
+def test_folder_of_an_earlier_search_is_not_discarded(tmp_path: Path):
     for _ in range(2):
         folder = RunFolder(tmp_path / "run")
         folder.claim()
         write(folder.study)
-        folder.discard()
         folder.release()
-        assert folder.study.exists()
+    folder.claim()
+    folder.discard()
+    folder.release()
+    assert folder.study.exists()
+
+
+def test_delivered_model_is_not_discarded(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim()
+    write(folder.recommended / "model.onnx", folder.nearest / "recipe.toml")
+    folder.discard()
+    folder.release()
+    assert everything(folder.root) == {"recommended", "recommended/model.onnx", "nearest", "nearest/recipe.toml"}
