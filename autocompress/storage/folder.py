@@ -84,7 +84,7 @@ class RunFolder:
         ours, with nothing written, and when it cannot be written or is in use.
         """
         refuse_strangers(self.root, RUN)
-        self._refuse_links()
+        self._refuse_other_kinds()
         try:
             self._made = _make(self.root)
             put_mark(self.root, RUN)
@@ -99,12 +99,19 @@ class RunFolder:
         self._sweep()
         self._held_nothing = {path.name for path in self.root.iterdir()} <= {RUN, LOCK}
 
-    def _refuse_links(self) -> None:
-        for path in (*self._files(), *self._folders()):
+    def _refuse_other_kinds(self) -> None:
+        """Nothing is written through a link, and a folder in place of a file is found before anything is computed."""
+        for path in (*self._files(), *self._folders(), *self.root.glob(f"{CANDIDATES}/*")):
             if path.is_symlink():
                 raise UsageError(
                     f"{path} is a link, and a run folder holds its own files: remove the link or choose another --out"
                 )
+        for paths, is_right, kind in ((self._files(), Path.is_file, "file"), (self._folders(), Path.is_dir, "folder")):
+            for path in paths:
+                if path.exists() and not is_right(path):
+                    raise UsageError(
+                        f"{path} is not the {kind} that a run folder holds there: move it away or choose another --out"
+                    )
 
     def _hold(self, lock: int) -> None:
         try:

@@ -227,6 +227,10 @@ def test_apply_refuses_a_folder_that_is_not_its_own_before_it_reads_the_task(
     for out in (tmp_path / "mine", earlier, earlier / "recommended"):
         with pytest.raises(UsageError, match=r"holds what this command did not make \(.*\): choose another --out"):
             apply_recipe(earlier / "recommended" / "recipe.toml", "no_such_task.py:task", out, redo)
+    file = tmp_path / "mine" / "model.onnx"
+    for out in (file, file / "deeper"):
+        with pytest.raises(UsageError, match=rf"^{file} is no folder: choose another --out"):
+            apply_recipe(earlier / "recommended" / "recipe.toml", "no_such_task.py:task", out, redo)
     assert everything(tmp_path) == before
 
 
