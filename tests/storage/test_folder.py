@@ -228,6 +228,7 @@ def test_what_others_put_into_a_folder_outlives_it(tmp_path: Path):
     mine = {
         "notes.md",
         "store/my-notes.json",
+        f"store/plan-{'0' * 20}.json",
         "recommended/mine.onnx",
         "candidates/a-0/mine.txt",
         "candidates/b",
