@@ -44,6 +44,7 @@ def _finish_delivery(folder: RunFolder, say: Say) -> None:
     document = front.read_front(folder.root)
     wrong = _wrong(folder.root, document)
     if wrong:
+        refuse_foreign(folder, wrong)
         _make_whole(folder.root, document, wrong)
         say(f"{', '.join(wrong)} in {folder.root} did not agree with {FRONT}: made again from {CANDIDATES}/")
     if "delivered" in document:
