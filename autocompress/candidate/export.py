@@ -19,9 +19,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from autocompress.data import call, every_module_called, feed_of, input_names, map_inputs, primary, tensors_of
+from autocompress.data import PositionalModel, call, every_module_called, feed_of, map_inputs, named_tensors, primary
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 from autocompress.plugin.contract import Session
 from autocompress.storage.atomic import is_full, no_space, replacing
@@ -32,21 +32,7 @@ EXPORTERS = ("torchscript", "dynamo")
 TOLERANCE = 1e-3  # of the output's range
 OPERATOR = re.compile(r"(?:operator|op=) ?'([\w.:]+)'")  # that an exporter does not know
 PLACE = re.compile(r" \([^()]+, line \d+\)$")
-SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``_Positional``
-
-
-class _Positional(nn.Module):
-    """The model with its inputs as positional tensors and its scored tensor as the only output."""
-
-    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
-        super().__init__()
-        self.model = model
-        self.names = list(inputs) if isinstance(inputs, dict) else None
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        if self.names is not None:
-            return primary(self.model(**dict(zip(self.names, tensors, strict=True))))
-        return primary(self.model(*tensors))
+SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``PositionalModel``
 
 
 def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str:
@@ -109,16 +95,16 @@ def beginning_with(exporter: str) -> tuple[str, ...]:
 
 def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -> None:
     """Export by one exporter and fold constants. Raises CandidateFailed with the exporter's cause."""
-    wrapped = _Positional(model, inputs).eval()
+    wrapped, named = PositionalModel(model, inputs).eval(), named_tensors(inputs)
     raw = target.with_suffix(".raw.onnx")
     try:
         with _silent(), every_module_called(), torch.inference_mode(False), torch.no_grad():
             torch.onnx.export(
                 wrapped,
-                tensors_of(inputs),
+                tuple(named.values()),
                 str(raw),
                 dynamo=exporter == "dynamo",
-                input_names=input_names(inputs),
+                input_names=list(named),
                 output_names=["output"],
                 verbose=False,
                 external_data=False,
@@ -155,7 +141,7 @@ def keep_inputs(path: Path, inputs: Inputs) -> None:
     """
     model = onnx.load(str(path))
     found = {value.name: value for value in model.graph.input}
-    values = dict(zip(input_names(inputs), tensors_of(inputs), strict=True))
+    values = named_tensors(inputs)
     if found.keys() == values.keys():
         return
     del model.graph.input[:]

@@ -6,9 +6,7 @@ from autocompress.candidate.export import beginning_with, branching, export_righ
 from autocompress.candidate.make import file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile
-from autocompress.data import (
-    profile_inputs,
-)
+from autocompress.data import profile_inputs
 from autocompress.errors import CandidateFailed
 from autocompress.recipe import Recipe
 
