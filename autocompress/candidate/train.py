@@ -25,7 +25,7 @@ from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.task import Loss
 
-WARM_UP = 0.05
+WARM_UP_SHARE = 0.05
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
 REST = 0.25  # of its length, that a training which goes on from a snapshot has at least, to be annealed in
@@ -182,9 +182,9 @@ def _freeze_statistics(model: nn.Module, frozen: bool) -> None:
 
 def annealed(fraction: float) -> float:
     """Share of the peak learning rate at ``fraction`` of the training: linear warm-up, then a cosine to zero."""
-    if fraction < WARM_UP:
-        return (fraction + 0.01) / (WARM_UP + 0.01)
-    return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP)))
+    if fraction < WARM_UP_SHARE:
+        return (fraction + 0.01) / (WARM_UP_SHARE + 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
 
 
 def _loss(hooks: Sequence[tuple[str, TrainHook]], loss: Loss, step: TrainStep) -> Tensor:

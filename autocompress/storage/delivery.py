@@ -50,7 +50,7 @@ def commit(folder: RunFolder, document: dict[str, Any]) -> dict[str, Any]:
             put(content, renames.enter_context(replacing(folder.root / name)))
         ownership.record(folder.root, before | contents.keys())
         write_text(folder.front, json.dumps(document, indent=1, allow_nan=False) + "\n")
-    remove(folder, before - contents.keys())
+    remove_delivered(folder, before - contents.keys())
     return document
 
 
@@ -113,7 +113,7 @@ def digest_of(content: Content) -> str | None:
         return None
 
 
-def remove(folder: RunFolder, names: Collection[str]) -> None:
+def remove_delivered(folder: RunFolder, names: Collection[str]) -> None:
     """Remove files that were delivered, and their folder when nothing else lies in it."""
     for path in (folder.root / name for name in names):
         if path.is_dir() and not path.is_symlink():  # which is somebody else's

@@ -9,10 +9,10 @@ from autocompress.explore.concurrency import all_done
 from autocompress.explore.pipeline.pipeline import Gate
 from autocompress.explore.space.ladders import ladders, single_defaults, strongest_recipes
 from autocompress.explore.space.space import Space
-from autocompress.explore.space.structure_model import FEWEST, MARGIN
+from autocompress.explore.space.structure_model import FEWEST_TIMED, MARGIN
 from autocompress.recipe import Recipe
 
-FEW = 2  # structural strategies, of each of which three strengths are tried first
+FEW_STRATEGIES = 2  # structural strategies, of each of which three strengths are tried first
 
 Try = Callable[[Recipe], Awaitable[Gate]]
 
@@ -25,7 +25,7 @@ async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]
     rising = list(ladders(space))
     mildest = await all_done(_mildest_within(ladder, budget, gate) for ladder in rising)
     columns = [ladder[at : at + 3] for ladder, at in zip(rising, mildest, strict=True)]
-    rounds = 3 if len(columns) <= FEW else 2
+    rounds = 3 if len(columns) <= FEW_STRATEGIES else 2
     return [column[i] for i in range(rounds) for column in columns if i < len(column)]
 
 
@@ -46,7 +46,7 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
     await all_done(time(recipe) for recipe in dict.fromkeys([*strongest_recipes(space), *defaults]))
     for share in (0.5, 0.25, 0.75):
         for recipe in (ladder[round(share * (len(ladder) - 1))] for ladder in rising):
-            if len(timed) < FEWEST and recipe not in timed:
+            if len(timed) < FEWEST_TIMED and recipe not in timed:
                 await time(recipe)
     return [recipe for recipe in defaults if recipe in timed]
 

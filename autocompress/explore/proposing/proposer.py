@@ -13,10 +13,10 @@ from autocompress.explore.standings.objective import point
 from autocompress.explore.standings.standings import Standings
 from autocompress.recipe import Recipe
 
-REPEATS = 40  # known recipes in a row before the space counts as exhausted
+KNOWN_IN_A_ROW = 40  # known recipes in a row before the space counts as exhausted
 KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
 ASKED = 3  # times, for something that comes near the latency that is wanted
-NEAR = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
+FAR_OFF = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
 WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 
 
@@ -56,7 +56,7 @@ class Proposer:
 
     def next(self) -> Proposal | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""
-        for _ in range(REPEATS):
+        for _ in range(KNOWN_IN_A_ROW):
             proposal = self._given(*self.waiting.pop(0)) if self.waiting else self._proposal()
             if not self._known(proposal.asked.recipe):
                 return proposal
@@ -102,7 +102,7 @@ class Proposer:
 
     def _comes_near(self, recipe: Recipe, target: float) -> bool:
         """Whether a recipe is not foretold to stay far from a latency ratio."""
-        return not self._structures.foretells(recipe) or self._structures.latencies([recipe])[0] <= NEAR * target
+        return not self._structures.foretells(recipe) or self._structures.latencies([recipe])[0] <= FAR_OFF * target
 
     def _default(self, target: float) -> Recipe | None:
         """The default of a strategy that no family has yet, at the latency that is wanted, if it comes near it."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from autocompress.arrays import Floats
+
 MOST_OF_A_GROUP = 0.95
 ABOVE_AVERAGE = 0.3  # a group loses at most this much more than the average
 UNBOUNDED = 1e6  # how many times the largest rise of the loss one counts that is no number
