@@ -184,7 +184,7 @@ class Declared:
 
     def test_score(self, recipe: Recipe, rung: int, val: float) -> float:
         """On the test split, of a file with that validation score; NaN when the metric is undefined there."""
-        if self._share("untold", recipe.id, rung) < self.faults.undefined:
+        if self._share("untold", recipe.id, rung) < self.faults.undefined:  # the words decide the number: they stay
             return math.nan
         return self._rounded(val - 0.002 + 0.003 * self._luck("test", recipe.id, rung), self.kind.test_examples)
 

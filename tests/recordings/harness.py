@@ -123,7 +123,7 @@ def searched(
             asyncio.Runner(loop_factory=DeclaredLoop) as runner,
         ):
             executor = DeclaredExecutor(
-                declared, scenario.lanes, kept.asked, kept.remembered, root, scenario.crashing, process.stop
+                declared, scenario.workers, kept.asked, kept.remembered, root, scenario.crashing, process.stop
             )
             notes = _Notes(view)
             ended.append(runner.run(_process(scenario, process, executor, folder, record, notes, only_open=only_open)))
@@ -228,7 +228,7 @@ def _written(recipe: list[dict[str, Any]]) -> str:
 
 
 class _Notes:
-    """Keeps the lines that a user is told. shown: what the user looks at, if anything."""
+    """Keeps the lines that are said to a user. shown: what the user looks at, if anything."""
 
     def __init__(self, shown: View | None) -> None:
         self.notes: list[str] = []

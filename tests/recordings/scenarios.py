@@ -47,7 +47,7 @@ class Scenario:
     processes: tuple[Process, ...]
     budget: Budget = WITHIN_A_POINT
     seed: int = 0
-    lanes: int = 1
+    workers: int = 1
     strategies: tuple[str, ...] | None = None
     choices: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     faults: Faults = SOUND
@@ -146,7 +146,7 @@ _RECORDED = (
         faults=Faults(faster_exporter=True, clashing=(("carve", "drop"),), outputs_gone=True),
     ),
     # Two at once.
-    Scenario("two_lanes", kinds.FEW, _once(60), Budget(speedup=1.2), seed=19, lanes=2, choices=kinds.FEWER),
-    Scenario("two_lanes_free", kinds.FEW, _once(60), seed=20, lanes=2, choices=kinds.FEWER),
+    Scenario("two_workers", kinds.FEW, _once(60), Budget(speedup=1.2), seed=19, workers=2, choices=kinds.FEWER),
+    Scenario("two_workers_free", kinds.FEW, _once(60), seed=20, workers=2, choices=kinds.FEWER),
 )
 SCENARIOS = tuple(replace(scenario, declared_opening=True) for scenario in _RECORDED)
