@@ -146,7 +146,7 @@ def test_what_nothing_is_foretold_of_is_not_held_back(proposer: Callable[..., Pr
     assert made._comes_near(carved(0.1), 0.1)
 
 
-def test_one_lane_trains_the_default_as_it_is_and_another_does_not_wait(proposer: Callable[..., Proposer]):
+def test_one_worker_trains_the_default_as_it_is_and_another_does_not_wait(proposer: Callable[..., Proposer]):
     made = proposer(Budget(max_drop=1))
     made.defaults = [carved(0.5), carved(0.4)]
     first = made.next()

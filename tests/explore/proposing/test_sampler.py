@@ -115,7 +115,7 @@ def test_only_the_last_rejections_are_brought_back(record: Record):
 
 def test_a_long_search_is_remembered_by_its_latest_trials(record: Record):
     sampler = Sampler(SPACE, record, 0, SearchPolicy(remembered=4, forgotten=2))
-    early = sampler.ask()  # by another lane, which takes its time
+    early = sampler.ask()  # by another worker, which takes its time
     for number in range(9):
         sampler.tell(sampler.ask(), (number / 10, 0.5), None, {})
         assert len(remembered(sampler)) <= 6
