@@ -40,15 +40,12 @@ def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str
 
     Raises CandidateFailed when neither exporter takes the model.
     """
-    causes: list[str] = []
-    for name in beginning_with(exporter):
-        try:
-            with replacing(target) as temporary:
-                export_with(name, model, inputs, temporary)
-            return name
-        except CandidateFailed as error:
-            causes.append(f"{name}: {error.reason}")
-    raise CandidateFailed("export failed; " + "; ".join(causes))
+
+    def write(name: str) -> None:
+        with replacing(target) as temporary:
+            export_with(name, model, inputs, temporary)
+
+    return _exported(exporter, write)
 
 
 def export_checked(
@@ -62,14 +59,14 @@ def export_checked(
 
     Raises CandidateFailed with the cause of each when none does.
     """
-    causes: list[str] = []
-    for name in beginning_with(exporter):
-        try:
-            export_right(name, model, inputs, target, open_file)
-            return name
-        except CandidateFailed as error:
-            causes.append(f"{name}: {error.reason}")
-    raise CandidateFailed("export failed; " + "; ".join(dict.fromkeys(causes)))
+    return _exported(exporter, lambda name: export_right(name, model, inputs, target, open_file))
+
+
+def _exported(exporter: str, write: Callable[[str], None]) -> str:
+    worked, causes = first_that_works(exporter, write)
+    if worked is None:
+        raise CandidateFailed("export failed; " + "; ".join(f"{name}: {cause}" for name, cause in causes.items()))
+    return worked
 
 
 def export_right(
@@ -88,9 +85,18 @@ def export_right(
         check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
 
 
-def beginning_with(exporter: str) -> tuple[str, ...]:
-    """The exporters in the order in which they are tried."""
-    return exporter, *(other for other in EXPORTERS if other != exporter)
+def first_that_works(exporter: str, write: Callable[[str], None]) -> tuple[str | None, dict[str, str]]:
+    """The first exporter, beginning with the given one, by which ``write`` does not fail, and the causes of those that
+    were tried before it.
+    """
+    causes: dict[str, str] = {}
+    for name in (exporter, *(other for other in EXPORTERS if other != exporter)):
+        try:
+            write(name)
+            return name, causes
+        except CandidateFailed as error:
+            causes[name] = error.reason
+    return None, causes
 
 
 def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -> None:

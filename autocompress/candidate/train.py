@@ -23,9 +23,11 @@ from autocompress.candidate.structure import blamed_on
 from autocompress.data import call, captured, primary
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
+from autocompress.supervisor import tell_nobody
 from autocompress.task import Loss
 
-WARM_UP_SHARE = 0.05
+WARM_UP_SHARE = 0.05  # of a training
+FIRST_STEP = 0.01  # of a training: how far the warm-up is taken to be at the first step
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
 REST = 0.25  # of its length, that a training which goes on from a snapshot has at least, to be annealed in
@@ -70,7 +72,7 @@ def train(
     schedule: Schedule,
     arithmetic: Arithmetic,
     *,
-    between: Callable[[float], None] = lambda fraction: None,
+    between: Callable[[float], None] = tell_nobody,
     snapshots: Snapshots | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained:
@@ -183,7 +185,7 @@ def _freeze_statistics(model: nn.Module, frozen: bool) -> None:
 def annealed(fraction: float) -> float:
     """Share of the peak learning rate at ``fraction`` of the training: linear warm-up, then a cosine to zero."""
     if fraction < WARM_UP_SHARE:
-        return (fraction + 0.01) / (WARM_UP_SHARE + 0.01)
+        return (fraction + FIRST_STEP) / (WARM_UP_SHARE + FIRST_STEP)
     return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
 
 

@@ -2,9 +2,9 @@
 the names below alone.
 """
 
+from autocompress.arrays import Array
 from autocompress.data.batch import Batch, map_inputs, named_tensors, ordered_as, tensors_of
 from autocompress.data.feeds import (
-    Array,
     Feed,
     feed_of,
     feeds_to_store,

@@ -1,17 +1,15 @@
 """Batches as a runtime takes them: arrays by the names of the graph's inputs, at the profile's batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autocompress.arrays import Array
 from autocompress.data.batch import Batch, map_inputs, named_tensors
 from autocompress.data.split import Split
 from autocompress.task import Inputs
 
-Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 
 

@@ -25,6 +25,7 @@ from autocompress.explore.proposing.sampler import Asked, Sampler
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.early_stopping import EarlyStopping, causes_of_nothing
 from autocompress.explore.schedule.time_budget import TimeBudget
+from autocompress.explore.standings.rank_correlation import FEWEST_FAMILIES
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.admission import Admission
 from autocompress.explore.training.training import Training
@@ -35,8 +36,8 @@ from autocompress.storage.record import Record
 
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
 FORETOLD = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
-SURE = 6  # families trained on, before the correlation means anything
 SURE_BY = 30  # families trained on, after which it will not change any more
+CHEAP_SHARE = 0.2  # of the time that can be spared: what trains for less is cheap to try
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
 
 
@@ -75,7 +76,7 @@ class Search:
         self.history = History(opened.opening, record)
         self.standings = Standings(self.history, settings.budget)
         self._sampler = Sampler(self._space, record, settings.seed, self._policy)
-        structures = self._policy.structure_model(self._space)
+        structures = self._policy.parts.structure_model(self._space)
         self._admission = Admission(self._space, self.standings, structures, self._recorded_gate, self._policy)
         for gated in self.history.every(Gated):
             self._admission.learn(gated.recipe, gated.ratio, gated.macs)
@@ -117,7 +118,6 @@ class Search:
             durations,
             view,
             check_interrupted,
-            self._policy,
         )
         view.opened(opened.opening, self._space)
         self._view.status(self.standings, self._clock.left())
@@ -191,7 +191,9 @@ class Search:
         with self._training.under_way(recipe, rung):
             try:
                 gate = await self._admission.gate(recipe)
-                refusal = self._admission.refusal(recipe, gate, cheap=length.seconds < 0.2 * self._time.spare_s())
+                refusal = self._admission.refusal(
+                    recipe, gate, cheap=length.seconds < CHEAP_SHARE * self._time.spare_s()
+                )
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     self._refused += 1
@@ -261,7 +263,7 @@ class Search:
         """Make the first rung longer, once, when it says little of the last."""
         if self._record.get("lengthened") or len(self.standings.trained_on) > SURE_BY:
             return
-        foretold = self.standings.rank_correlation(SURE)
+        foretold = self.standings.rank_correlation(FEWEST_FAMILIES)
         if foretold is not None and foretold < FORETOLD:
             self._time.lengths = tuple(length.times(self._policy.eta) for length in self._time.lengths)
             self._keep_lengths()

@@ -78,6 +78,11 @@ def chosen_contents(root: Path, document: dict[str, Any]) -> dict[str, Content]:
     return {} if candidate is None else _contents(inside(root, root, candidate["artifact"], root / FRONT))
 
 
+def weights_in_store(key: str) -> str:
+    """How a candidate's recipe names weights that lie in the store of its run."""
+    return f"../../{STORE}/{key}{Path(WEIGHTS).suffix}"
+
+
 def weights_of(recipe: Path, named: str) -> Path:
     """The weights that a recipe names: a safetensors file in its own folder, or, when it is a candidate's, in the store
     of its run. Raises UsageError when they are anything else: what is checked here is the file that is read and copied.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autocompress.errors import UsageError
 from autocompress.storage.atomic import UNFINISHED, is_full, no_space
-from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, STORE
+from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, REPORT, STORE
 from autocompress.storage.ownership import RUN, put_mark, refuse_strangers
 from autocompress.storage.store import Store
 
@@ -36,7 +36,7 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        return self.root / "report.html"
+        return self.root / REPORT
 
     @property
     def study(self) -> Path:

@@ -9,7 +9,7 @@ from autocompress.errors import UsageError, one_line
 from autocompress.storage.paths import inside
 
 SCHEMA = 1
-FRONT, CANDIDATES, STORE = "front.json", "candidates", "store"
+FRONT, REPORT, CANDIDATES, STORE = "front.json", "report.html", "candidates", "store"
 RECOMMENDED, NEAREST = "recommended", "nearest"  # folders of a model that stands on its own
 MODEL, RECIPE, WEIGHTS = "model.onnx", "recipe.toml", "weights.safetensors"
 KINDS: dict[str, tuple[type, ...]] = {
@@ -58,10 +58,14 @@ def is_front(document: object) -> bool:
     return isinstance(document, dict) and document.keys() >= KINDS.keys() and isinstance(document["schema"], int)
 
 
+def candidate_of(document: dict[str, Any], identifier: str | None) -> dict[str, Any] | None:
+    """The candidate with this id."""
+    return next((c for c in document["candidates"] if c["id"] == identifier), None)
+
+
 def chosen(document: dict[str, Any]) -> dict[str, Any] | None:
     """The candidate that was delivered: the recommended one, or the nearest."""
-    identifier = document["recommended"] or document["nearest"]
-    return next((c for c in document["candidates"] if c["id"] == identifier), None)
+    return candidate_of(document, document["recommended"] or document["nearest"])
 
 
 def folder_of(document: dict[str, Any]) -> str:

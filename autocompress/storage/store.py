@@ -21,14 +21,11 @@ from torch import Tensor
 
 from autocompress.recipe import digest
 from autocompress.storage.atomic import replacing, write_text
+from autocompress.supervisor import tell_nobody
 
 VERSION = "1"
 MARK, STAMP = "digest", "version"
 ENTRY = re.compile(r"[a-z]+-[0-9a-f]{20}\.(safetensors|json)")
-
-
-def _silent(text: str) -> None:
-    pass
 
 
 class Store:
@@ -37,7 +34,7 @@ class Store:
     say: told when an entry cannot be used, and why. version: of what entries hold; others are not read.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = _silent, version: str = VERSION) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = tell_nobody, version: str = VERSION) -> None:
         self.root = root
         self._say = say
         self._version = version

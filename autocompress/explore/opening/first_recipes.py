@@ -12,7 +12,9 @@ from autocompress.explore.space.space import Space
 from autocompress.explore.space.structure_model import FEWEST_TIMED, MARGIN
 from autocompress.recipe import Recipe
 
-FEW_STRATEGIES = 2  # structural strategies, of each of which three strengths are tried first
+FEW_STRATEGIES = 2  # structural strategies, at most, that count as few
+OF_FEW, OF_MANY = 3, 2  # strengths of each strategy that are tried first, where they are few or many
+BETWEEN = (0.5, 0.25, 0.75)  # of a ladder of strengths, timed beside both ends in a small space
 
 Try = Callable[[Recipe], Awaitable[Gate]]
 
@@ -24,8 +26,8 @@ async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]
     """
     rising = list(ladders(space))
     mildest = await all_done(_mildest_within(ladder, budget, gate) for ladder in rising)
-    columns = [ladder[at : at + 3] for ladder, at in zip(rising, mildest, strict=True)]
-    rounds = 3 if len(columns) <= FEW_STRATEGIES else 2
+    columns = [ladder[at : at + OF_FEW] for ladder, at in zip(rising, mildest, strict=True)]
+    rounds = OF_FEW if len(columns) <= FEW_STRATEGIES else OF_MANY
     return [column[i] for i in range(rounds) for column in columns if i < len(column)]
 
 
@@ -44,7 +46,7 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
             timed.add(recipe)
 
     await all_done(time(recipe) for recipe in dict.fromkeys([*strongest_recipes(space), *defaults]))
-    for share in (0.5, 0.25, 0.75):
+    for share in BETWEEN:
         for recipe in (ladder[round(share * (len(ladder) - 1))] for ladder in rising):
             if len(timed) < FEWEST_TIMED and recipe not in timed:
                 await time(recipe)

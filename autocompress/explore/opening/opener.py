@@ -100,7 +100,7 @@ class Opener:
         )
 
     def _gating(self, pipeline: Pipeline, prepared_s: float) -> Gating:
-        return self.policy.gating(pipeline, prepared_s, self.durations, self.check_interrupted)
+        return self.policy.parts.gating(pipeline, prepared_s, self.durations, self.check_interrupted)
 
     def _known_floor(self, space: Space) -> Floor | None:
         """The floor that an earlier process found in this space."""

@@ -31,6 +31,7 @@ CLEARLY_FASTER = (
 )
 REMEASURED = 3  # more measurements of a reference that was disturbed, at most
 ONCE = Effort(attempts=1)
+ABOVE_CHANCE = 0.01  # of the metric: what a reference has to have over always answering the commonest class
 LEAST_SCALE, MOST_SCALE = 0.02, 10.0  # of a metric whose hundredths mean something
 
 
@@ -217,7 +218,7 @@ async def _evaluated_reference(pipeline: Pipeline, limit_s: float) -> tuple[Eval
 
 
 def _chance(prepared: Preparation, reference: Evaluation) -> list[str]:
-    if prepared.chance is None or reference.score.val > prepared.chance + 0.01:
+    if prepared.chance is None or reference.score.val > prepared.chance + ABOVE_CHANCE:
         return []
     return [
         f"the reference scores {reference.score.val:.4f}, no better than "

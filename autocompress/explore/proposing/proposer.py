@@ -15,6 +15,7 @@ from autocompress.recipe import Recipe
 
 KNOWN_IN_A_ROW = 40  # known recipes in a row before the space counts as exhausted
 KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
+AT_LEAST_DOWN_TO = 0.5  # of the reference's latency, wherever structures seem to stop getting faster
 ASKED = 3  # times, for something that comes near the latency that is wanted
 FAR_OFF = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
 WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
@@ -152,7 +153,7 @@ class Proposer:
         if self._standings.target is not None:
             return self._standings.target
         self._asked += 1
-        least = min(0.5, max(2.0**-SPEEDUP_SPAN, KNEE * self._structures.fastest))
+        least = min(AT_LEAST_DOWN_TO, max(2.0**-SPEEDUP_SPAN, KNEE * self._structures.fastest))
         points = [point(e) for e in self._standings.front()]
         return where_room_is(points, self._standings.opening.reference.score.val, least, halton(self._asked))
 

@@ -44,7 +44,7 @@ class Sampler:
         self._space = space
         self._record = record
         self._policy = policy
-        self._sampler = policy.sampler(seed + len(earlier))
+        self._sampler = policy.parts.sampler(seed + len(earlier))
         self._random = random.Random(seed + len(earlier))
         self._start_with(earlier)
 
