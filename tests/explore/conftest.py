@@ -57,6 +57,8 @@ def run(tiny_task: Task, plugins: PluginSet, profile: str, tmp_path: Path) -> An
 class Unrecorded:
     """A record that keeps nothing."""
 
+    def add(self, trial: Any) -> None: ...
+
     def append(self, prefix: str, value: Any) -> None: ...
 
     def every(self, prefix: str) -> list[Any]:

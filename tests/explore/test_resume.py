@@ -10,8 +10,10 @@ import torch
 from rich.console import Console
 
 from autocompress import Task
-from autocompress.errors import AutocompressError, UsageError
+from autocompress.errors import AutocompressError, CandidateFailed, UsageError
+from autocompress.evaluation import Evaluation
 from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.latency import Latency
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import RecipeFile
 from autocompress.storage.folder import RunFolder
@@ -55,6 +57,25 @@ def test_the_test_split_is_scored_once_for_each_file(run: Any, tiny_task: Task) 
         c["id"] for c in first["candidates"]
     }
     assert len(scored) - so_far <= len(fresh) + 1
+
+
+def test_what_could_not_be_measured_again_at_the_end_is_when_the_search_goes_on(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_again, measured = Pipeline.measure_again, set()
+
+    async def fails(own: Pipeline, evaluation: Evaluation, *others: Any) -> Latency:
+        raise CandidateFailed("it does not open")
+
+    async def counted(own: Pipeline, evaluation: Evaluation, *others: Any) -> Latency:
+        measured.add(evaluation.id)
+        return await measure_again(own, evaluation, *others)
+
+    monkeypatch.setattr(Pipeline, "measure_again", fails)
+    first = {c["id"] for c in run(trials=1)["candidates"]}
+    monkeypatch.setattr(Pipeline, "measure_again", counted)
+    run(trials=1, minutes=2 * MINUTES)
+    assert measured & first
 
 
 def test_resuming_with_another_model_or_space_is_refused(run: Any, tiny_task: Task, tmp_path: Path) -> None:
