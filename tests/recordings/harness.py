@@ -16,7 +16,7 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.opening.opener import Opened, Opener
-from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.policy import SearchParts, SearchPolicy
 from autocompress.explore.space.space_file import SpaceFile
 from autocompress.explore.view import View
 from autocompress.profile import load_profile
@@ -37,7 +37,7 @@ from .scenarios import SCENARIOS, Process, Scenario
 
 Played = dict[str, Any]
 
-RECORDED = SearchPolicy(gating=RecordedGating)
+RECORDED = SearchPolicy(parts=SearchParts(gating=RecordedGating))
 DISTURBED = "other work on this machine disturbed the measurement of the reference"
 
 
