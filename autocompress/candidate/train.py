@@ -30,6 +30,7 @@ WARM_UP_SHARE = 0.05  # of a training
 FIRST_STEP = 0.01  # of a training: how far the warm-up is taken to be at the first step
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
+WITH_BATCH_STATISTICS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 REST = 0.25  # of its length, that a training which goes on from a snapshot has at least, to be annealed in
 
 
@@ -178,7 +179,7 @@ def _named(wanted: Iterable[Sequence[str]]) -> list[str]:
 def _freeze_statistics(model: nn.Module, frozen: bool) -> None:
     """Batch norm cannot take statistics of one example: for a batch of one it uses what it has."""
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training == frozen:
+        if isinstance(module, WITH_BATCH_STATISTICS) and module.training == frozen:
             module.train(not frozen)
 
 
