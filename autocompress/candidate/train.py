@@ -26,7 +26,7 @@ from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.supervisor import tell_nobody
 from autocompress.task import Loss
 
-WARM_UP = 0.05  # of a training
+WARM_UP_SHARE = 0.05  # of a training
 FIRST_STEP = 0.01  # of a training: how far the warm-up is taken to be at the first step
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
@@ -187,9 +187,9 @@ def _freeze_statistics(model: nn.Module, frozen: bool) -> None:
 
 def annealed(fraction: float) -> float:
     """Share of the peak learning rate at ``fraction`` of the training: linear warm-up, then a cosine to zero."""
-    if fraction < WARM_UP:
-        return (fraction + FIRST_STEP) / (WARM_UP + FIRST_STEP)
-    return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP)))
+    if fraction < WARM_UP_SHARE:
+        return (fraction + FIRST_STEP) / (WARM_UP_SHARE + FIRST_STEP)
+    return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
 
 
 def _loss(hooks: Sequence[tuple[str, TrainHook]], loss: Loss, step: TrainStep) -> Tensor:

@@ -45,7 +45,7 @@ def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
     )
 
 
-def main(
+def answer_calls(
     descriptor: int,
     serve: Callable[[WorkerConfig, "Supervisor"], object] = task_or_target,
     use: Callable[[int], None] = use_threads,
@@ -136,4 +136,4 @@ def _load(config: WorkerConfig) -> "Task":
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    answer_calls(int(sys.argv[1]))

@@ -2,7 +2,7 @@
 the names below alone.
 """
 
-from autocompress.data.arrays import Array, Floats
+from autocompress.arrays import Array
 from autocompress.data.batch import Batch, map_inputs, named_tensors, ordered_as, tensors_of
 from autocompress.data.feeds import (
     Feed,
@@ -24,7 +24,6 @@ __all__ = [
     "Batch",
     "Features",
     "Feed",
-    "Floats",
     "PositionalModel",
     "Split",
     "call",

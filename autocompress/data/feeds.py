@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from autocompress.data.arrays import Array
+from autocompress.arrays import Array
 from autocompress.data.batch import Batch, map_inputs, named_tensors
 from autocompress.data.split import Split
 from autocompress.task import Inputs

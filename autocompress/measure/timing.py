@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from autocompress.data import Feed, Floats
+from autocompress.arrays import Floats
+from autocompress.data import Feed
 from autocompress.latency import Latency
 from autocompress.measure.effort import FULL, Effort
 from autocompress.measure.processor import pinned_to_fastest

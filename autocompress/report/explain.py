@@ -25,7 +25,7 @@ def steps(candidate: Candidate) -> list[str]:
     ]
 
 
-def score(value: float | None, metric: str) -> str:
+def score_text(value: float | None, metric: str) -> str:
     """Accuracy as a percentage, any other metric in its own unit."""
     if value is None:
         return "-"
@@ -65,7 +65,7 @@ def conclusion(document: Document) -> str:
         return (
             f"Nothing meets the budget of {budget_text(document)}; nearest is "
             f"{techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
-            f"{statistic_ms(near, document):.4g} ms, {score(near['score']['val'], metric)}.{disturbed(document)}"
+            f"{statistic_ms(near, document):.4g} ms, {score_text(near['score']['val'], metric)}.{disturbed(document)}"
         )
     feasible = [c for c in document["candidates"] if c["feasible"]]
     best = max(c["score"]["val"] for c in feasible)
@@ -83,7 +83,7 @@ def conclusion(document: Document) -> str:
         ""
         if chosen["score"]["test"] is None
         else (
-            f", test {score(chosen['score']['test'], metric)} "
+            f", test {score_text(chosen['score']['test'], metric)} "
             f"({lost(reference['score']['test'], chosen['score']['test'], metric)})"
         )
     )
@@ -91,7 +91,7 @@ def conclusion(document: Document) -> str:
         f"Recommended: {techniques(chosen)}, {why}: "
         f"{1 / chosen['latency_ms']['ratio']:.2f}x faster than the reference, "
         f"{statistic_ms(chosen, document):.4g} ms {document['budget']['statistic']}, "
-        f"validation {score(chosen['score']['val'], metric)} "
+        f"validation {score_text(chosen['score']['val'], metric)} "
         f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}.{disturbed(document)}"
     )
 
@@ -111,7 +111,7 @@ def smallest(document: Document) -> str | None:
     kilobytes = (found["compressed_bytes"] / 1e3, reference["compressed_bytes"] / 1e3)
     return (
         f"Smallest that keeps its score: {techniques(found)}, {kilobytes[0]:,.0f} kB deflated (the reference: "
-        f"{kilobytes[1]:,.0f} kB), validation {score(found['score']['val'], metric)}, "
+        f"{kilobytes[1]:,.0f} kB), validation {score_text(found['score']['val'], metric)}, "
         f"{1 / found['latency_ms']['ratio']:.2f}x: {CANDIDATES}/{found['id']}/"
     )
 

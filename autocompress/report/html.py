@@ -19,7 +19,7 @@ from autocompress.storage.ownership import refuse_other_page
 
 Shown = dict[str, Any]  # a candidate of front.json
 HOVER_WIDTH = 40  # characters: plotly does not wrap a hover text, and it has to fit a telephone
-EXAMPLES = 3
+CAUSES_QUOTED = 3
 
 
 def write_report(document: dict[str, Any], path: Path) -> None:
@@ -93,9 +93,9 @@ def _row(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
         "role": p["role"],
         "tags": [t for t in (*tags, "" if latency.get("reliable", True) else "unreliable timing") if t],
         "name": explain.techniques(p),
-        "val": explain.score(score["val"], metric),
-        "interval": f"{explain.score(score['val_low'], metric)} – {explain.score(score['val_high'], metric)}",
-        "test": explain.score(score["test"], metric),
+        "val": explain.score_text(score["val"], metric),
+        "interval": f"{explain.score_text(score['val_low'], metric)} – {explain.score_text(score['val_high'], metric)}",
+        "test": explain.score_text(score["test"], metric),
         "p50": _digits(latency["p50"]),
         "p90": _digits(latency["p90"]),
         "speedup": f"{1 / latency['ratio']:.2f}×",
@@ -134,7 +134,7 @@ def _groups(entries: Iterable[tuple[str, str]]) -> list[tuple[str, int, list[str
     for cause, example in entries:
         found.setdefault(cause, []).append(example)
     ordered = sorted(found.items(), key=lambda item: -len(item[1]))
-    return [(cause, len(all_), list(dict.fromkeys(all_))[:EXAMPLES]) for cause, all_ in ordered]
+    return [(cause, len(all_), list(dict.fromkeys(all_))[:CAUSES_QUOTED]) for cause, all_ in ordered]
 
 
 def _environment(document: dict[str, Any]) -> dict[str, str]:

@@ -53,7 +53,7 @@ class TerminalView:
     def opened(self, opening: Opening, space: Space) -> None:
         reference = opening.reference
         self.note(
-            f"{opening.name}: {opening.metric} {explain.score(reference.score.val, opening.metric)}, "
+            f"{opening.name}: {opening.metric} {explain.score_text(reference.score.val, opening.metric)}, "
             f"p50 {reference.latency.p50:.4g} ms, "
             f"p90 {reference.latency.p90:.4g} ms, {reference.params:,} parameters, {reference.macs / 1e6:.4g} M MACs"
         )
@@ -164,8 +164,8 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     for c in front:
         cells = [
             "→" if c["id"] == document["recommended"] else "✓" if c["feasible"] else "",
-            explain.score(c["score"]["val"], metric),
-            explain.score(c["score"]["test"], metric),
+            explain.score_text(c["score"]["val"], metric),
+            explain.score_text(c["score"]["test"], metric),
             f"{c['latency_ms']['p50']:.4g}",
             f"{c['latency_ms']['p90']:.4g}",
             f"{1 / c['latency_ms']['ratio']:.2f}x",
@@ -191,4 +191,6 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
 
 
 def _at(standings: Standings, evaluation: Evaluation) -> str:
-    return f"{explain.score(evaluation.score.val, standings.opening.metric)} at {1 / evaluation.latency.ratio:.2f}x"
+    return (
+        f"{explain.score_text(evaluation.score.val, standings.opening.metric)} at {1 / evaluation.latency.ratio:.2f}x"
+    )

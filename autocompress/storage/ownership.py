@@ -19,7 +19,10 @@ SHOWN = 3  # entries of a folder that is not ours
 
 
 def refuse_strangers(folder: Path, mark: str) -> None:
-    """Raise UsageError when a folder holds anything and is not ours, naming what is there."""
+    """Raise UsageError when a folder holds anything and is not ours, naming what is there, or cannot be a folder."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UsageError(f"{there} is no folder: choose another --out; nothing was written")
     found = _strangers(folder, mark)
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

@@ -15,7 +15,7 @@ from autocompress.storage.delivery import (
     digest_of,
     put,
     refuse_foreign,
-    remove,
+    remove_delivered,
     weights_of,
 )
 from autocompress.storage.folder import FolderInUse, RunFolder
@@ -44,10 +44,11 @@ def _finish_delivery(folder: RunFolder, say: Say) -> None:
     document = front.read_front(folder.root)
     wrong = _wrong(folder.root, document)
     if wrong:
+        refuse_foreign(folder, wrong)
         _make_whole(folder.root, document, wrong)
         say(f"{', '.join(wrong)} in {folder.root} did not agree with {FRONT}: made again from {CANDIDATES}/")
     if "delivered" in document:
-        remove(folder, delivered_before(folder) - document["delivered"].keys())
+        remove_delivered(folder, delivered_before(folder) - document["delivered"].keys())
 
 
 def read_run(root: Path, say: Say) -> dict[str, Any]:

@@ -43,9 +43,9 @@ from autocompress.task import Task
 
 SEED = 0
 LEARNING_RATE = 1e-3
-BATCH = 32
-EXAMPLES = 8 * BATCH
-FEW_EXAMPLES = 4 * BATCH  # where two trainings are compared, or one begins where another ended
+LAB_BATCH = 32
+LAB_EXAMPLES = 8 * LAB_BATCH
+FEW_EXAMPLES = 4 * LAB_BATCH  # where two trainings are compared, or one begins where another ended
 EXPORTER = "torchscript"  # the quicker one; the other stands in where it fails
 
 
@@ -122,13 +122,13 @@ class Lab:
         model: nn.Module,
         hooks: Mapping[str, TrainHook],
         *,
-        examples: int = EXAMPLES,
+        examples: int = LAB_EXAMPLES,
         luck: int = 0,
     ) -> Trained:
         """A few steps of the real training loop."""
         context, plain = self.context, Arithmetic()
         stream = TrainStream(context.task, context.train, Teacher(context.task.copy_of_model(), plain), SEED)
-        schedule = Schedule(LEARNING_RATE, BATCH, 0, examples)
+        schedule = Schedule(LEARNING_RATE, LAB_BATCH, 0, examples)
         try:
             with seeded(luck):
                 return train(model, list(hooks.items()), context.task.loss_fn, stream, schedule, plain)

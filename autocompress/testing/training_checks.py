@@ -4,7 +4,7 @@ from autocompress.plugin.contract import (
     TrainingStrategy,
 )
 from autocompress.testing.checks import Checks, Neighbour, is_plain
-from autocompress.testing.lab import BATCH, FEW_EXAMPLES, Form, Lab, same_values, untouched
+from autocompress.testing.lab import FEW_EXAMPLES, LAB_BATCH, Form, Lab, same_values, untouched
 
 
 class TrainingChecks(Checks):
@@ -36,7 +36,7 @@ class TrainingChecks(Checks):
             form = Form.of(model)
             hooks = {training.name: lab.hook(lab.defaults), "neighbour": neighbour}
             done = lab.trained(model, hooks if first else dict(reversed(hooks.items())), examples=FEW_EXAMPLES)
-            assert neighbour.steps == FEW_EXAMPLES // BATCH, "beside it another strategy's hook misses steps"
+            assert neighbour.steps == FEW_EXAMPLES // LAB_BATCH, "beside it another strategy's hook misses steps"
             left = Form.of(done.model)
             assert left == form, f"beside another hook something is left behind ({form.difference(left)})"
 

@@ -23,6 +23,7 @@ from autocompress.commands.apply import apply_recipe
 from autocompress.commands.measure import measure_file
 from autocompress.commands.verify import verify_run
 from autocompress.errors import UsageError
+from autocompress.explore.opening.identity import RECORD_SCHEMA
 from autocompress.explore.opening.opening import open_task
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Runtime
@@ -67,11 +68,8 @@ def test_verify_tells_whether_an_earlier_run_still_holds(verified: None, earlier
 def test_report_of_an_earlier_run_shows_what_it_found(earlier: Path) -> None:
     report_command(earlier)
     page = (earlier / "report.html").read_text()
-    document = json.loads((earlier / "front.json").read_text())
-    chosen = next(c for c in document["candidates"] if c["id"] == document["recommended"])
-    assert f"{chosen['latency_ms']['statistic']:.3g} ms" in page
-    for shown in ("stripes", "prune_channels", *{step["strategy"] for step in chosen["recipe"]}):
-        assert shown in page
+    assert "the most accurate of the 5 that meet the budget: 1.66x faster than the reference, 0.0275 ms p90" in page
+    assert page.count("over the budget before training") == 1, "six structures were rejected, for one reason"
 
 
 def test_recipe_of_an_earlier_run_is_trained_anew(
@@ -111,7 +109,7 @@ def test_search_on_an_earlier_run_is_refused_in_one_line_and_touches_nothing(
     assert ended.value.code == 2
     assert capsys.readouterr().err.splitlines() == [
         f"autocompress: {earlier}/study.db was written by another version of autocompress (record 4, this one writes "
-        "5): finish it with that version, or give another --out"
+        f"{RECORD_SCHEMA}): finish it with that version, or give another --out"
     ]
     after = everything(earlier)
     del before[".lock"]  # which names the process that holds it
@@ -228,6 +226,10 @@ def test_apply_refuses_a_folder_that_is_not_its_own_before_it_reads_the_task(
     before = everything(tmp_path)
     for out in (tmp_path / "mine", earlier, earlier / "recommended"):
         with pytest.raises(UsageError, match=r"holds what this command did not make \(.*\): choose another --out"):
+            apply_recipe(earlier / "recommended" / "recipe.toml", "no_such_task.py:task", out, redo)
+    file = tmp_path / "mine" / "model.onnx"
+    for out in (file, file / "deeper"):
+        with pytest.raises(UsageError, match=rf"^{file} is no folder: choose another --out"):
             apply_recipe(earlier / "recommended" / "recipe.toml", "no_such_task.py:task", out, redo)
     assert everything(tmp_path) == before
 

@@ -100,6 +100,8 @@ def finished(
 class Unrecorded:
     """A record that keeps nothing."""
 
+    def add(self, trial: Any) -> None: ...
+
     def append(self, prefix: str, value: Any) -> None: ...
 
     def every(self, prefix: str) -> list[Any]:

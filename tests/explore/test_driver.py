@@ -143,7 +143,7 @@ def test_a_sound_measurement_is_not_overruled_by_disturbed_ones(make_latency: Ca
 
 
 def test_a_metric_that_is_undefined_on_the_test_split_leaves_no_test_score_and_a_note(played: Played) -> None:
-    ended = played(kinds.CNN, trials=1, budget=FOUR_TIMES, faults=Faults(untold=1.0))
+    ended = played(kinds.CNN, trials=1, budget=FOUR_TIMES, faults=Faults(undefined=1.0))
     assert ended.front["status"] == "feasible"
     assert ended.asked("test")
     assert all(c["score"]["test"] is None for c in ended.front["candidates"])

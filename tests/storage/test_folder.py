@@ -122,7 +122,7 @@ def test_full_disk_names_the_path_and_the_free_space(tmp_path: Path, monkeypatch
 def test_file_in_place_of_the_folder_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UsageError, match="cannot write the run folder"):
+        with pytest.raises(UsageError, match=rf"^{tmp_path}/file is no folder: choose another --out"):
             RunFolder(root).claim()
 
 
@@ -190,17 +190,34 @@ def test_folder_whose_first_write_was_cut_off_can_be_claimed(tmp_path: Path):
     folder.release()
 
 
-@pytest.mark.parametrize("name", ["store", "recommended", "candidates", "front.json", ".lock", "study.db"])
+LINKED = ("store", "recommended", "candidates", "candidates/0123456789-0", "front.json", ".lock", "study.db")
+
+
+@pytest.mark.parametrize("name", LINKED)
 def test_link_in_place_of_what_a_run_writes_is_refused_and_not_followed(name: str, tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     folder.claim()
     folder.release()
     (folder.root / name).unlink(missing_ok=True)
+    (folder.root / name).parent.mkdir(exist_ok=True)
     (tmp_path / "precious").write_text("mine")
     (folder.root / name).symlink_to(tmp_path / "precious")
     with pytest.raises(UsageError, match=rf"{name} is a link, and a run folder holds its own files: remove the link"):
         folder.claim()
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["worker.log", "study.db", "front.json", ".machine.lock", "store", "candidates", "nearest"]
+)
+def test_what_is_of_another_kind_than_a_run_writes_is_refused_before_the_search(name: str, tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim()
+    folder.release()
+    kind = "file" if "." in name else "folder"
+    (folder.root / name).mkdir() if kind == "file" else (folder.root / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"{name} is not the {kind} that a run folder holds there: move it away or"):
+        folder.claim()
 
 
 def test_nothing_is_left_of_a_folder_that_is_discarded(tmp_path: Path):
@@ -217,19 +234,51 @@ def test_nothing_is_left_of_a_folder_that_is_discarded(tmp_path: Path):
 def test_what_others_put_into_a_folder_outlives_it(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     folder.claim()
-    mine = {"notes.md", "store/my-notes.json", "recommended/mine.onnx", "candidates/a-0/mine.txt", "candidates/b"}
+    mine = {
+        "notes.md",
+        "store/my-notes.json",
+        f"store/plan-{'0' * 20}.json",
+        "recommended/mine.onnx",
+        "candidates/a-0/mine.txt",
+        "candidates/b",
+    }
     write(folder.study, folder.candidate("a-0"), *(folder.root / name for name in mine))
     folder.discard()
     folder.release()
     assert {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file()} == mine
 
 
-def test_folder_that_was_there_before_is_not_discarded(tmp_path: Path):
+def test_empty_folder_that_was_there_before_is_empty_again_when_discarded(tmp_path: Path):
     (tmp_path / "run").mkdir()
+    for mine in (
+        [],
+        [tmp_path / "run" / ".autocompress-run", tmp_path / "run" / ".lock"],
+    ):  # of a search that was killed
+        write(*mine)
+        folder = RunFolder(tmp_path / "run")
+        folder.claim()
+        write(folder.study, folder.worker_log, folder.reference)
+        folder.discard()
+        folder.release()
+        assert everything(tmp_path) == {"run"}
+
+
+def test_folder_of_an_earlier_search_is_not_discarded(tmp_path: Path):
     for _ in range(2):
         folder = RunFolder(tmp_path / "run")
         folder.claim()
         write(folder.study)
-        folder.discard()
         folder.release()
-        assert folder.study.exists()
+    folder.claim()
+    folder.discard()
+    folder.release()
+    assert folder.study.exists()
+
+
+def test_delivered_model_is_not_discarded(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim()
+    write(folder.recommended / "model.onnx", folder.nearest / "recipe.toml")
+    folder.discard()
+    folder.release()
+    assert everything(folder.root) == {"recommended", "recommended/model.onnx", "nearest", "nearest/recipe.toml"}

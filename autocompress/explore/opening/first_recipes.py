@@ -11,7 +11,7 @@ from autocompress.explore.concurrency import all_done
 from autocompress.explore.pipeline.pipeline import Gate
 from autocompress.explore.space.ladders import ladders, single_defaults, strongest_recipes
 from autocompress.explore.space.space import Space
-from autocompress.explore.space.structure_model import FEWEST, MARGIN
+from autocompress.explore.space.structure_model import FEWEST_TIMED, MARGIN
 from autocompress.recipe import Recipe
 
 FEW_STRATEGIES = 2  # structural strategies, at most, that count as few
@@ -50,7 +50,7 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
     await all_done(time(recipe) for recipe in dict.fromkeys([*strongest_recipes(space), *defaults]))
     for share in SHARES_BETWEEN:
         for recipe in (ladder[round(share * (len(ladder) - 1))] for ladder in rising):
-            if len(timed) < FEWEST and recipe not in timed:
+            if len(timed) < FEWEST_TIMED and recipe not in timed:
                 await time(recipe)
     return [recipe for recipe in defaults if recipe in timed]
 

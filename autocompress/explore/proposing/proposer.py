@@ -13,13 +13,11 @@ from autocompress.explore.standings.objective import point
 from autocompress.explore.standings.standings import Standings
 from autocompress.recipe import Recipe
 
-REPEATS = 40  # known recipes in a row before the space counts as exhausted
-LEAST_OVER_FASTEST = (
-    1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
-)
+KNOWN_IN_A_ROW = 40  # known recipes in a row before the space counts as exhausted
+LEAST_OVER_FASTEST = 1.3  # times the fastest structure timed: below that hardly anything is left to compute with
 AT_LEAST_DOWN_TO = 0.5  # of the reference's latency, wherever structures seem to stop getting faster
 MOST_ASKED = 3  # times, for something that comes near the latency that is wanted
-TRIED_UP_TO = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
+FAR_OFF = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
 MILDER_BELOW = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 
 
@@ -59,7 +57,7 @@ class Proposer:
 
     def next(self) -> Proposal | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""
-        for _ in range(REPEATS):
+        for _ in range(KNOWN_IN_A_ROW):
             proposal = self._given(*self.waiting.pop(0)) if self.waiting else self._proposal()
             if not self._known(proposal.asked.recipe):
                 return proposal
@@ -105,7 +103,7 @@ class Proposer:
 
     def _comes_near(self, recipe: Recipe, target: float) -> bool:
         """Whether a recipe is not foretold to stay far from a latency ratio."""
-        return not self._structures.foretells(recipe) or self._structures.latencies([recipe])[0] <= TRIED_UP_TO * target
+        return not self._structures.foretells(recipe) or self._structures.latencies([recipe])[0] <= FAR_OFF * target
 
     def _default(self, target: float) -> Recipe | None:
         """The default of a strategy that no family has yet, at the latency that is wanted, if it comes near it."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autocompress.data import Floats
+from autocompress.arrays import Floats
 
 MOST_OF_A_GROUP = 0.95
 ABOVE_AVERAGE = 0.3  # a group loses at most this much more than the average

@@ -22,7 +22,7 @@ from autocompress_plugins.pruning.groups import Group, Member
 from autocompress_plugins.pruning.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.pruning.model_runs import output, same_output
 from autocompress_plugins.pruning.recurrent_layers import RecurrentLayer
-from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.removal import remove_units
 
 
 def why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[Group, Sequence[int]]) -> str | None:
@@ -33,7 +33,9 @@ def why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[Group, Sequenc
     try:
         smaller, zeroed = copy.deepcopy(model), copy.deepcopy(model)
         expected = norms.output(model, inputs)
-        got = norms.output(remove(smaller, inputs, {group.root: units for group, units in removals.items()}), inputs)
+        got = norms.output(
+            remove_units(smaller, inputs, {group.root: units for group, units in removals.items()}), inputs
+        )
         for group, units in removals.items():
             for member in group.members:
                 _zero_readers(zeroed.get_submodule(member.module), member, set(units))

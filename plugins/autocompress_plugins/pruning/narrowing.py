@@ -14,7 +14,7 @@ from autocompress_plugins.pruning.channel_graph import channel_graph
 from autocompress_plugins.pruning.group_check import why_wrong
 from autocompress_plugins.pruning.groups import HEADS, FoundGroups, Group
 from autocompress_plugins.pruning.prunable import prunable
-from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.removal import remove_units
 from autocompress_plugins.pruning.training_loss import most_sensitive_first
 from autocompress_plugins.pruning.unit_measurements import (
     BOTTOM_UP_SECTIONS,
@@ -72,7 +72,7 @@ def plan(model: nn.Module, amount: Amount, context: Context) -> Plan:
 def apply(model: nn.Module, plan: Plan, context: Context) -> nn.Module:
     """Take the units of a plan out of ``model``, in place."""
     prunable(model, context.example_inputs)
-    return remove(model, context.example_inputs, plan["remove"])
+    return remove_units(model, context.example_inputs, plan["remove"])
 
 
 def sensitivity(context: Context, kinds: frozenset[str]) -> list[Sensitivity]:
@@ -108,7 +108,7 @@ def _removals(whole: nn.Module, found: FoundGroups, amount: Amount, context: Con
     last: dict[str, list[int]] = {}
     for section in _sections(groups) if amount.bottom_up else [groups]:
         if last:  # where the other groups lie in layers that read several has moved
-            model, found = channel_graph(context).find_groups(remove(model, inputs, last), inputs, sure=0)
+            model, found = channel_graph(context).find_groups(remove_units(model, inputs, last), inputs, sure=0)
             section = [group for group in found.groups if group.root in {own.root for own in section}]
         values = importances(model, section, amount.criterion, context)
         last = {

@@ -12,7 +12,7 @@ from autocompress_plugins.pruning.attention_layers import HeadAttention
 from autocompress_plugins.pruning.dependency_graph import knows_places, quiet, trace
 
 
-def remove(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequence[int]]) -> nn.Module:
+def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequence[int]]) -> nn.Module:
     """Take units out of ``model``, which is in prunable form, in place: root -> units. The same removals give the same
     model. Raises CandidateFailed.
     """

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import Floats, call, primary
+from autocompress.arrays import Floats
+from autocompress.data import call, primary
 from autocompress.plugin.contract import Context
 from autocompress_plugins.pruning.channel_graph import channel_graph
 from autocompress_plugins.pruning.groups import Group
 from autocompress_plugins.pruning.importance import importance, taylor
-from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.removal import remove_units
 from autocompress_plugins.pruning.state import state_of
 from autocompress_plugins.pruning.training_loss import examples_for, mean_loss, rise
 
@@ -53,7 +54,7 @@ def losses_without_half(model: nn.Module, groups: Sequence[Group], context: Cont
         base = mean_loss(model, batches, loss_fn)
         for group in unknown:
             units = least_important(importance(model, group, "l2"), group, half_width(group))
-            trial = remove(copy.deepcopy(model), context.example_inputs, {group.root: units})
+            trial = remove_units(copy.deepcopy(model), context.example_inputs, {group.root: units})
             known[state, group.root] = rise(mean_loss(trial, batches, loss_fn), base)
     return np.array([known[state, group.root] for group in groups])
 

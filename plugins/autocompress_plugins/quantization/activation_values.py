@@ -19,10 +19,10 @@ from autocompress.plugin.contract import Array, Context
 from autocompress.task import Inputs
 from autocompress_plugins.quantization.ort_quantization import opened, with_all_outputs
 
-EXAMPLES = 4  # or the profile's batch, when that is more: what is silent on one of them is not on another
+SEEN_EXAMPLES = 4  # or the profile's batch, when that is more: what is silent on one of them is not on another
 POWERS = (1, 2, 3)
 DIGITS = 6
-SAME_WITHIN = 5e-4  # by which two signatures of the same values may differ: the rounding of float32 arithmetic
+SAME_VALUES = 5e-4  # by which two signatures of the same values may differ: the rounding of float32 arithmetic
 # In pairs, below and above zero: the extremes, and for each power the sum of it over all values. The order of the axes
 # and added zeros leave no trace. Empty for one number over and over, which says nothing of where it was found.
 Signature = list[float]
@@ -46,7 +46,7 @@ def examples(context: Context) -> list[Inputs]:
     """A few batches of the profile's size, the same for the module and for the file, whatever a data set draws."""
     batch, size = context.profile.batch, len(context.train)
     with seeded(context.seed):
-        starts = range(0, max(batch, EXAMPLES), batch)
+        starts = range(0, max(batch, SEEN_EXAMPLES), batch)
         return [context.train.take(torch.arange(start, start + batch) % size).inputs for start in starts]
 
 
@@ -131,7 +131,7 @@ def alike(one: Sequence[float], other: Sequence[float]) -> bool:
     if not one or not other:
         return False
     pairs = zip(one[::2], one[1::2], other[::2], other[1::2], strict=True)
-    return all(max(abs(a - c), abs(b - d)) <= SAME_WITHIN * max(c, d) for a, b, c, d in pairs)
+    return all(max(abs(a - c), abs(b - d)) <= SAME_VALUES * max(c, d) for a, b, c, d in pairs)
 
 
 def recognised(signature: Signature, known: Mapping[str, Iterable[Signature]]) -> str | None:

@@ -76,7 +76,7 @@ def test_a_step_with_nothing_left_to_do_is_left_out_of_the_floor(make_latency: C
     assert found[1].ratio == pytest.approx(0.2 * 0.05)
 
 
-def test_structures_to_begin_with_are_timed_on_all_lanes(gate: FakeGate):
+def test_structures_to_begin_with_are_timed_on_all_workers(gate: FakeGate):
     space = space_of(CARVE, SHRINK, TUNE)
     first(space, Budget(speedup=2), gate)
     assert gate.most_at_once == 2, "one for each strategy: a bisection takes one step after another"

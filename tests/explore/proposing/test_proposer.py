@@ -1,7 +1,6 @@
 """What comes next: the first recipes, then proposals moved to the latency that is wanted."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe, Step
-from autocompress.storage.record import Record, open_record
 
 RATIOS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))
@@ -38,16 +36,7 @@ def evaluation(recipe: Recipe, score: float, latency: Latency) -> Evaluation:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path / "study.db")
-    yield record
-    record.close()
-
-
-@pytest.fixture
-def proposer(
-    record: Record, make_latency: Callable[..., Latency], make_history: Callable[..., History]
-) -> Callable[..., Proposer]:
+def proposer(make_latency: Callable[..., Latency], make_history: Callable[..., History]) -> Callable[..., Proposer]:
     """After the latency of every strength was timed, 1 - ratio, and families of these (ratio, score) were trained."""
 
     def make(budget: Budget, *trained: tuple[float, float], **policy: Any) -> Proposer:
@@ -58,9 +47,7 @@ def proposer(
         for ratio, score in trained:
             found = evaluation(carved(ratio), score, make_latency(1 - ratio))
             history.enter(Evaluated(carved(ratio), Outcome(evaluations=(found,), checkpoint="w")))
-        return Proposer(
-            Sampler(SPACE, record, seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy)
-        )
+        return Proposer(Sampler(SPACE, (), seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy))
 
     return make
 
@@ -146,7 +133,7 @@ def test_what_nothing_is_foretold_of_is_not_held_back(proposer: Callable[..., Pr
     assert made._comes_near(carved(0.1), 0.1)
 
 
-def test_one_lane_trains_the_default_as_it_is_and_another_does_not_wait(proposer: Callable[..., Proposer]):
+def test_one_worker_trains_the_default_as_it_is_and_another_does_not_wait(proposer: Callable[..., Proposer]):
     made = proposer(Budget(max_drop=1))
     made.defaults = [carved(0.5), carved(0.4)]
     first = made.next()

@@ -68,7 +68,7 @@ def test_a_structure_is_timed_once_however_it_is_trained(admission: Make, make_l
     assert asked == [STRONGER]
 
 
-def test_two_lanes_that_ask_for_one_structure_time_it_once(admission: Make, make_latency: Callable[..., Latency]):
+def test_two_workers_that_ask_for_one_structure_time_it_once(admission: Make, make_latency: Callable[..., Latency]):
     made, asked = admission(Budget(speedup=2), Gate(make_latency(0.3), (), macs=400))
 
     async def both() -> tuple[Gate, Gate]:

@@ -18,7 +18,7 @@ from autocompress.task import Inputs
 from autocompress_plugins.pruning.channel_graph import ChannelGraph
 from autocompress_plugins.pruning.groups import CHANNELS, RECURRENT, FoundGroups, Group
 from autocompress_plugins.pruning.model_runs import output
-from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.removal import remove_units
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 SEQUENCES = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(1))
@@ -289,7 +289,7 @@ def test_removing_units_is_zeroing_what_reads_them(name: str):
             for weight, places in READS[name][group.root].items():
                 for unit in units:
                     zeroed.get_parameter(weight)[:, [unit] if places is None else places(unit)] = 0
-        smaller = remove(copy.deepcopy(prunable), inputs, {group.root: units})
+        smaller = remove_units(copy.deepcopy(prunable), inputs, {group.root: units})
         assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
         torch.testing.assert_close(output(smaller, inputs), output(zeroed, inputs), atol=1e-5, rtol=1e-4)
 
@@ -297,7 +297,7 @@ def test_removing_units_is_zeroing_what_reads_them(name: str):
 @pytest.mark.parametrize("name", FOUND)
 def test_all_groups_together_can_go(name: str):
     inputs, (model, prunable, groups) = FOUND[name][1], prunable_form(name)
-    smaller = remove(copy.deepcopy(prunable), inputs, {group.root: some(group) for group in groups.groups})
+    smaller = remove_units(copy.deepcopy(prunable), inputs, {group.root: some(group) for group in groups.groups})
     after = output(smaller, inputs)
     assert after.shape == output(model, inputs).shape
     assert after.isfinite().all()
@@ -307,7 +307,7 @@ def test_a_grouped_convolution_loses_equally_many_channels_of_each_group():
     model, prunable, groups = prunable_form("grouped")
     blocks = {group.root: group.blocks for group in groups.groups}
     assert blocks == {"first": 4, "grouped.0": 4, "transposed": 2}
-    smaller = remove(copy.deepcopy(prunable), IMAGES, {"first": [0, 5, 11, 19]})
+    smaller = remove_units(copy.deepcopy(prunable), IMAGES, {"first": [0, 5, 11, 19]})
     assert smaller.grouped[0].weight.shape == (40, 4, 3, 3)
     zeroed = copy.deepcopy(model)
     with torch.no_grad():
@@ -315,7 +315,7 @@ def test_a_grouped_convolution_loses_equally_many_channels_of_each_group():
             zeroed.grouped[0].weight[10 * group : 10 * group + 10, place] = 0
     torch.testing.assert_close(output(smaller, IMAGES), output(zeroed, IMAGES), atol=1e-5, rtol=1e-4)
     with pytest.raises(CandidateFailed, match="equally many"):
-        remove(copy.deepcopy(prunable), IMAGES, {"first": [0, 1, 2, 3]})
+        remove_units(copy.deepcopy(prunable), IMAGES, {"first": [0, 1, 2, 3]})
 
 
 def test_groups_come_in_the_order_of_the_calls_and_are_named_by_the_layer_called_first():

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.task import Inputs
-from autocompress.testing.tasks import Block
+from autocompress.testing.tasks import TransformerBlock
 from autocompress_plugins.pruning.channel_graph import ChannelGraph
 from autocompress_plugins.pruning.groups import CHANNELS, HEADS, MLP, FoundGroups, Group
 from autocompress_plugins.pruning.model_runs import output
-from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.removal import remove_units
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 TOKENS = torch.randint(20, (2, 9), generator=torch.Generator().manual_seed(1))
@@ -58,7 +58,7 @@ def test_a_transformer_encoder(padding: bool, norm_first: bool):
     expected = {f"{name}.self_attn": (HEADS, 4) for name in layers} | {f"{name}.linear1": (MLP, 30) for name in layers}
     assert found(groups) == expected | {"embed": (CHANNELS, 16)}
     torch.testing.assert_close(output(prunable, TOKENS), output(model, TOKENS), atol=1e-5, rtol=1e-4)
-    smaller = remove(prunable, TOKENS, {f"{layers[0]}.self_attn": [2], f"{layers[1]}.linear1": [0, 7]})
+    smaller = remove_units(prunable, TOKENS, {f"{layers[0]}.self_attn": [2], f"{layers[1]}.linear1": [0, 7]})
     with torch.no_grad():
         model.encoder.layers[0].self_attn.out_proj.weight[:, 8:12] = 0
         model.encoder.layers[1].linear2.weight[:, [0, 7]] = 0
@@ -71,7 +71,7 @@ class Attends(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.head = nn.Embedding(20, 16), nn.Linear(16, 4)
-        self.blocks = nn.Sequential(Block(16, 4), Block(16, 4))
+        self.blocks = nn.Sequential(TransformerBlock(16, 4), TransformerBlock(16, 4))
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.blocks(self.embed(tokens)).mean(1))
@@ -93,7 +93,7 @@ def test_a_layer_norm_keeps_the_weights_of_the_channels_that_stay():
     smaller, groups = ChannelGraph().find_groups(model, VECTORS)
     assert found(groups)["0"] == (CHANNELS, 100)
     gone = [unit for unit in range(100) if unit not in (3, 40, 64, 99)]
-    remove(smaller, VECTORS, {"0": gone})
+    remove_units(smaller, VECTORS, {"0": gone})
     assert smaller[1].weight.tolist() == [3.0, 40.0, 64.0, 99.0]
     wanted = model[3].weight[:, [3, 40, 64, 99]]
     assert torch.equal(smaller[3].weight, wanted)
@@ -135,7 +135,7 @@ def test_channels_under_a_norm(norm: Callable[[], nn.Module], blocks: int):
     smaller, groups = ChannelGraph().find_groups(model, IMAGES)
     assert {group.root: group.blocks for group in groups.groups} == {"conv": blocks, "last": 1}
     group = next(group for group in groups.groups if group.root == "conv")
-    remove(smaller, IMAGES, {"conv": some(group)})
+    remove_units(smaller, IMAGES, {"conv": some(group)})
     kept = [unit for unit in range(16) if unit not in some(group)]
     for name, own in smaller.norm.named_parameters():
         assert torch.equal(own, model.norm.get_parameter(name)[kept])

@@ -13,7 +13,7 @@ from autocompress.task import Inputs
 from autocompress_plugins.pruning.channel_graph import ChannelGraph
 from autocompress_plugins.pruning.groups import CHANNELS, HEADS, MLP, FoundGroups
 from autocompress_plugins.pruning.model_runs import output
-from autocompress_plugins.pruning.removal import remove
+from autocompress_plugins.pruning.removal import remove_units
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 SEQUENCES = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(1))
@@ -204,7 +204,7 @@ def test_a_recurrent_layer_given_its_state_is_a_barrier(named: bool):
     reasons = left(groups)
     assert ("no attribute 'hidden_size'" if named else "initial state") in reasons["rnn"]
     assert reasons["first"] == "a recurrent layer that is left as it is fixes them"
-    smaller = remove(prunable, SEQUENCES, {"hidden": [0, 5]})
+    smaller = remove_units(prunable, SEQUENCES, {"hidden": [0, 5]})
     with torch.no_grad():
         model.head.weight[:, [0, 5]] = 0
     torch.testing.assert_close(output(smaller, SEQUENCES), output(model, SEQUENCES), atol=1e-5, rtol=1e-4)
@@ -228,7 +228,7 @@ def test_a_layer_held_several_times_stays_one():
     x = torch.randn(2, 5, 16)
     smaller, groups = ChannelGraph().find_groups(SharedLayers(), x)
     assert found(groups) == {"layers.0.self_attn": (HEADS, 4), "layers.0.linear1": (MLP, 30)}
-    remove(smaller, x, {"layers.0.self_attn": [0], "layers.0.linear1": [3]})
+    remove_units(smaller, x, {"layers.0.self_attn": [0], "layers.0.linear1": [3]})
     assert smaller.layers[0] is smaller.layers[1] is smaller.layers[2]
     assert smaller.layers[2].self_attn.num_heads == 3
 

@@ -267,7 +267,13 @@ def test_asking_whether_a_strategy_applies_checks_one_group_of_its_kinds(
         return real(model, inputs, removals)
 
     monkeypatch.setattr(channel_graph, "why_wrong", counted)
-    layers = nn.Linear(6, 16), tasks.Block(16, 2), tasks.Block(16, 2), nn.Flatten(), nn.Linear(48, 2)
+    layers = (
+        nn.Linear(6, 16),
+        tasks.TransformerBlock(16, 2),
+        tasks.TransformerBlock(16, 2),
+        nn.Flatten(),
+        nn.Linear(48, 2),
+    )
     context = make_context(nn.Sequential(*layers), torch.randn(4, 3, 6))
     assert narrowing.refuses(context, frozenset({MLP}), "") is None
     assert checked == [MLP]

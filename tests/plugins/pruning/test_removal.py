@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
-from autocompress_plugins.pruning.removal import remove, ties
+from autocompress_plugins.pruning.removal import remove_units, ties
 
 TOKENS = torch.randint(9, (2, 5), generator=torch.Generator().manual_seed(1))
 
@@ -24,7 +24,7 @@ class Language(nn.Module):
 
 
 def test_tied_weights_stay_tied():
-    model = remove(Language(behind=False).eval(), TOKENS, {"embed": [1, 2, 7]})
+    model = remove_units(Language(behind=False).eval(), TOKENS, {"embed": [1, 2, 7]})
     assert model.out.weight is model.embed.weight
     assert model.embed.weight.shape == (9, 5)
     assert ties(model) == [["embed.weight", "out.weight"]]
@@ -32,7 +32,7 @@ def test_tied_weights_stay_tied():
 
 def test_a_removal_that_would_untie_fails():
     with pytest.raises(CandidateFailed, match=r"embed\.weight and out\.weight are one weight"):
-        remove(Language(behind=True).eval(), TOKENS, {"embed": [1, 2, 7]})
+        remove_units(Language(behind=True).eval(), TOKENS, {"embed": [1, 2, 7]})
 
 
 def test_a_model_without_ties_has_none():
