@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from autocompress.candidate.export import beginning_with, branching, export_right, unexportable
+from autocompress.candidate.export import beginning_with, export_right
+from autocompress.candidate.export_cause import branching, unexportable
 from autocompress.candidate.make import file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile

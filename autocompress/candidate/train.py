@@ -26,6 +26,7 @@ from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.task import Loss
 
 WARM_UP_SHARE = 0.05
+TAKES_STATISTICS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
 REST = 0.25  # of its length, that a training which goes on from a snapshot has at least, to be annealed in
@@ -176,7 +177,7 @@ def _named(wanted: Iterable[Sequence[str]]) -> list[str]:
 def _freeze_statistics(model: nn.Module, frozen: bool) -> None:
     """Batch norm cannot take statistics of one example: for a batch of one it uses what it has."""
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training == frozen:
+        if isinstance(module, TAKES_STATISTICS) and module.training == frozen:
             module.train(not frozen)
 
 
