@@ -16,7 +16,7 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.opening.opener import Opened, Opener
-from autocompress.explore.policy import SearchParts, SearchPolicy
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space.space_file import SpaceFile
 from autocompress.explore.view import View
 from autocompress.profile import load_profile
@@ -37,7 +37,6 @@ from .scenarios import SCENARIOS, Process, Scenario
 
 Played = dict[str, Any]
 
-RECORDED = SearchPolicy(parts=SearchParts(gating=RecordedGating))
 DISTURBED = "other work on this machine disturbed the measurement of the reference"
 
 
@@ -110,11 +109,18 @@ def play_opening(scenario: Scenario, root: Path) -> Played:
 
 
 def searched(
-    scenario: Scenario, root: Path, kept: Kept | None = None, view: View | None = None, *, only_open: bool = False
+    scenario: Scenario,
+    root: Path,
+    kept: Kept | None = None,
+    view: View | None = None,
+    policy: SearchPolicy = SearchPolicy(),
+    *,
+    only_open: bool = False,
 ) -> list[Ended]:
     """How each process of a scenario ended. kept: what an earlier scenario left in the same run folder. view: shown
     what a user is. only_open: no process searches.
     """
+    policy = replace(policy, parts=replace(policy.parts, gating=RecordedGating))
     declared, kept, ended = Declared(scenario.kind, scenario.seed, scenario.faults), kept or Kept(), []
     folder = RunFolder(root)
     for process in scenario.processes:
@@ -125,8 +131,8 @@ def searched(
             executor = DeclaredExecutor(
                 declared, scenario.workers, kept.asked, kept.remembered, root, scenario.crashing, process.stop
             )
-            notes = _Notes(view)
-            ended.append(runner.run(_process(scenario, process, executor, folder, record, notes, only_open=only_open)))
+            run = _process(scenario, process, executor, folder, record, _Notes(view), policy, only_open=only_open)
+            ended.append(runner.run(run))
     return ended
 
 
@@ -155,6 +161,7 @@ async def _process(
     folder: RunFolder,
     record: Any,
     view: "_Notes",
+    policy: SearchPolicy,
     *,
     only_open: bool,
 ) -> Ended:
@@ -173,7 +180,7 @@ async def _process(
 
     why, opened, search, document = None, None, None, None
     try:
-        opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note, RECORDED)
+        opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note, policy)
         opened = await opener.open()
         opened = replace(opened, pipeline=RecordedPipeline.like(opened.pipeline))
         if scenario.declared_opening:

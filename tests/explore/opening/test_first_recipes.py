@@ -120,6 +120,14 @@ def test_strategies_take_turns(gate: FakeGate):
     assert all(r.step("tune") for r in found)
 
 
+def test_of_more_than_two_strategies_fewer_strengths_are_tried_first(gate: FakeGate):
+    fold = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2, 3, 4, 5), 1, True),))
+    found = first(space_of(CARVE, fold, TUNE), Budget(speedup=1.9), gate)
+    assert [r.steps[0].strategy for r in found].count("carve") == 3
+    found = first(space_of(CARVE, SHRINK, fold, TUNE), Budget(speedup=1.9), gate)
+    assert [r.steps[0].strategy for r in found].count("carve") == 2
+
+
 def test_structure_that_cannot_be_built_counts_as_outside_the_budget(make_latency: Callable[..., Latency]):
     def breaks(recipe: Recipe) -> bool:
         return recipe.steps[0].values["ratio"] < 0.7

@@ -1,6 +1,7 @@
 """What comes next: the first recipes, then proposals moved to the latency that is wanted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,15 +40,20 @@ def evaluation(recipe: Recipe, score: float, latency: Latency) -> Evaluation:
 def proposer(make_latency: Callable[..., Latency], make_history: Callable[..., History]) -> Callable[..., Proposer]:
     """After the latency of every strength was timed, 1 - ratio, and families of these (ratio, score) were trained."""
 
-    def make(budget: Budget, *trained: tuple[float, float], **policy: Any) -> Proposer:
+    def make(
+        budget: Budget, *trained: tuple[float, float], ratios: Sequence[float] = RATIOS, **policy: Any
+    ) -> Proposer:
         history = make_history(evaluation(Recipe(), 0.9, make_latency(1.0)))
-        standings, structures = Standings(history, budget), StructureModel(SPACE)
-        for ratio in RATIOS:
+        space = Space.of(
+            SpaceFile(name="s"), [replace(CARVE, parameters=(Parameter("ratio", ratios, 0.5, True),)), TUNE], []
+        )
+        standings, structures = Standings(history, budget), StructureModel(space)
+        for ratio in ratios:
             structures.add(carved(ratio), 1 - ratio, 1 - ratio)
         for ratio, score in trained:
             found = evaluation(carved(ratio), score, make_latency(1 - ratio))
             history.enter(Evaluated(carved(ratio), Outcome(evaluations=(found,), checkpoint="w")))
-        return Proposer(Sampler(SPACE, (), seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy))
+        return Proposer(Sampler(space, (), seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy))
 
     return make
 
@@ -64,6 +70,23 @@ def test_first_recipes_come_first_and_known_ones_never_again(proposer: Callable[
     assert proposal is not None
     assert proposal.asked.recipe == carved(0.3)
     assert proposal.rung == 1
+
+
+@pytest.mark.parametrize(("known", "exhausted"), [(39, False), (40, True)])
+def test_forty_known_recipes_in_a_row_exhaust_the_space(known: int, exhausted: bool, proposer: Callable[..., Proposer]):
+    made = proposer(Budget(max_drop=1), (0.5, 0.9))
+    made.waiting = [*[(carved(0.5), 0)] * known, (carved(0.3), 0)]
+    assert (made.next() is None) == exhausted
+
+
+@pytest.mark.parametrize(("ratio", "again"), [(0.55, True), (0.53, False)])
+def test_a_family_is_tried_milder_only_where_enough_of_the_budget_is_left(
+    ratio: float, again: bool, proposer: Callable[..., Proposer]
+):
+    made = proposer(Budget(speedup=2), (ratio, 0.88), ratios=[round(0.4 + 0.01 * i, 2) for i in range(21)])
+    proposal = made.next()
+    assert proposal is not None
+    assert (proposal.rung == 1) == again, f"{left(carved(ratio)) / 0.5:.2f} of the budget is used"
 
 
 def test_what_is_too_strong_for_the_budget_is_tried_milder(proposer: Callable[..., Proposer]):

@@ -1,7 +1,9 @@
 """The sampler's memory: what a trial taught it is in the record, and comes back from there."""
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState
@@ -191,3 +193,27 @@ def test_a_neighbour_is_another_recipe_where_an_order_could_change_and_does_not(
     wanted = default_recipe(space, [Step.of("carve", ratio=0.7)])
     sampler = Sampler(space, record.trials(), seed=0)
     assert all(sampler.neighbour(wanted) != wanted for _ in range(60))
+
+
+class Stuck(random.Random):
+    """Draws a change of the order so many times, then whether a strategy is on."""
+
+    def __init__(self, useless: int) -> None:
+        super().__init__(0)
+        self.left = useless
+
+    def choice(self, of: Sequence[Any]) -> Any:
+        if "carve.position" not in of:
+            return of[0]
+        self.left -= 1
+        return "carve.position" if self.left >= 0 else "imitate.kind"
+
+
+@pytest.mark.parametrize(("useless", "changes"), [(9, True), (10, False)])
+def test_ten_draws_are_made_for_a_change_that_makes_a_difference(useless: int, changes: bool):
+    fold = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2), 1, True),))
+    space = Space.of(SpaceFile(name="s"), [CARVE, fold, IMITATE], [])
+    wanted = default_recipe(space, [Step.of("carve", ratio=0.7)])
+    sampler = Sampler(space, (), seed=0)
+    sampler._random = Stuck(useless)
+    assert (sampler.neighbour(wanted) != wanted) == changes

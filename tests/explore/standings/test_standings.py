@@ -10,7 +10,6 @@ from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
 from autocompress.explore.history.facts import Concluded, Evaluated, Failed, FinalMeasured, RepeatMeasured, ScoredOnTest
 from autocompress.explore.history.history import History
-from autocompress.explore.standings.contenders import EXTRA_CONTENDERS, MOST_CONTENDERS
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
@@ -94,13 +93,13 @@ def test_what_failed_to_train_is_not_trained_on(history: History, standings: Sta
 def test_of_very_many_families_the_worst_are_not_trained_on(make_latency: Make, make_history: MakeHistory):
     history = make_history(evaluation(Recipe(), 0, make_latency(1.0)))
     standings = Standings(history, Budget())
-    recipes = [Recipe((Step.of("carve", units=n),)) for n in range(MOST_CONTENDERS + EXTRA_CONTENDERS + 1)]
+    recipes = [Recipe((Step.of("carve", units=n),)) for n in range(401)]
     for number, recipe in enumerate(recipes):
         score = 0.86 + number / 1e5
         own = replace(evaluation(recipe, 0, make_latency(0.5)), score=Score(score, score, score))
         enter(history, recipe, own)
-        assert len(standings.contending()) == (number + 1 if recipe != recipes[-1] else MOST_CONTENDERS)
-    assert {f.id for f in standings.contending()} == {recipe.id for recipe in recipes[-MOST_CONTENDERS:]}
+        assert len(standings.contending()) == (number + 1 if recipe != recipes[-1] else 300)
+    assert {f.id for f in standings.contending()} == {recipe.id for recipe in recipes[-300:]}
     assert standings.finalists(1)[0].recipe == recipes[-1]
 
 
