@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from autocompress.candidate.export import branching, export_right, first_that_works, unexportable
+from autocompress.candidate.export import export_right, first_that_works
+from autocompress.candidate.export_cause import branching, unexportable
 from autocompress.candidate.make import CHECKED_BATCHES, file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile

@@ -28,6 +28,7 @@ SAME_VALUES = 5e-4  # by which two signatures of the same values may differ: the
 Signature = list[float]
 # What a layer is called with has a static int8 form in these.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+# In evaluation mode they give back the tensor that they are given.
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -88,7 +89,7 @@ def _run(model: nn.Module, inputs: Inputs) -> dict[str, tuple[list[Array], str |
         def hook(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
             calls[name] += 1
             if isinstance(output, Tensor) and not isinstance(module, DROPOUTS):
-                made[id(output)] = (name, output, output._version)  # dropout gives back what it is given
+                made[id(output)] = (name, output, output._version)
 
         return hook
 

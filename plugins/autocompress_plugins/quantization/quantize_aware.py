@@ -62,11 +62,8 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
     def refuses(self, context: Context) -> str | None:
         if layer_inputs(context.model, examples(context)):
             return None
-        own = [
-            f"{name} ({type(module).__name__})"
-            for name, module in context.model.named_modules()
-            if any(True for _ in module.parameters(recurse=False))
-        ]
+        modules = context.model.named_modules()
+        own = [f"{name} ({type(m).__name__})" for name, m in modules if [*m.parameters(recurse=False)]]
         return f"no convolution or linear layer is called, only {', '.join(own[:3]) or 'layers without weights'}"
 
     def hook(self, params: Params, context: Context) -> TrainHook:

@@ -10,14 +10,14 @@ from torch import nn
 from autocompress.plugin.contract import Context
 from autocompress.task import Task
 from autocompress.testing import tasks
-from autocompress_plugins.pruning.channel_graph import channel_graph
-from autocompress_plugins.pruning.group_check import half
 from autocompress_plugins.pruning.prune_attention import PruneAttention
 from autocompress_plugins.pruning.prune_channels import PruneChannels
 from autocompress_plugins.pruning.prune_recurrent import PruneRecurrent
-from autocompress_plugins.pruning.removal import remove_units
-from autocompress_plugins.pruning.unit_measurements import importances, least_important
 from autocompress_plugins.pruning.unit_pruning import UnitPruning
+from autocompress_plugins.shrinking.channel_graph import channel_graph
+from autocompress_plugins.shrinking.group_check import half
+from autocompress_plugins.shrinking.removal import remove_units
+from autocompress_plugins.shrinking.unit_measurements import importances, least_important
 
 MakeContext = Callable[..., Context]
 MILD = {  # a quarter of the units, with the task that has such units
