@@ -138,6 +138,7 @@ async def open_reference(
 
 async def open_task(
     operations: Operations,
+    prepared: Preparation,
     folder: RunFolder,
     profile: HardwareProfile,
     seed: int,
@@ -145,8 +146,7 @@ async def open_task(
     *,
     compare_exporters: bool = True,
 ) -> tuple[Opening, Pipeline]:
-    """Open a task for a few candidates, without a search around them and without limits."""
-    prepared = await operations.prepare(None, only, limit_s=math.inf)
+    """Finish opening a prepared task for a few candidates, without a search around them and without limits."""
     first = Pipeline(operations, folder, profile, seed, prepared, untimed(prepared.applicable, only))
     opening = await open_reference(first, None, only, limit_s=math.inf, compare_exporters=compare_exporters)
     return opening, informed(first, opening, only)
@@ -154,7 +154,7 @@ async def open_task(
 
 def informed(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -> Pipeline:
     """A pipeline that goes by what the opening found out."""
-    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only), arithmetic=opening.arithmetic)
+    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only))
 
 
 async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Preparation:

@@ -6,14 +6,22 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autocompress.budget import FAR_OVER, Budget
-from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+    UntrainedFiles,
+)
 from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
@@ -43,8 +51,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """ratios: of the graph variants on the reference. arithmetic: how training computes. now: seconds, for limits.
-    most_variants: of a trained family; None: all.
+    """ratios: of the graph variants on the reference. now: seconds, for limits. most_variants: of a trained family;
+    None: all.
     """
 
     operations: Operations
@@ -53,7 +61,6 @@ class Pipeline:
     seed: int
     prepared: Preparation
     ratios: Ratios
-    arithmetic: Arithmetic = field(default_factory=Arithmetic)
     now: Callable[[], float] = time.monotonic
     most_variants: int | None = None
 
@@ -73,7 +80,7 @@ class Pipeline:
                     break
                 if made is None or variant is not None:
                     found = await self.operations.make(
-                        MakeRequest(
+                        UntrainedFiles(
                             recipe,
                             self.prepared.exporter,
                             variants=() if variant is None else (variant,),
@@ -130,15 +137,13 @@ class Pipeline:
         worth_below: the latency ratio at and above which a file adds nothing, whatever it scores.
         """
         left = self._left(limit_s)
-        request = replace(request, arithmetic=self.arithmetic)
         weights = await self.operations.train(request, limit_s=left())
         made = await self.operations.make(
-            MakeRequest(
-                request.recipe,
+            FamilyFiles(
+                weights,
+                request.rung,
                 self.prepared.exporter,
                 variants=tuple(v for v in self._variants(request.recipe)[: self.most_variants] if v not in skip),
-                weights=weights,
-                rung=request.rung,
             ),
             limit_s=left(),
         )
@@ -147,10 +152,8 @@ class Pipeline:
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants."""
         left = self._left(limit_s)
-        reference, weights = self.prepared.reference, TrainedWeights(Recipe(), ())
-        request = MakeRequest(
-            Recipe(), self.prepared.exporter, tuple(self._variants(Recipe())), weights, source=reference, rung=0
-        )
+        weights, variants = TrainedWeights(Recipe(), ()), tuple(self._variants(Recipe()))
+        request = FamilyFiles(weights, 0, self.prepared.exporter, variants, source=self.prepared.reference)
         made = await self.operations.make(request, limit_s=left())
         return await self._measured(made, weights, 0, None, left)
 

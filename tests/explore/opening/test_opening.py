@@ -94,7 +94,7 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
 ):
     plugins.strategies["watches"] = watches = Watches()
     folder = RunFolder(tmp_path / "run")
-    operations = in_process(tiny_task, PROFILE, plugins, folder).operations
+    operations = in_process(tiny_task, PROFILE, plugins, folder)
     prepared = asyncio.run(operations.prepare(None, WATCHED, limit_s=math.inf))
     traced = folder.reference.read_bytes()
     assert prepared.exporter == "torchscript", "what is gated before does not wait for the other one"
@@ -112,7 +112,7 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
 
 def again(task: Task, plugins: PluginSet, folder: RunFolder, known: Opening, only: Sequence[str]) -> Opening:
     """Opened by another process, with what the first one found."""
-    operations = in_process(task, PROFILE, plugins, folder).operations
+    operations = in_process(task, PROFILE, plugins, folder)
     prepared = asyncio.run(operations.prepare(known.prepared, only, limit_s=math.inf))
     first = Pipeline(operations, folder, PROFILE, 0, prepared, untimed(prepared.applicable, only))
     return asyncio.run(open_reference(first, known, only, limit_s=math.inf, compare_exporters=False))
