@@ -133,8 +133,7 @@ def search(
         recover(folder, say)
         return _run(settings, task, workers, folder, plugins, console, quiet, policy)
     except UsageError:
-        if not folder.front.exists():  # bad input leaves nothing behind
-            folder.discard()
+        folder.discard()  # bad input leaves nothing behind
         raise
     finally:
         folder.release()
@@ -156,19 +155,16 @@ def _run(
     durations = Durations(clock)
     search: Search | None = None  # once the task is open
     with TerminalView(console, quiet) as view, stop_signals() as interrupted:
-        operations = _operations(settings, task, workers, folder, plugins, view, clock, interrupted, policy.workers)
-
-        def check_interrupted() -> None:
-            if interrupted() is not None:
-                raise Interrupted("stopped at a safe point")
+        supervisor = Supervisor(view.doing, view.note, lambda: interrupted() is not None)
+        operations = _operations(settings, task, workers, folder, plugins, view, supervisor, clock, policy.workers)
 
         async def whole() -> dict[str, Any]:
             nonlocal search
             try:
                 opened = await Opener(
-                    settings, operations, folder, record, clock, durations, check_interrupted, view.note, policy
+                    settings, operations, folder, record, clock, durations, supervisor.check, view.note, policy
                 ).open()
-                search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
+                search = Search(settings, opened, operations, folder, record, view, clock, durations, supervisor.check)
                 if record.get("finished") == asked and folder.front.exists():
                     view.note(
                         f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
@@ -190,6 +186,8 @@ def _run(
                     write_results(search.standings, settings, folder, plugins, clock, operations)
             stopped = interrupted()
             if stopped is None:
+                if search is not None and isinstance(error, UsageError):  # but by now there is something to lose
+                    raise AutocompressError(str(error)) from error
                 raise
             typed = Path(sys.argv[0]).stem in ("autocompress", "__main__")
             command = (
@@ -223,19 +221,14 @@ def _operations(
     folder: RunFolder,
     plugins: PluginSet,
     view: TerminalView,
+    supervisor: Supervisor,
     clock: Clock,
-    interrupted: Callable[[], int | None],
     policy: WorkerPolicy,
 ) -> WorkerOperations:
     """Computed by worker processes for a task that they can open, and by this process for an object of its own."""
-
-    def stop() -> bool:
-        return interrupted() is not None
-
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers, policy)
-        return worker_processes(config, folder.worker_log, view.doing, stop, view.note, clock.elapsed)
-    supervisor = Supervisor(view.doing, view.note, stop)
+        return worker_processes(config, folder.worker_log, view.doing, supervisor.stop, view.note, clock.elapsed)
     here = in_process(
         task,
         settings.profile,

@@ -49,7 +49,9 @@ def ours(task: str, minutes: float, seed: int, folder: Path, **policy: Any) -> R
 def random(task: str, minutes: float, seed: int, folder: Path) -> Run:
     from optuna.samplers import RandomSampler
 
-    return ours(task, minutes, seed, folder, sampler=RandomSampler)
+    from autocompress.explore.policy import SearchParts
+
+    return ours(task, minutes, seed, folder, parts=SearchParts(sampler=RandomSampler))
 
 
 def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:

@@ -62,7 +62,7 @@ class Arm:
 def arms(opened: OpenedHere, strategy: str, known: Known) -> Iterator[Arm]:
     """The recipes to compare for one strategy; its own is the one "with". Raises CandidateFailed."""
     own = known[strategy]
-    teachers = [a for a in known.values() if a.trains_alone and (a is own or _compatible(a, own))]
+    teachers = [a for a in known.values() if a.trains_alone and (a is own or not a.conflicts(own))]
     if set(own.stages) == {Stage.GRAPH}:
         yield Arm("reference", Recipe())
         return
@@ -122,10 +122,6 @@ def _step(strategy: Applicable, **chosen: Value) -> Step:
 
 def _at(parameter: Parameter, strength: float) -> Value:
     return parameter.choices[round(strength * (len(parameter.choices) - 1))]
-
-
-def _compatible(one: Applicable, other: Applicable) -> bool:
-    return not (one.excludes & other.provides or other.excludes & one.provides)
 
 
 def rewriters(opened: OpenedHere, strategy: str) -> frozenset[str]:

@@ -21,7 +21,7 @@ from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe, Step
 from autocompress.storage.atomic import replacing
 
-CHECKED_BATCHES = 4
+CHECKED_BATCHES = 4  # of inputs on which an exported file is compared with its module
 
 
 def make(opened: OpenTask, request: MakeRequest, model: nn.Module | None = None) -> Made:

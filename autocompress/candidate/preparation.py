@@ -14,17 +14,12 @@ from autocompress.candidate.make import file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.plans import StoredPlans
 from autocompress.candidate.policy import TrainingPolicy
-from autocompress.candidate.reading import commonest_class, read_task, sampled
+from autocompress.candidate.reading import commonest_class, read_task
 from autocompress.candidate.reference import first_reference
 from autocompress.candidate.request import ModelFile
 from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
-from autocompress.data import (
-    feed_of,
-    input_names,
-    profile_inputs,
-    tensors_of,
-)
+from autocompress.data import feed_of, feeds_to_store, profile_inputs
 from autocompress.errors import UsageError, one_line
 from autocompress.measure import MachineLock
 from autocompress.plugin.contract import Applicable, Refusal
@@ -107,10 +102,10 @@ def prepare(
         folder=folder,
         store=store,
         context=read.context,
-        val=val if score_on is None else sampled(val, score_on),
+        val=val if score_on is None else val.sampled(score_on),
         test=read.splits.get("test"),
         fingerprint=read.fingerprint,
-        feeds=[feed_of(i, input_names(i)) for i in inputs],
+        feeds=[feed_of(i) for i in inputs],
         lock=lock or MachineLock(folder.root),
         supervisor=supervisor,
         plans=StoredPlans(store, read.fingerprint, seed, plugins),
@@ -153,8 +148,7 @@ def _kept_feeds(opened: OpenTask, inputs: Sequence[Inputs]) -> str:
     """Store key of the inputs that files are timed with, for whoever times them."""
     key = opened.store.key("feeds", opened.fingerprint, opened.profile.batch)
     if not opened.store.path(key).exists():
-        named = [dict(zip(input_names(i), tensors_of(i), strict=True)) for i in inputs]
-        opened.store.save(key, {f"{n}/{name}": tensor for n, feed in enumerate(named) for name, tensor in feed.items()})
+        opened.store.save(key, feeds_to_store(inputs))
     return key
 
 

@@ -35,12 +35,14 @@ from autocompress.storage.ownership import APPLIED, own_or_free, put_mark, refus
 from autocompress.storage.paths import inside
 from autocompress.storage.recovery import Say, recover_recipe
 from autocompress.storage.store import Store
+from autocompress.supervisor import tell_nobody
 from autocompress.task import load_task
 
+COMPARED_BATCHES = 32  # of validation inputs, on which they are compared
 SAME_OUTPUTS = 1e-4  # apply: between the model made again and the stored one
 
 
-def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: Say = lambda text: None) -> str:
+def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: Say = tell_nobody) -> str:
     """Make the model of a ``recipe.toml`` again and return a line that says where it is and how near it comes to the
     stored one. Raises UsageError, before anything is made, when ``out`` holds what is not ours, or the recipe names
     weights that are outside its folder.
@@ -144,7 +146,7 @@ def _difference(runtime: Runtime, profile: HardwareProfile, val: Split, one: Pat
     """Largest difference of two files' outputs over some validation examples."""
     sessions = [runtime.open(path, profile) for path in (one, other)]
     worst = 0.0
-    for inputs in profile_inputs(val, profile.batch, 32):
+    for inputs in profile_inputs(val, profile.batch, COMPARED_BATCHES):
         outputs = [np.asarray(s.run(feed_of(inputs, s.input_names))[0], dtype=np.float64) for s in sessions]
         worst = max(worst, float(np.abs(outputs[0] - outputs[1]).max()))
     return worst

@@ -20,16 +20,14 @@ from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.storage.folder import RunFolder
-from autocompress.supervisor import Supervisor, Tell
+from autocompress.supervisor import Supervisor, Tell, tell_nobody
 from autocompress.task import load_task
 
 SCORED = 2000
 Answer = TypeVar("Answer")
 
 
-def inspect_task(
-    target: str, profile: str, tell: Tell = lambda text, fraction: None, score_on: int = SCORED
-) -> dict[str, Any]:
+def inspect_task(target: str, profile: str, tell: Tell = tell_nobody, score_on: int = SCORED) -> dict[str, Any]:
     """Reference score, latency and size; its time by operator; every strategy with its parameters, or why it does not
     apply; the graph variants of the unchanged weights, measured; the loss that each prunable group costs, and why other
     layers are left as they are. score_on: validation examples, for each file; a search scores on all.

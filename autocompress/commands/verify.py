@@ -4,30 +4,32 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autocompress.commands.measure import random_feed
+from autocompress.commands.measure import RANDOM_FEEDS, random_feed
 from autocompress.errors import UsageError
 from autocompress.latency import Latency
 from autocompress.measure import FINAL, measure, timer
 from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
+from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of
 from autocompress.storage.onnx_file import read_onnx
 from autocompress.storage.recovery import Say, read_run
+from autocompress.supervisor import tell_nobody
 
 RATIO_TOLERANCE = 0.15  # verify: how far a ratio may move between two measurements
 
 
-def verify_run(root: Path, say: Say = lambda text: None) -> dict[str, Any]:
+def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
     """Time the recommended model of a run beside its reference again. ``holds`` is False when the budget is no
     longer met, or the ratio moved by more than 15 %. say: told which files were made whole before.
     """
     document = read_run(root, say)
-    chosen = next((c for c in document["candidates"] if c["id"] == document["recommended"]), None)
+    chosen = candidate_of(document, document["recommended"])
     if chosen is None:
         raise UsageError(f"{root} recommends nothing, so there is nothing to verify")
     profile = HardwareProfile.model_validate(document["environment"]["profile"])
     runtime = load_plugins().runtime(profile.runtime)
-    path, reference = root / "recommended" / "model.onnx", root / document["reference"]["artifact"]
+    path, reference = root / RECOMMENDED / MODEL, root / document["reference"]["artifact"]
     for file in (path, reference):
         if not file.exists():
             raise UsageError(f"{file} is missing: run the search again with --out {root}")
@@ -53,6 +55,6 @@ def verify_run(root: Path, say: Say = lambda text: None) -> dict[str, Any]:
 
 
 def _beside(runtime: Runtime, profile: HardwareProfile, path: Path, reference: Path) -> Latency:
-    feeds = [random_feed(path, profile, seed) for seed in range(4)]
+    feeds = [random_feed(path, profile, seed) for seed in range(RANDOM_FEEDS)]
     one, other = (timer(runtime, runtime.open(file, profile), feeds) for file in (path, reference))
     return measure(one, other, profile, effort=FINAL)

@@ -13,11 +13,11 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from autocompress.compute.worker import TELL_EVERY_S, OnTell, WorkerConfig, cores
+from autocompress.compute.worker import TELL_EVERY_S, WorkerConfig, cores
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 
 if TYPE_CHECKING:
-    from autocompress.supervisor import Supervisor
+    from autocompress.supervisor import Supervisor, Tell
     from autocompress.task import Task
 
 
@@ -45,7 +45,7 @@ def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
     )
 
 
-def main(
+def answer_calls(
     descriptor: int,
     serve: Callable[[WorkerConfig, "Supervisor"], object] = task_or_target,
     use: Callable[[int], None] = use_threads,
@@ -112,7 +112,7 @@ def _ours(error: AutocompressError) -> AutocompressError:
     return UsageError(str(error)) if isinstance(error, UsageError) else CandidateFailed(str(error))
 
 
-def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bool]) -> "Supervisor":
+def _supervisor(tell: "Tell", note: Callable[[str], None], stop: Callable[[], bool]) -> "Supervisor":
     from autocompress.supervisor import Supervisor
 
     return Supervisor(tell, note, stop)
@@ -136,4 +136,4 @@ def _load(config: WorkerConfig) -> "Task":
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    answer_calls(int(sys.argv[1]))

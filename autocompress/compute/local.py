@@ -95,7 +95,7 @@ class LocalComputation:
 
     def score(self, files: Sequence[ModelFile]) -> tuple[Scored | NotScored, ...]:
         with self.lock.working():
-            return score.score(self.opened, files)
+            return score.score_files(self.opened, files)
 
     def test(self, files: Sequence[ModelFile]) -> list[float]:
         with self.lock.working():

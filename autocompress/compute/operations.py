@@ -18,6 +18,7 @@ from autocompress.compute.worker import WorkerCrashed
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Applicable, Refusal
+from autocompress.supervisor import tell_nobody
 
 Strategies = Sequence[str] | None  # those of the search space; None for all that are installed
 Surveyed = tuple[tuple[Applicable, ...], tuple[Refusal, ...]]
@@ -83,7 +84,7 @@ class WorkerOperations:
         computing: Executor,
         comparing: Executor,
         clock: Callable[[], float],
-        note: Callable[[str], None] = lambda text: None,
+        note: Callable[[str], None] = tell_nobody,
     ) -> None:
         self._computing = computing
         self._comparing = comparing

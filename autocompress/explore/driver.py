@@ -5,6 +5,8 @@ It is one coroutine for each worker: between two ``await`` nothing else of the d
 
 from collections.abc import Callable
 
+from optuna.trial import FrozenTrial
+
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.operations import Operations
 from autocompress.errors import AutocompressError, CandidateFailed
@@ -13,7 +15,7 @@ from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.finish import Finish
-from autocompress.explore.history.facts import Evaluated, Failed, Gated, fact_to_json
+from autocompress.explore.history.facts import Evaluated, Failed, Gated, MeasurableAgain, TrialFact
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.opening.first_recipes import default_recipes, first_recipes
@@ -25,6 +27,7 @@ from autocompress.explore.proposing.sampler import Asked, Sampler
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.early_stopping import EarlyStopping, causes_of_nothing
 from autocompress.explore.schedule.time_budget import TimeBudget
+from autocompress.explore.standings.rank_correlation import FEWEST_FAMILIES
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.admission import Admission
 from autocompress.explore.training.training import Training
@@ -34,9 +37,9 @@ from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
-FORETOLD = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
-SURE = 6  # families trained on, before the correlation means anything
-SURE_BY = 30  # families trained on, after which it will not change any more
+LEAST_CORRELATION = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
+CORRELATION_SETTLED_AT = 30  # families trained on, after which it will not change any more
+CHEAP_SHARE = 0.2  # of the time that can be spared: what trains for less is cheap to try
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
 
 
@@ -74,8 +77,8 @@ class Search:
         self._early_stopping = EarlyStopping()
         self.history = History(opened.opening, record)
         self.standings = Standings(self.history, settings.budget)
-        self._sampler = Sampler(self._space, record, settings.seed, self._policy)
-        structures = self._policy.structure_model(self._space)
+        self._sampler = Sampler(self._space, record.trials(), settings.seed, self._policy)
+        structures = self._policy.parts.structure_model(self._space)
         self._admission = Admission(self._space, self.standings, structures, self._recorded_gate, self._policy)
         for gated in self.history.every(Gated):
             self._admission.learn(gated.recipe, gated.ratio, gated.macs)
@@ -117,7 +120,6 @@ class Search:
             durations,
             view,
             check_interrupted,
-            self._policy,
         )
         view.opened(opened.opening, self._space)
         self._view.status(self.standings, self._clock.left())
@@ -126,6 +128,8 @@ class Search:
         """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
         Raises Interrupted with the state saved.
         """
+        if self.standings.kept:
+            self.history.enter(MeasurableAgain())
         if self._floor_is_over():
             await self._make_the_floor()
             await self._finish.conclude()
@@ -191,7 +195,9 @@ class Search:
         with self._training.under_way(recipe, rung):
             try:
                 gate = await self._admission.gate(recipe)
-                refusal = self._admission.refusal(recipe, gate, cheap=length.seconds < 0.2 * self._time.spare_s())
+                refusal = self._admission.refusal(
+                    recipe, gate, cheap=length.seconds < CHEAP_SHARE * self._time.spare_s()
+                )
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     self._refused += 1
@@ -211,18 +217,19 @@ class Search:
             except CandidateFailed as error:
                 if self._training.is_cut_off(error):
                     return False
-                failed = Failed(recipe, error.strategy, error.reason)
-                self.history.enter_trial(failed)
-                self._sampler.failed(asked, fact_to_json(failed))
+                self._end(asked, Failed(recipe, error.strategy, error.reason), asked.failed())
                 if causes := causes_of_nothing(self.standings):
                     raise AutocompressError(f"every candidate fails, so the search stops: {causes}") from error
                 return True
-            evaluated = Evaluated(recipe, outcome)
-            self.history.enter_trial(evaluated)
-            best = self.standings.standing(self.standings.families[recipe.id]).best
-            point, over = self.standings.clipped(best), self.standings.excess(best)
-            self._sampler.tell(asked, point, over, fact_to_json(evaluated))
+            standing = self.standings.standing(Family(recipe, (outcome,)))
+            ended = asked.evaluated(standing.best_point, self.standings.excess(standing.best))
+            self._end(asked, Evaluated(recipe, outcome), ended)
         return True
+
+    def _end(self, asked: Asked, fact: TrialFact, trial: FrozenTrial) -> None:
+        """How a trial ended is recorded, then known, then the sampler learns of it."""
+        self.history.end_trial(fact, trial)
+        self._sampler.learn(asked, trial)
 
     async def _begin(self) -> None:
         """Find what to try before the sampler is asked: what a kill interrupted, then default recipes."""
@@ -259,10 +266,10 @@ class Search:
 
     def _lengthen(self) -> None:
         """Make the first rung longer, once, when it says little of the last."""
-        if self._record.get("lengthened") or len(self.standings.trained_on) > SURE_BY:
+        if self._record.get("lengthened") or len(self.standings.trained_on) > CORRELATION_SETTLED_AT:
             return
-        foretold = self.standings.rank_correlation(SURE)
-        if foretold is not None and foretold < FORETOLD:
+        foretold = self.standings.rank_correlation(FEWEST_FAMILIES)
+        if foretold is not None and foretold < LEAST_CORRELATION:
             self._time.lengths = tuple(length.times(self._policy.eta) for length in self._time.lengths)
             self._keep_lengths()
             self._record.set("lengthened", True)
@@ -283,9 +290,8 @@ class Search:
         recipe = asked.recipe
         took, disturbed = gate.latency.statistic, "" if gate.latency.reliable else ", disturbed"
         rejected = Rejected(recipe, f"{reason} ({took:.4g} ms{disturbed})", took, gate.latency.ratio)
-        self.history.enter_trial(rejected)
         over = max(self.standings.steering.excess(gate.latency), 1e-6)
-        self._sampler.rejected(asked, over, fact_to_json(rejected))
+        self._end(asked, rejected, asked.rejected(over))
 
     def _done(self) -> bool:
         trials = self._settings.trials

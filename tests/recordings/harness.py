@@ -120,7 +120,7 @@ def searched(
     """How each process of a scenario ended. kept: what an earlier scenario left in the same run folder. view: shown
     what a user is. only_open: no process searches.
     """
-    policy = replace(policy, gating=RecordedGating)
+    policy = replace(policy, parts=replace(policy.parts, gating=RecordedGating))
     declared, kept, ended = Declared(scenario.kind, scenario.seed, scenario.faults), kept or Kept(), []
     folder = RunFolder(root)
     for process in scenario.processes:

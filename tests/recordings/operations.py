@@ -17,7 +17,7 @@ from autocompress.compute.operations import Strategies, Surveyed
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.evaluation import Score
-from autocompress.explore.opening.opening import BETWEEN_EXPORTERS, ONCE
+from autocompress.explore.opening.opening import BETWEEN_EXPORTERS, ONE_ATTEMPT
 from autocompress.explore.pipeline.variants import untimed
 from autocompress.latency import Latency
 from autocompress.measure import FULL, QUICK, CompareRequest
@@ -234,7 +234,7 @@ class DeclaredExecutor:
             await self.takes(cost.EXPORTERS_TIMED_S, limit_s, "open")
             return latency_of(self.declared.exporters_timing())
         recipe, rung = self.remembered.recipes[path], self.remembered.rungs[path]
-        if request.effort == ONCE:
+        if request.effort == ONE_ATTEMPT:
             return latency_of(self.declared.reference_timing())
         if request.effort == QUICK:
             await self.takes(cost.GATE_TIMED_S, limit_s, "gate")

@@ -17,9 +17,8 @@ from autocompress.explore.history.facts import Concluded, ScoredOnTest
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
-from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.schedule import rungs
-from autocompress.explore.schedule.time_budget import TimeBudget
+from autocompress.explore.schedule.time_budget import CONTENDERS, FINALISTS, TimeBudget
 from autocompress.explore.space.structure_model import MARGIN
 from autocompress.explore.standings.front import prefer_faster
 from autocompress.explore.standings.objective import point
@@ -28,7 +27,8 @@ from autocompress.explore.training.training import Training
 from autocompress.explore.view import View
 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
-STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
+LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not worth warming up again
+MOST_LAST_LENGTHS = 4  # a finalist trains at most this many times the last rung's length, if time is left
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 TEST_SLACK = 4  # times what it should take
 
@@ -47,7 +47,6 @@ class Finish:
         durations: Durations,
         view: View,
         check_interrupted: Callable[[], None],
-        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self._operations = pipeline.operations
         self._standings = standings
@@ -58,8 +57,7 @@ class Finish:
         self._durations = durations
         self._view = view
         self._check_interrupted = check_interrupted
-        self._policy = policy
-        self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted, policy)
+        self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted)
 
     async def run(self) -> None:
         """Train the finalists as far as the time allows, then conclude.
@@ -69,15 +67,15 @@ class Finish:
         """
         if self._standings.steering.bounded:
             await self._measuring.confirm_finalists()
-            contenders = self._standings.finalists(self._policy.contenders, MARGIN)
+            contenders = self._standings.finalists(CONTENDERS, MARGIN)
             level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
             behind = [family for family in contenders if family.rung < level]
             seconds = TRIAL_SHARE * (self._clock.left() - self._time.closing_s())
             await self._train_on(behind, self._time.lengths[level].examples, seconds * len(behind))
-        count = 1 if self._standings.steering.bounded else self._policy.finalists
+        count = 1 if self._standings.steering.bounded else FINALISTS
         finalists = self._standings.finalists(count, MARGIN)
         left = self._clock.left() - self._time.closing_s()
-        await self._train_on(finalists, STRETCH * self._time.lengths[-1].examples, left)
+        await self._train_on(finalists, MOST_LAST_LENGTHS * self._time.lengths[-1].examples, left)
         await self.conclude()
 
     async def _train_on(self, families: Sequence[Family], most: int, seconds: float) -> None:
@@ -92,7 +90,7 @@ class Finish:
                 share = (began + seconds - self._clock.elapsed()) * concurrency / max(len(waiting), concurrency)
                 family = waiting.pop(0)
                 training = share - self._durations.overhead_s()
-                if training < 0.3 * family.train_s:
+                if training < LEAST_MORE * family.train_s:
                     continue  # too little to be worth a re-warming
                 self._check_interrupted()
                 total = rungs.Length(family.train_s + training, family.examples + most)

@@ -11,7 +11,7 @@ from autocompress.explore.space.space_file import SpaceFile
 from autocompress.profile import HardwareProfile
 from autocompress.storage.record import Record
 
-RECORD_SCHEMA = 5
+RECORD_SCHEMA = 6
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.opening import identity
 from autocompress.explore.opening.floor import Floor, time_floor
 from autocompress.explore.opening.identity import Settings
-from autocompress.explore.opening.opening import Opening, open_reference, settled
+from autocompress.explore.opening.opening import Opening, informed, open_reference
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed
@@ -72,7 +72,7 @@ class Opener:
                 open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=self.policy.compare_exporters)
             )
             settled_space = Space.of(self.settings.space, opening.applicable, opening.refused)
-            pipeline = settled(pipeline, opening, only)
+            pipeline = informed(pipeline, opening, only)
             if why := self._another(first, opening.prepared, space, settled_space):
                 prepared_s = self.clock.elapsed() - began
                 if self.settings.budget.bounded:
@@ -100,7 +100,7 @@ class Opener:
         )
 
     def _gating(self, pipeline: Pipeline, prepared_s: float) -> Gating:
-        return self.policy.gating(pipeline, prepared_s, self.durations, self.check_interrupted)
+        return self.policy.parts.gating(pipeline, prepared_s, self.durations, self.check_interrupted)
 
     def _known_floor(self, space: Space) -> Floor | None:
         """The floor that an earlier process found in this space."""

@@ -26,9 +26,12 @@ from autocompress.storage.atomic import copy_file
 from autocompress.storage.folder import RunFolder
 
 BETWEEN_EXPORTERS = Effort(seconds=1.0, blocks=12, width=0.03)
-CLEARLY = 0.97  # of the latency of the first exporter's file, which is the quicker one to write for every candidate
-REPEATS = 3  # more measurements of a reference that was disturbed, at most
-ONCE = Effort(attempts=1)
+CLEARLY_FASTER = (
+    0.97  # of the latency of the first exporter's file, which is the quicker one to write for every candidate
+)
+REMEASURED = 3  # more measurements of a reference that was disturbed, at most
+ONE_ATTEMPT = Effort(attempts=1)
+ABOVE_CHANCE = 0.01  # of the metric: what a reference has to have over always answering the commonest class
 LEAST_SCALE, MOST_SCALE = 0.02, 10.0  # of a metric whose hundredths mean something
 
 
@@ -146,10 +149,10 @@ async def open_task(
     prepared = await operations.prepare(None, only, limit_s=math.inf)
     first = Pipeline(operations, folder, profile, seed, prepared, untimed(prepared.applicable, only))
     opening = await open_reference(first, None, only, limit_s=math.inf, compare_exporters=compare_exporters)
-    return opening, settled(first, opening, only)
+    return opening, informed(first, opening, only)
 
 
-def settled(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -> Pipeline:
+def informed(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -> Pipeline:
     """A pipeline that goes by what the opening found out."""
     return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only), arithmetic=opening.arithmetic)
 
@@ -171,7 +174,7 @@ async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Prepa
     request = CompareRequest(path, folder.reference, prepared.feeds, BETWEEN_EXPORTERS)
     latency = await operations.compare(request, limit_s=limit_s)
     note = f"the file of {other} takes {latency.ratio:.2f}x the time of {first}'s"
-    if latency.ratio_high >= CLEARLY:
+    if latency.ratio_high >= CLEARLY_FASTER:
         discard(path)
         return replace(prepared, export_note=f"by {first}; {note}")
     copy_file(path, folder.reference)
@@ -206,8 +209,8 @@ async def _evaluated_reference(pipeline: Pipeline, limit_s: float) -> tuple[Eval
     if own is None:
         raise UsageError(f"the reference cannot be evaluated: {family.failed[0][2]}")
     found: list[Latency] = [own.latency]
-    while not found[-1].reliable and len(found) <= REPEATS:
-        found.append(await pipeline.measure_again(own, ONCE, limit_s))
+    while not found[-1].reliable and len(found) <= REMEASURED:
+        found.append(await pipeline.measure_again(own, ONE_ATTEMPT, limit_s))
     # What disturbs a measurement makes nothing faster. Against itself the ratio is one by definition.
     best = found[-1] if found[-1].reliable else min(found, key=lambda latency: latency.statistic)
     reference = replace(own, id="reference", latency=replace(best, ratio=1.0, ratio_low=1.0, ratio_high=1.0))
@@ -215,7 +218,7 @@ async def _evaluated_reference(pipeline: Pipeline, limit_s: float) -> tuple[Eval
 
 
 def _chance(prepared: Preparation, reference: Evaluation) -> list[str]:
-    if prepared.chance is None or reference.score.val > prepared.chance + 0.01:
+    if prepared.chance is None or reference.score.val > prepared.chance + ABOVE_CHANCE:
         return []
     return [
         f"the reference scores {reference.score.val:.4f}, no better than "

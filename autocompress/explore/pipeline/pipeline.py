@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autocompress.budget import FAR, Budget
+from autocompress.budget import FAR_OVER, Budget
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
@@ -23,17 +23,20 @@ from autocompress.measure import FULL, QUICK, CompareRequest, Effort, no_faster,
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Plan, Recipe, RecipeFile, Step
 from autocompress.storage.atomic import write_text
+from autocompress.storage.delivery import weights_in_store
 from autocompress.storage.folder import RunFolder
+from autocompress.storage.front import RECIPE
 
 
 @dataclass(frozen=True)
 class Gate:
     """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely no faster
-    than the float file they were made from. macs: multiply-accumulates of one call.
+    than the float file they were made from. plans: None where nothing was built. macs: multiply-
+    accumulates of one call.
     """
 
     latency: Latency
-    plans: tuple[Plan, ...]
+    plans: tuple[Plan, ...] | None
     slower: tuple[Step, ...] = ()
     macs: int = 0
 
@@ -110,9 +113,9 @@ class Pipeline:
         known = dict(self.ratios)
         return any(
             variant is not None
-            and known[variant] * FAR <= 1
+            and known[variant] * FAR_OVER <= 1
             and budget.ruled_out(latency)
-            and budget.excess(latency) >= FAR - 1
+            and budget.excess(latency) >= FAR_OVER - 1
             for variant, latency in timed.items()
         )
 
@@ -238,7 +241,7 @@ class Pipeline:
 
     def _write_recipe(self, evaluation: Evaluation, outcome: Outcome, exporter: str) -> None:
         """The ``recipe.toml`` beside a candidate's ``model.onnx``."""
-        weights = None if outcome.checkpoint is None else f"../../store/{outcome.checkpoint}.safetensors"
+        weights = None if outcome.checkpoint is None else weights_in_store(outcome.checkpoint)
         stored = RecipeFile(
             recipe=evaluation.recipe,
             task=self.prepared.name,
@@ -258,7 +261,7 @@ class Pipeline:
                 "p90_ms": evaluation.latency.p90,
             },
         )
-        write_text((self.folder.root / evaluation.artifact).with_name("recipe.toml"), stored.to_toml())
+        write_text((self.folder.root / evaluation.artifact).with_name(RECIPE), stored.to_toml())
 
     def _without(self, outcome: Outcome, file: ModelFile, strategy: str | None, reason: str) -> Outcome:
         """The outcome with a file that failed, which goes."""

@@ -8,16 +8,17 @@ from autocompress.explore.history.family import Family
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.proposing.sampler import Asked, Sampler
 from autocompress.explore.space.structure_model import StructureModel
-from autocompress.explore.standings.front import SPEEDUP_SPAN, where_room_is
+from autocompress.explore.standings.front import SPEEDUP_SPAN, ratio_by_missing_area
 from autocompress.explore.standings.objective import point
 from autocompress.explore.standings.standings import Standings
 from autocompress.recipe import Recipe
 
-REPEATS = 40  # known recipes in a row before the space counts as exhausted
-KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
-ASKED = 3  # times, for something that comes near the latency that is wanted
-NEAR = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
-WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
+KNOWN_IN_A_ROW = 40  # known recipes in a row before the space counts as exhausted
+LEAST_OVER_FASTEST = 1.3  # times the fastest structure timed: below that hardly anything is left to compute with
+AT_LEAST_DOWN_TO = 0.5  # of the reference's latency, wherever structures seem to stop getting faster
+MOST_ASKED = 3  # times, for something that comes near the latency that is wanted
+FAR_OFF = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
+MILDER_BELOW = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Proposer:
 
     def next(self) -> Proposal | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""
-        for _ in range(REPEATS):
+        for _ in range(KNOWN_IN_A_ROW):
             proposal = self._given(*self.waiting.pop(0)) if self.waiting else self._proposal()
             if not self._known(proposal.asked.recipe):
                 return proposal
@@ -89,7 +90,7 @@ class Proposer:
 
     def _sampled(self, target: float) -> Proposal:
         """What the sampler asks for, as strong as it has to be; what does not come near is asked for again."""
-        for more in reversed(range(ASKED)):
+        for more in reversed(range(MOST_ASKED)):
             asked = self._sampler.ask()
             better = self._structures.aimed(asked.recipe, target)
             if not more or self._comes_near(better, target):
@@ -102,7 +103,7 @@ class Proposer:
 
     def _comes_near(self, recipe: Recipe, target: float) -> bool:
         """Whether a recipe is not foretold to stay far from a latency ratio."""
-        return not self._structures.foretells(recipe) or self._structures.latencies([recipe])[0] <= NEAR * target
+        return not self._structures.foretells(recipe) or self._structures.latencies([recipe])[0] <= FAR_OFF * target
 
     def _default(self, target: float) -> Recipe | None:
         """The default of a strategy that no family has yet, at the latency that is wanted, if it comes near it."""
@@ -121,7 +122,7 @@ class Proposer:
         """
         most = self._policy.strengthened
         if self._standings.target is not None:
-            best = [f for f in self._standings.finalists(min(1, most)) if self._ratio(f) < WITH_ROOM * target]
+            best = [f for f in self._standings.finalists(min(1, most)) if self._ratio(f) < MILDER_BELOW * target]
         else:
             best = self._standings.finalists(most) if not self._asked & 4 else []
         if not best:
@@ -146,15 +147,15 @@ class Proposer:
         return self._standings.expected(self._standings.standing(family).best).ratio
 
     def target(self) -> float:
-        """The next latency ratio to aim at: the budget; without one, ratios spread evenly over the room that the front
+        """The next latency ratio to aim at: the budget; without one, ratios spread evenly over the area that the front
         leaves, down to where structures stop getting faster.
         """
         if self._standings.target is not None:
             return self._standings.target
         self._asked += 1
-        least = min(0.5, max(2.0**-SPEEDUP_SPAN, KNEE * self._structures.fastest))
+        least = min(AT_LEAST_DOWN_TO, max(2.0**-SPEEDUP_SPAN, LEAST_OVER_FASTEST * self._structures.fastest))
         points = [point(e) for e in self._standings.front()]
-        return where_room_is(points, self._standings.opening.reference.score.val, least, halton(self._asked))
+        return ratio_by_missing_area(points, self._standings.opening.reference.score.val, least, halton(self._asked))
 
 
 def halton(number: int) -> float:

@@ -1,8 +1,7 @@
 """What comes next: the first recipes, then proposals moved to the latency that is wanted."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.history.facts import Evaluated
 from autocompress.explore.history.history import History
 from autocompress.explore.policy import SearchPolicy
-from autocompress.explore.proposing.proposer import KNEE, Proposer, halton
+from autocompress.explore.proposing.proposer import LEAST_OVER_FASTEST, Proposer, halton
 from autocompress.explore.proposing.sampler import Sampler
 from autocompress.explore.space.ladders import default_recipe
 from autocompress.explore.space.space import Space
@@ -22,7 +21,6 @@ from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe, Step
-from autocompress.storage.record import Record, open_record
 
 RATIOS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))
@@ -39,16 +37,7 @@ def evaluation(recipe: Recipe, score: float, latency: Latency) -> Evaluation:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path / "study.db")
-    yield record
-    record.close()
-
-
-@pytest.fixture
-def proposer(
-    record: Record, make_latency: Callable[..., Latency], make_history: Callable[..., History]
-) -> Callable[..., Proposer]:
+def proposer(make_latency: Callable[..., Latency], make_history: Callable[..., History]) -> Callable[..., Proposer]:
     """After the latency of every strength was timed, 1 - ratio, and families of these (ratio, score) were trained."""
 
     def make(
@@ -64,9 +53,7 @@ def proposer(
         for ratio, score in trained:
             found = evaluation(carved(ratio), score, make_latency(1 - ratio))
             history.enter(Evaluated(carved(ratio), Outcome(evaluations=(found,), checkpoint="w")))
-        return Proposer(
-            Sampler(space, record, seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy)
-        )
+        return Proposer(Sampler(space, (), seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy))
 
     return make
 
@@ -118,7 +105,7 @@ def test_without_a_budget_targets_keep_to_where_the_front_is_low(proposer: Calla
     made = proposer(Budget(max_drop=1), (0.5, 0.9), (0.9, 0.5))  # nothing is lost at 0.5; what is at 0.1 is worthless
     targets = [made.target() for _ in range(32)]
     assert max(targets) < 0.5
-    assert min(targets) > KNEE * 0.05, "the fastest structure of all has 0.05"
+    assert min(targets) > LEAST_OVER_FASTEST * 0.05, "the fastest structure of all has 0.05"
     assert len(set(targets)) == 32
 
 
