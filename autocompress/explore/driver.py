@@ -27,7 +27,6 @@ from autocompress.explore.proposing.sampler import Asked, Sampler
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.early_stopping import EarlyStopping, causes_of_nothing
 from autocompress.explore.schedule.time_budget import TimeBudget
-from autocompress.explore.standings.rank_correlation import FEWEST_FAMILIES
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.admission import Admission
 from autocompress.explore.training.training import Training
@@ -37,8 +36,6 @@ from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
-LEAST_CORRELATION = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
-CORRELATION_SETTLED_AT = 30  # families trained on, after which it will not change any more
 CHEAP_SHARE = 0.2  # of the time that can be spared: what trains for less is cheap to try
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
 
@@ -266,11 +263,8 @@ class Search:
 
     def _lengthen(self) -> None:
         """Make the first rung longer, once, when it says little of the last."""
-        if self._record.get("lengthened") or len(self.standings.trained_on) > CORRELATION_SETTLED_AT:
-            return
-        foretold = self.standings.rank_correlation(FEWEST_FAMILIES)
-        if foretold is not None and foretold < LEAST_CORRELATION:
-            self._time.lengths = tuple(length.times(self._policy.eta) for length in self._time.lengths)
+        foretold = None if self._record.get("lengthened") else self._time.lengthen()
+        if foretold is not None:
             self._keep_lengths()
             self._record.set("lengthened", True)
             self._view.note(

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from autocompress.budget import DEFAULT_DROP
-from autocompress.explore.standings.rank_correlation import FEWEST_FAMILIES
+from autocompress.explore.standings.rank_correlation import FEWEST_TRAINED_ON
 from autocompress.recipe import Recipe
 from autocompress.storage.front import CANDIDATES, candidate_of
 
@@ -155,5 +155,5 @@ def rungs(document: Document) -> str | None:
         family = json.dumps([step for step in c["recipe"] if not step.get("variant")])
         lengths.setdefault(family, set()).add(c["fidelity"])
     trained_on = sum(1 for of in lengths.values() if len(of) > 1)
-    few = ", too few to say much" if trained_on < FEWEST_FAMILIES else ""
+    few = ", too few to say much" if trained_on < FEWEST_TRAINED_ON else ""
     return f"rank correlation {correlation:.2f} of the {trained_on} families trained on{few}"

@@ -7,8 +7,11 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.schedule import rungs
 from autocompress.explore.space.structure_model import MARGIN
+from autocompress.explore.standings.rank_correlation import FEWEST_TRAINED_ON
 from autocompress.explore.standings.standings import Standings
 
+LEAST_CORRELATION = 0.5  # between the first rung and the last, below which the rungs get longer
+CORRELATION_SETTLED_AT = 30  # families trained on, after which it will not change any more
 MAY_TAKE = 1.2  # times what a training or a family should take
 LAST_LENGTHS_KEPT = 2  # times the last rung's length, kept for each finalist
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
@@ -46,6 +49,18 @@ class TimeBudget:
         self._batch = batch
         self._concurrency = concurrency
         self._policy = policy
+
+    def lengthen(self) -> float | None:
+        """Make the rungs longer when the first one says little of the last: the rank correlation between them; None
+        where it is high enough, or nothing is known or to be changed any more.
+        """
+        if len(self._standings.trained_on) > CORRELATION_SETTLED_AT:
+            return None
+        foretold = self._standings.rank_correlation(FEWEST_TRAINED_ON)
+        if foretold is None or foretold >= LEAST_CORRELATION:
+            return None
+        self.lengths = tuple(length.times(self._policy.eta) for length in self.lengths)
+        return foretold
 
     def spare_s(self) -> float:
         """Left before finishing has to begin."""

@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
-FEWEST_FAMILIES = 6  # trained on, below which a correlation can be anything
+FEWEST_TRAINED_ON = 6  # families, below which a correlation can be anything
 
 
 def rank_correlation(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:

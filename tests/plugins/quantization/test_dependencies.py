@@ -1,10 +1,9 @@
-"""What is relied on of ONNX Runtime's tools and of torch beyond what they document: this tells when it changes."""
+"""What is relied on of ONNX Runtime's tools beyond what they document: this tells when it changes."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import onnx
-import torch
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.onnx_model import ONNXModel
@@ -43,13 +42,3 @@ def test_the_tools_put_the_nodes_of_a_graph_into_an_order_in_which_it_runs() -> 
     model.topological_sort()
     assert [node.op_type for node in model.model.graph.node] == ["Neg", "Relu"]
     onnx.checker.check_model(model.model)
-
-
-def test_a_change_in_place_makes_another_version_of_a_tensor_and_reading_makes_none() -> None:
-    """By it the layer that made an input is told from whoever changed it since."""
-    tensor = torch.zeros(3)
-    before = tensor._version
-    assert (tensor + 1).sum() == 3
-    assert tensor._version == before
-    tensor[1:].add_(1)
-    assert tensor._version > before
