@@ -121,6 +121,7 @@ def test_kill_ends_the_waiting_for_a_worker_that_hangs(workers: list[FakeWorker]
 
     asyncio.run(hang())
     pool.close()
+    assert workers
     assert all(worker.closed for worker in workers)
 
 

@@ -240,6 +240,7 @@ def test_asking_for_an_unknown_name_suggests_the_nearest(installed_plugins: Plug
 def test_first_party_plugins_enter_by_the_same_door(installed_plugins: PluginSet):
     assert installed_plugins.broken == ()
     assert {origin.split()[0] for key, origin in installed_plugins.origin.items()} >= {"autocompress"}
+    assert installed_plugins.strategies
     assert all(
         isinstance(strategy, Strategy) and stages_of(strategy) for strategy in installed_plugins.strategies.values()
     )

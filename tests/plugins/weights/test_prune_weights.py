@@ -105,6 +105,7 @@ def test_sparsity_rises_along_the_cubic_schedule_and_the_masks_settle(tiny_conte
         expected = 0.8 * (1 - (1 - min(1, progress / SETTLED)) ** 3)
         assert sparsity == pytest.approx(expected, abs=1e-3)
     settled = next(i for i, p in enumerate(watch.progress) if p >= SETTLED)
+    assert len(watch.masks) > settled + 1
     assert all(torch.equal(one, other) for one, other in pairwise(watch.masks[settled:]))
 
 
