@@ -22,8 +22,6 @@ from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
-from autocompress.explore.finishing.recommendation import nearest
-from autocompress.explore.history.facts import Concluded
 from autocompress.explore.opening.identity import Settings, settings_json
 from autocompress.explore.opening.opener import Opener
 from autocompress.explore.policy import SearchPolicy
@@ -186,7 +184,7 @@ def _run(
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
                 if search is not None:
                     record.set("elapsed_s", clock.elapsed())
-                    _choose_of_what_there_is(search)
+                    search.conclude_as_it_stands()
                     write_results(search.standings, settings, folder, plugins, clock, operations)
             stopped = interrupted()
             if stopped is None:
@@ -247,12 +245,6 @@ def _operations(
         policy=policy.training,
     )
     return here.operations
-
-
-def _choose_of_what_there_is(search: Search) -> None:
-    """On the way out of an interrupted search: the front as it stands."""
-    best = search.standings.best_feasible()
-    search.history.enter(Concluded(best.id) if best else Concluded(nearest=nearest(search.standings).id))
 
 
 def _default_out(task: Task | str, say: Callable[[str], None]) -> Path:

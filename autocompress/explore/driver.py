@@ -139,6 +139,10 @@ class Search:
         await self._finish.run()
         return self.standings
 
+    def conclude_as_it_stands(self) -> None:
+        """On the way out of a search that was interrupted or failed: choose of what there is."""
+        self._finish.conclude_as_it_stands()
+
     def _floor_is_over(self) -> bool:
         """Whether even the fastest model of the space is over the budget."""
         budget = self._settings.budget

@@ -106,11 +106,18 @@ class Finish:
         """Measure the front again, choose, and open the test split for what is on it."""
         with self._operations.sharing(1):
             await self._measuring.measure_front()
-            recommended = await self._recommend()
-            chosen = Concluded(recommended.id) if recommended else Concluded(nearest=nearest(self._standings).id)
-            self._history.enter(chosen)
+            self._choose(await self._recommend())
             await self._test_once()
         self._training.save_progress()
+
+    def conclude_as_it_stands(self) -> None:
+        """Choose of what there is, measuring nothing more: on the way out of a search that does not come to its end."""
+        self._choose(self._standings.best_feasible())
+
+    def _choose(self, recommended: Evaluation | None) -> None:
+        """recommended: None when nothing is feasible."""
+        chosen = Concluded(recommended.id) if recommended else Concluded(nearest=nearest(self._standings).id)
+        self._history.enter(chosen)
 
     async def _recommend(self) -> Evaluation | None:
         """The most accurate feasible file, or a faster one as good on the same examples; without a budget the fastest
