@@ -234,7 +234,7 @@ def _operations(
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers, policy)
         return worker_processes(config, folder.worker_log, view.doing, stop, view.note, clock.elapsed)
     supervisor = Supervisor(view.doing, view.note, stop)
-    here = in_process(
+    return in_process(
         task,
         settings.profile,
         plugins,
@@ -244,7 +244,6 @@ def _operations(
         clock=clock.elapsed,
         policy=policy.training,
     )
-    return here.operations
 
 
 def _default_out(task: Task | str, say: Callable[[str], None]) -> Path:

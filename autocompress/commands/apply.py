@@ -16,8 +16,7 @@ from autocompress.candidate.reading import read_task
 from autocompress.candidate.request import TrainRequest
 from autocompress.candidate.structure import build
 from autocompress.candidate.weights import load_weights
-from autocompress.compute.in_process import in_process
-from autocompress.compute.operations import Operations
+from autocompress.compute.in_process import OpenedInProcess, opened_in_process
 from autocompress.data import Split, feed_of, profile_inputs
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation
@@ -66,8 +65,8 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
         if redo:
             run = RunFolder(Path(scratch))
-            here = in_process(task, profile, plugins, run, seed=stored.seed)
-            made = asyncio.run(_trained_anew(here.operations, run, profile, stored, needed))
+            here = opened_in_process(task, profile, plugins, run, needed, seed=stored.seed)
+            made = asyncio.run(_trained_anew(here, run, profile, stored, needed))
             _mark(folder)
             deliver(run.root / made.artifact, folder)
             return (
@@ -118,10 +117,10 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
 
 
 async def _trained_anew(
-    operations: Operations, run: RunFolder, profile: HardwareProfile, stored: RecipeFile, needed: Sequence[str]
+    here: OpenedInProcess, run: RunFolder, profile: HardwareProfile, stored: RecipeFile, needed: Sequence[str]
 ) -> Evaluation:
     """Plan and train anew, with the stored length of training."""
-    opening, pipeline = await open_task(operations, run, profile, stored.seed, needed)
+    opening, pipeline = await open_task(here.operations, here.prepared, run, profile, stored.seed, needed)
     examples = round(stored.epochs * opening.prepared.train_examples)
     outcome = await pipeline.evaluate(TrainRequest(stored.recipe.family, examples=examples), limit_s=math.inf)
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from autocompress.candidate.export import SCOPE
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.structure import blamed_on
-from autocompress.compute.in_process import in_process
+from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.explore.opening.opening import Opening, open_task
 from autocompress.plugin.contract import Context, StructureStrategy
@@ -37,9 +37,10 @@ def inspect_task(
     plugins = load_plugins()
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         run, hardware, supervisor = RunFolder(Path(folder)), load_profile(profile), Supervisor(tell)
-        here = in_process(load_task(target), hardware, plugins, run, supervisor=supervisor, score_on=score_on)
         only = list(plugins.strategies)  # what saves size alone is measured too, once
-        opening, _ = asyncio.run(open_task(here.operations, run, hardware, 0, only))
+        task = load_task(target)
+        here = opened_in_process(task, hardware, plugins, run, only, supervisor=supervisor, score_on=score_on)
+        opening, _ = asyncio.run(open_task(here.operations, here.prepared, run, hardware, 0, only))
         opened = here.computation.opened
         warnings = [*map(str, plugins.broken), *opening.warnings]
         return {

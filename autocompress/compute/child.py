@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from autocompress.compute.service import Service
 from autocompress.compute.worker import TELL_EVERY_S, OnTell, WorkerConfig, cores
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 
@@ -29,7 +30,7 @@ def use_threads(threads: int) -> None:
 
 
 def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
-    """What the child holds: the task, to compute on, or the target, to time files on."""
+    """What the child holds: the task, to open and compute on, or the target, to time files on."""
     from autocompress.plugin.loader import load_plugins
     from autocompress.storage.folder import RunFolder
 
@@ -38,9 +39,9 @@ def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
         from autocompress.compute.target import target_here
 
         return target_here(config.profile, plugins, folder, supervisor)
-    from autocompress.compute.local import LocalComputation
+    from autocompress.compute.local import UnopenedTask
 
-    return LocalComputation(
+    return UnopenedTask(
         partial(_load, config), config.profile, plugins, folder, config.seed, supervisor, policy=config.policy.training
     )
 
@@ -83,7 +84,7 @@ def main(
             pipe.send(("tell", (text, fraction)))
 
     supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set)
-    service = serve(config, supervisor)
+    service = Service(serve(config, supervisor))
     while True:
         supervisor.phases.skip()
         method, args, threads = calls.get()
@@ -91,7 +92,7 @@ def main(
         last = (0.0, "")  # what is done is told anew of each call
         use(threads)
         try:
-            answer = "result", getattr(service, method)(*args)
+            answer = "result", service.call(method, *args)
         except AutocompressError as error:
             answer = "error", _ours(error)
         except MemoryError:

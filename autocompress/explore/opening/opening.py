@@ -135,6 +135,7 @@ async def open_reference(
 
 async def open_task(
     operations: Operations,
+    prepared: Preparation,
     folder: RunFolder,
     profile: HardwareProfile,
     seed: int,
@@ -142,8 +143,7 @@ async def open_task(
     *,
     compare_exporters: bool = True,
 ) -> tuple[Opening, Pipeline]:
-    """Open a task for a few candidates, without a search around them and without limits."""
-    prepared = await operations.prepare(None, only, limit_s=math.inf)
+    """Finish opening a prepared task for a few candidates, without a search around them and without limits."""
     first = Pipeline(operations, folder, profile, seed, prepared, untimed(prepared.applicable, only))
     opening = await open_reference(first, None, only, limit_s=math.inf, compare_exporters=compare_exporters)
     return opening, settled(first, opening, only)

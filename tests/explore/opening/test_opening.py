@@ -74,7 +74,7 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
 ):
     plugins.strategies["watches"] = watches = Watches()
     profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
-    operations = in_process(tiny_task, profile, plugins, folder).operations
+    operations = in_process(tiny_task, profile, plugins, folder)
     prepared = asyncio.run(operations.prepare(None, None, limit_s=math.inf))
     traced = folder.reference.read_bytes()
     assert prepared.exporter == "torchscript", "what is gated before does not wait for the other one"
@@ -93,7 +93,7 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
 def again(task: Task, plugins: PluginSet, folder: RunFolder, known: Opening) -> Opening:
     """Opened by another process, with what the first one found."""
     profile = HardwareProfile(name="fake", runtime="fake")
-    operations = in_process(task, profile, plugins, folder).operations
+    operations = in_process(task, profile, plugins, folder)
     prepared = asyncio.run(operations.prepare(known.prepared, None, limit_s=math.inf))
     first = Pipeline(operations, folder, profile, 0, prepared, untimed(prepared.applicable, None))
     return asyncio.run(open_reference(first, known, None, limit_s=math.inf))
