@@ -28,7 +28,16 @@ import results
 from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    MakeRequest,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+)
 from autocompress.compute.operations import Strategies, Surveyed
 from autocompress.evaluation import Score
 from autocompress.explore.clock.clock import Clock
@@ -141,8 +150,9 @@ class Arithmetical:
         return TrainedWeights(request.recipe, (), checkpoint, epochs=1.0, examples=request.examples)
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
-        source = request.source or self._made(request.recipe, request.rung)
-        files = tuple(self._made(request.recipe.rewritten(variant), request.rung) for variant in request.variants)
+        rung = request.rung if isinstance(request, FamilyFiles) else None
+        source = request.source or self._made(request.recipe, rung)
+        files = tuple(self._made(request.recipe.rewritten(variant), rung) for variant in request.variants)
         return Made(source, request.exporter, (), round(1000 * strength(request.recipe)), files)
 
     def _made(self, recipe: Recipe, rung: int | None) -> ModelFile:

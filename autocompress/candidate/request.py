@@ -63,20 +63,35 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
-class MakeRequest:
-    """The files of one family, or of an untrained structure. weights: what they are made of; None for the structure as
-    it is planned now. source: the float file, where it was made before.
-
-    rung: names the files of a family, which are kept and checked against the module; None for files that are only
-    timed. exporter: the one tried first.
+class UntrainedFiles:
+    """To make: the files of a structure as it is planned now, which are only timed. exporter: the one tried first.
+    source: the float file, where it was made before.
     """
 
     recipe: Recipe
     exporter: str
     variants: tuple[Step, ...] = ()
-    weights: TrainedWeights | None = None
     source: ModelFile | None = None
-    rung: int | None = None
+
+
+@dataclass(frozen=True)
+class FamilyFiles:
+    """To make: the files of a family, which are checked against the module and kept, each under its recipe and
+    ``rung``. weights: what they are made of. exporter, source: as above.
+    """
+
+    weights: TrainedWeights
+    rung: int
+    exporter: str
+    variants: tuple[Step, ...] = ()
+    source: ModelFile | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.weights.recipe
+
+
+MakeRequest = UntrainedFiles | FamilyFiles
 
 
 @dataclass(frozen=True)

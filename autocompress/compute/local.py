@@ -10,7 +10,16 @@ from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    MakeRequest,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+)
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
 from autocompress.candidate.survey import graph_survey
 from autocompress.candidate.teacher import Teacher
@@ -100,8 +109,9 @@ class LocalComputation:
         return weights
 
     def make(self, request: MakeRequest) -> Made:
-        known = self._trained is not None and request.weights == self._trained[0]
-        model = self._trained[1] if self._trained is not None and known else None
+        model = None
+        if self._trained is not None and isinstance(request, FamilyFiles) and request.weights == self._trained[0]:
+            model = self._trained[1]
         with self._lock.working():
             return make.make(self.opened, request, model)
 

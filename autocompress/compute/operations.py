@@ -12,7 +12,16 @@ from typing import Any, Protocol
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    MakeRequest,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+)
 from autocompress.compute.executor import Executor
 from autocompress.compute.worker import WorkerCrashed
 from autocompress.latency import Latency
@@ -51,7 +60,7 @@ class Operations(Protocol):
         """Build a family's structure and train it; when the worker crashes, once more from where it was kept."""
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
-        """Export a family, and rewrite the file into its graph variants."""
+        """Export a family or an untrained structure, and rewrite the file into its graph variants."""
 
     async def compare(self, request: CompareRequest, *, limit_s: float, again: bool = True) -> Latency:
         """Time a file beside the reference, on the target."""
@@ -126,7 +135,8 @@ class WorkerOperations:
         return weights
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
-        made: Made = await self._again(self._computing, request.rung is not None, "make", request, limit_s=limit_s)
+        kept = isinstance(request, FamilyFiles)
+        made: Made = await self._again(self._computing, kept, "make", request, limit_s=limit_s)
         return made
 
     async def compare(self, request: CompareRequest, *, limit_s: float, again: bool = True) -> Latency:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autocompress.candidate.request import Made, MakeRequest
+from autocompress.candidate.request import Made, UntrainedFiles
 from autocompress.compute.worker import Worker, WorkerConfig, WorkerDied
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.profile import HardwareProfile
@@ -36,7 +36,7 @@ class Bed:
 
     def made(self) -> Made:
         """The unchanged model as a file, which takes an open task."""
-        answer: Made = self.worker.call("make", MakeRequest(Recipe(), "torchscript"), limit_s=PATIENCE_S)
+        answer: Made = self.worker.call("make", UntrainedFiles(Recipe(), "torchscript"), limit_s=PATIENCE_S)
         return answer
 
     def crash(self) -> None:

@@ -12,7 +12,16 @@ from typing import Any, ClassVar
 
 from autocompress.budget import Budget
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    MakeRequest,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+)
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.evaluation import Evaluation, Outcome, Score
@@ -174,7 +183,10 @@ class DeclaredExecutor:
 
     async def _make(self, request: MakeRequest, limit_s: float) -> Made:
         recipe, spent_s = request.recipe, 0.0
-        if request.source is None and request.rung is None:
+        rung = request.rung if isinstance(request, FamilyFiles) else None
+        if isinstance(request, FamilyFiles):
+            plans = request.weights.plans
+        elif request.source is None:
             spent_s += cost.STRUCTURE_S
             try:
                 plans = self.declared.plans(recipe)
@@ -182,19 +194,19 @@ class DeclaredExecutor:
                 await self.takes(spent_s, limit_s, "gate")
                 raise
         else:
-            plans = request.weights.plans if request.weights else ()
+            plans = ()
         spent_s += cost.EXPORT_S if request.source is None else 0.0
-        source = request.source or self._file(recipe, request.rung)
+        source = request.source or self._file(recipe, rung)
         files, failed = [], []
         for variant in request.variants:
             spent_s += cost.REWRITE_S
             made = recipe.rewritten(variant)
             try:
                 self.declared.make(made)
-                files.append(self._file(made, request.rung))
+                files.append(self._file(made, rung))
             except CandidateFailed as error:
                 failed.append((made, error.strategy or "", error.reason))
-        await self.takes(spent_s, limit_s, "gate" if request.rung is None else "evaluate")
+        await self.takes(spent_s, limit_s, "gate" if rung is None else "evaluate")
         macs = self.declared.macs(recipe)
         return Made(source, request.exporter, plans, macs, tuple(files), tuple(failed))
 

@@ -13,7 +13,16 @@ from autocompress.budget import FAR, Budget
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+    UntrainedFiles,
+)
 from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
@@ -70,7 +79,7 @@ class Pipeline:
                     break
                 if made is None or variant is not None:
                     found = await self.operations.make(
-                        MakeRequest(
+                        UntrainedFiles(
                             recipe,
                             self.prepared.exporter,
                             variants=() if variant is None else (variant,),
@@ -130,12 +139,11 @@ class Pipeline:
         request = replace(request, arithmetic=self.arithmetic)
         weights = await self.operations.train(request, limit_s=left())
         made = await self.operations.make(
-            MakeRequest(
-                request.recipe,
+            FamilyFiles(
+                weights,
+                request.rung,
                 self.prepared.exporter,
                 variants=tuple(v for v in self._variants(request.recipe)[: self.most_variants] if v not in skip),
-                weights=weights,
-                rung=request.rung,
             ),
             limit_s=left(),
         )
@@ -144,10 +152,8 @@ class Pipeline:
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants."""
         left = self._left(limit_s)
-        reference, weights = self.prepared.reference, TrainedWeights(Recipe(), ())
-        request = MakeRequest(
-            Recipe(), self.prepared.exporter, tuple(self._variants(Recipe())), weights, source=reference, rung=0
-        )
+        weights, variants = TrainedWeights(Recipe(), ()), tuple(self._variants(Recipe()))
+        request = FamilyFiles(weights, 0, self.prepared.exporter, variants, source=self.prepared.reference)
         made = await self.operations.make(request, limit_s=left())
         return await self._measured(made, weights, 0, None, left)
 
