@@ -13,7 +13,7 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.measuring import Measuring
 from autocompress.explore.finishing.recommendation import nearest, recommendable
-from autocompress.explore.history.facts import Concluded, ScoredOnTest
+from autocompress.explore.history.facts import Nearest, Recommended, ScoredOnTest
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
@@ -106,18 +106,19 @@ class Finish:
         """Measure the front again, choose, and open the test split for what is on it."""
         with self._operations.sharing(1):
             await self._measuring.measure_front()
-            self._choose(await self._recommend())
-            await self._test_once()
+            chosen = self._choose(await self._recommend())
+            await self._test_once(chosen)
         self._training.save_progress()
 
     def conclude_as_it_stands(self) -> None:
         """Choose of what there is, measuring nothing more: on the way out of a search that does not come to its end."""
         self._choose(self._standings.best_feasible())
 
-    def _choose(self, recommended: Evaluation | None) -> None:
+    def _choose(self, recommended: Evaluation | None) -> Evaluation:
         """recommended: None when nothing is feasible."""
-        chosen = Concluded(recommended.id) if recommended else Concluded(nearest=nearest(self._standings).id)
-        self._history.enter(chosen)
+        chosen = recommended or nearest(self._standings)
+        self._history.enter(Recommended(chosen.id) if recommended else Nearest(chosen.id))
+        return chosen
 
     async def _recommend(self) -> Evaluation | None:
         """The most accurate feasible file, or a faster one as good on the same examples; without a budget the fastest
@@ -134,22 +135,21 @@ class Finish:
             return ordered[0]
         return ordered[prefer_faster([point(e) for e in ordered], differences)]
 
-    async def _test_once(self) -> None:
-        """Score the front, the recommended one and the reference on the test split; a file once tested is not tested
+    async def _test_once(self, chosen: Evaluation) -> None:
+        """Score the front, what was chosen and the reference on the test split; a file once tested is not tested
         again.
         """
         if not self._standings.opening.prepared.test_examples:
             return
-        standings, concluded, final = self._standings, self._standings.concluded, self._standings.final
-        front = (e.id for e in standings.front() if e.id in final)
-        wanted = {"reference", concluded.recommended, concluded.nearest, *front}
-        chosen = {e.id: e for e in self._standings.candidates() if e.id in wanted}
-        new = [e for e in chosen.values() if e.digest not in self._standings.tests]
+        standings, final = self._standings, self._standings.final
+        wanted = {"reference", chosen.id, *(e.id for e in standings.front() if e.id in final)}
+        files = {e.id: e for e in self._standings.candidates() if e.id in wanted}
+        new = [e for e in files.values() if e.digest not in self._standings.tests]
         if not new:
             return
         try:
-            files = [ModelFile(e.recipe, e.artifact, e.digest) for e in new]
-            scores = await self._operations.test(files, limit_s=TEST_LIMIT_S + TEST_SLACK * self._time.tested_s())
+            asked = [ModelFile(e.recipe, e.artifact, e.digest) for e in new]
+            scores = await self._operations.test(asked, limit_s=TEST_LIMIT_S + TEST_SLACK * self._time.tested_s())
         except CandidateFailed as error:
             self._view.note(f"the test split could not be scored: {error.reason}")
             return

@@ -68,15 +68,22 @@ class ScoredOnTest:
 
 
 @dataclass(frozen=True)
-class Concluded:
-    """What was chosen, by id: the recommended file, or the one nearest to the budget where none is within it."""
+class Recommended:
+    """This file was chosen, by id: it is feasible."""
 
-    recommended: str | None = None
-    nearest: str | None = None
+    id: str
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """This file was chosen, by id: none is feasible, and it comes nearest to the budget."""
+
+    id: str
 
 
 TrialFact = Evaluated | Rejected | Failed  # what can end a trial
-Fact = TrialFact | Gated | RepeatMeasured | FinalMeasured | MeasurableAgain | ScoredOnTest | Concluded
+Conclusion = Recommended | Nearest
+Fact = TrialFact | Gated | RepeatMeasured | FinalMeasured | MeasurableAgain | ScoredOnTest | Conclusion
 
 
 def fact_to_json(fact: Fact) -> dict[str, Any]:
@@ -99,8 +106,10 @@ def fact_to_json(fact: Fact) -> dict[str, Any]:
             return {"measurable_again": True}
         case ScoredOnTest(scores):
             return {"tests": dict(scores)}
-        case Concluded():
-            return {"conclusion": asdict(fact)}
+        case Recommended(chosen):
+            return {"conclusion": {"recommended": chosen}}
+        case Nearest(chosen):
+            return {"conclusion": {"nearest": chosen}}
 
 
 def fact_from_json(value: Mapping[str, Any]) -> Fact:
@@ -122,8 +131,10 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
             return MeasurableAgain()
         case {"tests": scores}:
             return ScoredOnTest(scores)
-        case {"conclusion": chosen}:
-            return Concluded(**chosen)
+        case {"conclusion": {"recommended": str(chosen)}}:
+            return Recommended(chosen)
+        case {"conclusion": {"nearest": str(chosen)}}:
+            return Nearest(chosen)
     raise ValueError(f"no fact of a search: {', '.join(value) or 'nothing'}")
 
 

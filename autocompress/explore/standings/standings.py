@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation, Rejected
-from autocompress.explore.history.facts import Concluded, Failed
+from autocompress.explore.history.facts import Conclusion, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.standings.assessment import Standing
@@ -81,9 +81,9 @@ class Standings:
         return self._known.assessment.measured.tests
 
     @property
-    def concluded(self) -> Concluded:
-        """What was chosen last; nothing at first."""
-        return next(iter(reversed(self._history.every(Concluded))), Concluded())
+    def concluded(self) -> Conclusion | None:
+        """What was chosen last; None when nothing was yet."""
+        return next((fact for fact in reversed(self._history.facts) if isinstance(fact, Conclusion)), None)
 
     @property
     def reference(self) -> Evaluation:

@@ -10,13 +10,14 @@ from optuna.trial import TrialState, create_trial
 from autocompress.errors import UsageError
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
 from autocompress.explore.history.facts import (
-    Concluded,
     Evaluated,
     Fact,
     Failed,
     FinalMeasured,
     Gated,
     MeasurableAgain,
+    Nearest,
+    Recommended,
     RepeatMeasured,
     ScoredOnTest,
     fact_from_json,
@@ -59,8 +60,8 @@ def facts(make_latency: Callable[..., Latency]) -> list[Fact]:
         FinalMeasured({"a": make_latency(0.42)}, kept={"b": make_latency(0.5)}),
         MeasurableAgain(),
         ScoredOnTest({"digest": 0.89}),
-        Concluded(recommended="a"),
-        Concluded(nearest="a"),
+        Recommended("a"),
+        Nearest("a"),
     ]
 
 

@@ -8,7 +8,15 @@ import pytest
 
 from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
-from autocompress.explore.history.facts import Concluded, Evaluated, Failed, FinalMeasured, RepeatMeasured, ScoredOnTest
+from autocompress.explore.history.facts import (
+    Evaluated,
+    Failed,
+    FinalMeasured,
+    Nearest,
+    Recommended,
+    RepeatMeasured,
+    ScoredOnTest,
+)
 from autocompress.explore.history.history import History
 from autocompress.explore.standings.contenders import POOLED, SLACK
 from autocompress.explore.standings.standings import Standings
@@ -253,11 +261,11 @@ def test_a_budget_that_the_reference_meets_steers_nothing(history: History):
 
 
 def test_test_scores_and_what_was_chosen_last_are_known(history: History, standings: Standings):
-    assert standings.concluded == Concluded(None, None)
+    assert standings.concluded is None
     file = standings.families[FAMILY.id].evaluations[1]
     history.enter(ScoredOnTest({file.digest: 0.87}))
-    history.enter(Concluded(nearest="reference"))
-    history.enter(Concluded(recommended=file.id))
-    assert standings.concluded == Concluded(recommended=file.id)
+    history.enter(Nearest("reference"))
+    history.enter(Recommended(file.id))
+    assert standings.concluded == Recommended(file.id)
     assert {e.id: e.score.test for e in standings.candidates()}[file.id] == 0.87
     assert [e.score.test for e in standings.front()] == [0.87]
