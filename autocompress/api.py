@@ -25,6 +25,7 @@ from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings, settings_json
 from autocompress.explore.opening.opener import Opener
 from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
@@ -149,8 +150,8 @@ def _run(
     policy: SearchPolicy,
 ) -> dict[str, Any]:
     record = open_record(folder.study)
-    asked = settings_json(settings)
-    clock = Clock(settings.minutes * 60, float(record.get("elapsed_s", 0.0)))
+    progress, asked = Progress(record), settings_json(settings)
+    clock = Clock(settings.minutes * 60, progress.elapsed_s)
     durations = Durations(clock)
     search: Search | None = None  # once the task is open
     with TerminalView(console, quiet) as view, stop_signals() as interrupted:
@@ -167,13 +168,13 @@ def _run(
                     settings, operations, folder, record, clock, durations, check_interrupted, view.note, policy
                 ).open()
                 search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
-                if record.get("finished") == asked and folder.front.exists():
+                if progress.finished == asked and folder.front.exists():
                     view.note(
                         f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
                     )
                     return read_front(folder.root)
                 document = write_results(await search.run(), settings, folder, plugins, clock, operations)
-                record.set("finished", asked)
+                progress.keep_finished(asked)
                 return document
             finally:
                 operations.kill()  # what is still under way is no longer wanted
@@ -183,7 +184,7 @@ def _run(
         except AutocompressError as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
                 if search is not None:
-                    record.set("elapsed_s", clock.elapsed())
+                    progress.keep_elapsed(clock.elapsed())
                     search.conclude_as_it_stands()
                     write_results(search.standings, settings, folder, plugins, clock, operations)
             stopped = interrupted()

@@ -22,6 +22,7 @@ from autocompress.explore.opening.first_recipes import default_recipes, first_re
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.opening.opener import Opened
 from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.progress import Progress
 from autocompress.explore.proposing.proposer import Proposer
 from autocompress.explore.proposing.sampler import Asked, Sampler
 from autocompress.explore.schedule import rungs
@@ -62,7 +63,7 @@ class Search:
     ) -> None:
         self._settings = settings
         self._operations = operations
-        self._record = record
+        self._progress = Progress(record)
         self._view = view
         self._clock = clock
         self._durations = durations
@@ -84,7 +85,7 @@ class Search:
         for recipe, answer in opened.floor.answers.items():
             self._admission.remember(recipe, answer)
         # Families of an earlier process are compared with those of this one, so their rungs are the same.
-        stored_lengths = [rungs.Length(*length) for length in record.get("lengths") or ()]
+        stored_lengths = [rungs.Length(*length) for length in self._progress.lengths]
         examples = opened.opening.prepared.train_examples
         lengths = stored_lengths or rungs.lengths(clock.limit_s, examples, self._policy)
         self._time = TimeBudget(
@@ -96,12 +97,12 @@ class Search:
             concurrency=operations.concurrency,
             policy=self._policy,
         )
-        self._keep_lengths()
+        self._keep_lengths(lengthened=self._progress.is_lengthened)
         self._training = Training(
             opened.pipeline,
             self.standings,
             self.history,
-            record,
+            self._progress,
             folder,
             clock,
             durations,
@@ -235,14 +236,14 @@ class Search:
 
     async def _begin(self) -> None:
         """Find what to try before the sampler is asked: what a kill interrupted, then default recipes."""
-        if self._policy.first_recipes and self._space.structural and not self._record.get("started"):
+        if self._policy.first_recipes and self._space.structural and not self._progress.is_begun:
             await self._find_first()
-        waiting = {Recipe.from_json(recipe): rung for recipe, rung in self._record.get("pending") or []}
-        for recipe in self._recorded("first"):
+        waiting = self._progress.pending
+        for recipe in self._progress.first:
             waiting.setdefault(recipe, 0)
         ended = self.standings.ended
         self._proposer.waiting = [(recipe, rung) for recipe, rung in waiting.items() if not ended(recipe)]
-        self._proposer.defaults = self._recorded("defaults")
+        self._proposer.defaults = self._progress.defaults
 
     async def _find_first(self) -> None:
         gated: dict[Recipe, Gate] = {}
@@ -259,29 +260,24 @@ class Search:
                 self._reject(self._sampler.given(recipe), gated[recipe], "over the budget before training")
         else:
             defaults = await default_recipes(self._space, gate)
-        self._record.set("first", [r.to_json() for r in first])
-        self._record.set("defaults", [r.to_json() for r in defaults])
-        self._record.set("started", True)
-
-    def _recorded(self, key: str) -> list[Recipe]:
-        return [Recipe.from_json(recipe) for recipe in self._record.get(key) or []]
+        self._progress.keep_begun(first=first, defaults=defaults)
 
     def _lengthen(self) -> None:
         """Make the first rung longer, once, when it says little of the last."""
-        if self._record.get("lengthened") or len(self.standings.trained_on) > SURE_BY:
+        if self._progress.is_lengthened or len(self.standings.trained_on) > SURE_BY:
             return
         foretold = self.standings.rank_correlation(SURE)
         if foretold is not None and foretold < FORETOLD:
             self._time.lengths = tuple(length.times(self._policy.eta) for length in self._time.lengths)
-            self._keep_lengths()
-            self._record.set("lengthened", True)
+            self._keep_lengths(lengthened=True)
             self._view.note(
                 f"the first training says little of the last (rank correlation {foretold:.2f}): from now on it is "
                 f"{self._policy.eta} times as long"
             )
 
-    def _keep_lengths(self) -> None:
-        self._record.set("lengths", [[length.seconds, length.examples] for length in self._time.lengths])
+    def _keep_lengths(self, *, lengthened: bool) -> None:
+        lengths = [(length.seconds, length.examples) for length in self._time.lengths]
+        self._progress.keep_lengths(lengths, lengthened=lengthened)
 
     async def _recorded_gate(self, recipe: Recipe) -> Gate:
         gate = await self._gating.time(recipe, self.standings.steering)
