@@ -89,6 +89,7 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
         quantized = trial.suggest_categorical("int8", [True, False])
         request = TrainRequest(
             Recipe((prune, distil, train)),
+            opened.opening.arithmetic,
             examples=round(EPOCHS * opened.opening.prepared.train_examples),
             limit_s=left,
         )

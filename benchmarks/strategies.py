@@ -146,7 +146,7 @@ def measured(opened: OpenedHere, recipe: Recipe, examples: int, graph: frozenset
     """
     trains = recipe.step(TRAIN) is not None
     skip = tuple(step for step, _ in opened.pipeline.ratios if step.strategy not in graph)
-    request = TrainRequest(recipe, examples=examples if trains else 0)
+    request = TrainRequest(recipe, opened.opening.arithmetic, examples=examples if trains else 0)
     try:
         outcome = asyncio.run(opened.pipeline.evaluate(request, skip=skip, limit_s=math.inf))
     except CandidateFailed as error:

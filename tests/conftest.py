@@ -274,7 +274,7 @@ class OpenedHere:
         return asyncio.run(self.pipeline.gate(recipe, budget, math.inf))
 
     def evaluate(self, recipe: Recipe, examples: int = 0, skip: Sequence[Step] = (), **request: Any) -> Outcome:
-        asked = TrainRequest(recipe, examples=examples, **request)
+        asked = TrainRequest(recipe, self.opening.arithmetic, examples=examples, **request)
         return asyncio.run(self.pipeline.evaluate(asked, skip=skip, limit_s=math.inf))
 
 

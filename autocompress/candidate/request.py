@@ -15,8 +15,8 @@ Learned = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A family's structure, and one training of it. rung: which training this is. checkpoint, plans: what an earlier
-    rung left.
+    """A family's structure, and one training of it. arithmetic: how it computes. rung: which training this is.
+    checkpoint, plans: what an earlier rung left.
 
     start, examples: the piece of the training stream; examples = 0 trains nothing. limit_s: seconds there are for it
     now. length_s: that it takes in all, with what was trained of it before it was cut off; None for as long as there
@@ -24,6 +24,7 @@ class TrainRequest:
     """
 
     recipe: Recipe
+    arithmetic: Arithmetic
     rung: int = 0
     start: int = 0
     examples: int = 0
@@ -32,7 +33,6 @@ class TrainRequest:
     checkpoint: str | None = None
     plans: tuple[Plan, ...] | None = None
     learned: Learned = field(default_factory=dict)
-    arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
 
 @dataclass(frozen=True)

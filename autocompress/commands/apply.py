@@ -122,7 +122,8 @@ async def _trained_anew(
     """Plan and train anew, with the stored length of training."""
     opening, pipeline = await open_task(here.operations, here.prepared, run, profile, stored.seed, needed)
     examples = round(stored.epochs * opening.prepared.train_examples)
-    outcome = await pipeline.evaluate(TrainRequest(stored.recipe.family, examples=examples), limit_s=math.inf)
+    request = TrainRequest(stored.recipe.family, opening.arithmetic, examples=examples)
+    outcome = await pipeline.evaluate(request, limit_s=math.inf)
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
     if made is None:
         causes = [reason for _, _, reason in outcome.failed] + [s.reason for s in outcome.slower]

@@ -151,7 +151,7 @@ async def open_task(
 
 def settled(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -> Pipeline:
     """A pipeline that goes by what the opening found out."""
-    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only), arithmetic=opening.arithmetic)
+    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only))
 
 
 async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Preparation:

@@ -6,11 +6,10 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autocompress.budget import FAR, Budget
-from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
 from autocompress.candidate.request import (
@@ -49,8 +48,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """ratios: of the graph variants on the reference. arithmetic: how training computes. now: seconds, for limits.
-    most_variants: of a trained family; None: all.
+    """ratios: of the graph variants on the reference. now: seconds, for limits. most_variants: of a trained family;
+    None: all.
     """
 
     operations: Operations
@@ -59,7 +58,6 @@ class Pipeline:
     seed: int
     prepared: Preparation
     ratios: Ratios
-    arithmetic: Arithmetic = field(default_factory=Arithmetic)
     now: Callable[[], float] = time.monotonic
     most_variants: int | None = None
 
@@ -136,7 +134,6 @@ class Pipeline:
         worth_below: the latency ratio at and above which a file adds nothing, whatever it scores.
         """
         left = self._left(limit_s)
-        request = replace(request, arithmetic=self.arithmetic)
         weights = await self.operations.train(request, limit_s=left())
         made = await self.operations.make(
             FamilyFiles(

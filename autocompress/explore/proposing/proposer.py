@@ -1,7 +1,7 @@
 """Which recipe comes next: the first recipes, then what the sampler says goes together, as strong as it has to be."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autocompress.explore.history.family import Family
@@ -42,6 +42,9 @@ class Proposer:
         structures: StructureModel,
         busy: Callable[[Recipe], bool],
         policy: SearchPolicy = SearchPolicy(),
+        *,
+        waiting: Sequence[tuple[Recipe, int]] = (),
+        defaults: Sequence[Recipe] = (),
     ) -> None:
         self._sampler = sampler
         self._standings = standings
@@ -51,13 +54,18 @@ class Proposer:
         self._asked = 0
         self._explored = 0
         self._first: Recipe | None = None  # the default that is trained as it is
-        self.waiting: list[tuple[Recipe, int]] = []
-        self.defaults: list[Recipe] = []
+        self._waiting = list(waiting)
+        self._defaults = list(defaults)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some of what comes first is left."""
+        return bool(self._waiting)
 
     def next(self) -> Proposal | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""
         for _ in range(REPEATS):
-            proposal = self._given(*self.waiting.pop(0)) if self.waiting else self._proposal()
+            proposal = self._given(*self._waiting.pop(0)) if self._waiting else self._proposal()
             if not self._known(proposal.asked.recipe):
                 return proposal
             self._sampler.repeated(proposal.asked)
@@ -75,8 +83,8 @@ class Proposer:
         trying; else another strategy's default, one of the best with a change, or what the sampler asks for, as strong
         as it has to be.
         """
-        if self.defaults and not self._standings.families and not (self._first and self._busy(self._first)):
-            self._first = self.defaults.pop(0)
+        if self._defaults and not self._standings.families and not (self._first and self._busy(self._first)):
+            self._first = self._defaults.pop(0)
             return self._given(self._first, rung=1)
         target = self.target()
         again = self._again(target)
@@ -106,8 +114,8 @@ class Proposer:
 
     def _default(self, target: float) -> Recipe | None:
         """The default of a strategy that no family has yet, at the latency that is wanted, if it comes near it."""
-        while self.defaults:
-            default = self.defaults.pop(0)
+        while self._defaults:
+            default = self._defaults.pop(0)
             strategy, moved = default.steps[0].strategy, self._structures.aimed(default, target)
             heard = any(family.recipe.step(strategy) for family in self._standings.families.values())
             if not heard and self._comes_near(moved, target):

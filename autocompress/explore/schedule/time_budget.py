@@ -17,8 +17,8 @@ CLOSING_S = 3.0  # writing the front and the report
 
 
 class TimeBudget:
-    """Answers from what is known now; seconds. lengths: of the rungs. batch: examples of one call. concurrency: calls
-    that run at once.
+    """Answers from what is known now; seconds. lengths: of the rungs, at first. batch: examples of one call.
+    concurrency: calls that run at once.
     """
 
     def __init__(
@@ -34,11 +34,20 @@ class TimeBudget:
     ) -> None:
         self.clock = clock
         self.durations = durations
-        self.lengths = tuple(lengths)
+        self._lengths = tuple(lengths)
         self._standings = standings
         self._batch = batch
         self._concurrency = concurrency
         self._policy = policy
+
+    @property
+    def lengths(self) -> tuple[rungs.Length, ...]:
+        """Of the rungs."""
+        return self._lengths
+
+    def lengthen(self, factor: float) -> None:
+        """From now on all rungs are so many times as long."""
+        self._lengths = tuple(length.times(factor) for length in self._lengths)
 
     def spare_s(self) -> float:
         """Left before finishing has to begin."""

@@ -76,6 +76,7 @@ class Training:
         limit_s = max(total.seconds - family.train_s, 1.0)
         request = TrainRequest(
             family.recipe,
+            self._standings.opening.arithmetic,
             rung=family.rung + 1,
             start=family.examples,
             examples=max(total.examples - family.examples, 0),

@@ -39,7 +39,9 @@ def evaluation(recipe: Recipe, score: float, latency: Latency) -> Evaluation:
 def proposer(make_latency: Callable[..., Latency], make_history: Callable[..., History]) -> Callable[..., Proposer]:
     """After the latency of every strength was timed, 1 - ratio, and families of these (ratio, score) were trained."""
 
-    def make(budget: Budget, *trained: tuple[float, float], **policy: Any) -> Proposer:
+    def make(
+        budget: Budget, *trained: tuple[float, float], waiting: Any = (), defaults: Any = (), **policy: Any
+    ) -> Proposer:
         history = make_history(evaluation(Recipe(), 0.9, make_latency(1.0)))
         standings, structures = Standings(history, budget), StructureModel(SPACE)
         for ratio in RATIOS:
@@ -47,7 +49,15 @@ def proposer(make_latency: Callable[..., Latency], make_history: Callable[..., H
         for ratio, score in trained:
             found = evaluation(carved(ratio), score, make_latency(1 - ratio))
             history.enter(Evaluated(carved(ratio), Outcome(evaluations=(found,), checkpoint="w")))
-        return Proposer(Sampler(SPACE, (), seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy))
+        return Proposer(
+            Sampler(SPACE, (), seed=0),
+            standings,
+            structures,
+            lambda recipe: False,
+            SearchPolicy(**policy),
+            waiting=waiting,
+            defaults=defaults,
+        )
 
     return make
 
@@ -58,8 +68,7 @@ def left(recipe: Recipe) -> float:
 
 
 def test_first_recipes_come_first_and_known_ones_never_again(proposer: Callable[..., Proposer]):
-    made = proposer(Budget(max_drop=1), (0.5, 0.9))
-    made.waiting = [(carved(0.5), 0), (carved(0.3), 1)]
+    made = proposer(Budget(max_drop=1), (0.5, 0.9), waiting=[(carved(0.5), 0), (carved(0.3), 1)])
     proposal = made.next()
     assert proposal is not None
     assert proposal.asked.recipe == carved(0.3)
@@ -101,8 +110,7 @@ def test_half_of_the_proposals_move_a_good_family_to_where_the_front_is_low(prop
 
 
 def test_the_first_default_is_trained_as_it_is_and_others_at_the_latency_wanted(proposer: Callable[..., Proposer]):
-    made = proposer(Budget(max_drop=1))
-    made.defaults = [carved(0.5), carved(0.4)]
+    made = proposer(Budget(max_drop=1), defaults=[carved(0.5), carved(0.4)])
     first, second = made.next(), made.next()
     assert first is not None
     assert (first.asked.recipe, first.rung) == (carved(0.5), 1)
@@ -115,10 +123,9 @@ def test_other_defaults_are_heard_once_at_the_latency_wanted(
     trained: list[float], target: float, heard: bool, proposer: Callable[..., Proposer]
 ):
     """Of a strategy without a family, when it comes near that latency."""
-    made = proposer(Budget(max_drop=1), *((ratio, 0.5) for ratio in trained))
-    made.defaults = [carved(0.5)]
+    made = proposer(Budget(max_drop=1), *((ratio, 0.5) for ratio in trained), defaults=[carved(0.5)])
     found = made._default(target)
-    assert made.defaults == []
+    assert made._default(target) is None
     assert (found is not None) == heard
     if found is not None:
         assert 0.15 < left(found) <= 0.2
@@ -134,8 +141,7 @@ def test_what_nothing_is_foretold_of_is_not_held_back(proposer: Callable[..., Pr
 
 
 def test_one_lane_trains_the_default_as_it_is_and_another_does_not_wait(proposer: Callable[..., Proposer]):
-    made = proposer(Budget(max_drop=1))
-    made.defaults = [carved(0.5), carved(0.4)]
+    made = proposer(Budget(max_drop=1), defaults=[carved(0.5), carved(0.4)])
     first = made.next()
     made._busy = lambda recipe: first is not None and recipe == first.asked.recipe
     other = made.next()
