@@ -7,7 +7,7 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import MakeRequest, ModelFile
+from autocompress.candidate.request import FamilyFiles, MakeRequest, ModelFile
 from autocompress.explore.opening.opener import Opened
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest
@@ -64,9 +64,9 @@ def _make(request: MakeRequest) -> Entry:
         "recipe": str(request.recipe),
         "exporter": request.exporter,
         "variants": list(map(str, request.variants)),
-        "trained": request.weights is not None,
+        "trained": isinstance(request, FamilyFiles),
         "source": request.source and request.source.path,
-        "rung": request.rung,
+        "rung": request.rung if isinstance(request, FamilyFiles) else None,
     }
 
 

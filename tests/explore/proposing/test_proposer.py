@@ -86,8 +86,7 @@ def test_first_recipes_come_first_and_known_ones_never_again(proposer: Callable[
 
 @pytest.mark.parametrize(("known", "exhausted"), [(39, False), (40, True)])
 def test_forty_known_recipes_in_a_row_exhaust_the_space(known: int, exhausted: bool, proposer: Callable[..., Proposer]):
-    made = proposer(Budget(max_drop=1), (0.5, 0.9))
-    made.waiting = [*[(carved(0.5), 0)] * known, (carved(0.3), 0)]
+    made = proposer(Budget(max_drop=1), (0.5, 0.9), waiting=[*[(carved(0.5), 0)] * known, (carved(0.3), 0)])
     assert (made.next() is None) == exhausted
 
 

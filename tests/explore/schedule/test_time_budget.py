@@ -93,19 +93,3 @@ def test_no_more_than_its_share_of_the_time_is_kept_for_finalists() -> None:
     contender = SimpleNamespace(within=True)
     common: Any = {"steering": bounded, "contending": lambda: [contender], "standing": lambda family: family}
     assert kept_for_finalists(time_budget(0.5, needs=(500.0,), policy=policy, **common)) == pytest.approx(120.0)
-
-
-@pytest.mark.parametrize(
-    ("trained_on", "correlation", "longer"),
-    [(6, 0.49, True), (6, 0.51, False), (30, 0.49, True), (31, 0.49, False), (5, 0.49, False)],
-)
-def test_rungs_get_longer_while_the_first_says_little_of_the_last(
-    trained_on: int, correlation: float, longer: bool
-) -> None:
-    def rank_correlation(least: int) -> float | None:
-        return correlation if trained_on >= least else None
-
-    time = time_budget(trained_on=range(trained_on), rank_correlation=rank_correlation)
-    assert time.lengthen() == (correlation if longer else None)
-    times = 3 if longer else 1
-    assert [own.seconds for own in time.lengths] == [pytest.approx(times * own.seconds) for own in LENGTHS]
