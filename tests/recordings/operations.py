@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from autocompress.budget import Budget
-from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.preparation import KnownTask, Preparation
 from autocompress.candidate.request import (
     FamilyFiles,
     Made,
@@ -25,7 +25,7 @@ from autocompress.candidate.request import (
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.evaluation import Evaluation, Outcome, Score
-from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.explore.pipeline import pipeline
 from autocompress.latency import Latency
 from autocompress.measure import FULL, QUICK, CompareRequest, Effort
@@ -128,9 +128,7 @@ class DeclaredExecutor:
 
     # Operations.
 
-    async def _prepare(
-        self, known: Preparation | None, only: Sequence[str] | None, limit_s: float | None
-    ) -> Preparation:
+    async def _prepare(self, known: KnownTask | None, only: Sequence[str] | None, limit_s: float | None) -> Preparation:
         self.log.add(entries.prepare(known=known is not None, only=only, limit_s=limit_s))
         await self.begins("prepare", lambda: self.whole.prepare(known, only))
         await self.takes(cost.PREPARE_S, limit_s, "prepare")
@@ -321,7 +319,12 @@ class RecordedPipeline(pipeline.Pipeline):
 
 
 async def open_reference(
-    pipeline: RecordedPipeline, known: Opening | None, only: Sequence[str] | None, *, limit_s: float, **others: object
+    pipeline: RecordedPipeline,
+    known: EarlierOpening | None,
+    only: Sequence[str] | None,
+    *,
+    limit_s: float,
+    **others: object,
 ) -> Opening:
     """In place of the search's own: what opening finds out is declared."""
     executor = pipeline.executor

@@ -10,11 +10,11 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.preparation import KnownTask, Preparation
 from autocompress.candidate.request import ModelFile, TrainRequest
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
-from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Refusal, Stage
 from autocompress.recipe import Recipe, Step
@@ -40,12 +40,12 @@ class Pipeline:
     def knows(self, variants: tuple[tuple[Step, float], ...]) -> None:
         self._variants = variants
 
-    def prepare(self, known: Preparation | None, only: Sequence[str] | None) -> Preparation:
+    def prepare(self, known: KnownTask | None, only: Sequence[str] | None) -> Preparation:
         self.spent_s += cost.PREPARE_S
         later = () if known else self.declared.kind.later
         return self._ground(known.exporter if known else EXPORTERS[0], only, later)
 
-    def open(self, known: Opening | None, only: Sequence[str] | None) -> Opening:
+    def open(self, known: EarlierOpening | None, only: Sequence[str] | None) -> Opening:
         self.spent_s += cost.OPEN_S
         kind, ground = self.declared.kind, self._ground(known.prepared.exporter if known else EXPORTERS[0], only)
         if known is None and self.declared.faults.faster_exporter:

@@ -15,7 +15,7 @@ from torch import Tensor
 from autocompress import Task
 from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.explore.opening.opening import Opening, open_reference
+from autocompress.explore.opening.opening import EarlierOpening, Opening, open_reference
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed
 from autocompress.plugin.contract import Context, GraphStrategy, Params
@@ -90,8 +90,11 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
     assert {e.latency.ratio for e in opening.reference_family.evaluations} == {0.5}, "beside the new reference"
 
 
-def again(task: Task, plugins: PluginSet, folder: RunFolder, known: Opening) -> Opening:
-    """Opened by another process, with what the first one found."""
+def again(task: Task, plugins: PluginSet, folder: RunFolder, first_opening: Opening) -> Opening:
+    """Opened by another process, with what is kept of the first one."""
+    earlier = EarlierOpening.of(first_opening)
+    known = EarlierOpening.from_json(json.loads(json.dumps(earlier.to_json())))
+    assert known == earlier
     profile = HardwareProfile(name="fake", runtime="fake")
     operations = in_process(task, profile, plugins, folder)
     prepared = asyncio.run(operations.prepare(known.prepared, None, limit_s=math.inf))
@@ -105,10 +108,8 @@ def test_what_was_found_out_for_scores_holds_after_a_resume(
     plugins.strategies["watches"] = watches = Watches()
     profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
     opening = open_here(tiny_task, profile, plugins, folder).opening
-    path = folder.relative(folder.reference)
-    stored = Opening.from_json(json.loads(json.dumps(opening.to_json())), path)
     asked = len(watches.asked)
-    second = again(tiny_task, plugins, folder, stored)
+    second = again(tiny_task, plugins, folder, opening)
     assert watches.asked[asked:] == [(folder.reference.read_bytes(), True)]
     assert second.reference == opening.reference
 
