@@ -27,7 +27,7 @@ import results
 
 from autocompress.budget import Budget
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.preparation import KnownTask, Preparation
 from autocompress.candidate.request import (
     FamilyFiles,
     Made,
@@ -133,7 +133,7 @@ class Arithmetical:
         self._root = root
         self._files = {root / REFERENCE.path: (REFERENCE, 0)}  # with its rung
 
-    async def prepare(self, known: Preparation | None, only: Strategies, *, limit_s: float) -> Preparation:
+    async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         return PREPARED
 
     async def other_reference(self, exporter: str, *, limit_s: float) -> ModelFile:

@@ -63,6 +63,20 @@ class Preparation:
     versions: dict[str, str]
 
 
+@dataclass(frozen=True)
+class EarlierPreparation:
+    """What is known of a task that an earlier search prepared: its reference file is kept, its strategies are asked
+    anew.
+    """
+
+    fingerprint: str
+    exporter: str
+    export_note: str
+
+
+KnownTask = Preparation | EarlierPreparation
+
+
 def prepare(
     task: Task,
     profile: HardwareProfile,
@@ -72,16 +86,16 @@ def prepare(
     seed: int = 0,
     supervisor: Supervisor | None = None,
     lock: MachineLock | None = None,
-    known: Preparation | None = None,
+    known: KnownTask | None = None,
     only: Collection[str] | None = None,
     score_on: int | None = None,
     policy: TrainingPolicy = TrainingPolicy(),
 ) -> tuple[OpenTask, Preparation]:
     """Read and export a task. Raises UsageError for data or a model that no search could use.
 
-    lock: held while other processes compute too. known: what another process found; its reference file is kept, and its
-    strategies are where it says any. only: the strategies of the search space; others are not asked. score_on: at most
-    so many validation examples.
+    lock: held while other processes compute too. known: what another process found; its reference file is kept, and
+    when it is of the same search, what its strategies answered. only: the strategies of the search space; others are
+    not asked. score_on: at most so many validation examples.
     """
     supervisor = supervisor or Supervisor()
     runtime = plugins.runtime(profile.runtime)
@@ -117,7 +131,7 @@ def prepare(
         exporter, export_note = first_reference(first, opened)
     else:
         exporter, export_note = known.exporter, known.export_note
-    if known is not None and known.applicable:
+    if isinstance(known, Preparation):
         applicable, refused = known.applicable, known.refused
     else:
         context = read.context.for_timing() if exported else read.context  # of a known file nothing is asked again

@@ -9,7 +9,7 @@ from autocompress.candidate import make, preparation, reference, rung, score
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.policy import TrainingPolicy
-from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.preparation import KnownTask, Preparation
 from autocompress.candidate.request import (
     FamilyFiles,
     Made,
@@ -46,7 +46,7 @@ class UnopenedTask:
     policy: TrainingPolicy = TrainingPolicy()
 
     def prepare(
-        self, known: Preparation | None = None, only: Sequence[str] | None = None
+        self, known: KnownTask | None = None, only: Sequence[str] | None = None
     ) -> tuple["LocalComputation", Preparation]:
         """Open the task, as far as gating takes."""
         lock = MachineLock(self.folder.root, lambda: self.supervisor.phases("wait"))

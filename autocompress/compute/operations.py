@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.preparation import KnownTask, Preparation
 from autocompress.candidate.request import (
     FamilyFiles,
     Made,
@@ -42,7 +42,7 @@ class Operations(Protocol):
 
     concurrency: int
 
-    async def prepare(self, known: Preparation | None, only: Strategies, *, limit_s: float) -> Preparation:
+    async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         """Open the task: all that a gate needs. known: what another process found; what it exported is kept."""
 
     async def other_reference(self, exporter: str, *, limit_s: float) -> ModelFile:
@@ -101,7 +101,7 @@ class WorkerOperations:
         self._note = note
         self.concurrency = computing.concurrency
 
-    async def prepare(self, known: Preparation | None, only: Strategies, *, limit_s: float) -> Preparation:
+    async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         self._comparing.start()  # while the task is opened
         found: Preparation = await self._computing.call("prepare", known, only, limit_s=limit_s)
         return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.preparation import KnownTask, Preparation
 from autocompress.candidate.request import (
     FamilyFiles,
     Made,
@@ -134,7 +134,7 @@ class DeclaredExecutor:
 
     # Operations.
 
-    async def _prepare(self, known: Preparation | None, only: Strategies, limit_s: float | None) -> Preparation:
+    async def _prepare(self, known: KnownTask | None, only: Strategies, limit_s: float | None) -> Preparation:
         self.log.add(entries.prepare(known=known is not None, only=only, limit_s=limit_s))
         self._opening = entries.opened(known=known is not None, only=only, limit_s=limit_s)
         await self.begins("prepare", lambda: None)

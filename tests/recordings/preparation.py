@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from autocompress.candidate.preparation import Preparation
+from autocompress.candidate.preparation import KnownTask, Preparation
 from autocompress.candidate.request import ModelFile
 from autocompress.plugin.contract import Refusal
 from autocompress.recipe import Recipe
@@ -12,7 +12,7 @@ from .kinds import Kind
 EXPORTERS = ("torchscript", "dynamo")
 
 
-def preparation(kind: Kind, known: Preparation | None, only: Sequence[str] | None) -> Preparation:
+def preparation(kind: Kind, known: KnownTask | None, only: Sequence[str] | None) -> Preparation:
     """Without what an earlier process knows, the strategies that are found ``later`` do not apply yet."""
     later = () if known else kind.later
     exporter = known.exporter if known else EXPORTERS[0]

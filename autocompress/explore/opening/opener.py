@@ -13,7 +13,7 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.opening import identity
 from autocompress.explore.opening.floor import Floor, time_floor
 from autocompress.explore.opening.identity import Settings
-from autocompress.explore.opening.opening import Opening, informed, open_reference
+from autocompress.explore.opening.opening import EarlierOpening, Opening, informed, open_reference
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed
@@ -59,7 +59,7 @@ class Opener:
         progress = Progress(self.record)
         identity.refuse_another_version(progress)
         stored, began, only = progress.opening, self.clock.elapsed(), self.settings.space.strategies
-        known = Opening.from_json(stored, self.folder.relative(self.folder.reference)) if stored else None
+        known = EarlierOpening.from_json(stored) if stored else None
         limit_s = max(OPEN_LIMIT_S, self.clock.limit_s)
         with self.operations.sharing(1):  # other workers have nothing to do yet
             first = await _named(self.operations.prepare(known.prepared if known else None, only, limit_s=limit_s))
@@ -85,7 +85,7 @@ class Opener:
             identity=identity.identity_of(self.settings, settled_space),
             prepared_s=prepared_s,
             floor=floor.to_json(),
-            opening=opening.to_json(),
+            opening=EarlierOpening.of(opening).to_json(),
         )
         return Opened(opening, settled_space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
 
