@@ -186,11 +186,12 @@ def report_command(
 ) -> None:
     """Write the HTML report of a run and print its path."""
     from autocompress.report.html import write_report
+    from autocompress.storage.folder import RunFolder
     from autocompress.storage.recovery import read_run
 
-    document = read_run(run, _say)
-    write_report(document, run / "report.html")
-    _print({"report": str(run / "report.html")}, as_json)
+    document, path = read_run(run, _say), RunFolder(run).report
+    write_report(document, path)
+    _print({"report": str(path)}, as_json)
 
 
 @app.command("plugins")

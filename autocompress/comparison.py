@@ -4,10 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
+from autocompress.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 FEWEST_QUIET = 8  # blocks of a session, below which it says nothing about a quiet machine
 
 

@@ -76,7 +76,7 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
     task, plugins = Task(name="large", model=build(width), train=data, val=tuple(t[:64] for t in data)), load_plugins()
     began = time.monotonic()
     profile, run = load_profile("cpu"), RunFolder(Path(folder))
-    operations = in_process(task, profile, plugins, run).operations
+    operations = in_process(task, profile, plugins, run)
     prepared = asyncio.run(operations.prepare(None, only, limit_s=math.inf))
     prepared_s = time.monotonic() - began
     pipeline = Pipeline(operations, run, profile, 0, prepared, untimed(prepared.applicable, only))
@@ -96,7 +96,7 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
 
 def measure(width: int, pipe: Any) -> None:
     from autocompress.budget import Budget
-    from autocompress.explore.opening.opening import open_reference, settled
+    from autocompress.explore.opening.opening import informed, open_reference
     from autocompress.recipe import Recipe, Step
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -104,7 +104,7 @@ def measure(width: int, pipe: Any) -> None:
         began = time.monotonic()
         opening = asyncio.run(open_reference(pipeline, None, USED, limit_s=math.inf))
         open_s = row["floor_s"] + time.monotonic() - began
-        pipeline, before = settled(pipeline, opening, USED), pipeline.operations.spent()
+        pipeline, before = informed(pipeline, opening, USED), pipeline.operations.spent()
         prune = Step.of(
             "prune_channels", ratio=0.5, importance="l2", allocation="uniform", schedule="at_once", round_to=8
         )

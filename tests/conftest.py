@@ -27,7 +27,7 @@ from autocompress.budget import Budget
 from autocompress.candidate.count import count
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import TrainRequest
-from autocompress.compute.in_process import in_process
+from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Outcome
 from autocompress.explore.opening.opening import Opening, open_task
@@ -267,14 +267,10 @@ class OpenedHere:
         seed: int = 0,
         compare_exporters: bool = True,
     ) -> "OpenedHere":
-        here = in_process(task, profile, plugins, folder, seed=seed)
+        used = None if only is None else list(only)
+        here = opened_in_process(task, profile, plugins, folder, used, seed=seed)
         opened = open_task(
-            here.operations,
-            folder,
-            profile,
-            seed,
-            None if only is None else list(only),
-            compare_exporters=compare_exporters,
+            here.operations, here.prepared, folder, profile, seed, used, compare_exporters=compare_exporters
         )
         opening, pipeline = asyncio.run(opened)
         return cls(opening, pipeline, here.computation.opened)
@@ -283,7 +279,7 @@ class OpenedHere:
         return asyncio.run(self.pipeline.gate(recipe, budget, math.inf))
 
     def evaluate(self, recipe: Recipe, examples: int = 0, skip: Sequence[Step] = (), **request: Any) -> Outcome:
-        asked = TrainRequest(recipe, examples=examples, **request)
+        asked = TrainRequest(recipe, self.opening.arithmetic, examples=examples, **request)
         return asyncio.run(self.pipeline.evaluate(asked, skip=skip, limit_s=math.inf))
 
 

@@ -12,8 +12,8 @@ from autocompress.candidate.policy import TrainingPolicy
 from autocompress.data import call, map_inputs, primary, tensors_of
 from autocompress.task import Inputs, Loss
 
-STEPS = 3  # timed in each way: the first one warms up
-FEW = 8  # examples, on which a model is timed of which a whole batch would take long
+TIMED_STEPS = 3  # timed in each way: the first one warms up
+SMALL_BATCH = 8  # examples, on which a model is timed of which a whole batch would take long
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def fastest_arithmetic(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precisions = (False, True) if policy.bfloat16 else (False,)
     ways = [Arithmetic(bfloat16, last, device) for last in formats for bfloat16 in precisions]
-    few = map_inputs(lambda tensor: tensor[:FEW], inputs), targets[:FEW]
+    few = map_inputs(lambda tensor: tensor[:SMALL_BATCH], inputs), targets[:SMALL_BATCH]
     if device != "cpu":
         _step_seconds(ways[0], model, loss, *few, policy.long_s)  # a GPU is set up by its first step
-    if _step_seconds(ways[0], model, loss, *few, policy.long_s) > policy.long_s * FEW / len(targets):
+    if _step_seconds(ways[0], model, loss, *few, policy.long_s) > policy.long_s * SMALL_BATCH / len(targets):
         inputs, targets = few
     seconds = {way: _step_seconds(way, model, loss, inputs, targets, policy.long_s) for way in ways}
     return min(seconds, key=lambda way: seconds[way])
@@ -67,7 +67,7 @@ def _step_seconds(
     way: Arithmetic, model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor, long_s: float
 ) -> float:
     times: list[float] = []
-    while len(times) < STEPS and sum(times) < long_s:
+    while len(times) < TIMED_STEPS and sum(times) < long_s:
         start = time.monotonic()
         try:
             way.place_model(model).train()

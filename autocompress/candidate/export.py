@@ -5,24 +5,20 @@ first is used unless it fails or the second one's file of the reference is clear
 candidate when it fails there.
 """
 
-import contextlib
-import io
-import logging
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from autocompress.data import call, every_module_called, feed_of, input_names, map_inputs, primary, tensors_of
-from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
+from autocompress.candidate.export_cause import cause_of
+from autocompress.candidate.silence import silent
+from autocompress.data import PositionalModel, call, every_module_called, feed_of, map_inputs, named_tensors, primary
+from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.plugin.contract import Session
 from autocompress.storage.atomic import is_full, no_space, replacing
 from autocompress.storage.onnx_file import keeps_data_elsewhere
@@ -30,23 +26,8 @@ from autocompress.task import Inputs
 
 EXPORTERS = ("torchscript", "dynamo")
 TOLERANCE = 1e-3  # of the output's range
-OPERATOR = re.compile(r"(?:operator|op=) ?'([\w.:]+)'")  # that an exporter does not know
-PLACE = re.compile(r" \([^()]+, line \d+\)$")
-SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``_Positional``
-
-
-class _Positional(nn.Module):
-    """The model with its inputs as positional tensors and its scored tensor as the only output."""
-
-    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
-        super().__init__()
-        self.model = model
-        self.names = list(inputs) if isinstance(inputs, dict) else None
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        if self.names is not None:
-            return primary(self.model(**dict(zip(self.names, tensors, strict=True))))
-        return primary(self.model(*tensors))
+LOGGERS = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir", "torch.fx")
+SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``PositionalModel``
 
 
 def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str:
@@ -54,15 +35,12 @@ def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str
 
     Raises CandidateFailed when neither exporter takes the model.
     """
-    causes: list[str] = []
-    for name in beginning_with(exporter):
-        try:
-            with replacing(target) as temporary:
-                export_with(name, model, inputs, temporary)
-            return name
-        except CandidateFailed as error:
-            causes.append(f"{name}: {error.reason}")
-    raise CandidateFailed("export failed; " + "; ".join(causes))
+
+    def write(name: str) -> None:
+        with replacing(target) as temporary:
+            export_with(name, model, inputs, temporary)
+
+    return _exported(exporter, write)
 
 
 def export_checked(
@@ -76,14 +54,14 @@ def export_checked(
 
     Raises CandidateFailed with the cause of each when none does.
     """
-    causes: list[str] = []
-    for name in beginning_with(exporter):
-        try:
-            export_right(name, model, inputs, target, open_file)
-            return name
-        except CandidateFailed as error:
-            causes.append(f"{name}: {error.reason}")
-    raise CandidateFailed("export failed; " + "; ".join(dict.fromkeys(causes)))
+    return _exported(exporter, lambda name: export_right(name, model, inputs, target, open_file))
+
+
+def _exported(exporter: str, write: Callable[[str], None]) -> str:
+    worked, causes = first_that_works(exporter, write)
+    if worked is None:
+        raise CandidateFailed("export failed; " + "; ".join(f"{name}: {cause}" for name, cause in causes.items()))
+    return worked
 
 
 def export_right(
@@ -102,23 +80,32 @@ def export_right(
         check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
 
 
-def beginning_with(exporter: str) -> tuple[str, ...]:
-    """The exporters in the order in which they are tried."""
-    return exporter, *(other for other in EXPORTERS if other != exporter)
+def first_that_works(exporter: str, write: Callable[[str], None]) -> tuple[str | None, dict[str, str]]:
+    """The first exporter, beginning with the given one, by which ``write`` does not fail, and the causes of those that
+    were tried before it.
+    """
+    causes: dict[str, str] = {}
+    for name in (exporter, *(other for other in EXPORTERS if other != exporter)):
+        try:
+            write(name)
+            return name, causes
+        except CandidateFailed as error:
+            causes[name] = error.reason
+    return None, causes
 
 
 def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -> None:
     """Export by one exporter and fold constants. Raises CandidateFailed with the exporter's cause."""
-    wrapped = _Positional(model, inputs).eval()
+    wrapped, named = PositionalModel(model, inputs).eval(), named_tensors(inputs)
     raw = target.with_suffix(".raw.onnx")
     try:
-        with _silent(), every_module_called(), torch.inference_mode(False), torch.no_grad():
+        with silent(*LOGGERS), every_module_called(), torch.inference_mode(False), torch.no_grad():
             torch.onnx.export(
                 wrapped,
-                tensors_of(inputs),
+                tuple(named.values()),
                 str(raw),
                 dynamo=exporter == "dynamo",
-                input_names=input_names(inputs),
+                input_names=list(named),
                 output_names=["output"],
                 verbose=False,
                 external_data=False,
@@ -155,7 +142,7 @@ def keep_inputs(path: Path, inputs: Inputs) -> None:
     """
     model = onnx.load(str(path))
     found = {value.name: value for value in model.graph.input}
-    values = dict(zip(input_names(inputs), tensors_of(inputs), strict=True))
+    values = named_tensors(inputs)
     if found.keys() == values.keys():
         return
     del model.graph.input[:]
@@ -196,84 +183,3 @@ def check(session: Session, feeds: Sequence[Any], model: nn.Module, inputs: Sequ
                 f"(allowed {TOLERANCE:g})"
             )
     return worst
-
-
-def unexportable(causes: Mapping[str, str]) -> UsageError:
-    """What to tell about a reference that no exporter takes, before any search. causes: of each exporter."""
-    return branching(causes.get("dynamo", "")) or UsageError(
-        f"the model cannot be exported to ONNX: {'; '.join(f'{k}: {v}' for k, v in causes.items())}; "
-        "replace what is named there, or move it out of forward"
-    )
-
-
-def branching(cause: str) -> UsageError | None:
-    """What to tell about a reference on which torch.export failed, when that was for data-dependent control flow: a
-    tracer follows one branch of it and says nothing, so it counts even though the trace succeeded.
-    """
-    if not re.search(r"data.dependent|bool\(\)|Dynamic control flow|GuardOnDataDependent", cause, re.IGNORECASE):
-        return None
-    place = PLACE.search(cause)
-    return UsageError(
-        f"the model has data-dependent control flow{place[0] if place else f' ({cause})'}, which an ONNX graph "
-        "cannot hold: replace the branch by torch.where, or move it out of forward"
-    )
-
-
-def cause_of(error: BaseException) -> str:
-    """The useful line of an exporter's long error: the innermost cause, with the user's line when it is known."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
-    text = next((str(e) for e in reversed(chain) if "data-dependent" in str(e)), str(chain[-1]))
-    operator = OPERATOR.search(text)
-    if operator:
-        return f"it has no ONNX form of the operator {operator[1]}"
-    head = one_line(next((line for line in text.splitlines() if line.strip()), type(error).__name__), 200)
-    place = next((p for e in chain for p in _places(e)), "")
-    return head + place
-
-
-def _places(error: BaseException) -> Iterator[str]:
-    found = list(re.finditer(r'File "([^"]+)", line (\d+)', str(error)))
-    user = [m for m in found if "site-packages" not in m[1] and "/autocompress/" not in m[1]]
-    if user:
-        yield f" ({Path(user[-1][1]).name}, line {user[-1][2]})"
-    trace, last = error.__traceback__, None
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if (
-            "site-packages" not in name
-            and "/autocompress/" not in name
-            and "importlib" not in name
-            and not name.startswith("<")
-        ):
-            last = f" ({Path(name).name}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    if last:
-        yield last
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Exporters print progress and warn about tracing; none of it is for the user, the numerical check is."""
-    noisy = [
-        logging.getLogger(name)
-        for name in ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir", "torch.fx")
-    ]
-    levels = [logger.level for logger in noisy]
-    try:
-        for logger in noisy:
-            logger.setLevel(logging.CRITICAL)
-        with (
-            warnings.catch_warnings(),
-            mock.patch.object(torch._C, "_jit_set_onnx_log_enabled"),  # that log goes to stdout, past Python
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(noisy, levels, strict=True):
-            logger.setLevel(level)

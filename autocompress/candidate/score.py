@@ -15,7 +15,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.measure import outputs_of
 
 
-def score(opened: OpenTask, files: Sequence[ModelFile]) -> tuple[Scored | NotScored, ...]:
+def score_files(opened: OpenTask, files: Sequence[ModelFile]) -> tuple[Scored | NotScored, ...]:
     """Score files on the validation split; one that cannot be scored costs itself alone."""
     found: list[Scored | NotScored] = []
     for file in files:

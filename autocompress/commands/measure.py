@@ -18,7 +18,7 @@ from autocompress.profile import HardwareProfile, load_profile
 from autocompress.storage.onnx_file import read_onnx
 
 CHECK_WITHIN = 0.001  # a question that all sessions are needed for
-FEEDS = 4  # random inputs, taken in turn
+RANDOM_FEEDS = 4  # in turn, so that no call is timed on what the caches hold
 
 
 def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _worst(sessions: Sequence[TimingSession]) -> Conditions:
 
 def random_feeds(path: Path, profile: HardwareProfile) -> list[Feed]:
     """Raises UsageError when it is no ONNX file or keeps data elsewhere."""
-    return [random_feed(path, profile, seed) for seed in range(FEEDS)]
+    return [random_feed(path, profile, seed) for seed in range(RANDOM_FEEDS)]
 
 
 def random_feed(path: Path, profile: HardwareProfile, seed: int) -> Feed:

@@ -11,25 +11,27 @@ from autocompress.errors import UsageError
 from autocompress.measure import LOOKS, Sessions, ms_verdict, pooled, ratio_of, ratio_verdict
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
+from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of
 from autocompress.storage.onnx_file import read_onnx
 from autocompress.storage.recovery import Say, read_run
+from autocompress.supervisor import tell_nobody
 from autocompress.verdict import Verdict
 
 TOLERANCE = 0.15  # how far a ratio may be from the one that the run says
 Record = Callable[[], TimingSession]
 
 
-def verify_run(root: Path, say: Say = lambda text: None) -> dict[str, Any]:
+def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
     """Time the recommended model of a run beside its reference again, in sessions of its own. ``holds`` is False when a
     claim is not met: the budget, or a ratio within 15 % of the one that the run says. What cannot be decided is listed.
     say: told which files were made whole before. Raises UsageError.
     """
     document = read_run(root, say)
-    chosen = next((c for c in document["candidates"] if c["id"] == document["recommended"]), None)
+    chosen = candidate_of(document, document["recommended"])
     if chosen is None:
         raise UsageError(f"{root} recommends nothing, so there is nothing to verify")
     profile = HardwareProfile.model_validate(document["environment"]["profile"])
-    path, reference = root / "recommended" / "model.onnx", root / document["reference"]["artifact"]
+    path, reference = root / RECOMMENDED / MODEL, root / document["reference"]["artifact"]
     for file in (path, reference):
         if not file.exists():
             raise UsageError(f"{file} is missing: run the search again with --out {root}")

@@ -3,18 +3,15 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autocompress.arrays import Floats
 from autocompress.data.split import Split
 from autocompress.evaluation import Score
 from autocompress.task import Metric, Task, class_axis
 
-Floats = npt.NDArray[np.float64]
-
-
-RESAMPLES = 200
+SCORE_RESAMPLES = 200
 
 
 def targets_of(split: Split) -> Tensor:
@@ -58,7 +55,7 @@ def _bootstrap(metric: Metric, outputs: list[Tensor], targets: Tensor, seed: int
     that the metric cannot score are left out."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    for _ in range(RESAMPLES):
+    for _ in range(SCORE_RESAMPLES):
         drawn = torch.randint(len(targets), (len(targets),), generator=generator)
         try:
             row = [float(metric(o[drawn], targets[drawn])) for o in outputs]

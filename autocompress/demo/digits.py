@@ -14,7 +14,7 @@ from autocompress.task import Task
 
 EPOCHS = 12
 BATCH = 32
-TRAIN, VAL = 700, 550  # the remaining 547 are the test split
+TRAIN_EXAMPLES, VAL_EXAMPLES = 700, 550  # the remaining 547 are the test split
 
 
 class Block(nn.Module):
@@ -56,7 +56,11 @@ def task() -> Task:
     x = torch.from_numpy(images).float().reshape(-1, 1, 8, 8) / 8 - 1
     y = torch.from_numpy(labels).long()
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
-    train, val, test = order[:TRAIN], order[TRAIN : TRAIN + VAL], order[TRAIN + VAL :]
+    train, val, test = (
+        order[:TRAIN_EXAMPLES],
+        order[TRAIN_EXAMPLES : TRAIN_EXAMPLES + VAL_EXAMPLES],
+        order[TRAIN_EXAMPLES + VAL_EXAMPLES :],
+    )
     return Task(
         name="digits",
         model=_reference(x[train], y[train]),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autocompress.comparison import Blocks, Floats
+from autocompress.arrays import Floats
+from autocompress.comparison import Blocks
 
 Call = Callable[[], float]  # runs the model once; milliseconds that it took
 Clock = Callable[[], float]  # seconds

@@ -10,7 +10,8 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from autocompress.comparison import FEWEST_QUIET, Blocks, Floats, TimingSession
+from autocompress.arrays import Floats
+from autocompress.comparison import FEWEST_QUIET, Blocks, TimingSession
 
 NEAR_FASTEST = 1.08  # times the fastest: a looser threshold lowers ratios by a few percent (docs/measurement.md)
 FASTEST = 2.0  # percentile of the reference's blocks that counts as its fastest

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autocompress.comparison import Blocks, Comparison, Floats, TimingSession
+from autocompress.arrays import Floats
+from autocompress.comparison import Blocks, Comparison, TimingSession
 from autocompress.data import Feed
 from autocompress.measure.blocks import BlockLimits, record_blocks
 from autocompress.measure.conditions import Counters

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from autocompress.arrays import Floats
 from autocompress.latency import Latency
 
-Floats = npt.NDArray[np.float64]
-
-
-RESAMPLES = 400
+RATIO_RESAMPLES = 400
 
 
 NOISY_TAIL = 1.3  # the reference's p90 / p50 above which a neighbour is at work
@@ -25,7 +22,7 @@ DISTURBED = 1.25  # times the source's latency, above which it is not even when 
 AGREEING = 3  # disturbed measurements of one graph, and most of them, that count together when their ratios
 
 
-AGREEMENT = 1.1  # differ by no more than this, the largest over the smallest
+ALIKE = 1.1  # differ by no more than this, the largest over the smallest
 
 
 def summarise(ours: Sequence[Floats], theirs: Sequence[Floats], percentile: float, seed: int = 0) -> Latency:
@@ -35,7 +32,7 @@ def summarise(ours: Sequence[Floats], theirs: Sequence[Floats], percentile: floa
     blocks.
     """
     ratios = np.array([np.median(a) / np.median(b) for a, b in zip(ours, theirs, strict=True)])
-    draws = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))
+    draws = np.random.default_rng(seed).integers(0, len(ratios), (RATIO_RESAMPLES, len(ratios)))
     ratio_low, ratio_high = np.percentile(np.median(ratios[draws], axis=1), [2.5, 97.5])
     calls = np.concatenate(ours)
     # A block's own percentile is a noisy estimate of the whole's, but its spread over blocks gives the interval's
@@ -75,7 +72,7 @@ def settled(latencies: Sequence[Latency]) -> Latency | None:
     sound = [latency for latency in ordered if latency.reliable]
     if sound:
         return sound[len(sound) // 2]
-    near = [[m for m in ordered if 1 <= m.ratio / least.ratio <= AGREEMENT] for least in ordered]
+    near = [[m for m in ordered if 1 <= m.ratio / least.ratio <= ALIKE] for least in ordered]
     agreeing = max(near, key=len, default=[])
     if len(agreeing) < max(AGREEING, len(ordered) // 2 + 1):
         return None

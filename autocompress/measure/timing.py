@@ -12,11 +12,12 @@ from itertools import cycle
 
 import numpy as np
 
+from autocompress.arrays import Floats
 from autocompress.data import Feed
 from autocompress.latency import Latency
 from autocompress.measure.effort import FULL, Effort
 from autocompress.measure.processor import pinned_to_fastest
-from autocompress.measure.statistics import Floats, is_quiet, summarise
+from autocompress.measure.statistics import is_quiet, summarise
 from autocompress.plugin.contract import Runtime, Session
 from autocompress.profile import HardwareProfile
 

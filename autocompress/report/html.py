@@ -13,14 +13,13 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
-from autocompress.errors import UsageError
 from autocompress.report import explain
 from autocompress.storage.atomic import write_text
+from autocompress.storage.ownership import refuse_other_page
 
 Shown = dict[str, Any]  # a candidate of front.json
 HOVER_WIDTH = 40  # characters: plotly does not wrap a hover text, and it has to fit a telephone
-EXAMPLES = 3
-TITLE, HEAD = b"autocompress</title>", 64 << 10  # in the first bytes of every report
+CAUSES_QUOTED = 3
 
 
 def write_report(document: dict[str, Any], path: Path) -> None:
@@ -33,7 +32,7 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    _refuse_foreign(path)
+    refuse_other_page(path)
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     points = _points(document)
@@ -56,12 +55,6 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     )
     # A lone surrogate, from the bytes of a file name in an error message, must not cost the user the report.
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Raise UsageError for a file that is there and is no report of ours, by its title."""
-    if path.exists() and TITLE not in path.read_bytes()[:HEAD]:
-        raise UsageError(f"{path} is no report of autocompress: move it away and run the same command again")
 
 
 def _points(document: dict[str, Any]) -> list[Shown]:
@@ -100,9 +93,9 @@ def _row(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
         "role": p["role"],
         "tags": [t for t in (*tags, "" if latency.get("reliable", True) else "unreliable timing") if t],
         "name": explain.techniques(p),
-        "val": explain.score(score["val"], metric),
-        "interval": f"{explain.score(score['val_low'], metric)} – {explain.score(score['val_high'], metric)}",
-        "test": explain.score(score["test"], metric),
+        "val": explain.score_text(score["val"], metric),
+        "interval": f"{explain.score_text(score['val_low'], metric)} – {explain.score_text(score['val_high'], metric)}",
+        "test": explain.score_text(score["test"], metric),
         "p50": _digits(latency["p50"]),
         "p90": _digits(latency["p90"]),
         "speedup": f"{1 / latency['ratio']:.2f}×",
@@ -141,7 +134,7 @@ def _groups(entries: Iterable[tuple[str, str]]) -> list[tuple[str, int, list[str
     for cause, example in entries:
         found.setdefault(cause, []).append(example)
     ordered = sorted(found.items(), key=lambda item: -len(item[1]))
-    return [(cause, len(all_), list(dict.fromkeys(all_))[:EXAMPLES]) for cause, all_ in ordered]
+    return [(cause, len(all_), list(dict.fromkeys(all_))[:CAUSES_QUOTED]) for cause, all_ in ordered]
 
 
 def _environment(document: dict[str, Any]) -> dict[str, str]:

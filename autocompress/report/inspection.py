@@ -30,7 +30,7 @@ def print_inspection(console: Console, found: dict[str, Any]) -> None:
 
 def _reference(console: Console, found: dict[str, Any], metric: str) -> None:
     table = _section(console, f"Reference of {found['task']}")
-    score, low, high = (explain.score(found["score"][key], metric) for key in (metric, "low", "high"))
+    score, low, high = (explain.score_text(found["score"][key], metric) for key in (metric, "low", "high"))
     latency, val = found["latency_ms"], found["examples"]["val"]
     sample = f", on {found['scored']:,} of {val:,} examples" if found["scored"] < val else ""
     disturbed = "" if latency["reliable"] else ", disturbed by other work on this machine"
@@ -94,7 +94,7 @@ def _unchanged(console: Console, variants: dict[str, dict[str, Any]], metric: st
     for recipe, answer in variants.items():
         left_out = answer.get("left_out")
         table.add_row(
-            explain.score(answer.get(metric), metric),
+            explain.score_text(answer.get(metric), metric),
             f"{answer['speedup']:.2f}x" if "speedup" in answer else "-",
             *(f"{answer[key] / 1e3:,.0f}" if key in answer else "-" for key in ("size_bytes", "compressed_bytes")),
             _text(f"{recipe}: {left_out}", "dim") if left_out else _text(recipe),

@@ -18,6 +18,7 @@ from autocompress.explore.space.space import Space
 from autocompress.explore.standings.front import SCORE_SPAN
 from autocompress.explore.standings.standings import Standings
 from autocompress.report import explain
+from autocompress.storage.front import FRONT, REPORT, folder_of
 
 REFRESH_S = 0.25
 PLAIN_EVERY_S = 15.0
@@ -52,7 +53,7 @@ class TerminalView:
     def opened(self, opening: Opening, space: Space) -> None:
         reference = opening.reference
         self.note(
-            f"{opening.name}: {opening.metric} {explain.score(reference.score.val, opening.metric)}, "
+            f"{opening.name}: {opening.metric} {explain.score_text(reference.score.val, opening.metric)}, "
             f"p50 {reference.latency.p50:.4g} ms, "
             f"p90 {reference.latency.p90:.4g} ms, {reference.params:,} parameters, {reference.macs / 1e6:.4g} M MACs"
         )
@@ -163,8 +164,8 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     for c in front:
         cells = [
             "→" if c["id"] == document["recommended"] else "✓" if c["feasible"] else "",
-            explain.score(c["score"]["val"], metric),
-            explain.score(c["score"]["test"], metric),
+            explain.score_text(c["score"]["val"], metric),
+            explain.score_text(c["score"]["test"], metric),
             f"{c['latency_ms']['p50']:.4g}",
             f"{c['latency_ms']['p90']:.4g}",
             f"{1 / c['latency_ms']['ratio']:.2f}x",
@@ -183,12 +184,13 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     smallest = explain.smallest(document)
     if smallest:
         console.print(Text(smallest))
-    where = "recommended" if document["recommended"] else "nearest"
+    model = f"{out}/{folder_of(document)}/"
     console.print(
-        Text(f"Model and recipe: {out}/{where}/   all candidates: {out}/front.json   report: {out}/report.html"),
-        soft_wrap=True,
+        Text(f"Model and recipe: {model}   all candidates: {out}/{FRONT}   report: {out}/{REPORT}"), soft_wrap=True
     )
 
 
 def _at(standings: Standings, evaluation: Evaluation) -> str:
-    return f"{explain.score(evaluation.score.val, standings.opening.metric)} at {1 / evaluation.latency.ratio:.2f}x"
+    return (
+        f"{explain.score_text(evaluation.score.val, standings.opening.metric)} at {1 / evaluation.latency.ratio:.2f}x"
+    )

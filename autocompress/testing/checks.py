@@ -22,7 +22,7 @@ from autocompress.task import Task, class_axis, class_count
 from autocompress.testing import tasks
 from autocompress.testing.lab import Lab, untouched
 
-AGREEMENT = 0.8  # share of examples on which a graph variant keeps the class
+SAME_CLASS = 0.8  # share of examples on which a graph variant keeps the class
 RELATIVE_ERROR = 0.1  # where there are no classes
 
 
@@ -112,7 +112,7 @@ class Checks:
         if self.tolerance is None and class_count(expected, targets):
             axis = class_axis(expected, targets)
             share = float((outputs.argmax(axis) == expected.argmax(axis)).float().mean())
-            assert share >= AGREEMENT, f"{whose} keeps the class of {share:.0%} of the examples, not {AGREEMENT:.0%}"
+            assert share >= SAME_CLASS, f"{whose} keeps the class of {share:.0%} of the examples, not {SAME_CLASS:.0%}"
             return
         limit = RELATIVE_ERROR if self.tolerance is None else self.tolerance
         error = float((outputs - expected).norm() / expected.norm())

@@ -15,7 +15,7 @@ from autocompress.plugin.contract import (
 )
 from autocompress.testing.checks import is_sentence, is_value
 from autocompress.testing.graph_checks import GraphChecks
-from autocompress.testing.lab import BATCH, Lab
+from autocompress.testing.lab import LAB_BATCH, Lab
 from autocompress.testing.structure_checks import StructureChecks
 from autocompress.testing.training_checks import TrainingChecks
 
@@ -86,7 +86,7 @@ class StrategyConformance(StructureChecks, TrainingChecks, GraphChecks):
         try:
             model = lab.built(params)
             if isinstance(self.strategy, TrainingStrategy):
-                model = lab.trained(model, {self.strategy.name: lab.hook(params)}, examples=2 * BATCH).model
+                model = lab.trained(model, {self.strategy.name: lab.hook(params)}, examples=2 * LAB_BATCH).model
         except CandidateFailed as error:
             return error.reason
         self._runs(lab, model, f"with {params}")

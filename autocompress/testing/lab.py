@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.count import count
 from autocompress.candidate.export import check, export
+from autocompress.candidate.make import CHECKED_BATCHES
 from autocompress.candidate.reading import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
@@ -42,11 +43,10 @@ from autocompress.task import Task
 
 SEED = 0
 LEARNING_RATE = 1e-3
-BATCH = 32
-EXAMPLES = 8 * BATCH
-FEW = 4 * BATCH  # where two trainings are compared, or one begins where another ended
+LAB_BATCH = 32
+LAB_EXAMPLES = 8 * LAB_BATCH
+FEW_EXAMPLES = 4 * LAB_BATCH  # where two trainings are compared, or one begins where another ended
 EXPORTER = "torchscript"  # the quicker one; the other stands in where it fails
-CHECKED = 4  # inputs on which an exported file is compared with its module
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ class Lab:
         model: nn.Module,
         hooks: Mapping[str, TrainHook],
         *,
-        examples: int = EXAMPLES,
+        examples: int = LAB_EXAMPLES,
         luck: int = 0,
     ) -> Trained:
         """A few steps of the real training loop."""
         context, plain = self.context, Arithmetic()
         stream = TrainStream(context.task, context.train, Teacher(context.task.copy_of_model(), plain), SEED)
-        schedule = Schedule(LEARNING_RATE, BATCH, 0, examples)
+        schedule = Schedule(LEARNING_RATE, LAB_BATCH, 0, examples)
         try:
             with seeded(luck):
                 return train(model, list(hooks.items()), context.task.loss_fn, stream, schedule, plain)
@@ -176,7 +176,7 @@ class Lab:
 
     def exported(self, model: nn.Module, when: str) -> Path:
         """The model as a file that agrees with it."""
-        inputs = list(profile_inputs(self.val, self.context.profile.batch, CHECKED))
+        inputs = list(profile_inputs(self.val, self.context.profile.batch, CHECKED_BATCHES))
         path = self._folder() / "model.onnx"
         try:
             export(model, inputs[0], path, EXPORTER)

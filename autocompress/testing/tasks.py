@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autocompress.task import Task
 
 CLASSES = 4
-STEPS, BATCH = 30, 64
+FIT_STEPS, FIT_BATCH = 30, 64
 Examples = tuple[Tensor, Tensor]
 MakeExamples = Callable[[int, int], Examples]
 
@@ -77,7 +77,7 @@ class Attention(nn.Module):
         return self.out((weights @ v).transpose(1, 2).reshape(n, t, e))  # type: ignore[no-any-return]
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and a two-layer MLP, each after a layer norm and beside a shortcut, (N, T, E) -> the same."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -99,7 +99,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(16, 32)
         self.position = nn.Parameter(torch.zeros(1, 12, 32))
-        self.blocks = nn.Sequential(Block(32, 4), Block(32, 4))
+        self.blocks = nn.Sequential(TransformerBlock(32, 4), TransformerBlock(32, 4))
         self.norm = nn.LayerNorm(32)
         self.head = nn.Linear(32, CLASSES)
 
@@ -166,8 +166,8 @@ def _trained(network: Callable[[], nn.Module], examples: MakeExamples) -> nn.Mod
         torch.manual_seed(0)
         model = network().train()
         optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-        for step in range(STEPS):
-            at = torch.arange(step * BATCH, (step + 1) * BATCH) % len(y)
+        for step in range(FIT_STEPS):
+            at = torch.arange(step * FIT_BATCH, (step + 1) * FIT_BATCH) % len(y)
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x[at]), y[at]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -4,7 +4,7 @@ from autocompress.plugin.contract import (
     TrainingStrategy,
 )
 from autocompress.testing.checks import Checks, Neighbour, is_plain
-from autocompress.testing.lab import BATCH, FEW, Form, Lab, same_values, untouched
+from autocompress.testing.lab import FEW_EXAMPLES, LAB_BATCH, Form, Lab, same_values, untouched
 
 
 class TrainingChecks(Checks):
@@ -21,7 +21,9 @@ class TrainingChecks(Checks):
 
     def test_training_repeats_bit_for_bit(self, training: TrainingStrategy, lab: Lab) -> None:
         one, other = (
-            lab.trained(lab.built(lab.defaults), {training.name: lab.hook(lab.defaults)}, examples=FEW, luck=luck).model
+            lab.trained(
+                lab.built(lab.defaults), {training.name: lab.hook(lab.defaults)}, examples=FEW_EXAMPLES, luck=luck
+            ).model
             for luck in (1, 2)
         )
         assert same_values(one.state_dict(), other.state_dict()), (
@@ -33,16 +35,16 @@ class TrainingChecks(Checks):
             model, neighbour = lab.built(lab.defaults), Neighbour()
             form = Form.of(model)
             hooks = {training.name: lab.hook(lab.defaults), "neighbour": neighbour}
-            done = lab.trained(model, hooks if first else dict(reversed(hooks.items())), examples=FEW)
-            assert neighbour.steps == FEW // BATCH, "beside it another strategy's hook misses steps"
+            done = lab.trained(model, hooks if first else dict(reversed(hooks.items())), examples=FEW_EXAMPLES)
+            assert neighbour.steps == FEW_EXAMPLES // LAB_BATCH, "beside it another strategy's hook misses steps"
             left = Form.of(done.model)
             assert left == form, f"beside another hook something is left behind ({form.difference(left)})"
 
     def test_what_was_learned_is_json_and_training_goes_on_from_it(self, training: TrainingStrategy, lab: Lab) -> None:
         hook = lab.hook(lab.defaults)
-        done = lab.trained(lab.built(lab.defaults), {training.name: hook}, examples=FEW)
+        done = lab.trained(lab.built(lab.defaults), {training.name: hook}, examples=FEW_EXAMPLES)
         assert is_plain(dict(hook.learned())), "learned must be JSON: words, finite numbers, true/false, lists, dicts"
         form, later = Form.of(done.model), lab.hook(lab.defaults)
         later.resume(done.learned[training.name])
-        left = Form.of(lab.trained(done.model, {training.name: later}, examples=FEW).model)
+        left = Form.of(lab.trained(done.model, {training.name: later}, examples=FEW_EXAMPLES).model)
         assert left == form, f"a training that goes on leaves something behind ({form.difference(left)})"

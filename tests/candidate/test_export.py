@@ -12,7 +12,8 @@ from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
 from autocompress.candidate import export as module
-from autocompress.candidate.export import EXPORTERS, branching, check, export, export_right, export_with, unexportable
+from autocompress.candidate.export import EXPORTERS, check, export, export_right, export_with
+from autocompress.candidate.export_cause import branching, unexportable
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Session
 from autocompress.plugin.loader import PluginSet

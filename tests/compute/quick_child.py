@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from autocompress.compute.child import main
+from autocompress.compute.child import answer_calls
 from autocompress.errors import UsageError
 from autocompress.supervisor import Supervisor
 
@@ -44,4 +44,4 @@ class Obeys:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), serve=lambda config, supervisor: Obeys(supervisor), use=lambda threads: None)
+    answer_calls(int(sys.argv[1]), serve=lambda config, supervisor: Obeys(supervisor), use=lambda threads: None)

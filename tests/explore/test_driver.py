@@ -26,7 +26,7 @@ from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.standings.front import dominates
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
-from autocompress.report.terminal import TerminalView
+from autocompress.report.terminal import TerminalView, print_front
 from tests.recordings import kinds
 from tests.recordings.declared import Fault, Faults
 from tests.recordings.harness import Ended, searched
@@ -143,7 +143,7 @@ def test_a_sound_measurement_is_not_overruled_by_disturbed_ones(make_latency: Ca
 
 
 def test_a_metric_that_is_undefined_on_the_test_split_leaves_no_test_score_and_a_note(played: Played) -> None:
-    ended = played(kinds.CNN, trials=1, budget=FOUR_TIMES, faults=Faults(untold=1.0))
+    ended = played(kinds.CNN, trials=1, budget=FOUR_TIMES, faults=Faults(undefined=1.0))
     assert ended.front["status"] == "feasible"
     assert ended.asked("test")
     assert all(c["score"]["test"] is None for c in ended.front["candidates"])
@@ -184,8 +184,12 @@ def test_the_floor_is_of_the_exporter_and_the_space_that_are_used(
     assert floors[0] == floors[1]
 
 
-def test_a_budget_that_binds_nothing_is_no_reason_to_stop(played: Played) -> None:
+def test_a_budget_that_binds_nothing_is_said_to_be_so(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
     document = played(kinds.CNN, budget=Budget(latency_ms=1e6)).front
+    print_front(Console(width=200), document, "run")
+    said = capsys.readouterr().out
+    assert "binds nothing" in said
+    assert "--budget-ms" in said
     assert document["status"] == "feasible"
     assert any(ratio_of(c) < 0.4 for c in document["candidates"] if c["on_front"]), "the front is explored all the same"
 

@@ -15,10 +15,11 @@ from autocompress.errors import AutocompressError, UsageError
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import RecipeFile
 from tests.recordings import kinds
+from tests.recordings.declared import Faults
 from tests.recordings.harness import Kept, searched
 from tests.recordings.scenarios import Process, Scenario
 
-MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
+MINUTES = 60.0  # far more than three trials take: how busy the machine is changes nothing
 THREE_TIMES = Budget(speedup=3)
 
 
@@ -67,6 +68,16 @@ def test_an_added_strategy_joins_a_run_that_began_without_it(tmp_path: Path) -> 
              for one in (first, second)]  # fmt: skip
     assert "small" not in tried[0]
     assert "small" in tried[1]
+
+
+def test_what_could_not_be_measured_again_at_the_end_is_when_the_search_goes_on(tmp_path: Path) -> None:
+    kept = Kept()
+    fails = Scenario("search", kinds.CNN, (Process(8, trials=3),), faults=Faults(unmeasured=1.0))
+    (first,) = searched(fails, tmp_path / "run", kept)
+    at_first = {call["file"] for call in first.asked("remeasure")}
+    goes_on = replace(fails, processes=(Process(16, trials=3),), faults=Faults())
+    (second,) = searched(goes_on, tmp_path / "run", kept)
+    assert at_first & {call["file"] for call in second.asked("remeasure")}
 
 
 # -- computed ----------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from autocompress.arrays import Floats
 from autocompress.latency import Latency
 from autocompress.measure import Effort, Timer, is_quiet, measure, settled, summarise, timer
 from autocompress.measure.effort import ATTEMPTS
@@ -20,7 +20,6 @@ from autocompress.measure.timing import REMEMBERED
 from autocompress.plugin.contract import Feed, Runtime, Session
 from autocompress.profile import HardwareProfile
 
-Floats = npt.NDArray[np.float64]
 AT_ONCE = Effort(seconds=60.0, blocks=16, width=1e9)
 PROFILE = HardwareProfile(name="p")
 
@@ -322,6 +321,7 @@ def test_garbage_collection_waits_and_is_switched_on_again(log: list[str]):
         return 1.0
 
     measure(Scripted(name="us", slowness=slowness, log=log), Scripted(name="them", log=log), PROFILE, effort=AT_ONCE)
+    assert len(collecting) > WARM_UP
     assert not any(collecting[WARM_UP:])
     assert gc.isenabled()
 

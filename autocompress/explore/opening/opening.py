@@ -10,8 +10,7 @@ from typing import Any
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.make import discard
-from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import ModelFile
+from autocompress.candidate.preparation import EarlierPreparation, Preparation
 from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation, Outcome
@@ -21,14 +20,16 @@ from autocompress.latency import Latency
 from autocompress.measure import CompareRequest, Effort
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.profile import HardwareProfile
-from autocompress.recipe import Recipe
 from autocompress.storage.atomic import copy_file
 from autocompress.storage.folder import RunFolder
 
 BETWEEN_EXPORTERS = Effort(seconds=1.0, blocks=12, width=0.03)
-CLEARLY = 0.97  # of the latency of the first exporter's file, which is the quicker one to write for every candidate
-REPEATS = 3  # more measurements of a reference that was disturbed, at most
-ONCE = Effort(attempts=1)
+CLEARLY_FASTER = (
+    0.97  # of the latency of the first exporter's file, which is the quicker one to write for every candidate
+)
+REMEASURED = 3  # more measurements of a reference that was disturbed, at most
+ONE_ATTEMPT = Effort(attempts=1)
+ABOVE_CHANCE = 0.01  # of the metric: what a reference has to have over always answering the commonest class
 LEAST_SCALE, MOST_SCALE = 0.02, 10.0  # of a metric whose hundredths mean something
 
 
@@ -60,36 +61,6 @@ class Opening:
     def refused(self) -> tuple[Refusal, ...]:
         return self.prepared.refused
 
-    def to_json(self) -> dict[str, Any]:
-        """All but what the strategies say of themselves, which is asked anew."""
-        prepared = {**asdict(self.prepared), "applicable": [], "reference": self.prepared.reference.digest}
-        return {
-            **asdict(self),
-            "prepared": prepared,
-            "reference": self.reference.to_json(),
-            "reference_family": self.reference_family.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any], reference: str) -> "Opening":
-        """reference: the path of its file, from the run folder."""
-        prepared = value["prepared"]
-        return cls(
-            prepared=Preparation(
-                **{
-                    **prepared,
-                    "applicable": (),
-                    "refused": tuple(Refusal(**r) for r in prepared["refused"]),
-                    "warnings": tuple(prepared["warnings"]),
-                    "reference": ModelFile(Recipe(), reference, prepared["reference"]),
-                }
-            ),
-            arithmetic=Arithmetic(**value["arithmetic"]),
-            reference=Evaluation.from_json(value["reference"]),
-            reference_family=Outcome.from_json(value["reference_family"]),
-            warnings=tuple(value["warnings"]),
-        )
-
     def ratios(self, only: Sequence[str] | None) -> Ratios:
         """Graph variants with their latency ratio on the reference, the fastest first. One that was slower there is
         kept: shapes may change that.
@@ -100,9 +71,42 @@ class Opening:
         return tuple(sorted(found, key=lambda pair: pair[1]))
 
 
+@dataclass(frozen=True)
+class EarlierOpening:
+    """What is kept of an opening for a resume, which finds out the rest anew."""
+
+    prepared: EarlierPreparation
+    arithmetic: Arithmetic
+    reference: Evaluation
+    reference_family: Outcome
+
+    @classmethod
+    def of(cls, opening: Opening) -> "EarlierOpening":
+        prepared = opening.prepared
+        earlier = EarlierPreparation(prepared.fingerprint, prepared.exporter, prepared.export_note)
+        return cls(earlier, opening.arithmetic, opening.reference, opening.reference_family)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "prepared": asdict(self.prepared),
+            "arithmetic": asdict(self.arithmetic),
+            "reference": self.reference.to_json(),
+            "reference_family": self.reference_family.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "EarlierOpening":
+        return cls(
+            prepared=EarlierPreparation(**value["prepared"]),
+            arithmetic=Arithmetic(**value["arithmetic"]),
+            reference=Evaluation.from_json(value["reference"]),
+            reference_family=Outcome.from_json(value["reference_family"]),
+        )
+
+
 async def open_reference(
     pipeline: Pipeline,
-    known: Opening | None,
+    known: EarlierOpening | None,
     only: Sequence[str] | None,
     *,
     limit_s: float,
@@ -135,6 +139,7 @@ async def open_reference(
 
 async def open_task(
     operations: Operations,
+    prepared: Preparation,
     folder: RunFolder,
     profile: HardwareProfile,
     seed: int,
@@ -142,16 +147,15 @@ async def open_task(
     *,
     compare_exporters: bool = True,
 ) -> tuple[Opening, Pipeline]:
-    """Open a task for a few candidates, without a search around them and without limits."""
-    prepared = await operations.prepare(None, only, limit_s=math.inf)
+    """Finish opening a prepared task for a few candidates, without a search around them and without limits."""
     first = Pipeline(operations, folder, profile, seed, prepared, untimed(prepared.applicable, only))
     opening = await open_reference(first, None, only, limit_s=math.inf, compare_exporters=compare_exporters)
-    return opening, settled(first, opening, only)
+    return opening, informed(first, opening, only)
 
 
-def settled(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -> Pipeline:
+def informed(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -> Pipeline:
     """A pipeline that goes by what the opening found out."""
-    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only), arithmetic=opening.arithmetic)
+    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only))
 
 
 async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Preparation:
@@ -171,7 +175,7 @@ async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Prepa
     request = CompareRequest(path, folder.reference, prepared.feeds, BETWEEN_EXPORTERS)
     latency = await operations.compare(request, limit_s=limit_s)
     note = f"the file of {other} takes {latency.ratio:.2f}x the time of {first}'s"
-    if latency.ratio_high >= CLEARLY:
+    if latency.ratio_high >= CLEARLY_FASTER:
         discard(path)
         return replace(prepared, export_note=f"by {first}; {note}")
     copy_file(path, folder.reference)
@@ -206,8 +210,8 @@ async def _evaluated_reference(pipeline: Pipeline, limit_s: float) -> tuple[Eval
     if own is None:
         raise UsageError(f"the reference cannot be evaluated: {family.failed[0][2]}")
     found: list[Latency] = [own.latency]
-    while not found[-1].reliable and len(found) <= REPEATS:
-        found.append(await pipeline.measure_again(own, ONCE, limit_s))
+    while not found[-1].reliable and len(found) <= REMEASURED:
+        found.append(await pipeline.measure_again(own, ONE_ATTEMPT, limit_s))
     # What disturbs a measurement makes nothing faster. Against itself the ratio is one by definition.
     best = found[-1] if found[-1].reliable else min(found, key=lambda latency: latency.statistic)
     reference = replace(own, id="reference", latency=replace(best, ratio=1.0, ratio_low=1.0, ratio_high=1.0))
@@ -215,7 +219,7 @@ async def _evaluated_reference(pipeline: Pipeline, limit_s: float) -> tuple[Eval
 
 
 def _chance(prepared: Preparation, reference: Evaluation) -> list[str]:
-    if prepared.chance is None or reference.score.val > prepared.chance + 0.01:
+    if prepared.chance is None or reference.score.val > prepared.chance + ABOVE_CHANCE:
         return []
     return [
         f"the reference scores {reference.score.val:.4f}, no better than "

@@ -12,17 +12,16 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
+from autocompress.arrays import Floats
 from autocompress.explore.space.space import Space
 from autocompress.recipe import Recipe
 
-Floats = npt.NDArray[np.float64]
-FEWEST = 6  # structures timed, below which nothing is predicted
+FEWEST_TIMED = 6  # structures timed, below which nothing is predicted
 RIDGE = 0.05
 SHIFTS = np.linspace(-1, 1, 41)  # of the range of strengths
 MARGIN = 0.03  # of a budget, to stay within it by: two measurements of one graph differ by as much
-NEAR = 0.85  # of the target: down to here, structures count as equally fast
+AS_FAST = 0.85  # of the target: down to here, structures count as equally fast
 
 
 class StructureModel:
@@ -57,7 +56,7 @@ class StructureModel:
 
     def foretells(self, recipe: Recipe) -> bool:
         """Whether anything can be said of a recipe: it has a strength, and enough structures were timed."""
-        return self.timed >= FEWEST and bool(self._space.movable_strengths(recipe))
+        return self.timed >= FEWEST_TIMED and bool(self._space.movable_strengths(recipe))
 
     def latencies(self, recipes: Sequence[Recipe]) -> list[float]:
         """Predicted latency ratios; 1 for a recipe that changes no structure."""
@@ -85,7 +84,7 @@ class StructureModel:
         features[:, columns], features[:, columns + 1] = strengths, strengths**2
         latency, macs = self._predicted(features).T
         within = latency <= (1 - MARGIN) * target
-        near = within & (latency >= NEAR * target)
+        near = within & (latency >= AS_FAST * target)
         if near.any():
             best = int(np.argmax(np.where(near, macs, -math.inf)))
         elif within.any():

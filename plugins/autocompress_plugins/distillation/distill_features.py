@@ -17,7 +17,7 @@ from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, S
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.distillation.distillation import InnerDistillation, InnerHook
 from autocompress_plugins.distillation.layer_pairs import LayerPair
-from autocompress_plugins.pruning.model_runs import inner_outputs
+from autocompress_plugins.model_runs import inner_outputs
 
 autocompress_api = 2
 

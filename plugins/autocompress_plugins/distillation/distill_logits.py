@@ -14,7 +14,7 @@ from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, S
 from autocompress.plugin.hooks import hookimpl
 from autocompress.task import class_axis, class_count
 from autocompress_plugins.distillation.distillation import Distillation
-from autocompress_plugins.pruning.model_runs import output
+from autocompress_plugins.model_runs import output
 
 autocompress_api = 2
 

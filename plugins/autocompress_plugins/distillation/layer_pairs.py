@@ -17,8 +17,8 @@ from autocompress.data import primary, tensors_of
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
-from autocompress_plugins.pruning.layer_kinds import CONVOLUTIONS
-from autocompress_plugins.pruning.model_runs import output, watched
+from autocompress_plugins.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.model_runs import output, watched
 
 MOST_PAIRS = 4  # each costs time in every step, and neighbours say much the same
 

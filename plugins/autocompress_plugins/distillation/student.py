@@ -18,11 +18,11 @@ from torch import nn
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Stage, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning import narrowing
-from autocompress_plugins.pruning.block_order import least_harmful, most_dropped
-from autocompress_plugins.pruning.block_removal import without
-from autocompress_plugins.pruning.groups import EVERY_KIND
-from autocompress_plugins.pruning.narrowing import Amount
+from autocompress_plugins.shrinking import narrowing
+from autocompress_plugins.shrinking.block_order import least_harmful, most_dropped
+from autocompress_plugins.shrinking.block_removal import without
+from autocompress_plugins.shrinking.groups import EVERY_KIND
+from autocompress_plugins.shrinking.narrowing import Amount
 
 autocompress_api = 2
 

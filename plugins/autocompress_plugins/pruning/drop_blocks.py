@@ -11,15 +11,15 @@ from torch import nn
 
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.block_order import (
+from autocompress_plugins.reasons import because
+from autocompress_plugins.shrinking.block_order import (
     droppable_of_reference,
     least_harmful,
     losses_without,
     most_dropped,
 )
-from autocompress_plugins.pruning.block_removal import without
-from autocompress_plugins.pruning.training_loss import most_sensitive_first, rise
-from autocompress_plugins.reasons import because
+from autocompress_plugins.shrinking.block_removal import without
+from autocompress_plugins.shrinking.training_loss import most_sensitive_first, rise
 
 autocompress_api = 2
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from autocompress.plugin.contract import Context, Parameter, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.groups import HEADS, MLP
-from autocompress_plugins.pruning.narrowing import Amount
 from autocompress_plugins.pruning.unit_pruning import ALLOCATION, UnitPruning, importance_parameter
+from autocompress_plugins.shrinking.groups import HEADS, MLP
+from autocompress_plugins.shrinking.narrowing import Amount
 
 autocompress_api = 2
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from autocompress.plugin.contract import Context, Parameter, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.groups import CHANNELS
-from autocompress_plugins.pruning.layer_kinds import BATCH_NORMS
-from autocompress_plugins.pruning.narrowing import Amount
+from autocompress_plugins.layer_kinds import BATCH_NORMS
 from autocompress_plugins.pruning.unit_pruning import ALLOCATION, RATIO, UnitPruning, importance_parameter
+from autocompress_plugins.shrinking.groups import CHANNELS
+from autocompress_plugins.shrinking.narrowing import Amount
 
 autocompress_api = 2
 

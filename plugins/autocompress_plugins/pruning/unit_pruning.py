@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import nn
 
 from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, StructureStrategy
-from autocompress_plugins.pruning import narrowing
-from autocompress_plugins.pruning.narrowing import Amount
+from autocompress_plugins.shrinking import narrowing
+from autocompress_plugins.shrinking.narrowing import Amount
 
 RATIO = Parameter("ratio", tuple(round(0.1 + 0.05 * i, 2) for i in range(17)), 0.5, by_strength=True)
 CRITERIA = ("l1", "l2", "taylor")

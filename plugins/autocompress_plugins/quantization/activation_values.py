@@ -19,15 +19,17 @@ from autocompress.plugin.contract import Array, Context
 from autocompress.task import Inputs
 from autocompress_plugins.quantization.ort_quantization import opened, with_all_outputs
 
-EXAMPLES = 4  # or the profile's batch, when that is more: what is silent on one of them is not on another
+SEEN_EXAMPLES = 4  # or the profile's batch, when that is more: what is silent on one of them is not on another
 POWERS = (1, 2, 3)
 DIGITS = 6
-NEAR = 5e-4  # by which two signatures of the same values may differ: the rounding of float32 arithmetic
+SAME_VALUES = 5e-4  # by which two signatures of the same values may differ: the rounding of float32 arithmetic
 # In pairs, below and above zero: the extremes, and for each power the sum of it over all values. The order of the axes
 # and added zeros leave no trace. Empty for one number over and over, which says nothing of where it was found.
 Signature = list[float]
 # What a layer is called with has a static int8 form in these.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+# In evaluation mode they give back the tensor that they are given.
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def examples(context: Context) -> list[Inputs]:
     """A few batches of the profile's size, the same for the module and for the file, whatever a data set draws."""
     batch, size = context.profile.batch, len(context.train)
     with seeded(context.seed):
-        starts = range(0, max(batch, EXAMPLES), batch)
+        starts = range(0, max(batch, SEEN_EXAMPLES), batch)
         return [context.train.take(torch.arange(start, start + batch) % size).inputs for start in starts]
 
 
@@ -86,8 +88,8 @@ def _run(model: nn.Module, inputs: Inputs) -> dict[str, tuple[list[Array], str |
     def after(name: str) -> Any:
         def hook(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
             calls[name] += 1
-            if isinstance(output, Tensor) and not isinstance(module, nn.modules.dropout._DropoutNd):
-                made[id(output)] = (name, output, output._version)  # dropout gives back what it is given
+            if isinstance(output, Tensor) and not isinstance(module, DROPOUTS):
+                made[id(output)] = (name, output, output._version)
 
         return hook
 
@@ -130,7 +132,7 @@ def alike(one: Sequence[float], other: Sequence[float]) -> bool:
     if not one or not other:
         return False
     pairs = zip(one[::2], one[1::2], other[::2], other[1::2], strict=True)
-    return all(max(abs(a - c), abs(b - d)) <= NEAR * max(c, d) for a, b, c, d in pairs)
+    return all(max(abs(a - c), abs(b - d)) <= SAME_VALUES * max(c, d) for a, b, c, d in pairs)
 
 
 def recognised(signature: Signature, known: Mapping[str, Iterable[Signature]]) -> str | None:

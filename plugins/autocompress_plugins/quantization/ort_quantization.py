@@ -16,7 +16,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from autocompress.plugin.contract import Array, Context, Feed, Params
 
 CALIBRATION_EXAMPLES = 256
-WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # products with weights that have a static int8 form
+STATIC_OPERATORS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # products with weights that have a static int8 form
 STATIC = sorted({*QDQRegistry, *QLinearOpsRegistry})  # the operators that the tools' quantize_static takes by default
 
 

@@ -37,7 +37,7 @@ from autocompress_plugins.quantization.calibration import Range, extremes, obser
 from autocompress_plugins.quantization.fake_quantization import INT7, INT8, UINT8, FakeQuantization
 from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
-    WEIGHTED,
+    STATIC_OPERATORS,
     quantized,
     reduced,
     weight_range,
@@ -62,7 +62,8 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
     def refuses(self, context: Context) -> str | None:
         if layer_inputs(context.model, examples(context)):
             return None
-        own = [f"{name} ({type(m).__name__})" for name, m in context.model.named_modules() if m._parameters]
+        modules = context.model.named_modules()
+        own = [f"{name} ({type(m).__name__})" for name, m in modules if [*m.parameters(recurse=False)]]
         return f"no convolution or linear layer is called, only {', '.join(own[:3]) or 'layers without weights'}"
 
     def hook(self, params: Params, context: Context) -> TrainHook:
@@ -113,7 +114,7 @@ def _missing(
     loses nothing by being calibrated.
     """
     shapes = {tensor.name: _shape(tensor.dims) for tensor in graph.initializer}
-    products = [node for node in graph.node if node.op_type in WEIGHTED]
+    products = [node for node in graph.node if node.op_type in STATIC_OPERATORS]
     unknown = [shapes.get(node.input[1]) for node in products if layers.get(node.input[0]) is None]
     return [
         layer

@@ -24,7 +24,7 @@ from autocompress_plugins.quantization.ort_quantization import (
 
 autocompress_api = 2
 
-WEIGHTED = {"LSTM", "MatMul", "Gemm"}
+DYNAMIC_OPERATORS = {"LSTM", "MatMul", "Gemm"}
 WITHOUT_KERNEL = {"GRU", "RNN"}
 
 
@@ -36,7 +36,7 @@ class QuantizeDynamic(GraphStrategy):
     precision = "int8"
 
     def refuses(self, context: Context) -> str | None:
-        if has_constant_weights(context.reference, WEIGHTED):
+        if has_constant_weights(context.reference, DYNAMIC_OPERATORS):
             return None
         others = [node for node in onnx.load(str(context.reference)).graph.node if node.op_type in WITHOUT_KERNEL]
         named = ", ".join(f"{node.name or 'a layer'} ({node.op_type})" for node in others[:3])
@@ -51,7 +51,7 @@ class QuantizeDynamic(GraphStrategy):
             quantize_dynamic(
                 str(source),
                 str(target),
-                op_types_to_quantize=sorted(WEIGHTED),
+                op_types_to_quantize=sorted(DYNAMIC_OPERATORS),
                 per_channel=True,
                 reduce_range=reduced(params),
                 weight_type=QuantType[str(params["weights"])],

@@ -25,7 +25,7 @@ from autocompress_plugins.quantization.calibration import RULES, Histogram, Rang
 from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC,
-    WEIGHTED,
+    STATIC_OPERATORS,
     file_outputs,
     has_constant_weights,
     named,
@@ -42,7 +42,7 @@ COMPARED_EXAMPLES = 32  # whose outputs are compared with those of the float fil
 SECTIONS = 12  # of the graph; more would take longer to compare, and leave out too little each
 LEFT_IN_FLOAT = 2
 HARMFUL = 0.03  # an error of the outputs, as a share of their deviation, that may cost accuracy
-CLEARLY = 0.8  # a change for the better leaves at most this share of the error
+CLEARLY_CLOSER = 0.8  # a change for the better leaves at most this share of the error
 SAFEST = "minmax"  # cuts off nothing, whatever the candidates' activations will be
 
 
@@ -58,7 +58,7 @@ class QuantizeStatic(GraphStrategy):
         self._last: tuple[object, dict[str, Histogram]] | None = None
 
     def refuses(self, context: Context) -> str | None:
-        if has_constant_weights(context.reference, WEIGHTED):
+        if has_constant_weights(context.reference, STATIC_OPERATORS):
             return None
         return "no convolution or matrix product with constant weights (recurrent layers have no static int8 form)"
 
@@ -79,13 +79,13 @@ class QuantizeStatic(GraphStrategy):
         if errors[SAFEST] >= HARMFUL:
             errors |= {rule: error_by(rule) for rule in self._rules if rule != SAFEST}
         best = min(errors, key=errors.__getitem__)
-        rule = best if errors[best] < CLEARLY * errors[SAFEST] else SAFEST
+        rule = best if errors[best] < CLEARLY_CLOSER * errors[SAFEST] else SAFEST
         plain = _plain(rule, weights)
         if errors[rule] < HARMFUL:
             return plain
         mixed: Params = {**plain[0], "float_sections": self._sensitive(plain[0], context, error)}
         harm = error(self._quantized(context.reference, mixed, context))
-        return [*plain, mixed] if harm < CLEARLY * errors[rule] else plain
+        return [*plain, mixed] if harm < CLEARLY_CLOSER * errors[rule] else plain
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
         onnx.save(self._quantized(source, params, context), str(target))

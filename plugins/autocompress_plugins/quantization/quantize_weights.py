@@ -24,7 +24,7 @@ BLOCK = {8: 128, 4: 32}  # weights that share a scale, at most
 LEAST_BLOCK = 16
 IN_INT8 = 4  # accuracy level of MatMulNBits: it multiplies in int8, on processors the only level with fast kernels
 # The inputs where other operators take weights, and the axis of the output channels there.
-CHANNELS = {
+CHANNEL_AXES = {
     "Conv": {1: 0},
     "ConvTranspose": {1: 1},
     "LSTM": {1: 1, 2: 1},
@@ -89,7 +89,7 @@ def _constants(graph: GraphProto) -> Constants:
 
 def _channels(node: NodeProto, constants: Constants) -> dict[str, int]:
     """The axis of the output channels of each weight that a node other than a matrix product takes."""
-    axes = {name: CHANNELS.get(node.op_type, {}).get(at) for at, name in enumerate(node.input) if name in constants}
+    axes = {name: CHANNEL_AXES.get(node.op_type, {}).get(at) for at, name in enumerate(node.input) if name in constants}
     return {name: axis for name, axis in axes.items() if axis is not None and len(constants[name].dims) > 1}
 
 

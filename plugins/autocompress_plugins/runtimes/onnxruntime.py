@@ -20,7 +20,7 @@ from autocompress.profile import HardwareProfile
 
 autocompress_api = 2
 
-WARM_UP = 10  # calls of a profile that do not count
+WARM_UP_CALLS = 10  # calls of a profile that do not count
 FEWEST_CALLS, MOST_CALLS, SECONDS = 20, 200, 2.0  # of a profile
 KERNEL = "_kernel_time"
 AROUND = frozenset({"If", "Loop", "Scan"})  # their time is that of the nodes inside
@@ -63,12 +63,12 @@ class OnnxRuntime(Runtime):
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = _session(path, options)
             started = time.monotonic()
-            for number in range(WARM_UP + MOST_CALLS):
-                if number >= WARM_UP + FEWEST_CALLS and time.monotonic() - started > SECONDS:
+            for number in range(WARM_UP_CALLS + MOST_CALLS):
+                if number >= WARM_UP_CALLS + FEWEST_CALLS and time.monotonic() - started > SECONDS:
                     break
                 session.run(None, feeds[number % len(feeds)])
             events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
-        return operator_times(events, WARM_UP)
+        return operator_times(events, WARM_UP_CALLS)
 
     def version(self) -> str:
         return str(ort.__version__)

@@ -4,7 +4,7 @@ parameters.
 
 from torch import nn
 
-from autocompress_plugins.pruning.layer_kinds import MATRIX_LAYERS
+from autocompress_plugins.layer_kinds import MATRIX_LAYERS
 
 EXTRA_ROWS = ("bias_k", "bias_v")  # of nn.MultiheadAttention: one more key and value
 

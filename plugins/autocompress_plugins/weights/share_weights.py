@@ -28,7 +28,7 @@ from autocompress.plugin.contract import (
     TrainingStrategy,
 )
 from autocompress.plugin.hooks import hookimpl
-from autocompress_plugins.pruning.layer_kinds import MATRIX_LAYERS
+from autocompress_plugins.layer_kinds import MATRIX_LAYERS
 from autocompress_plugins.weights.matrices import matrices
 
 autocompress_api = 2

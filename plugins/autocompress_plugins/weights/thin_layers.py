@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from autocompress.errors import one_line
 from autocompress.task import Inputs
-from autocompress_plugins.pruning.fitting_parts import FittingParts
-from autocompress_plugins.pruning.model_runs import output, watched
+from autocompress_plugins.fitting_parts import FittingParts
+from autocompress_plugins.model_runs import output, watched
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 FACTORED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)

@@ -15,7 +15,7 @@ from torch import Tensor
 from autocompress import Task
 from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.explore.opening.opening import Opening, open_reference
+from autocompress.explore.opening.opening import EarlierOpening, Opening, open_reference
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed
 from autocompress.plugin.contract import Context, GraphStrategy, Params
@@ -94,7 +94,7 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
 ):
     plugins.strategies["watches"] = watches = Watches()
     folder = RunFolder(tmp_path / "run")
-    operations = in_process(tiny_task, PROFILE, plugins, folder).operations
+    operations = in_process(tiny_task, PROFILE, plugins, folder)
     prepared = asyncio.run(operations.prepare(None, WATCHED, limit_s=math.inf))
     traced = folder.reference.read_bytes()
     assert prepared.exporter == "torchscript", "what is gated before does not wait for the other one"
@@ -110,9 +110,12 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
     assert {e.latency.ratio for e in opening.reference_family.evaluations} == {0.5}, "beside the new reference"
 
 
-def again(task: Task, plugins: PluginSet, folder: RunFolder, known: Opening, only: Sequence[str]) -> Opening:
-    """Opened by another process, with what the first one found."""
-    operations = in_process(task, PROFILE, plugins, folder).operations
+def again(task: Task, plugins: PluginSet, folder: RunFolder, first_opening: Opening, only: Sequence[str]) -> Opening:
+    """Opened by another process, with what is kept of the first one."""
+    earlier = EarlierOpening.of(first_opening)
+    known = EarlierOpening.from_json(json.loads(json.dumps(earlier.to_json())))
+    assert known == earlier
+    operations = in_process(task, PROFILE, plugins, folder)
     prepared = asyncio.run(operations.prepare(known.prepared, only, limit_s=math.inf))
     first = Pipeline(operations, folder, PROFILE, 0, prepared, untimed(prepared.applicable, only))
     return asyncio.run(open_reference(first, known, only, limit_s=math.inf, compare_exporters=False))
@@ -124,10 +127,8 @@ def test_what_was_found_out_for_scores_holds_after_a_resume(
     plugins.strategies["watches"] = watches = Watches()
     folder = RunFolder(tmp_path / "run")
     opening = open_here(tiny_task, PROFILE, plugins, folder, WATCHED, compare_exporters=False).opening
-    path = folder.relative(folder.reference)
-    stored = Opening.from_json(json.loads(json.dumps(opening.to_json())), path)
     asked = len(watches.asked)
-    second = again(tiny_task, plugins, folder, stored, WATCHED)
+    second = again(tiny_task, plugins, folder, opening, WATCHED)
     assert watches.asked[asked:] == [(folder.reference.read_bytes(), True)]
     assert second.reference == opening.reference
 

@@ -85,7 +85,7 @@ def test_pruning_distilling_and_quantizing_leave_a_smaller_model_that_still_work
 def test_of_a_family_no_more_variants_are_made_than_asked_for(opened: Any) -> None:
     assert len(opened.pipeline.ratios) > 1
     few = replace(opened.pipeline, most_variants=1)
-    outcome = asyncio.run(few.evaluate(TrainRequest(Recipe((HALF,))), limit_s=math.inf))
+    outcome = asyncio.run(few.evaluate(TrainRequest(Recipe((HALF,)), opened.opening.arithmetic), limit_s=math.inf))
     made = {e.recipe.variant for e in outcome.evaluations} | {
         r.recipe.variant for r in (*outcome.slower, *outcome.hopeless)
     }
@@ -198,6 +198,7 @@ def test_a_file_that_answers_nan_is_no_candidate(
     opened = open_quickly(tiny_task, plugins, tmp_path / "run", only=(*SPACE, "poison"))
     outcome = opened.evaluate(Recipe((HALF, DISTIL, TRAIN)), examples=64)
     assert [(strategy, "NaN" in reason) for _, strategy, reason in outcome.failed] == [("poison", True)]
+    assert outcome.evaluations
     assert all(e.recipe.step("poison") is None for e in outcome.evaluations)
     kept = {path.parent.name for path in opened.task.folder.root.glob("candidates/*/model.onnx")}
     assert kept >= {e.id for e in outcome.evaluations}
@@ -266,6 +267,7 @@ def test_a_rung_goes_on_from_the_checkpoint_of_the_one_before(opened: Any) -> No
 
 def test_the_recipe_beside_a_model_has_all_it_takes_to_make_it_again(opened: Any) -> None:
     outcome = opened.evaluate(Recipe((HALF, DISTIL, TRAIN)), examples=256)
+    assert outcome.evaluations
     for e in outcome.evaluations:
         beside = opened.task.folder.root / e.artifact
         stored = RecipeFile.read(beside.with_name("recipe.toml"))

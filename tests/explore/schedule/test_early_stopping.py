@@ -1,6 +1,6 @@
 """When a search gives up on gaining more."""
 
-from autocompress.explore.schedule.early_stopping import FEWEST, EarlyStopping
+from autocompress.explore.schedule.early_stopping import FEWEST_FAMILIES, EarlyStopping
 
 
 def test_a_search_that_gains_goes_on():
@@ -13,29 +13,29 @@ def test_a_search_that_gains_goes_on():
 def test_half_of_the_time_without_a_gain_is_a_stall():
     stall = EarlyStopping()
     stall.seen(0.7, 100.0)
-    assert not stall.stalled(FEWEST, 150.0)
-    assert not stall.stalled(FEWEST, 199.0)
-    assert stall.stalled(FEWEST, 201.0)
+    assert not stall.stalled(FEWEST_FAMILIES, 150.0)
+    assert not stall.stalled(FEWEST_FAMILIES, 199.0)
+    assert stall.stalled(FEWEST_FAMILIES, 201.0)
 
 
 def test_noise_is_no_gain_but_small_gains_add_up():
     stall = EarlyStopping()
     stall.seen(0.7, 100.0)
-    stall.seen(0.7005, 190.0)
-    assert stall.stalled(FEWEST, 250.0)
-    stall.seen(0.7025, 260.0)
-    assert not stall.stalled(FEWEST, 300.0)
+    stall.seen(0.7019, 190.0)
+    assert stall.stalled(FEWEST_FAMILIES, 250.0)
+    stall.seen(0.7021, 260.0)
+    assert not stall.stalled(FEWEST_FAMILIES, 300.0)
 
 
 def test_few_families_say_nothing():
     stall = EarlyStopping()
     stall.seen(0.7, 1.0)
-    assert not stall.stalled(FEWEST - 1, 1000.0)
+    assert not stall.stalled(FEWEST_FAMILIES - 1, 1000.0)
 
 
 def test_nothing_feasible_yet_is_no_gain_and_the_first_that_is_one():
     stall = EarlyStopping()
     stall.seen(float("-inf"), 10.0)
-    assert not stall.stalled(FEWEST, 1000.0), "there is everything to be gained"
+    assert not stall.stalled(FEWEST_FAMILIES, 1000.0), "there is everything to be gained"
     stall.seen(0.5, 90.0)
-    assert not stall.stalled(FEWEST, 170.0)
+    assert not stall.stalled(FEWEST_FAMILIES, 170.0)

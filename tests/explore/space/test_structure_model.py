@@ -7,7 +7,7 @@ import pytest
 
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.space_file import SpaceFile
-from autocompress.explore.space.structure_model import FEWEST, StructureModel
+from autocompress.explore.space.structure_model import FEWEST_TIMED, StructureModel
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import TRAIN, Recipe, Step
 
@@ -107,7 +107,7 @@ def test_an_unreachable_budget_gets_the_strongest():
 
 
 def test_little_knowledge_and_no_strength_leave_the_proposal_alone():
-    few = model_of(dict(list(TIMED.items())[: FEWEST - 1]))
+    few = model_of(dict(list(TIMED.items())[: FEWEST_TIMED - 1]))
     assert few.aimed(Recipe((carve(0.1),)), 0.1) == Recipe((carve(0.1),))
     plain = Recipe((Step.of("tune"), Step.of(TRAIN, lr=0.001, batch_size=64)))
     assert MODEL.aimed(plain, 0.1) == plain

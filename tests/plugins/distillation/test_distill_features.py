@@ -12,7 +12,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, TrainHook
 from autocompress.task import Task
 from autocompress_plugins.distillation.distill_features import DistillFeatures
-from autocompress_plugins.pruning.model_runs import inner_outputs
+from autocompress_plugins.model_runs import inner_outputs
 
 LAYERS = ("bn", "conv2")  # of the tiny model
 DEFAULTS = {"weight": 1.0, "order": "together"}

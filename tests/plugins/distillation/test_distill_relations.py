@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, TrainHook
 from autocompress_plugins.distillation.distill_relations import DistillRelations
-from autocompress_plugins.pruning.model_runs import inner_outputs
+from autocompress_plugins.model_runs import inner_outputs
 
 LAYERS = ("bn", "conv2")  # of the tiny model
 KINDS = ("similarity", "attention")

@@ -14,9 +14,9 @@ from autocompress.data import call
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
-from autocompress_plugins.pruning.blocks import droppable
+from autocompress_plugins.model_runs import output
 from autocompress_plugins.pruning.drop_blocks import DropBlocks
-from autocompress_plugins.pruning.model_runs import output
+from autocompress_plugins.shrinking.blocks import droppable
 
 MakeContext = Callable[[nn.Module, Inputs], Context]
 IMAGES = torch.randn(64, 4, 6, 6, generator=torch.Generator().manual_seed(5))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
-from autocompress_plugins.pruning.model_runs import output
+from autocompress_plugins.model_runs import output
 from autocompress_plugins.pruning.prune_attention import PruneAttention
 
 MakeContext = Callable[..., Context]

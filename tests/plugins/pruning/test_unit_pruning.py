@@ -10,14 +10,14 @@ from torch import nn
 from autocompress.plugin.contract import Context
 from autocompress.task import Task
 from autocompress.testing import tasks
-from autocompress_plugins.pruning.channel_graph import channel_graph
-from autocompress_plugins.pruning.group_check import half
 from autocompress_plugins.pruning.prune_attention import PruneAttention
 from autocompress_plugins.pruning.prune_channels import PruneChannels
 from autocompress_plugins.pruning.prune_recurrent import PruneRecurrent
-from autocompress_plugins.pruning.removal import remove
-from autocompress_plugins.pruning.unit_measurements import importances, least_important
 from autocompress_plugins.pruning.unit_pruning import UnitPruning
+from autocompress_plugins.shrinking.channel_graph import channel_graph
+from autocompress_plugins.shrinking.group_check import half
+from autocompress_plugins.shrinking.removal import remove_units
+from autocompress_plugins.shrinking.unit_measurements import importances, least_important
 
 MakeContext = Callable[..., Context]
 MILD = {  # a quarter of the units, with the task that has such units
@@ -62,7 +62,7 @@ def test_the_least_important_units_do_least_harm(
     worst = {g.root: least_important(-values[g.root], g, g.size - len(gone[g.root])) for g in found.groups}
     assert all(len(units) >= group.size // 4 for units, group in zip(worst.values(), found.groups, strict=True))
     harmless = kind().apply(context.task.copy_of_model(), {"remove": gone}, context)
-    harmful = remove(model, context.example_inputs, worst)
+    harmful = remove_units(model, context.example_inputs, worst)
     assert loss(harmless, context) < 0.7 * loss(harmful, context)
 
 
@@ -75,7 +75,9 @@ def test_sensitivity_says_what_removing_half_costs(kind: type[UnitPruning], requ
     first = next(group for group in found.groups if group.root == next(iter(sensitive)))
     units = least_important(importances(model, [first], "l2", context)[first.root], first, first.size // 2)
     assert len(units) == len(half(first)) == round(first.size * sensitive[first.root].share)
-    rise = loss(remove(model, context.example_inputs, {first.root: units}), context) - loss(context.model, context)
+    rise = loss(remove_units(model, context.example_inputs, {first.root: units}), context) - loss(
+        context.model, context
+    )
     assert sensitive[first.root].loss == pytest.approx(rise, rel=0.5)  # it looks at fewer examples
 
 

@@ -1,0 +1,1 @@
+"""Taking parts out of a model: which go together, which matter least, and how they are removed."""

@@ -1,0 +1,158 @@
+"""Attention whose heads can be removed: stands where nn.MultiheadAttention or a hand-written attention stood.
+
+Vaswani et al., "Attention Is All You Need", 2017; removing heads: Michel et al., "Are Sixteen Heads Really Better than
+One?", 2019.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import CandidateFailed
+from autocompress_plugins.shrinking.opaque import Opaque
+
+
+@dataclass(frozen=True)
+class Weights:
+    """qkv: (3 * H * D, E), in the order query, key, value, then head. out: (E', H * D)."""
+
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    out: Tensor
+    out_bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """Rates of dropout on the attention weights, on what the heads give, and on the output."""
+
+    weights: float = 0.0
+    heads: float = 0.0
+    output: float = 0.0
+
+
+NO_DROPOUT = Dropouts()
+
+
+class Projection(nn.Linear):
+    """A linear layer of which heads are cut; what would take it apart knows by its type that it may not."""
+
+
+class HeadAttention(Opaque):
+    """Scaled dot-product attention over (N, T, E), with one fused projection and heads that can be taken out."""
+
+    def __init__(
+        self, weights: Weights, heads: int, scale: float, causal: bool = False, dropouts: Dropouts = NO_DROPOUT
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.scale, self.causal = heads, scale, causal
+        self.head_size = weights.qkv.shape[0] // (3 * heads)
+        self.qkv = _linear(weights.qkv, weights.qkv_bias)
+        self.out = _linear(weights.out, weights.out_bias)
+        self.drop_weights, self.drop_heads = nn.Dropout(dropouts.weights), nn.Dropout(dropouts.heads)
+        self.drop_output = nn.Dropout(dropouts.output)
+
+    @property
+    def in_channels(self) -> int:
+        return self.qkv.in_features
+
+    @property
+    def out_channels(self) -> int:
+        return self.out.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stand_in(x, self.out_channels) if self.opaque else self.attend(x, None)
+
+    def attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """mask: added to the attention scores, broadcast over (N, H, T, T)."""
+        n, t, _ = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.num_heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (q * self.scale) @ k.transpose(-2, -1)
+        if self.causal:
+            scores = scores + torch.full((t, t), -math.inf, dtype=scores.dtype, device=x.device).triu(1)
+        if mask is not None:
+            scores = scores + mask
+        mixed = self.drop_weights(scores.softmax(-1)) @ v
+        heads = mixed.transpose(1, 2).reshape(n, t, self.num_heads * self.head_size)
+        return self.drop_output(self.out(self.drop_heads(heads)))  # type: ignore[no-any-return]
+
+    def head_columns(self, heads: Sequence[int]) -> list[int]:
+        """Where the heads lie in the input of the output projection."""
+        return [head * self.head_size + i for head in heads for i in range(self.head_size)]
+
+    def remove_heads(self, removed: Sequence[int]) -> None:
+        kept = [head for head in range(self.num_heads) if head not in set(removed)]
+        if not kept:
+            raise CandidateFailed("attention keeps at least one head")
+        columns = self.head_columns(kept)
+        width = self.num_heads * self.head_size
+        rows = [part * width + column for part in range(3) for column in columns]
+        self.qkv = _linear(self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
+        self.out = _linear(self.out.weight[:, columns], self.out.bias)
+        self.num_heads = len(kept)
+
+    def remove_inputs(self, removed: Sequence[int]) -> None:
+        kept = [i for i in range(self.in_channels) if i not in set(removed)]
+        self.qkv = _linear(self.qkv.weight[:, kept], self.qkv.bias)
+
+    def remove_outputs(self, removed: Sequence[int]) -> None:
+        kept = [i for i in range(self.out_channels) if i not in set(removed)]
+        self.out = _linear(self.out.weight[kept], None if self.out.bias is None else self.out.bias[kept])
+
+
+class MultiheadSelfAttention(HeadAttention):
+    """Called as nn.MultiheadAttention is, with one tensor as query, key and value, and no weights wanted."""
+
+    in_proj_bias = None  # nn.TransformerEncoderLayer reads it: without it, it calls this module in every mode
+    _qkv_same_embed_dim = True
+
+    def __init__(self, whole: nn.MultiheadAttention) -> None:
+        if whole.in_proj_weight is None or whole.bias_k is not None or whole.add_zero_attn:
+            raise CandidateFailed("attention with other sizes for keys, or with extra keys, is left as it is")
+        weights = Weights(whole.in_proj_weight, whole.in_proj_bias, whole.out_proj.weight, whole.out_proj.bias)
+        super().__init__(weights, whole.num_heads, whole.head_dim**-0.5, dropouts=Dropouts(whole.dropout))
+        self.batch_first = whole.batch_first
+
+    def forward(  # type: ignore[override]
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, None]:
+        if any(other is not None and other is not query for other in (key, value)):
+            raise CandidateFailed("attention to another sequence is left as it is")
+        if self.opaque:
+            return self.stand_in(query, self.out_channels), None
+        x = query if self.batch_first else query.transpose(0, 1)
+        mask = None if attn_mask is None else _added(attn_mask, x)
+        if mask is not None and mask.dim() == 3:
+            mask = mask.reshape(x.shape[0], -1, *mask.shape[1:])
+        if key_padding_mask is not None:
+            padding = _added(key_padding_mask, x)[:, None, None]
+            mask = padding if mask is None else mask + padding
+        y = self.attend(x, mask)
+        return y if self.batch_first else y.transpose(0, 1), None
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> Projection:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # what it is initialized with is not used
+        layer = Projection(weight.shape[1], weight.shape[0], bias=bias is not None)
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer
+
+
+def _added(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask as numbers to add: True means that a place is not attended to."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(mask, -math.inf)

@@ -1,0 +1,164 @@
+"""Which units of a model can be removed together: output channels, recurrent units, attention heads.
+
+Channels are coupled by the layers between them (a residual sum, a batch norm, the next layer's inputs);
+torch-pruning's dependency graph finds them. Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023. Its
+answer is not taken on trust: ``group_check`` tries each.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch_pruning as tp
+from torch import nn
+
+from autocompress.errors import CandidateFailed, one_line
+from autocompress.plugin.contract import Context
+from autocompress.task import Inputs
+from autocompress_plugins.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.shrinking.attention_layers import HeadAttention
+from autocompress_plugins.shrinking.dependency_graph import quiet, trace
+from autocompress_plugins.shrinking.group_check import half, why_wrong
+from autocompress_plugins.shrinking.groups import (
+    CHANNELS,
+    EVERY_KIND,
+    HEADS,
+    MLP,
+    RECURRENT,
+    FoundGroups,
+    Group,
+    LeftAlone,
+    Member,
+)
+from autocompress_plugins.shrinking.opaque import Opaque
+from autocompress_plugins.shrinking.prunable import prunable
+from autocompress_plugins.shrinking.recurrent_layers import RecurrentBarrier, RecurrentLayer
+from autocompress_plugins.shrinking.removal import ties
+from autocompress_plugins.shrinking.unit_macs import head_macs, member_macs, places
+
+ROOTS = (*CONVOLUTIONS, nn.Linear, nn.Embedding, RecurrentLayer)
+
+
+def channel_graph(context: Context) -> "ChannelGraph":
+    """That of the task: what was checked for one strategy is known to all."""
+    return context.once("pruning.channel_graph", ChannelGraph)
+
+
+class ChannelGraph:
+    """Finds the groups of a task's models. What was checked once is remembered for that kind of structure."""
+
+    def __init__(self) -> None:
+        self._checked: dict[str, dict[str, str | None]] = {}  # structure -> root -> what is wrong with its group
+
+    def find_groups(
+        self, model: nn.Module, inputs: Inputs, kinds: frozenset[str] = EVERY_KIND, *, sure: int | None = None
+    ) -> tuple[nn.Module, FoundGroups]:
+        """A copy of ``model`` in prunable form, and its groups of these kinds. Raises CandidateFailed when it cannot be
+        traced.
+
+        sure: groups are checked one after another until so many were right; left out, all are. A group that is known
+        to be wrong is left. One that was not checked is taken for right, which is quicker; then whoever removes units
+        of it checks what comes of it.
+        """
+        try:
+            model = copy.deepcopy(model).eval()
+            unknown = prunable(model, inputs)
+            found = list(_groups(model, inputs))
+        except CandidateFailed:
+            raise
+        except Exception as error:  # a model's code may do anything to a copy of it
+            reason = f"its layers cannot be seen: {type(error).__name__}: {one_line(error, 160)}"
+            raise CandidateFailed(reason) from error
+        modules = [(name, type(module).__name__) for name, module in model.named_modules()]
+        roots = [group.root for group in found if isinstance(group, Group)]
+        checked = self._checked.setdefault(repr((modules, ties(model), roots)), {})  # whatever the widths
+        groups = [group for group in found if isinstance(group, Group) and group.kind in kinds]
+        right = 0
+        for group in groups:
+            if right == sure:
+                break
+            if group.root not in checked:
+                checked[group.root] = why_wrong(model, inputs, {group: half(group)})
+            right += checked[group.root] is None
+        left = [_left(model, name, reason) for name, reason in unknown.items()]
+        left += [LeftAlone(g.root, g.kind, wrong) for g in groups if (wrong := checked.get(g.root)) is not None]
+        left += [part for part in found if isinstance(part, LeftAlone)]
+        sound = tuple(group for group in groups if checked.get(group.root) is None)
+        return model, FoundGroups(sound, tuple(part for part in left if part.kind in kinds))
+
+
+def _left(model: nn.Module, name: str, reason: str) -> LeftAlone:
+    return LeftAlone(name, RECURRENT if isinstance(model.get_submodule(name), RecurrentBarrier) else HEADS, reason)
+
+
+def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
+    """Every group, whether or not it is sound, and what can be no group, in the order in which the model calls them."""
+    computed_at = places(model, inputs)
+    modules = dict(model.named_modules())
+    names = {module: name for name, module in modules.items()}
+    attends = any(isinstance(module, HeadAttention) for module in modules.values())
+    graph, seen = trace(model, inputs), set[str]()
+    called = {name: at for at, name in enumerate(computed_at)}
+    for name in sorted(modules, key=lambda name: called.get(name, len(called))):
+        module = modules[name]
+        if isinstance(module, HeadAttention) and module.num_heads > 1:
+            heads = tuple(range(module.num_heads))
+            macs = head_macs(module, computed_at.get(name, 0.0))
+            yield Group(name, HEADS, module.num_heads, (Member(name, "heads", heads, heads),), macs=macs)
+        inside = any(isinstance(parent, Opaque) for parent in _parents(model, name))
+        if not isinstance(module, ROOTS) or inside or name in seen or module not in graph.module2node:
+            continue
+        kind = RECURRENT if isinstance(module, RecurrentLayer) else CHANNELS
+        try:
+            size, members, ends = _members(graph, names, module)
+        except Exception as error:  # torch-pruning lost its way
+            reason = f"what depends on it cannot be told ({type(error).__name__}: {one_line(error, 120)})"
+            yield LeftAlone(name, kind, reason)
+            continue
+        seen |= {member.module for member in members if member.side == "out"}
+        if attends and all(isinstance(modules[member.module], nn.Linear) for member in members):
+            kind = MLP
+        blocks = math.lcm(*(_blocks(modules[member.module], member.side) for member in members))
+        if ends:
+            yield LeftAlone(name, kind, "its units are the model's output")
+        elif size == 1:
+            yield LeftAlone(name, kind, "it has one unit only")
+        elif size == blocks or size % blocks:
+            yield LeftAlone(name, kind, f"its {size} units lie in {blocks} runs that cannot lose equally many")
+        else:
+            macs = sum(member_macs(modules[own.module], own, computed_at.get(own.module, 0.0)) for own in members)
+            yield Group(name, kind, size, members, blocks, max(macs, 1.0))
+
+
+def _members(graph: Any, names: Mapping[nn.Module, str], root: nn.Module) -> tuple[int, tuple[Member, ...], bool]:
+    """Size and members of the group of ``root``, and whether its units are the model's output."""
+    pruner = graph.get_pruner_of_module(root)
+    size = int(pruner.get_out_channels(root))
+    with quiet():
+        found = graph.get_pruning_group(root, pruner.prune_out_channels, list(range(size)))
+    members, ends = [], False
+    for item in found:
+        node, out = item.dep.target, graph.is_out_channel_pruning_fn(item.dep.handler)
+        ends |= node.type == tp.ops.OPTYPE.OUTPUT or (out and not node.outputs)
+        if node.module in names:
+            side = "out" if out else "in"
+            members.append(Member(names[node.module], side, tuple(item.idxs), tuple(item.root_idxs)))
+    return size, tuple(members), ends
+
+
+def _blocks(module: nn.Module, side: str) -> int:
+    """Of how many runs a module's channels are that have to stay equally long."""
+    if isinstance(module, RecurrentLayer):
+        return module.directions if side == "out" else 1
+    if isinstance(module, nn.GroupNorm):
+        return module.num_groups
+    if isinstance(module, CONVOLUTIONS) and module.groups != module.out_channels:
+        return module.groups
+    return 1
+
+
+def _parents(model: nn.Module, name: str) -> Iterator[nn.Module]:
+    parts = name.split(".")
+    for end in range(1, len(parts)):
+        yield model.get_submodule(".".join(parts[:end]))

@@ -1,0 +1,140 @@
+"""The graph of a model's channels by torch-pruning, taught what it does not know: recurrent layers, attention, grouped
+convolutions, RMS norms, slices of the channels.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from autocompress.data import call, primary
+from autocompress.errors import CandidateFailed, one_line
+from autocompress.task import Inputs
+from autocompress_plugins.shrinking.attention_layers import HeadAttention, MultiheadSelfAttention
+from autocompress_plugins.shrinking.opaque import Opaque
+from autocompress_plugins.shrinking.prunable import opaque
+from autocompress_plugins.shrinking.recurrent_layers import RecurrentBarrier, RecurrentLayer
+
+POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLICE", "UNBIND", "EXPAND", "RESHAPE")}
+
+
+def trace(model: nn.Module, inputs: Inputs) -> Any:
+    """The dependency graph of a model in prunable form. Raises CandidateFailed."""
+    kinds = (RecurrentLayer, RecurrentBarrier, HeadAttention, MultiheadSelfAttention)
+    try:
+        with quiet(), opaque(model), torch.enable_grad():
+            graph = tp.DependencyGraph()
+            graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.SLICE] = _SlicePruner()
+            graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.CONV] = _ConvolutionPruner()
+            graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.LN] = _NormPruner()
+            return graph.build_dependency(
+                model,
+                inputs,
+                forward_fn=lambda m, x: primary(call(m, x)),
+                customized_pruners={nn.RMSNorm: _NormPruner()} | {kind: _OpaquePruner() for kind in kinds},
+            )
+    except Exception as error:
+        raise CandidateFailed(
+            f"the dependency graph cannot be traced: {type(error).__name__}: {one_line(error, 160)}"
+        ) from error
+
+
+def knows_places(graph: Any) -> bool:
+    """Whether the graph holds where channels lie in a tensor, which a removal changes."""
+    return any(node.type in POSITIONAL for node in graph.module2node.values())
+
+
+def by_channel(layer: nn.Module, weight: Tensor, side: str) -> Tensor:
+    """A view of a convolution's or linear layer's weights -> (groups, channels of a group on this side, ...)."""
+    grouped = weight.view(getattr(layer, "groups", 1), -1, *weight.shape[1:])
+    return grouped if (side == "out") != getattr(layer, "transposed", False) else grouped.transpose(1, 2)
+
+
+class _ConvolutionPruner(tp.pruner.function.ConvPruner):  # type: ignore[misc]
+    """Each group of a convolution loses its own channels, equally many as the others."""
+
+    def prune_out_channels(self, layer: Any, indices: Sequence[int]) -> nn.Module:
+        kept = self._keep(layer, "out", layer.out_channels, indices)
+        layer.out_channels = len(kept)
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(layer.bias.detach()[kept])
+        return layer  # type: ignore[no-any-return]
+
+    def prune_in_channels(self, layer: Any, indices: Sequence[int]) -> nn.Module:
+        layer.in_channels = len(self._keep(layer, "in", layer.in_channels, indices))
+        return layer  # type: ignore[no-any-return]
+
+    def _keep(self, layer: Any, side: str, width: int, indices: Sequence[int]) -> list[int]:
+        kept, run = _others(width, indices), width // layer.groups
+        own = [[i % run for i in kept if i // run == group] for group in range(layer.groups)]
+        if len({len(each) for each in own}) > 1:
+            raise CandidateFailed("the groups of a convolution keep equally many channels")
+        weight = by_channel(layer, layer.weight.detach(), side)
+        cut = torch.stack([part[each] for part, each in zip(weight, own, strict=True)])
+        straight = (side == "out") != layer.transposed
+        layer.weight = nn.Parameter((cut if straight else cut.transpose(1, 2)).flatten(0, 1).contiguous())
+        return kept
+
+
+class _NormPruner(tp.pruner.function.BasePruningFunc):  # type: ignore[misc]
+    """For norms over the last dimension. torch-pruning's own may leave the weights of nn.LayerNorm in another order."""
+
+    def prune_out_channels(self, layer: Any, indices: Sequence[int]) -> nn.Module:
+        *outer, width = layer.normalized_shape
+        kept = _others(width, indices)
+        for name, parameter in list(layer.named_parameters(recurse=False)):
+            setattr(layer, name, nn.Parameter(parameter.detach()[..., kept]))
+        layer.normalized_shape = (*outer, len(kept))
+        return layer  # type: ignore[no-any-return]
+
+    prune_in_channels = prune_out_channels
+
+    def get_out_channels(self, layer: Any) -> int:
+        return int(layer.normalized_shape[-1])
+
+    get_in_channels = get_out_channels
+
+
+class _OpaquePruner(tp.pruner.function.BasePruningFunc):  # type: ignore[misc]
+    def prune_out_channels(self, layer: Opaque, indices: Sequence[int]) -> nn.Module:
+        layer.remove_outputs(list(indices))
+        return layer
+
+    def prune_in_channels(self, layer: Opaque, indices: Sequence[int]) -> nn.Module:
+        layer.remove_inputs(list(indices))
+        return layer
+
+    def get_out_channels(self, layer: Opaque) -> int:
+        return layer.out_channels
+
+    def get_in_channels(self, layer: Opaque) -> int:
+        return layer.in_channels
+
+
+class _SlicePruner(tp.ops.SlicePruner):  # type: ignore[misc]
+    """Tells how many channels a slice of the channels has, without which a concatenation of slices is not followed."""
+
+    def get_out_channels(self, layer: Any) -> int | None:
+        sizes = layer.grad_fn._saved_self_sym_sizes
+        if len(sizes) > 3 or layer.dim % len(sizes) != len(sizes) - 1:
+            return None
+        return len(range(int(sizes[-1]))[layer.start : layer.end : layer.step])
+
+
+def _others(width: int, indices: Sequence[int]) -> list[int]:
+    gone = set(indices)
+    return [i for i in range(width) if i not in gone]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Its warnings are about what is checked afterwards anyway."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch_pruning").setLevel(logging.ERROR)
+        yield

@@ -1,0 +1,130 @@
+"""Whether groups are right: removing some of their units has to give the outputs that the model has with the weights
+that read those units set to zero.
+
+A norm over the channels has other statistics when a channel goes, and is meant to. In the comparison it keeps those of
+the whole model.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from autocompress.errors import CandidateFailed, one_line
+from autocompress.task import Inputs
+from autocompress_plugins.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.model_runs import output, same_output
+from autocompress_plugins.shrinking.attention_layers import HeadAttention
+from autocompress_plugins.shrinking.dependency_graph import by_channel
+from autocompress_plugins.shrinking.groups import Group, Member
+from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer
+from autocompress_plugins.shrinking.removal import remove_units
+
+
+def why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[Group, Sequence[int]]) -> str | None:
+    """Why taking these units of each group out of ``model``, which is in prunable form, is wrong; None when it is
+    right. The model stays as it is.
+    """
+    norms = _FrozenNorms()
+    try:
+        smaller, zeroed = copy.deepcopy(model), copy.deepcopy(model)
+        expected = norms.output(model, inputs)
+        got = norms.output(
+            remove_units(smaller, inputs, {group.root: units for group, units in removals.items()}), inputs
+        )
+        for group, units in removals.items():
+            for member in group.members:
+                _zero_readers(zeroed.get_submodule(member.module), member, set(units))
+        wanted = norms.output(zeroed, inputs)
+    except CandidateFailed as error:
+        return error.reason
+    except Exception as error:  # the graph did not cover a layer, or the model's code fixes its size
+        return f"removing units breaks the model ({type(error).__name__}: {one_line(error, 120)})"
+    if got.shape != expected.shape:
+        return "removing units changes the shape of the output"
+    return None if same_output(got, wanted) else "removing units gives another function than zeroing what reads them"
+
+
+def half(group: Group) -> list[int]:
+    """Half of the units of each block, without a pattern that a wrong order could have too."""
+    run, generator = group.size // group.blocks, torch.Generator().manual_seed(0)
+    drawn = (torch.randperm(run, generator=generator)[: run // 2] + block * run for block in range(group.blocks))
+    return sorted(torch.cat(list(drawn)).tolist())
+
+
+def _zero_readers(module: nn.Module, member: Member, units: set[int]) -> None:
+    """Set the weights that read the units to zero."""
+    gone = [i for i, unit in zip(member.indices, member.units, strict=True) if unit in units]
+    with torch.no_grad():
+        if isinstance(module, HeadAttention):
+            if member.side == "heads":
+                module.out.weight[:, module.head_columns(gone)] = 0
+            elif member.side == "in":
+                module.qkv.weight[:, gone] = 0
+        elif isinstance(module, RecurrentLayer):
+            for d in range(module.directions):
+                inputs, recurrent = module.matrices(d)
+                if member.side == "in":
+                    inputs[:, :, gone] = 0
+                else:
+                    size = int(module.core.hidden_size)
+                    recurrent[:, :, [i - d * size for i in gone if i // size == d]] = 0
+        elif member.side == "in" and isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+            readers = by_channel(module, module.weight, "in")
+            for i in gone:
+                readers[i // readers.shape[1], i % readers.shape[1]] = 0
+
+
+class _FrozenNorms(TorchFunctionMode):
+    """Norms that take their statistics in the first pass and keep them in those that follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken: list[tuple[Tensor, Tensor]] = []
+        self._kept: Iterator[tuple[Tensor, Tensor]] | None = None
+        self._norms: dict[Any, Callable[..., Tensor]] = {
+            F.layer_norm: self._layer_norm,
+            F.rms_norm: self._rms_norm,
+            F.group_norm: self._group_norm,
+        }
+
+    def output(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """What the model gives; of the first model asked, the norms' statistics are taken."""
+        with self:
+            found = output(model, inputs)
+        self._kept = iter(self._taken)
+        return found
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))  # a norm of another width raises what it would
+        return self._norms[func](*args, **(kwargs or {})) if func in self._norms else found
+
+    def _layer_norm(
+        self, x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+    ) -> Tensor:
+        y = self._standard(x.flatten(-len(shape)), eps).reshape(x.shape)
+        return y * (1 if weight is None else weight) + (0 if bias is None else bias)
+
+    def _rms_norm(self, x: Tensor, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
+        small = torch.finfo(x.dtype).eps if eps is None else eps
+        y = self._standard(x.flatten(-len(shape)), small, centred=False).reshape(x.shape)
+        return y * (1 if weight is None else weight)
+
+    def _group_norm(self, x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+        y = self._standard(x.reshape(len(x), groups, -1), eps).reshape(x.shape)
+        along = (-1, *[1] * (x.dim() - 2))
+        return y * (1 if weight is None else weight.view(along)) + (0 if bias is None else bias.view(along))
+
+    def _standard(self, x: Tensor, eps: float, centred: bool = True) -> Tensor:
+        """x (..., values that are normalized together) by mean and deviation: its own at first, then the kept ones."""
+        if self._kept is None:
+            mean = x.mean(-1, keepdim=True) if centred else x.new_zeros(1)
+            self._taken.append((mean, ((x - mean).square().mean(-1, keepdim=True) + eps).rsqrt()))
+            mean, scale = self._taken[-1]
+        else:
+            mean, scale = next(self._kept)
+        return (x - mean) * scale

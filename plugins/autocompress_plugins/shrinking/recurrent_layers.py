@@ -1,0 +1,186 @@
+"""Recurrent layers whose units can be removed: a multi-layer LSTM, GRU or RNN as a chain of one-layer ones.
+
+A chain computes the same function, and each of its layers may have its own hidden size. Removing unit k of a layer
+takes row k out of every gate, column k out of the recurrent weights, and what reads the layer's output at k.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import CandidateFailed
+from autocompress_plugins.shrinking.opaque import Opaque
+
+GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
+Core = nn.LSTM | nn.GRU | nn.RNN
+
+
+class RecurrentLayer(Opaque):
+    """One layer, one or two directions: (N, T, I) or (T, N, I) -> the same with D * H, and its last states: hidden, and
+    cell if it has one, each a tensor (N, H) for every direction.
+    """
+
+    def __init__(self, core: Core) -> None:
+        super().__init__()
+        self.core = core
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.core.bidirectional else 1
+
+    @property
+    def in_channels(self) -> int:
+        return int(self.core.input_size)
+
+    @property
+    def out_channels(self) -> int:
+        return self.directions * int(self.core.hidden_size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        if self.opaque:
+            y = self.stand_in(x, self.out_channels)
+            return y, (self._last(y), self._last(y.detach()))
+        y, state = self.core(x)
+        return y, tuple(tuple(part) for part in (state if isinstance(state, tuple) else (state,)))
+
+    def _last(self, y: Tensor) -> tuple[Tensor, ...]:
+        """The last hidden state of each direction (N, H), read from the outputs."""
+        y = y if self.core.batch_first else y.transpose(0, 1)
+        ends = [y[:, -1] if d == 0 else y[:, 0] for d in range(self.directions)]
+        size = int(self.core.hidden_size)
+        return tuple(end[:, d * size : (d + 1) * size] for d, end in enumerate(ends))
+
+    def matrices(self, direction: int) -> tuple[Tensor, Tensor]:
+        """Input (gates, H, I) and recurrent weights (gates, H, H) of one direction."""
+        gates, suffix = GATES[type(self.core)], "_reverse" if direction else ""
+        found = (getattr(self.core, f"weight_{kind}_l0{suffix}") for kind in ("ih", "hh"))
+        one, other = (weight.reshape(gates, self.core.hidden_size, -1) for weight in found)
+        return one, other
+
+    def remove_outputs(self, removed: Sequence[int]) -> None:
+        """Remove hidden units by their place in the output; both directions have to lose equally many."""
+        size, gone = int(self.core.hidden_size), set(removed)
+        kept = [[k for k in range(size) if d * size + k not in gone] for d in range(self.directions)]
+        if len({len(units) for units in kept}) != 1 or not kept[0]:
+            raise CandidateFailed("the two directions of a recurrent layer keep equally many units, at least one")
+        self._resize(kept, list(range(self.in_channels)))
+
+    def remove_inputs(self, removed: Sequence[int]) -> None:
+        gone = set(removed)
+        units = [list(range(int(self.core.hidden_size)))] * self.directions
+        self._resize(units, [i for i in range(self.in_channels) if i not in gone])
+
+    def _resize(self, units: list[list[int]], inputs: list[int]) -> None:
+        old, gates = self.core, GATES[type(self.core)]
+        new = like(old, len(inputs), len(units[0]))
+        with torch.no_grad():
+            for d, kept in enumerate(units):
+                rows = [gate * int(old.hidden_size) + unit for gate in range(gates) for unit in kept]
+                columns = {"weight_ih": inputs, "weight_hh": kept}
+                for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                    name = f"{kind}_l0{'_reverse' if d else ''}"
+                    if hasattr(old, name):
+                        cut = getattr(old, name)[rows]
+                        getattr(new, name).copy_(cut[:, columns[kind]] if kind in columns else cut)
+        self.core = new
+
+
+class RecurrentStack(nn.Module):
+    """Stands where a multi-layer nn.LSTM, nn.GRU or nn.RNN stood, and returns what it returned. Starts from a zero
+    state.
+    """
+
+    def __init__(self, whole: Core) -> None:
+        super().__init__()
+        if type(whole) not in GATES:
+            raise CandidateFailed(f"{type(whole).__name__} may do more than the layer it inherits from")
+        if getattr(whole, "proj_size", 0):
+            raise CandidateFailed("an LSTM with a projection is left as it is")
+        self.batch_first, self.bidirectional, self.num_layers = whole.batch_first, whole.bidirectional, whole.num_layers
+        self.has_cell = isinstance(whole, nn.LSTM)
+        self.dropout = nn.Dropout(whole.dropout)
+        self.layers = nn.ModuleList(RecurrentLayer(_one_layer(whole, number)) for number in range(whole.num_layers))
+
+    def keep(self, numbers: Sequence[int]) -> "RecurrentStack":
+        """Only these layers, at least one, in this order; each has to take what the one before it gives."""
+        self.layers = nn.ModuleList(self.layers[number] for number in numbers)
+        self.num_layers = len(numbers)
+        return self
+
+    def flatten_parameters(self) -> None:
+        """Models call it before the layer; it arranges memory for GPUs."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        if hx is not None:
+            raise CandidateFailed("a recurrent layer that is given its initial state is left as it is")
+        x, lasts = input, []
+        for number, layer in enumerate(self.layers):
+            x, last = layer(x if number == 0 else self.dropout(x))
+            lasts.append(last)
+        together = tuple if self.layers[0].opaque else _stacked  # stacked, units would seem to go with other layers'
+        hidden, *cell = (together([h for layer in kind for h in layer]) for kind in zip(*lasts, strict=True))
+        return x, (hidden, cell[0]) if self.has_cell else hidden
+
+
+def _stacked(states: list[Tensor]) -> Any:
+    """(D * L, N, H); layers of different sizes give a tuple, which is indexed alike."""
+    alike = len({state.shape for state in states}) == 1
+    return torch.stack(states) if alike else tuple(states)
+
+
+class RecurrentBarrier(Opaque):
+    """Around a recurrent layer that is left as it is, so that the layers on both sides of it can be seen."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__()
+        self.core = core
+
+    def __getattr__(self, name: str) -> Any:
+        """What the model's code reads of the layer (its hidden size, its weights)."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("core"), name)
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        x = input
+        if not self.opaque:
+            return self.core(x, hx)
+        with torch.no_grad():
+            y, state = self.core(x, hx)
+        if isinstance(y, nn.utils.rnn.PackedSequence):
+            return y._replace(data=self.stand_in(x.data, y.data.shape[-1])), state
+        return self.stand_in(x, y.shape[-1]), state
+
+    @property
+    def in_channels(self) -> int:
+        return int(self.core.input_size)
+
+    @property
+    def out_channels(self) -> int:
+        return int(self.core.hidden_size) * (2 if self.core.bidirectional else 1)
+
+    def remove_outputs(self, removed: Sequence[int]) -> None:
+        raise CandidateFailed("a recurrent layer that is left as it is fixes them")
+
+    remove_inputs = remove_outputs
+
+
+def like(whole: Core, inputs: int, hidden: int, layers: int = 1) -> Core:
+    """A recurrent module of the same kind and settings with other sizes, whose weights are still to be filled in."""
+    own = {nn.LSTM: "proj_size", nn.RNN: "nonlinearity"}.get(type(whole))
+    settings = {key: getattr(whole, key) for key in ("bias", "batch_first", "bidirectional", *([own] if own else []))}
+    dropout = whole.dropout if layers > 1 else 0.0  # it lies between layers
+    with torch.random.fork_rng(devices=[]):  # what it is initialized with is not used
+        return type(whole)(inputs, hidden, layers, dropout=dropout, **settings).train(whole.training)
+
+
+def _one_layer(whole: Core, number: int) -> Core:
+    inputs = whole.input_size if number == 0 else whole.hidden_size * (2 if whole.bidirectional else 1)
+    layer = like(whole, inputs, whole.hidden_size)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            parameter.copy_(getattr(whole, name.replace("_l0", f"_l{number}")))
+    return layer

@@ -1,0 +1,50 @@
+"""Taking units out of a model, with everything that goes with them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from autocompress.errors import CandidateFailed
+from autocompress.task import Inputs
+from autocompress_plugins.shrinking.attention_layers import HeadAttention
+from autocompress_plugins.shrinking.dependency_graph import knows_places, quiet, trace
+
+
+def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequence[int]]) -> nn.Module:
+    """Take units out of ``model``, which is in prunable form, in place: root -> units. The same removals give the same
+    model. Raises CandidateFailed.
+    """
+    before, graph = ties(model), None
+    for root, units in removals.items():
+        module = model.get_submodule(root)
+        if isinstance(module, HeadAttention):
+            module.remove_heads(units)
+            continue
+        if graph is None or knows_places(graph):
+            graph = trace(model, inputs)
+        with quiet():
+            prune_outputs = graph.get_pruner_of_module(module).prune_out_channels
+            graph.get_pruning_group(module, prune_outputs, list(units)).prune(record_history=False)
+    _tie(model, before)
+    return model
+
+
+def ties(model: nn.Module) -> list[list[str]]:
+    """Names of the parameters that are one, for each that has several."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[id(parameter)].append(name)
+    return [own for own in names.values() if len(own) > 1]
+
+
+def _tie(model: nn.Module, names: list[list[str]]) -> None:
+    """Make one again what was one, as far as it is still alike."""
+    for first, *others in names:
+        parameter = model.get_parameter(first)
+        for name in others:
+            if not torch.equal(model.get_parameter(name), parameter):
+                raise CandidateFailed(f"{first} and {name} are one weight and would no longer be")
+            path, _, own = name.rpartition(".")
+            setattr(model.get_submodule(path), own, parameter)

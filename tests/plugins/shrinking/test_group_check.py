@@ -1,0 +1,63 @@
+"""A group that is not what it says is seen, under norms too; the model that is asked stays as it was."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autocompress_plugins.shrinking.channel_graph import ChannelGraph
+from autocompress_plugins.shrinking.group_check import half, why_wrong
+from autocompress_plugins.shrinking.groups import Group, Member
+
+
+class Net(nn.Module):
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.first, self.norm, self.head = nn.Linear(6, 12), norm, nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.first(x)).relu())
+
+
+X = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+NORMS = {
+    "none": nn.Identity,
+    "layer": lambda: nn.LayerNorm(12),
+    "rms": lambda: nn.RMSNorm(12),
+    "group": lambda: nn.GroupNorm(3, 12),
+}
+
+
+def shifted(group: Group) -> Group:
+    """The same group, said to be read one channel further on."""
+    members = [
+        replace(m, indices=tuple((i + 1) % 12 for i in m.indices)) if m.module == "head" else m for m in group.members
+    ]
+    return replace(group, members=tuple(members))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_wrong_group_is_seen(norm: str):
+    model, found = ChannelGraph().find_groups(Net(NORMS[norm]()), X)
+    (group,) = found.groups
+    before = copy.deepcopy(model.state_dict())
+    assert why_wrong(model, X, {group: half(group)}) is None
+    assert why_wrong(model, X, {shifted(group): half(group)}) is not None
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_unequal_removal_under_a_group_norm_is_seen():
+    """It would move channels to other groups, though the network runs."""
+    model, found = ChannelGraph().find_groups(Net(nn.GroupNorm(3, 12)), X)
+    (group,) = found.groups
+    assert why_wrong(model, X, {group: [0, 4, 8]}) is None
+    assert why_wrong(model, X, {group: [0, 1, 2]}) is not None
+
+
+def test_half_of_the_units_without_a_pattern():
+    units = half(Group("a", "channels", 40, (Member("a", "out", (), ()),), blocks=2))
+    assert [sum(unit // 20 == block for unit in units) for block in range(2)] == [10, 10]
+    assert [u for u in units if u < 20] != [u - 20 for u in units if u >= 20]
+    assert len(set(torch.tensor(units).diff().tolist())) > 1

@@ -1,0 +1,156 @@
+"""A stack of single layers in the place of nn.LSTM, nn.GRU and nn.RNN: the same function, and units that can go."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import CandidateFailed
+from autocompress_plugins.shrinking.recurrent_layers import GATES, RecurrentBarrier, RecurrentStack
+
+INPUTS, HIDDEN, STEPS = 5, 6, 7
+KINDS = pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+DIRECTIONS = pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
+
+
+def flat(result: tuple[Tensor, Any]) -> list[Tensor]:
+    """Outputs, last hidden states and, of an LSTM, cells, the states as (layers * directions, N, H)."""
+    y, states = result
+    whole = states if isinstance(states, tuple) and isinstance(states[0], (tuple, Tensor)) else (states,)
+    if isinstance(states, tuple) and isinstance(states[0], Tensor) and states[0].dim() == 2:
+        whole = (states,)
+    return [y, *(state if isinstance(state, Tensor) else torch.stack(state) for state in whole)]
+
+
+def assert_same(got: tuple[Tensor, Any], expected: tuple[Tensor, Any], tolerance: float = 1e-5) -> None:
+    for one, other in zip(flat(got), flat(expected), strict=True):
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=0)
+
+
+@KINDS
+@DIRECTIONS
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_stack_gives_what_the_layer_gave(kind: Any, bidirectional: bool, layers: int, batch_first: bool):
+    whole = kind(INPUTS, HIDDEN, layers, bidirectional=bidirectional, batch_first=batch_first).eval()
+    x = torch.randn(4, STEPS, INPUTS)
+    assert_same(RecurrentStack(whole).eval()(x), whole(x))
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        nn.RNN(INPUTS, HIDDEN, 2, nonlinearity="relu"),
+        nn.LSTM(INPUTS, HIDDEN, 2, bias=False),
+        nn.GRU(INPUTS, HIDDEN, 2, dropout=0.5).eval(),
+    ],
+    ids=["relu", "no bias", "dropout"],
+)
+def test_a_stack_keeps_the_options(whole: Any):
+    x = torch.randn(4, STEPS, INPUTS)
+    assert_same(RecurrentStack(whole).train(whole.training)(x), whole(x))
+
+
+def test_a_stack_is_called_as_the_layer_is():
+    whole, x = nn.GRU(INPUTS, HIDDEN, 2), torch.randn(STEPS, 2, INPUTS)
+    stack = RecurrentStack(whole)
+    stack.flatten_parameters()
+    assert_same(stack(input=x, hx=None), whole(input=x, hx=None))
+
+
+def test_the_dropout_between_layers_stays():
+    whole = nn.GRU(INPUTS, HIDDEN, 2, dropout=0.5)
+    stack, x = RecurrentStack(whole).train(), torch.randn(4, STEPS, INPUTS)
+    assert not torch.equal(stack(x)[0], stack(x)[0])
+    assert torch.equal(stack.eval()(x)[0], stack(x)[0])
+
+
+@KINDS
+@DIRECTIONS
+def test_removing_units_is_zeroing_what_reads_them(kind: Any, bidirectional: bool):
+    """In the user's own layer: the recurrent columns of the units, and the columns of the next layer."""
+    whole = kind(INPUTS, HIDDEN, 2, bidirectional=bidirectional, batch_first=True).eval()
+    directions = 2 if bidirectional else 1
+    gone = [1, 4, 6, 9][: 2 * directions]  # by place in the output: both directions lose two, not the same ones
+    smaller = RecurrentStack(copy.deepcopy(whole)).eval()
+    smaller.layers[0].remove_outputs(gone)
+    smaller.layers[1].remove_inputs(gone)
+    with torch.no_grad():
+        for d, suffix in enumerate(["", "_reverse"][:directions]):
+            getattr(whole, f"weight_hh_l0{suffix}")[:, [g - d * HIDDEN for g in gone if g // HIDDEN == d]] = 0
+            getattr(whole, f"weight_ih_l1{suffix}")[:, gone] = 0
+    x = torch.randn(4, STEPS, INPUTS)
+    got, expected = smaller(x), whole(x)
+    torch.testing.assert_close(got[0], expected[0], atol=1e-5, rtol=0)
+    states = got[1][0] if kind is nn.LSTM else got[1]
+    expected_states = expected[1][0] if kind is nn.LSTM else expected[1]
+    kept = [k for k in range(HIDDEN) if k not in gone]
+    torch.testing.assert_close(states[0], expected_states[0][:, kept], atol=1e-5, rtol=0)
+    assert smaller.layers[0].core.hidden_size == HIDDEN - 2
+    assert len(smaller.layers[0].core.weight_ih_l0) == GATES[kind] * (HIDDEN - 2)
+
+
+@KINDS
+def test_removing_inputs_is_zeroing_their_columns(kind: Any):
+    whole = kind(INPUTS, HIDDEN, bidirectional=True)
+    smaller = RecurrentStack(copy.deepcopy(whole))
+    smaller.layers[0].remove_inputs([0, 3])
+    with torch.no_grad():
+        whole.weight_ih_l0[:, [0, 3]] = 0
+        whole.weight_ih_l0_reverse[:, [0, 3]] = 0
+    x = torch.randn(STEPS, 2, INPUTS)
+    torch.testing.assert_close(smaller(x[..., [1, 2, 4]])[0], whole(x)[0], atol=1e-5, rtol=0)
+
+
+def test_both_directions_lose_equally_many_and_keep_one():
+    layer = RecurrentStack(nn.GRU(INPUTS, HIDDEN, bidirectional=True)).layers[0]
+    for gone in ([0, 1], list(range(2 * HIDDEN))):
+        with pytest.raises(CandidateFailed, match="directions"):
+            layer.remove_outputs(gone)
+    assert layer.core.hidden_size == HIDDEN
+
+
+class Own(nn.LSTM):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("whole", "reason"),
+    [(nn.LSTM(INPUTS, HIDDEN, proj_size=3), "projection"), (Own(INPUTS, HIDDEN), "Own may do more")],
+)
+def test_what_is_no_plain_layer_is_refused(whole: Any, reason: str):
+    with pytest.raises(CandidateFailed, match=reason):
+        RecurrentStack(whole)
+
+
+def test_a_stack_refuses_an_initial_state():
+    stack = RecurrentStack(nn.GRU(INPUTS, HIDDEN))
+    with pytest.raises(CandidateFailed, match="initial state"):
+        stack(torch.randn(STEPS, 2, INPUTS), torch.zeros(1, 2, HIDDEN))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_barrier_is_the_layer_it_holds(named: bool):
+    core = nn.LSTM(INPUTS, HIDDEN, bidirectional=True)
+    x, state = torch.randn(STEPS, 2, INPUTS), (torch.randn(2, 2, HIDDEN), torch.randn(2, 2, HIDDEN))
+    barrier = RecurrentBarrier(core)
+    assert_same(barrier(x, hx=state) if named else barrier(x, state), core(x, state), 0)
+    assert barrier.hidden_size == HIDDEN
+    assert barrier.weight_ih_l0 is core.weight_ih_l0
+    with pytest.raises(AttributeError):
+        _ = barrier.no_such_thing
+
+
+@pytest.mark.parametrize("stands_in", [RecurrentStack, RecurrentBarrier])
+def test_the_stand_in_has_the_layers_shapes(stands_in: Any):
+    core, x = nn.LSTM(INPUTS, HIDDEN, 2, bidirectional=True, batch_first=True), torch.randn(3, STEPS, INPUTS)
+    module = stands_in(core)
+    for inner in module.modules():
+        inner.opaque = True
+    y, (hidden, cell) = module(x)
+    expected, states = core(x)
+    assert y.shape == expected.shape
+    assert [h.shape for h in hidden] == [h.shape for h in states[0]]
+    assert [c.shape for c in cell] == [c.shape for c in states[1]]
