@@ -41,7 +41,7 @@ class OrtSession(Session):
     def bound(self, feed: Feed) -> Callable[[], object]:
         binding = self._session.io_binding()
         for name in self._names:
-            binding.bind_cpu_input(name, np.ascontiguousarray(feed[name]))
+            binding.bind_cpu_input(name, np.asarray(feed[name], order="C"))
         for output in self._session.get_outputs():
             binding.bind_output(output.name)
         return partial(self._session.run_with_iobinding, binding)
