@@ -21,7 +21,7 @@ from autocompress.compute.operations import Operations
 from autocompress.data import Split, feed_of, profile_inputs
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation
-from autocompress.explore.opening.opening import open_task
+from autocompress.explore.opening.reference import open_task
 from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile

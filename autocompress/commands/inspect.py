@@ -15,7 +15,8 @@ from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.structure import blamed_on
 from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed
-from autocompress.explore.opening.opening import Opening, open_task
+from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.reference import open_task
 from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
