@@ -22,11 +22,10 @@ from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
-from autocompress.explore.finishing.recommendation import nearest
-from autocompress.explore.history.facts import Concluded
 from autocompress.explore.opening.identity import Settings, settings_json
 from autocompress.explore.opening.opener import Opener
 from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import load_space
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
@@ -133,8 +132,7 @@ def search(
         recover(folder, say)
         return _run(settings, task, workers, folder, plugins, console, quiet, policy)
     except UsageError:
-        if not folder.front.exists():  # bad input leaves nothing behind
-            folder.discard()
+        folder.discard()  # bad input leaves nothing behind
         raise
     finally:
         folder.release()
@@ -151,31 +149,28 @@ def _run(
     policy: SearchPolicy,
 ) -> dict[str, Any]:
     record = open_record(folder.study)
-    asked = settings_json(settings)
-    clock = Clock(settings.minutes * 60, float(record.get("elapsed_s", 0.0)))
+    progress, asked = Progress(record), settings_json(settings)
+    clock = Clock(settings.minutes * 60, progress.elapsed_s)
     durations = Durations(clock)
     search: Search | None = None  # once the task is open
     with TerminalView(console, quiet) as view, stop_signals() as interrupted:
-        operations = _operations(settings, task, workers, folder, plugins, view, clock, interrupted, policy.workers)
-
-        def check_interrupted() -> None:
-            if interrupted() is not None:
-                raise Interrupted("stopped at a safe point")
+        supervisor = Supervisor(view.doing, view.note, lambda: interrupted() is not None)
+        operations = _operations(settings, task, workers, folder, plugins, view, supervisor, clock, policy.workers)
 
         async def whole() -> dict[str, Any]:
             nonlocal search
             try:
                 opened = await Opener(
-                    settings, operations, folder, record, clock, durations, check_interrupted, view.note, policy
+                    settings, operations, folder, record, clock, durations, supervisor.check, view.note, policy
                 ).open()
-                search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
-                if record.get("finished") == asked and folder.front.exists():
+                search = Search(settings, opened, operations, folder, record, view, clock, durations, supervisor.check)
+                if progress.finished == asked and folder.front.exists():
                     view.note(
                         f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
                     )
                     return read_front(folder.root)
                 document = write_results(await search.run(), settings, folder, plugins, clock, operations)
-                record.set("finished", asked)
+                progress.keep_finished(asked)
                 return document
             finally:
                 operations.kill()  # what is still under way is no longer wanted
@@ -185,11 +180,13 @@ def _run(
         except AutocompressError as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
                 if search is not None:
-                    record.set("elapsed_s", clock.elapsed())
-                    _choose_of_what_there_is(search)
+                    progress.keep_elapsed(clock.elapsed())
+                    search.conclude_as_it_stands()
                     write_results(search.standings, settings, folder, plugins, clock, operations)
             stopped = interrupted()
             if stopped is None:
+                if search is not None and isinstance(error, UsageError):  # but by now there is something to lose
+                    raise AutocompressError(str(error)) from error
                 raise
             typed = Path(sys.argv[0]).stem in ("autocompress", "__main__")
             command = (
@@ -223,20 +220,15 @@ def _operations(
     folder: RunFolder,
     plugins: PluginSet,
     view: TerminalView,
+    supervisor: Supervisor,
     clock: Clock,
-    interrupted: Callable[[], int | None],
     policy: WorkerPolicy,
 ) -> WorkerOperations:
     """Computed by worker processes for a task that they can open, and by this process for an object of its own."""
-
-    def stop() -> bool:
-        return interrupted() is not None
-
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers, policy)
-        return worker_processes(config, folder.worker_log, view.doing, stop, view.note, clock.elapsed)
-    supervisor = Supervisor(view.doing, view.note, stop)
-    here = in_process(
+        return worker_processes(config, folder.worker_log, view.doing, supervisor.stop, view.note, clock.elapsed)
+    return in_process(
         task,
         settings.profile,
         plugins,
@@ -246,13 +238,6 @@ def _operations(
         clock=clock.elapsed,
         policy=policy.training,
     )
-    return here.operations
-
-
-def _choose_of_what_there_is(search: Search) -> None:
-    """On the way out of an interrupted search: the front as it stands."""
-    best = search.standings.best_feasible()
-    search.history.enter(Concluded(best.id) if best else Concluded(nearest=nearest(search.standings).id))
 
 
 def _default_out(task: Task | str, say: Callable[[str], None]) -> Path:

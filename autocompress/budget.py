@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from autocompress.latency import Latency
 
 DEFAULT_DROP = 1.0
-FAR = 1.5  # times the budget; a disturbance was seen to make a ratio 1.3 times as large
+FAR_OVER = 1.5  # times the budget; a disturbance was seen to make a ratio 1.3 times as large
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Budget:
         """
         if latency.reliable:
             return self.excluded(latency)
-        return self.speedup is not None and latency.ratio_low * self.speedup > FAR
+        return self.speedup is not None and latency.ratio_low * self.speedup > FAR_OVER
 
     def decided(self, latency: "Latency") -> bool:
         """Whether the interval lies wholly on one side of the budget."""

@@ -132,12 +132,23 @@ def inspect_command(
 
 @app.command("measure")
 def measure_command(
-    model: Annotated[Path, typer.Argument(help="An ONNX file.")], profile: Profile = "cpu", as_json: Json = False
+    model: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    against: Annotated[Path | None, typer.Option(help="Another ONNX file, to say which of the two is faster.")] = None,
+    within: Annotated[float, typer.Option(help="With --against: what counts as the same, as a share.")] = 0.03,
+    check: Annotated[bool, typer.Option("--check", help="What of this machine makes the numbers worse.")] = False,
+    profile: Profile = "cpu",
+    as_json: Json = False,
 ) -> None:
-    """Latency of any ONNX file on a profile."""
-    from autocompress.commands.measure import measure_file
+    """Latency of any ONNX file on a profile, alone or against another file."""
+    from autocompress.commands.measure import check_machine, compare_files, measure_file
 
-    _print(measure_file(model, profile), as_json)
+    if against is not None:
+        if check:
+            raise UsageError("--check and --against exclude each other: give one of them")
+        found = compare_files(model, against, profile, within)
+    else:
+        found = (check_machine if check else measure_file)(model, profile)
+    _print(found, as_json)
 
 
 @app.command("verify")
@@ -175,11 +186,12 @@ def report_command(
 ) -> None:
     """Write the HTML report of a run and print its path."""
     from autocompress.report.html import write_report
+    from autocompress.storage.folder import RunFolder
     from autocompress.storage.recovery import read_run
 
-    document = read_run(run, _say)
-    write_report(document, run / "report.html")
-    _print({"report": str(run / "report.html")}, as_json)
+    document, path = read_run(run, _say), RunFolder(run).report
+    write_report(document, path)
+    _print({"report": str(path)}, as_json)
 
 
 @app.command("plugins")

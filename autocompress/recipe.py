@@ -99,9 +99,9 @@ class Recipe:
             return cls(tuple(made[:-1]), made[-1])
         return cls(tuple(made))
 
-    def techniques(self) -> str:
+    def techniques(self, between: str = "+") -> str:
         """The strategies alone, in order, for a table: ``prune_channels+distill_logits``."""
-        return "+".join(dict.fromkeys(s.strategy for s in self._all() if s.strategy != TRAIN)) or "unchanged"
+        return between.join(dict.fromkeys(s.strategy for s in self._all() if s.strategy != TRAIN)) or "unchanged"
 
     def __str__(self) -> str:
         return " + ".join(str(step) for step in self._all()) or "unchanged"

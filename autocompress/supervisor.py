@@ -51,8 +51,8 @@ class Phases:
 Tell = Callable[[str, float | None], None]
 
 
-def _nothing(*_: object) -> None:
-    pass
+def tell_nobody(*_: object) -> None:
+    """In place of a function that is told something."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Supervisor:
     stop: asked at safe points; once True, the work ends there.
     """
 
-    tell: Tell = _nothing
-    note: Callable[[str], None] = _nothing
+    tell: Tell = tell_nobody
+    note: Callable[[str], None] = tell_nobody
     stop: Callable[[], bool] = lambda: False
     phases: Phases = field(default_factory=Phases)
 

@@ -49,7 +49,9 @@ def ours(task: str, minutes: float, seed: int, folder: Path, **policy: Any) -> R
 def random(task: str, minutes: float, seed: int, folder: Path) -> Run:
     from optuna.samplers import RandomSampler
 
-    return ours(task, minutes, seed, folder, sampler=RandomSampler)
+    from autocompress.explore.policy import SearchParts
+
+    return ours(task, minutes, seed, folder, parts=SearchParts(sampler=RandomSampler))
 
 
 def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
@@ -89,6 +91,7 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
         quantized = trial.suggest_categorical("int8", [True, False])
         request = TrainRequest(
             Recipe((prune, distil, train)),
+            opened.opening.arithmetic,
             examples=round(EPOCHS * opened.opening.prepared.train_examples),
             limit_s=left,
         )

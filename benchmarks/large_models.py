@@ -76,7 +76,7 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
     task, plugins = Task(name="large", model=build(width), train=data, val=tuple(t[:64] for t in data)), load_plugins()
     began = time.monotonic()
     profile, run = load_profile("cpu"), RunFolder(Path(folder))
-    operations = in_process(task, profile, plugins, run).operations
+    operations = in_process(task, profile, plugins, run)
     prepared = asyncio.run(operations.prepare(None, only, limit_s=math.inf))
     prepared_s = time.monotonic() - began
     pipeline = Pipeline(operations, run, profile, 0, prepared, untimed(prepared.applicable, only))

@@ -26,11 +26,12 @@ from autocompress.candidate.policy import TrainingPolicy
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Gate
-from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.policy import SearchParts, SearchPolicy
 from autocompress.explore.schedule.rungs import LAST
 from autocompress.explore.space.structure_model import StructureModel
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe
+from autocompress.storage.front import candidate_of
 
 UNKNOWN = Latency(1, 1, 0, 1e9, 1, 0, 1e9, 1, reliable=False)
 
@@ -39,7 +40,7 @@ class Untimed(Gating):
     """Nothing is timed before it is trained."""
 
     async def time(self, recipe: Recipe, budget: Budget) -> Gate:
-        return Gate(UNKNOWN, None)  # type: ignore[arg-type]
+        return Gate(UNKNOWN, None)
 
 
 class Unlearned(StructureModel):
@@ -70,8 +71,8 @@ def finishing(share: float) -> SearchPolicy:
 
 POLICIES: dict[str, SearchPolicy] = {  # by name: what is off, or what is set to which value
     "nothing": OURS,
-    "gate": SearchPolicy(gating=Untimed, structure_model=Unlearned),
-    "aim": SearchPolicy(structure_model=Unaimed),
+    "gate": SearchPolicy(parts=SearchParts(gating=Untimed, structure_model=Unlearned)),
+    "aim": SearchPolicy(parts=SearchParts(structure_model=Unaimed)),
     "hopeless": SearchPolicy(least_gain=None),
     "rungs": SearchPolicy(promotes=False, **ONCE),
     "teacher_cache": trained(teacher_bytes=0),
@@ -80,7 +81,7 @@ POLICIES: dict[str, SearchPolicy] = {  # by name: what is off, or what is set to
     "first_recipes": SearchPolicy(first_recipes=False),
     "again": SearchPolicy(strengthened=0),
     "neighbours": SearchPolicy(neighbours=0),
-    "tpe": SearchPolicy(sampler=RandomSampler),
+    "tpe": SearchPolicy(parts=SearchParts(sampler=RandomSampler)),
     "full_training": finishing(0.0),
     "first_rung_0.008": SearchPolicy(first_share=0.008),
     "first_rung_0.032": SearchPolicy(first_share=0.032),
@@ -98,7 +99,7 @@ def run(kind: str, task: str, minutes: float, seed: int, folder: Path) -> dict[s
     front = search(
         load_task(task), speedup=bound, minutes=minutes, seed=seed, out=folder, quiet=True, policy=POLICIES[off]
     )
-    chosen = next((c for c in front["candidates"] if c["id"] == front["recommended"]), None)
+    chosen = candidate_of(front, front["recommended"])
     return {
         "seen": seen_in(front),
         "reference": front["reference"]["score"]["val"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from autocompress.budget import Budget
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import TrainRequest
-from autocompress.compute.in_process import in_process
+from autocompress.compute.in_process import opened_in_process
 from autocompress.compute.local import LocalComputation
 from autocompress.evaluation import Outcome
 from autocompress.explore.opening.opening import Opening
@@ -23,7 +23,7 @@ from autocompress.task import Task
 
 @dataclass(frozen=True)
 class OpenedHere:
-    """computation: what holds the open task."""
+    """computation: what computes on the open task."""
 
     opening: Opening
     pipeline: Pipeline
@@ -49,6 +49,6 @@ def open_here(
     seed: int = 0,
 ) -> OpenedHere:
     """only: the strategies in use; None for all that are installed."""
-    here = in_process(task, profile, plugins, folder, seed=seed)
-    opening, pipeline = asyncio.run(open_task(here.operations, folder, profile, seed, only))
+    here = opened_in_process(task, profile, plugins, folder, only, seed=seed)
+    opening, pipeline = asyncio.run(open_task(here.operations, here.prepared, folder, profile, seed, only))
     return OpenedHere(opening, pipeline, here.computation)

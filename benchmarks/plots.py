@@ -86,9 +86,11 @@ def large_models(axes: Axes, document: Document) -> None:
 
 def driver(axes: Axes, document: Document) -> None:
     """What a trial costs, by how many there were before it."""
-    found = {int(trial): ms for trial, ms in document["ms_a_trial"].items()}
-    axes.plot(list(found), list(found.values()), marker="o")
+    for key, label in (("ms_a_trial", "by the clock"), ("processor_ms_a_trial", "of the processor")):
+        found = {int(trial): ms for trial, ms in document[key].items()}
+        axes.plot(list(found), list(found.values()), marker="o", label=label)
     axes.set(xlabel="trial", ylabel="ms a trial", xscale="log", ylim=(0, None))
+    axes.legend()
 
 
 def training(axes: Axes, document: Document) -> None:

@@ -62,7 +62,7 @@ class Arm:
 def arms(opened: OpenedHere, strategy: str, known: Known) -> Iterator[Arm]:
     """The recipes to compare for one strategy; its own is the one "with". Raises CandidateFailed."""
     own = known[strategy]
-    teachers = [a for a in known.values() if a.trains_alone and (a is own or _compatible(a, own))]
+    teachers = [a for a in known.values() if a.trains_alone and (a is own or not a.conflicts(own))]
     if set(own.stages) == {Stage.GRAPH}:
         yield Arm("reference", Recipe())
         return
@@ -124,10 +124,6 @@ def _at(parameter: Parameter, strength: float) -> Value:
     return parameter.choices[round(strength * (len(parameter.choices) - 1))]
 
 
-def _compatible(one: Applicable, other: Applicable) -> bool:
-    return not (one.excludes & other.provides or other.excludes & one.provides)
-
-
 def rewriters(opened: OpenedHere, strategy: str) -> frozenset[str]:
     """The graph strategies whose files are compared: its own, and what gives the same precision without training."""
     plugins, own = opened.task.plugins, opened.task.plugins.strategy(strategy)
@@ -146,7 +142,7 @@ def measured(opened: OpenedHere, recipe: Recipe, examples: int, graph: frozenset
     """
     trains = recipe.step(TRAIN) is not None
     skip = tuple(step for step, _ in opened.pipeline.ratios if step.strategy not in graph)
-    request = TrainRequest(recipe, examples=examples if trains else 0)
+    request = TrainRequest(recipe, opened.opening.arithmetic, examples=examples if trains else 0)
     try:
         outcome = asyncio.run(opened.pipeline.evaluate(request, skip=skip, limit_s=math.inf))
     except CandidateFailed as error:

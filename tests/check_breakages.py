@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PRODUCT = ("autocompress", "plugins", "search_spaces", "agent")
+FOLDERS = ("", "plugins", "search_spaces")  # that packages of the product lie in
 PASSED, FAILED = 0, 1  # exit codes of pytest; any other says that nothing was tested
 LIMIT_S = {False: 600, True: 3600}  # for the listed tests, for the whole suite; what hangs is noticed too
 
@@ -36,17 +36,15 @@ class Breakage:
     tests: tuple[str, ...]
 
     def place(self, root: Path) -> Path:
-        """The file that holds ``old`` once: its own, or if that has moved, the only one of the product."""
-        own = root / self.file
-        files = [own] if own.exists() else []
-        if not files or own.read_text("utf-8").count(self.old) != 1:
-            files = [path for folder in PRODUCT for path in sorted((root / folder).rglob("*.py"))]
-        counts = {path: path.read_text("utf-8").count(self.old) for path in files}
-        found = [path for path, count in counts.items() if count]
-        if len(found) != 1 or counts[found[0]] != 1:
-            where = ", ".join(f"{path.relative_to(root)} ({counts[path]})" for path in found) or "nowhere"
-            raise LookupError(f"{self.old!r} must occur once, it is found in {where}")
-        return found[0]
+        """The file to change. Raises LookupError when it does not hold ``old`` once, or a test is not where it says."""
+        path = root / self.file
+        count = path.read_text("utf-8").count(self.old) if path.exists() else 0
+        if count != 1:
+            raise LookupError(f"{self.name}: {self.old!r} must occur once in {self.file}, and does {count} times")
+        for test in self.tests:
+            if not _exists(root, test):
+                raise LookupError(f"{self.name}: there is no {test}")
+        return path
 
     @contextmanager
     def applied(self, root: Path) -> Iterator[None]:
@@ -67,21 +65,11 @@ def read_breakages(path: Path) -> list[Breakage]:
     return found
 
 
-def located(test: str, root: Path) -> str:
-    """A test by its file and name; where the file has moved, by its name. Raises LookupError."""
+def _exists(root: Path, test: str) -> bool:
+    """test: a file, or a function in it, with or without its parameters."""
     file, _, name = test.partition("::")
-    path, own = root / file, name.partition("[")[0]
-    if path.exists() and (not own or _defines(path, own)):
-        return test
-    others = sorted((root / "tests").rglob("test_*.py"))
-    homes = [o for o in others if (_defines(o, own) if own else o.name == path.name)]
-    if len(homes) != 1:
-        raise LookupError(f"{test} is in {len(homes)} files: give its new place")
-    return "::".join(filter(None, (homes[0].relative_to(root).as_posix(), name)))
-
-
-def _defines(path: Path, name: str) -> bool:
-    return re.search(rf"^(async )?def {re.escape(name)}\(", path.read_text("utf-8"), re.MULTILINE) is not None
+    function = rf"^(async )?def {re.escape(name.partition('[')[0])}\(" if name else ""
+    return (root / file).exists() and re.search(function, (root / file).read_text("utf-8"), re.MULTILINE) is not None
 
 
 @contextmanager
@@ -102,7 +90,7 @@ def copied() -> Iterator[Path]:
 
 def tested(root: Path, tests: Sequence[str], limit_s: float) -> int | None:
     """The exit code of pytest in the copy, None when it did not end in time. The copy's product is what is imported."""
-    path = [str(root), *(str(root / folder) for folder in PRODUCT[1:]), os.environ.get("PYTHONPATH", "")]
+    path = [*(str(root / folder) for folder in FOLDERS), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     process = subprocess.Popen(
@@ -129,12 +117,14 @@ def main() -> None:
     chosen = parser.parse_args()
     breakages = read_breakages(ROOT / "tests" / "breakages.toml")
     breakages = [b for b in breakages if not chosen.name or any(part in b.name for part in chosen.name)]
+    for breakage in breakages:
+        breakage.place(ROOT)  # before any is tried
+        if chosen.list:
+            print(f"{breakage.name}: {breakage.file}. {breakage.notice}")
     if chosen.list:
-        for breakage in breakages:
-            print(f"{breakage.name}: {breakage.place(ROOT).relative_to(ROOT)}. {breakage.notice}")
         return
     with copied() as root:
-        own = {b.name: [] if chosen.all else chosen.tests or [located(t, root) for t in b.tests] for b in breakages}
+        own = {b.name: [] if chosen.all else chosen.tests or list(b.tests) for b in breakages}
         every = sorted({test for tests in own.values() for test in tests})
         if tested(root, every, LIMIT_S[True]) != PASSED:
             sys.exit("the tests fail as it is: nothing can be said of the breakages")

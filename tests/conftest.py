@@ -27,7 +27,7 @@ from autocompress.budget import Budget
 from autocompress.candidate.count import count
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import TrainRequest
-from autocompress.compute.in_process import in_process
+from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Outcome
 from autocompress.explore.opening.opening import Opening
@@ -144,16 +144,21 @@ def examples() -> Callable[[int, int], Examples]:
     return make_examples
 
 
+@pytest.fixture(scope="session")
+def make_tiny_task() -> Callable[[nn.Module], Task]:
+    """``make_tiny_task(model)``: with 256 training, 96 validation and 96 test examples."""
+
+    def make(model: nn.Module) -> Task:
+        train, val, test = (make_examples(size, seed) for seed, size in enumerate((256, 96, 96), start=1))
+        return Task(name="tiny", model=model, train=train, val=val, test=test)
+
+    return make
+
+
 @pytest.fixture
-def tiny_task(tiny_model: nn.Module) -> Task:
+def tiny_task(tiny_model: nn.Module, make_tiny_task: Callable[[nn.Module], Task]) -> Task:
     """The tiny model with 256 training, 96 validation and 96 test examples."""
-    return Task(
-        name="tiny",
-        model=tiny_model,
-        train=make_examples(256, seed=1),
-        val=make_examples(96, seed=2),
-        test=make_examples(96, seed=3),
-    )
+    return make_tiny_task(tiny_model)
 
 
 class Branches(nn.Module):
@@ -263,14 +268,10 @@ class OpenedHere:
         seed: int = 0,
         compare_exporters: bool = True,
     ) -> "OpenedHere":
-        here = in_process(task, profile, plugins, folder, seed=seed)
+        used = None if only is None else list(only)
+        here = opened_in_process(task, profile, plugins, folder, used, seed=seed)
         opened = open_task(
-            here.operations,
-            folder,
-            profile,
-            seed,
-            None if only is None else list(only),
-            compare_exporters=compare_exporters,
+            here.operations, here.prepared, folder, profile, seed, used, compare_exporters=compare_exporters
         )
         opening, pipeline = asyncio.run(opened)
         return cls(opening, pipeline, here.computation.opened)
@@ -279,7 +280,7 @@ class OpenedHere:
         return asyncio.run(self.pipeline.gate(recipe, budget, math.inf))
 
     def evaluate(self, recipe: Recipe, examples: int = 0, skip: Sequence[Step] = (), **request: Any) -> Outcome:
-        asked = TrainRequest(recipe, examples=examples, **request)
+        asked = TrainRequest(recipe, self.opening.arithmetic, examples=examples, **request)
         return asyncio.run(self.pipeline.evaluate(asked, skip=skip, limit_s=math.inf))
 
 

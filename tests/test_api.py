@@ -10,9 +10,11 @@ import pytest
 from rich.console import Console
 
 from autocompress import Task, search
-from autocompress.errors import UsageError
+from autocompress.errors import AutocompressError, UsageError
+from autocompress.explore.policy import SearchPolicy
 from autocompress.plugin.loader import PluginSet
 from autocompress.storage.folder import RunFolder
+from autocompress.storage.record import open_record
 
 Search = Callable[..., dict[str, Any]]
 EARLIER = Path(__file__).parent / "fixtures" / "finished_run"
@@ -93,13 +95,43 @@ def test_bad_input_leaves_nothing_behind_but_what_is_not_ours(
         assert Path("run").exists() == bool(kept)
 
 
-def test_model_in_the_way_is_refused_before_the_search_begins(start: Search, taken: list[Path], tiny_task: Task):
+def test_what_goes_wrong_later_loses_nothing_that_was_computed(
+    start: Search, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+):
+    async def fail(search: Any) -> None:
+        raise UsageError("the task could be opened once and not again")
+
+    def full(*given: Any) -> None:
+        raise AutocompressError("no space left for front.json")
+
+    monkeypatch.setattr("autocompress.api.Search.run", fail)
+    monkeypatch.setattr("autocompress.api.write_results", full)
+    with pytest.raises(AutocompressError, match="opened once and not again") as caught:
+        start(tiny_task, out="run", quiet=True, policy=SearchPolicy(compare_exporters=False))
+    assert caught.value.exit_code == 1, "2 says that nothing was trained"
+    record = open_record(Path("run/study.db"))
+    assert record.get("opening")
+    record.close()
+    assert Path("run/reference/model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("recommended/model.onnx", "recommended/model.onnx was not made by this search: move it away"),
+        ("nearest/recipe.toml", "nearest/recipe.toml was not made by this search: move it away"),
+        ("report.html", "report.html is no report of autocompress: move it away"),
+    ],
+)
+def test_what_is_in_the_way_is_refused_before_the_search_begins(
+    name: str, told: str, start: Search, taken: list[Path], tiny_task: Task
+):
     start(tiny_task, out="run", quiet=True)
-    write("run/recommended/model.onnx")
-    with pytest.raises(UsageError, match=r"run/recommended/model.onnx was not made by this search: move it away"):
+    write(f"run/{name}")
+    with pytest.raises(UsageError, match=f"run/{told}"):
         start(tiny_task, out="run", quiet=True)
     assert len(taken) == 1
-    assert Path("run/recommended/model.onnx").read_text() == "mine"
+    assert Path(f"run/{name}").read_text() == "mine"
 
 
 def test_run_of_an_earlier_version_is_refused_with_the_reason_and_stays(start: Search, tiny_task: Task):

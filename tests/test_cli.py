@@ -1,13 +1,14 @@
 """The command as a user types it: exit codes, one-line errors, kills and resumes.
 
-What is refused before a search begins is called in this process, but for two commands that run as one of their own.
+What is refused before a search begins is called in this process, but for a command that runs as one of its own.
 Searches are processes of their own, on the profile ``fake``: whether a model meets a budget is arithmetic. Each has one
-core for a worker, and is killed when a file of it appears.
+core for a worker, and is killed when a file of it appears. One is interrupted, and the others go on with copies of it.
 """
 
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ TESTS = Path(__file__).parent
 PATIENCE_S = 600.0  # for what ends by itself; the machine may be slow, and busy
 COMMAND = [sys.executable, "-m", "autocompress"]
 TASK = """
+import os
 import torch
 from torch import nn
 from autocompress import Task
@@ -36,6 +38,7 @@ def data(n, seed):
     return torch.randn(n, 1, 8, 8, generator=g) + y[:, None, None, None], y
 
 def task():
+    print("opened", os.getpid(), flush=True)
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, stride=2, padding=1), nn.ReLU(),
                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 3))
@@ -82,10 +85,14 @@ class Done:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a task and a search space."""
-    (tmp_path / "my_task.py").write_text(TASK)
-    (tmp_path / "small.toml").write_text(SPACE)
-    return tmp_path
+    return with_task(tmp_path)
+
+
+def with_task(folder: Path) -> Path:
+    """The folder, with a task and a search space."""
+    (folder / "my_task.py").write_text(TASK)
+    (folder / "small.toml").write_text(SPACE)
+    return folder
 
 
 @pytest.fixture
@@ -147,10 +154,12 @@ def test_a_process_ends_with_the_same_line_and_code(folder: Path) -> None:
     refused(process("search", "--budget-ms", "-1", cwd=folder), "--budget-ms must be a number above 0", folder)
 
 
-def test_settings_of_the_folder_are_used_and_what_its_task_file_gives_is_looked_at(folder: Path) -> None:
+def test_settings_of_the_folder_are_used_and_what_its_task_file_gives_is_looked_at(
+    command: Callable[..., Done], folder: Path
+) -> None:
     (folder / "pyproject.toml").write_text('[tool.autocompress]\ntask = "my_task.py:number"\nspeedup = 2\n')
     said = "my_task.py:number() returned int, expected autocompress.Task"
-    refused(process("search", cwd=folder), said, folder)
+    refused(command("search"), said, folder)
 
 
 def test_help_imports_neither_torch_nor_optuna() -> None:
@@ -190,30 +199,48 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def start(folder: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., "subprocess.Popen[str]"]:
-    """``start("--speedup", "3")`` begins a search of the task. One of more workers has a core for each."""
-    for place in (TESTS, site):
-        monkeypatch.syspath_prepend(str(place))
+def begin(folder: Path, site: Path, *options: str, workers: int = 1) -> "subprocess.Popen[str]":
+    """A search of the task begins. One of more workers has a core for each."""
+    args = ["search", "my_task.py:task", "--space", "small.toml", "--profile", str(site / "fake.toml"), *options]
     path = os.pathsep.join([str(site), str(TESTS), os.environ.get("PYTHONPATH", "")])
-    monkeypatch.setenv("PYTHONPATH", path)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[-workers:])
+    try:
+        return subprocess.Popen(
+            [*COMMAND, *args, "--workers", str(workers)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        os.sched_setaffinity(0, cores)
 
-    def begin(*options: str, workers: int = 1) -> "subprocess.Popen[str]":
-        args = ["search", "my_task.py:task", "--space", "small.toml", "--profile", str(site / "fake.toml"), *options]
-        cores = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, sorted(cores)[-workers:])
-        try:
-            return subprocess.Popen(
-                [*COMMAND, *args, "--workers", str(workers)],
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        finally:
-            os.sched_setaffinity(0, cores)
 
-    return begin
+@dataclass(frozen=True)
+class Interrupted:
+    """A search that ended at Ctrl-C, once it had trained one family."""
+
+    folder: Path
+    options: tuple[str, ...]
+    command: str
+    code: int
+    said: str
+
+    def copied_to(self, out: Path) -> None:
+        """Its run folder as ``out``, without what its workers wrote down."""
+        shutil.copytree(self.folder / "run", out, ignore=shutil.ignore_patterns("worker.log"))
+
+
+@pytest.fixture(scope="module")
+def interrupted(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    folder, options = with_task(tmp_path_factory.mktemp("interrupted")), ("--speedup", "3", "--minutes", "60")
+    child = begin(folder, site, *options, "--out", "run")
+    wait_for(1, child, folder / "run")
+    child.send_signal(signal.SIGINT)
+    code, said = ended(child)
+    return Interrupted(folder, options, " ".join(map(str, child.args[len(COMMAND) :])), code, said)  # type: ignore
 
 
 def trained(out: Path) -> list[Path]:
@@ -235,19 +262,30 @@ def ended(child: "subprocess.Popen[str]") -> tuple[int, str]:
     return child.returncode, said
 
 
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(interrupted: Interrupted) -> None:
+    assert interrupted.code == 130
+    assert f"to go on: autocompress {interrupted.command}" in interrupted.said
+    assert json.loads((interrupted.folder / "run" / "front.json").read_text())["candidates"]
+
+
 def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(
-    start: Callable[..., "subprocess.Popen[str]"], command: Callable[..., Done], folder: Path
+    interrupted: Interrupted,
+    command: Callable[..., Done],
+    folder: Path,
+    site: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = folder / "a run #1?"
-    options = ["--speedup", "3", "--trials", "2", "--minutes", "60", "--out", out.name]
-    child = start(*options)
+    interrupted.copied_to(out)
+    options = [*interrupted.options, "--trials", "2", "--out", out.name]
+    child = begin(folder, site, *options)
     wait_for(2, child, out)
     first = trained(out)[0]  # of a family that is recorded
     written = first.stat().st_ino
     child.kill()
     ended(child)
 
-    code, said = ended(start(*options))
+    code, said = ended(begin(folder, site, *options))
     assert code == 0, said
     front = json.loads((out / "front.json").read_text())
     chosen = next(c for c in front["candidates"] if c["id"] == front["recommended"])
@@ -255,6 +293,8 @@ def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(
     assert first.stat().st_ino == written, "what was trained is not trained again"
     assert not list(out.glob("**/.*.onnx")), "no temporary file is left"
 
+    for place in (TESTS, site):
+        monkeypatch.syspath_prepend(str(place))
     recipe = str(out / "recommended" / "recipe.toml")
     made = command("apply", recipe, "my_task.py:task", "--out", "made")
     assert made.code == 0, made.err
@@ -265,19 +305,6 @@ def test_a_killed_search_resumes_and_its_recipe_gives_the_same_model(
     other = command("apply", recipe, "my_task.py:task", "--out", "made")
     assert other.code == 2
     assert "was made for another task" in other.err
-
-
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
-    start: Callable[..., "subprocess.Popen[str]"], folder: Path
-) -> None:
-    child = start("--speedup", "3", "--minutes", "60", "--out", "run")
-    wait_for(1, child, folder / "run")
-    child.send_signal(signal.SIGINT)
-    code, said = ended(child)
-    assert code == 130
-    command = " ".join(str(part) for part in child.args[len(COMMAND) :])
-    assert f"to go on: autocompress {command}" in said
-    assert json.loads((folder / "run" / "front.json").read_text())["candidates"]
 
 
 def children_of(pid: int) -> list[int]:
@@ -301,13 +328,11 @@ def opened_by(run: Path) -> list[int]:
 
 
 def test_two_workers_search_side_by_side_and_one_that_is_killed_is_replaced(
-    start: Callable[..., "subprocess.Popen[str]"], folder: Path
+    interrupted: Interrupted, folder: Path, site: Path
 ) -> None:
-    (folder / "my_task.py").write_text(
-        TASK.replace("def task():", "def task():\n    import os\n    print('opened', os.getpid(), flush=True)")
-    )
-    child = start("--speedup", "3", "--trials", "3", "--minutes", "60", "--out", "run", workers=2)
-    wait_for(1, child, folder / "run")
+    interrupted.copied_to(folder / "run")
+    child = begin(folder, site, *interrupted.options, "--trials", "3", "--out", "run", workers=2)
+    wait_for(2, child, folder / "run")
     children = children_of(child.pid)
     assert len(children) == 3, "two that compute, and one that times files"
     os.kill(opened_by(folder / "run")[0], signal.SIGKILL)

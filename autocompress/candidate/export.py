@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autocompress.candidate.export_cause import cause_of
 from autocompress.candidate.silence import silent
-from autocompress.data import call, every_module_called, feed_of, input_names, map_inputs, primary, tensors_of
+from autocompress.data import PositionalModel, call, every_module_called, feed_of, map_inputs, named_tensors, primary
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.plugin.contract import Session
 from autocompress.storage.atomic import is_full, no_space, replacing
@@ -27,21 +27,7 @@ from autocompress.task import Inputs
 EXPORTERS = ("torchscript", "dynamo")
 TOLERANCE = 1e-3  # of the output's range
 LOGGERS = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir", "torch.fx")
-SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``_Positional``
-
-
-class _Positional(nn.Module):
-    """The model with its inputs as positional tensors and its scored tensor as the only output."""
-
-    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
-        super().__init__()
-        self.model = model
-        self.names = list(inputs) if isinstance(inputs, dict) else None
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        if self.names is not None:
-            return primary(self.model(**dict(zip(self.names, tensors, strict=True))))
-        return primary(self.model(*tensors))
+SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``PositionalModel``
 
 
 def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str:
@@ -49,15 +35,12 @@ def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str
 
     Raises CandidateFailed when neither exporter takes the model.
     """
-    causes: list[str] = []
-    for name in beginning_with(exporter):
-        try:
-            with replacing(target) as temporary:
-                export_with(name, model, inputs, temporary)
-            return name
-        except CandidateFailed as error:
-            causes.append(f"{name}: {error.reason}")
-    raise CandidateFailed("export failed; " + "; ".join(causes))
+
+    def write(name: str) -> None:
+        with replacing(target) as temporary:
+            export_with(name, model, inputs, temporary)
+
+    return _exported(exporter, write)
 
 
 def export_checked(
@@ -71,14 +54,14 @@ def export_checked(
 
     Raises CandidateFailed with the cause of each when none does.
     """
-    causes: list[str] = []
-    for name in beginning_with(exporter):
-        try:
-            export_right(name, model, inputs, target, open_file)
-            return name
-        except CandidateFailed as error:
-            causes.append(f"{name}: {error.reason}")
-    raise CandidateFailed("export failed; " + "; ".join(dict.fromkeys(causes)))
+    return _exported(exporter, lambda name: export_right(name, model, inputs, target, open_file))
+
+
+def _exported(exporter: str, write: Callable[[str], None]) -> str:
+    worked, causes = first_that_works(exporter, write)
+    if worked is None:
+        raise CandidateFailed("export failed; " + "; ".join(f"{name}: {cause}" for name, cause in causes.items()))
+    return worked
 
 
 def export_right(
@@ -97,23 +80,32 @@ def export_right(
         check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
 
 
-def beginning_with(exporter: str) -> tuple[str, ...]:
-    """The exporters in the order in which they are tried."""
-    return exporter, *(other for other in EXPORTERS if other != exporter)
+def first_that_works(exporter: str, write: Callable[[str], None]) -> tuple[str | None, dict[str, str]]:
+    """The first exporter, beginning with the given one, by which ``write`` does not fail, and the causes of those that
+    were tried before it.
+    """
+    causes: dict[str, str] = {}
+    for name in (exporter, *(other for other in EXPORTERS if other != exporter)):
+        try:
+            write(name)
+            return name, causes
+        except CandidateFailed as error:
+            causes[name] = error.reason
+    return None, causes
 
 
 def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -> None:
     """Export by one exporter and fold constants. Raises CandidateFailed with the exporter's cause."""
-    wrapped = _Positional(model, inputs).eval()
+    wrapped, named = PositionalModel(model, inputs).eval(), named_tensors(inputs)
     raw = target.with_suffix(".raw.onnx")
     try:
         with silent(*LOGGERS), every_module_called(), torch.inference_mode(False), torch.no_grad():
             torch.onnx.export(
                 wrapped,
-                tensors_of(inputs),
+                tuple(named.values()),
                 str(raw),
                 dynamo=exporter == "dynamo",
-                input_names=input_names(inputs),
+                input_names=list(named),
                 output_names=["output"],
                 verbose=False,
                 external_data=False,
@@ -150,7 +142,7 @@ def keep_inputs(path: Path, inputs: Inputs) -> None:
     """
     model = onnx.load(str(path))
     found = {value.name: value for value in model.graph.input}
-    values = dict(zip(input_names(inputs), tensors_of(inputs), strict=True))
+    values = named_tensors(inputs)
     if found.keys() == values.keys():
         return
     del model.graph.input[:]

@@ -11,7 +11,7 @@ from torch import nn
 from autocompress.candidate.count import count
 from autocompress.candidate.export import export, export_checked
 from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.request import Made, MakeRequest, ModelFile
+from autocompress.candidate.request import FamilyFiles, Made, MakeRequest, ModelFile, UntrainedFiles
 from autocompress.candidate.structure import blamed_on, build
 from autocompress.candidate.weights import load_weights
 from autocompress.data import profile_inputs
@@ -21,7 +21,7 @@ from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe, Step
 from autocompress.storage.atomic import replacing
 
-CHECKED_BATCHES = 4
+CHECKED_BATCHES = 4  # of inputs on which an exported file is compared with its module
 
 
 def make(opened: OpenTask, request: MakeRequest, model: nn.Module | None = None) -> Made:
@@ -32,35 +32,44 @@ def make(opened: OpenTask, request: MakeRequest, model: nn.Module | None = None)
     """
     if request.source is not None:
         path = opened.folder.root / request.source.path
-        made = Made(request.source, request.exporter, request.weights.plans if request.weights else (), count(path)[1])
-    else:
+        plans = request.weights.plans if isinstance(request, FamilyFiles) else ()
+        made = Made(request.source, request.exporter, plans, count(path)[1])
+    elif isinstance(request, FamilyFiles):
         made = _exported(opened, request, model)
+    else:
+        made = _exported_untrained(opened, request)
     return _rewritten(opened, request, made)
 
 
-def _exported(opened: OpenTask, request: MakeRequest, model: nn.Module | None) -> Made:
-    recipe, weights = request.recipe, request.weights
-    plans: tuple[Plan, ...] = weights.plans if weights is not None else ()
+def _exported(opened: OpenTask, request: FamilyFiles, model: nn.Module | None) -> Made:
+    weights, plans = request.weights, request.weights.plans
     if model is None:
-        model, plans = built(opened, recipe, weights.plans if weights is not None else None)
-        if weights is not None and weights.checkpoint is not None:
+        model, plans = built(opened, request.recipe, plans)
+        if weights.checkpoint is not None:
             load_weights(opened.store, model, weights.checkpoint)
     opened.lock.give_way()
     target = _target(opened, request, None)
-    with opened.supervisor.during("export", f"export: {recipe.techniques()}"):
-        if request.rung is None:
-            inputs = next(profile_inputs(opened.val, opened.profile.batch, 1))
-            exporter = export(model, inputs, target, request.exporter)
-        else:
-            checked = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_BATCHES))
-            exporter = export_checked(model, checked, target, request.exporter, opened.open)
-    return Made(file_of(opened, recipe, target), exporter, plans, count(target)[1])
+    with opened.supervisor.during("export", f"export: {request.recipe.techniques()}"):
+        checked = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_BATCHES))
+        exporter = export_checked(model, checked, target, request.exporter, opened.open)
+    return Made(file_of(opened, request.recipe, target), exporter, plans, count(target)[1])
+
+
+def _exported_untrained(opened: OpenTask, request: UntrainedFiles) -> Made:
+    model, plans = built(opened, request.recipe, None)
+    opened.lock.give_way()
+    target = _target(opened, request, None)
+    with opened.supervisor.during("export", f"export: {request.recipe.techniques()}"):
+        inputs = next(profile_inputs(opened.val, opened.profile.batch, 1))
+        exporter = export(model, inputs, target, request.exporter)
+    return Made(file_of(opened, request.recipe, target), exporter, plans, count(target)[1])
 
 
 def _rewritten(opened: OpenTask, request: MakeRequest, made: Made) -> Made:
-    timing = request.rung is None
-    learned = request.weights.learned if request.weights is not None else {}
-    context = opened.context.for_timing() if timing else replace(opened.context, learned=learned)
+    if isinstance(request, FamilyFiles):
+        context = replace(opened.context, learned=request.weights.learned)
+    else:
+        context = opened.context.for_timing()
     for variant in request.variants:
         opened.lock.give_way()
         recipe, target = request.recipe.rewritten(variant), _target(opened, request, variant)
@@ -92,7 +101,7 @@ def rewrite(plugins: PluginSet, variant: Step, source: Path, target: Path, conte
 def _target(opened: OpenTask, request: MakeRequest, variant: Step | None) -> Path:
     """Where a file goes: into a folder of its own when it is kept, else where nobody looks for it."""
     recipe = request.recipe if variant is None else request.recipe.rewritten(variant)
-    if request.rung is not None:
+    if isinstance(request, FamilyFiles):
         return opened.folder.candidate(f"{recipe.id}-{request.rung}")
     return opened.folder.scratch / f"{recipe.id}.onnx"
 

@@ -14,17 +14,12 @@ from autocompress.candidate.make import file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.plans import StoredPlans
 from autocompress.candidate.policy import TrainingPolicy
-from autocompress.candidate.reading import commonest_class, read_task, sampled
+from autocompress.candidate.reading import commonest_class, read_task
 from autocompress.candidate.reference import first_reference
 from autocompress.candidate.request import ModelFile
 from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
-from autocompress.data import (
-    feed_of,
-    input_names,
-    profile_inputs,
-    tensors_of,
-)
+from autocompress.data import feed_of, feeds_to_store, profile_inputs
 from autocompress.errors import UsageError, one_line
 from autocompress.measure import MachineLock
 from autocompress.plugin.contract import Applicable, Refusal
@@ -68,6 +63,20 @@ class Preparation:
     versions: dict[str, str]
 
 
+@dataclass(frozen=True)
+class EarlierPreparation:
+    """What is known of a task that an earlier search prepared: its reference file is kept, its strategies are asked
+    anew.
+    """
+
+    fingerprint: str
+    exporter: str
+    export_note: str
+
+
+KnownTask = Preparation | EarlierPreparation
+
+
 def prepare(
     task: Task,
     profile: HardwareProfile,
@@ -77,16 +86,16 @@ def prepare(
     seed: int = 0,
     supervisor: Supervisor | None = None,
     lock: MachineLock | None = None,
-    known: Preparation | None = None,
+    known: KnownTask | None = None,
     only: Collection[str] | None = None,
     score_on: int | None = None,
     policy: TrainingPolicy = TrainingPolicy(),
 ) -> tuple[OpenTask, Preparation]:
     """Read and export a task. Raises UsageError for data or a model that no search could use.
 
-    lock: held while other processes compute too. known: what another process found; its reference file is kept, and its
-    strategies are where it says any. only: the strategies of the search space; others are not asked. score_on: at most
-    so many validation examples.
+    lock: held while other processes compute too. known: what another process found; its reference file is kept, and
+    when it is of the same search, what its strategies answered. only: the strategies of the search space; others are
+    not asked. score_on: at most so many validation examples.
     """
     supervisor = supervisor or Supervisor()
     runtime = plugins.runtime(profile.runtime)
@@ -107,10 +116,10 @@ def prepare(
         folder=folder,
         store=store,
         context=read.context,
-        val=val if score_on is None else sampled(val, score_on),
+        val=val if score_on is None else val.sampled(score_on),
         test=read.splits.get("test"),
         fingerprint=read.fingerprint,
-        feeds=[feed_of(i, input_names(i)) for i in inputs],
+        feeds=[feed_of(i) for i in inputs],
         lock=lock or MachineLock(folder.root),
         supervisor=supervisor,
         plans=StoredPlans(store, read.fingerprint, seed, plugins),
@@ -122,7 +131,7 @@ def prepare(
         exporter, export_note = first_reference(first, opened)
     else:
         exporter, export_note = known.exporter, known.export_note
-    if known is not None and known.applicable:
+    if isinstance(known, Preparation):
         applicable, refused = known.applicable, known.refused
     else:
         context = read.context.for_timing() if exported else read.context  # of a known file nothing is asked again
@@ -153,8 +162,7 @@ def _kept_feeds(opened: OpenTask, inputs: Sequence[Inputs]) -> str:
     """Store key of the inputs that files are timed with, for whoever times them."""
     key = opened.store.key("feeds", opened.fingerprint, opened.profile.batch)
     if not opened.store.path(key).exists():
-        named = [dict(zip(input_names(i), tensors_of(i), strict=True)) for i in inputs]
-        opened.store.save(key, {f"{n}/{name}": tensor for n, feed in enumerate(named) for name, tensor in feed.items()})
+        opened.store.save(key, feeds_to_store(inputs))
     return key
 
 

@@ -2,37 +2,29 @@
 
 from pathlib import Path
 
-from autocompress.candidate.export import beginning_with, export_right
+from autocompress.candidate.export import export_right, first_that_works
 from autocompress.candidate.export_cause import branching, unexportable
-from autocompress.candidate.make import file_of
+from autocompress.candidate.make import CHECKED_BATCHES, file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile
-from autocompress.data import (
-    profile_inputs,
-)
+from autocompress.data import profile_inputs
 from autocompress.errors import CandidateFailed
 from autocompress.recipe import Recipe
-
-CHECKED_INPUTS = 4
 
 
 def first_reference(first: str, opened: OpenTask) -> tuple[str, str]:
     """Export the reference by an exporter, or by the other one if that gives no right file: which one, and why. Raises
     UsageError when neither does.
     """
-    causes: dict[str, str] = {}
-    for exporter in beginning_with(first):
-        try:
-            export_reference(opened, exporter, opened.folder.reference)
-            return exporter, f"by {exporter}" + "".join(f"; {other} failed: {why}" for other, why in causes.items())
-        except CandidateFailed as error:
-            causes[exporter] = error.reason
-    raise unexportable(causes)
+    worked, causes = first_that_works(first, lambda name: export_reference(opened, name, opened.folder.reference))
+    if worked is None:
+        raise unexportable(causes)
+    return worked, f"by {worked}" + "".join(f"; {other} failed: {why}" for other, why in causes.items())
 
 
 def export_reference(opened: OpenTask, exporter: str, path: Path) -> None:
     """Write the reference as ``path``. Raises CandidateFailed when it cannot be exported, or the file is not right."""
-    inputs = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_INPUTS))
+    inputs = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_BATCHES))
     with opened.supervisor.during("export", f"export the reference ({exporter})"):
         export_right(exporter, opened.context.model, inputs, path, opened.open)
 

@@ -15,8 +15,8 @@ Learned = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A family's structure, and one training of it. rung: which training this is. checkpoint, plans: what an earlier
-    rung left.
+    """A family's structure, and one training of it. arithmetic: how it computes. rung: which training this is.
+    checkpoint, plans: what an earlier rung left.
 
     start, examples: the piece of the training stream; examples = 0 trains nothing. limit_s: seconds there are for it
     now. length_s: that it takes in all, with what was trained of it before it was cut off; None for as long as there
@@ -24,6 +24,7 @@ class TrainRequest:
     """
 
     recipe: Recipe
+    arithmetic: Arithmetic
     rung: int = 0
     start: int = 0
     examples: int = 0
@@ -32,7 +33,6 @@ class TrainRequest:
     checkpoint: str | None = None
     plans: tuple[Plan, ...] | None = None
     learned: Learned = field(default_factory=dict)
-    arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,35 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
-class MakeRequest:
-    """The files of one family, or of an untrained structure. weights: what they are made of; None for the structure as
-    it is planned now. source: the float file, where it was made before.
-
-    rung: names the files of a family, which are kept and checked against the module; None for files that are only
-    timed. exporter: the one tried first.
+class UntrainedFiles:
+    """To make: the files of a structure as it is planned now, which are only timed. exporter: the one tried first.
+    source: the float file, where it was made before.
     """
 
     recipe: Recipe
     exporter: str
     variants: tuple[Step, ...] = ()
-    weights: TrainedWeights | None = None
     source: ModelFile | None = None
-    rung: int | None = None
+
+
+@dataclass(frozen=True)
+class FamilyFiles:
+    """To make: the files of a family, which are checked against the module and kept, each under its recipe and
+    ``rung``. weights: what they are made of. exporter, source: as above.
+    """
+
+    weights: TrainedWeights
+    rung: int
+    exporter: str
+    variants: tuple[Step, ...] = ()
+    source: ModelFile | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.weights.recipe
+
+
+MakeRequest = UntrainedFiles | FamilyFiles
 
 
 @dataclass(frozen=True)

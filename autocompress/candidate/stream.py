@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.teacher import Teacher
-from autocompress.data import Features, Split, map_inputs, seeded, tensors_of
+from autocompress.data import Features, Split, map_inputs, ordered_as, seeded, tensors_of
 from autocompress.errors import AutocompressError
 from autocompress.storage.store import Store
 from autocompress.task import Inputs, Task
@@ -117,11 +117,7 @@ class TrainStream:
             return inputs
         with seeded(seed):
             augmented: Inputs = self._augment(inputs)
-        return (
-            {name: augmented[name] for name in inputs}
-            if isinstance(inputs, dict) and isinstance(augmented, dict)
-            else augmented
-        )
+        return ordered_as(inputs, augmented)
 
     def _fits(self, copy: int, inputs: Inputs) -> bool:
         """Whether the teacher's outputs for a copy of the data can be held; makes room for them."""

@@ -23,13 +23,17 @@ from autocompress.candidate.structure import blamed_on
 from autocompress.data import call, captured, primary
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
+from autocompress.supervisor import tell_nobody
 from autocompress.task import Loss
 
-WARM_UP_SHARE = 0.05
-TAKES_STATISTICS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+WARM_UP_SHARE = 0.05  # of a training
+FIRST_STEP = 0.01  # of a training: how far the warm-up is taken to be at the first step
 WEIGHT_DECAY = 0.01
 CLIP = 5.0
-REST = 0.25  # of its length, that a training which goes on from a snapshot has at least, to be annealed in
+WITH_BATCH_STATISTICS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+LEAST_AFTER_SNAPSHOT = (
+    0.25  # of its length, that a training which goes on from a snapshot has at least, to be annealed in
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Schedule:
         whole_s = before_s + self.limit_s
         if self.length_s is None:
             return whole_s
-        return min(whole_s, max(self.length_s, before_s + REST * self.length_s))
+        return min(whole_s, max(self.length_s, before_s + LEAST_AFTER_SNAPSHOT * self.length_s))
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def train(
     schedule: Schedule,
     arithmetic: Arithmetic,
     *,
-    between: Callable[[float], None] = lambda fraction: None,
+    between: Callable[[float], None] = tell_nobody,
     snapshots: Snapshots | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained:
@@ -177,14 +181,14 @@ def _named(wanted: Iterable[Sequence[str]]) -> list[str]:
 def _freeze_statistics(model: nn.Module, frozen: bool) -> None:
     """Batch norm cannot take statistics of one example: for a batch of one it uses what it has."""
     for module in model.modules():
-        if isinstance(module, TAKES_STATISTICS) and module.training == frozen:
+        if isinstance(module, WITH_BATCH_STATISTICS) and module.training == frozen:
             module.train(not frozen)
 
 
 def annealed(fraction: float) -> float:
     """Share of the peak learning rate at ``fraction`` of the training: linear warm-up, then a cosine to zero."""
     if fraction < WARM_UP_SHARE:
-        return (fraction + 0.01) / (WARM_UP_SHARE + 0.01)
+        return (fraction + FIRST_STEP) / (WARM_UP_SHARE + FIRST_STEP)
     return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
 
 

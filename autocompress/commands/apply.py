@@ -16,8 +16,7 @@ from autocompress.candidate.reading import read_task
 from autocompress.candidate.request import TrainRequest
 from autocompress.candidate.structure import build
 from autocompress.candidate.weights import load_weights
-from autocompress.compute.in_process import in_process
-from autocompress.compute.operations import Operations
+from autocompress.compute.in_process import OpenedInProcess, opened_in_process
 from autocompress.data import Split, feed_of, profile_inputs
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation
@@ -35,12 +34,14 @@ from autocompress.storage.ownership import APPLIED, own_or_free, put_mark, refus
 from autocompress.storage.paths import inside
 from autocompress.storage.recovery import Say, recover_recipe
 from autocompress.storage.store import Store
+from autocompress.supervisor import tell_nobody
 from autocompress.task import load_task
 
+COMPARED_BATCHES = 32  # of validation inputs, on which they are compared
 SAME_OUTPUTS = 1e-4  # apply: between the model made again and the stored one
 
 
-def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: Say = lambda text: None) -> str:
+def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: Say = tell_nobody) -> str:
     """Make the model of a ``recipe.toml`` again and return a line that says where it is and how near it comes to the
     stored one. Raises UsageError, before anything is made, when ``out`` holds what is not ours, or the recipe names
     weights that are outside its folder.
@@ -66,8 +67,8 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
         if redo:
             run = RunFolder(Path(scratch))
-            here = in_process(task, profile, plugins, run, seed=stored.seed)
-            made = asyncio.run(_trained_anew(here.operations, run, profile, stored, needed))
+            here = opened_in_process(task, profile, plugins, run, needed, seed=stored.seed)
+            made = asyncio.run(_trained_anew(here, run, profile, stored, needed))
             _mark(folder)
             deliver(run.root / made.artifact, folder)
             return (
@@ -118,12 +119,13 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
 
 
 async def _trained_anew(
-    operations: Operations, run: RunFolder, profile: HardwareProfile, stored: RecipeFile, needed: Sequence[str]
+    here: OpenedInProcess, run: RunFolder, profile: HardwareProfile, stored: RecipeFile, needed: Sequence[str]
 ) -> Evaluation:
     """Plan and train anew, with the stored length of training."""
-    opening, pipeline = await open_task(operations, run, profile, stored.seed, needed)
+    opening, pipeline = await open_task(here.operations, here.prepared, run, profile, stored.seed, needed)
     examples = round(stored.epochs * opening.prepared.train_examples)
-    outcome = await pipeline.evaluate(TrainRequest(stored.recipe.family, examples=examples), limit_s=math.inf)
+    request = TrainRequest(stored.recipe.family, opening.arithmetic, examples=examples)
+    outcome = await pipeline.evaluate(request, limit_s=math.inf)
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
     if made is None:
         causes = [reason for _, _, reason in outcome.failed] + [s.reason for s in outcome.slower]
@@ -144,7 +146,7 @@ def _difference(runtime: Runtime, profile: HardwareProfile, val: Split, one: Pat
     """Largest difference of two files' outputs over some validation examples."""
     sessions = [runtime.open(path, profile) for path in (one, other)]
     worst = 0.0
-    for inputs in profile_inputs(val, profile.batch, 32):
+    for inputs in profile_inputs(val, profile.batch, COMPARED_BATCHES):
         outputs = [np.asarray(s.run(feed_of(inputs, s.input_names))[0], dtype=np.float64) for s in sessions]
         worst = max(worst, float(np.abs(outputs[0] - outputs[1]).max()))
     return worst

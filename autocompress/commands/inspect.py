@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from autocompress.candidate.export import SCOPE
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.structure import blamed_on
-from autocompress.compute.in_process import in_process
+from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
@@ -21,16 +21,14 @@ from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.storage.folder import RunFolder
-from autocompress.supervisor import Supervisor, Tell
+from autocompress.supervisor import Supervisor, Tell, tell_nobody
 from autocompress.task import load_task
 
 SCORED = 2000
 Answer = TypeVar("Answer")
 
 
-def inspect_task(
-    target: str, profile: str, tell: Tell = lambda text, fraction: None, score_on: int = SCORED
-) -> dict[str, Any]:
+def inspect_task(target: str, profile: str, tell: Tell = tell_nobody, score_on: int = SCORED) -> dict[str, Any]:
     """Reference score, latency and size; its time by operator; every strategy with its parameters, or why it does not
     apply; the graph variants of the unchanged weights, measured; the loss that each prunable group costs, and why other
     layers are left as they are. score_on: validation examples, for each file; a search scores on all.
@@ -38,9 +36,10 @@ def inspect_task(
     plugins = load_plugins()
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         run, hardware, supervisor = RunFolder(Path(folder)), load_profile(profile), Supervisor(tell)
-        here = in_process(load_task(target), hardware, plugins, run, supervisor=supervisor, score_on=score_on)
         only = list(plugins.strategies)  # what saves size alone is measured too, once
-        opening, _ = asyncio.run(open_task(here.operations, run, hardware, 0, only))
+        task = load_task(target)
+        here = opened_in_process(task, hardware, plugins, run, only, supervisor=supervisor, score_on=score_on)
+        opening, _ = asyncio.run(open_task(here.operations, here.prepared, run, hardware, 0, only))
         opened = here.computation.opened
         warnings = [*map(str, plugins.broken), *opening.warnings]
         return {

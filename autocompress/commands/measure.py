@@ -1,5 +1,7 @@
-"""``measure``: the latency of any ONNX file."""
+"""``measure``: the latency of any ONNX file, alone or beside another."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +9,23 @@ import numpy as np
 import onnx
 
 from autocompress.candidate.count import count
+from autocompress.comparison import Conditions, TimingSession
 from autocompress.errors import UsageError
-from autocompress.measure import FULL, measure, timer
+from autocompress.measure import FULL, Sessions, advice, machine, measure, timer
 from autocompress.plugin.contract import Feed
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.storage.onnx_file import read_onnx
+
+CHECK_WITHIN = 0.001  # a question that all sessions are needed for
+RANDOM_FEEDS = 4  # in turn, so that no call is timed on what the caches hold
 
 
 def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
     """Latency of an ONNX file on random inputs of its own shapes; free dimensions become the profile's batch."""
     profile = load_profile(profile_name)
     runtime = load_plugins().runtime(profile.runtime)
-    feeds = [random_feed(path, profile, seed) for seed in range(4)]
+    feeds = random_feeds(path, profile)
     one, other = (timer(runtime, runtime.open(path, profile), feeds) for _ in range(2))
     latency = measure(one, other, profile, effort=FULL)
     params, macs = count(path)
@@ -38,6 +44,73 @@ def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
         "macs": macs,
         "size_bytes": path.stat().st_size,
     }
+
+
+def compare_files(
+    path: Path, against: Path, profile_name: str, within: float, told: Callable[[int], None] = lambda done: None
+) -> dict[str, Any]:
+    """How the time of one file stands to another's, on the same random inputs. within: what counts as the same, as a
+    share. told: after each session, how many there are. Raises UsageError.
+    """
+    if not 0 < within < 1:
+        raise UsageError(f"--within is a share between 0 and 1, such as 0.03, not {within:g}")
+    profile = load_profile(profile_name)
+    feeds, other = (random_feeds(file, profile) for file in (path, against))
+    if _signature(feeds[0]) != _signature(other[0]):
+        raise UsageError(
+            f"{path} takes {_shown(feeds[0])} and {against} takes {_shown(other[0])}: "
+            "only files with the same inputs can be compared"
+        )
+    sessions = Sessions(load_plugins().runtime(profile.runtime), profile, against, feeds)
+    found = sessions.compare(path, within, told)
+    estimate = found.estimate
+    return {
+        "model": str(path),
+        "against": str(against),
+        "profile": profile.name,
+        "ratio": estimate.ratio,
+        "ratio_low": estimate.low,
+        "ratio_high": estimate.high,
+        "next_low": estimate.next_low,
+        "next_high": estimate.next_high,
+        "ratio_of_all": estimate.ratio_of_all,
+        "sessions": estimate.sessions,
+        "busy_sessions": estimate.busy,
+        "verdict": found.relation,
+    }
+
+
+def check_machine(path: Path, profile_name: str) -> dict[str, Any]:
+    """What of this machine makes the numbers of a file worse, with what would help; how its sessions spread beside the
+    same file, and what the machine did meanwhile.
+    """
+    profile = load_profile(profile_name)
+    runtime = load_plugins().runtime(profile.runtime)
+    sessions = Sessions(runtime, profile, path, random_feeds(path, profile)).compare(path, CHECK_WITHIN).sessions
+    found, worst = machine(), _worst(sessions)
+    quiet = sum(session.quiet for session in sessions) / sum(session.blocks for session in sessions)
+    busy = sum(session.busy for session in sessions)
+    return {
+        "machine": asdict(found),
+        "sessions": len(sessions),
+        "busy_sessions": busy,
+        "quiet_blocks": quiet,
+        "spread": float(np.std([session.log_ratio for session in sessions], ddof=1)),
+        "spread_of_all_blocks": float(np.std([session.log_ratio_of_all for session in sessions], ddof=1)),
+        "conditions": asdict(worst),
+        "advice": advice(found, profile.threads, worst, quiet, busy * 2 > len(sessions)),
+    }
+
+
+def _worst(sessions: Sequence[TimingSession]) -> Conditions:
+    """Of each condition the worst."""
+    found = [asdict(session.conditions) for session in sessions]
+    return Conditions(**{name: max(conditions[name] for conditions in found) for name in found[0]})
+
+
+def random_feeds(path: Path, profile: HardwareProfile) -> list[Feed]:
+    """Raises UsageError when it is no ONNX file or keeps data elsewhere."""
+    return [random_feed(path, profile, seed) for seed in range(RANDOM_FEEDS)]
 
 
 def random_feed(path: Path, profile: HardwareProfile, seed: int) -> Feed:
@@ -60,3 +133,11 @@ def random_feed(path: Path, profile: HardwareProfile, seed: int) -> Feed:
             random.standard_normal(shape) if np.issubdtype(kind, np.floating) else random.integers(0, 2, shape)
         ).astype(kind)
     return feed
+
+
+def _signature(feed: Feed) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: (str(value.dtype), value.shape) for name, value in sorted(feed.items())}
+
+
+def _shown(feed: Feed) -> str:
+    return ", ".join(f"{name}: {kind} {list(shape)}" for name, (kind, shape) in _signature(feed).items())

@@ -1,58 +1,87 @@
 """``verify``: a finished run measured again."""
 
-from dataclasses import asdict
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from autocompress.commands.measure import random_feed
+from autocompress.commands.measure import random_feeds
+from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
-from autocompress.latency import Latency
-from autocompress.measure import FINAL, measure, timer
-from autocompress.plugin.contract import Runtime
+from autocompress.measure import LOOKS, Sessions, ms_verdict, pooled, ratio_of, ratio_verdict
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
+from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of
 from autocompress.storage.onnx_file import read_onnx
 from autocompress.storage.recovery import Say, read_run
+from autocompress.supervisor import tell_nobody
+from autocompress.verdict import Verdict
 
-RATIO_TOLERANCE = 0.15  # verify: how far a ratio may move between two measurements
+TOLERANCE = 0.15  # how far a ratio may be from the one that the run says
+Record = Callable[[], TimingSession]
 
 
-def verify_run(root: Path, say: Say = lambda text: None) -> dict[str, Any]:
-    """Time the recommended model of a run beside its reference again. ``holds`` is False when the budget is no
-    longer met, or the ratio moved by more than 15 %. say: told which files were made whole before.
+def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
+    """Time the recommended model of a run beside its reference again, in sessions of its own. ``holds`` is False when a
+    claim is not met: the budget, or a ratio within 15 % of the one that the run says. What cannot be decided is listed.
+    say: told which files were made whole before. Raises UsageError.
     """
     document = read_run(root, say)
-    chosen = next((c for c in document["candidates"] if c["id"] == document["recommended"]), None)
+    chosen = candidate_of(document, document["recommended"])
     if chosen is None:
         raise UsageError(f"{root} recommends nothing, so there is nothing to verify")
     profile = HardwareProfile.model_validate(document["environment"]["profile"])
-    runtime = load_plugins().runtime(profile.runtime)
-    path, reference = root / "recommended" / "model.onnx", root / document["reference"]["artifact"]
+    path, reference = root / RECOMMENDED / MODEL, root / document["reference"]["artifact"]
     for file in (path, reference):
         if not file.exists():
             raise UsageError(f"{file} is missing: run the search again with --out {root}")
         read_onnx(file)
-    latency = _beside(runtime, profile, path, reference)
-    budget, recorded = document["budget"], chosen["latency_ms"]["ratio"]
-    problems = []
-    if budget["latency_ms"] and latency.statistic > budget["latency_ms"]:
-        problems.append(f"takes {latency.statistic:.4g} ms, the budget is {budget['latency_ms']:g} ms")
-    if budget["speedup"] and latency.ratio_low * budget["speedup"] > 1:
-        problems.append(f"is {1 / latency.ratio:.2f}x faster, the budget is {budget['speedup']:g}x")
-    if abs(latency.ratio / recorded - 1) > RATIO_TOLERANCE:
-        problems.append(f"has ratio {latency.ratio:.3f}, the run says {recorded:.3f}")
-    if not latency.reliable:
-        problems.append("cannot be timed reliably now: the machine is busy")
+    recorded = chosen["latency_ms"]["ratio"]
+    record = recorder(path, reference, profile)
+    sessions: list[TimingSession] = []
+    for look in LOOKS:
+        while len(sessions) < look:
+            sessions.append(record())
+        claims = judged(sessions, document["budget"], recorded)
+        if all(verdict.decided for verdict in claims.values()):
+            break
+    estimate = ratio_of(sessions, pooled([[session.log_ratio for session in sessions]]))
     return {
         "run": str(root),
-        "holds": not problems,
-        "problems": problems,
-        "latency_ms": asdict(latency),
+        "holds": all(verdict.answer != "not met" for verdict in claims.values()),
+        "problems": [f"{claim}: {v.reason}" for claim, v in claims.items() if v.answer == "not met"],
+        "undecided": [f"{claim}: {v.reason}" for claim, v in claims.items() if not v.decided],
+        "ratio": estimate.ratio,
+        "ratio_low": estimate.low,
+        "ratio_high": estimate.high,
         "recorded_ratio": recorded,
+        "statistic_ms": sorted(session.statistic for session in sessions)[len(sessions) // 2],
+        "sessions": len(sessions),
+        "busy_sessions": estimate.busy,
     }
 
 
-def _beside(runtime: Runtime, profile: HardwareProfile, path: Path, reference: Path) -> Latency:
-    feeds = [random_feed(path, profile, seed) for seed in range(4)]
-    one, other = (timer(runtime, runtime.open(file, profile), feeds) for file in (path, reference))
-    return measure(one, other, profile, effort=FINAL)
+def judged(sessions: Sequence[TimingSession], budget: dict[str, Any], recorded: float) -> dict[str, Verdict]:
+    """What the run says of its recommended model, each claim with its verdict. recorded: the ratio that it says."""
+    ratios = pooled([[session.log_ratio for session in sessions]])
+    estimate = ratio_of(sessions, ratios)
+    low, high = recorded * (1 - TOLERANCE), recorded * (1 + TOLERANCE)
+    now = f"{estimate.ratio:.3f} now, the run says {recorded:.3f}"
+    if low <= estimate.low and estimate.high <= high:
+        moved = Verdict("met", now)
+    else:
+        moved = Verdict("not met" if estimate.high < low or high < estimate.low else "undecided", now)
+    claims = {"ratio": moved}
+    if budget["speedup"]:
+        claims["speedup"] = ratio_verdict(sessions, ratios, 1 / budget["speedup"])
+    if budget["latency_ms"]:
+        spread = pooled([[math.log(session.statistic) for session in sessions]])
+        claims["milliseconds"] = ms_verdict(sessions, spread, budget["latency_ms"])
+    return claims
+
+
+def recorder(path: Path, reference: Path, profile: HardwareProfile) -> Record:
+    """One more session of a file beside its reference, at each call."""
+    runtime = load_plugins().runtime(profile.runtime)
+    sessions = Sessions(runtime, profile, reference, random_feeds(path, profile))
+    return lambda: sessions.record(path)[0]

@@ -13,11 +13,12 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from autocompress.compute.worker import TELL_EVERY_S, OnTell, WorkerConfig, cores
+from autocompress.compute.service import Service
+from autocompress.compute.worker import TELL_EVERY_S, WorkerConfig, cores
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 
 if TYPE_CHECKING:
-    from autocompress.supervisor import Supervisor
+    from autocompress.supervisor import Supervisor, Tell
     from autocompress.task import Task
 
 
@@ -29,7 +30,7 @@ def use_threads(threads: int) -> None:
 
 
 def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
-    """What the child holds: the task, to compute on, or the target, to time files on."""
+    """What the child holds: the task, to open and compute on, or the target, to time files on."""
     from autocompress.plugin.loader import load_plugins
     from autocompress.storage.folder import RunFolder
 
@@ -38,9 +39,9 @@ def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
         from autocompress.compute.target import target_here
 
         return target_here(config.profile, plugins, folder, supervisor)
-    from autocompress.compute.local import LocalComputation
+    from autocompress.compute.local import UnopenedTask
 
-    return LocalComputation(
+    return UnopenedTask(
         partial(_load, config), config.profile, plugins, folder, config.seed, supervisor, policy=config.policy.training
     )
 
@@ -83,7 +84,7 @@ def answer_calls(
             pipe.send(("tell", (text, fraction)))
 
     supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set)
-    service = serve(config, supervisor)
+    service = Service(serve(config, supervisor))
     while True:
         supervisor.phases.skip()
         method, args, threads = calls.get()
@@ -91,7 +92,7 @@ def answer_calls(
         last = (0.0, "")  # what is done is told anew of each call
         use(threads)
         try:
-            answer = "result", getattr(service, method)(*args)
+            answer = "result", service.call(method, *args)
         except AutocompressError as error:
             answer = "error", _ours(error)
         except MemoryError:
@@ -112,7 +113,7 @@ def _ours(error: AutocompressError) -> AutocompressError:
     return UsageError(str(error)) if isinstance(error, UsageError) else CandidateFailed(str(error))
 
 
-def _supervisor(tell: OnTell, note: Callable[[str], None], stop: Callable[[], bool]) -> "Supervisor":
+def _supervisor(tell: "Tell", note: Callable[[str], None], stop: Callable[[], bool]) -> "Supervisor":
     from autocompress.supervisor import Supervisor
 
     return Supervisor(tell, note, stop)

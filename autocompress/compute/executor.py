@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from autocompress.compute.policy import WorkerPolicy
+from autocompress.compute.service import Service
 from autocompress.compute.worker import Worker, cores
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 
@@ -35,22 +36,22 @@ class InProcess:
 
     concurrency = 1
 
-    def __init__(self, service: Any) -> None:
-        self._service = service
+    def __init__(self, held: Any) -> None:
+        self._service = Service(held)
+        self._phases = held.supervisor.phases
         self._spent: Counter[str] = Counter()
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
         await asyncio.sleep(0)  # others may go on, as if it were another process
-        phases = self._service.supervisor.phases
-        phases.skip()
+        self._phases.skip()
         try:
-            return getattr(self._service, method)(*args)
+            return self._service.call(method, *args)
         except AutocompressError:
             raise
         except Exception as error:  # as in the child: this candidate fails
             raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}") from error
         finally:
-            self._spent.update(phases.taken())
+            self._spent.update(self._phases.taken())
 
     def start(self) -> None:
         pass  # it runs

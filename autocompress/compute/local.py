@@ -1,4 +1,4 @@
-"""The operations on one task, computed in this process, whichever that is."""
+"""One task, to be opened in this process, whichever that is, and the operations on it then."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +9,17 @@ from autocompress.candidate import make, preparation, reference, rung, score
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.policy import TrainingPolicy
-from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.preparation import KnownTask, Preparation
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    MakeRequest,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+)
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
 from autocompress.candidate.survey import graph_survey
 from autocompress.candidate.teacher import Teacher
@@ -23,11 +32,9 @@ from autocompress.supervisor import Supervisor
 from autocompress.task import Task
 
 
-@dataclass
-class LocalComputation:
-    """Holds the open task. ``prepare`` comes first; the rest are calls on what was opened. score_on: at most so many
-    validation examples.
-    """
+@dataclass(frozen=True)
+class UnopenedTask:
+    """A task and all that it takes to open it. score_on: at most so many validation examples."""
 
     load: Callable[[], Task]
     profile: HardwareProfile
@@ -37,78 +44,87 @@ class LocalComputation:
     supervisor: Supervisor
     score_on: int | None = None
     policy: TrainingPolicy = TrainingPolicy()
-    _open: OpenTask | None = field(default=None, init=False)
-    _streams: dict[Arithmetic, TrainStream] = field(default_factory=dict, init=False)
-    _trained: tuple[TrainedWeights, nn.Module] | None = field(default=None, init=False)  # the latest, to make files of
 
-    def __post_init__(self) -> None:
-        self.lock = MachineLock(self.folder.root, lambda: self.supervisor.phases("wait"))
-
-    def prepare(self, known: Preparation | None = None, only: Sequence[str] | None = None) -> Preparation:
+    def prepare(
+        self, known: KnownTask | None = None, only: Sequence[str] | None = None
+    ) -> tuple["LocalComputation", Preparation]:
         """Open the task, as far as gating takes."""
-        with self.lock.working():
+        lock = MachineLock(self.folder.root, lambda: self.supervisor.phases("wait"))
+        with lock.working():
             with self.supervisor.during("open", "open the task"):
                 task = self.load()
-            self._open, prepared = preparation.prepare(
+            opened, prepared = preparation.prepare(
                 task,
                 self.profile,
                 self.plugins,
                 self.folder,
                 seed=self.seed,
                 supervisor=self.supervisor,
-                lock=self.lock,
+                lock=lock,
                 known=known,
                 only=only,
                 score_on=self.score_on,
                 policy=self.policy,
             )
-        return prepared
+        return LocalComputation(opened), prepared
+
+
+@dataclass
+class LocalComputation:
+    """Computes on an open task."""
+
+    opened: OpenTask
+    _streams: dict[Arithmetic, TrainStream] = field(default_factory=dict, init=False)
+    _trained: tuple[TrainedWeights, nn.Module] | None = field(default=None, init=False)  # the latest, to make files of
+
+    @property
+    def supervisor(self) -> Supervisor:
+        return self.opened.supervisor
+
+    @property
+    def _lock(self) -> MachineLock:
+        return self.opened.lock
 
     def ready(self) -> None:
         """Nothing; but a fresh worker is open when it answers."""
 
     def other_reference(self, exporter: str) -> ModelFile:
-        with self.lock.working():
+        with self._lock.working():
             return reference.other_reference(self.opened, exporter)
 
     def survey(self, only: Sequence[str] | None = None) -> tuple[tuple[Applicable, ...], tuple[Refusal, ...]]:
         opened = self.opened
-        with self.lock.working():
+        with self._lock.working():
             return graph_survey(opened.context, opened.plugins, only, opened.supervisor)
 
     def time_training(self) -> Arithmetic:
-        with self.lock.working():
+        with self._lock.working():
             return preparation.time_training(self.opened)
 
     def train(self, request: TrainRequest) -> TrainedWeights:
         self._trained = None  # its memory is for this one
-        with self.lock.working():
+        with self._lock.working():
             model, weights = rung.train_rung(self.opened, request, lambda: self.stream(request.arithmetic))
         self._trained = weights, model
         return weights
 
     def make(self, request: MakeRequest) -> Made:
-        known = self._trained is not None and request.weights == self._trained[0]
-        model = self._trained[1] if self._trained is not None and known else None
-        with self.lock.working():
+        model = None
+        if self._trained is not None and isinstance(request, FamilyFiles) and request.weights == self._trained[0]:
+            model = self._trained[1]
+        with self._lock.working():
             return make.make(self.opened, request, model)
 
     def score(self, files: Sequence[ModelFile]) -> tuple[Scored | NotScored, ...]:
-        with self.lock.working():
+        with self._lock.working():
             return score.score_files(self.opened, files)
 
     def test(self, files: Sequence[ModelFile]) -> list[float]:
-        with self.lock.working():
+        with self._lock.working():
             return score.test_scores(self.opened, files)
 
     def differences(self, best: str, others: Sequence[str]) -> list[tuple[float, float]]:
         return score.differences(self.opened, best, others)
-
-    @property
-    def opened(self) -> OpenTask:
-        if self._open is None:
-            raise RuntimeError("the task is not open")
-        return self._open
 
     def stream(self, arithmetic: Arithmetic) -> TrainStream:
         """The training examples with the teacher's outputs, which all trainings share."""
@@ -117,5 +133,5 @@ class LocalComputation:
             task, seed = opened.task, opened.context.seed
             kept = TaughtBlocks(opened.store, opened.fingerprint, seed, str(arithmetic))
             teacher = Teacher(task.copy_of_model(), arithmetic)
-            self._streams[arithmetic] = TrainStream(task, opened.context.train, teacher, seed, kept, self.policy)
+            self._streams[arithmetic] = TrainStream(task, opened.context.train, teacher, seed, kept, opened.policy)
         return self._streams[arithmetic]

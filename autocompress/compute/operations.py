@@ -11,13 +11,23 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.preparation import KnownTask, Preparation
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    MakeRequest,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+)
 from autocompress.compute.executor import Executor
 from autocompress.compute.worker import WorkerCrashed
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Applicable, Refusal
+from autocompress.supervisor import tell_nobody
 
 Strategies = Sequence[str] | None  # those of the search space; None for all that are installed
 Surveyed = tuple[tuple[Applicable, ...], tuple[Refusal, ...]]
@@ -32,7 +42,7 @@ class Operations(Protocol):
 
     concurrency: int
 
-    async def prepare(self, known: Preparation | None, only: Strategies, *, limit_s: float) -> Preparation:
+    async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         """Open the task: all that a gate needs. known: what another process found; what it exported is kept."""
 
     async def other_reference(self, exporter: str, *, limit_s: float) -> ModelFile:
@@ -51,7 +61,7 @@ class Operations(Protocol):
         """Build a family's structure and train it; when the worker crashes, once more from where it was kept."""
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
-        """Export a family, and rewrite the file into its graph variants."""
+        """Export a family or an untrained structure, and rewrite the file into its graph variants."""
 
     async def compare(self, request: CompareRequest, *, limit_s: float, again: bool = True) -> Latency:
         """Time a file beside the reference, on the target."""
@@ -83,7 +93,7 @@ class WorkerOperations:
         computing: Executor,
         comparing: Executor,
         clock: Callable[[], float],
-        note: Callable[[str], None] = lambda text: None,
+        note: Callable[[str], None] = tell_nobody,
     ) -> None:
         self._computing = computing
         self._comparing = comparing
@@ -91,7 +101,7 @@ class WorkerOperations:
         self._note = note
         self.concurrency = computing.concurrency
 
-    async def prepare(self, known: Preparation | None, only: Strategies, *, limit_s: float) -> Preparation:
+    async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         self._comparing.start()  # while the task is opened
         found: Preparation = await self._computing.call("prepare", known, only, limit_s=limit_s)
         return found
@@ -126,7 +136,8 @@ class WorkerOperations:
         return weights
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
-        made: Made = await self._again(self._computing, request.rung is not None, "make", request, limit_s=limit_s)
+        kept = isinstance(request, FamilyFiles)
+        made: Made = await self._again(self._computing, kept, "make", request, limit_s=limit_s)
         return made
 
     async def compare(self, request: CompareRequest, *, limit_s: float, again: bool = True) -> Latency:

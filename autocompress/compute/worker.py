@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.compute.policy import WorkerPolicy
+from autocompress.compute.service import OPENS
 from autocompress.errors import CandidateFailed, Interrupted, UsageError
+from autocompress.supervisor import Tell, tell_nobody
 
 TELL_EVERY_S = 0.2
 OPEN_LIMIT_S = 300.0  # to open a task, at least
-OPENS = "prepare"  # the method that opens it
-
-OnTell = Callable[[str, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,9 @@ class Worker:
         self,
         config: WorkerConfig,
         log: Path,
-        tell: OnTell,
+        tell: Tell,
         interrupted: Callable[[], bool],
-        note: Callable[[str], None] = lambda text: None,
+        note: Callable[[str], None] = tell_nobody,
     ) -> None:
         self._config = config
         self._log = log

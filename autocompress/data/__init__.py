@@ -2,40 +2,47 @@
 the names below alone.
 """
 
-from autocompress.data.batch import Batch, as_held, input_names, map_inputs, tensors_of
-from autocompress.data.checks import check_split, overlap, probe
-from autocompress.data.feeds import Array, Feed, feed_of, padded, profile_inputs
-from autocompress.data.loading import open_split
-from autocompress.data.model_call import Features, call, captured, every_module_called, primary
-from autocompress.data.scores import paired_difference, score_of, targets_of, wilson
+from autocompress.arrays import Array
+from autocompress.data.batch import Batch, map_inputs, named_tensors, ordered_as, tensors_of
+from autocompress.data.feeds import (
+    Feed,
+    feed_of,
+    feeds_to_store,
+    padded,
+    profile_inputs,
+    spread_feeds,
+    stored_feeds,
+)
+from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called, primary
+from autocompress.data.scores import paired_difference, score_of, targets_of
 from autocompress.data.seeding import seeded
-from autocompress.data.split import Split, spread
+from autocompress.data.split import Split
+from autocompress.data.task_data import read_data
 
 __all__ = [
     "Array",
     "Batch",
     "Features",
     "Feed",
+    "PositionalModel",
     "Split",
-    "as_held",
     "call",
     "captured",
-    "check_split",
     "every_module_called",
     "feed_of",
-    "input_names",
+    "feeds_to_store",
     "map_inputs",
-    "open_split",
-    "overlap",
+    "named_tensors",
+    "ordered_as",
     "padded",
     "paired_difference",
     "primary",
-    "probe",
     "profile_inputs",
+    "read_data",
     "score_of",
     "seeded",
-    "spread",
+    "spread_feeds",
+    "stored_feeds",
     "targets_of",
     "tensors_of",
-    "wilson",
 ]

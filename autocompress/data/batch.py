@@ -32,11 +32,18 @@ def map_inputs(fn: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
     return tuple(fn(tensor) for tensor in inputs)
 
 
-def input_names(inputs: Inputs) -> list[str]:
-    """Names of the graph's inputs: a dict's keys, else ``input`` or ``input_0``, ``input_1``, ..."""
+def named_tensors(inputs: Inputs) -> dict[str, Tensor]:
+    """The tensors by the names of the graph's inputs, in order: a dict's keys, else ``input`` or ``input_0``, ..."""
     if isinstance(inputs, Tensor):
-        return ["input"]
-    return list(inputs) if isinstance(inputs, Mapping) else [f"input_{i}" for i in range(len(inputs))]
+        return {"input": inputs}
+    return dict(inputs) if isinstance(inputs, Mapping) else {f"input_{i}": t for i, t in enumerate(inputs)}
+
+
+def ordered_as(like: Inputs, inputs: Inputs) -> Inputs:
+    """``inputs`` with the entries of ``like``, in their order, where both are dicts; what is more is left out."""
+    if isinstance(like, Mapping) and isinstance(inputs, Mapping):
+        return {name: inputs[name] for name in like}
+    return inputs
 
 
 def as_held(tensor: Tensor) -> Tensor:

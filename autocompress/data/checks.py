@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from autocompress.data.batch import Batch, input_names, tensors_of
+from autocompress.data.batch import Batch, named_tensors, tensors_of
 from autocompress.data.model_call import call, primary
 from autocompress.data.split import Split
 from autocompress.errors import UsageError, one_line
@@ -99,10 +99,7 @@ def _class_count(task: Task, split: Split) -> int | None:
 
 def probe(task: Task, batch: Batch) -> Tensor:
     """The model's output on a batch. Raises UsageError naming the shapes when the model does not take it."""
-    shapes = ", ".join(
-        f"{name} {tuple(t.shape)} {t.dtype}"
-        for name, t in zip(input_names(batch.inputs), tensors_of(batch.inputs), strict=True)
-    )
+    shapes = ", ".join(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in named_tensors(batch.inputs).items())
     try:
         with torch.inference_mode():
             outputs = primary(call(task.copy_of_model(), batch.inputs))

@@ -1,22 +1,25 @@
 """Batches as a runtime takes them: arrays by the names of the graph's inputs, at the profile's batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from autocompress.data.batch import Batch, input_names, map_inputs, tensors_of
+from autocompress.arrays import Array
+from autocompress.data.batch import Batch, map_inputs, named_tensors
 from autocompress.data.split import Split
 from autocompress.task import Inputs
 
-Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 
 
-def feed_of(inputs: Inputs, names: Sequence[str]) -> Feed:
-    """The runtime's inputs by name. ``names`` are the graph's, in order; a dict is matched by name."""
-    values = dict(zip(input_names(inputs), tensors_of(inputs), strict=True))
+def feed_of(inputs: Inputs, names: Sequence[str] | None = None) -> Feed:
+    """The runtime's inputs by name. ``names`` are the graph's, in order; a dict is matched by name. None: the names
+    that an exported file gets.
+    """
+    values = named_tensors(inputs)
+    if names is None:
+        names = list(values)
     ordered = list(values.values())
     return {name: (values[name] if name in values else ordered[i]).numpy() for i, name in enumerate(names)}
 
@@ -34,3 +37,23 @@ def profile_inputs(split: Split, batch: int, batches: int) -> Iterator[Inputs]:
     for number in range(batches):
         indices = torch.arange(number * batch, (number + 1) * batch) % len(split)
         yield map_inputs(lambda t: t.contiguous(), padded(split.take(indices), batch))
+
+
+def spread_feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:
+    """Up to ``count`` examples, spread over the split, at a batch that the last example fills up."""
+    for some in split.sampled(count).batches(batch):
+        yield feed_of(padded(some, batch))
+
+
+def feeds_to_store(inputs: Sequence[Inputs]) -> dict[str, Tensor]:
+    """Feeds as an entry of the store: tensors by ``number/name``."""
+    return {f"{n}/{name}": tensor for n, one in enumerate(inputs) for name, tensor in named_tensors(one).items()}
+
+
+def stored_feeds(tensors: Mapping[str, Tensor]) -> list[Feed]:
+    """The feeds of such an entry, in order."""
+    feeds: dict[str, dict[str, Array]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition("/")
+        feeds.setdefault(number, {})[name] = tensor.numpy()
+    return [feeds[number] for number in sorted(feeds, key=int)]

@@ -4,7 +4,7 @@ A split held in memory is a pair of tensors. A Dataset is read into memory once 
 otherwise it stays a Dataset and batches are collated from it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ def open_split(name: str, source: Any, in_memory_bytes: int = IN_MEMORY_BYTES) -
         source = DataLoader(source, batch_size=512)
     if isinstance(source, DataLoader):
         dataset = source.dataset
-        if isinstance(dataset, IterableDataset) or source.batch_sampler is None or not hasattr(dataset, "__len__"):
+        if isinstance(dataset, IterableDataset) or source.batch_sampler is None or not isinstance(dataset, Sized):
             return _in_memory(name, _concatenate(name, [_pair(name, batch) for batch in source]))
         if type(source.batch_sampler) is not BatchSampler:
             dataset = Subset(dataset, sorted({index for batch in source.batch_sampler for index in batch}))

@@ -19,6 +19,20 @@ def call(model: Callable[..., Any], inputs: Inputs) -> Any:
         return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
+class PositionalModel(nn.Module):
+    """A model as an exporter takes it: the tensors of ``inputs`` one by one, the scored tensor as the only output."""
+
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+        super().__init__()
+        self.model = model
+        self.names = list(inputs) if isinstance(inputs, Mapping) else None
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        if self.names is not None:
+            return primary(self.model(**dict(zip(self.names, tensors, strict=True))))
+        return primary(self.model(*tensors))
+
+
 @contextmanager
 def every_module_called() -> Iterator[None]:
     """While open, attention of torch.nn does not take its fast path of evaluation mode. That computes the same past the

@@ -37,6 +37,12 @@ class Split:
         for start in range(0, end, batch_size):
             yield self.take(torch.arange(start, min(start + batch_size, end)))
 
+    def sampled(self, count: int) -> "Split":
+        """At most ``count`` examples, spread over the split."""
+        kept = spread(self.size, count)
+        held = self.take(kept) if self.memory else None
+        return Split(self.name, len(kept), lambda indices: self.take(kept[list(indices)]), held)
+
     def sample_digest(self) -> str:
         """Digest of the size and of a sample of examples."""
         indices = spread(self.size, SAMPLE)

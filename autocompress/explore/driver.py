@@ -5,6 +5,8 @@ It is one coroutine for each worker: between two ``await`` nothing else of the d
 
 from collections.abc import Callable
 
+from optuna.trial import FrozenTrial
+
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.operations import Operations
 from autocompress.errors import AutocompressError, CandidateFailed
@@ -13,17 +15,19 @@ from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.finish import Finish
-from autocompress.explore.history.facts import Evaluated, Failed, Gated, fact_to_json
+from autocompress.explore.history.facts import Evaluated, Failed, Gated, MeasurableAgain, TrialFact
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.opening.first_recipes import default_recipes, first_recipes
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.opening.opener import Opened
 from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.progress import Progress
 from autocompress.explore.proposing.proposer import Proposer
 from autocompress.explore.proposing.sampler import Asked, Sampler
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.early_stopping import EarlyStopping, causes_of_nothing
+from autocompress.explore.schedule.rung_lengths import kept_lengths, lengthen
 from autocompress.explore.schedule.time_budget import TimeBudget
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.admission import Admission
@@ -34,9 +38,7 @@ from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
-FORETOLD = 0.5  # rank correlation between the first rung and the last, below which the first one gets longer
-SURE = 6  # families trained on, before the correlation means anything
-SURE_BY = 30  # families trained on, after which it will not change any more
+CHEAP_SHARE = 0.2  # of the time that can be spared: what trains for less is cheap to try
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
 
 
@@ -60,7 +62,7 @@ class Search:
     ) -> None:
         self._settings = settings
         self._operations = operations
-        self._record = record
+        self._progress = Progress(record)
         self._view = view
         self._clock = clock
         self._durations = durations
@@ -69,44 +71,40 @@ class Search:
         self._space = opened.space
         self._floor = opened.floor
         self._gating = opened.gating
+        self._arithmetic = opened.opening.arithmetic
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
         self._early_stopping = EarlyStopping()
         self.history = History(opened.opening, record)
         self.standings = Standings(self.history, settings.budget)
-        self._sampler = Sampler(self._space, record, settings.seed, self._policy)
-        structures = self._policy.structure_model(self._space)
-        self._admission = Admission(self._space, self.standings, structures, self._recorded_gate, self._policy)
+        self._sampler = Sampler(self._space, record.trials(), settings.seed, self._policy)
+        self._structures = self._policy.parts.structure_model(self._space)
+        self._admission = Admission(self._space, self.standings, self._structures, self._recorded_gate, self._policy)
         for gated in self.history.every(Gated):
             self._admission.learn(gated.recipe, gated.ratio, gated.macs)
         for recipe, answer in opened.floor.answers.items():
             self._admission.remember(recipe, answer)
-        # Families of an earlier process are compared with those of this one, so their rungs are the same.
-        stored_lengths = [rungs.Length(*length) for length in record.get("lengths") or ()]
-        examples = opened.opening.prepared.train_examples
-        lengths = stored_lengths or rungs.lengths(clock.limit_s, examples, self._policy)
+        first_lengths = rungs.lengths(clock.limit_s, opened.opening.prepared.train_examples, self._policy)
         self._time = TimeBudget(
             clock,
             durations,
             self.standings,
-            lengths,
+            kept_lengths(self._progress, first_lengths),
             batch=settings.profile.batch,
             concurrency=operations.concurrency,
             policy=self._policy,
         )
-        self._keep_lengths()
         self._training = Training(
             opened.pipeline,
             self.standings,
             self.history,
-            record,
+            self._progress,
             folder,
             clock,
             durations,
             self._time,
             self._admission.worth_below,
         )
-        self._proposer = Proposer(self._sampler, self.standings, structures, self._training.is_busy, self._policy)
         self._finish = Finish(
             opened.pipeline,
             self.standings,
@@ -117,7 +115,6 @@ class Search:
             durations,
             view,
             check_interrupted,
-            self._policy,
         )
         view.opened(opened.opening, self._space)
         self._view.status(self.standings, self._clock.left())
@@ -126,14 +123,20 @@ class Search:
         """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
         Raises Interrupted with the state saved.
         """
+        if self.standings.kept:
+            self.history.enter(MeasurableAgain())
         if self._floor_is_over():
             await self._make_the_floor()
             await self._finish.conclude()
             return self.standings
-        await self._begin()
-        await all_done(self._work() for _ in range(self._operations.concurrency))
+        proposer = await self._begin()
+        await all_done(self._work(proposer) for _ in range(self._operations.concurrency))
         await self._finish.run()
         return self.standings
+
+    def conclude_as_it_stands(self) -> None:
+        """On the way out of a search that was interrupted or failed: choose of what there is."""
+        self._finish.conclude_as_it_stands()
 
     def _floor_is_over(self) -> bool:
         """Whether even the fastest model of the space is over the budget."""
@@ -147,22 +150,23 @@ class Search:
         free = min(e.latency.ratio for e in self.standings.candidates())
         if latency.ratio >= free or not recipe.steps or self.standings.ended(recipe):
             return
-        request = TrainRequest(recipe, examples=self._time.lengths[0].examples, limit_s=TRAINED_S)
+        request = TrainRequest(recipe, self._arithmetic, examples=self._time.lengths[0].examples, limit_s=TRAINED_S)
         try:
             self.history.enter(Evaluated(recipe, await self._training.evaluate(request)))
         except CandidateFailed as error:
             self.history.enter(Failed(recipe, error.strategy, error.reason))
 
-    async def _work(self) -> None:
+    async def _work(self, proposer: Proposer) -> None:
         """Explore until there is nothing left to do; when another coroutine fails, stop at the next safe point."""
         try:
             while not self._done() and self._failure is None:
                 self._check_interrupted()
-                family = self._promotable()
+                family = None if proposer.is_waiting else self._promotable()  # what comes first stands at the budget
                 if family is not None:
                     await self._training.advance(family, self._time.lengths[family.rung + 1])
-                    self._lengthen()
-                elif not await self._new_family():
+                    if note := lengthen(self._time, self.standings, self._progress, self._policy):
+                        self._view.note(note)
+                elif not await self._new_family(proposer):
                     return
                 self._view.status(self.standings, self._clock.left())
         except BaseException as error:
@@ -170,8 +174,8 @@ class Search:
             raise
 
     def _promotable(self) -> Family | None:
-        """The family to train on now; the first recipes come first: they stand at the budget."""
-        if self._proposer.waiting or not self._policy.promotes:
+        """The family to train on now."""
+        if not self._policy.promotes:
             return None
         reference = self.standings.opening.reference.score.val
         name = rungs.promotable(self.standings.latest_points(), reference, self._training.busy, self._policy)
@@ -180,9 +184,9 @@ class Search:
             return None
         return family
 
-    async def _new_family(self) -> bool:
+    async def _new_family(self, proposer: Proposer) -> bool:
         """One new family: gate, then its first training. False when the space holds nothing new."""
-        proposal = self._proposer.next()
+        proposal = proposer.next()
         if proposal is None:
             return False
         asked, recipe = proposal.asked, proposal.asked.recipe
@@ -191,7 +195,9 @@ class Search:
         with self._training.under_way(recipe, rung):
             try:
                 gate = await self._admission.gate(recipe)
-                refusal = self._admission.refusal(recipe, gate, cheap=length.seconds < 0.2 * self._time.spare_s())
+                refusal = self._admission.refusal(
+                    recipe, gate, cheap=length.seconds < CHEAP_SHARE * self._time.spare_s()
+                )
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     self._refused += 1
@@ -200,6 +206,7 @@ class Search:
                 began = self._clock.elapsed()
                 request = TrainRequest(
                     recipe,
+                    self._arithmetic,
                     rung=rung,
                     examples=length.examples,
                     limit_s=min(length.seconds, self._time.training_s()),
@@ -211,29 +218,37 @@ class Search:
             except CandidateFailed as error:
                 if self._training.is_cut_off(error):
                     return False
-                failed = Failed(recipe, error.strategy, error.reason)
-                self.history.enter_trial(failed)
-                self._sampler.failed(asked, fact_to_json(failed))
+                self._end(asked, Failed(recipe, error.strategy, error.reason), asked.failed())
                 if causes := causes_of_nothing(self.standings):
                     raise AutocompressError(f"every candidate fails, so the search stops: {causes}") from error
                 return True
-            evaluated = Evaluated(recipe, outcome)
-            self.history.enter_trial(evaluated)
-            best = self.standings.standing(self.standings.families[recipe.id]).best
-            point, over = self.standings.clipped(best), self.standings.excess(best)
-            self._sampler.tell(asked, point, over, fact_to_json(evaluated))
+            standing = self.standings.standing(Family(recipe, (outcome,)))
+            ended = asked.evaluated(standing.best_point, self.standings.excess(standing.best))
+            self._end(asked, Evaluated(recipe, outcome), ended)
         return True
 
-    async def _begin(self) -> None:
+    def _end(self, asked: Asked, fact: TrialFact, trial: FrozenTrial) -> None:
+        """How a trial ended is recorded, then known, then the sampler learns of it."""
+        self.history.end_trial(fact, trial)
+        self._sampler.learn(asked, trial)
+
+    async def _begin(self) -> Proposer:
         """Find what to try before the sampler is asked: what a kill interrupted, then default recipes."""
-        if self._policy.first_recipes and self._space.structural and not self._record.get("started"):
+        if self._policy.first_recipes and self._space.structural and not self._progress.is_begun:
             await self._find_first()
-        waiting = {Recipe.from_json(recipe): rung for recipe, rung in self._record.get("pending") or []}
-        for recipe in self._recorded("first"):
+        waiting = self._progress.pending
+        for recipe in self._progress.first:
             waiting.setdefault(recipe, 0)
         ended = self.standings.ended
-        self._proposer.waiting = [(recipe, rung) for recipe, rung in waiting.items() if not ended(recipe)]
-        self._proposer.defaults = self._recorded("defaults")
+        return Proposer(
+            self._sampler,
+            self.standings,
+            self._structures,
+            self._training.is_busy,
+            self._policy,
+            waiting=[(recipe, rung) for recipe, rung in waiting.items() if not ended(recipe)],
+            defaults=self._progress.defaults,
+        )
 
     async def _find_first(self) -> None:
         gated: dict[Recipe, Gate] = {}
@@ -250,29 +265,7 @@ class Search:
                 self._reject(self._sampler.given(recipe), gated[recipe], "over the budget before training")
         else:
             defaults = await default_recipes(self._space, gate)
-        self._record.set("first", [r.to_json() for r in first])
-        self._record.set("defaults", [r.to_json() for r in defaults])
-        self._record.set("started", True)
-
-    def _recorded(self, key: str) -> list[Recipe]:
-        return [Recipe.from_json(recipe) for recipe in self._record.get(key) or []]
-
-    def _lengthen(self) -> None:
-        """Make the first rung longer, once, when it says little of the last."""
-        if self._record.get("lengthened") or len(self.standings.trained_on) > SURE_BY:
-            return
-        foretold = self.standings.rank_correlation(SURE)
-        if foretold is not None and foretold < FORETOLD:
-            self._time.lengths = tuple(length.times(self._policy.eta) for length in self._time.lengths)
-            self._keep_lengths()
-            self._record.set("lengthened", True)
-            self._view.note(
-                f"the first training says little of the last (rank correlation {foretold:.2f}): from now on it is "
-                f"{self._policy.eta} times as long"
-            )
-
-    def _keep_lengths(self) -> None:
-        self._record.set("lengths", [[length.seconds, length.examples] for length in self._time.lengths])
+        self._progress.keep_begun(first=first, defaults=defaults)
 
     async def _recorded_gate(self, recipe: Recipe) -> Gate:
         gate = await self._gating.time(recipe, self.standings.steering)
@@ -283,9 +276,8 @@ class Search:
         recipe = asked.recipe
         took, disturbed = gate.latency.statistic, "" if gate.latency.reliable else ", disturbed"
         rejected = Rejected(recipe, f"{reason} ({took:.4g} ms{disturbed})", took, gate.latency.ratio)
-        self.history.enter_trial(rejected)
         over = max(self.standings.steering.excess(gate.latency), 1e-6)
-        self._sampler.rejected(asked, over, fact_to_json(rejected))
+        self._end(asked, rejected, asked.rejected(over))
 
     def _done(self) -> bool:
         trials = self._settings.trials

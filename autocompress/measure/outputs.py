@@ -13,7 +13,7 @@ from autocompress.data import Split, feed_of, padded
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.plugin.contract import Session
 
-READ = 64
+EXAMPLES_AT_ONCE = 64
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def outputs_of(
     split: Split,
     batch_size: int,
     give_way: Callable[[], None] = lambda: None,
-    read: int = READ,
+    read: int = EXAMPLES_AT_ONCE,
 ) -> Tensor:
     """Run every example of ``split`` through the model at the profile's batch and return the outputs, in order.
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-MOST = 8  # processors tried
+MOST_PROCESSORS = 8  # processors tried
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def pinned_to_fastest(seconds: Callable[[], float], tries: int) -> Iterator[None
     nothing is done. Threads that the work starts meanwhile are pinned too.
     """
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    count = min(len(allowed), MOST, tries)
+    count = min(len(allowed), MOST_PROCESSORS, tries)
     if count < 2 or not _may_pin(allowed):
         yield
         return

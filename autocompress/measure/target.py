@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autocompress.budget import Budget
-from autocompress.data import Array, Feed
+from autocompress.data import Feed, stored_feeds
 from autocompress.latency import Latency
 from autocompress.measure.effort import FULL, Effort
 from autocompress.measure.machine_lock import MachineLock
@@ -63,7 +63,7 @@ class LocalTarget:
     def compare(self, request: CompareRequest) -> Latency:
         """Latency of a file beside the reference. Raises CandidateFailed when it does not open or run."""
         with self.supervisor.during("measure", "measure"):
-            feeds = self._feeds(request.feeds)
+            feeds = stored_feeds(self.store.load(request.feeds) or {})
             reference = self._reference(request, feeds)
             candidate = timer(self.runtime, self.runtime.open(request.candidate, self.profile), feeds)
             with self.lock.measuring(), running():
@@ -83,12 +83,3 @@ class LocalTarget:
             session = self.runtime.open(request.reference, self.profile)
             self._references = {key: timer(self.runtime, session, feeds)}
         return self._references[key]
-
-    def _feeds(self, key: str) -> list[Feed]:
-        """The inputs that files are timed with, by the names of the graph's inputs."""
-        stored = self.store.load(key) or {}
-        feeds: dict[str, dict[str, Array]] = {}
-        for name, tensor in stored.items():
-            number, _, own = name.partition("/")
-            feeds.setdefault(number, {})[own] = tensor.numpy()
-        return [feeds[number] for number in sorted(feeds, key=int)]

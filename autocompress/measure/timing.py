@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 
 import numpy as np
 
@@ -64,17 +65,15 @@ class Timer:
 
 def timer(runtime: Runtime, session: Session, feeds: Sequence[Feed]) -> Timer:
     """A timer over ``feeds`` in turn, on the runtime's own clock when it has one."""
-    turn = 0
+    turns = cycle([(feed, session.bound(feed)) for feed in feeds])
 
     def call() -> float:
-        nonlocal turn
-        feed = feeds[turn % len(feeds)]
-        turn += 1
+        feed, run = next(turns)
         own = runtime.clock(session, feed)
         if own is not None:
             return own
         start = time.perf_counter()
-        session.run(feed)
+        run()
         return (time.perf_counter() - start) * 1e3
 
     return Timer(call, here=type(runtime).clock is Runtime.clock)

@@ -1,5 +1,6 @@
 """What strategies said of themselves on one task: plain data, sent between processes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from autocompress.plugin.strategy import GraphStrategy, Parameter, Stage, Strategy, StructureStrategy, TrainingStrategy
@@ -26,6 +27,14 @@ class Applicable:
     variants: tuple[dict[str, Value], ...] = field(default=())
     size_only: str | None = None
     trains_alone: bool = False
+
+    def conflicts(self, other: "Applicable") -> bool:
+        """Whether either excludes what the other provides."""
+        return bool(self.excludes & other.provides or other.excludes & self.provides)
+
+    def in_use(self, only: Collection[str] | None) -> bool:
+        """Whether a search space has it. only: the strategies it names; None: all but those for size alone."""
+        return self.size_only is None if only is None else self.name in only
 
 
 def stages_of(strategy: Strategy) -> tuple[Stage, ...]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from autocompress.data import Batch, Feed, Split, spread
+from autocompress.data import Batch, Feed, Split
 from autocompress.plugin.runtime import Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
@@ -62,6 +62,4 @@ class Context:
 
     def train_batches(self, examples: int, batch_size: int = 64) -> Iterator[Batch]:
         """``examples`` training examples spread over the split, in batches, without augmentation."""
-        indices = spread(len(self.train), examples)
-        for start in range(0, len(indices), batch_size):
-            yield self.train.take(indices[start : start + batch_size])
+        return self.train.sampled(examples).batches(batch_size)

@@ -117,12 +117,12 @@ def _distribution(point: EntryPoint) -> str:
 
 
 def _reason(error: BaseException, distribution: str) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        # What to install is not guessed: a module's name need not be its distribution's, and somebody else may hold it.
-        return f"it needs the module {error.name}, which is not installed: see what {distribution} asks for"
-    if isinstance(error, ImportError) and (error.name or "").startswith("autocompress."):
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "autocompress":
         return (
             f"it was made for another plug-in API, this autocompress has {hooks.API_VERSION}: {one_line(error)}; "
             "install another version of it"
         )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        # What to install is not guessed: a module's name need not be its distribution's, and somebody else may hold it.
+        return f"it needs the module {error.name}, which is not installed: see what {distribution} asks for"
     return str(error) if isinstance(error, OtherInterface) else f"{type(error).__name__}: {one_line(error)}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autocompress.evaluation import Evaluation
+from autocompress.explore.history.facts import Nearest, Recommended
 from autocompress.explore.standings.standings import Standings
 from autocompress.storage.front import SCHEMA
 
@@ -26,6 +27,8 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
     """The document of ``front.json``, as the README describes it, before the model it names is delivered."""
     front = {e.id for e in standings.front()}
     candidates, chosen = standings.candidates(), standings.concluded
+    recommended = chosen.id if isinstance(chosen, Recommended) else None
+    nearest = chosen.id if isinstance(chosen, Nearest) else None
     return {
         "schema": SCHEMA,
         "task": standings.opening.name,
@@ -39,7 +42,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
             "statistic": around.statistic,
             "max_drop": standings.budget.max_drop,
         },
-        "status": "feasible" if chosen.recommended else "infeasible",
+        "status": "feasible" if recommended else "infeasible",
         "reference": {**_point(standings.reference), "artifact": standings.reference.artifact},
         "candidates": [
             {
@@ -63,8 +66,8 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         ],
         "refused": [{"strategy": r.strategy, "reason": r.reason} for r in standings.opening.refused],
         "warnings": list(standings.opening.warnings),
-        "recommended": chosen.recommended,
-        "nearest": chosen.nearest,
+        "recommended": recommended,
+        "nearest": nearest,
         "rank_correlation": standings.rank_correlation(),
         "tried": tried(standings),
         "wall_seconds": round(around.wall_seconds, 2),

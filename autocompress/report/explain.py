@@ -3,20 +3,18 @@
 import json
 from typing import Any
 
-TELLING = 6  # families, below which a rank correlation can be anything
+from autocompress.budget import DEFAULT_DROP
+from autocompress.explore.standings.rank_correlation import FEWEST_TRAINED_ON
+from autocompress.recipe import Recipe
+from autocompress.storage.front import CANDIDATES, candidate_of
 
 Document = dict[str, Any]
 Candidate = dict[str, Any]
 
 
-def by_id(document: Document, identifier: str | None) -> Candidate | None:
-    return next((c for c in document["candidates"] if c["id"] == identifier), None)
-
-
 def techniques(candidate: Candidate) -> str:
     """``prune_channels + distill_logits``; the core's own training step is left out."""
-    names = dict.fromkeys(s["strategy"] for s in candidate["recipe"] if s["strategy"] != "train")
-    return " + ".join(names) or "unchanged"
+    return Recipe.from_json(candidate["recipe"]).techniques(" + ")
 
 
 def steps(candidate: Candidate) -> list[str]:
@@ -58,10 +56,10 @@ def budget_text(document: Document) -> str:
 
 def conclusion(document: Document) -> str:
     """One sentence: what was chosen and why, or that nothing meets the budget and what came nearest."""
-    chosen = by_id(document, document["recommended"])
+    chosen = candidate_of(document, document["recommended"])
     metric, reference = document["metric"], document["reference"]
     if chosen is None:
-        near = by_id(document, document["nearest"])
+        near = candidate_of(document, document["nearest"])
         if near is None:
             return "Nothing could be measured."
         return (
@@ -100,10 +98,10 @@ def conclusion(document: Document) -> str:
 
 def smallest(document: Document) -> str | None:
     """The smallest file that keeps enough score, when it is not the recommended one: at most ``max_drop`` points lost,
-    one when the budget does not say."""
+    or as many as are allowed by default when the budget does not say."""
     metric, reference = document["metric"], document["reference"]
     allowed = document["budget"]["max_drop"]
-    least = reference["score"]["val"] - (1.0 if allowed is None else allowed) / 100
+    least = reference["score"]["val"] - (DEFAULT_DROP if allowed is None else allowed) / 100
     enough = [c for c in document["candidates"] if c["score"]["val"] >= least - 1e-9]
     if not enough:
         return None
@@ -114,7 +112,7 @@ def smallest(document: Document) -> str | None:
     return (
         f"Smallest that keeps its score: {techniques(found)}, {kilobytes[0]:,.0f} kB deflated (the reference: "
         f"{kilobytes[1]:,.0f} kB), validation {score_text(found['score']['val'], metric)}, "
-        f"{1 / found['latency_ms']['ratio']:.2f}x: candidates/{found['id']}/"
+        f"{1 / found['latency_ms']['ratio']:.2f}x: {CANDIDATES}/{found['id']}/"
     )
 
 
@@ -157,5 +155,5 @@ def rungs(document: Document) -> str | None:
         family = json.dumps([step for step in c["recipe"] if not step.get("variant")])
         lengths.setdefault(family, set()).add(c["fidelity"])
     trained_on = sum(1 for of in lengths.values() if len(of) > 1)
-    few = ", too few to say much" if trained_on < TELLING else ""
+    few = ", too few to say much" if trained_on < FEWEST_TRAINED_ON else ""
     return f"rank correlation {correlation:.2f} of the {trained_on} families trained on{few}"

@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from autocompress.errors import UsageError
 from autocompress.report import explain
 from autocompress.report.chart import figure_json, lowest_score
 from autocompress.report.points import listed, outside, points_of, row_of
 from autocompress.storage.atomic import write_text
+from autocompress.storage.ownership import refuse_other_page
 
 CAUSES_QUOTED = 3
-TITLE, HEAD = b"autocompress</title>", 64 << 10  # in the first bytes of every report
 
 
 def write_report(document: dict[str, Any], path: Path) -> None:
@@ -31,7 +30,7 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    _refuse_foreign(path)
+    refuse_other_page(path)
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     points = points_of(document)
@@ -54,12 +53,6 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     )
     # A lone surrogate, from the bytes of a file name in an error message, must not cost the user the report.
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Raise UsageError for a file that is there and is no report of ours, by its title."""
-    if path.exists() and TITLE not in path.read_bytes()[:HEAD]:
-        raise UsageError(f"{path} is no report of autocompress: move it away and run the same command again")
 
 
 def _kind(reason: str) -> str:

@@ -18,6 +18,7 @@ from autocompress.explore.space.space import Space
 from autocompress.explore.standings.front import SCORE_SPAN
 from autocompress.explore.standings.standings import Standings
 from autocompress.report import explain
+from autocompress.storage.front import FRONT, REPORT, folder_of
 
 REFRESH_S = 0.25
 PLAIN_EVERY_S = 15.0
@@ -183,10 +184,9 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     smallest = explain.smallest(document)
     if smallest:
         console.print(Text(smallest))
-    where = "recommended" if document["recommended"] else "nearest"
+    model = f"{out}/{folder_of(document)}/"
     console.print(
-        Text(f"Model and recipe: {out}/{where}/   all candidates: {out}/front.json   report: {out}/report.html"),
-        soft_wrap=True,
+        Text(f"Model and recipe: {model}   all candidates: {out}/{FRONT}   report: {out}/{REPORT}"), soft_wrap=True
     )
 
 

@@ -56,7 +56,12 @@ def is_full(error: BaseException) -> bool:
 
 
 def no_space(path: Path, error: OSError) -> AutocompressError:
-    """What to tell when ``path`` cannot be written."""
+    """What to tell when ``path`` cannot be written, as a rule because the disk is full."""
+    if error.errno is not None and not is_full(error):
+        return AutocompressError(
+            f"cannot write {path}: {error.strerror}; move away what is there or choose another --out, then run the "
+            "same command again"
+        )
     there = next(folder for folder in path.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(there).free / 2**20
     return AutocompressError(

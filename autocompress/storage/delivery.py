@@ -6,6 +6,7 @@ what a kill left undone can be told, and be done from ``candidates/`` by whoever
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autocompress.errors import AutocompressError, UsageError
+from autocompress.errors import AutocompressError, UsageError, one_line
 from autocompress.recipe import RecipeFile
 from autocompress.storage import front, ownership
 from autocompress.storage.atomic import replacing, write_text
@@ -63,12 +64,12 @@ def delivered_before(folder: RunFolder) -> set[str]:
 
 
 def refuse_foreign(folder: RunFolder, names: Collection[str]) -> None:
-    """Raise UsageError when one of the files to deliver is there and no search of this run put it there."""
-    for name in sorted(set(names) - delivered_before(folder)):
-        if (folder.root / name).exists():
-            raise UsageError(
-                f"{folder.root / name} was not made by this search: move it away and run the same command again"
-            )
+    """Raise UsageError when in place of one of the files to deliver there is what no search of this run put there."""
+    ours = delivered_before(folder)
+    for name in sorted(names):
+        path = folder.root / name
+        if os.path.lexists(path) and (name not in ours or path.is_dir()):
+            raise UsageError(f"{path} was not made by this search: move it away and run the same command again")
 
 
 def chosen_contents(root: Path, document: dict[str, Any]) -> dict[str, Content]:
@@ -77,14 +78,25 @@ def chosen_contents(root: Path, document: dict[str, Any]) -> dict[str, Content]:
     return {} if candidate is None else _contents(inside(root, root, candidate["artifact"], root / FRONT))
 
 
+def weights_in_store(key: str) -> str:
+    """How a candidate's recipe names weights that lie in the store of its run."""
+    return f"../../{STORE}/{key}{Path(WEIGHTS).suffix}"
+
+
 def weights_of(recipe: Path, named: str) -> Path:
-    """The weights that a recipe names: in its own folder, or, when it is a candidate's, in the store of its run. Raises
-    UsageError when they are anywhere else.
+    """The weights that a recipe names: a safetensors file in its own folder, or, when it is a candidate's, in the store
+    of its run. Raises UsageError when they are anything else: what is checked here is the file that is read and copied.
     """
-    folder = recipe.parent.resolve()
+    folder, within = recipe.parent.resolve(), recipe.parent
     if folder.parent.name == CANDIDATES and Path(named).parts[:3] == ("..", "..", STORE):
-        return inside(folder.parent.parent, recipe.parent, named, recipe)
-    return inside(recipe.parent, recipe.parent, named, recipe)
+        within = folder.parent.parent
+    path = inside(within, recipe.parent, named, recipe)
+    if path.suffix != Path(WEIGHTS).suffix:
+        raise UsageError(
+            f"{recipe} names {one_line(named, 120)!r} as its weights, which is no {Path(WEIGHTS).suffix} file: name "
+            "the one that the search wrote"
+        )
+    return path
 
 
 def put(content: Content, path: Path) -> None:
@@ -96,19 +108,21 @@ def put(content: Content, path: Path) -> None:
 
 
 def digest_of(content: Content) -> str | None:
-    """Its SHA-256, or None for a file that is not there."""
+    """Its SHA-256, or None for a file that is not there or cannot be read."""
     if isinstance(content, str):
         return hashlib.sha256(content.encode()).hexdigest()
     try:
         with content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+    except OSError:
         return None
 
 
 def remove_delivered(folder: RunFolder, names: Collection[str]) -> None:
     """Remove files that were delivered, and their folder when nothing else lies in it."""
     for path in (folder.root / name for name in names):
+        if path.is_dir() and not path.is_symlink():  # which is somebody else's
+            continue
         path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()
@@ -123,5 +137,5 @@ def _contents(model: Path) -> dict[str, Content]:
     if stored.weights is None:
         return {MODEL: model, RECIPE: stored.to_toml()}
     weights = weights_of(recipe, stored.weights)
-    kept: dict[str, Content] = {WEIGHTS: weights} if weights.exists() else {}
+    kept: dict[str, Content] = {WEIGHTS: weights} if weights.is_file() else {}
     return {MODEL: model, RECIPE: replace(stored, weights=WEIGHTS).to_toml(), **kept}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autocompress.errors import UsageError
 from autocompress.storage.atomic import UNFINISHED, is_full, no_space
-from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, STORE, WEIGHTS
+from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, REPORT, STORE
 from autocompress.storage.ownership import RUN, put_mark, refuse_strangers
 from autocompress.storage.store import Store
 
@@ -28,6 +28,7 @@ class RunFolder:
         self.root = root
         self._lock: int | None = None
         self._made = False  # by this process, where nothing was
+        self._held_nothing = False  # when this process claimed it
 
     @property
     def front(self) -> Path:
@@ -35,7 +36,7 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        return self.root / "report.html"
+        return self.root / REPORT
 
     @property
     def study(self) -> Path:
@@ -83,7 +84,7 @@ class RunFolder:
         ours, with nothing written, and when it cannot be written or is in use.
         """
         refuse_strangers(self.root, RUN)
-        self._refuse_links()
+        self._refuse_other_kinds()
         try:
             self._made = _make(self.root)
             put_mark(self.root, RUN)
@@ -96,13 +97,21 @@ class RunFolder:
             ) from error
         self._hold(lock)
         self._sweep()
+        self._held_nothing = {path.name for path in self.root.iterdir()} <= {RUN, LOCK}
 
-    def _refuse_links(self) -> None:
-        for path in (*self._files(), *self._folders()):
+    def _refuse_other_kinds(self) -> None:
+        """Nothing is written through a link, and a folder in place of a file is found before anything is computed."""
+        for path in (*self._files(), *self._folders(), *self.root.glob(f"{CANDIDATES}/*")):
             if path.is_symlink():
                 raise UsageError(
                     f"{path} is a link, and a run folder holds its own files: remove the link or choose another --out"
                 )
+        for paths, is_right, kind in ((self._files(), Path.is_file, "file"), (self._folders(), Path.is_dir, "folder")):
+            for path in paths:
+                if path.exists() and not is_right(path):
+                    raise UsageError(
+                        f"{path} is not the {kind} that a run folder holds there: move it away or choose another --out"
+                    )
 
     def _hold(self, lock: int) -> None:
         try:
@@ -128,22 +137,25 @@ class RunFolder:
             self._lock = None
 
     def discard(self) -> None:
-        """Remove what a search makes, if this process made the folder; whatever else lies there stays."""
-        if not self._made:
+        """Remove what a search makes before it delivers anything, if the folder held nothing when this process claimed
+        it: then the folder itself, if this process made it. Whatever else lies there stays.
+        """
+        if not self._held_nothing:
             return
         self._sweep()
-        folders = (*self._candidates(), *self._folders())
-        models = (folder / name for folder in folders for name in (MODEL, RECIPE, WEIGHTS))
+        models = (folder / name for folder in (*self._candidates(), self.reference.parent) for name in (MODEL, RECIPE))
         for path in (*self._files(), *models, *Store(self.stored).entries()):
-            path.unlink(missing_ok=True)
-        for folder in (*folders, self.root):
+            with suppress(OSError):  # it is not there, or somebody put a folder there
+                path.unlink()
+        for folder in (*self._candidates(), *self._folders(), *((self.root,) if self._made else ())):
             with suppress(OSError):  # it is not there, or it is not empty
                 folder.rmdir()
 
     def _files(self) -> tuple[Path, ...]:
         """What a search writes in the run folder itself."""
         hidden = (self.root / name for name in (RUN, LOCK, TURNSTILE, MACHINE))
-        return (*hidden, self.front, self.report, self.study, self.worker_log)
+        study = (self.study.with_name(f"{self.study.name}{end}") for end in ("", "-wal", "-shm"))
+        return (*hidden, self.front, self.report, *study, self.worker_log)
 
     def _folders(self) -> tuple[Path, ...]:
         candidates = self.root / CANDIDATES

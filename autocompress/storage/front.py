@@ -2,16 +2,24 @@
 
 import json
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from autocompress.errors import UsageError, one_line
 from autocompress.storage.paths import inside
 
 SCHEMA = 1
-FRONT, CANDIDATES, STORE = "front.json", "candidates", "store"
+FRONT, REPORT, CANDIDATES, STORE = "front.json", "report.html", "candidates", "store"
 RECOMMENDED, NEAREST = "recommended", "nearest"  # folders of a model that stands on its own
 MODEL, RECIPE, WEIGHTS = "model.onnx", "recipe.toml", "weights.safetensors"
-KEYS = frozenset(("schema", "task", "reference", "candidates", "recommended", "nearest"))
+KINDS: dict[str, tuple[type, ...]] = {
+    "schema": (int,),
+    "task": (str,),
+    "reference": (dict,),
+    "candidates": (list,),
+    "recommended": (str, NoneType),
+    "nearest": (str, NoneType),
+}
 
 
 def read_front(root: Path) -> dict[str, Any]:
@@ -31,8 +39,12 @@ def read_front(root: Path) -> dict[str, Any]:
             "folder of a search of this version"
         )
     try:
+        for key, kinds in KINDS.items():
+            if not isinstance(document[key], kinds):
+                raise TypeError(f"{key} is {document[key]!r}")
         for name in (document["reference"]["artifact"], *(c["artifact"] for c in document["candidates"])):
             inside(root, root, name, path)
+        chosen(document)
         for name in delivered(document):
             inside(root, root, name, path)
     except (KeyError, TypeError, ValueError) as error:
@@ -43,13 +55,17 @@ def read_front(root: Path) -> dict[str, Any]:
 
 def is_front(document: object) -> bool:
     """Whether it is the document of a search, of whichever version."""
-    return isinstance(document, dict) and document.keys() >= KEYS and isinstance(document["schema"], int)
+    return isinstance(document, dict) and document.keys() >= KINDS.keys() and isinstance(document["schema"], int)
+
+
+def candidate_of(document: dict[str, Any], identifier: str | None) -> dict[str, Any] | None:
+    """The candidate with this id."""
+    return next((c for c in document["candidates"] if c["id"] == identifier), None)
 
 
 def chosen(document: dict[str, Any]) -> dict[str, Any] | None:
     """The candidate that was delivered: the recommended one, or the nearest."""
-    identifier = document["recommended"] or document["nearest"]
-    return next((c for c in document["candidates"] if c["id"] == identifier), None)
+    return candidate_of(document, document["recommended"] or document["nearest"])
 
 
 def folder_of(document: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """ONNX files that hold all their own data. A tensor may name another file for it, which may lie anywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,5 +39,5 @@ def _tensors(message: Any) -> Iterator[TensorProto]:
         return
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
-            for part in [value] if hasattr(value, "ListFields") else value:
+            for part in value if isinstance(value, Sequence) else [value]:
                 yield from _tensors(part)

@@ -14,11 +14,15 @@ from autocompress.storage.front import FRONT, is_delivery, is_front
 RUN = ".autocompress-run"  # the mark of a run folder; it holds the names of what was delivered
 APPLIED = ".autocompress-applied"  # the mark of a folder that ``apply`` made
 STUDY = "autocompress"  # the name of the study in ``study.db``
+TITLE, HEAD = b"autocompress</title>", 64 << 10  # in the first bytes of every report
 SHOWN = 3  # entries of a folder that is not ours
 
 
 def refuse_strangers(folder: Path, mark: str) -> None:
-    """Raise UsageError when a folder holds anything and is not ours, naming what is there."""
+    """Raise UsageError when a folder holds anything and is not ours, naming what is there, or cannot be a folder."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UsageError(f"{there} is no folder: choose another --out; nothing was written")
     found = _strangers(folder, mark)
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -26,6 +30,19 @@ def refuse_strangers(folder: Path, mark: str) -> None:
             f"{folder} holds what this command did not make ({', '.join(found[:SHOWN])}{more}): choose another --out; "
             "nothing was written"
         )
+
+
+def refuse_other_page(path: Path) -> None:
+    """Raise UsageError when something is in the place of a report and is none of ours, by its title."""
+    try:
+        with path.open("rb") as page:
+            own = TITLE in page.read(HEAD)
+    except FileNotFoundError:
+        own = not path.is_symlink()
+    except OSError:
+        own = False
+    if not own:
+        raise UsageError(f"{path} is no report of autocompress: move it away and run the same command again")
 
 
 def own_or_free(folder: Path, mark: str) -> Path:

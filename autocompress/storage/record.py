@@ -3,6 +3,10 @@
 A finished trial is one row with its outcome; what comes later (promotions, final measurements, test scores) are
 attributes of the study. Each is one transaction, so a kill leaves it old or new. The sampler works on an in-memory
 study rebuilt from here.
+
+Optuna makes the file and reads it. What is written goes through a connection of our own: Optuna's asks the database for
+the study and each parameter first. SQLite appends it to a log beside the file (``study.db-wal``) and does not wait for
+the disk: a killed process has lost nothing, and after a power failure the last transactions may be missing, no others.
 """
 
 import errno
@@ -12,23 +16,26 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import optuna
 from optuna.distributions import distribution_to_json
-from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import URL, inspect
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from autocompress.errors import UsageError, one_line
 from autocompress.storage.atomic import no_space
 from autocompress.storage.ownership import STUDY
 
+SET = (
+    "insert into study_user_attributes (study_id, key, value_json) values (?, ?, ?) "
+    "on conflict (study_id, key) do update set value_json = excluded.value_json"
+)
 INFINITE = {math.inf: "INF_POS", -math.inf: "INF_NEG"}  # as Optuna writes a value that SQL has no number for
 
 
@@ -38,11 +45,13 @@ class Record:
     Nobody else writes, so what was read or written once is remembered.
     """
 
-    def __init__(self, storage: RDBStorage, study: optuna.Study, path: Path) -> None:
+    def __init__(self, storage: RDBStorage, study: optuna.Study, connection: sqlite3.Connection, path: Path) -> None:
         self.path = path
         self._storage = storage
         self._study = study
-        self._file = path.resolve()
+        self._connection = connection
+        self._id = _study_id(connection)
+        self._logged = False
         self._known: dict[str, Any] = study.user_attrs
         self._trials = len(self.trials())
         self._counts = Counter(key.rpartition(":")[0] for key in self._known)
@@ -51,11 +60,12 @@ class Record:
         return self._known.get(key, default)
 
     def set(self, key: str, value: Any) -> None:
-        value = json.loads(json.dumps(value))  # as it would be read again
+        text = json.dumps(value)
+        value = json.loads(text)  # as it would be read again
         if key in self._known and self._known[key] == value:
             return
-        with _writing(self.path):
-            self._study.set_user_attr(key, value)
+        with self._writing() as connection:
+            connection.execute(SET, (self._id, key, text))
         self._known[key] = value
 
     def every(self, prefix: str) -> list[Any]:
@@ -67,16 +77,27 @@ class Record:
         self._counts[prefix] += 1
 
     def add(self, trial: FrozenTrial) -> None:
-        """Keep a finished trial: all its rows at once, where Optuna's own way asks the database for each parameter."""
-        with _writing(self.path), closing(sqlite3.connect(self._file, timeout=30)) as connection, connection:
-            _insert(connection, trial, self._trials)
+        """Keep a finished trial."""
+        with self._writing() as connection:
+            _insert(connection, self._id, trial, self._trials)
         self._trials += 1
 
     def trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction. Which log the file has changes with the first one: what is only read stays as it is."""
+        with _writing(self.path):
+            if not self._logged:
+                self._connection.execute("pragma journal_mode = wal")
+                self._logged = True
+            with self._connection:
+                yield self._connection
+
     def close(self) -> None:
         _close(self._storage)
+        self._connection.close()
 
 
 def open_record(path: Path) -> Record:
@@ -88,18 +109,31 @@ def open_record(path: Path) -> Record:
         _refuse_garbage(path)
     try:
         storage = RDBStorage(
-            URL.create("sqlite", database=str(path)).render_as_string(), engine_kwargs={"connect_args": {"timeout": 30}}
+            URL.create("sqlite", database=str(path)).render_as_string(),
+            engine_kwargs={"connect_args": {"timeout": 30}, "poolclass": NullPool},  # nothing of it stays open
         )
         study = optuna.create_study(
             storage=storage, study_name=STUDY, directions=["maximize", "minimize"], load_if_exists=True
         )
+        connection = _connect(path.resolve())
     except Exception as error:
         if _is_full(error):
             raise no_space(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
         raise UsageError(
             f"{path} cannot be opened: {one_line(error, 200)}; move it away or choose another --out"
         ) from error
-    return Record(storage, study, path)
+    return Record(storage, study, connection, path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)  # a notebook's search runs beside its loop
+    connection.execute("pragma synchronous = normal")
+    return connection
+
+
+def _study_id(connection: sqlite3.Connection) -> int:
+    (found,) = connection.execute("select study_id from studies where study_name = ?", (STUDY,)).fetchone()
+    return int(found)
 
 
 def _close(storage: RDBStorage) -> None:
@@ -116,9 +150,8 @@ def _is_full(error: BaseException) -> bool:
     return False
 
 
-def _insert(connection: sqlite3.Connection, trial: FrozenTrial, number: int) -> None:
+def _insert(connection: sqlite3.Connection, study: int, trial: FrozenTrial, number: int) -> None:
     """A finished trial as Optuna's schema has it."""
-    (study,) = connection.execute("select study_id from studies where study_name = ?", (STUDY,)).fetchone()
     times = [at and at.isoformat(" ", "microseconds") for at in (trial.datetime_start, trial.datetime_complete)]
     own = connection.execute(
         "insert into trials (study_id, number, state, datetime_start, datetime_complete) values (?, ?, ?, ?, ?)",
@@ -148,8 +181,8 @@ def _insert(connection: sqlite3.Connection, trial: FrozenTrial, number: int) -> 
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
-        raise no_space(path, OSError(one_line(error.__cause__ or error, 120))) from error
+    except sqlite3.Error as error:
+        raise no_space(path, OSError(one_line(error, 120))) from error
 
 
 def _refuse_garbage(path: Path) -> None:

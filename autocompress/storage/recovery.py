@@ -25,17 +25,26 @@ Say = Callable[[str], None]
 
 
 def recover(folder: RunFolder, say: Say) -> None:
-    """Finish a delivery in a folder that this process holds. Raises UsageError when ``candidates/`` no longer holds
-    what ``front.json`` says, or a file is in the way that no search of this run put there.
+    """What a search begins with in a folder that this process holds: finish a delivery. Raises UsageError when
+    ``candidates/`` no longer holds what ``front.json`` says, or where the search will write there is a file that no
+    search of this run put there.
 
     say: told which files did not agree and were made again.
     """
-    refuse_foreign(folder, [f"{RECOMMENDED}/{name}" for name in (MODEL, RECIPE, WEIGHTS)])
+    refuse_foreign(
+        folder, [f"{parent}/{name}" for parent in (RECOMMENDED, NEAREST) for name in (MODEL, RECIPE, WEIGHTS)]
+    )
+    ownership.refuse_other_page(folder.report)
+    _finish_delivery(folder, say)
+
+
+def _finish_delivery(folder: RunFolder, say: Say) -> None:
     if not folder.front.exists():
         return
     document = front.read_front(folder.root)
     wrong = _wrong(folder.root, document)
     if wrong:
+        refuse_foreign(folder, wrong)
         _make_whole(folder.root, document, wrong)
         say(f"{', '.join(wrong)} in {folder.root} did not agree with {FRONT}: made again from {CANDIDATES}/")
     if "delivered" in document:
@@ -54,7 +63,7 @@ def read_run(root: Path, say: Say) -> dict[str, Any]:
         with suppress(FolderInUse):  # by a search, which is about to write both
             folder.claim()
             try:
-                recover(folder, say)
+                _finish_delivery(folder, say)
             finally:
                 folder.release()
         document = front.read_front(root)

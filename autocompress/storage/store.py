@@ -21,14 +21,11 @@ from torch import Tensor
 
 from autocompress.recipe import digest
 from autocompress.storage.atomic import replacing, write_text
+from autocompress.supervisor import tell_nobody
 
 VERSION = "1"
 MARK, STAMP = "digest", "version"
 ENTRY = re.compile(r"[a-z]+-[0-9a-f]{20}\.(safetensors|json)")
-
-
-def _silent(text: str) -> None:
-    pass
 
 
 class Store:
@@ -37,7 +34,7 @@ class Store:
     say: told when an entry cannot be used, and why. version: of what entries hold; others are not read.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = _silent, version: str = VERSION) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = tell_nobody, version: str = VERSION) -> None:
         self.root = root
         self._say = say
         self._version = version
@@ -108,7 +105,7 @@ class Store:
         keep: keys that stay whatever they take.
         """
         found = []
-        for path in self.entries():
+        for path in self._named():
             with suppress(FileNotFoundError):  # another process may remove one meanwhile
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))
@@ -116,19 +113,36 @@ class Store:
         for _, size, path in sorted(found):
             if excess <= 0:
                 break
-            if path.stem not in keep:
+            if path.stem not in keep and _is_entry(path):
                 path.unlink(missing_ok=True)
                 excess, gone = excess - size, gone + 1
         return gone
 
     def entries(self) -> Iterator[Path]:
-        """The files that are entries by their name; anything else in the folder is not the store's."""
+        """The files that a store wrote, of whichever version; anything else in the folder is not the store's."""
+        return filter(_is_entry, self._named())
+
+    def _named(self) -> Iterator[Path]:
+        """The files with a key for a name, which does not say yet whose they are."""
         for path in self.root.iterdir() if self.root.is_dir() else ():
             if ENTRY.fullmatch(path.name):
                 yield path
 
     def _unusable(self, path: Path, why: str) -> None:
         self._say(f"{path} cannot be used: {why}")
+
+
+def _is_entry(path: Path) -> bool:
+    """Whether a file carries what every entry does."""
+    try:
+        if path.suffix == ".json":
+            written = json.loads(path.read_text("utf-8"))
+        else:
+            with safe_open(path, "pt") as file:
+                written = file.metadata()
+    except (SafetensorError, OSError, ValueError):
+        return False
+    return isinstance(written, dict) and written.keys() >= {STAMP, MARK}
 
 
 def _content(tensors: Mapping[str, Tensor]) -> str:

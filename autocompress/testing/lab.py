@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.count import count
 from autocompress.candidate.export import check, export
+from autocompress.candidate.make import CHECKED_BATCHES
 from autocompress.candidate.reading import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
@@ -46,7 +47,6 @@ LAB_BATCH = 32
 LAB_EXAMPLES = 8 * LAB_BATCH
 FEW_EXAMPLES = 4 * LAB_BATCH  # where two trainings are compared, or one begins where another ended
 EXPORTER = "torchscript"  # the quicker one; the other stands in where it fails
-CHECKED = 4  # inputs on which an exported file is compared with its module
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Lab:
 
     def exported(self, model: nn.Module, when: str) -> Path:
         """The model as a file that agrees with it."""
-        inputs = list(profile_inputs(self.val, self.context.profile.batch, CHECKED))
+        inputs = list(profile_inputs(self.val, self.context.profile.batch, CHECKED_BATCHES))
         path = self._folder() / "model.onnx"
         try:
             export(model, inputs[0], path, EXPORTER)

@@ -12,9 +12,10 @@ from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
 from autocompress.candidate import export as module
-from autocompress.candidate.export import EXPORTERS, check, export, export_with
+from autocompress.candidate.export import EXPORTERS, check, export, export_right, export_with
 from autocompress.candidate.export_cause import branching, unexportable
 from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Session
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs
@@ -42,6 +43,11 @@ class Ignoring(nn.Module):
 class Random(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + torch.randn_like(x)
+
+
+class OtherWhenTraced(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x if torch.jit.is_tracing() else x
 
 
 class TwoInputs(nn.Module):
@@ -87,6 +93,18 @@ def test_a_file_that_disagrees_with_its_module_is_refused_with_the_error(plugins
         model.bias.add_(1.0)
     with pytest.raises(CandidateFailed, match=r"disagree by [\d.]+"):
         check(session, feeds, model, inputs)
+
+
+def test_a_file_takes_its_name_only_when_it_agrees_with_its_module(plugins: PluginSet, tmp_path: Path) -> None:
+    def open_file(path: Path) -> Session:
+        return plugins.runtime("onnxruntime").open(path, PROFILE)
+
+    target, inputs = tmp_path / "m.onnx", [torch.randn(1, 4)]
+    with pytest.raises(CandidateFailed, match=r"disagree by [\d.]+"):
+        export_right("torchscript", OtherWhenTraced(), inputs, target, open_file)
+    assert list(tmp_path.iterdir()) == []
+    export_right("torchscript", nn.Linear(4, 3), inputs, target, open_file)
+    assert target.exists()
 
 
 def test_control_flow_on_the_data_is_named_with_its_line(tmp_path: Path) -> None:

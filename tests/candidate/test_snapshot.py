@@ -15,7 +15,7 @@ from autocompress.candidate.snapshot import Snapshots
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
-from autocompress.data import open_split
+from autocompress.data.loading import open_split
 from autocompress.errors import Interrupted
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.storage.store import Store

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 from autocompress.candidate import stream as streaming
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.stream import TaughtBlocks, TrainBatch, TrainStream
-from autocompress.data import open_split
+from autocompress.data.loading import open_split
 from autocompress.errors import AutocompressError
 from autocompress.storage.store import Store
 from autocompress.task import Task

@@ -3,8 +3,13 @@ bad intentions; and what they never write over.
 """
 
 import json
+import math
+import re
 import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +18,27 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from autocompress.cli import report_command
-from autocompress.commands import verify
+from autocompress.cli import main, report_command
+from autocompress.commands import apply, verify
 from autocompress.commands.apply import apply_recipe
 from autocompress.commands.measure import measure_file
 from autocompress.commands.verify import verify_run
+from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
-from autocompress.latency import Latency
+from autocompress.explore.opening.identity import RECORD_SCHEMA
+from autocompress.explore.opening.reference import open_task
+from autocompress.plugin.contract import Runtime
+from autocompress.plugin.loader import PluginSet
+from autocompress.recipe import RecipeFile
 
 Act = Callable[[Path], object]
 
 
 @pytest.fixture
-def verified(monkeypatch: pytest.MonkeyPatch, make_latency: Callable[..., Latency]) -> None:
-    """A latency that needs no measuring, the one that the run holds."""
-    monkeypatch.setattr(verify, "_beside", lambda *given: make_latency(ratio=0.6))
+def verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that need no measuring, of the ratio that the run holds."""
+    session = TimingSession(math.log(0.6), math.log(0.6), 0.1, 0.1, 0.1, 1.0, 20, 20)
+    monkeypatch.setattr(verify, "recorder", lambda *given: lambda: session)
 
 
 @pytest.fixture(params=["report", "verify", "apply"])
@@ -54,6 +65,57 @@ def everything(root: Path) -> dict[str, bytes]:
 
 def test_verify_tells_whether_an_earlier_run_still_holds(verified: None, earlier: Path) -> None:
     assert verify_run(earlier)["holds"]
+
+
+def test_report_of_an_earlier_run_shows_what_it_found(earlier: Path) -> None:
+    report_command(earlier)
+    page = (earlier / "report.html").read_text()
+    assert "the most accurate of the 5 that meet the budget: 1.66x faster than the reference, 0.0275 ms p90" in page
+    assert page.count("over the budget before training") == 1, "six structures were rejected, for one reason"
+
+
+def test_recipe_of_an_earlier_run_is_trained_anew(
+    earlier: Path,
+    small_task: str,
+    tmp_path: Path,
+    plugins: PluginSet,
+    fake_runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clocked = replace(plugins, runtimes={"onnxruntime": fake_runtime})
+    monkeypatch.setattr(apply, "load_plugins", lambda: clocked)
+    monkeypatch.setattr(apply, "open_task", partial(open_task, compare_exporters=False))  # the other takes long
+    recipe = earlier / "recommended" / "recipe.toml"
+    told = apply_recipe(recipe, small_task, tmp_path / "made", redo=True)
+    found = re.search(r"trained anew from .*: validation (0\.\d+) \(stored: (0\.\d+)\)", told)
+    assert found is not None
+    assert float(found[1]) > 0.7, "one in four is right by chance"
+    stored, made = RecipeFile.read(recipe), RecipeFile.read(tmp_path / "made" / "recipe.toml")
+    assert (made.recipe, made.fingerprint) == (stored.recipe, stored.fingerprint)
+    assert sorted(everything(tmp_path / "made")) == [
+        ".autocompress-applied",
+        "model.onnx",
+        "recipe.toml",
+        "weights.safetensors",
+    ]
+
+
+def test_search_on_an_earlier_run_is_refused_in_one_line_and_touches_nothing(
+    earlier: Path, small_task: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(earlier)
+    command = ["autocompress", "search", small_task, "--speedup", "1.5", "--space", "structured", "--trials", "2"]
+    monkeypatch.setattr(sys, "argv", [*command, "--minutes", "2.5", "--out", str(earlier)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"autocompress: {earlier}/study.db was written by another version of autocompress (record 4, this one writes "
+        f"{RECORD_SCHEMA}): finish it with that version, or give another --out"
+    ]
+    after = everything(earlier)
+    del before[".lock"]  # which names the process that holds it
+    assert {name: after[name] for name in before} == before
 
 
 def test_pair_that_a_kill_cut_off_is_whole_after_any_command(command: Act, finished: Path) -> None:
@@ -93,6 +155,17 @@ def test_weights_outside_the_run_folder_are_refused(name: str, command: Act, ear
     with pytest.raises(
         UsageError, match=rf"recipe.toml names '{name}', which is not a file of {earlier}/recommended: put the file"
     ):
+        command(earlier)
+    assert everything(tmp_path) == before
+
+
+def test_weights_whose_name_stands_for_another_file_are_refused(command: Act, earlier: Path, tmp_path: Path) -> None:
+    recipe = naming(earlier / "recommended" / "recipe.toml", "notes.txt")
+    recipe.with_name("notes.txt").write_text("hi")
+    (tmp_path / "secret.safetensors").write_bytes((earlier / "recommended" / "weights.safetensors").read_bytes())
+    recipe.with_name("notes.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    before = everything(tmp_path)
+    with pytest.raises(UsageError, match=r"recipe.toml names 'notes.txt' as its weights, which is no .safetensors fi"):
         command(earlier)
     assert everything(tmp_path) == before
 
@@ -156,6 +229,10 @@ def test_apply_refuses_a_folder_that_is_not_its_own_before_it_reads_the_task(
     for out in (tmp_path / "mine", earlier, earlier / "recommended"):
         with pytest.raises(UsageError, match=r"holds what this command did not make \(.*\): choose another --out"):
             apply_recipe(earlier / "recommended" / "recipe.toml", "no_such_task.py:task", out, redo)
+    file = tmp_path / "mine" / "model.onnx"
+    for out in (file, file / "deeper"):
+        with pytest.raises(UsageError, match=rf"^{file} is no folder: choose another --out"):
+            apply_recipe(earlier / "recommended" / "recipe.toml", "no_such_task.py:task", out, redo)
     assert everything(tmp_path) == before
 
 
@@ -173,12 +250,26 @@ def test_apply_finds_a_folder_of_its_own_and_takes_it_again(
     assert sorted(path.name for path in (tmp_path / "applied").iterdir()) == ["2116d3c012", "2116d3c012-2"]
 
 
+def test_what_is_in_the_way_of_a_search_hinders_no_other_command(command: Act, finished: Path) -> None:
+    (finished / "recommended" / "recipe.toml").unlink()
+    theirs = finished / "nearest" / "model.onnx"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    command(finished)
+    assert theirs.read_text() == "mine"
+    assert (finished / "recommended" / "recipe.toml").exists()
+
+
 def test_report_writes_over_no_page_but_its_own(earlier: Path) -> None:
     page = earlier / "report.html"
     page.write_text("<!doctype html><title>My notes</title>")
     with pytest.raises(UsageError, match=r"report.html is no report of autocompress: move it away and run the same"):
         report_command(earlier)
     assert "My notes" in page.read_text()
+    page.unlink()
+    page.symlink_to("not-there-yet.html")
+    with pytest.raises(UsageError, match=r"report.html is no report of autocompress: move it away and run the same"):
+        report_command(earlier)
     page.unlink()
     for _ in range(2):
         report_command(earlier)

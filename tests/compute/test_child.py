@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autocompress.candidate.request import Made, MakeRequest
+from autocompress.candidate.request import Made, UntrainedFiles
 from autocompress.compute.worker import Worker, WorkerConfig, WorkerDied
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.profile import HardwareProfile
@@ -36,7 +36,7 @@ class Bed:
 
     def made(self) -> Made:
         """The unchanged model as a file, which takes an open task."""
-        answer: Made = self.worker.call("make", MakeRequest(Recipe(), "torchscript"), limit_s=PATIENCE_S)
+        answer: Made = self.worker.call("make", UntrainedFiles(Recipe(), "torchscript"), limit_s=PATIENCE_S)
         return answer
 
     def crash(self) -> None:
@@ -60,7 +60,7 @@ def bed(shared: Bed) -> Bed:
 
 
 def test_before_a_task_is_open_nothing_of_it_can_be_computed(bed: Bed):
-    with pytest.raises(CandidateFailed, match="RuntimeError: the task is not open"):
+    with pytest.raises(CandidateFailed, match="'UnopenedTask' object has no attribute 'time_training'"):
         bed.worker.call("time_training", limit_s=PATIENCE_S)
 
 

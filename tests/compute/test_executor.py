@@ -121,6 +121,7 @@ def test_kill_ends_the_waiting_for_a_worker_that_hangs(workers: list[FakeWorker]
 
     asyncio.run(hang())
     pool.close()
+    assert workers
     assert all(worker.closed for worker in workers)
 
 
@@ -128,9 +129,20 @@ def test_time_of_all_workers_is_added_up(workers: list[FakeWorker]):
     assert Pool(workers).spent() == {"train": 2.0, "a": 2.0, "b": 2.0}
 
 
-class LocalComputation:
+class Unopened:
     def __init__(self) -> None:
         self.supervisor = Supervisor()
+
+    def prepare(self, known: str) -> tuple["Opened", str]:
+        return Opened(self.supervisor, known), f"opened with {known}"
+
+
+class Opened:
+    def __init__(self, supervisor: Supervisor, known: str = "") -> None:
+        self.supervisor, self.known = supervisor, known
+
+    def whose(self) -> str:
+        return self.known
 
     def double(self, number: int) -> int:
         with self.supervisor.during("train", "double"):
@@ -143,8 +155,17 @@ class LocalComputation:
         raise ZeroDivisionError("as it does")
 
 
-def test_in_process_calls_the_workshop_itself():
-    executor = InProcess(LocalComputation())
+def test_once_a_call_has_opened_the_task_others_go_to_what_it_opened():
+    executor = InProcess(Unopened())
+    with pytest.raises(CandidateFailed, match="no attribute 'whose'"):
+        asyncio.run(executor.call("whose"))
+    for known in ("a", "b"):
+        assert asyncio.run(executor.call("prepare", known)) == f"opened with {known}"
+        assert asyncio.run(executor.call("whose")) == known
+
+
+def test_in_process_calls_what_is_held_itself():
+    executor = InProcess(Opened(Supervisor()))
     assert asyncio.run(executor.call("double", 21, limit_s=1.0)) == 42
     assert executor.spent()["train"] >= 0
     with pytest.raises(UsageError, match="not like this"):

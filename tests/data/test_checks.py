@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import check_split, open_split, overlap, probe
+from autocompress.data.checks import check_split, overlap, probe
+from autocompress.data.loading import open_split
 from autocompress.errors import UsageError
 from autocompress.task import Task
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import paired_difference, score_of, wilson
+from autocompress.data import paired_difference, score_of
+from autocompress.data.scores import wilson
 from autocompress.task import Task
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from autocompress.data import Batch, Split, open_split
+from autocompress.data import Batch, Split
+from autocompress.data.loading import open_split
 
 X = torch.randn(130, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(130) % 4

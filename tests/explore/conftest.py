@@ -1,49 +1,59 @@
-"""Whole searches in this process, on the profile ``fake``; and histories that no search made."""
+"""Whole searches: in this process on the profile ``fake``, or with every operation declared; and histories that no
+search made.
+"""
 
+import asyncio
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from torch import nn
 
 from autocompress import Task, search
 from autocompress.evaluation import Evaluation, Outcome
 from autocompress.explore.history.history import History
 from autocompress.explore.policy import SearchPolicy
 from autocompress.plugin.loader import PluginSet
+from tests.recordings.harness import Ended, searched
+from tests.recordings.kinds import Kind
+from tests.recordings.scenarios import Process, Scenario
 
-QUICK = SearchPolicy(compare_exporters=False)  # the other exporter takes ten times as long
-MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
+QUICK = SearchPolicy(compare_exporters=False, most_epochs=1.0)  # the other exporter takes ten times as long
+MINUTES = 60.0  # far more than three trials take: how busy the machine is changes nothing
 
 
 @pytest.fixture
-def profile(tmp_path: Path) -> str:
-    path = tmp_path / "fake.toml"
+def played(tmp_path: Path) -> Callable[..., Ended]:
+    """``played(kinds.CNN, minutes=8, budget=Budget(speedup=4))``: how a search of that scenario ended, of which nothing
+    was computed.
+    """
+
+    def play(kind: Kind, minutes: float = 8, trials: int | None = None, view: Any = None, **others: Any) -> Ended:
+        (ended,) = searched(
+            Scenario("search", kind, (Process(minutes, trials),), **others), tmp_path / "run", view=view
+        )
+        return ended
+
+    return play
+
+
+@pytest.fixture(scope="session")
+def fake_toml(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("profile") / "fake.toml"
     path.write_text('name = "fake"\nruntime = "fake"\n')
     return str(path)
 
 
 @pytest.fixture
-def clear_task(tiny_task: Task, examples: Callable[[int, int], Any]) -> Task:
-    """The tiny task, validated on examples that the model tells apart clearly: int8 rounding, which is not the same on
-    every processor, changes none of its predictions.
-    """
-    inputs, targets = examples(384, 2)
-    with torch.no_grad():
-        first, second = tiny_task.model(inputs).topk(2).values.unbind(1)
-    clearest = (first - second).topk(96).indices
-    return replace(tiny_task, val=(inputs[clearest], targets[clearest]))
-
-
-@pytest.fixture
-def run(tiny_task: Task, plugins: PluginSet, profile: str, tmp_path: Path) -> Any:
+def run(tiny_task: Task, plugins: PluginSet, fake_toml: str, tmp_path: Path) -> Any:
     def go(task: Task | None = None, out: str = "run", **options: Any) -> dict[str, Any]:
         settings = {
             "minutes": MINUTES,
             "trials": 3,
-            "profile": profile,
+            "profile": fake_toml,
             "plugins": plugins,
             "quiet": True,
             "policy": QUICK,
@@ -54,8 +64,43 @@ def run(tiny_task: Task, plugins: PluginSet, profile: str, tmp_path: Path) -> An
     return go
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A search of the tiny task that came to its end: what it returned, and its run folder."""
+
+    document: dict[str, Any]
+    root: Path
+
+    def copied_to(self, folder: Path) -> dict[str, Any]:
+        """The run folder as ``folder``, for a call that goes on there."""
+        shutil.copytree(self.root, folder)
+        return self.document
+
+
+@pytest.fixture(scope="session")
+def finished(
+    make_tiny_task: Callable[[nn.Module], Task],
+    trained_tiny: nn.Module,
+    shared_plugins: PluginSet,
+    fake_toml: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Finished:
+    """Made once, under a budget: nothing may be written into its folder. It ran where a loop runs already, as in a
+    notebook.
+    """
+    root, task = tmp_path_factory.mktemp("finished") / "run", make_tiny_task(trained_tiny)
+    options = {"minutes": MINUTES, "trials": 1, "profile": fake_toml, "plugins": shared_plugins, "policy": QUICK}
+
+    async def cell() -> dict[str, Any]:
+        return search(task, out=root, speedup=3, quiet=True, **options)
+
+    return Finished(asyncio.run(cell()), root)
+
+
 class Unrecorded:
     """A record that keeps nothing."""
+
+    def add(self, trial: Any) -> None: ...
 
     def append(self, prefix: str, value: Any) -> None: ...
 

@@ -10,18 +10,81 @@ import torch
 from rich.console import Console
 
 from autocompress import Task
+from autocompress.budget import Budget
 from autocompress.errors import AutocompressError, UsageError
-from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import RecipeFile
-from autocompress.storage.folder import RunFolder
-from autocompress.storage.record import open_record
+from tests.recordings import kinds
+from tests.recordings.declared import Faults
+from tests.recordings.harness import Kept, searched
+from tests.recordings.scenarios import Process, Scenario
 
-MINUTES = 1.0  # far more than three trials take; a busy machine must not change the outcome
+MINUTES = 60.0  # far more than three trials take: how busy the machine is changes nothing
+THREE_TIMES = Budget(speedup=3)
 
 
-def test_the_same_call_again_resumes_and_trains_nothing_twice(run: Any, plugins: PluginSet, tmp_path: Path) -> None:
-    first = run(speedup=3, trials=1)
+# -- of which nothing is computed --------------------------------------------------------------------------------------
+
+
+def test_the_test_split_is_scored_once_for_each_file(tmp_path: Path) -> None:
+    processes = (Process(8, trials=2), Process(16, trials=5), Process(24, trials=5))
+    first, second, third = searched(Scenario("search", kinds.CNN, processes, THREE_TIMES), tmp_path / "run")
+    scored = [name for ended in (first, second, third) for call in ended.asked("test") for name in call["files"]]
+    assert len(scored) == len(set(scored))
+    tested = {c["id"] for c in third.front["candidates"] if c["score"]["test"] is not None}
+    assert tested == set(scored)
+    assert second.asked("test"), "what is new on the front is scored"
+
+
+def test_resuming_with_another_model_or_space_is_refused(tmp_path: Path) -> None:
+    kept, whole = Kept(), Scenario("search", kinds.CNN, (Process(8, trials=1),), THREE_TIMES)
+    (first,) = searched(whole, tmp_path / "run", kept)
+    narrower = replace(whole, choices={"carve.ratio": (0.5,)})
+    (refused,) = searched(narrower, tmp_path / "run", kept)
+    assert refused.why is not None
+    assert "another space (carve.ratio changed)" in refused.why
+    assert "another --out" in refused.why
+    (again,) = searched(replace(whole, processes=(Process(16, trials=2),)), tmp_path / "run", kept)
+    before = {c["id"]: c["score"]["val"] for c in first.front["candidates"]}
+    assert before.items() <= {c["id"]: c["score"]["val"] for c in again.front["candidates"]}.items(), "it stays"
+
+
+def test_the_floor_is_looked_for_once(tmp_path: Path) -> None:
+    processes = (Process(4), Process(8))
+    scenario = Scenario("search", kinds.CNN, processes, Budget(speedup=500))
+    first, again = searched(scenario, tmp_path / "run")
+    assert first.asked("gate")
+    assert not again.asked("gate")
+    assert (again.front["status"], again.front["nearest"]) == ("infeasible", first.front["nearest"])
+
+
+def test_an_added_strategy_joins_a_run_that_began_without_it(tmp_path: Path) -> None:
+    kept, process = Kept(), Process(8, trials=2)
+    without = replace(kinds.CNN, applicable=tuple(a for a in kinds.CNN.applicable if a.name != "small"))
+    (first,) = searched(Scenario("search", without, (process,), THREE_TIMES), tmp_path / "run", kept)
+    (second,) = searched(Scenario("search", kinds.CNN, (Process(24, trials=12),), THREE_TIMES), tmp_path / "run", kept)
+    assert second.front["status"] == "feasible"
+    tried = [{s["strategy"] for r in (*one.front["candidates"], *one.front["rejected"]) for s in r["recipe"]}
+             for one in (first, second)]  # fmt: skip
+    assert "small" not in tried[0]
+    assert "small" in tried[1]
+
+
+def test_what_could_not_be_measured_again_at_the_end_is_when_the_search_goes_on(tmp_path: Path) -> None:
+    kept = Kept()
+    fails = Scenario("search", kinds.CNN, (Process(8, trials=3),), faults=Faults(unmeasured=1.0))
+    (first,) = searched(fails, tmp_path / "run", kept)
+    at_first = {call["file"] for call in first.asked("remeasure")}
+    goes_on = replace(fails, processes=(Process(16, trials=3),), faults=Faults())
+    (second,) = searched(goes_on, tmp_path / "run", kept)
+    assert at_first & {call["file"] for call in second.asked("remeasure")}
+
+
+# -- computed ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_call_again_resumes_and_trains_nothing_twice(run: Any, finished: Any, tmp_path: Path) -> None:
+    first = finished.copied_to(tmp_path / "run")
     weights = {p.name: p.stat().st_ino for p in (tmp_path / "run" / "store").glob("weights-*")}
     second = run(speedup=3, trials=3, minutes=4 * MINUTES)
     before = {c["id"]: c["score"]["val"] for c in first["candidates"]}
@@ -29,56 +92,33 @@ def test_the_same_call_again_resumes_and_trains_nothing_twice(run: Any, plugins:
     assert before.items() <= after.items(), "every candidate of the first run is still there, unchanged"
     assert len(after) > len(before)
     assert all((tmp_path / "run" / "store" / name).stat().st_ino == file for name, file in weights.items())
+
+
+def test_a_finished_search_gives_its_result_and_makes_up_for_a_delivery_that_was_cut_off(
+    run: Any, finished: Any, tmp_path: Path
+) -> None:
+    first = finished.copied_to(tmp_path / "run")
     delivered = tmp_path / "run" / "recommended" / "model.onnx"
     content = delivered.read_bytes()
     delivered.write_bytes(b"of the run before")  # as a kill between it and front.json leaves it
-    again = run(speedup=3, trials=3, minutes=4 * MINUTES)
-    assert again == second, "a finished search prints its result"
+    assert run(speedup=3, trials=1) == first
     assert delivered.read_bytes() == content
 
 
-def test_the_test_split_is_scored_once_for_each_file(run: Any, tiny_task: Task) -> None:
-    scored: list[int] = []
-
-    def counted(outputs: torch.Tensor, targets: torch.Tensor) -> float:
-        if torch.equal(targets, tiny_task.test[1]):
-            scored.append(1)
-        return float((outputs.argmax(1) == targets).float().mean())
-
-    tiny_task.metric = counted
-    first = run(speedup=3, trials=1)
-    tested = sum(1 for c in first["candidates"] if c["score"]["test"] is not None)
-    assert 0 < len(scored) <= tested
-    so_far = len(scored)
-    second = run(speedup=3, trials=1, minutes=2 * MINUTES)
-    fresh = {c["id"] for c in second["candidates"] if c["score"]["test"] is not None} - {
-        c["id"] for c in first["candidates"]
-    }
-    assert len(scored) - so_far <= len(fresh) + 1
-
-
-def test_resuming_with_another_model_or_space_is_refused(run: Any, tiny_task: Task, tmp_path: Path) -> None:
-    run(speedup=3, trials=1)
+@pytest.mark.parametrize("what", ["weights", "metric"])
+def test_resuming_with_another_task_is_refused_and_all_stays(
+    what: str, run: Any, finished: Any, tiny_task: Task, tmp_path: Path
+) -> None:
+    finished.copied_to(tmp_path / "run")
     kept = (tmp_path / "run" / "front.json").read_bytes()
-    narrower = tmp_path / "narrower.toml"
-    narrower.write_text('name = "narrower"\n[parameters]\n"prune_channels.ratio" = [0.5]\n')
-    with pytest.raises(UsageError, match=r"another space \(prune_channels\.ratio.*another --out"):
-        run(speedup=3, trials=2, space=str(narrower))
-    with torch.no_grad():
-        next(tiny_task.model.parameters()).add_(1)
+    if what == "metric":
+        tiny_task = replace(tiny_task, metric=lambda outputs, targets: 0.5)
+    else:
+        with torch.no_grad():
+            next(tiny_task.model.parameters()).add_(1)
     with pytest.raises(UsageError, match="another model, data or task file"):
-        run(speedup=3, trials=2)
+        run(tiny_task, speedup=3, trials=2)
     assert (tmp_path / "run" / "front.json").read_bytes() == kept
-
-
-def test_the_floor_is_looked_for_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run(speedup=1e6)
-    gated: list[str] = []
-    monkeypatch.setattr(Pipeline, "gate", lambda own, recipe, *others: gated.append(recipe.techniques()))
-    assert run(speedup=1e6) == first
-    again = run(speedup=1e6, minutes=2 * MINUTES)
-    assert (again["status"], again["nearest"]) == ("infeasible", first["nearest"])
-    assert not gated
 
 
 def test_a_task_that_cannot_be_opened_leaves_nothing_to_resume(run: Any, tiny_task: Task) -> None:
@@ -86,37 +126,32 @@ def test_a_task_that_cannot_be_opened_leaves_nothing_to_resume(run: Any, tiny_ta
         raise ValueError("not yet")
 
     with pytest.raises(UsageError, match="not yet"):
-        run(replace(tiny_task, loss=loss), speedup=1e6)
+        run(replace(tiny_task, loss=loss), space="post_training")
     with torch.no_grad():
         next(tiny_task.model.parameters()).add_(0.01)
-    assert run(speedup=3)["status"] == "feasible"
+    assert run(speedup=1.5, space="post_training")["status"] == "feasible"
 
 
 def test_a_reference_file_that_is_gone_is_made_and_measured_again(run: Any, plugins: PluginSet, tmp_path: Path) -> None:
-    first = run(speedup=3, trials=1)
+    first = run(space="post_training")
     reference = tmp_path / "run" / first["reference"]["artifact"]
     reference.unlink()
     plugins.runtimes["fake"].ms_per_mac *= 2  # type: ignore[attr-defined]
-    second = run(speedup=3, trials=2, minutes=2 * MINUTES)
+    second = run(space="post_training", minutes=2 * MINUTES)
     assert reference.exists()
     assert second["reference"]["latency_ms"]["p50"] == pytest.approx(2 * first["reference"]["latency_ms"]["p50"])
-    assert len(second["candidates"]) > len(first["candidates"])
+    assert second["recommended"]
 
 
-def test_an_added_strategy_joins_a_run_that_began_without_it(run: Any, plugins: PluginSet) -> None:
-    own = plugins.strategies.pop("finetune")
-    run(speedup=3, trials=1)
-    plugins.strategies["finetune"] = own
-    assert run(speedup=3, trials=2)["status"] == "feasible"
-
-
-def test_an_altered_checkpoint_is_made_up_for(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = run(speedup=3, trials=2)
+def test_an_altered_checkpoint_is_made_up_for(
+    run: Any, finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = finished.copied_to(tmp_path / "run")
     for path in (tmp_path / "run" / "store").glob("weights-*"):
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
-    second = run(speedup=3, trials=3, minutes=4 * MINUTES, quiet=False, console=Console(width=300))
+    second = run(speedup=3, trials=1, minutes=4 * MINUTES, quiet=False, console=Console(width=300))
     assert "its content was altered" in capsys.readouterr().out
     assert second["status"] == "feasible"
     longest = max(c["fidelity"] for c in second["candidates"])
@@ -124,9 +159,9 @@ def test_an_altered_checkpoint_is_made_up_for(run: Any, tmp_path: Path, capsys: 
 
 
 def test_a_model_whose_weights_the_store_no_longer_has_is_delivered_and_its_recipe_says_what_is_missing(
-    run: Any, tmp_path: Path
+    run: Any, finished: Any, tmp_path: Path
 ) -> None:
-    run(speedup=3, trials=1)
+    finished.copied_to(tmp_path / "run")
     for path in (tmp_path / "run" / "store").glob("weights-*"):
         path.unlink()
     (tmp_path / "run" / "front.json").unlink()
@@ -135,17 +170,6 @@ def test_a_model_whose_weights_the_store_no_longer_has_is_delivered_and_its_reci
     assert (tmp_path / "run" / "recommended" / "model.onnx").exists()
     assert not (tmp_path / "run" / "recommended" / "weights.safetensors").exists()
     assert RecipeFile.read(tmp_path / "run" / "recommended" / "recipe.toml").weights == "weights.safetensors"
-
-
-def test_a_record_of_another_version_is_refused_and_left_alone(run: Any, tmp_path: Path) -> None:
-    run(speedup=3, trials=1)
-    record = open_record(RunFolder(tmp_path / "run").study)
-    record.set("schema", record.get("schema") + 1)
-    record.close()
-    kept = (tmp_path / "run" / "front.json").read_bytes()
-    with pytest.raises(UsageError, match=r"written by another version of autocompress .*another --out"):
-        run(speedup=3, trials=2)
-    assert (tmp_path / "run" / "front.json").read_bytes() == kept
 
 
 def test_a_full_disk_ends_the_search_with_the_path_and_the_same_call_goes_on(
@@ -167,15 +191,9 @@ def test_a_full_disk_ends_the_search_with_the_path_and_the_same_call_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "save", save)
         with pytest.raises(AutocompressError, match=r"cannot write .*weights-.*No space left .*MiB free"):
-            run(speedup=3)
+            run(speedup=3, trials=2)
     document = json.loads((tmp_path / "run" / "front.json").read_text())
     assert any(c["fidelity"] > 0 for c in document["candidates"]), "the first family is kept"
-    after = run(speedup=3)
+    after = run(speedup=3, trials=1)
     assert {c["id"] for c in document["candidates"]} <= {c["id"] for c in after["candidates"]}
     assert after["status"] == "feasible"
-
-
-def test_resuming_a_task_object_with_another_metric_is_refused(run: Any, tiny_task: Task) -> None:
-    run(speedup=3, trials=1)
-    with pytest.raises(UsageError, match="another model, data or task file"):
-        run(replace(tiny_task, metric=lambda outputs, targets: 0.5), speedup=3, trials=2)

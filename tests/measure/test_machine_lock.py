@@ -18,20 +18,15 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from autocompress.measure.machine_lock import MachineLock
-lock = MachineLock(Path(sys.argv[1]))
-with getattr(lock, sys.argv[2])():
+with MachineLock(Path(sys.argv[1])).measuring():
     print("inside", flush=True)
-    while True:
-        if sys.argv[2] == "working":
-            lock.give_way()
-        time.sleep(0.001)
+    time.sleep(3600)
 """
 
 
 @contextmanager
-def another(folder: Path, what: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process that works or measures."""
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder), what], stdout=subprocess.PIPE, text=True)
+def another_process_measures(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == "inside\n"
@@ -40,6 +35,30 @@ def another(folder: Path, what: str) -> Iterator[subprocess.Popen[str]]:
         child.kill()
         child.wait()
         child.stdout.close()
+
+
+@contextmanager
+def another(folder: Path, what: str) -> Iterator[threading.Event]:
+    """Another lock of the machine, held by one that works and gives way, or measures, until the event is set: to the
+    kernel it is as good as another process's.
+    """
+    lock, inside, ends = MachineLock(folder), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with getattr(lock, what)():
+            inside.set()
+            while not ends.wait(0.001):
+                if what == "working":
+                    lock.give_way()
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    assert inside.wait(10)
+    try:
+        yield ends
+    finally:
+        ends.set()
+        thread.join(10)
 
 
 def in_time(action: Callable[[], None], seconds: float) -> bool:
@@ -62,8 +81,25 @@ def test_who_measures_waits_until_the_others_give_way_and_is_not_starved(tmp_pat
         assert len(times) == 20
 
 
+def test_who_measures_waits_until_what_is_computed_beside_it_is_done(tmp_path: Path):
+    order: list[str] = []
+    done = threading.Event()
+    measurer = MachineLock(tmp_path)
+
+    def measure() -> None:
+        with measurer.measuring():
+            order.append("measures")
+        done.set()
+
+    with MachineLock(tmp_path).working():
+        assert not in_time(measure, 0.3), "it has not given way"
+        order.append("computes")
+    assert done.wait(10)
+    assert order == ["computes", "measures"]
+
+
 def test_nobody_enters_or_goes_on_while_one_measures(tmp_path: Path):
-    with another(tmp_path, "measuring") as measurer:
+    with another_process_measures(tmp_path) as measurer:
         entered: list[float] = []
 
         def work() -> None:
@@ -115,15 +151,14 @@ def test_waiting_is_told(tmp_path: Path):
 
     lock = MachineLock(tmp_path, waiting)
     with another(tmp_path, "measuring") as measurer:
-        killer = threading.Timer(0.3, measurer.kill)
-        killer.start()
+        threading.Timer(0.3, measurer.set).start()
         with lock.working():
             lock.give_way()
     assert max(waits) >= 0.2
 
 
 @pytest.mark.parametrize("what", ["working", "measuring"])
-def test_an_error_inside_leaves_the_room_free(what: str, tmp_path: Path):
+def test_an_error_inside_leaves_the_machine_free(what: str, tmp_path: Path):
     lock = MachineLock(tmp_path)
     with pytest.raises(ZeroDivisionError), getattr(lock, what)():
         raise ZeroDivisionError

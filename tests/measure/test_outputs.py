@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from autocompress.candidate.export import export_with
-from autocompress.data import Batch, Split, open_split, targets_of
+from autocompress.data import Batch, Split, targets_of
+from autocompress.data.loading import open_split
 from autocompress.measure import outputs_of
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.profile import HardwareProfile

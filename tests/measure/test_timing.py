@@ -321,6 +321,7 @@ def test_garbage_collection_waits_and_is_switched_on_again(log: list[str]):
         return 1.0
 
     measure(Scripted(name="us", slowness=slowness, log=log), Scripted(name="them", log=log), PROFILE, effort=AT_ONCE)
+    assert len(collecting) > WARM_UP
     assert not any(collecting[WARM_UP:])
     assert gc.isenabled()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -33,6 +34,7 @@ def autocompress_strategies():
 """
 
 Install = Callable[..., None]
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 
 @pytest.fixture
@@ -130,12 +132,20 @@ def test_entry_point_may_be_an_object(site: Path, install: Install):
         ("autocompress_api = 3", "it was made for plug-in API 3; this autocompress has 2"),
         ("", "it was made for plug-in API 1, as it declares none; this autocompress has 2"),
         ("from autocompress.plugin.contract import Step", "made for another plug-in API, this autocompress has 2"),
+        (
+            "from autocompress.run.store import Store",
+            "made for another plug-in API, this autocompress has 2: No module",
+        ),
+        ("from autocompress import Store", "made for another plug-in API, this autocompress has 2: cannot import name"),
         (STRATEGY.format(name="two words"), "TypeError: Sharpen.name must be an identifier, not 'two words'"),
         (STRATEGY.format(name="x").replace("[Sharpen()]", "3"), "TypeError: 'int' object is not iterable"),
         (STRATEGY.format(name="x").replace("return [", "raise KeyError('gone')\n    return ["), "KeyError: 'gone'"),
         (STRATEGY.format(name="x").replace("autocompress_strategies", "autocompress_strategy"), "unknown hook"),
     ],
-    ids=["raises", "syntax", "module", "api 3", "no api", "api 1", "name", "no list", "hook raises", "hook misspelt"],
+    ids=[
+        *("raises", "syntax", "module", "api 3", "no api", "name gone", "module gone", "name gone from the top"),
+        *("name", "no list", "hook raises", "hook misspelt"),
+    ],
 )
 def test_broken_plugin_is_left_out_with_its_reason_and_the_others_load(
     code: str, reason: str, site: Path, install: Install
@@ -150,6 +160,18 @@ def test_broken_plugin_is_left_out_with_its_reason_and_the_others_load(
     assert reason in told
     assert "\n" not in told
     assert "pip install" not in told, "somebody else may hold the distribution of that name"
+
+
+def test_plugin_that_an_earlier_version_loaded_is_left_out_and_the_others_load(site: Path, install: Install):
+    with ZipFile(FIXTURES / "autocompress_average_weights-0.1.0-py3-none-any.whl") as wheel:
+        wheel.extractall(site)
+    install("sound", STRATEGY.format(name="one"))
+    plugins = load_plugins(points(site))
+    assert list(plugins.strategies) == ["one"]
+    assert only_broken(plugins) == (
+        "plug-in 'average_weights' of autocompress-average-weights 0.1.0 was left out: it was made for plug-in API 1, "
+        "as it declares none; this autocompress has 2: install a version of it that sets autocompress_api = 2"
+    )
 
 
 def test_plugin_without_its_module_is_left_out(site: Path, install: Install):
@@ -218,6 +240,7 @@ def test_asking_for_an_unknown_name_suggests_the_nearest(installed_plugins: Plug
 def test_first_party_plugins_enter_by_the_same_door(installed_plugins: PluginSet):
     assert installed_plugins.broken == ()
     assert {origin.split()[0] for key, origin in installed_plugins.origin.items()} >= {"autocompress"}
+    assert installed_plugins.strategies
     assert all(
         isinstance(strategy, Strategy) and stages_of(strategy) for strategy in installed_plugins.strategies.values()
     )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.export import export
 from autocompress.candidate.reading import read_task
-from autocompress.data import feed_of, input_names
+from autocompress.data import feed_of
 from autocompress.plugin.contract import Context
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
@@ -114,6 +114,6 @@ def from_file(tmp_path: Path) -> Callable[[nn.Module, Inputs], Tensor]:
     def run(model: nn.Module, inputs: Inputs) -> Tensor:
         export(model, inputs, tmp_path / "model.onnx", "torchscript")
         session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-        return torch.from_numpy(np.asarray(session.run(None, feed_of(inputs, input_names(inputs)))[0]))
+        return torch.from_numpy(np.asarray(session.run(None, feed_of(inputs))[0]))
 
     return run

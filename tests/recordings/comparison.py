@@ -7,31 +7,31 @@ from typing import Any
 
 from .entries import Entry
 
-TIMES = ("limit_s", "train_s", "length_s")  # of an entry: with two lanes they depend on which ends first
+TIMES = ("limit_s", "train_s", "length_s")  # of an entry: with two workers they depend on which ends first
 MOMENTS = ("wall_seconds",)  # of the end
 SHOWN = 5  # differences, at most
 TOLERANCE = 2e-5  # of a number: six digits are kept
 
 
 def difference(expected: dict[str, Any], actual: dict[str, Any], *, ordered: bool) -> str:
-    """Empty when they are the same. ordered: with one lane; with more the groups are compared as a set, and without
+    """Empty when they are the same. ordered: with one worker; with more the groups are compared as a set, and without
     what depends on which of two ends first.
     """
-    told: list[str] = []
+    lines: list[str] = []
     for number, (before, now) in enumerate(zip(expected["processes"], actual["processes"], strict=True), start=1):
         calls = _in_order if ordered else _as_a_set
-        told += [f"process {number}: {line}" for line in calls(before["calls"], now["calls"])]
-        told += [
+        lines += [f"process {number}: {line}" for line in calls(before["calls"], now["calls"])]
+        lines += [
             f"process {number}: {line}" for key in ("notes", "ended") for line in _value(key, before[key], now[key])
         ]
     before, now = expected["end"], actual["end"]
     if before is None or now is None:
-        return "\n".join(told + _value("end", before, now))
+        return "\n".join(lines + _value("end", before, now))
     for key in before:
         if ordered or key not in MOMENTS:
             one, other = (end.get(key) if ordered else _unordered(end.get(key)) for end in (before, now))
-            told += _value(f"end: {key}", one, other)
-    return "\n".join(told)
+            lines += _value(f"end: {key}", one, other)
+    return "\n".join(lines)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -49,14 +49,14 @@ def _in_order(before: Sequence[Entry], now: Sequence[Entry]) -> list[str]:
     """The first place where the calls part; what comes after it differs as a consequence."""
     for at, (one, other) in enumerate(zip(before, now, strict=False)):
         if not same(one, other):
-            told = [
+            lines = [
                 f"call {at} of {len(before)} ({len(now)} now) is the first that differs, after {_last(before[:at])}"
             ]
             if one["call"] != other["call"] or one.get("recipe") != other.get("recipe"):
-                return [*told, f"  was {_text(one)}", f"  is  {_text(other)}"]
+                return [*lines, f"  was {_text(one)}", f"  is  {_text(other)}"]
             keys = [key for key in one.keys() | other.keys() if not same(one.get(key), other.get(key))]
-            told.append(f"  {one['call']} {one.get('recipe') or one.get('file') or ''}")
-            return told + [f"  {key}: was {_text(one.get(key))}, is {_text(other.get(key))}" for key in sorted(keys)]
+            lines.append(f"  {one['call']} {one.get('recipe') or one.get('file') or ''}")
+            return lines + [f"  {key}: was {_text(one.get(key))}, is {_text(other.get(key))}" for key in sorted(keys)]
     if len(before) != len(now):
         common = min(len(before), len(now))
         word, rest = ("missing", before[common:]) if len(before) > common else ("new", now[common:])
@@ -96,8 +96,8 @@ def _value(name: str, before: Any, now: Any) -> list[str]:
         return [f"{name}: was {_text(before)}, is {_text(now)}"]
     gone = [row for row in before if not any(same(row, other) for other in now)]
     new = [row for row in now if not any(same(row, other) for other in before)]
-    told = [f"{name}: was {_text(row)}" for row in gone[:SHOWN]] + [f"{name}: is  {_text(row)}" for row in new[:SHOWN]]
-    return told or [f"{name}: the same in another order"]
+    lines = [f"{name}: was {_text(row)}" for row in gone[:SHOWN]] + [f"{name}: is  {_text(row)}" for row in new[:SHOWN]]
+    return lines or [f"{name}: the same in another order"]
 
 
 def _last(calls: Sequence[Entry]) -> str:

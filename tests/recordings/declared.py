@@ -18,7 +18,11 @@ from autocompress.recipe import TRAIN, Recipe, Step
 from .kinds import Graph, Kind
 
 PREPARE_S = 4.0
-OPEN_S = 6.0
+OTHER_EXPORTER_S = 2.0
+EXPORTERS_TIMED_S = 1.0
+SURVEY_S = 1.0
+TRAINING_TIMED_S = 2.0
+OPEN_S = OTHER_EXPORTER_S + EXPORTERS_TIMED_S + SURVEY_S + TRAINING_TIMED_S  # but for the reference's files
 STRUCTURE_S = 0.25  # plan and apply
 EXPORT_S = 0.5
 REWRITE_S = 0.25  # one graph variant
@@ -46,9 +50,9 @@ class Faults:
     """unbuilt: the structure cannot be made. untrained: the training fails. hanging: it takes far too long. unmade: the
     graph variant cannot be made. unscored: a file's outputs are not finite. clashing: after the first of the two the
     second finds nothing left to do. disturbed: share of the measurements. unmeasured: share of those at the end that
-    fail. reference_disturbed: the reference's own. faster_exporter: the other exporter's file is faster. untested: the
-    test split cannot be scored. untold: share of test scores that are not a number. outputs_gone: no two files can be
-    compared.
+    fail. reference_disturbed: the reference's own. other_exporter: why it writes no file. faster_exporter: its file is
+    faster. untested: the test split cannot be scored. undefined: share of test scores that are not a number.
+    outputs_gone: no two files can be compared.
     """
 
     unbuilt: tuple[Fault, ...] = ()
@@ -60,9 +64,10 @@ class Faults:
     disturbed: float = 0.0
     unmeasured: float = 0.0
     reference_disturbed: bool = False
+    other_exporter: str = ""
     faster_exporter: bool = False
     untested: bool = False
-    untold: float = 0.0
+    undefined: float = 0.0
     outputs_gone: bool = False
 
 
@@ -165,6 +170,11 @@ class Declared:
         ms = self.kind.ms
         return _timing(ms, 1.0, ms * TAIL, reliable=not self.faults.reference_disturbed)
 
+    def exporters_timing(self) -> Timing:
+        """Of the other exporter's file of the reference: just clearly faster, or just not."""
+        ratio = 0.95 if self.faults.faster_exporter else 0.96
+        return _timing(ratio * self.kind.ms, ratio, ratio * self.kind.ms * TAIL, reliable=True)
+
     def score(self, recipe: Recipe, rung: int, examples: int) -> float:
         """On the validation split, after so many examples in all. Raises CandidateFailed when it is not finite."""
         by = recipe.variant.strategy if recipe.variant else "export"
@@ -174,7 +184,7 @@ class Declared:
 
     def test_score(self, recipe: Recipe, rung: int, val: float) -> float:
         """On the test split, of a file with that validation score; NaN when the metric is undefined there."""
-        if self._share("untold", recipe.id, rung) < self.faults.untold:
+        if self._share("untold", recipe.id, rung) < self.faults.undefined:  # the words decide the number: they stay
             return math.nan
         return self._rounded(val - 0.002 + 0.003 * self._luck("test", recipe.id, rung), self.kind.test_examples)
 

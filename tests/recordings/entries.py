@@ -4,7 +4,7 @@ An entry is ``{"call": name, ...arguments...}``. It is made of recipes and plain
 makes the same entry whether it is asked for the whole group at once or for one operation of it after another.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ def prepare(*, known: bool, only: Sequence[str] | None, limit_s: float | None) -
 
 
 def opened(*, known: bool, only: Sequence[str] | None, limit_s: float | None) -> Entry:
-    """The rest of opening: the other exporter, the reference evaluated."""
+    """The rest of opening: the other exporter, the reference evaluated. known: nothing is asked any more."""
     return {"call": "open", "known": known, "only": _list(only), "limit_s": limit_s}
 
 
@@ -84,25 +84,10 @@ def compare(best: str, others: Sequence[str], *, limit_s: float | None) -> Entry
 
 @dataclass
 class Log:
-    """``add`` enters a group. ``once`` is for who is asked for a group's operations one by one: it enters the group at
-    its first operation, and not again until another group's comes from the same lane.
-    """
-
     entries: list[Entry] = field(default_factory=list)
-    _open: dict[Hashable, Hashable] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
         self.entries.append(plain(entry))
-
-    def once(self, key: Hashable, entry: Entry, lane: Hashable = 0) -> None:
-        """key: of the group, for example ("gate", recipe)."""
-        if self._open.get(lane) != key:
-            self._open[lane] = key
-            self.add(entry)
-
-    def over(self, lane: Hashable = 0) -> None:
-        """The lane's group has ended: what comes next is another one, even one like it."""
-        self._open.pop(lane, None)
 
 
 def plain(value: Any) -> Any:

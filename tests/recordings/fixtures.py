@@ -11,6 +11,10 @@ def path_of(name: str) -> Path:
     return FOLDER / f"{name}.json"
 
 
+def names() -> list[str]:
+    return [path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.json")]
+
+
 def read(name: str) -> Any:
     return json.loads(path_of(name).read_text("utf-8"))
 

@@ -2,57 +2,138 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from sqlalchemy import Engine, event
 
-from autocompress.compute.operations import WorkerOperations
 from autocompress.errors import AutocompressError, Interrupted
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings
-from autocompress.explore.opening.opener import Opener
+from autocompress.explore.opening.opener import Opened, Opener
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space.space_file import SpaceFile
+from autocompress.explore.view import View
 from autocompress.profile import load_profile
 from autocompress.recipe import Recipe
 from autocompress.report.document import Circumstances, front_document
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import open_record
 
+from . import openings
 from .declared import Declared
-from .entries import plain
+from .entries import Entry, plain
+from .files import Remembered
+from .groups import DeclaredOperations, RecordedGating, RecordedPipeline
 from .loop import DeclaredLoop
 from .memory_record import MemoryRecord
-from .operations import DeclaredExecutor, Killed, RecordedPipeline, Remembered, open_reference
-from .scenarios import Process, Scenario
+from .operations import Call, DeclaredExecutor, Killed
+from .scenarios import SCENARIOS, Process, Scenario
 
 Played = dict[str, Any]
+
+DISTURBED = "other work on this machine disturbed the measurement of the reference"
+
+
+@dataclass
+class Kept:
+    """What outlives the processes of a search: its record, what its workers made, how often it asked for each group."""
+
+    record: MemoryRecord = field(default_factory=MemoryRecord)
+    remembered: Remembered = field(default_factory=Remembered)
+    asked: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One process of a search. calls: the groups that it asked for; operations: each as it was asked for. why: the
+    error that ended it, None when nothing did. opened: what it began with, None when the task could not be opened.
+    document: that of ``front.json``, None without a search.
+    """
+
+    calls: Sequence[Entry]
+    operations: Sequence[Call]
+    notes: Sequence[str]
+    why: str | None
+    opened: Opened | None
+    document: Played | None
+    elapsed_s: float
+
+    @property
+    def front(self) -> Played:
+        """The document of one that came to its end."""
+        assert self.why is None, self.why
+        assert self.document is not None
+        return self.document
+
+    def asked(self, *groups: str) -> list[Entry]:
+        """The calls of these groups, in order."""
+        return [call for call in self.calls if call["call"] in groups]
 
 
 def play(scenario: Scenario, root: Path) -> Played:
     """``{"processes": [{"calls", "notes", "ended"}, ...], "end": ...}``; the end is of the last one. root: of the run
     folder, which is new.
     """
-    declared, asked = Declared(scenario.kind, scenario.seed, scenario.faults), Counter[str]()
-    folder, memory, processes, end = RunFolder(root), MemoryRecord(), [], None
-    remembered = Remembered()
+    ended = searched(scenario, root)
+    processes = [
+        {"minutes": process.minutes, "calls": one.calls, "notes": one.notes, "ended": one.why}
+        for process, one in zip(scenario.processes, ended, strict=True)
+    ]
+    last = ended[-1].document
+    return {"processes": plain(processes), "end": plain(None if last is None else _end(last))}
+
+
+def play_opening(scenario: Scenario, root: Path) -> Played:
+    """The same of processes that end once the task is open; ``calls`` are operations, not groups of them."""
+    ended = searched(scenario, root, only_open=True)
+    processes = [
+        {
+            "minutes": process.minutes,
+            "calls": [openings.operation(*call) for call in one.operations],
+            "notes": one.notes,
+            "ended": one.why,
+        }
+        for process, one in zip(scenario.processes, ended, strict=True)
+    ]
+    last = ended[-1]
+    return {
+        "processes": plain(processes),
+        "end": plain(None if last.opened is None else openings.result(last.opened, last.elapsed_s)),
+    }
+
+
+def searched(
+    scenario: Scenario,
+    root: Path,
+    kept: Kept | None = None,
+    view: View | None = None,
+    policy: SearchPolicy = SearchPolicy(),
+    *,
+    only_open: bool = False,
+) -> list[Ended]:
+    """How each process of a scenario ended. kept: what an earlier scenario left in the same run folder. view: shown
+    what a user is. only_open: no process searches.
+    """
+    policy = replace(policy, parts=replace(policy.parts, gating=RecordedGating))
+    declared, kept, ended = Declared(scenario.kind, scenario.seed, scenario.faults), kept or Kept(), []
+    folder = RunFolder(root)
     for process in scenario.processes:
         with (
-            _claimed(folder, None if scenario.written else memory) as record,
+            _claimed(folder, None if scenario.written else kept.record) as record,
             asyncio.Runner(loop_factory=DeclaredLoop) as runner,
         ):
             executor = DeclaredExecutor(
-                declared, scenario.lanes, asked, remembered, root, scenario.crashing, process.stop
+                declared, scenario.workers, kept.asked, kept.remembered, root, scenario.crashing, process.stop
             )
-            with _declared(executor):
-                played, end = runner.run(_search(scenario, process, executor, folder, record))
-        processes.append(played)
-    return {"processes": plain(processes), "end": plain(end)}
+            run = _process(scenario, process, executor, folder, record, _Notes(view), policy, only_open=only_open)
+            ended.append(runner.run(run))
+    return ended
 
 
 @contextmanager
@@ -73,50 +154,57 @@ def _hurry(connection: Any, _: Any) -> None:
     connection.execute("pragma synchronous = off")
 
 
-@contextmanager
-def _declared(executor: DeclaredExecutor) -> Iterator[None]:
-    """What is opened and made is declared, and nothing of it is written."""
-    RecordedPipeline.executor = executor
-    with (
-        mock.patch("autocompress.explore.opening.opener.Pipeline", RecordedPipeline),
-        mock.patch("autocompress.explore.opening.opener.open_reference", open_reference),
-        mock.patch("autocompress.explore.pipeline.pipeline.write_text"),
-    ):
-        yield
-
-
-async def _search(
-    scenario: Scenario, process: Process, executor: DeclaredExecutor, folder: RunFolder, record: Any
-) -> tuple[Played, Played | None]:
-    """One process: what it asked for, and the front."""
+async def _process(
+    scenario: Scenario,
+    process: Process,
+    executor: DeclaredExecutor,
+    folder: RunFolder,
+    record: Any,
+    view: "_Notes",
+    policy: SearchPolicy,
+    *,
+    only_open: bool,
+) -> Ended:
+    """One process, and the front."""
     space = SpaceFile(name=scenario.name, strategies=scenario.strategies, parameters=dict(scenario.choices))
     settings = Settings(
         scenario.budget, process.minutes, process.trials, scenario.seed, load_profile("cpu"), space, folder.root
     )
     clock = Clock(process.minutes * 60, record.get("elapsed_s", 0.0), asyncio.get_running_loop().time)
-    view, durations = _Notes(), Durations(clock)
-    operations = WorkerOperations(executor, executor, clock.elapsed, view.note)
+    durations = Durations(clock)
+    operations = DeclaredOperations(executor, clock.elapsed, view.note)
 
     def check_interrupted() -> None:
         if executor.interrupted:
             raise Interrupted("stopped at a safe point")
 
-    ended, search = None, None
+    why, opened, search, document = None, None, None, None
     try:
-        opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note)
+        opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note, policy)
         opened = await opener.open()
-        search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
-        await search.run()
+        opened = replace(opened, pipeline=RecordedPipeline.like(opened.pipeline))
+        if scenario.declared_opening:
+            opened = _with_declared_opening(opened)
+        if not only_open:
+            search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
+            await search.run()
     except AutocompressError as error:
-        ended = f"{type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {error}"
         record.set("elapsed_s", clock.elapsed())
     except Killed:
-        ended = "killed"
-    played = {"minutes": process.minutes, "calls": executor.log.entries, "notes": view.notes, "ended": ended}
-    if search is None:
-        return played, None
-    around = Circumstances("cpu", "p90", scenario.seed, {}, clock.elapsed(), {})
-    return played, _end(front_document(search.standings, around))
+        why = "killed"
+    if search is not None:
+        around = Circumstances("cpu", "p90", scenario.seed, {}, clock.elapsed(), {})
+        document = front_document(search.standings, around)
+    return Ended(executor.log.entries, executor.calls, view.notes, why, opened, document, clock.elapsed())
+
+
+def _with_declared_opening(opened: Opened) -> Opened:
+    """What is opened, as it was declared when this had been no more than one answer of a worker."""
+    opening, latency = opened.opening, opened.opening.reference.latency
+    reference = replace(opening.reference, latency=replace(latency, ratio_low=0.98, ratio_high=1.02))
+    warnings = tuple(warning for warning in opening.warnings if not warning.startswith(DISTURBED))
+    return replace(opened, opening=replace(opening, reference=reference, warnings=warnings))
 
 
 def _end(document: dict[str, Any]) -> Played:
@@ -147,14 +235,36 @@ def _written(recipe: list[dict[str, Any]]) -> str:
 
 
 class _Notes:
-    """What a user is told."""
+    """Keeps the lines that are said to a user. shown: what the user looks at, if anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: View | None) -> None:
         self.notes: list[str] = []
+        self._shown = shown
 
-    def opened(self, opening: Any, space: Any) -> None: ...
+    def opened(self, opening: Any, space: Any) -> None:
+        if self._shown is not None:
+            self._shown.opened(opening, space)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+        if self._shown is not None:
+            self._shown.note(text)
 
-    def status(self, standings: Any, left_s: float) -> None: ...
+    def status(self, standings: Any, left_s: float) -> None:
+        if self._shown is not None:
+            self._shown.status(standings, left_s)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """name: of the file. play: in a run folder that is new."""
+
+    name: str
+    scenario: Scenario
+    play: Callable[[Scenario, Path], Played]
+
+
+RECORDINGS = (
+    *(Recording(scenario.name, scenario, play) for scenario in SCENARIOS),
+    *(Recording(f"present/openings/{scenario.name}", scenario, play_opening) for scenario in openings.OPENINGS),
+)

@@ -1,36 +1,50 @@
 """What a search is given in place of worker processes: each operation takes the time that is declared, or its limit,
-and is answered with what is declared. The groups that operations belong to are entered in the log.
+and is answered with what is declared. The groups that operations belong to are entered in a log.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from autocompress.budget import Budget
-from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.candidate.preparation import KnownTask, Preparation
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    MakeRequest,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+)
+from autocompress.compute.operations import Strategies, Surveyed
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
-from autocompress.evaluation import Evaluation, Outcome, Score
-from autocompress.explore.opening.opening import Opening
-from autocompress.explore.pipeline import pipeline
+from autocompress.evaluation import Score
+from autocompress.explore.opening.reference import BETWEEN_EXPORTERS, ONE_ATTEMPT
+from autocompress.explore.pipeline.variants import untimed
 from autocompress.latency import Latency
-from autocompress.measure import FULL, QUICK, CompareRequest, Effort
+from autocompress.measure import FULL, QUICK, CompareRequest
+from autocompress.plugin.contract import Stage
 from autocompress.recipe import Recipe, Step
 
 from . import declared as cost
 from . import entries
 from .declared import Declared, exact
 from .entries import Log
+from .files import Remembered
 from .pipeline import Pipeline, latency_of
+from .preparation import preparation
 from .scenarios import Stop
 
+Call = tuple[str, tuple[Any, ...], float | None]  # method, arguments, limit
+
 SIGSEGV = "the worker process ended (SIGSEGV); see worker.log"
-REFERENCE = "reference"
 
 
 class Killed(BaseException):
@@ -38,19 +52,10 @@ class Killed(BaseException):
 
 
 @dataclass
-class Remembered:
-    """What is on the disk, over all processes of a scenario: the rung of each file, by its path, and its score."""
-
-    rungs: dict[str, int] = field(default_factory=dict)
-    seen: dict[str, int] = field(default_factory=dict)  # examples, by a family's id and rung
-    scores: dict[str, float] = field(default_factory=dict)  # by the name of the file's folder
-
-
-@dataclass
 class DeclaredExecutor:
     """Both executors of a search. asked: how often each group was, over all processes of the scenario. crashing: which
     evaluations end the worker, by that number. stop: how this process ends before the search does; ``interrupted`` once
-    it is to.
+    it is to. log: of the groups. calls: of each operation, as it was asked for.
     """
 
     declared: Declared
@@ -61,21 +66,29 @@ class DeclaredExecutor:
     crashing: frozenset[int] = frozenset()
     stop: Stop | None = None
     log: Log = field(default_factory=Log)
+    calls: list[Call] = field(default_factory=list)
     interrupted: bool = False
 
     def __post_init__(self) -> None:
         self.whole = Pipeline(self.declared)
+        self._opening: entries.Entry | None = None  # the group, until its first operation is asked for
         self.groups: dict[str, tuple[tuple[Step, ...], float | None, float]] = {}  # of an evaluation, by recipe
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        self.calls.append((method, args, limit_s))
         return await getattr(self, f"_{method}")(*args, limit_s=limit_s)
 
     def start(self) -> None: ...
 
-    def opened(self, *args: Any) -> None: ...
+    def opened(self, prepared: Preparation, only: Strategies) -> None:
+        self.calls.append(("opened", (prepared, only), None))
+        self._opens()  # when all was known nothing is asked before
 
-    def sharing(self, calls: int) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def sharing(self, calls: int) -> Iterator[None]:
+        self.calls.append(("sharing", (calls,), None))
+        yield
+        self.calls.append(("shared", (), None))
 
     def spent(self) -> dict[str, float]:
         return {}
@@ -84,8 +97,10 @@ class DeclaredExecutor:
 
     def close(self) -> None: ...
 
-    async def begins(self, group: str, whole: Callable[[], Any]) -> None:
-        """A group begins; when something ends it, half way through. whole: what all of it is declared to do."""
+    async def begins(self, group: str, whole: Callable[[], None], past_s: float = 0.0) -> None:
+        """A group begins; when something ends it, half way through. whole: what all of it is declared to do. past_s:
+        what its operations have taken already.
+        """
         self.asked[group] += 1
         ends = self._ends(group)
         if ends is None:
@@ -93,7 +108,7 @@ class DeclaredExecutor:
         self.whole.spent_s = 0.0
         with suppress(CandidateFailed):
             whole()
-        await asyncio.sleep(exact(0.5 * self.whole.spent_s))
+        await asyncio.sleep(exact(0.5 * self.whole.spent_s - past_s))
         raise ends
 
     async def takes(self, seconds: float, limit_s: float | None, doing: str) -> None:
@@ -119,13 +134,37 @@ class DeclaredExecutor:
 
     # Operations.
 
-    async def _prepare(
-        self, known: Preparation | None, only: Sequence[str] | None, limit_s: float | None
-    ) -> Preparation:
+    async def _prepare(self, known: KnownTask | None, only: Strategies, limit_s: float | None) -> Preparation:
         self.log.add(entries.prepare(known=known is not None, only=only, limit_s=limit_s))
-        await self.begins("prepare", lambda: self.whole.prepare(known, only))
-        await self.takes(cost.PREPARE_S, limit_s, "prepare")
-        return self.whole.prepare(known, only)
+        self._opening = entries.opened(known=known is not None, only=only, limit_s=limit_s)
+        await self.begins("prepare", lambda: None)
+        await self.takes(cost.PREPARE_S + (cost.OPEN_S if known else 0.0), limit_s, "prepare")
+        found = preparation(self.declared.kind, known, only)
+        self.remembered.knows(Recipe(), found.reference.path, 0)
+        return found
+
+    async def _other_reference(self, exporter: str, limit_s: float) -> ModelFile:
+        self._opens()
+        await self.takes(cost.OTHER_EXPORTER_S, limit_s, "other_reference")
+        if self.declared.faults.other_exporter:
+            raise CandidateFailed(self.declared.faults.other_exporter)
+        path = self.root / "scratch" / f"{exporter}.onnx"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(exporter)
+        return ModelFile(Recipe(), path.relative_to(self.root).as_posix(), exporter)
+
+    async def _survey(self, only: Strategies, limit_s: float) -> Surveyed:
+        kind = self.declared.kind
+        asked = [a for a in kind.applicable if only is None or a.name in only]
+        self._opens()
+        self.whole.knows(untimed(asked, only))
+        await self.begins("open", self.whole.open, cost.OTHER_EXPORTER_S + cost.EXPORTERS_TIMED_S)
+        await self.takes(cost.SURVEY_S, limit_s, "survey")
+        return tuple(a for a in asked if Stage.GRAPH in a.stages), kind.refused
+
+    async def _time_training(self, limit_s: float) -> Arithmetic:
+        await self.takes(cost.TRAINING_TIMED_S, limit_s, "time_training")
+        return Arithmetic()
 
     async def _train(self, request: TrainRequest, limit_s: float) -> TrainedWeights:
         recipe, declared = request.recipe, self.declared
@@ -174,7 +213,10 @@ class DeclaredExecutor:
 
     async def _make(self, request: MakeRequest, limit_s: float) -> Made:
         recipe, spent_s = request.recipe, 0.0
-        if request.source is None and request.rung is None:
+        rung = request.rung if isinstance(request, FamilyFiles) else None
+        if isinstance(request, FamilyFiles):
+            plans = request.weights.plans
+        elif request.source is None:
             spent_s += cost.STRUCTURE_S
             try:
                 plans = self.declared.plans(recipe)
@@ -182,31 +224,37 @@ class DeclaredExecutor:
                 await self.takes(spent_s, limit_s, "gate")
                 raise
         else:
-            plans = request.weights.plans if request.weights else ()
+            plans = ()
         spent_s += cost.EXPORT_S if request.source is None else 0.0
-        source = request.source or self._file(recipe, request.rung)
+        source = request.source or self._file(recipe, rung)
         files, failed = [], []
         for variant in request.variants:
             spent_s += cost.REWRITE_S
             made = recipe.rewritten(variant)
             try:
                 self.declared.make(made)
-                files.append(self._file(made, request.rung))
+                files.append(self._file(made, rung))
             except CandidateFailed as error:
                 failed.append((made, error.strategy or "", error.reason))
-        await self.takes(spent_s, limit_s, "gate" if request.rung is None else "evaluate")
+        await self.takes(spent_s, limit_s, "gate" if rung is None else "evaluate")
         macs = self.declared.macs(recipe)
         return Made(source, request.exporter, plans, macs, tuple(files), tuple(failed))
 
     async def _compare(self, request: CompareRequest, limit_s: float) -> Latency:
         path = request.candidate.relative_to(self.root).as_posix()
-        recipe, rung = self._recipes[path], self.remembered.rungs.get(path, 0)
+        if request.effort == BETWEEN_EXPORTERS:
+            await self.takes(cost.EXPORTERS_TIMED_S, limit_s, "open")
+            return latency_of(self.declared.exporters_timing())
+        recipe, rung = self.remembered.recipes[path], self.remembered.rungs[path]
+        if request.effort == ONE_ATTEMPT:
+            return latency_of(self.declared.reference_timing())
         if request.effort == QUICK:
             await self.takes(cost.GATE_TIMED_S, limit_s, "gate")
             return latency_of(self.declared.gate_timing(recipe))
         if request.effort == FULL:
             await self.takes(cost.TIMED_S, limit_s, "evaluate")
-            return latency_of(self.declared.timing(recipe, rung))
+            latency = latency_of(self.declared.timing(recipe, rung))
+            return self._of_reference(latency) if request.candidate == request.reference else latency
         await self.takes(exact(request.effort.seconds), limit_s, "remeasure")
         return latency_of(self.declared.timing_again(recipe, rung))
 
@@ -215,20 +263,20 @@ class DeclaredExecutor:
         return tuple(map(self._scored, files))
 
     async def _test(self, files: Sequence[ModelFile], limit_s: float) -> list[float]:
-        names = [self._named(Path(file.path).parent.name) for file in files]
+        names = [Path(file.path).parent.name for file in files]
         self.log.add(entries.test(names, limit_s=limit_s))
         await self.begins("test", lambda: None)
         await self.takes(cost.SCORED_S * len(files), limit_s, "test")
         if self.declared.faults.untested:
             raise CandidateFailed("the file opens and does not run")
-        rungs = [self.remembered.rungs.get(file.path, 0) for file in files]
+        rungs = [self.remembered.rungs[file.path] for file in files]
         return [
             self.declared.test_score(file.recipe, rung, self.remembered.scores[name])
             for file, name, rung in zip(files, names, rungs, strict=True)
         ]
 
     async def _differences(self, best: str, others: Sequence[str], limit_s: float) -> list[tuple[float, float]]:
-        best, others = self._named(best), [self._named(other) for other in others]
+        best, others = best.removeprefix("val-"), [other.removeprefix("val-") for other in others]
         self.log.add(entries.compare(best, others, limit_s=limit_s))
         await self.begins("compare", lambda: None)
         await self.takes(cost.DIFFERENCE_S * len(others), limit_s, "compare")
@@ -239,21 +287,21 @@ class DeclaredExecutor:
 
     # What they are made of.
 
-    _recipes: ClassVar[dict[str, Recipe]] = {}  # of files, by path
+    def _opens(self) -> None:
+        """Enter that the task is opened, at the first operation of it."""
+        if self._opening is not None:
+            self.log.add(self._opening)
+            self._opening = None
 
-    def knows(self, recipe: Recipe, path: str, rung: int) -> None:
-        self._recipes[path], self.remembered.rungs[path] = recipe, rung
-
-    def remember(self, opening: Opening) -> None:
-        """The reference's own files are made, compared and scored while the task is opened."""
-        for evaluation in (opening.reference, *opening.reference_family.evaluations):
-            self.remembered.scores[evaluation.id] = evaluation.score.val
-            self.knows(evaluation.recipe, evaluation.artifact, evaluation.rung)
+    def _of_reference(self, latency: Latency) -> Latency:
+        """The reference's own milliseconds, with the ratio of a file beside itself."""
+        own = latency_of(self.declared.reference_timing())
+        return replace(own, ratio=latency.ratio, ratio_low=latency.ratio_low, ratio_high=latency.ratio_high)
 
     def _file(self, recipe: Recipe, rung: int | None) -> ModelFile:
         name = recipe.id if rung is None else f"{recipe.id}-{rung}"
         path = f"store/scratch/{name}.onnx" if rung is None else f"candidates/{name}/model.onnx"
-        self.knows(recipe, path, rung or 0)
+        self.remembered.knows(recipe, path, rung or 0)
         return ModelFile(recipe, path, f"digest-{name}")
 
     def _scored(self, file: ModelFile) -> Scored | NotScored:
@@ -267,56 +315,5 @@ class DeclaredExecutor:
         size, own = declared.bytes_of(recipe), Score(score, round(score - 0.01, 6), round(score + 0.01, 6))
         return Scored(own, size, round(0.9 * size), declared.params(recipe), declared.macs(recipe), f"val-{name}")
 
-    def _named(self, outputs: str) -> str:
-        name = outputs.removeprefix("val-")
-        return REFERENCE if name == f"{Recipe().id}-0" else name
-
     def _epochs(self, seen: int) -> float:
         return round(seen / self.declared.kind.train_examples, 4)
-
-
-class RecordedPipeline(pipeline.Pipeline):
-    """The pipeline of a search, which also enters in the log the groups that it asks for operation by operation."""
-
-    executor: ClassVar[DeclaredExecutor]
-
-    async def gate(self, recipe: Recipe, budget: Budget, limit_s: float) -> pipeline.Gate:
-        executor = self.executor
-        executor.log.add(entries.gate(recipe, budget=str(budget), plans=None, limit_s=limit_s))
-        executor.whole.knows(self.ratios)
-        await executor.begins("gate", lambda: executor.whole.gate(recipe, budget))
-        return await super().gate(recipe, budget, limit_s)
-
-    async def evaluate(
-        self, request: TrainRequest, *, skip: Sequence[Step] = (), worth_below: float | None = None, limit_s: float
-    ) -> Outcome:
-        self.executor.whole.knows(self.ratios)
-        self.executor.groups[request.recipe.id] = tuple(skip), worth_below, limit_s
-        return await super().evaluate(request, skip=skip, worth_below=worth_below, limit_s=limit_s)
-
-    async def measure_again(self, evaluation: Evaluation, effort: Effort, limit_s: float) -> Latency:
-        executor = self.executor
-        of = {"seconds": effort.seconds, "blocks": effort.blocks, "width": effort.width, "attempts": effort.attempts}
-        executor.log.add(entries.remeasure(evaluation.id, **of, limit_s=limit_s))
-        executor.knows(evaluation.recipe, evaluation.artifact, evaluation.rung)
-
-        def whole() -> None:
-            executor.whole.spent_s += exact(effort.seconds)
-            executor.declared.timing_again(evaluation.recipe, evaluation.rung)
-
-        await executor.begins("remeasure", whole)
-        return await super().measure_again(evaluation, effort, limit_s)
-
-
-async def open_reference(
-    pipeline: RecordedPipeline, known: Opening | None, only: Sequence[str] | None, *, limit_s: float, **others: object
-) -> Opening:
-    """In place of the search's own: what opening finds out is declared."""
-    executor = pipeline.executor
-    executor.log.add(entries.opened(known=known is not None, only=only, limit_s=limit_s))
-    await executor.begins("open", lambda: executor.whole.open(known, only))
-    executor.whole.spent_s = 0.0
-    opening = executor.whole.open(known, only)
-    await executor.takes(executor.whole.spent_s, limit_s, "open")
-    executor.remember(opening)
-    return opening

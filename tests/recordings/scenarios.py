@@ -1,7 +1,7 @@
 """The searches that are recorded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from autocompress.budget import Budget
@@ -39,7 +39,7 @@ class Process:
 @dataclass(frozen=True)
 class Scenario:
     """strategies, choices: what its search space names. crashing: which evaluations end their worker, by number.
-    written: its record is on disk.
+    written: its record is on disk. declared_opening: recorded when what opening finds out was declared in one piece.
     """
 
     name: str
@@ -47,12 +47,13 @@ class Scenario:
     processes: tuple[Process, ...]
     budget: Budget = WITHIN_A_POINT
     seed: int = 0
-    lanes: int = 1
+    workers: int = 1
     strategies: tuple[str, ...] | None = None
     choices: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     faults: Faults = SOUND
     crashing: frozenset[int] = frozenset()
     written: bool = False
+    declared_opening: bool = False
 
 
 def _once(minutes: float, trials: int | None = None) -> tuple[Process, ...]:
@@ -68,11 +69,11 @@ BROKEN = Faults(
 )
 NOTHING_TRAINS = Faults(untrained=(Fault("logits"), Fault("tune", "no data"), Fault("aware")))
 
-SCENARIOS = (
+_RECORDED = (
     # Without a budget.
     Scenario("cnn", kinds.CNN, _once(10)),
     Scenario("cnn_busy", kinds.CNN, _once(8), seed=1, faults=BUSY),
-    Scenario("cnn_max_drop", kinds.CNN, _once(8), Budget(max_drop=3), seed=2, faults=Faults(untold=0.3)),
+    Scenario("cnn_max_drop", kinds.CNN, _once(8), Budget(max_drop=3), seed=2, faults=Faults(undefined=0.3)),
     Scenario("rnn", kinds.RNN, _once(6), seed=3, faults=Faults(untested=True)),
     Scenario("transformer", kinds.TRANSFORMER, _once(10), seed=4),
     Scenario("first_rung_too_short", kinds.NOISY, _once(9), seed=5),
@@ -145,6 +146,7 @@ SCENARIOS = (
         faults=Faults(faster_exporter=True, clashing=(("carve", "drop"),), outputs_gone=True),
     ),
     # Two at once.
-    Scenario("two_lanes", kinds.FEW, _once(60), Budget(speedup=1.2), seed=19, lanes=2, choices=kinds.FEWER),
-    Scenario("two_lanes_free", kinds.FEW, _once(60), seed=20, lanes=2, choices=kinds.FEWER),
+    Scenario("two_workers", kinds.FEW, _once(60), Budget(speedup=1.2), seed=19, workers=2, choices=kinds.FEWER),
+    Scenario("two_workers_free", kinds.FEW, _once(60), seed=20, workers=2, choices=kinds.FEWER),
 )
+SCENARIOS = tuple(replace(scenario, declared_opening=True) for scenario in _RECORDED)

@@ -283,6 +283,7 @@ def test_names_are_inert_everywhere(tmp_path: Path, text: str) -> None:
     assert page.text.count(shown) >= 12, "the names are shown as they are written"
     # Plotly draws tags in these: the only ones are ours.
     drawn = [*page.traces()["recommended"]["hovertext"], page.figure["layout"]["xaxis"]["title"]["text"]]
+    assert len(drawn) > 1
     for piece in drawn:
         assert "<" not in piece.replace("<b>", "").replace("</b>", "").replace("<br>", "")
     assert "<" not in page.scripts[1]

@@ -65,6 +65,19 @@ def test_new_files_are_readable_by_others(tmp_path: Path):
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
 
 
+def test_what_is_in_the_way_is_told_and_not_the_free_space(tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    for path, cause in (
+        (tmp_path / "folder", "Is a directory"),
+        (tmp_path / "file" / "a.txt", "(Not a dir|File ex).*"),
+    ):
+        with pytest.raises(
+            AutocompressError, match=rf"^cannot write {path}: {cause}; move away what is there or choose"
+        ):
+            write_text(path, "text")
+
+
 def test_disk_full_names_the_path_and_the_free_space(tmp_path: Path):
     full = Path("/dev/full")
     if not full.exists():

@@ -1,9 +1,11 @@
 """The run folder: one search at a time, refused before any work when it cannot be written or is not ours."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +16,45 @@ from autocompress.storage.atomic import UNFINISHED
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.store import Store
 
-HOLD = """
-import sys; from pathlib import Path; from autocompress.storage.folder import RunFolder
-RunFolder(Path(sys.argv[1])).claim()
-print("claimed", flush=True)
-sys.stdin.read()
-"""
+
+def ended(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the run folder ``tmp_path / "run"``."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "claimed\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    process.stdin.close()
+def holder(tmp_path: Path) -> Iterator[int]:
+    """The number of another process, which holds the run folder ``tmp_path / "run"`` until it is killed."""
+    told, tells = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            RunFolder(tmp_path / "run").claim()
+            os.write(tells, b"claimed")
+            while True:
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.close(tells)
+    try:
+        assert os.read(told, 100) == b"claimed"
+        yield process
+    finally:
+        os.close(told)
+        with suppress(ProcessLookupError):
+            ended(process)
 
 
-def test_second_search_is_refused_and_told_the_first_ones_process(holder: subprocess.Popen[str], tmp_path: Path):
+def test_second_search_is_refused_and_told_the_first_ones_process(holder: int, tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
-    with pytest.raises(UsageError, match=rf"run is in use by process {holder.pid}: .*another --out"):
+    with pytest.raises(UsageError, match=rf"run is in use by process {holder}: .*another --out"):
         folder.claim()
-    with pytest.raises(UsageError, match=str(holder.pid)):
+    with pytest.raises(UsageError, match=str(holder)):
         folder.claim()  # asking does not overwrite the holder's number
 
 
-def test_lock_of_a_killed_process_is_free(holder: subprocess.Popen[str], tmp_path: Path):
-    holder.kill()
-    holder.wait()
+def test_lock_of_a_killed_process_is_free(holder: int, tmp_path: Path):
+    ended(holder)
     folder = RunFolder(tmp_path / "run")
     folder.claim()
     folder.release()
@@ -114,7 +122,7 @@ def test_full_disk_names_the_path_and_the_free_space(tmp_path: Path, monkeypatch
 def test_file_in_place_of_the_folder_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UsageError, match="cannot write the run folder"):
+        with pytest.raises(UsageError, match=rf"^{tmp_path}/file is no folder: choose another --out"):
             RunFolder(root).claim()
 
 
@@ -182,12 +190,16 @@ def test_folder_whose_first_write_was_cut_off_can_be_claimed(tmp_path: Path):
     folder.release()
 
 
-@pytest.mark.parametrize("name", ["store", "recommended", "candidates", "front.json", ".lock", "study.db"])
+LINKED = ("store", "recommended", "candidates", "candidates/0123456789-0", "front.json", ".lock", "study.db")
+
+
+@pytest.mark.parametrize("name", LINKED)
 def test_link_in_place_of_what_a_run_writes_is_refused_and_not_followed(name: str, tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     folder.claim()
     folder.release()
     (folder.root / name).unlink(missing_ok=True)
+    (folder.root / name).parent.mkdir(exist_ok=True)
     (tmp_path / "precious").write_text("mine")
     (folder.root / name).symlink_to(tmp_path / "precious")
     with pytest.raises(UsageError, match=rf"{name} is a link, and a run folder holds its own files: remove the link"):
@@ -195,10 +207,24 @@ def test_link_in_place_of_what_a_run_writes_is_refused_and_not_followed(name: st
     assert (tmp_path / "precious").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "name", ["worker.log", "study.db", "front.json", ".machine.lock", "store", "candidates", "nearest"]
+)
+def test_what_is_of_another_kind_than_a_run_writes_is_refused_before_the_search(name: str, tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim()
+    folder.release()
+    kind = "file" if "." in name else "folder"
+    (folder.root / name).mkdir() if kind == "file" else (folder.root / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"{name} is not the {kind} that a run folder holds there: move it away or"):
+        folder.claim()
+
+
 def test_nothing_is_left_of_a_folder_that_is_discarded(tmp_path: Path):
     folder = RunFolder(tmp_path / "runs" / "mine")
     folder.claim()
-    write(folder.study, folder.worker_log, folder.reference, folder.candidate("a-0"), folder.scratch / "gate.onnx")
+    log = folder.study.with_name("study.db-wal")  # where the disk was full
+    write(folder.study, log, folder.worker_log, folder.reference, folder.candidate("a-0"), folder.scratch / "gate.onnx")
     Store(folder.stored).save_json(Store(folder.stored).key("plan", 1), {})
     folder.discard()
     folder.release()
@@ -208,19 +234,51 @@ def test_nothing_is_left_of_a_folder_that_is_discarded(tmp_path: Path):
 def test_what_others_put_into_a_folder_outlives_it(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     folder.claim()
-    mine = {"notes.md", "store/my-notes.json", "recommended/mine.onnx", "candidates/a-0/mine.txt", "candidates/b"}
+    mine = {
+        "notes.md",
+        "store/my-notes.json",
+        f"store/plan-{'0' * 20}.json",
+        "recommended/mine.onnx",
+        "candidates/a-0/mine.txt",
+        "candidates/b",
+    }
     write(folder.study, folder.candidate("a-0"), *(folder.root / name for name in mine))
     folder.discard()
     folder.release()
     assert {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file()} == mine
 
 
-def test_folder_that_was_there_before_is_not_discarded(tmp_path: Path):
+def test_empty_folder_that_was_there_before_is_empty_again_when_discarded(tmp_path: Path):
     (tmp_path / "run").mkdir()
+    for mine in (
+        [],
+        [tmp_path / "run" / ".autocompress-run", tmp_path / "run" / ".lock"],
+    ):  # of a search that was killed
+        write(*mine)
+        folder = RunFolder(tmp_path / "run")
+        folder.claim()
+        write(folder.study, folder.worker_log, folder.reference)
+        folder.discard()
+        folder.release()
+        assert everything(tmp_path) == {"run"}
+
+
+def test_folder_of_an_earlier_search_is_not_discarded(tmp_path: Path):
     for _ in range(2):
         folder = RunFolder(tmp_path / "run")
         folder.claim()
         write(folder.study)
-        folder.discard()
         folder.release()
-        assert folder.study.exists()
+    folder.claim()
+    folder.discard()
+    folder.release()
+    assert folder.study.exists()
+
+
+def test_delivered_model_is_not_discarded(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim()
+    write(folder.recommended / "model.onnx", folder.nearest / "recipe.toml")
+    folder.discard()
+    folder.release()
+    assert everything(folder.root) == {"recommended", "recommended/model.onnx", "nearest", "nearest/recipe.toml"}

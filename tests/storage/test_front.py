@@ -49,7 +49,20 @@ def test_front_of_a_newer_version_is_refused(front: Make, tmp_path: Path):
         read_front(tmp_path)
 
 
-@pytest.mark.parametrize("broken", [{"candidates": 3}, {"candidates": [{}]}, {"reference": {"artifact": 7}}])
+BROKEN: tuple[dict[str, Any], ...] = (
+    {"candidates": 3},
+    {"candidates": {}},
+    {"candidates": [{}]},
+    {"candidates": [{"artifact": "reference/model.onnx"}], "recommended": "aa-0", "delivered": {}},
+    {"reference": {"artifact": 7}},
+    {"reference": []},
+    {"recommended": {}},
+    {"nearest": 1},
+    {"task": None},
+)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_front_with_a_field_that_cannot_be_read_is_one_line(broken: dict[str, Any], front: Make, tmp_path: Path):
     write(tmp_path, front() | broken)
     with pytest.raises(UsageError, match=r"front\.json cannot be used: it is not what a search writes"):

@@ -1,5 +1,7 @@
 """``study.db``: written at exactly its path, refused and left alone when it is something else, whole after a kill."""
 
+import resource
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from autocompress.errors import AutocompressError, UsageError
+from autocompress.storage.ownership import is_run
 from autocompress.storage.record import open_record
 
 NAMES = ["plain", "with space, ünïcode 漢字, {braces} and quo'te", "a#b?c=d&e;f+g%25"]
@@ -142,14 +145,19 @@ def test_a_study_is_written_as_optuna_writes_it(tmp_path: Path):
         create_trial(state=TrialState.COMPLETE, values=[0.9, float("inf")], params=params, distributions=distributions),
         create_trial(state=TrialState.PRUNED, constraints={"over": 0.1}, user_attrs={"recipe": []}),
     ]
+    attributes = {"opening": {"ü": [1, None]}, "elapsed_s": 0.5, "fact:0": [], "opening ": True}
     record = open_record(tmp_path / "ours.db")
     for trial in trials:
         record.add(trial)
+    for key, value in (*attributes.items(), ("elapsed_s", 1.5)):
+        record.set(key, value)
     record.close()
     study = optuna.create_study(
         study_name="autocompress", storage=f"sqlite:///{tmp_path / 'optunas.db'}", directions=["maximize", "minimize"]
     )
     study.add_trials(trials)
+    for key, value in (*attributes.items(), ("elapsed_s", 1.5)):
+        study.set_user_attr(key, value)
     assert rows(tmp_path / "ours.db") == rows(tmp_path / "optunas.db")
 
 
@@ -215,10 +223,45 @@ class Killed(sqlite3.Connection):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().executemany(statement, rows)
 
-record = open_record(Path(sys.argv[1]))
 sqlite3.connect = partial(sqlite3.connect, factory=Killed)
+record = open_record(Path(sys.argv[1]))
 record.add(create_trial(values=[0.9, 0.5], user_attrs={"large": "x" * 10_000_000}))
 """
+
+
+KILLED_AFTER = """
+import os, signal, sys
+from pathlib import Path
+from optuna.trial import create_trial
+from autocompress.storage.record import open_record
+
+record = open_record(Path(sys.argv[1]))
+for number in range(20):
+    record.append("fact", number)
+    record.add(create_trial(values=[number, 0.5]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_kill_loses_nothing_that_was_written(tmp_path: Path):
+    path = tmp_path / "study.db"
+    done = subprocess.run([sys.executable, "-c", KILLED_AFTER, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert is_run(tmp_path), "it is known as a study of ours as it lies there"
+    again = open_record(path)
+    assert again.every("fact") == [trial.values[0] for trial in again.trials()] == list(range(20))
+    again.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_a_study_is_read_by_others_while_it_is_written(tmp_path: Path):
+    record = open_record(tmp_path / "study.db")
+    record.add(create_trial(values=[0.9, 0.5]))
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    assert len(optuna.load_study(study_name="autocompress", storage=url).trials) == 1
+    record.add(create_trial(values=[0.8, 0.4]))
+    assert len(optuna.load_study(study_name="autocompress", storage=url).trials) == 2
+    record.close()
 
 
 def test_kill_while_a_trial_is_added_leaves_the_study_as_it_was_before(tmp_path: Path):
@@ -227,10 +270,29 @@ def test_kill_while_a_trial_is_added_leaves_the_study_as_it_was_before(tmp_path:
     record.set("k", "before")
     record.close()
     subprocess.run([sys.executable, "-c", KILLED_ADDING, str(path)], check=False)
-    assert path.with_name("study.db-journal").exists(), "the write was cut in the middle"
+    assert path.with_name("study.db-wal").stat().st_size > 1_000_000, "the write was cut in the middle"
     again = open_record(path)
     assert again.get("k") == "before"
     assert again.trials() == []
+    again.close()
+
+
+def test_write_that_fails_says_so_and_leaves_the_study_as_it_was_before(tmp_path: Path):
+    path = tmp_path / "study.db"
+    record = open_record(path)
+    record.set("k", "before")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(AutocompressError, match=r"cannot write .*study.db"):
+            record.set("k", "x" * 2_000_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert record.get("k") == "before"
+    record.append("event", "after")
+    record.close()
+    again = open_record(path)
+    assert (again.get("k"), again.every("event")) == ("before", ["after"])
     again.close()
 
 

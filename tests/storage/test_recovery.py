@@ -44,6 +44,26 @@ def test_file_that_does_not_agree_is_made_again_and_it_is_said(name: str, conten
     assert said == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_folder_in_place_of_a_file_is_refused_and_stays(name: str, delivered: RunFolder):
+    path = delivered.recommended / name
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UsageError, match=rf"recommended/{name} was not made by this search: move it away and run the"):
+        read_run(delivered.root, print)
+    assert path.is_dir()
+
+
+def test_folder_in_place_of_a_file_that_is_no_longer_delivered_stays(delivered: RunFolder, front: Make):
+    (delivered.recommended / "model.onnx").unlink()
+    (delivered.recommended / "model.onnx").mkdir()
+    delivered.claim()
+    commit(delivered, front(nearest="bb-0"))
+    delivered.release()
+    assert read_run(delivered.root, print)["nearest"] == "bb-0"
+    assert [path.name for path in delivered.recommended.iterdir()] == ["model.onnx"]
+
+
 def test_a_pair_that_agrees_is_read_and_nothing_is_written(delivered: RunFolder):
     (delivered.root / ".lock").unlink()
     before = {path: path.stat().st_mtime_ns for path in delivered.root.rglob("*")}

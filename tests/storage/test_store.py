@@ -1,13 +1,17 @@
 """The store: what comes back is what was kept, and what was cut short or altered counts as missing."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from autocompress.errors import AutocompressError
 from autocompress.storage.store import Store
+
+EARLIER = Path(__file__).parent.parent / "fixtures" / "finished_run"
 
 
 @pytest.fixture
@@ -111,13 +115,26 @@ def test_least_recently_used_entries_go_first_and_kept_ones_stay(store: Store):
     assert store.trim(0, {a, b}) == 0
 
 
-def test_files_of_somebody_else_are_not_trimmed(store: Store):
+def test_files_of_somebody_else_are_no_entries_whatever_their_names(store: Store):
     store.save(store.key("weights", 1), {"w": torch.zeros(10)})
-    strange = [store.root / name for name in ("my-weights.safetensors", "notes-0123.json", "weights-of-mine.onnx")]
-    for path in strange:
-        path.write_text("mine")
-    assert store.trim(0, ()) == 1
-    assert all(path.exists() for path in strange)
+    store.save_json(store.key("plan", 1), {})
+    Store(store.root, version="0").save_json(store.key("plan", 2), {})
+    ours = set(store.root.iterdir())
+    names = ("my-weights.safetensors", "notes-0123.json", "weights-of-mine.onnx", f"weights-{'1' * 20}.safetensors")
+    for name in names:
+        (store.root / name).write_text("mine")
+    for number, text in enumerate(("{}", "[]", '{"version": "1", "value": {}}')):
+        (store.root / f"plan-{number:020}.json").write_text(text)
+    save_file({"w": torch.zeros(10)}, store.root / f"weights-{'2' * 20}.safetensors", metadata={"version": "1"})
+    theirs = set(store.root.iterdir()) - ours
+    assert set(store.entries()) == ours
+    assert store.trim(0, ()) == len(ours)
+    assert set(store.root.iterdir()) == theirs
+
+
+def test_entries_of_an_earlier_version_are_known(tmp_path: Path):
+    store = Store(shutil.copytree(EARLIER / "store", tmp_path / "store"))
+    assert len(list(store.entries())) == len(list(store.root.iterdir())) == 26
 
 
 def test_pickle_is_no_entry(store: Store):

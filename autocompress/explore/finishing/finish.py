@@ -13,13 +13,12 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.measuring import Measuring
 from autocompress.explore.finishing.recommendation import nearest, recommendable
-from autocompress.explore.history.facts import Concluded, ScoredOnTest
+from autocompress.explore.history.facts import Nearest, Recommended, ScoredOnTest
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
-from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.schedule import rungs
-from autocompress.explore.schedule.time_budget import TimeBudget
+from autocompress.explore.schedule.time_budget import CONTENDERS, FINALISTS, TimeBudget
 from autocompress.explore.space.structure_model import MARGIN
 from autocompress.explore.standings.front import prefer_faster
 from autocompress.explore.standings.objective import point
@@ -28,7 +27,8 @@ from autocompress.explore.training.training import Training
 from autocompress.explore.view import View
 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
-STRETCH = 4  # a finalist trains at most this many times the last rung's length, if time is left
+LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not worth warming up again
+MOST_LAST_LENGTHS = 4  # a finalist trains at most this many times the last rung's length, if time is left
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 TEST_SLACK = 4  # times what it should take
 
@@ -47,7 +47,6 @@ class Finish:
         durations: Durations,
         view: View,
         check_interrupted: Callable[[], None],
-        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self._operations = pipeline.operations
         self._standings = standings
@@ -58,8 +57,7 @@ class Finish:
         self._durations = durations
         self._view = view
         self._check_interrupted = check_interrupted
-        self._policy = policy
-        self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted, policy)
+        self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted)
 
     async def run(self) -> None:
         """Train the finalists as far as the time allows, then conclude.
@@ -69,15 +67,15 @@ class Finish:
         """
         if self._standings.steering.bounded:
             await self._measuring.confirm_finalists()
-            contenders = self._standings.finalists(self._policy.contenders, MARGIN)
+            contenders = self._standings.finalists(CONTENDERS, MARGIN)
             level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
             behind = [family for family in contenders if family.rung < level]
             seconds = TRIAL_SHARE * (self._clock.left() - self._time.closing_s())
             await self._train_on(behind, self._time.lengths[level].examples, seconds * len(behind))
-        count = 1 if self._standings.steering.bounded else self._policy.finalists
+        count = 1 if self._standings.steering.bounded else FINALISTS
         finalists = self._standings.finalists(count, MARGIN)
         left = self._clock.left() - self._time.closing_s()
-        await self._train_on(finalists, STRETCH * self._time.lengths[-1].examples, left)
+        await self._train_on(finalists, MOST_LAST_LENGTHS * self._time.lengths[-1].examples, left)
         await self.conclude()
 
     async def _train_on(self, families: Sequence[Family], most: int, seconds: float) -> None:
@@ -92,7 +90,7 @@ class Finish:
                 share = (began + seconds - self._clock.elapsed()) * concurrency / max(len(waiting), concurrency)
                 family = waiting.pop(0)
                 training = share - self._durations.overhead_s()
-                if training < 0.3 * family.train_s:
+                if training < LEAST_MORE * family.train_s:
                     continue  # too little to be worth a re-warming
                 self._check_interrupted()
                 total = rungs.Length(family.train_s + training, family.examples + most)
@@ -106,11 +104,19 @@ class Finish:
         """Measure the front again, choose, and open the test split for what is on it."""
         with self._operations.sharing(1):
             await self._measuring.measure_front()
-            recommended = await self._recommend()
-            chosen = Concluded(recommended.id) if recommended else Concluded(nearest=nearest(self._standings).id)
-            self._history.enter(chosen)
-            await self._test_once()
+            chosen = self._choose(await self._recommend())
+            await self._test_once(chosen)
         self._training.save_progress()
+
+    def conclude_as_it_stands(self) -> None:
+        """Choose of what there is, measuring nothing more: on the way out of a search that does not come to its end."""
+        self._choose(self._standings.best_feasible())
+
+    def _choose(self, recommended: Evaluation | None) -> Evaluation:
+        """recommended: None when nothing is feasible."""
+        chosen = recommended or nearest(self._standings)
+        self._history.enter(Recommended(chosen.id) if recommended else Nearest(chosen.id))
+        return chosen
 
     async def _recommend(self) -> Evaluation | None:
         """The most accurate feasible file, or a faster one as good on the same examples; without a budget the fastest
@@ -127,22 +133,21 @@ class Finish:
             return ordered[0]
         return ordered[prefer_faster([point(e) for e in ordered], differences)]
 
-    async def _test_once(self) -> None:
-        """Score the front, the recommended one and the reference on the test split; a file once tested is not tested
+    async def _test_once(self, chosen: Evaluation) -> None:
+        """Score the front, what was chosen and the reference on the test split; a file once tested is not tested
         again.
         """
         if not self._standings.opening.prepared.test_examples:
             return
-        standings, concluded, final = self._standings, self._standings.concluded, self._standings.final
-        front = (e.id for e in standings.front() if e.id in final)
-        wanted = {"reference", concluded.recommended, concluded.nearest, *front}
-        chosen = {e.id: e for e in self._standings.candidates() if e.id in wanted}
-        new = [e for e in chosen.values() if e.digest not in self._standings.tests]
+        standings, final = self._standings, self._standings.final
+        wanted = {"reference", chosen.id, *(e.id for e in standings.front() if e.id in final)}
+        files = {e.id: e for e in self._standings.candidates() if e.id in wanted}
+        new = [e for e in files.values() if e.digest not in self._standings.tests]
         if not new:
             return
         try:
-            files = [ModelFile(e.recipe, e.artifact, e.digest) for e in new]
-            scores = await self._operations.test(files, limit_s=TEST_LIMIT_S + TEST_SLACK * self._time.tested_s())
+            asked = [ModelFile(e.recipe, e.artifact, e.digest) for e in new]
+            scores = await self._operations.test(asked, limit_s=TEST_LIMIT_S + TEST_SLACK * self._time.tested_s())
         except CandidateFailed as error:
             self._view.note(f"the test split could not be scored: {error.reason}")
             return

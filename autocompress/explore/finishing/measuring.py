@@ -11,17 +11,19 @@ from autocompress.explore.finishing.recommendation import preference
 from autocompress.explore.history.facts import FinalMeasured, RepeatMeasured
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
-from autocompress.explore.policy import SearchPolicy
-from autocompress.explore.schedule.time_budget import TimeBudget
+from autocompress.explore.schedule.time_budget import CONTENDERS, MEASURED_AGAIN, MOST_PREFERRED, TimeBudget
 from autocompress.explore.space.structure_model import MARGIN
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.measure import Effort, settled
 
+CONFIRMING = Effort(blocks=16, width=0.01, attempts=1)  # of a finalist
+IN_A_ROUND = Effort(blocks=12, width=0.01, attempts=1)  # of a file of the front
 CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists again
-CLOSE = 0.08  # of the budget: what is nearer to it than this can turn out on either side
+UNDECIDED_WITHIN = 0.08  # of the budget: what is nearer to it than this can turn out on either side
 ROUNDS = 3  # of measuring again, so that a disturbance of some seconds is in one of them only
 MOST_ROUNDS = 6  # of what was disturbed in all of those, while there is time
+FRONT_MOVES = 3  # times that the front is looked at, since what is measured again can move it
 REMEASURE_LIMIT_S = 120.0
 
 
@@ -37,7 +39,6 @@ class Measuring:
         clock: Clock,
         durations: Durations,
         check_interrupted: Callable[[], None],
-        policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self._pipeline = pipeline
         self._standings = standings
@@ -46,24 +47,23 @@ class Measuring:
         self._clock = clock
         self._durations = durations
         self._check_interrupted = check_interrupted
-        self._policy = policy
 
     async def confirm_finalists(self) -> None:
         """Time the finalists again before they are trained: how long a graph takes does not depend on its weights, and
         one that was timed too fast by chance would cost all the time that is left. Those near the budget several times.
         """
-        effort = Effort(seconds=self._time.effort_s(), blocks=16, width=0.01, attempts=1)
+        effort = replace(CONFIRMING, seconds=self._time.effort_s())
         until = self._clock.elapsed() + CONFIRMED_SHARE * (self._clock.left() - self._time.closing_s())
         done: set[str] = set()
-        while len(done) < self._policy.checked and self._clock.elapsed() < until:
-            finalists = self._standings.finalists(self._policy.contenders, MARGIN)
+        while len(done) < MEASURED_AGAIN and self._clock.elapsed() < until:
+            finalists = self._standings.finalists(CONTENDERS, MARGIN)
             best = [self._standings.standing(family).best for family in finalists]
             unsure = [e for e in best if e.recipe.id not in done]
             if not unsure:
                 return
             for evaluation in unsure:
                 done.add(evaluation.recipe.id)
-                near = abs(self._standings.steering.excess(self._standings.expected(evaluation))) <= CLOSE
+                near = abs(self._standings.steering.excess(self._standings.expected(evaluation))) <= UNDECIDED_WITHIN
                 for _ in range(ROUNDS if near else 1):
                     latency = await self._again(evaluation, effort)
                     if latency is not None:
@@ -73,10 +73,10 @@ class Measuring:
         """The front and the most accurate within the budget, side by side with the reference. What moves the front is
         measured too.
         """
-        effort = Effort(seconds=self._time.effort_s() / ROUNDS, blocks=12, width=0.01, attempts=1)
+        effort = replace(IN_A_ROUND, seconds=self._time.effort_s() / ROUNDS)
         measured = 0
-        for _ in range(3):
-            chosen = self._unchecked()[: self._policy.checked - measured]
+        for _ in range(FRONT_MOVES):
+            chosen = self._unchecked()[: MEASURED_AGAIN - measured]
             if not chosen:
                 return
             timed: dict[str, list[Latency]] = {e.id: [] for e in chosen}
@@ -97,7 +97,7 @@ class Measuring:
         disturbed = standings.disturbed()
         hopeful = [e for e in disturbed if standings.feasible(replace(e, latency=replace(e.latency, reliable=True)))]
         feasible = [e for e in standings.candidates() if standings.feasible(e)]
-        preferred = sorted(feasible + hopeful, key=preference(standings))[: self._policy.most_preferred]
+        preferred = sorted(feasible + hopeful, key=preference(standings))[:MOST_PREFERRED]
         wanted = {e.id: e for e in (*preferred, *standings.front(), *disturbed)}
         return [e for e in wanted.values() if e.id != "reference" and e.id not in standings.final]
 

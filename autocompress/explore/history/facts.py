@@ -49,12 +49,15 @@ class RepeatMeasured:
 
 @dataclass(frozen=True)
 class FinalMeasured:
-    """The last measurements of files, by their ids. kept: those of files that could not be measured again; they are not
-    written down, so that a resumed search measures these files.
-    """
+    """The last measurements of files, by their ids. kept: earlier ones, of files that could not be measured again."""
 
     latencies: Mapping[str, Latency]
     kept: Mapping[str, Latency] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MeasurableAgain:
+    """Another process goes on: what was ``kept`` of files until now counts no more, they are measured again."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,26 @@ class ScoredOnTest:
 
 
 @dataclass(frozen=True)
-class Concluded:
-    """What was chosen, by id: the recommended file, or the one nearest to the budget where none is within it."""
+class Recommended:
+    """This file was chosen, by id: it is feasible."""
 
-    recommended: str | None = None
-    nearest: str | None = None
+    id: str
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """This file was chosen, by id: none is feasible, and it comes nearest to the budget."""
+
+    id: str
 
 
 TrialFact = Evaluated | Rejected | Failed  # what can end a trial
-Fact = TrialFact | Gated | RepeatMeasured | FinalMeasured | ScoredOnTest | Concluded
+Conclusion = Recommended | Nearest
+Fact = TrialFact | Gated | RepeatMeasured | FinalMeasured | MeasurableAgain | ScoredOnTest | Conclusion
 
 
 def fact_to_json(fact: Fact) -> dict[str, Any]:
-    """What ``fact_from_json`` makes an equal fact of, but for what was ``kept``."""
+    """What ``fact_from_json`` makes an equal fact of."""
     match fact:
         case Evaluated(recipe, outcome):
             return {"recipe": recipe.to_json(), "outcome": outcome.to_json()}
@@ -90,12 +100,16 @@ def fact_to_json(fact: Fact) -> dict[str, Any]:
             return {"recipe": recipe.to_json(), "gate": {"ratio": ratio, "macs": macs}}
         case RepeatMeasured(recipe, latency):
             return {"recipe": recipe.to_json(), "repeat": asdict(latency)}
-        case FinalMeasured(latencies):
-            return {"final": {name: asdict(latency) for name, latency in latencies.items()}}
+        case FinalMeasured(latencies, kept):
+            return {"final": _latencies_to_json(latencies), "kept": _latencies_to_json(kept)}
+        case MeasurableAgain():
+            return {"measurable_again": True}
         case ScoredOnTest(scores):
             return {"tests": dict(scores)}
-        case Concluded():
-            return {"conclusion": asdict(fact)}
+        case Recommended(chosen):
+            return {"conclusion": {"recommended": chosen}}
+        case Nearest(chosen):
+            return {"conclusion": {"nearest": chosen}}
 
 
 def fact_from_json(value: Mapping[str, Any]) -> Fact:
@@ -111,10 +125,22 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
             return Gated(Recipe.from_json(recipe), **gate)
         case {"recipe": recipe, "repeat": latency}:
             return RepeatMeasured(Recipe.from_json(recipe), Latency(**latency))
-        case {"final": latencies}:
-            return FinalMeasured({name: Latency(**latency) for name, latency in latencies.items()})
+        case {"final": latencies, "kept": kept}:
+            return FinalMeasured(_latencies_from_json(latencies), _latencies_from_json(kept))
+        case {"measurable_again": True}:
+            return MeasurableAgain()
         case {"tests": scores}:
             return ScoredOnTest(scores)
-        case {"conclusion": chosen}:
-            return Concluded(**chosen)
+        case {"conclusion": {"recommended": str(chosen)}}:
+            return Recommended(chosen)
+        case {"conclusion": {"nearest": str(chosen)}}:
+            return Nearest(chosen)
     raise ValueError(f"no fact of a search: {', '.join(value) or 'nothing'}")
+
+
+def _latencies_to_json(latencies: Mapping[str, Latency]) -> dict[str, Any]:
+    return {name: asdict(latency) for name, latency in latencies.items()}
+
+
+def _latencies_from_json(value: Mapping[str, Any]) -> dict[str, Latency]:
+    return {name: Latency(**latency) for name, latency in value.items()}

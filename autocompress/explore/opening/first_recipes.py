@@ -1,4 +1,6 @@
-"""The first recipes of a search. Structures are gated to find them, on all concurrency; nothing is trained."""
+"""The first recipes of a search. Structures are gated to find them, as many at once as there are workers; nothing is
+trained.
+"""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,7 +14,9 @@ from autocompress.explore.space.space import Space
 from autocompress.explore.space.structure_model import FEWEST_TIMED, MARGIN
 from autocompress.recipe import Recipe
 
-FEW_STRATEGIES = 2  # structural strategies, of each of which three strengths are tried first
+FEW_STRATEGIES = 2  # structural strategies, at most, that count as few
+STRENGTHS_WHERE_FEW, STRENGTHS_WHERE_MANY = 3, 2  # of each of them, tried first
+SHARES_BETWEEN = (0.5, 0.25, 0.75)  # of a ladder of strengths, timed beside both ends in a small space
 
 Try = Callable[[Recipe], Awaitable[Gate]]
 
@@ -24,8 +28,8 @@ async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]
     """
     rising = list(ladders(space))
     mildest = await all_done(_mildest_within(ladder, budget, gate) for ladder in rising)
-    columns = [ladder[at : at + 3] for ladder, at in zip(rising, mildest, strict=True)]
-    rounds = 3 if len(columns) <= FEW_STRATEGIES else 2
+    columns = [ladder[at : at + STRENGTHS_WHERE_FEW] for ladder, at in zip(rising, mildest, strict=True)]
+    rounds = STRENGTHS_WHERE_FEW if len(columns) <= FEW_STRATEGIES else STRENGTHS_WHERE_MANY
     return [column[i] for i in range(rounds) for column in columns if i < len(column)]
 
 
@@ -44,7 +48,7 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
             timed.add(recipe)
 
     await all_done(time(recipe) for recipe in dict.fromkeys([*strongest_recipes(space), *defaults]))
-    for share in (0.5, 0.25, 0.75):
+    for share in SHARES_BETWEEN:
         for recipe in (ladder[round(share * (len(ladder) - 1))] for ladder in rising):
             if len(timed) < FEWEST_TIMED and recipe not in timed:
                 await time(recipe)

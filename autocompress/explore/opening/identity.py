@@ -6,12 +6,12 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.errors import UsageError
+from autocompress.explore.progress import Progress
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.space_file import SpaceFile
 from autocompress.profile import HardwareProfile
-from autocompress.storage.record import Record
 
-RECORD_SCHEMA = 5
+RECORD_SCHEMA = 6
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ def settings_json(settings: Settings) -> dict[str, Any]:
     return {"budget": asdict(settings.budget), "minutes": settings.minutes, "trials": settings.trials}
 
 
-def refuse_another_version(record: Record) -> None:
+def refuse_another_version(progress: Progress) -> None:
     """Note the version of a new record. Raises UsageError when another version wrote it."""
-    schema = record.get("schema")
-    if schema is None and record.get("identity") is None:
-        record.set("schema", RECORD_SCHEMA)
+    schema = progress.schema
+    if schema is None and progress.identity is None:
+        progress.keep_schema(RECORD_SCHEMA)
     elif schema != RECORD_SCHEMA:
         raise UsageError(
-            f"{record.path} was written by another version of autocompress (record {schema or 1}, this one "
+            f"{progress.path} was written by another version of autocompress (record {schema or 1}, this one "
             f"writes {RECORD_SCHEMA}): finish it with that version, or give another --out"
         )
 
@@ -54,9 +54,9 @@ def identity_of(settings: Settings, space: Space) -> dict[str, Any]:
     }
 
 
-def refuse_another_search(record: Record, settings: Settings, space: Space) -> None:
+def refuse_another_search(progress: Progress, settings: Settings, space: Space) -> None:
     """A resume must be of the same search: same profile, seed and choices; added strategies join. Raises UsageError."""
-    now, before = identity_of(settings, space), record.get("identity")
+    now, before = identity_of(settings, space), progress.identity
     if before is None:
         return
     way_out = f"give another --out, or the settings {settings.out} was made with"

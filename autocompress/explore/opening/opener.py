@@ -13,12 +13,13 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.opening import identity
 from autocompress.explore.opening.floor import Floor, time_floor
 from autocompress.explore.opening.identity import Settings
-from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.explore.opening.reference import informed, open_reference
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed
 from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.progress import Progress
 from autocompress.explore.space.space import Space
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
@@ -56,16 +57,17 @@ class Opener:
         """Open the task and what an earlier process recorded; before the reference is evaluated, look whether the
         budget can be met at all. Raises UsageError when this is not the same search.
         """
-        identity.refuse_another_version(self.record)
-        stored, began, only = self.record.get("opening"), self.clock.elapsed(), self.settings.space.strategies
-        known = Opening.from_json(stored, self.folder.relative(self.folder.reference)) if stored else None
+        progress = Progress(self.record)
+        identity.refuse_another_version(progress)
+        stored, began, only = progress.opening, self.clock.elapsed(), self.settings.space.strategies
+        known = EarlierOpening.from_json(stored) if stored else None
         limit_s = max(OPEN_LIMIT_S, self.clock.limit_s)
         with self.operations.sharing(1):  # other workers have nothing to do yet
             first = await _named(self.operations.prepare(known.prepared if known else None, only, limit_s=limit_s))
-            prepared_s = self.record.get("prepared_s") or self.clock.elapsed() - began
+            prepared_s = progress.prepared_s or self.clock.elapsed() - began
             space = Space.of(self.settings.space, first.applicable, first.refused)
-            identity.refuse_another_search(self.record, self.settings, space)
-            floor = self._known_floor(space)
+            identity.refuse_another_search(progress, self.settings, space)
+            floor = self._known_floor(progress, space)
             pipeline = self._pipeline(first, only)
             if floor is None:
                 floor = await self._floor(space, self._gating(pipeline, prepared_s))
@@ -80,10 +82,12 @@ class Opener:
                     self.note(f"{why}: the floor is timed again")
                 floor = await self._floor(settled_space, self._gating(pipeline, prepared_s))
         opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, settled_space)))
-        self.record.set("identity", identity.identity_of(self.settings, settled_space))
-        self.record.set("prepared_s", prepared_s)
-        self.record.set("floor", floor.to_json())
-        self.record.set("opening", opening.to_json())  # nothing is recorded of a task that could not be opened
+        progress.keep_opened(  # nothing is recorded of a task that could not be opened
+            identity=identity.identity_of(self.settings, settled_space),
+            prepared_s=prepared_s,
+            floor=floor.to_json(),
+            opening=EarlierOpening.of(opening).to_json(),
+        )
         return Opened(opening, settled_space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
 
     def _pipeline(self, prepared: Preparation, only: Sequence[str] | None) -> Pipeline:
@@ -101,13 +105,13 @@ class Opener:
         )
 
     def _gating(self, pipeline: Pipeline, prepared_s: float) -> Gating:
-        return self.policy.gating(pipeline, prepared_s, self.durations, self.check_interrupted)
+        return self.policy.parts.gating(pipeline, prepared_s, self.durations, self.check_interrupted)
 
-    def _known_floor(self, space: Space) -> Floor | None:
+    def _known_floor(self, progress: Progress, space: Space) -> Floor | None:
         """The floor that an earlier process found in this space."""
-        if self.record.get("identity") != identity.identity_of(self.settings, space):
+        if progress.identity != identity.identity_of(self.settings, space):
             return None
-        return Floor.from_json(self.settings.budget, self.record.get("floor"))
+        return Floor.from_json(self.settings.budget, progress.floor)
 
     async def _floor(self, space: Space, gating: Gating) -> Floor:
         floor = await time_floor(space, gating, self.settings.budget)

@@ -12,7 +12,7 @@ from autocompress.candidate.preparation import Preparation
 from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation, Outcome
-from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed
 from autocompress.latency import Latency
@@ -22,17 +22,16 @@ from autocompress.storage.atomic import copy_file
 from autocompress.storage.folder import RunFolder
 
 BETWEEN_EXPORTERS = Effort(seconds=1.0, blocks=12, width=0.03)
-CLEARLY_FASTER = (
-    0.97  # of the latency of the first exporter's file, which is the quicker one to write for every candidate
-)
+CLEARLY_FASTER = 0.97  # of the latency of the first exporter's file, which is the one that is quicker to write
 REMEASURED = 3  # more measurements of a reference that was disturbed, at most
-ONCE = Effort(attempts=1)
+ONE_ATTEMPT = Effort(attempts=1)
+ABOVE_CHANCE = 0.01  # of the metric: what a reference has to have over always answering the commonest class
 LEAST_SCALE, MOST_SCALE = 0.02, 10.0  # of a metric whose hundredths mean something
 
 
 async def open_reference(
     pipeline: Pipeline,
-    known: Opening | None,
+    known: EarlierOpening | None,
     only: Sequence[str] | None,
     *,
     limit_s: float,
@@ -65,6 +64,7 @@ async def open_reference(
 
 async def open_task(
     operations: Operations,
+    prepared: Preparation,
     folder: RunFolder,
     profile: HardwareProfile,
     seed: int,
@@ -72,8 +72,7 @@ async def open_task(
     *,
     compare_exporters: bool = True,
 ) -> tuple[Opening, Pipeline]:
-    """Open a task for a few candidates, without a search around them and without limits."""
-    prepared = await operations.prepare(None, only, limit_s=math.inf)
+    """Finish opening a prepared task for a few candidates, without a search around them and without limits."""
     first = Pipeline(operations, folder, profile, seed, prepared, untimed(prepared.applicable, only))
     opening = await open_reference(first, None, only, limit_s=math.inf, compare_exporters=compare_exporters)
     return opening, informed(first, opening, only)
@@ -81,7 +80,7 @@ async def open_task(
 
 def informed(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -> Pipeline:
     """A pipeline that goes by what the opening found out."""
-    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only), arithmetic=opening.arithmetic)
+    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only))
 
 
 async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Preparation:
@@ -137,7 +136,7 @@ async def _evaluated_reference(pipeline: Pipeline, limit_s: float) -> tuple[Eval
         raise UsageError(f"the reference cannot be evaluated: {family.failed[0][2]}")
     found: list[Latency] = [own.latency]
     while not found[-1].reliable and len(found) <= REMEASURED:
-        found.append(await pipeline.measure_again(own, ONCE, limit_s))
+        found.append(await pipeline.measure_again(own, ONE_ATTEMPT, limit_s))
     # What disturbs a measurement makes nothing faster. Against itself the ratio is one by definition.
     best = found[-1] if found[-1].reliable else min(found, key=lambda latency: latency.statistic)
     reference = replace(own, id="reference", latency=replace(best, ratio=1.0, ratio_low=1.0, ratio_high=1.0))
@@ -145,7 +144,7 @@ async def _evaluated_reference(pipeline: Pipeline, limit_s: float) -> tuple[Eval
 
 
 def _chance(prepared: Preparation, reference: Evaluation) -> list[str]:
-    if prepared.chance is None or reference.score.val > prepared.chance + 0.01:
+    if prepared.chance is None or reference.score.val > prepared.chance + ABOVE_CHANCE:
         return []
     return [
         f"the reference scores {reference.score.val:.4f}, no better than "

@@ -6,14 +6,22 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autocompress.budget import FAR, Budget
-from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.budget import FAR_OVER, Budget
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import Made, MakeRequest, ModelFile, NotScored, Scored, TrainedWeights, TrainRequest
+from autocompress.candidate.request import (
+    FamilyFiles,
+    Made,
+    ModelFile,
+    NotScored,
+    Scored,
+    TrainedWeights,
+    TrainRequest,
+    UntrainedFiles,
+)
 from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
@@ -23,25 +31,28 @@ from autocompress.measure import FULL, QUICK, CompareRequest, Effort, no_faster,
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Plan, Recipe, RecipeFile, Step
 from autocompress.storage.atomic import write_text
+from autocompress.storage.delivery import weights_in_store
 from autocompress.storage.folder import RunFolder
+from autocompress.storage.front import RECIPE
 
 
 @dataclass(frozen=True)
 class Gate:
     """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely no faster
-    than the float file they were made from. macs: multiply-accumulates of one call.
+    than the float file they were made from. plans: None where nothing was built. macs: multiply-
+    accumulates of one call.
     """
 
     latency: Latency
-    plans: tuple[Plan, ...]
+    plans: tuple[Plan, ...] | None
     slower: tuple[Step, ...] = ()
     macs: int = 0
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """ratios: of the graph variants on the reference. arithmetic: how training computes. now: seconds, for limits.
-    most_variants: of a trained family; None: all.
+    """ratios: of the graph variants on the reference. now: seconds, for limits. most_variants: of a trained family;
+    None: all.
     """
 
     operations: Operations
@@ -50,7 +61,6 @@ class Pipeline:
     seed: int
     prepared: Preparation
     ratios: Ratios
-    arithmetic: Arithmetic = field(default_factory=Arithmetic)
     now: Callable[[], float] = time.monotonic
     most_variants: int | None = None
 
@@ -70,7 +80,7 @@ class Pipeline:
                     break
                 if made is None or variant is not None:
                     found = await self.operations.make(
-                        MakeRequest(
+                        UntrainedFiles(
                             recipe,
                             self.prepared.exporter,
                             variants=() if variant is None else (variant,),
@@ -110,9 +120,9 @@ class Pipeline:
         known = dict(self.ratios)
         return any(
             variant is not None
-            and known[variant] * FAR <= 1
+            and known[variant] * FAR_OVER <= 1
             and budget.ruled_out(latency)
-            and budget.excess(latency) >= FAR - 1
+            and budget.excess(latency) >= FAR_OVER - 1
             for variant, latency in timed.items()
         )
 
@@ -127,15 +137,13 @@ class Pipeline:
         worth_below: the latency ratio at and above which a file adds nothing, whatever it scores.
         """
         left = self._left(limit_s)
-        request = replace(request, arithmetic=self.arithmetic)
         weights = await self.operations.train(request, limit_s=left())
         made = await self.operations.make(
-            MakeRequest(
-                request.recipe,
+            FamilyFiles(
+                weights,
+                request.rung,
                 self.prepared.exporter,
                 variants=tuple(v for v in self._variants(request.recipe)[: self.most_variants] if v not in skip),
-                weights=weights,
-                rung=request.rung,
             ),
             limit_s=left(),
         )
@@ -144,10 +152,8 @@ class Pipeline:
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants."""
         left = self._left(limit_s)
-        reference, weights = self.prepared.reference, TrainedWeights(Recipe(), ())
-        request = MakeRequest(
-            Recipe(), self.prepared.exporter, tuple(self._variants(Recipe())), weights, source=reference, rung=0
-        )
+        weights, variants = TrainedWeights(Recipe(), ()), tuple(self._variants(Recipe()))
+        request = FamilyFiles(weights, 0, self.prepared.exporter, variants, source=self.prepared.reference)
         made = await self.operations.make(request, limit_s=left())
         return await self._measured(made, weights, 0, None, left)
 
@@ -238,7 +244,7 @@ class Pipeline:
 
     def _write_recipe(self, evaluation: Evaluation, outcome: Outcome, exporter: str) -> None:
         """The ``recipe.toml`` beside a candidate's ``model.onnx``."""
-        weights = None if outcome.checkpoint is None else f"../../store/{outcome.checkpoint}.safetensors"
+        weights = None if outcome.checkpoint is None else weights_in_store(outcome.checkpoint)
         stored = RecipeFile(
             recipe=evaluation.recipe,
             task=self.prepared.name,
@@ -258,7 +264,7 @@ class Pipeline:
                 "p90_ms": evaluation.latency.p90,
             },
         )
-        write_text((self.folder.root / evaluation.artifact).with_name("recipe.toml"), stored.to_toml())
+        write_text((self.folder.root / evaluation.artifact).with_name(RECIPE), stored.to_toml())
 
     def _without(self, outcome: Outcome, file: ModelFile, strategy: str | None, reason: str) -> Outcome:
         """The outcome with a file that failed, which goes."""

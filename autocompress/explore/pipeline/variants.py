@@ -13,12 +13,7 @@ Ratios = tuple[tuple[Step, float], ...]  # a variant, and its latency on the ref
 
 def untimed(applicable: Sequence[Applicable], only: Sequence[str] | None) -> Ratios:
     """Every graph variant of the strategies in use, none of them timed: in no order, and with a ratio of 1."""
-    return tuple(
-        (Step.of(a.name, **params), 1.0)
-        for a in applicable
-        if (a.size_only is None if only is None else a.name in only)
-        for params in a.variants
-    )
+    return tuple((Step.of(a.name, **params), 1.0) for a in applicable if a.in_use(only) for params in a.variants)
 
 
 def variants_for(recipe: Recipe, ratios: Ratios, applicable: Sequence[Applicable]) -> list[Step]:
@@ -30,10 +25,8 @@ def variants_for(recipe: Recipe, ratios: Ratios, applicable: Sequence[Applicable
     allowed = []
     for variant, _ in ratios:
         own = known[variant.strategy]
-        conflict = any(
-            own.excludes & other.provides or other.excludes & own.provides for other in on if other is not own
-        )
-        if not conflict and (own in on or own.stages == (Stage.GRAPH,)):
+        conflicts = any(own.conflicts(other) for other in on if other is not own)
+        if not conflicts and (own in on or own.stages == (Stage.GRAPH,)):
             allowed.append(variant)
     return allowed
 

@@ -1,23 +1,24 @@
 """Which recipe comes next: the first recipes, then what the sampler says goes together, as strong as it has to be."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autocompress.explore.history.family import Family
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.proposing.sampler import Asked, Sampler
 from autocompress.explore.space.structure_model import StructureModel
-from autocompress.explore.standings.front import SPEEDUP_SPAN, where_room_is
+from autocompress.explore.standings.front import SPEEDUP_SPAN, ratio_by_missing_area
 from autocompress.explore.standings.objective import point
 from autocompress.explore.standings.standings import Standings
 from autocompress.recipe import Recipe
 
 KNOWN_IN_A_ROW = 40  # known recipes in a row before the space counts as exhausted
-KNEE = 1.3  # times the fastest structure timed: what is faster yet has hardly anything left to compute with
-ASKED = 3  # times, for something that comes near the latency that is wanted
+LEAST_OVER_FASTEST = 1.3  # times the fastest structure timed: below that hardly anything is left to compute with
+AT_LEAST_DOWN_TO = 0.5  # of the reference's latency, wherever structures seem to stop getting faster
+MOST_ASKED = 3  # times, for something that comes near the latency that is wanted
 FAR_OFF = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
-WITH_ROOM = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
+MILDER_BELOW = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Proposer:
         structures: StructureModel,
         busy: Callable[[Recipe], bool],
         policy: SearchPolicy = SearchPolicy(),
+        *,
+        waiting: Sequence[tuple[Recipe, int]] = (),
+        defaults: Sequence[Recipe] = (),
     ) -> None:
         self._sampler = sampler
         self._standings = standings
@@ -51,13 +55,18 @@ class Proposer:
         self._asked = 0
         self._explored = 0
         self._first: Recipe | None = None  # the default that is trained as it is
-        self.waiting: list[tuple[Recipe, int]] = []
-        self.defaults: list[Recipe] = []
+        self._waiting = list(waiting)
+        self._defaults = list(defaults)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some of what comes first is left."""
+        return bool(self._waiting)
 
     def next(self) -> Proposal | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""
         for _ in range(KNOWN_IN_A_ROW):
-            proposal = self._given(*self.waiting.pop(0)) if self.waiting else self._proposal()
+            proposal = self._given(*self._waiting.pop(0)) if self._waiting else self._proposal()
             if not self._known(proposal.asked.recipe):
                 return proposal
             self._sampler.repeated(proposal.asked)
@@ -75,8 +84,8 @@ class Proposer:
         trying; else another strategy's default, one of the best with a change, or what the sampler asks for, as strong
         as it has to be.
         """
-        if self.defaults and not self._standings.families and not (self._first and self._busy(self._first)):
-            self._first = self.defaults.pop(0)
+        if self._defaults and not self._standings.families and not (self._first and self._busy(self._first)):
+            self._first = self._defaults.pop(0)
             return self._given(self._first, rung=1)
         target = self.target()
         again = self._again(target)
@@ -89,7 +98,7 @@ class Proposer:
 
     def _sampled(self, target: float) -> Proposal:
         """What the sampler asks for, as strong as it has to be; what does not come near is asked for again."""
-        for more in reversed(range(ASKED)):
+        for more in reversed(range(MOST_ASKED)):
             asked = self._sampler.ask()
             better = self._structures.aimed(asked.recipe, target)
             if not more or self._comes_near(better, target):
@@ -106,8 +115,8 @@ class Proposer:
 
     def _default(self, target: float) -> Recipe | None:
         """The default of a strategy that no family has yet, at the latency that is wanted, if it comes near it."""
-        while self.defaults:
-            default = self.defaults.pop(0)
+        while self._defaults:
+            default = self._defaults.pop(0)
             strategy, moved = default.steps[0].strategy, self._structures.aimed(default, target)
             heard = any(family.recipe.step(strategy) for family in self._standings.families.values())
             if not heard and self._comes_near(moved, target):
@@ -121,7 +130,7 @@ class Proposer:
         """
         most = self._policy.strengthened
         if self._standings.target is not None:
-            best = [f for f in self._standings.finalists(min(1, most)) if self._ratio(f) < WITH_ROOM * target]
+            best = [f for f in self._standings.finalists(min(1, most)) if self._ratio(f) < MILDER_BELOW * target]
         else:
             best = self._standings.finalists(most) if not self._asked & 4 else []
         if not best:
@@ -146,15 +155,15 @@ class Proposer:
         return self._standings.expected(self._standings.standing(family).best).ratio
 
     def target(self) -> float:
-        """The next latency ratio to aim at: the budget; without one, ratios spread evenly over the room that the front
+        """The next latency ratio to aim at: the budget; without one, ratios spread evenly over the area that the front
         leaves, down to where structures stop getting faster.
         """
         if self._standings.target is not None:
             return self._standings.target
         self._asked += 1
-        least = min(0.5, max(2.0**-SPEEDUP_SPAN, KNEE * self._structures.fastest))
+        least = min(AT_LEAST_DOWN_TO, max(2.0**-SPEEDUP_SPAN, LEAST_OVER_FASTEST * self._structures.fastest))
         points = [point(e) for e in self._standings.front()]
-        return where_room_is(points, self._standings.opening.reference.score.val, least, halton(self._asked))
+        return ratio_by_missing_area(points, self._standings.opening.reference.score.val, least, halton(self._asked))
 
 
 def halton(number: int) -> float:

@@ -19,7 +19,6 @@ from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space.space import Space
 from autocompress.explore.standings.front import Point
 from autocompress.recipe import Recipe
-from autocompress.storage.record import Record
 
 DRAWS = 10  # for a change that makes a difference: another place in an order of one makes none
 OVER_BUDGET = "over_budget"
@@ -27,24 +26,48 @@ OVER_BUDGET = "over_budget"
 
 @dataclass(frozen=True)
 class Asked:
-    """A recipe that is to be tried, as the sampler will be told of it. trial: None when it was somebody else's idea."""
+    """A recipe that is to be tried, and the trial that it will be once it has ended. trial: None when it was somebody
+    else's idea.
+    """
 
     recipe: Recipe
     params: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
     trial: Trial | None = None
 
+    def evaluated(self, point: Point, over: float | None) -> FrozenTrial:
+        """A family was evaluated: its point, and how far over the budget it is (a share; None without a budget)."""
+        return self._ended(TrialState.COMPLETE, point, over)
+
+    def rejected(self, over: float) -> FrozenTrial:
+        """A structure was timed and not trained."""
+        return self._ended(TrialState.PRUNED, None, over)
+
+    def failed(self) -> FrozenTrial:
+        return self._ended(TrialState.FAIL, None, None)
+
+    def _ended(self, state: TrialState, point: Point | None, over: float | None) -> FrozenTrial:
+        return create_trial(
+            state=state,
+            values=point,
+            params=dict(self.params),
+            distributions=dict(self.distributions),
+            constraints=None if over is None else {OVER_BUDGET: over},
+        )
+
 
 class Sampler:
-    """``ask`` and ``given`` give what to try; ``tell``, ``rejected``, ``failed`` and ``repeated`` say how it ended."""
+    """``ask`` and ``given`` give what to try; ``learn`` and ``repeated`` say how it ended. earlier: the trials of other
+    processes.
+    """
 
-    def __init__(self, space: Space, record: Record, seed: int, policy: SearchPolicy = SearchPolicy()) -> None:
-        earlier = record.trials()
+    def __init__(
+        self, space: Space, earlier: Sequence[FrozenTrial], seed: int, policy: SearchPolicy = SearchPolicy()
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
-        self._record = record
         self._policy = policy
-        self._sampler = policy.sampler(seed + len(earlier))
+        self._sampler = policy.parts.sampler(seed + len(earlier))
         self._random = random.Random(seed + len(earlier))
         self._start_with(earlier)
 
@@ -82,37 +105,16 @@ class Sampler:
                 break
         return changed
 
-    def tell(self, asked: Asked, point: Point, over: float | None, attributes: dict[str, Any]) -> None:
-        """A family was evaluated: its point, and how far over the budget it is (a share; None without a budget)."""
-        self._end(asked, TrialState.COMPLETE, point, over, attributes)
-
-    def rejected(self, asked: Asked, over: float, attributes: dict[str, Any]) -> None:
-        """A structure was timed and not trained."""
-        self._end(asked, TrialState.PRUNED, None, over, attributes)
-
-    def failed(self, asked: Asked, attributes: dict[str, Any]) -> None:
-        self._end(asked, TrialState.FAIL, None, None, attributes)
-
     def repeated(self, asked: Asked) -> None:
         """What was asked for is not tried: it is known, or another takes its place. It is not recorded."""
         if asked.trial is not None:
             asked.trial.study.tell(asked.trial, state=TrialState.FAIL)
 
-    def _end(
-        self, asked: Asked, state: TrialState, point: Point | None, over: float | None, attributes: dict[str, Any]
-    ) -> None:
+    def learn(self, asked: Asked, ended: FrozenTrial) -> None:
+        """What was asked for was tried."""
         self.repeated(asked)  # the trial that was asked for makes room for one that holds all that is known
-        ended = create_trial(
-            state=state,
-            values=point,
-            params=dict(asked.params),
-            distributions=dict(asked.distributions),
-            constraints=None if over is None else {OVER_BUDGET: over},
-        )
-        if state != TrialState.FAIL:
+        if ended.state != TrialState.FAIL:
             self._study.add_trial(ended)
-        ended.user_attrs = attributes  # which the sampler has no use for
-        self._record.add(ended)
         everything = self._study.get_trials(deepcopy=False)
         if len(everything) > self._policy.remembered + self._policy.forgotten:
             self._start_with(everything)

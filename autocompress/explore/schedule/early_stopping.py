@@ -3,7 +3,7 @@
 from autocompress.explore.standings.standings import Standings
 
 FEWEST_FAMILIES = 30  # families, before nothing gained means anything
-SHARE = 0.5  # of the time searched so far, without a gain
+SHARE_WITHOUT_GAIN = 0.5  # of the time searched so far, without a gain
 GIVE_UP_AFTER = 5  # failures with nothing that worked
 GAIN = 0.002  # of the whole hypervolume, or of a score: less is noise
 
@@ -22,7 +22,7 @@ class EarlyStopping:
 
     def stalled(self, families: int, searched_s: float) -> bool:
         found = self._best > float("-inf")  # while nothing meets the budget, finding something that does is a gain
-        return found and families >= FEWEST_FAMILIES and searched_s - self._at > SHARE * searched_s
+        return found and families >= FEWEST_FAMILIES and searched_s - self._at > SHARE_WITHOUT_GAIN * searched_s
 
 
 def causes_of_nothing(standings: Standings) -> str:

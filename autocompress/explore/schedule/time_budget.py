@@ -9,16 +9,23 @@ from autocompress.explore.schedule import rungs
 from autocompress.explore.space.structure_model import MARGIN
 from autocompress.explore.standings.standings import Standings
 
-ON_TOP = 1.2  # times what a training or a family should take
-IN_FULL = 2  # times the last rung's length, kept for each finalist
+MAY_TAKE = 1.2  # times what a training or a family should take
+LAST_LENGTHS_KEPT = 2  # times the last rung's length, kept for each finalist
 MEASURED_SHARE = 0.05  # of the whole time, for measuring again
 MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
 CLOSING_S = 3.0  # writing the front and the report
 
+# What finishing does, and the time that is kept for it.
+FINALISTS = 3  # families trained in full without a budget; the front has several
+CONTENDERS = 2  # and under one: the better of them, trained equally long, has the time
+MEASURED_AGAIN = 12  # files, at most
+MOST_PREFERRED = 4  # of what can be recommended, measured again first and even when dominated
+MEASURING_TAKES = 1.6  # times what a file is timed for: opening it, and what is disturbed is timed again
+
 
 class TimeBudget:
-    """Answers from what is known now; seconds. lengths: of the rungs. batch: examples of one call. concurrency: calls
-    that run at once.
+    """Answers from what is known now; seconds. lengths: of the rungs, at first. batch: examples of one call.
+    concurrency: calls that run at once.
     """
 
     def __init__(
@@ -34,11 +41,20 @@ class TimeBudget:
     ) -> None:
         self.clock = clock
         self.durations = durations
-        self.lengths = tuple(lengths)
+        self._lengths = tuple(lengths)
         self._standings = standings
         self._batch = batch
         self._concurrency = concurrency
         self._policy = policy
+
+    @property
+    def lengths(self) -> tuple[rungs.Length, ...]:
+        """Of the rungs."""
+        return self._lengths
+
+    def lengthen(self, factor: float) -> None:
+        """From now on all rungs are so many times as long."""
+        self._lengths = tuple(length.times(factor) for length in self._lengths)
 
     def spare_s(self) -> float:
         """Left before finishing has to begin."""
@@ -50,11 +66,11 @@ class TimeBudget:
 
     def affords(self, training_s: float) -> bool:
         """Whether there is time for a training of that length and what is around it."""
-        return ON_TOP * training_s + self.durations.overhead_s() < self.spare_s()
+        return MAY_TAKE * training_s + self.durations.overhead_s() < self.spare_s()
 
     def affords_family(self) -> bool:
         """Whether there is time for one more family."""
-        return self.spare_s() > ON_TOP * self.durations.family_s()
+        return self.spare_s() > MAY_TAKE * self.durations.family_s()
 
     def reserve_s(self) -> float:
         """To be kept for finishing: the finalists at twice the last rung's length, and closing.
@@ -65,8 +81,8 @@ class TimeBudget:
         bounded = standings.steering.bounded
         if bounded and not any(standing.within for standing in map(standings.standing, standings.contending())):
             return self.closing_s()
-        finalists = standings.finalists(policy.contenders if bounded else policy.finalists, MARGIN)
-        full, overhead_s = IN_FULL * self.lengths[-1].seconds, self.durations.overhead_s()
+        finalists = standings.finalists(CONTENDERS if bounded else FINALISTS, MARGIN)
+        full, overhead_s = LAST_LENGTHS_KEPT * self.lengths[-1].seconds, self.durations.overhead_s()
         each = [max(full - family.train_s, 0) + overhead_s for family in finalists]
         training = sum(each) if bounded else max(sum(each) / self._concurrency, *each, 0)
         most = policy.most_finishing if bounded else policy.most_for_front
@@ -77,10 +93,10 @@ class TimeBudget:
         recommended.
         """
         standings = self._standings
-        others = self._policy.most_preferred if standings.steering.bounded else 1
+        others = MOST_PREFERRED if standings.steering.bounded else 1
         wanted = len(standings.front()) + len(standings.disturbed()) + others
-        files = min(self._policy.checked, standings.files, wanted)
-        return files * self.effort_s() * 1.6 + self.tested_s() + CLOSING_S
+        files = min(MEASURED_AGAIN, standings.files, wanted)
+        return files * self.effort_s() * MEASURING_TAKES + self.tested_s() + CLOSING_S
 
     def can_measure(self) -> bool:
         """Whether there is time for more than testing and writing."""
@@ -88,7 +104,7 @@ class TimeBudget:
 
     def effort_s(self) -> float:
         """For measuring one file again."""
-        return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * self.clock.limit_s / self._policy.checked))
+        return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * self.clock.limit_s / MEASURED_AGAIN))
 
     def tested_s(self) -> float:
         """For the test scores of the front and the reference, one example after another. Where threads share them, what
@@ -96,7 +112,7 @@ class TimeBudget:
         """
         own, front = self._standings.opening.reference, self._standings.front()
         slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)
-        slowest = slowest[: self._policy.checked]
+        slowest = slowest[:MEASURED_AGAIN]
         return self._ran_s(self._standings.opening.prepared.test_examples, own.latency.p50 + sum(slowest))
 
     def scored_s(self) -> float:

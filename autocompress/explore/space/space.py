@@ -34,9 +34,7 @@ class Space:
     @classmethod
     def of(cls, file: SpaceFile, applicable: Sequence[Applicable], refused: Sequence[Refusal]) -> "Space":
         """Narrow a space to what applies. Raises UsageError when a parameter does not exist or nothing is left."""
-        chosen = [
-            a for a in applicable if (a.size_only is None if file.strategies is None else a.name in file.strategies)
-        ]
+        chosen = [a for a in applicable if a.in_use(file.strategies)]
         if not chosen:
             reasons = "; ".join(f"{r.strategy}: {r.reason}" for r in refused) or "none is installed"
             raise UsageError(f"no strategy of the space {file.name!r} applies to this task ({reasons})")
@@ -181,7 +179,7 @@ def is_structural(strategy: Applicable) -> bool:
 
 def compatible(strategy: Applicable, on: Sequence[Applicable]) -> bool:
     """Whether no tag of ``strategy`` conflicts with one of those that are on."""
-    return not any(strategy.excludes & other.provides or other.excludes & strategy.provides for other in on)
+    return not any(strategy.conflicts(other) for other in on)
 
 
 def _suggested(trial: Suggests, strategy: str, parameters: Sequence[Parameter]) -> dict[str, Value]:

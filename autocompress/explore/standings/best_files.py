@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autocompress.evaluation import Evaluation
-from autocompress.explore.history.facts import Evaluated, Fact, FinalMeasured, RepeatMeasured
+from autocompress.explore.history.facts import Evaluated, Fact, FinalMeasured, MeasurableAgain, RepeatMeasured
 from autocompress.explore.standings.candidates import Candidates
 from autocompress.explore.standings.front import pareto
 from autocompress.explore.standings.objective import Objective, point
@@ -42,7 +42,7 @@ class BestFiles:
                     return _compared(candidates.all, lossless)
                 new = [candidates.measured.current(e, family) for e in outcome.evaluations]
                 return BestFiles(_front((*self.front, *new)), _nondominated((*self.provisional, *new)), lossless)
-            case RepeatMeasured() | FinalMeasured():
+            case RepeatMeasured() | FinalMeasured() | MeasurableAgain():
                 return _compared(candidates.all, self.lossless)
         return self
 

@@ -9,8 +9,8 @@ from autocompress.explore.history.facts import Evaluated, Fact, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.standings.assessment import Assessment
 
-POOLED = 300  # families that may be trained on, at most; the worst of more than that are out of it
-SLACK = 100  # more than that, before the worst are told apart
+MOST_CONTENDERS = 300  # families that may be trained on, at most; the worst of more than that are out of it
+EXTRA_CONTENDERS = 100  # more than that, before the worst are told apart
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,6 @@ class Contenders:
         if not family.trains or family.id in self.untrainable:
             return self
         pool = {**self.pool, family.id: family}
-        if len(pool) > POOLED + SLACK:
-            pool = {f.id: f for f in self.assessment.best_first(list(pool.values()))[:POOLED]}
+        if len(pool) > MOST_CONTENDERS + EXTRA_CONTENDERS:
+            pool = {f.id: f for f in self.assessment.best_first(list(pool.values()))[:MOST_CONTENDERS]}
         return replace(self, pool=pool)

@@ -65,10 +65,10 @@ def hypervolume(points: Sequence[Point], reference_score: float) -> float:
     return area / (SPEEDUP_SPAN * SCORE_SPAN)
 
 
-def where_room_is(points: Sequence[Point], reference_score: float, least: float, share: float) -> float:
-    """A latency ratio, from 1 down to ``least``, with this share (0..1) of the room above the front on its slower side.
+def ratio_by_missing_area(points: Sequence[Point], reference_score: float, least: float, share: float) -> float:
+    """A latency ratio, from 1 down to ``least``, with this share (0..1) of the missing area on its slower side.
 
-    The room is the area between the front and the reference's score: as much of the hypervolume as could still be
+    Missing is the area between the front and the reference's score: as much of the hypervolume as could still be
     gained. Without any, the ratio is ``least``.
     """
     end = -math.log2(least)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from autocompress.evaluation import Evaluation
-from autocompress.explore.history.facts import Fact, FinalMeasured, RepeatMeasured, ScoredOnTest
+from autocompress.explore.history.facts import Fact, FinalMeasured, MeasurableAgain, RepeatMeasured, ScoredOnTest
 from autocompress.explore.history.family import Family
 from autocompress.latency import Latency
 from autocompress.measure import settled
@@ -13,13 +14,20 @@ from autocompress.recipe import Recipe
 
 @dataclass(frozen=True)
 class Measurements:
-    """A value: each fact makes the next one. repeats: further ones of the graph that a recipe makes. final: the last
-    one of a file, by its id. tests: test scores, by the digest of the file.
+    """A value: each fact makes the next one. repeats: further ones of the graph that a recipe makes. again: the last
+    of a file, by its id. kept: earlier ones, of files that could not be measured again. tests: scores on the test
+    split, by the digest of the file.
     """
 
     repeats: Mapping[Recipe, tuple[Latency, ...]] = field(default_factory=dict)
-    final: Mapping[str, Latency] = field(default_factory=dict)
+    again: Mapping[str, Latency] = field(default_factory=dict)
+    kept: Mapping[str, Latency] = field(default_factory=dict)
     tests: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def final(self) -> Mapping[str, Latency]:
+        """The last one of a file, by its id, of those that count as measured at the end."""
+        return {**self.again, **self.kept}
 
     def after(self, fact: Fact) -> "Measurements":
         match fact:
@@ -27,7 +35,10 @@ class Measurements:
                 repeats = (*self.repeats.get(recipe, ()), latency)
                 return replace(self, repeats={**self.repeats, recipe: repeats})
             case FinalMeasured(latencies, kept):
-                return replace(self, final={**self.final, **latencies, **kept})
+                earlier = {name: latency for name, latency in self.kept.items() if name not in latencies}
+                return replace(self, again={**self.again, **latencies}, kept={**earlier, **kept})
+            case MeasurableAgain():
+                return replace(self, kept={})
             case ScoredOnTest(scores):
                 return replace(self, tests={**self.tests, **scores})
         return self

@@ -3,6 +3,8 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
+FEWEST_TRAINED_ON = 6  # families, below which a correlation can be anything
+
 
 def rank_correlation(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
     """Spearman's correlation between the scores of the families in both; None for fewer than three."""

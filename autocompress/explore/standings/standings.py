@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation, Rejected
-from autocompress.explore.history.facts import Concluded, Failed
+from autocompress.explore.history.facts import Conclusion, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.standings.assessment import Standing
@@ -71,14 +71,19 @@ class Standings:
         return self._known.assessment.measured.final
 
     @property
+    def kept(self) -> Mapping[str, Latency]:
+        """Those of ``final`` that are older, of files that could not be measured again."""
+        return self._known.assessment.measured.kept
+
+    @property
     def tests(self) -> Mapping[str, float]:
         """Test scores, by the digest of the file."""
         return self._known.assessment.measured.tests
 
     @property
-    def concluded(self) -> Concluded:
-        """What was chosen last; nothing at first."""
-        return next(iter(reversed(self._history.every(Concluded))), Concluded())
+    def concluded(self) -> Conclusion | None:
+        """What was chosen last; None when nothing was yet."""
+        return next((fact for fact in reversed(self._history.facts) if isinstance(fact, Conclusion)), None)
 
     @property
     def reference(self) -> Evaluation:
@@ -124,10 +129,6 @@ class Standings:
     def excess(self, evaluation: Evaluation) -> float | None:
         """How far a candidate is over the budget that steers, as a share of it; None when there is none."""
         return self.steering.excess(evaluation.latency) if self.steering.bounded else None
-
-    def clipped(self, evaluation: Evaluation) -> Point:
-        """A candidate's point for deciding where to spend time: within the budget, faster is not better."""
-        return self._known.objective.clipped(evaluation.score.val, self.expected(evaluation))
 
     def worth(self) -> float:
         """How good the best found so far is, higher is better: under a budget the score of the best that meets it (of

@@ -14,12 +14,12 @@ from autocompress.explore.history.facts import Evaluated, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.explore.progress import Progress
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.time_budget import TimeBudget
 from autocompress.explore.standings.standings import Standings
 from autocompress.recipe import Recipe, Step
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.record import Record
 
 CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
 SCORED_TWICE = 2.0  # times what scoring should take
@@ -34,7 +34,7 @@ class Training:
         pipeline: Pipeline,
         standings: Standings,
         history: History,
-        record: Record,
+        progress: Progress,
         folder: RunFolder,
         clock: Clock,
         durations: Durations,
@@ -44,7 +44,7 @@ class Training:
         self._pipeline = pipeline
         self._standings = standings
         self._history = history
-        self._record = record
+        self._progress = progress
         self._folder = folder
         self._clock = clock
         self._durations = durations
@@ -76,6 +76,7 @@ class Training:
         limit_s = max(total.seconds - family.train_s, 1.0)
         request = TrainRequest(
             family.recipe,
+            self._standings.opening.arithmetic,
             rung=family.rung + 1,
             start=family.examples,
             examples=max(total.examples - family.examples, 0),
@@ -116,9 +117,9 @@ class Training:
     def save_progress(self) -> None:
         """Record how far the search has come, and keep the store within its bounds."""
         self._keep_pending()
-        self._record.set("elapsed_s", self._clock.elapsed())
+        self._progress.keep_elapsed(self._clock.elapsed())
         if len(self._standings.families) % TRIM_EVERY == 0:
             self._folder.trim({*self._standings.in_use(), self._pipeline.prepared.feeds})
 
     def _keep_pending(self) -> None:
-        self._record.set("pending", [[recipe.to_json(), rung] for recipe, rung in self._busy.values()])
+        self._progress.keep_pending(dict(self._busy.values()))

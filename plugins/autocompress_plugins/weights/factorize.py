@@ -21,7 +21,7 @@ from autocompress_plugins.weights.thin_layers import factorizable, matrix_of, pu
 
 autocompress_api = 2
 
-KEEP = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of the cost or of the energy, as the rule says
+SHARES_KEPT = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of the cost or of the energy, as the rule says
 LEAST_SHARE = 0.05  # of the weights in layers that can be factorized; with less, nothing gets noticeably faster
 RANK_MULTIPLE = 8  # kernels work on channels in blocks
 CHEAP_ENOUGH = 0.95  # of a layer's parameters and multiply-accumulates: two calls instead of one have their own cost
@@ -32,7 +32,7 @@ class Factorize(StructureStrategy):
     summary = "two thin layers in place of a wide one (truncated singular values)"
 
     def parameters(self, context: Context) -> Sequence[Parameter]:
-        return (Parameter("keep", KEEP, 0.5, by_strength=True), Parameter("rule", ("ratio", "energy"), "ratio"))
+        return (Parameter("keep", SHARES_KEPT, 0.5, by_strength=True), Parameter("rule", ("ratio", "energy"), "ratio"))
 
     def refuses(self, context: Context) -> str | None:
         found = factorizable(context.model, context.example_inputs)

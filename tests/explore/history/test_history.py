@@ -10,16 +10,17 @@ from optuna.trial import TrialState, create_trial
 from autocompress.errors import UsageError
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
 from autocompress.explore.history.facts import (
-    Concluded,
     Evaluated,
     Fact,
     Failed,
     FinalMeasured,
     Gated,
+    MeasurableAgain,
+    Nearest,
+    Recommended,
     RepeatMeasured,
     ScoredOnTest,
     fact_from_json,
-    fact_to_json,
 )
 from autocompress.explore.history.history import History
 from autocompress.latency import Latency
@@ -56,10 +57,11 @@ def facts(make_latency: Callable[..., Latency]) -> list[Fact]:
         Failed(FAMILY, "carve", "it broke"),
         Failed(FAMILY, None, "it broke"),
         RepeatMeasured(INT8, make_latency(0.41, reliable=False)),
-        FinalMeasured({"a": make_latency(0.42)}),
+        FinalMeasured({"a": make_latency(0.42)}, kept={"b": make_latency(0.5)}),
+        MeasurableAgain(),
         ScoredOnTest({"digest": 0.89}),
-        Concluded(recommended="a"),
-        Concluded(nearest="a"),
+        Recommended("a"),
+        Nearest("a"),
     ]
 
 
@@ -86,42 +88,47 @@ def test_every_kind_of_fact_is_read_back_as_it_was(facts: list[Fact], reopened: 
     assert History(OPENING, reopened()).facts == history.facts == facts
 
 
-def test_what_the_sampler_recorded_comes_first(facts: list[Fact], reopened: Callable[[], Record]) -> None:
-    record = reopened()
-    history = History(OPENING, record)
-    trials: list[Any] = [fact for fact in facts if isinstance(fact, Evaluated | Rejected | Failed)]
-    for fact in facts:
-        if fact in trials:
-            history.enter_trial(fact)
-            record.add(create_trial(state=TrialState.FAIL, user_attrs=fact_to_json(fact)))
-        else:
-            history.enter(fact)
-    assert history.facts == facts
-    others = [fact for fact in facts if fact not in trials]
+def enter(history: History, fact: Fact) -> None:
+    """As a search does: what ends a trial is recorded with it."""
+    if isinstance(fact, Evaluated | Rejected | Failed):
+        history.end_trial(fact, create_trial(state=TrialState.FAIL))
+    else:
+        history.enter(fact)
+
+
+def test_facts_come_back_in_the_order_they_happened(facts: list[Fact], reopened: Callable[[], Record]) -> None:
+    history = History(OPENING, reopened())
+    for fact in facts[:5]:
+        enter(history, fact)
+    history = History(OPENING, reopened())
+    for fact in facts[5:]:
+        enter(history, fact)
     again = History(OPENING, reopened())
-    assert again.facts == [*trials, *others]
+    assert again.facts == history.facts == facts
     assert again.every(Failed) == [fact for fact in facts if isinstance(fact, Failed)]
 
 
-def test_a_file_that_could_not_be_measured_again_is_measured_by_the_next_process(
-    make_latency: Callable[..., Latency], reopened: Callable[[], Record]
-) -> None:
-    History(OPENING, reopened()).enter(FinalMeasured({"a": make_latency(0.4)}, kept={"b": make_latency(0.5)}))
-    assert History(OPENING, reopened()).facts == [FinalMeasured({"a": make_latency(0.4)})]
+def test_the_trial_that_others_read_has_no_fact_in_it(facts: list[Fact], reopened: Callable[[], Record]) -> None:
+    trial = create_trial(state=TrialState.FAIL, user_attrs={"own": 1})
+    ended = next(fact for fact in facts if isinstance(fact, Failed))
+    History(OPENING, reopened()).end_trial(ended, trial)
+    assert trial.user_attrs == {"own": 1}
 
 
+@pytest.mark.parametrize("method", ["append", "add"])
 def test_what_cannot_be_recorded_is_not_known(
-    facts: list[Fact], reopened: Callable[[], Record], monkeypatch: Any
+    method: str, facts: list[Fact], reopened: Callable[[], Record], monkeypatch: Any
 ) -> None:
     record = reopened()
     history = History(OPENING, record)
 
-    def full(prefix: str, value: Any) -> None:
+    def full(*args: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(record, "append", full)
+    monkeypatch.setattr(record, method, full)
+    fact = next(f for f in facts if isinstance(f, Failed if method == "add" else Gated))
     with pytest.raises(OSError, match="no space"):
-        history.enter(facts[0])
+        enter(history, fact)
     assert history.facts == []
 
 

@@ -76,7 +76,7 @@ def test_a_step_with_nothing_left_to_do_is_left_out_of_the_floor(make_latency: C
     assert found[1].ratio == pytest.approx(0.2 * 0.05)
 
 
-def test_structures_to_begin_with_are_timed_on_all_lanes(gate: FakeGate):
+def test_structures_to_begin_with_are_timed_on_all_workers(gate: FakeGate):
     space = space_of(CARVE, SHRINK, TUNE)
     first(space, Budget(speedup=2), gate)
     assert gate.most_at_once == 2, "one for each strategy: a bisection takes one step after another"
@@ -118,6 +118,14 @@ def test_strategies_take_turns(gate: FakeGate):
     found = first(space_of(CARVE, SHRINK, TUNE), Budget(speedup=2.0), gate)
     assert [r.steps[0].strategy for r in found] == ["shrink", "carve", "shrink", "carve", "carve"]
     assert all(r.step("tune") for r in found)
+
+
+def test_of_more_than_two_strategies_fewer_strengths_are_tried_first(gate: FakeGate):
+    fold = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2, 3, 4, 5), 1, True),))
+    found = first(space_of(CARVE, fold, TUNE), Budget(speedup=1.9), gate)
+    assert [r.steps[0].strategy for r in found].count("carve") == 3
+    found = first(space_of(CARVE, SHRINK, fold, TUNE), Budget(speedup=1.9), gate)
+    assert [r.steps[0].strategy for r in found].count("carve") == 2
 
 
 def test_structure_that_cannot_be_built_counts_as_outside_the_budget(make_latency: Callable[..., Latency]):

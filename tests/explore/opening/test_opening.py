@@ -15,7 +15,7 @@ from torch import Tensor
 from autocompress import Task
 from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.explore.opening.reference import open_reference
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed
@@ -25,16 +25,26 @@ from autocompress.profile import HardwareProfile
 from autocompress.recipe import Step
 from autocompress.storage.folder import RunFolder
 
+PROFILE = HardwareProfile(name="fake", runtime="fake")
+FEW = ("prune_channels", "quantize_static")
+WATCHED = (*FEW, "watches")
+
 
 @pytest.fixture
-def opened(open_here: Any, plugins: PluginSet, tmp_path: Path) -> Callable[[Task], Opening]:
-    profile = HardwareProfile(name="fake", runtime="fake")
-    return lambda task: open_here(task, profile, plugins, RunFolder(tmp_path / "run")).opening
+def opened(open_here: Any, plugins: PluginSet, tmp_path: Path) -> Callable[..., Opening]:
+    """``opened(task)``: by the quick exporter, unless both are compared."""
+
+    def opened(task: Task, compare_exporters: bool = False) -> Opening:
+        folder = RunFolder(tmp_path / "run")
+        opening: Opening = open_here(task, PROFILE, plugins, folder, FEW, compare_exporters=compare_exporters).opening
+        return opening
+
+    return opened
 
 
 @pytest.mark.parametrize(("times", "told"), [(1.0, False), (1e-4, True), (1e3, True)])
 def test_a_metric_whose_hundredths_mean_nothing_is_told(
-    times: float, told: bool, tiny_task: Task, opened: Callable[[Task], Opening]
+    times: float, told: bool, tiny_task: Task, opened: Callable[..., Opening]
 ):
     def metric(outputs: Tensor, targets: Tensor) -> float:
         return times * float((outputs.argmax(1) == targets).float().mean())
@@ -43,12 +53,22 @@ def test_a_metric_whose_hundredths_mean_nothing_is_told(
     assert any("scale Task.metric so that 0.01 is a difference that matters" in w for w in warnings) is told
 
 
-def test_a_reference_that_learned_nothing_is_told(tiny_task: Task, opened: Callable[[Task], Opening]):
+def test_a_reference_that_learned_nothing_is_told(tiny_task: Task, opened: Callable[..., Opening]):
     inputs: Any = tiny_task.val[0]  # type: ignore[index]
     lopsided = torch.zeros(len(inputs), dtype=torch.int64)
     lopsided[:2] = 1
     warnings = opened(replace(tiny_task, val=(inputs, lopsided))).warnings
     assert any("no better than always answering the commonest class" in w for w in warnings)
+
+
+def test_a_reference_whose_measurement_was_disturbed_is_told(
+    tiny_task: Task, opened: Callable[..., Opening], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autocompress.measure.timing.is_quiet", lambda reference: False)
+    monkeypatch.setattr("autocompress.measure.timing.time.sleep", lambda seconds: None)
+    opening = opened(tiny_task)
+    assert not opening.reference.latency.reliable
+    assert any("disturbed the measurement of the reference" in warning for warning in opening.warnings)
 
 
 class Watches(GraphStrategy):
@@ -74,42 +94,42 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
     tiny_task: Task, plugins: PluginSet, dynamo_is_faster: None, tmp_path: Path
 ):
     plugins.strategies["watches"] = watches = Watches()
-    profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
-    operations = in_process(tiny_task, profile, plugins, folder).operations
-    prepared = asyncio.run(operations.prepare(None, None, limit_s=math.inf))
+    folder = RunFolder(tmp_path / "run")
+    operations = in_process(tiny_task, PROFILE, plugins, folder)
+    prepared = asyncio.run(operations.prepare(None, WATCHED, limit_s=math.inf))
     traced = folder.reference.read_bytes()
     assert prepared.exporter == "torchscript", "what is gated before does not wait for the other one"
-    first = Pipeline(operations, folder, profile, 0, prepared, untimed(prepared.applicable, None))
+    first = Pipeline(operations, folder, PROFILE, 0, prepared, untimed(prepared.applicable, WATCHED))
     assert Step.of("watches", asked=1) in dict(first.ratios)
-    opening = asyncio.run(open_reference(first, None, None, limit_s=math.inf))
+    opening = asyncio.run(open_reference(first, None, WATCHED, limit_s=math.inf))
     assert opening.prepared.exporter == "dynamo"
     assert opening.prepared.export_note == "by dynamo; the file of dynamo takes 0.50x the time of torchscript's"
     assert watches.asked == [(traced, False), (folder.reference.read_bytes(), True)]
     assert watches.asked[0][0] != watches.asked[1][0]
-    assert [step for step, _ in opening.ratios(None) if step.strategy == "watches"] == [Step.of("watches", asked=2)]
+    assert [step for step, _ in opening.ratios(WATCHED) if step.strategy == "watches"] == [Step.of("watches", asked=2)]
     assert opening.reference.latency.ratio == 1.0
     assert {e.latency.ratio for e in opening.reference_family.evaluations} == {0.5}, "beside the new reference"
 
 
-def again(task: Task, plugins: PluginSet, folder: RunFolder, known: Opening) -> Opening:
-    """Opened by another process, with what the first one found."""
-    profile = HardwareProfile(name="fake", runtime="fake")
-    operations = in_process(task, profile, plugins, folder).operations
-    prepared = asyncio.run(operations.prepare(known.prepared, None, limit_s=math.inf))
-    first = Pipeline(operations, folder, profile, 0, prepared, untimed(prepared.applicable, None))
-    return asyncio.run(open_reference(first, known, None, limit_s=math.inf))
+def again(task: Task, plugins: PluginSet, folder: RunFolder, first_opening: Opening, only: Sequence[str]) -> Opening:
+    """Opened by another process, with what is kept of the first one."""
+    earlier = EarlierOpening.of(first_opening)
+    known = EarlierOpening.from_json(json.loads(json.dumps(earlier.to_json())))
+    assert known == earlier
+    operations = in_process(task, PROFILE, plugins, folder)
+    prepared = asyncio.run(operations.prepare(known.prepared, only, limit_s=math.inf))
+    first = Pipeline(operations, folder, PROFILE, 0, prepared, untimed(prepared.applicable, only))
+    return asyncio.run(open_reference(first, known, only, limit_s=math.inf, compare_exporters=False))
 
 
 def test_what_was_found_out_for_scores_holds_after_a_resume(
     tiny_task: Task, plugins: PluginSet, open_here: Any, tmp_path: Path
 ) -> None:
     plugins.strategies["watches"] = watches = Watches()
-    profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
-    opening = open_here(tiny_task, profile, plugins, folder).opening
-    path = folder.relative(folder.reference)
-    stored = Opening.from_json(json.loads(json.dumps(opening.to_json())), path)
+    folder = RunFolder(tmp_path / "run")
+    opening = open_here(tiny_task, PROFILE, plugins, folder, WATCHED, compare_exporters=False).opening
     asked = len(watches.asked)
-    second = again(tiny_task, plugins, folder, stored)
+    second = again(tiny_task, plugins, folder, opening, WATCHED)
     assert watches.asked[asked:] == [(folder.reference.read_bytes(), True)]
     assert second.reference == opening.reference
 
@@ -117,24 +137,24 @@ def test_what_was_found_out_for_scores_holds_after_a_resume(
 def test_a_reference_that_is_lost_is_exported_by_the_same_exporter_again(
     tiny_task: Task, plugins: PluginSet, dynamo_is_faster: None, open_here: Any, tmp_path: Path
 ):
-    profile, folder = HardwareProfile(name="fake", runtime="fake"), RunFolder(tmp_path / "run")
-    opening = open_here(tiny_task, profile, plugins, folder).opening
+    folder = RunFolder(tmp_path / "run")
+    opening = open_here(tiny_task, PROFILE, plugins, folder, FEW).opening
     before = folder.reference.read_bytes()
     folder.reference.unlink()
-    assert again(tiny_task, plugins, folder, opening).prepared.exporter == "dynamo"
+    assert again(tiny_task, plugins, folder, opening, FEW).prepared.exporter == "dynamo"
     assert folder.reference.read_bytes() == before
 
 
 def test_the_first_exporters_file_stays_unless_the_other_is_clearly_faster(
-    tiny_task: Task, opened: Callable[[Task], Opening]
+    tiny_task: Task, opened: Callable[..., Opening]
 ):
-    ground = opened(tiny_task).prepared
+    ground = opened(tiny_task, compare_exporters=True).prepared
     assert ground.exporter == "torchscript"
     assert ground.export_note == "by torchscript; the file of dynamo takes 1.00x the time of torchscript's"
 
 
 def test_data_dependent_control_flow_that_a_trace_does_not_show_is_refused(
-    branching_task: Task, opened: Callable[[Task], Opening]
+    branching_task: Task, opened: Callable[..., Opening]
 ):
     with pytest.raises(UsageError, match=r"data-dependent control flow.*conftest\.py, line \d+"):
-        opened(branching_task)
+        opened(branching_task, compare_exporters=True)

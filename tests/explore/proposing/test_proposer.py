@@ -1,7 +1,7 @@
 """What comes next: the first recipes, then proposals moved to the latency that is wanted."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.history.facts import Evaluated
 from autocompress.explore.history.history import History
 from autocompress.explore.policy import SearchPolicy
-from autocompress.explore.proposing.proposer import KNEE, Proposer, halton
+from autocompress.explore.proposing.proposer import LEAST_OVER_FASTEST, Proposer, halton
 from autocompress.explore.proposing.sampler import Sampler
 from autocompress.explore.space.ladders import default_recipe
 from autocompress.explore.space.space import Space
@@ -21,7 +21,6 @@ from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import Recipe, Step
-from autocompress.storage.record import Record, open_record
 
 RATIOS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 CARVE = Applicable("carve", (Stage.STRUCTURE,), (Parameter("ratio", RATIOS, 0.5, True),))
@@ -38,28 +37,35 @@ def evaluation(recipe: Recipe, score: float, latency: Latency) -> Evaluation:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    record = open_record(tmp_path / "study.db")
-    yield record
-    record.close()
-
-
-@pytest.fixture
-def proposer(
-    record: Record, make_latency: Callable[..., Latency], make_history: Callable[..., History]
-) -> Callable[..., Proposer]:
+def proposer(make_latency: Callable[..., Latency], make_history: Callable[..., History]) -> Callable[..., Proposer]:
     """After the latency of every strength was timed, 1 - ratio, and families of these (ratio, score) were trained."""
 
-    def make(budget: Budget, *trained: tuple[float, float], **policy: Any) -> Proposer:
+    def make(
+        budget: Budget,
+        *trained: tuple[float, float],
+        ratios: Sequence[float] = RATIOS,
+        waiting: Any = (),
+        defaults: Any = (),
+        **policy: Any,
+    ) -> Proposer:
         history = make_history(evaluation(Recipe(), 0.9, make_latency(1.0)))
-        standings, structures = Standings(history, budget), StructureModel(SPACE)
-        for ratio in RATIOS:
+        space = Space.of(
+            SpaceFile(name="s"), [replace(CARVE, parameters=(Parameter("ratio", ratios, 0.5, True),)), TUNE], []
+        )
+        standings, structures = Standings(history, budget), StructureModel(space)
+        for ratio in ratios:
             structures.add(carved(ratio), 1 - ratio, 1 - ratio)
         for ratio, score in trained:
             found = evaluation(carved(ratio), score, make_latency(1 - ratio))
             history.enter(Evaluated(carved(ratio), Outcome(evaluations=(found,), checkpoint="w")))
         return Proposer(
-            Sampler(SPACE, record, seed=0), standings, structures, lambda recipe: False, SearchPolicy(**policy)
+            Sampler(space, (), seed=0),
+            standings,
+            structures,
+            lambda recipe: False,
+            SearchPolicy(**policy),
+            waiting=waiting,
+            defaults=defaults,
         )
 
     return make
@@ -71,12 +77,27 @@ def left(recipe: Recipe) -> float:
 
 
 def test_first_recipes_come_first_and_known_ones_never_again(proposer: Callable[..., Proposer]):
-    made = proposer(Budget(max_drop=1), (0.5, 0.9))
-    made.waiting = [(carved(0.5), 0), (carved(0.3), 1)]
+    made = proposer(Budget(max_drop=1), (0.5, 0.9), waiting=[(carved(0.5), 0), (carved(0.3), 1)])
     proposal = made.next()
     assert proposal is not None
     assert proposal.asked.recipe == carved(0.3)
     assert proposal.rung == 1
+
+
+@pytest.mark.parametrize(("known", "exhausted"), [(39, False), (40, True)])
+def test_forty_known_recipes_in_a_row_exhaust_the_space(known: int, exhausted: bool, proposer: Callable[..., Proposer]):
+    made = proposer(Budget(max_drop=1), (0.5, 0.9), waiting=[*[(carved(0.5), 0)] * known, (carved(0.3), 0)])
+    assert (made.next() is None) == exhausted
+
+
+@pytest.mark.parametrize(("ratio", "again"), [(0.55, True), (0.53, False)])
+def test_a_family_is_tried_milder_only_where_enough_of_the_budget_is_left(
+    ratio: float, again: bool, proposer: Callable[..., Proposer]
+):
+    made = proposer(Budget(speedup=2), (ratio, 0.88), ratios=[round(0.4 + 0.01 * i, 2) for i in range(21)])
+    proposal = made.next()
+    assert proposal is not None
+    assert (proposal.rung == 1) == again, f"{left(carved(ratio)) / 0.5:.2f} of the budget is used"
 
 
 def test_what_is_too_strong_for_the_budget_is_tried_milder(proposer: Callable[..., Proposer]):
@@ -95,7 +116,7 @@ def test_without_a_budget_targets_keep_to_where_the_front_is_low(proposer: Calla
     made = proposer(Budget(max_drop=1), (0.5, 0.9), (0.9, 0.5))  # nothing is lost at 0.5; what is at 0.1 is worthless
     targets = [made.target() for _ in range(32)]
     assert max(targets) < 0.5
-    assert min(targets) > KNEE * 0.05, "the fastest structure of all has 0.05"
+    assert min(targets) > LEAST_OVER_FASTEST * 0.05, "the fastest structure of all has 0.05"
     assert len(set(targets)) == 32
 
 
@@ -114,8 +135,7 @@ def test_half_of_the_proposals_move_a_good_family_to_where_the_front_is_low(prop
 
 
 def test_the_first_default_is_trained_as_it_is_and_others_at_the_latency_wanted(proposer: Callable[..., Proposer]):
-    made = proposer(Budget(max_drop=1))
-    made.defaults = [carved(0.5), carved(0.4)]
+    made = proposer(Budget(max_drop=1), defaults=[carved(0.5), carved(0.4)])
     first, second = made.next(), made.next()
     assert first is not None
     assert (first.asked.recipe, first.rung) == (carved(0.5), 1)
@@ -128,10 +148,9 @@ def test_other_defaults_are_heard_once_at_the_latency_wanted(
     trained: list[float], target: float, heard: bool, proposer: Callable[..., Proposer]
 ):
     """Of a strategy without a family, when it comes near that latency."""
-    made = proposer(Budget(max_drop=1), *((ratio, 0.5) for ratio in trained))
-    made.defaults = [carved(0.5)]
+    made = proposer(Budget(max_drop=1), *((ratio, 0.5) for ratio in trained), defaults=[carved(0.5)])
     found = made._default(target)
-    assert made.defaults == []
+    assert made._default(target) is None
     assert (found is not None) == heard
     if found is not None:
         assert 0.15 < left(found) <= 0.2
@@ -146,9 +165,8 @@ def test_what_nothing_is_foretold_of_is_not_held_back(proposer: Callable[..., Pr
     assert made._comes_near(carved(0.1), 0.1)
 
 
-def test_one_lane_trains_the_default_as_it_is_and_another_does_not_wait(proposer: Callable[..., Proposer]):
-    made = proposer(Budget(max_drop=1))
-    made.defaults = [carved(0.5), carved(0.4)]
+def test_one_worker_trains_the_default_as_it_is_and_another_does_not_wait(proposer: Callable[..., Proposer]):
+    made = proposer(Budget(max_drop=1), defaults=[carved(0.5), carved(0.4)])
     first = made.next()
     made._busy = lambda recipe: first is not None and recipe == first.asked.recipe
     other = made.next()

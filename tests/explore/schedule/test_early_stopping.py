@@ -21,9 +21,9 @@ def test_half_of_the_time_without_a_gain_is_a_stall():
 def test_noise_is_no_gain_but_small_gains_add_up():
     stall = EarlyStopping()
     stall.seen(0.7, 100.0)
-    stall.seen(0.7005, 190.0)
+    stall.seen(0.7019, 190.0)
     assert stall.stalled(FEWEST_FAMILIES, 250.0)
-    stall.seen(0.7025, 260.0)
+    stall.seen(0.7021, 260.0)
     assert not stall.stalled(FEWEST_FAMILIES, 300.0)
 
 

@@ -9,10 +9,9 @@ from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.schedule import rungs
-from autocompress.explore.schedule.time_budget import IN_FULL, TimeBudget
+from autocompress.explore.schedule.time_budget import LAST_LENGTHS_KEPT, MEASURED_AGAIN, TimeBudget
 
 LENGTHS = rungs.lengths(600, 50_000)
-DEFAULT = SearchPolicy()
 
 
 def file(ms: float, name: str = "") -> Any:
@@ -24,7 +23,7 @@ def time_budget(
     concurrency: int = 1,
     now: Any = None,
     needs: tuple[float, ...] = (),
-    policy: SearchPolicy = DEFAULT,
+    policy: SearchPolicy = SearchPolicy(),
     **others: Any,
 ) -> Any:
     """Of a search of 600 s whose reference takes 2 ms a call. needs: seconds that finalists still have to train."""
@@ -36,7 +35,9 @@ def time_budget(
         files=1 + len(front_ms),
         disturbed=list,
         steering=SimpleNamespace(bounded=False),
-        finalists=lambda count, margin: [SimpleNamespace(train_s=IN_FULL * LENGTHS[-1].seconds - s) for s in needs],
+        finalists=lambda count, margin: [
+            SimpleNamespace(train_s=LAST_LENGTHS_KEPT * LENGTHS[-1].seconds - s) for s in needs
+        ],
     )
     vars(standings).update(others)
     clock = Clock(600.0, now=now or (lambda: 0.0))
@@ -52,7 +53,7 @@ def test_testing_takes_what_the_files_of_the_front_and_the_reference_take() -> N
 
 
 def test_of_a_long_front_as_many_files_are_tested_as_were_measured_again() -> None:
-    assert time_budget(*[0.5] * 40).tested_s() == pytest.approx(2.0 + DEFAULT.checked * 0.5)
+    assert time_budget(*[0.5] * 40).tested_s() == pytest.approx(2.0 + MEASURED_AGAIN * 0.5)
 
 
 def test_what_is_kept_for_closing_is_enough_to_measure_the_front_again() -> None:

@@ -10,7 +10,7 @@ import pytest
 from autocompress.errors import UsageError
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.space_file import SpaceFile, load_space
-from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage
+from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage, stages_of
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import TRAIN, Recipe
 
@@ -60,11 +60,16 @@ def test_file_narrows_strategies_and_choices(write: Callable[[str], str], plugin
     assert ratio.by_strength
 
 
-@pytest.mark.parametrize("name", ["default", "post_training", "structured"])
-def test_ready_spaces_load(name: str, plugins: PluginSet):
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [("default", set(Stage)), ("post_training", {Stage.GRAPH}), ("structured", set(Stage) - {Stage.GRAPH})],
+)
+def test_ready_spaces_load(name: str, stages: set[Stage], plugins: PluginSet):
     space = load_space(name, plugins)
     assert space.name == name
     assert set(space.strategies or ()) <= set(plugins.strategies)
+    named = space.strategies or plugins.strategies
+    assert {stage for own in named for stage in stages_of(plugins.strategy(own))} == stages
 
 
 @pytest.mark.parametrize(

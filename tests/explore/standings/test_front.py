@@ -13,7 +13,7 @@ from autocompress.explore.standings.front import (
     pareto,
     prefer_faster,
     ranks,
-    where_room_is,
+    ratio_by_missing_area,
 )
 
 NAN = math.nan
@@ -87,24 +87,26 @@ def test_gain_is_what_a_point_alone_adds():
 
 
 def test_room_is_spread_evenly_while_nothing_is_known():
-    assert [where_room_is([], 0.9, 1 / 16, share) for share in (0.25, 0.5, 0.75)] == pytest.approx(
+    assert [ratio_by_missing_area([], 0.9, 1 / 16, share) for share in (0.25, 0.5, 0.75)] == pytest.approx(
         [1 / 2, 1 / 4, 1 / 8]
     )
-    assert where_room_is([], 0.9, 1 / 4, 0.5) == pytest.approx(1 / 2)
+    assert ratio_by_missing_area([], 0.9, 1 / 4, 0.5) == pytest.approx(1 / 2)
 
 
 def test_room_is_where_the_front_is_low():
     lossless = [(0.9, 1 / 4)]
-    assert where_room_is(lossless, 0.9, 1 / 16, 0.5) == pytest.approx(1 / 8), "none up to 4x, all from there to 16x"
+    assert ratio_by_missing_area(lossless, 0.9, 1 / 16, 0.5) == pytest.approx(1 / 8), (
+        "none up to 4x, all from there to 16x"
+    )
     two = [*lossless, (0.89, 1 / 8), (0.8, 1 / 10), (0.85, 1 / 9)]  # the last two are worth nothing
     # A fifth of the score is missing from 4x to 8x, all of it from there to 16x: five sixths of the lock.
-    assert where_room_is(two, 0.9, 1 / 16, 1 / 12) == pytest.approx(2.0**-2.5)
-    assert where_room_is(two, 0.9, 1 / 16, 1 / 6 + 5 / 12) == pytest.approx(2.0**-3.5)
+    assert ratio_by_missing_area(two, 0.9, 1 / 16, 1 / 12) == pytest.approx(2.0**-2.5)
+    assert ratio_by_missing_area(two, 0.9, 1 / 16, 1 / 6 + 5 / 12) == pytest.approx(2.0**-3.5)
 
 
 def test_without_room_the_fastest_is_aimed_at():
-    assert where_room_is([(0.9, 1 / 20)], 0.9, 1 / 16, 0.5) == 1 / 16
-    assert where_room_is([(0.95, 1 / 20)], 0.9, 1 / 16, 0.0) == 1 / 16
+    assert ratio_by_missing_area([(0.9, 1 / 20)], 0.9, 1 / 16, 0.5) == 1 / 16
+    assert ratio_by_missing_area([(0.95, 1 / 20)], 0.9, 1 / 16, 0.0) == 1 / 16
 
 
 def test_best_first_orders_by_rank_then_gain_then_score():

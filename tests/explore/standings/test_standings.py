@@ -8,9 +8,16 @@ import pytest
 
 from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
-from autocompress.explore.history.facts import Concluded, Evaluated, Failed, FinalMeasured, RepeatMeasured, ScoredOnTest
+from autocompress.explore.history.facts import (
+    Evaluated,
+    Failed,
+    FinalMeasured,
+    Nearest,
+    Recommended,
+    RepeatMeasured,
+    ScoredOnTest,
+)
 from autocompress.explore.history.history import History
-from autocompress.explore.standings.contenders import POOLED, SLACK
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
@@ -94,13 +101,13 @@ def test_what_failed_to_train_is_not_trained_on(history: History, standings: Sta
 def test_of_very_many_families_the_worst_are_not_trained_on(make_latency: Make, make_history: MakeHistory):
     history = make_history(evaluation(Recipe(), 0, make_latency(1.0)))
     standings = Standings(history, Budget())
-    recipes = [Recipe((Step.of("carve", units=n),)) for n in range(POOLED + SLACK + 1)]
+    recipes = [Recipe((Step.of("carve", units=n),)) for n in range(401)]
     for number, recipe in enumerate(recipes):
         score = 0.86 + number / 1e5
         own = replace(evaluation(recipe, 0, make_latency(0.5)), score=Score(score, score, score))
         enter(history, recipe, own)
-        assert len(standings.contending()) == (number + 1 if recipe != recipes[-1] else POOLED)
-    assert {f.id for f in standings.contending()} == {recipe.id for recipe in recipes[-POOLED:]}
+        assert len(standings.contending()) == (number + 1 if recipe != recipes[-1] else 300)
+    assert {f.id for f in standings.contending()} == {recipe.id for recipe in recipes[-300:]}
     assert standings.finalists(1)[0].recipe == recipes[-1]
 
 
@@ -253,11 +260,11 @@ def test_a_budget_that_the_reference_meets_steers_nothing(history: History):
 
 
 def test_test_scores_and_what_was_chosen_last_are_known(history: History, standings: Standings):
-    assert standings.concluded == Concluded(None, None)
+    assert standings.concluded is None
     file = standings.families[FAMILY.id].evaluations[1]
     history.enter(ScoredOnTest({file.digest: 0.87}))
-    history.enter(Concluded(nearest="reference"))
-    history.enter(Concluded(recommended=file.id))
-    assert standings.concluded == Concluded(recommended=file.id)
+    history.enter(Nearest("reference"))
+    history.enter(Recommended(file.id))
+    assert standings.concluded == Recommended(file.id)
     assert {e.id: e.score.test for e in standings.candidates()}[file.id] == 0.87
     assert [e.score.test for e in standings.front()] == [0.87]

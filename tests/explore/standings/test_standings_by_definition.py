@@ -18,6 +18,7 @@ from autocompress.explore.history.facts import (
     Failed,
     FinalMeasured,
     Gated,
+    MeasurableAgain,
     RepeatMeasured,
     ScoredOnTest,
 )
@@ -73,7 +74,7 @@ class Draw:
     def fact(self, facts: Sequence[Fact], number: int) -> Fact:
         recipe = self.random.choice(self.recipes)
         files = [e for fact in facts if isinstance(fact, Evaluated) for e in fact.outcome.evaluations]
-        kinds = ["evaluated"] * 12 + ["gated", "rejected", "failed", "repeat", "final", "tested"]
+        kinds = ["evaluated"] * 12 + ["gated", "rejected", "failed", "repeat", "final", "again", "tested"]
         kind = self.random.choice(kinds) if files else "evaluated"
         chosen = self.random.sample(files, min(2, len(files)))
         rung = sum(isinstance(fact, Evaluated) and fact.recipe == recipe for fact in facts)
@@ -84,6 +85,7 @@ class Draw:
             "failed": lambda: Failed(recipe, "carve", "it broke"),
             "repeat": lambda: RepeatMeasured(chosen[0].recipe, self.latency()),
             "final": lambda: FinalMeasured({chosen[0].id: self.latency()}, {e.id: e.latency for e in chosen[1:]}),
+            "again": MeasurableAgain,
             "tested": lambda: ScoredOnTest({e.digest: self.random.random() for e in chosen}),
         }
         return draw[kind]()
@@ -103,7 +105,7 @@ class Definition:
         self.families = {r.id: Family(r, outcomes) for r, outcomes in outcomes.items()}
         self.all = [e for family in self.families.values() for e in family.evaluations]
         self.files = 1 + len(self.own) + len(self.all)
-        self.final = {k: v for fact in self.of(FinalMeasured) for k, v in (*fact.latencies.items(), *fact.kept.items())}
+        self.final = self._final()
         self.tests = {digest: score for fact in self.of(ScoredOnTest) for digest, score in fact.scores.items()}
         self.expected, self.standing, self.front = map(cache, (self._expected, self._standing, self._front))
 
@@ -123,6 +125,15 @@ class Definition:
 
     def ended(self, recipe: Recipe) -> bool:
         return any(fact.recipe == recipe for fact in self.of(Evaluated | Rejected | Failed))
+
+    def _final(self) -> dict[str, Latency]:
+        """What was kept counts until another process goes on."""
+        until = max((n for n, fact in enumerate(self.facts) if isinstance(fact, MeasurableAgain)), default=0)
+        final: dict[str, Latency] = {}
+        for number, fact in enumerate(self.facts):
+            if isinstance(fact, FinalMeasured):
+                final |= fact.latencies | (fact.kept if number > until else {})
+        return final
 
     def _expected(self, file: Evaluation) -> Latency:
         same = [e.latency for e in self.all if e.recipe == file.recipe]
@@ -152,7 +163,7 @@ class Definition:
             if all(e.latency.reliable for e in self.families[last.recipe.id].evaluations):
                 return nondominated([*before, *map(self.current, last.outcome.evaluations)], sound)
             return nondominated(self.candidates(), sound)
-        anew = isinstance(last, RepeatMeasured | FinalMeasured)
+        anew = isinstance(last, RepeatMeasured | FinalMeasured | MeasurableAgain)
         return nondominated(self.candidates(), sound) if anew else before
 
     def disturbed(self) -> list[Evaluation]:
@@ -264,7 +275,7 @@ def answers(by: Any, recipes: Sequence[Recipe]) -> dict[str, Any]:
         **{name: getattr(by, name)() for name in (*asked, "latest_points")},
         "families": [(f.recipe, f.outcomes) for f in by.families.values()],
         "tried": (by.files, list(by.rejected), list(by.failed), [by.ended(recipe) for recipe in recipes]),
-        "files": [(by.expected(e), by.clipped(e), by.feasible(e)) for e in by.candidates()],
+        "files": [(by.expected(e), by.feasible(e)) for e in by.candidates()],
         "steering": by.steering,
         "gain_at_most": [by.gain_at_most(ratio) for ratio in (0.1, 0.4)],
         "slower_variants": [by.slower_variants(recipe) for recipe in recipes],

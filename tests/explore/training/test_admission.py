@@ -1,7 +1,7 @@
 """Which structures are trained: each is timed once, and what can add nothing is turned away."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -36,16 +36,22 @@ Make = Callable[..., tuple[Admission, list[Recipe]]]
 
 @pytest.fixture
 def admission(make_latency: Callable[..., Latency], make_history: Callable[..., History]) -> Make:
-    """With the reference's int8 file at 0.4 that loses nothing, and carving by a half trained: 0.2 at 0.89."""
+    """With the reference's int8 file at 0.4 that loses nothing, and carving by a half trained: 0.2 at 0.89. beside:
+    other families that are trained, each with its score and its ratio.
+    """
 
     def evaluation(recipe: Recipe, score: float, ratio: float, macs: int) -> Evaluation:
         own = Score(score, score, score)
         return Evaluation(recipe.id, recipe, 1.0, 0, own, make_latency(ratio), 10, 8, 5, macs, "a", recipe.id, "v")
 
-    def make(budget: Budget, gate: Gate | None = None, **policy: Any) -> tuple[Admission, list[Recipe]]:
+    def make(
+        budget: Budget, gate: Gate | None = None, beside: Sequence[tuple[Recipe, float, float]] = (), **policy: Any
+    ) -> tuple[Admission, list[Recipe]]:
         int8 = evaluation(Recipe().rewritten(Step.of("squeeze")), 0.9, 0.4, 1000)
         history = make_history(evaluation(Recipe(), 0.9, 1.0, 1000), int8)
         history.enter(Evaluated(CARVED, Outcome((evaluation(CARVED, 0.89, 0.2, 500),), checkpoint="w")))
+        for recipe, score, ratio in beside:
+            history.enter(Evaluated(recipe, Outcome((evaluation(recipe, score, ratio, 500),), checkpoint="w")))
         asked: list[Recipe] = []
 
         async def timed(recipe: Recipe) -> Gate:
@@ -68,7 +74,7 @@ def test_a_structure_is_timed_once_however_it_is_trained(admission: Make, make_l
     assert asked == [STRONGER]
 
 
-def test_two_lanes_that_ask_for_one_structure_time_it_once(admission: Make, make_latency: Callable[..., Latency]):
+def test_two_workers_that_ask_for_one_structure_time_it_once(admission: Make, make_latency: Callable[..., Latency]):
     made, asked = admission(Budget(speedup=2), Gate(make_latency(0.3), (), macs=400))
 
     async def both() -> tuple[Gate, Gate]:
@@ -95,7 +101,8 @@ def test_a_structure_that_cannot_be_built_is_not_built_again(admission: Make):
         (FOLDED, 0.38, 900, False),  # hardly faster than that
         (FOLDED, 0.25, 300, True),
         (STRONGER, 0.21, 300, False),  # carving by less is as fast, and more is left
-        (STRONGER, 0.21, 490, True),
+        (STRONGER, 0.21, 450, False),
+        (STRONGER, 0.21, 460, True),  # by less than a tenth more
         (STRONGER, 0.15, 300, True),
         (FOLDED, 0.21, 300, True),  # of other strategies that says nothing
     ],
@@ -106,6 +113,42 @@ def test_without_a_budget_what_can_add_next_to_nothing_is_not_trained(
     made, _ = admission(Budget(max_drop=1))
     refused = made.refusal(recipe, Gate(make_latency(ratio), (), macs=macs), cheap=True)
     assert (refused is None) == trained
+
+
+def folded(count: int) -> list[Recipe]:
+    """So many families of one structure."""
+    return [Recipe((*FOLDED.steps[:-1], Step.of("train", lr=0.001 * (1 + n), batch_size=64))) for n in range(count)]
+
+
+@pytest.mark.parametrize(("better", "trained"), [(29, False), (30, True)])
+def test_a_structure_is_compared_with_the_thirty_best_families(
+    better: int, trained: bool, admission: Make, make_latency: Callable[..., Latency]
+):
+    beside = [
+        (recipe, 0.8901 + 1e-6 * n, 0.2) for n, recipe in enumerate(folded(better))
+    ]  # all better than what is carved
+    made, _ = admission(Budget(max_drop=1), beside=beside)
+    refused = made.refusal(STRONGER, Gate(make_latency(0.21), (), macs=300), cheap=True)
+    assert (refused is None) == trained
+
+
+@pytest.mark.parametrize(
+    ("families", "ratio", "cheap", "trained"),
+    [
+        (10, 0.74, True, True),
+        (10, 0.76, True, False),
+        (10, 0.74, False, False),
+        (9, 0.74, True, True),
+        (8, 0.74, True, False),
+    ],
+)
+def test_one_family_in_ten_may_be_over_the_budget_by_up_to_three_times(
+    families: int, ratio: float, cheap: bool, trained: bool, admission: Make, make_latency: Callable[..., Latency]
+):
+    made, _ = admission(Budget(speedup=4), beside=[(recipe, 0.88, 0.2) for recipe in folded(families - 1)])
+    gate = Gate(make_latency(ratio), (), macs=300)
+    assert (made.refusal(STRONGER, gate, cheap=cheap) is None) == trained
+    assert made.refusal(STRONGER, gate, cheap=cheap) is not None, "it was the turn of one"
 
 
 def test_where_nothing_has_to_add_anything_all_is_trained_and_scored(

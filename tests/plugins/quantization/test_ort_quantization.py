@@ -53,6 +53,7 @@ def test_every_node_gets_a_name_of_its_own_and_keeps_the_one_it_had(
     after = [node.name for node in named(path).graph.node]
     assert len({*after}) == len(after)
     assert after[1::2] == before[1::2]
+    assert after
     assert all(after)
 
 

@@ -165,6 +165,7 @@ def layer_scales(path: Path) -> list[tuple[float, int]]:
     maker = {output: node for node in graph.node for output in node.output}
     weighted = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
     sources = [maker[node.input[0]] for node in weighted]
+    assert sources
     assert all(node.op_type == "DequantizeLinear" for node in sources)
     return sorted((float(values[n.input[1]]), int(values[n.input[2]])) for n in sources)
 

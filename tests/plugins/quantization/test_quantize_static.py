@@ -91,6 +91,7 @@ def test_with_the_extremes_it_is_the_file_the_tools_write(reduce_range: bool, ti
     )
     own, expected = constants(rewritten(tiny, {**PLAIN, "reduce_range": reduce_range})), constants(theirs)
     assert own.keys() == expected.keys()
+    assert own
     assert all(np.allclose(own[name], expected[name], rtol=1e-6, atol=0) for name in own)
 
 

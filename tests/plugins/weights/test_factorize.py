@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from autocompress.candidate.count import count
 from autocompress.candidate.export import check
-from autocompress.data import call, feed_of, input_names, primary
+from autocompress.data import call, feed_of, primary
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
-from autocompress_plugins.weights.factorize import KEEP, Factorize
+from autocompress_plugins.weights.factorize import SHARES_KEPT, Factorize
 from autocompress_plugins.weights.thin_layers import factorizable
 
 MakeContext = Callable[..., Context]
@@ -149,7 +149,7 @@ def test_a_choice_that_succeeds_is_cheaper_and_a_stronger_one_more_so(
 @pytest.mark.parametrize("rule", RULES)
 def test_the_choices_go_from_mild_to_strong(rule: str, make_context: MakeContext):
     context = make_context(with_singular_values(0.93 ** torch.arange(64.0)), torch.randn(2, 2, 36))
-    ranks = [factorized(context, keep=keep, rule=rule)[1]["1"] for keep in KEEP]
+    ranks = [factorized(context, keep=keep, rule=rule)[1]["1"] for keep in SHARES_KEPT]
     assert ranks == sorted(ranks, reverse=True)
     assert ranks[0] >= 24
     assert ranks[-1] <= 3
@@ -167,7 +167,7 @@ def test_transformer_encoder_layers_are_factorized_but_not_their_attention(
     model, _ = factorized(context, keep=0.9, rule="ratio")
     with torch.no_grad():  # plainly called: torch's shortcut for inference would read the weights of linear layers
         torch.testing.assert_close(model.eval()(x), outputs(model, x), atol=1e-5, rtol=1e-4)
-    check(fake_runtime.open(to_file(model, x), context.profile), [feed_of(x, input_names(x))], model, [x])
+    check(fake_runtime.open(to_file(model, x), context.profile), [feed_of(x)], model, [x])
     model.train()(x).sum().backward()
     assert model.encoder.layers[0].linear1[0].weight.grad is not None
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.count import compressed_size, count
 from autocompress.candidate.export import check
-from autocompress.data import feed_of, input_names
+from autocompress.data import feed_of
 from autocompress.plugin.contract import Context, Params, TrainHook
 from autocompress.storage.store import Store
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
@@ -106,7 +106,7 @@ def test_files_pack_smaller_the_fewer_values_and_hold_tied_layers_once(
     saved = weights[1] - weights[3]
     assert saved > 4000
     assert count(paths[1])[0] - count(paths[3])[0] >= 0.9 * saved
-    check(fake_runtime.open(paths[3], deep.profile), [feed_of(X, input_names(X))], models[3], [X])
+    check(fake_runtime.open(paths[3], deep.profile), [feed_of(X)], models[3], [X])
 
 
 class Watch(TrainHook):

@@ -1,0 +1,55 @@
+"""All splits of a task, read and checked."""
+
+from dataclasses import dataclass
+
+import torch
+
+from autocompress.data.batch import Batch, as_held, map_inputs
+from autocompress.data.checks import check_split, overlap, probe
+from autocompress.data.loading import open_split
+from autocompress.data.split import Split
+from autocompress.errors import UsageError
+from autocompress.task import Inputs, Task
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """splits: "train", "val" and, where the task has one, "test". digests: of a sample of each split that gives the
+    same examples each time. example_inputs: the task's, or a batch of two.
+    """
+
+    splits: dict[str, Split]
+    digests: dict[str, str]
+    example_inputs: Inputs
+    warnings: tuple[str, ...]
+
+
+def read_data(task: Task) -> TaskData:
+    """Read the splits and refuse what no search could use. Raises UsageError naming the split, the count and the
+    first index.
+    """
+    splits = {
+        name: open_split(name, getattr(task, name))
+        for name in ("train", "val", "test")
+        if getattr(task, name) is not None
+    }
+    for name in ("train", "val"):
+        if name not in splits:
+            raise UsageError(f"the task has no {name} split")
+    samples = {name: split.sample_digest() for name, split in splits.items()}
+    steady = {name: digest for name, digest in samples.items() if digest == splits[name].sample_digest()}
+    warnings = [f"the {name} split gives other examples each time it is read" for name in samples if name not in steady]
+    for split in splits.values():
+        probe(task, _first_two(split))
+        check_split(split, task)
+    for name in ("val", "test"):
+        shared = overlap(splits["train"], splits[name]) if name in splits else 0
+        if shared:
+            warnings.append(f"{shared} examples of the {name} split are also in the training split: its scores flatter")
+    two = _first_two(splits["train"]).inputs
+    example_inputs = two if task.example_inputs is None else map_inputs(as_held, task.example_inputs)
+    return TaskData(splits, steady, example_inputs, tuple(warnings))
+
+
+def _first_two(split: Split) -> Batch:
+    return split.take(torch.arange(min(2, len(split))))

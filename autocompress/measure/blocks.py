@@ -1,0 +1,70 @@
+"""The block loop: two models timed in short alternating blocks of calls.
+
+Numpy and the standard library alone. Alternating pairs what is compared in time, as in duet benchmarking (Bulej et al.,
+"Duet Benchmarking: Improving Measurement Accuracy in the Cloud", ICPE 2020, arXiv 2001.05811).
+"""
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from autocompress.arrays import Floats
+from autocompress.comparison import Blocks
+
+Call = Callable[[], float]  # runs the model once; milliseconds that it took
+Clock = Callable[[], float]  # seconds
+
+BLOCK_MS = 4.0  # about as long as a block lasts: shorter than most states of a shared processor (15 to 100 ms)
+MOST_CALLS = 400  # in a block
+WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
+
+
+@dataclass(frozen=True)
+class BlockLimits:
+    """When a session ends: with ``quiet`` quiet blocks, or after ``seconds`` if it has ``fewest`` blocks by then."""
+
+    quiet: int = 20
+    seconds: float = 1.5
+    fewest: int = 10
+
+
+def record_blocks(
+    candidate: Call,
+    reference: Call,
+    quiet_blocks: Callable[[Floats], int],
+    limits: BlockLimits,
+    clock: Clock = time.monotonic,
+) -> Blocks:
+    """One session. quiet_blocks: of the reference's medians so far, how many blocks between two of them were quiet.
+
+    The garbage collector rests meanwhile.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        counts = [_calls_a_block(model) for model in (candidate, reference)]
+        ours: list[Floats] = []
+        theirs = [float(np.median(_block(reference, counts[1])))]
+        ends = clock() + limits.seconds
+        while True:
+            ours.append(_block(candidate, counts[0]))
+            theirs.append(float(np.median(_block(reference, counts[1]))))
+            late = clock() >= ends and len(ours) >= limits.fewest
+            if late or (len(ours) >= limits.quiet and quiet_blocks(np.array(theirs)) >= limits.quiet):
+                return Blocks(tuple(ours), np.array(theirs))
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _block(model: Call, calls: int) -> Floats:
+    return np.array([model() for _ in range(calls)])
+
+
+def _calls_a_block(model: Call) -> int:
+    _block(model, WARM_UP[0])
+    each = float(np.median(_block(model, WARM_UP[1])))
+    return int(np.clip(round(BLOCK_MS / max(each, 1e-4)), 1, MOST_CALLS))

@@ -1,0 +1,163 @@
+"""What a machine does beside a measurement, and what of it makes numbers worse. Linux tells, other systems less."""
+
+import os
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from autocompress.comparison import Conditions
+
+PROC = Path("/proc")
+SYS = Path("/sys")
+INSTRUCTIONS = (
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "amx_int8",
+    "asimddp",
+    "i8mm",
+    "sve",
+)  # as Linux names them
+SWITCHES_A_SECOND = 20.0  # involuntary ones, above which somebody else wants this core
+STOLEN = 0.02  # share of time that the host gave to others
+THROTTLED = 0.01  # share of time
+SLOWED = 1.08  # the reference's time over its fastest
+FEW_QUIET = 0.3  # share of blocks
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What has been counted up to a moment. seconds: when. throttled_s: None where no group is limited."""
+
+    seconds: float
+    stolen_s: float
+    switches: int
+    throttled_s: float
+
+    @classmethod
+    def now(cls) -> "Counters":
+        return cls(time.monotonic(), _stolen_s(), resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, _throttled_s())
+
+    def until(self, later: "Counters") -> Conditions:
+        passed = max(later.seconds - self.seconds, 1e-9)
+        return Conditions(
+            load=os.getloadavg()[0],
+            stolen=(later.stolen_s - self.stolen_s) / passed / (os.cpu_count() or 1),
+            switches=(later.switches - self.switches) / passed,
+            throttled=(later.throttled_s - self.throttled_s) / passed,
+        )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What stays as it is. instructions: those of the processor that decide how fast and how exact int8 is. quota: how
+    many cores' time this process may use, None: no limit. governor, turbo: None where the system does not say.
+    """
+
+    processor: str
+    cores: int
+    instructions: tuple[str, ...]
+    quota: float | None
+    governor: str | None
+    turbo: bool | None
+
+
+def machine(proc: Path = PROC, sys: Path = SYS) -> Machine:
+    info = _fields(proc / "cpuinfo")
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    cpufreq = sys / "devices/system/cpu/cpu0/cpufreq"
+    return Machine(
+        processor=info.get("model name", "unknown"),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        instructions=tuple(name for name in INSTRUCTIONS if name in flags),
+        quota=_quota(sys),
+        governor=_text(cpufreq / "scaling_governor"),
+        turbo=_turbo(sys),
+    )
+
+
+def advice(found: Machine, threads: int, conditions: Conditions, quiet: float, busy: bool) -> list[str]:
+    """What makes numbers worse here, each with what would help. quiet: the share of quiet blocks. busy: whether there
+    were too few of them.
+    """
+    said = []
+    if found.governor not in (None, "performance"):
+        said.append(
+            f"the processor's frequency follows the load (governor {found.governor}): "
+            "`sudo cpupower frequency-set -g performance`"
+        )
+    if found.quota is not None and found.quota < threads:
+        said.append(
+            f"this container may use {found.quota:g} cores and the profile takes {threads} threads: "
+            "raise its limit of processor time"
+        )
+    if conditions.throttled > THROTTLED:
+        said.append(
+            f"this container was stopped for {conditions.throttled:.0%} of the time, having used up its share: "
+            "raise its limit of processor time"
+        )
+    if conditions.stolen > STOLEN:
+        said.append(
+            f"the host gave {conditions.stolen:.0%} of the time to other machines: use one with cores of its own"
+        )
+    if conditions.switches > SWITCHES_A_SECOND:
+        said.append(
+            f"other processes took this one's core {conditions.switches:.0f} times a second: "
+            "stop them, or leave a core free"
+        )
+    if busy:
+        said.append("too few moments were quiet: what is shown is what a busy machine makes of the file")
+    elif quiet < FEW_QUIET:
+        said.append(f"{quiet:.0%} of the blocks were quiet: measuring takes longer, and numbers stay right")
+    return said
+
+
+def _fields(path: Path) -> dict[str, str]:
+    """The first value of each field."""
+    fields: dict[str, str] = {}
+    for line in (_text(path) or "").splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def _stolen_s() -> float:
+    """Of all processors together."""
+    first = (_text(PROC / "stat") or "").partition("\n")[0].split()
+    return int(first[8]) / os.sysconf("SC_CLK_TCK") if len(first) > 8 else 0.0
+
+
+def _throttled_s() -> float:
+    for path, unit in ((SYS / "fs/cgroup/cpu.stat", 1e-6), (SYS / "fs/cgroup/cpu/cpu.stat", 1e-9)):
+        for line in (_text(path) or "").splitlines():
+            name, _, value = line.partition(" ")
+            if name in ("throttled_usec", "throttled_time"):
+                return int(value) * unit
+    return 0.0
+
+
+def _quota(sys: Path) -> float | None:
+    """Of control groups, the second version or the first."""
+    whole = (_text(sys / "fs/cgroup/cpu.max") or "").split()
+    if not whole:
+        whole = [_text(sys / f"fs/cgroup/cpu/cpu.cfs_{name}_us") or "-1" for name in ("quota", "period")]
+    if whole[0] == "max" or int(whole[0]) < 0:
+        return None
+    return int(whole[0]) / int(whole[1])
+
+
+def _turbo(sys: Path) -> bool | None:
+    no_turbo = _text(sys / "devices/system/cpu/intel_pstate/no_turbo")
+    boost = _text(sys / "devices/system/cpu/cpufreq/boost")
+    if no_turbo is not None:
+        return no_turbo == "0"
+    return boost == "1" if boost is not None else None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,67 @@
+"""Sessions on this machine: both files opened anew, timed block by block, and summed up."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from autocompress.arrays import Floats
+from autocompress.comparison import Blocks, Comparison, TimingSession
+from autocompress.data import Feed
+from autocompress.measure.blocks import BlockLimits, record_blocks
+from autocompress.measure.conditions import Counters
+from autocompress.measure.intervals import LOOK_CONFIDENCE, pooled, ratio_of, relation
+from autocompress.measure.outputs import running
+from autocompress.measure.quiet import RecentBlocks, quiet, session_of
+from autocompress.measure.timing import timer
+from autocompress.plugin.contract import Runtime
+from autocompress.profile import HardwareProfile
+
+LOOKS = 4, 8  # sessions after which it is looked whether they decide
+
+
+@dataclass
+class Sessions:
+    """Files timed beside one reference, in sessions of their own.
+
+    feeds: inputs of both, taken in turn. limits: when a session ends.
+    """
+
+    runtime: Runtime
+    profile: HardwareProfile
+    reference: Path
+    feeds: Sequence[Feed]
+    limits: BlockLimits = field(default_factory=BlockLimits)
+    recent: RecentBlocks = field(default_factory=RecentBlocks, init=False)
+
+    def record(self, candidate: Path) -> tuple[TimingSession, Blocks]:
+        """One session. Raises CandidateFailed when a file does not open or run."""
+        ours, theirs = (
+            timer(self.runtime, self.runtime.open(path, self.profile), self.feeds)
+            for path in (candidate, self.reference)
+        )
+        before = Counters.now()
+        with running():
+            blocks = record_blocks(ours.call, theirs.call, self._quiet_blocks, self.limits)
+        session = session_of(blocks, self.recent.fastest(blocks.reference), self.profile.percentile)
+        session = replace(session, conditions=before.until(Counters.now()))
+        self.recent.add(time.monotonic(), blocks.reference)
+        return session, blocks
+
+    def compare(self, candidate: Path, within: float, told: Callable[[int], None] = lambda done: None) -> Comparison:
+        """Sessions until they say how the candidate's time stands to the reference's, or are as many as there will be.
+        within: what counts as the same, as a share. told: after each session, how many there are.
+        """
+        sessions: list[TimingSession] = []
+        for look in LOOKS:
+            while len(sessions) < look:
+                sessions.append(self.record(candidate)[0])
+                told(len(sessions))
+            estimate = ratio_of(sessions, pooled([[s.log_ratio for s in sessions]]), LOOK_CONFIDENCE)
+            found = relation(estimate, within)
+            if found != "undecided":
+                break
+        return Comparison(tuple(sessions), estimate, found)
+
+    def _quiet_blocks(self, reference: Floats) -> int:
+        return int(quiet(reference, self.recent.fastest(reference)).sum())

@@ -1,0 +1,68 @@
+"""Machines that are not there: calls take what the machine's state makes of them, and its clock goes on with them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from autocompress.comparison import TimingSession
+from autocompress.measure.blocks import BlockLimits, record_blocks
+from autocompress.measure.quiet import RecentBlocks, quiet, session_of
+
+
+@dataclass
+class Machine:
+    """A shared processor. quiet_ms, busy_ms: the range that a state lasts; a busy range of nothing: always quiet, a
+    quiet one of nothing: never. speed: what all times are divided by, at a moment in ms. session_sd: spread between
+    sessions of a file, of the logarithm (where its memory came to lie).
+    """
+
+    quiet_ms: tuple[float, float] = (15, 100)
+    busy_ms: tuple[float, float] = (15, 100)
+    speed: Callable[[float], float] = lambda ms: 1.0
+    call_sd: float = 0.01
+    session_sd: float = 0.005
+    seed: int = 0
+    now_ms: float = 0.0
+    recent: RecentBlocks = field(default_factory=RecentBlocks)
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(self.seed)
+        self._busy, self._changes_ms = False, 0.0
+
+    def busy(self) -> bool:
+        while self.now_ms >= self._changes_ms:
+            if self.quiet_ms[1] <= 0 or self.busy_ms[1] <= 0:
+                self._busy, self._changes_ms = self.busy_ms[1] > 0, math.inf
+                break
+            self._busy = not self._busy
+            self._changes_ms += self.random.uniform(*(self.busy_ms if self._busy else self.quiet_ms))
+        return self._busy
+
+    def model(self, ms: float, slowed: float) -> Callable[[], float]:
+        """A call of a file that takes so long on a quiet machine, and ``slowed`` times that beside a neighbour."""
+        own = ms * math.exp(self.random.normal(0, self.session_sd))
+
+        def call() -> float:
+            took = own * (slowed if self.busy() else 1) / self.speed(self.now_ms)
+            took *= math.exp(abs(self.random.normal(0, self.call_sd)))
+            self.now_ms += took
+            return took
+
+        return call
+
+    def session(
+        self, candidate: tuple[float, float], reference: tuple[float, float] = (1.0, 1.3), percentile: float = 90
+    ) -> TimingSession:
+        """One session of two files, each given as its milliseconds and how a neighbour slows it."""
+        blocks = record_blocks(
+            self.model(*candidate),
+            self.model(*reference),
+            lambda medians: int(quiet(medians, self.recent.fastest(medians)).sum()),
+            BlockLimits(),
+            clock=lambda: self.now_ms / 1e3,
+        )
+        session = session_of(blocks, self.recent.fastest(blocks.reference), percentile)
+        self.recent.add(self.now_ms / 1e3, blocks.reference)
+        return session

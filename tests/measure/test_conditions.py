@@ -1,0 +1,82 @@
+"""What a machine tells of itself, and what is said about it."""
+
+from pathlib import Path
+
+import pytest
+
+from autocompress.comparison import Conditions
+from autocompress.measure.conditions import Counters, Machine, advice, machine
+
+GOOD = Machine("a processor", 2, ("avx2",), None, "performance", True)
+
+
+def files(root: Path, texts: dict[str, str]) -> Path:
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_a_machine_is_read_from_what_linux_tells(tmp_path: Path):
+    proc = files(
+        tmp_path / "proc", {"cpuinfo": "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 avx512_vnni\n"}
+    )
+    cpu = "devices/system/cpu/"
+    sys = files(
+        tmp_path / "sys",
+        {
+            "fs/cgroup/cpu.max": "150000 100000\n",
+            cpu + "cpu0/cpufreq/scaling_governor": "powersave\n",
+            cpu + "intel_pstate/no_turbo": "1\n",
+        },
+    )
+    found = machine(proc, sys)
+    assert (found.processor, found.instructions) == ("Some CPU", ("avx2", "avx512_vnni"))
+    assert (found.quota, found.governor, found.turbo) == (1.5, "powersave", False)
+
+
+@pytest.mark.parametrize(
+    ("texts", "quota"),
+    [
+        ({}, None),
+        ({"fs/cgroup/cpu.max": "max 100000\n"}, None),
+        ({"fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"fs/cgroup/cpu/cpu.cfs_quota_us": "50000\n", "fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+    ],
+    ids=["nothing", "v2 without a limit", "v1 without a limit", "v1"],
+)
+def test_a_limit_of_processor_time_is_found_in_both_kinds_of_groups(
+    texts: dict[str, str], quota: float | None, tmp_path: Path
+):
+    found = machine(tmp_path, files(tmp_path / "sys", texts))
+    assert (found.quota, found.governor, found.turbo, found.processor) == (quota, None, None, "unknown")
+
+
+def test_conditions_are_shares_of_the_time_between_two_moments():
+    one, other = Counters(10.0, 4.0, 100, 0.0), Counters(12.0, 4.5, 130, 0.2)
+    found = one.until(other)
+    assert (found.switches, found.throttled) == (15.0, 0.1)
+    assert 0 < found.stolen <= 0.25
+
+
+@pytest.mark.parametrize(
+    ("found", "conditions", "quiet", "busy", "said"),
+    [
+        (Machine("", 2, (), None, "powersave", None), Conditions(), 1.0, False, "cpupower frequency-set"),
+        (Machine("", 2, (), 0.5, None, None), Conditions(), 1.0, False, "may use 0.5 cores and the profile takes 1"),
+        (GOOD, Conditions(throttled=0.1), 1.0, False, "stopped for 10% of the time"),
+        (GOOD, Conditions(stolen=0.1), 1.0, False, "gave 10% of the time to other machines"),
+        (GOOD, Conditions(switches=50), 1.0, False, "50 times a second"),
+        (GOOD, Conditions(), 0.1, False, "10% of the blocks were quiet"),
+        (GOOD, Conditions(), 0.01, True, "too few moments were quiet"),
+    ],
+)
+def test_what_makes_numbers_worse_is_said_with_what_would_help(
+    found: Machine, conditions: Conditions, quiet: float, busy: bool, said: str
+):
+    (line,) = advice(found, 1, conditions, quiet, busy)
+    assert said in line
+
+
+def test_nothing_is_said_of_a_good_machine():
+    assert advice(GOOD, 1, Conditions(load=1.0), 0.9, False) == []

@@ -1,0 +1,105 @@
+"""Sessions on machines that slow files unequally: quiet blocks say what the file takes on a quiet one."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from autocompress.comparison import Blocks
+from autocompress.measure.blocks import BlockLimits, record_blocks
+from autocompress.measure.quiet import RecentBlocks, quiet, session_of
+
+from .simulated import Machine
+
+SMALL = 0.33, 1.7  # ms, and how many times as long beside a neighbour; the reference: 1 ms and 1.3
+MACHINES: dict[str, dict[str, object]] = {
+    "never a neighbour": {"busy_ms": (0, 0)},
+    "a neighbour half of the time": {},
+    "a neighbour most of the time": {"quiet_ms": (15, 60), "busy_ms": (30, 200)},
+    "it slows down over the minutes": {"speed": lambda ms: 1 - 0.1 * min(ms, 20_000) / 20_000},
+}
+
+
+def ratios(machine: Machine, count: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    sessions = [machine.session(SMALL) for _ in range(count)]
+    return np.array([s.ratio for s in sessions]), np.exp([s.log_ratio_of_all for s in sessions])
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_sessions_agree_on_the_ratio_of_a_quiet_machine(machine: str):
+    found, _ = ratios(Machine(**MACHINES[machine]))
+    assert float(np.mean(found)) == pytest.approx(0.33, rel=0.01)
+    assert float(np.std(np.log(found))) < 0.012
+
+
+def test_what_a_neighbour_makes_of_the_file_is_kept_beside():
+    found, of_all = ratios(Machine(quiet_ms=(15, 60), busy_ms=(30, 200)))
+    assert float(np.mean(of_all)) > 1.15 * float(np.mean(found))
+
+
+def test_after_a_step_in_frequency_sessions_are_busy_and_agree_as_before():
+    machine = Machine(busy_ms=(0, 0), speed=lambda ms: 1 if ms < 1500 else 0.8)
+    sessions = [machine.session(SMALL) for _ in range(20)]
+    assert sum(session.busy for session in sessions) >= 5
+    assert all(session.ratio == pytest.approx(0.33, rel=0.04) for session in sessions)
+
+
+def test_the_busy_state_is_known_by_what_the_reference_took_in_earlier_sessions():
+    machine = Machine(busy_ms=(0, 0))
+    assert not machine.session(SMALL).busy
+    neighbour = Machine(quiet_ms=(0, 0), recent=machine.recent)
+    session = neighbour.session(SMALL)
+    assert session.busy
+    assert session.log_ratio == session.log_ratio_of_all
+    assert session.statistic > 1.5 * machine.session(SMALL).statistic
+
+
+def test_a_percentile_is_of_the_calls_of_quiet_blocks():
+    calls = tuple(np.full(4, 5.0 if number % 3 == 1 else 0.5) for number in range(30))
+    reference = np.ones(31)
+    reference[[number for number in range(31) if number % 3 == 1]] = 1.5
+    session = session_of(Blocks(calls, reference), fastest=1.0, percentile=90)
+    assert session.statistic == session.p50 == 0.5
+    assert session.reference == 1.0
+    assert session.quiet == sum(number % 3 == 2 for number in range(30))
+
+
+def test_a_block_is_quiet_when_the_reference_was_before_it_and_after_it():
+    reference = np.array([1.0, 1.07, 1.2, 1.0, 1.0])
+    assert quiet(reference, 1.0).tolist() == [True, False, False, True]
+
+
+def test_how_fast_the_reference_can_be_is_forgotten_after_some_minutes():
+    recent = RecentBlocks()
+    recent.add(0, np.full(20, 0.5))
+    recent.add(100, np.full(20, 1.0))
+    assert recent.fastest(np.ones(20)) == pytest.approx(0.5)
+    recent.add(400, np.full(20, 1.0))
+    assert recent.fastest(np.ones(20)) == pytest.approx(1.0)
+
+
+def clocked(took_ms: float) -> tuple[Callable[[], float], Callable[[], float]]:
+    now = [0.0]
+
+    def call() -> float:
+        now[0] += took_ms / 1e3
+        return took_ms
+
+    return call, lambda: now[0]
+
+
+def test_a_session_ends_with_enough_quiet_blocks_or_when_its_time_is_up():
+    call, clock = clocked(1.0)
+    limits = BlockLimits(quiet=20, seconds=1.0, fewest=10)
+    assert len(record_blocks(call, call, lambda medians: len(medians) - 1, limits, clock).candidate) == 20
+    long = record_blocks(call, call, lambda medians: 0, limits, clock).candidate
+    assert len(long) == pytest.approx(1000 / 8, abs=1)
+    slow, slow_clock = clocked(500.0)
+    assert len(record_blocks(slow, slow, lambda medians: 0, limits, slow_clock).candidate) == 10
+
+
+def test_a_block_is_as_many_calls_as_fill_it_and_one_of_a_slow_model():
+    for took, calls in ((0.5, 8), (1.0, 4), (30.0, 1)):
+        call, clock = clocked(took)
+        blocks = record_blocks(call, call, lambda medians: len(medians) - 1, BlockLimits(), clock)
+        assert {len(block) for block in blocks.candidate} == {calls}

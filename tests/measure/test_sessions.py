@@ -1,0 +1,68 @@
+"""Sessions on a target, until they say how two files stand to each other."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autocompress.measure import Sessions
+from autocompress.measure.quiet import session_of
+from autocompress.plugin.contract import Feed, Session
+from autocompress.profile import HardwareProfile
+
+PROFILE = HardwareProfile(name="fake", runtime="fake")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Of one layer, and of three like it."""
+    found = []
+    for layers in (1, 3):
+        model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(layers)))
+        found.append(tmp_path / f"{layers}.onnx")
+        torch.onnx.export(model.eval(), (torch.zeros(1, 16),), found[-1], input_names=["x"], dynamo=False)
+    return found[0], found[1]
+
+
+def feeds() -> list[Feed]:
+    return [{"x": torch.zeros(1, 16).numpy()}]
+
+
+def test_a_clear_answer_takes_the_fewest_sessions(files: tuple[Path, Path], fake_runtime: Any):
+    one, three = files
+    told: list[int] = []
+    found = Sessions(fake_runtime, PROFILE, one, feeds()).compare(three, 0.03, told.append)
+    assert (found.relation, found.estimate.ratio) == ("slower", pytest.approx(3.0))
+    assert told == [1, 2, 3, 4]
+    assert Sessions(fake_runtime, PROFILE, three, feeds()).compare(one, 0.03).relation == "faster"
+    assert Sessions(fake_runtime, PROFILE, one, feeds()).compare(one, 0.03).relation == "same"
+
+
+def test_an_open_question_is_given_more_sessions(files: tuple[Path, Path], fake_runtime: Any):
+    one, _ = files
+    found = Sessions(fake_runtime, PROFILE, one, feeds()).compare(one, 0.001)
+    assert (found.relation, len(found.sessions)) == ("undecided", 8)
+
+
+def test_both_files_are_opened_anew_for_each_session(
+    files: tuple[Path, Path], fake_runtime: Any, monkeypatch: pytest.MonkeyPatch
+):
+    one, three = files
+    opened: list[Path] = []
+    open_file: Callable[[Path, HardwareProfile], Session] = fake_runtime.open
+    monkeypatch.setattr(fake_runtime, "open", lambda path, profile: opened.append(path) or open_file(path, profile))
+    sessions = Sessions(fake_runtime, PROFILE, one, feeds())
+    for _ in range(2):
+        sessions.record(three)
+    assert opened == [three, one] * 2
+
+
+def test_what_a_session_says_can_be_worked_out_again_from_its_blocks(files: tuple[Path, Path], fake_runtime: Any):
+    one, three = files
+    session, blocks = Sessions(fake_runtime, PROFILE, one, feeds()).record(three)
+    again = session_of(blocks, float(blocks.reference.min()), PROFILE.percentile)
+    assert replace(again, conditions=session.conditions) == session

@@ -1,0 +1,71 @@
+"""The interface that a search asks through, and the groups of operations that are entered as it asks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from autocompress.budget import Budget
+from autocompress.candidate.request import TrainRequest
+from autocompress.compute.operations import WorkerOperations
+from autocompress.evaluation import Evaluation, Outcome
+from autocompress.explore.pipeline.gating import Gating
+from autocompress.explore.pipeline.pipeline import Gate, Pipeline
+from autocompress.latency import Latency
+from autocompress.measure import Effort
+from autocompress.recipe import Recipe, Step
+
+from . import entries
+from .declared import exact
+from .operations import DeclaredExecutor
+
+
+class DeclaredOperations(WorkerOperations):
+    """Limits and second tries are the product's; what is asked of a worker is declared."""
+
+    def __init__(self, executor: DeclaredExecutor, clock: Callable[[], float], note: Callable[[str], None]) -> None:
+        super().__init__(executor, executor, clock, note)
+        self.executor = executor
+
+
+class RecordedPipeline(Pipeline):
+    """The pipeline of a search, which also enters in the log the groups that it asks for operation by operation."""
+
+    operations: DeclaredOperations
+
+    @classmethod
+    def like(cls, other: Pipeline) -> "RecordedPipeline":
+        return cls(**{own.name: getattr(other, own.name) for own in fields(other)})
+
+    async def gate(self, recipe: Recipe, budget: Budget, limit_s: float) -> Gate:
+        executor = self.operations.executor
+        executor.log.add(entries.gate(recipe, budget=str(budget), plans=None, limit_s=limit_s))
+        executor.whole.knows(self.ratios)
+        await executor.begins("gate", lambda: executor.whole.gate(recipe, budget))
+        return await super().gate(recipe, budget, limit_s)
+
+    async def evaluate(
+        self, request: TrainRequest, *, skip: Sequence[Step] = (), worth_below: float | None = None, limit_s: float
+    ) -> Outcome:
+        executor = self.operations.executor
+        executor.whole.knows(self.ratios)
+        executor.groups[request.recipe.id] = tuple(skip), worth_below, limit_s
+        return await super().evaluate(request, skip=skip, worth_below=worth_below, limit_s=limit_s)
+
+    async def measure_again(self, evaluation: Evaluation, effort: Effort, limit_s: float) -> Latency:
+        executor = self.operations.executor
+        of = {"seconds": effort.seconds, "blocks": effort.blocks, "width": effort.width, "attempts": effort.attempts}
+        executor.log.add(entries.remeasure(evaluation.id, **of, limit_s=limit_s))
+
+        def whole() -> None:
+            executor.whole.spent_s += exact(effort.seconds)
+            executor.declared.timing_again(evaluation.recipe, evaluation.rung)
+
+        await executor.begins("remeasure", whole)
+        return await super().measure_again(evaluation, effort, limit_s)
+
+
+class RecordedGating(Gating):
+    """Structures gated by a recorded pipeline, while a task is opened too."""
+
+    def __init__(self, own: Pipeline, *others: Any) -> None:
+        super().__init__(RecordedPipeline.like(own), *others)
