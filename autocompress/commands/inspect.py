@@ -25,7 +25,7 @@ from autocompress.supervisor import Supervisor, Tell, tell_nobody
 from autocompress.task import load_task
 
 SCORED = 2000
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 def inspect_task(target: str, profile: str, tell: Tell = tell_nobody, score_on: int = SCORED) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _reasons(strategy: StructureStrategy, context: Context) -> dict[str, str]:
     return dict(strategy.left_alone(context))
 
 
-def _asked(who: str, what: str, ask: Callable[[], Answer], warnings: list[str]) -> Answer | None:
+def _asked(who: str, what: str, ask: Callable[[], T], warnings: list[str]) -> T | None:
     """What a plug-in answers; when its code fails, nothing and a warning."""
     try:
         with blamed_on(who):
