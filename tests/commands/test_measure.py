@@ -48,7 +48,7 @@ def test_files_with_other_inputs_are_not_compared(tmp_path: Path):
 
 def test_a_file_that_does_not_run_is_said(tmp_path: Path):
     runs, broken = write(tmp_path / "runs.onnx", 2), write(tmp_path / "broken.onnx", 2, kind="NoSuchOperator")
-    with pytest.raises(AutocompressError, match="NoSuchOperator"):
+    with pytest.raises(AutocompressError, match="ONNX Runtime cannot load the file"):
         compare_files(broken, runs, "cpu", 0.03)
 
 
