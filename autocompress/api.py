@@ -40,7 +40,7 @@ from autocompress.supervisor import Supervisor, stop_signals
 from autocompress.task import Task
 
 DEMO = "autocompress.demo.digits:task"
-MINUTES = 15.0
+DEFAULT_MINUTES = 15.0
 DEMO_MINUTES = 1.5
 DEFAULT_WORKERS = 1
 
@@ -118,7 +118,7 @@ def search(
     root = Path(out) if out is not None else _default_out(task, say)
     settings = Settings(
         budget=budget,
-        minutes=minutes or (DEMO_MINUTES if demo else MINUTES),
+        minutes=minutes or (DEMO_MINUTES if demo else DEFAULT_MINUTES),
         trials=trials,
         seed=seed,
         profile=load_profile(profile),

@@ -7,7 +7,7 @@ from typing import Any
 from autocompress.errors import UsageError, one_line, unknown
 
 OWN, SHARED = "autocompress.toml", "pyproject.toml"
-KINDS: dict[str, tuple[type, ...]] = {
+OPTION_KINDS: dict[str, tuple[type, ...]] = {
     "task": (str,),
     "budget_ms": (int, float),
     "speedup": (int, float),
@@ -31,10 +31,12 @@ def read_settings(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key, value in found.items():
         name = key.replace("-", "_")
-        if name not in KINDS:
-            raise UsageError(f"{path}: {unknown('key', key, KINDS)}")
-        if not isinstance(value, KINDS[name]) or isinstance(value, bool):
-            raise UsageError(f"{path}: {key} must be {' or '.join(k.__name__ for k in KINDS[name])}, not {value!r}")
+        if name not in OPTION_KINDS:
+            raise UsageError(f"{path}: {unknown('key', key, OPTION_KINDS)}")
+        if not isinstance(value, OPTION_KINDS[name]) or isinstance(value, bool):
+            raise UsageError(
+                f"{path}: {key} must be {' or '.join(k.__name__ for k in OPTION_KINDS[name])}, not {value!r}"
+            )
         settings[name] = value
     if {"budget_ms", "speedup"} & given.keys():
         settings = {k: v for k, v in settings.items() if k not in ("budget_ms", "speedup")}

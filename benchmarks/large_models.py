@@ -96,7 +96,7 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
 
 def measure(width: int, pipe: Any) -> None:
     from autocompress.budget import Budget
-    from autocompress.explore.opening.opening import informed, open_reference
+    from autocompress.explore.opening.reference import informed, open_reference
     from autocompress.recipe import Recipe, Step
 
     with tempfile.TemporaryDirectory() as scratch:

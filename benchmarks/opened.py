@@ -11,7 +11,8 @@ from autocompress.candidate.request import TrainRequest
 from autocompress.compute.in_process import opened_in_process
 from autocompress.compute.local import LocalComputation
 from autocompress.evaluation import Outcome
-from autocompress.explore.opening.opening import Opening, open_task
+from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.reference import open_task
 from autocompress.explore.pipeline.pipeline import Gate, Pipeline
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile

@@ -30,7 +30,8 @@ from autocompress.candidate.request import TrainRequest
 from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Outcome
-from autocompress.explore.opening.opening import Opening, open_task
+from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.reference import open_task
 from autocompress.explore.pipeline.pipeline import Gate, Pipeline
 from autocompress.latency import Latency
 from autocompress.plugin.contract import Array, Feed, Runtime, Session

@@ -17,6 +17,7 @@ from autocompress.compute.operations import Operations
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+PRODUCT = ("autocompress", "plugins", "search_spaces")
 PACKAGES = ("autocompress", "autocompress_plugins", "autocompress_spaces")
 DOORS = ("autocompress.data", "autocompress.measure")
 COLUMNS = 80
@@ -116,7 +117,9 @@ def names_bound(statement: ast.stmt) -> Iterable[str]:
         return [alias.asname or alias.name for alias in statement.names]
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
-    return [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", statement)]
+    nodes = [node for target in targets for node in ast.walk(target)]
+    return [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 
 
 def test_the_page_lists_every_operation_and_no_other() -> None:
@@ -147,3 +150,20 @@ def test_the_pictures_can_be_read_at_80_columns() -> None:
     pictures = re.findall(r"^```\w*\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     assert len(pictures) >= 4
     assert [line for picture in pictures for line in picture.splitlines() if len(line) > COLUMNS] == []
+
+
+def test_a_public_name_of_a_module_means_one_thing() -> None:
+    """Plug-ins alone define the same names: those of the hooks."""
+    places: dict[str, list[str]] = {}
+    for path in sorted(path for folder in PRODUCT for path in (ROOT / folder).rglob("*.py")):
+        for name in {name for statement in defining(path) for name in names_bound(statement)}:
+            places.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
+    assert len(places) > 500
+    public = {name: where for name, where in places.items() if not re.match(r"_|autocompress_|T$", name)}
+    assert {name: where for name, where in public.items() if len(where) > 1} == {}
+
+
+def defining(path: Path) -> list[ast.stmt]:
+    """The statements of a module that define what is its own."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    return [statement for statement in ast.parse(path.read_text("utf-8")).body if isinstance(statement, kinds)]

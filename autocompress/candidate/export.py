@@ -25,7 +25,7 @@ from autocompress.storage.onnx_file import keeps_data_elsewhere
 from autocompress.task import Inputs
 
 EXPORTERS = ("torchscript", "dynamo")
-TOLERANCE = 1e-3  # of the output's range
+OUTPUT_TOLERANCE = 1e-3  # of the output's range
 LOGGERS = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir", "torch.fx")
 SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``PositionalModel``
 
@@ -173,13 +173,13 @@ def check(session: Session, feeds: Sequence[Any], model: nn.Module, inputs: Sequ
             raise CandidateFailed("the exported file gives NaN or infinite outputs")
         span = max(float(np.ptp(expected)), float(np.abs(expected).max()), 1e-6)
         worst = max(worst, float(np.abs(got - expected).max()) / span)
-        if worst > TOLERANCE:
+        if worst > OUTPUT_TOLERANCE:
             with torch.no_grad():
                 again = primary(call(model, map_inputs(torch.clone, batch))).float().numpy()
-            if float(np.abs(again - expected).max()) / span > TOLERANCE:
+            if float(np.abs(again - expected).max()) / span > OUTPUT_TOLERANCE:
                 raise CandidateFailed("the module gives other outputs each time it is called")
             raise CandidateFailed(
                 f"the exported file and the module disagree by {worst:.2g} of the output's range "
-                f"(allowed {TOLERANCE:g})"
+                f"(allowed {OUTPUT_TOLERANCE:g})"
             )
     return worst

@@ -14,7 +14,7 @@ from autocompress.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """examples: seen so far. seconds: that took."""
 
     examples: int
@@ -30,11 +30,11 @@ class Snapshots:
         self._every_s = policy.snapshot_s
         self._last = time.monotonic()
 
-    def restore(self, model: nn.Module, optimizer: optim.Optimizer, beside: Sequence[nn.Parameter]) -> Progress:
+    def restore(self, model: nn.Module, optimizer: optim.Optimizer, beside: Sequence[nn.Parameter]) -> TrainingProgress:
         """Put a snapshot of this very training into ``model``, the adapters ``beside`` it and the optimizer; how far
         it had come. Without one that fits nothing is changed, and the training is at its beginning.
         """
-        nothing, found = Progress(0, 0.0), self._store.load(self._key)
+        nothing, found = TrainingProgress(0, 0.0), self._store.load(self._key)
         if found is None:
             return nothing
         kinds: dict[str, dict[str, Tensor]] = {"model": {}, "beside": {}, "optimizer": {}, "progress": {}}
@@ -55,13 +55,13 @@ class Snapshots:
             # Where and in which memory layout a fused optimizer wants it: the parameter's.
             like = torch.empty_like(parameter) if tensor.shape == parameter.shape else tensor.to(parameter.device)
             optimizer.state[parameter][what] = like.copy_(tensor)
-        return Progress(int(kinds["progress"]["examples"]), float(kinds["progress"]["seconds"]))
+        return TrainingProgress(int(kinds["progress"]["examples"]), float(kinds["progress"]["seconds"]))
 
     def due(self) -> bool:
         return time.monotonic() - self._last >= self._every_s
 
     def keep(
-        self, model: nn.Module, optimizer: optim.Optimizer, beside: Sequence[nn.Parameter], progress: Progress
+        self, model: nn.Module, optimizer: optim.Optimizer, beside: Sequence[nn.Parameter], progress: TrainingProgress
     ) -> None:
         """Keep the state after a step. On a full disk there is none: it is a help, not a need."""
         state = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
@@ -76,7 +76,7 @@ class Snapshots:
         self._last = time.monotonic()
 
     def ended(
-        self, model: nn.Module, optimizer: optim.Optimizer, beside: Sequence[nn.Parameter], progress: Progress
+        self, model: nn.Module, optimizer: optim.Optimizer, beside: Sequence[nn.Parameter], progress: TrainingProgress
     ) -> None:
         """Keep the state at the end of a training so long that it should not be done again because the process dies
         while its files are made.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.snapshot import Progress, Snapshots
+from autocompress.candidate.snapshot import Snapshots, TrainingProgress
 from autocompress.candidate.stream import TrainBatch, TrainStream
 from autocompress.candidate.structure import blamed_on
 from autocompress.data import call, captured, primary
@@ -103,7 +103,7 @@ def train(
     layers = _named(hook.layers for _, hook in hooks)
     teacher_layers = _named(hook.teacher_layers for _, hook in hooks)
     frozen = False
-    before = snapshots.restore(model, optimizer, beside) if snapshots else Progress(0, 0.0)
+    before = snapshots.restore(model, optimizer, beside) if snapshots else TrainingProgress(0, 0.0)
     done, began = before.examples, clock() - before.seconds
     limit_s = schedule.whole_s(before.seconds)
     for batch in stream.batches(
@@ -117,10 +117,10 @@ def train(
             between(fraction)
         except Interrupted:
             if snapshots and done > before.examples:
-                snapshots.keep(model, optimizer, beside, Progress(done, elapsed))
+                snapshots.keep(model, optimizer, beside, TrainingProgress(done, elapsed))
             raise
         if snapshots and snapshots.due():
-            snapshots.keep(model, optimizer, beside, Progress(done, elapsed))
+            snapshots.keep(model, optimizer, beside, TrainingProgress(done, elapsed))
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * annealed(fraction)
         if frozen != (len(batch.targets) == 1):
@@ -142,7 +142,7 @@ def train(
                     hook.after_step(model, fraction)
         done += len(batch.targets)
     if snapshots:
-        snapshots.ended(model, optimizer, beside, Progress(done, clock() - began))
+        snapshots.ended(model, optimizer, beside, TrainingProgress(done, clock() - began))
     for name, hook in reversed(hooks):
         with blamed_on(name):
             model = _module(hook.unwrap(model), "unwrap")

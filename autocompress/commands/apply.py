@@ -20,7 +20,7 @@ from autocompress.compute.in_process import OpenedInProcess, opened_in_process
 from autocompress.data import Split, feed_of, profile_inputs
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation
-from autocompress.explore.opening.opening import open_task
+from autocompress.explore.opening.reference import open_task
 from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile

@@ -15,7 +15,8 @@ from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.structure import blamed_on
 from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
-from autocompress.explore.opening.opening import Opening, open_task
+from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.reference import open_task
 from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
@@ -24,7 +25,7 @@ from autocompress.supervisor import Supervisor, Tell, tell_nobody
 from autocompress.task import load_task
 
 SCORED = 2000
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 def inspect_task(target: str, profile: str, tell: Tell = tell_nobody, score_on: int = SCORED) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def _reasons(strategy: StructureStrategy, context: Context) -> dict[str, str]:
     return dict(strategy.left_alone(context))
 
 
-def _asked(who: str, what: str, ask: Callable[[], Answer], warnings: list[str]) -> Answer | None:
+def _asked(who: str, what: str, ask: Callable[[], T], warnings: list[str]) -> T | None:
     """What a plug-in answers; when its code fails, nothing and a warning."""
     try:
         with blamed_on(who):

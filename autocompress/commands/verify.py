@@ -17,8 +17,8 @@ from autocompress.storage.recovery import Say, read_run
 from autocompress.supervisor import tell_nobody
 from autocompress.verdict import Verdict
 
-TOLERANCE = 0.15  # how far a ratio may be from the one that the run says
-Record = Callable[[], TimingSession]
+RATIO_TOLERANCE = 0.15  # how far a ratio may be from the one that the run says
+RecordPair = Callable[[], TimingSession]
 
 
 def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def judged(sessions: Sequence[TimingSession], budget: dict[str, Any], recorded: 
     """What the run says of its recommended model, each claim with its verdict. recorded: the ratio that it says."""
     ratios = pooled([[session.log_ratio for session in sessions]])
     estimate = ratio_of(sessions, ratios)
-    low, high = recorded * (1 - TOLERANCE), recorded * (1 + TOLERANCE)
+    low, high = recorded * (1 - RATIO_TOLERANCE), recorded * (1 + RATIO_TOLERANCE)
     now = f"{estimate.ratio:.3f} now, the run says {recorded:.3f}"
     if low <= estimate.low and estimate.high <= high:
         moved = Verdict("met", now)
@@ -80,7 +80,7 @@ def judged(sessions: Sequence[TimingSession], budget: dict[str, Any], recorded: 
     return claims
 
 
-def recorder(path: Path, reference: Path, profile: HardwareProfile) -> Record:
+def recorder(path: Path, reference: Path, profile: HardwareProfile) -> RecordPair:
     """One more session of a file beside its reference, at each call."""
     runtime = load_plugins().runtime(profile.runtime)
     sessions = Sessions(runtime, profile, reference, random_feeds(path, profile))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from autocompress.recipe import Recipe
 
-Json = dict[str, Any]
+Kept = dict[str, Any]
 
 
 class AttributeRecord(Protocol):
@@ -47,20 +47,20 @@ class Progress:
         self._record.set("elapsed_s", seconds)
 
     @property
-    def finished(self) -> Json | None:
+    def finished(self) -> Kept | None:
         """What was asked of the search that came to its end; None before."""
-        asked: Json | None = self._record.get("finished")
+        asked: Kept | None = self._record.get("finished")
         return asked
 
-    def keep_finished(self, asked: Json) -> None:
+    def keep_finished(self, asked: Kept) -> None:
         self._record.set("finished", asked)
 
     # Of opening it: each is None when the task was never opened.
 
     @property
-    def identity(self) -> Json | None:
+    def identity(self) -> Kept | None:
         """What makes the search the one it is."""
-        identity: Json | None = self._record.get("identity")
+        identity: Kept | None = self._record.get("identity")
         return identity
 
     @property
@@ -70,16 +70,16 @@ class Progress:
         return seconds
 
     @property
-    def floor(self) -> Json | None:
-        floor: Json | None = self._record.get("floor")
+    def floor(self) -> Kept | None:
+        floor: Kept | None = self._record.get("floor")
         return floor
 
     @property
-    def opening(self) -> Json | None:
-        opening: Json | None = self._record.get("opening")
+    def opening(self) -> Kept | None:
+        opening: Kept | None = self._record.get("opening")
         return opening
 
-    def keep_opened(self, *, identity: Json, prepared_s: float, floor: Json | None, opening: Json) -> None:
+    def keep_opened(self, *, identity: Kept, prepared_s: float, floor: Kept | None, opening: Kept) -> None:
         """The task is open."""
         self._record.set("identity", identity)
         self._record.set("prepared_s", prepared_s)

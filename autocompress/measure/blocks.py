@@ -15,7 +15,7 @@ from autocompress.arrays import Floats
 from autocompress.comparison import Blocks
 
 Call = Callable[[], float]  # runs the model once; milliseconds that it took
-Clock = Callable[[], float]  # seconds
+Now = Callable[[], float]  # seconds
 
 BLOCK_MS = 4.0  # about as long as a block lasts: shorter than most states of a shared processor (15 to 100 ms)
 MOST_CALLS = 400  # in a block
@@ -36,7 +36,7 @@ def record_blocks(
     reference: Call,
     quiet_blocks: Callable[[Floats], int],
     limits: BlockLimits,
-    clock: Clock = time.monotonic,
+    clock: Now = time.monotonic,
 ) -> Blocks:
     """One session. quiet_blocks: of the reference's medians so far, how many blocks between two of them were quiet.
 

@@ -23,7 +23,6 @@ INSTRUCTIONS = (
 SWITCHES_A_SECOND = 20.0  # involuntary ones, above which somebody else wants this core
 STOLEN = 0.02  # share of time that the host gave to others
 THROTTLED = 0.01  # share of time
-SLOWED = 1.08  # the reference's time over its fastest
 FEW_QUIET = 0.3  # share of blocks
 
 

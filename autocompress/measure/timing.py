@@ -24,7 +24,7 @@ from autocompress.profile import HardwareProfile
 BLOCK_S = 0.006  # a block lasts about as long as this, and holds at least three calls
 
 
-SLOWED = 1.15  # the reference's median over its fastest of late
+SLOWED_BY = 1.15  # the reference's median over its fastest of late
 
 
 REMEMBERED = 30  # measurements, in which a machine that has become slower for good is known as that
@@ -48,7 +48,7 @@ class RecentMedians:
     def slowed(self, median: float) -> bool:
         """Whether the model, known to run faster, was slowed down. Remembers this median."""
         self._medians.append(median)
-        return median > SLOWED * min(self._medians)
+        return median > SLOWED_BY * min(self._medians)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ SCHEMA = 1
 FRONT, REPORT, CANDIDATES, STORE = "front.json", "report.html", "candidates", "store"
 RECOMMENDED, NEAREST = "recommended", "nearest"  # folders of a model that stands on its own
 MODEL, RECIPE, WEIGHTS = "model.onnx", "recipe.toml", "weights.safetensors"
-KINDS: dict[str, tuple[type, ...]] = {
+ENTRY_KINDS: dict[str, tuple[type, ...]] = {
     "schema": (int,),
     "task": (str,),
     "reference": (dict,),
@@ -39,7 +39,7 @@ def read_front(root: Path) -> dict[str, Any]:
             "folder of a search of this version"
         )
     try:
-        for key, kinds in KINDS.items():
+        for key, kinds in ENTRY_KINDS.items():
             if not isinstance(document[key], kinds):
                 raise TypeError(f"{key} is {document[key]!r}")
         for name in (document["reference"]["artifact"], *(c["artifact"] for c in document["candidates"])):
@@ -55,7 +55,7 @@ def read_front(root: Path) -> dict[str, Any]:
 
 def is_front(document: object) -> bool:
     """Whether it is the document of a search, of whichever version."""
-    return isinstance(document, dict) and document.keys() >= KINDS.keys() and isinstance(document["schema"], int)
+    return isinstance(document, dict) and document.keys() >= ENTRY_KINDS.keys() and isinstance(document["schema"], int)
 
 
 def candidate_of(document: dict[str, Any], identifier: str | None) -> dict[str, Any] | None:

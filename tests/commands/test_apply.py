@@ -11,7 +11,7 @@ import pytest
 from autocompress.commands import apply
 from autocompress.commands.apply import apply_recipe
 from autocompress.errors import AutocompressError
-from autocompress.explore.opening.opening import open_task
+from autocompress.explore.opening.reference import open_task
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Recipe, RecipeFile, Step
 from autocompress.task import load_task

@@ -12,7 +12,7 @@ from torch import nn
 
 from autocompress.commands import inspect as inspection
 from autocompress.commands.inspect import inspect_task
-from autocompress.explore.opening.opening import open_task
+from autocompress.explore.opening.reference import open_task
 from autocompress.plugin.contract import Context, Params, Plan, Sensitivity, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile

@@ -26,7 +26,7 @@ from autocompress.commands.verify import verify_run
 from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
 from autocompress.explore.opening.identity import RECORD_SCHEMA
-from autocompress.explore.opening.opening import open_task
+from autocompress.explore.opening.reference import open_task
 from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import RecipeFile

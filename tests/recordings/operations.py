@@ -26,7 +26,7 @@ from autocompress.compute.operations import Strategies, Surveyed
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.evaluation import Score
-from autocompress.explore.opening.opening import BETWEEN_EXPORTERS, ONE_ATTEMPT
+from autocompress.explore.opening.reference import BETWEEN_EXPORTERS, ONE_ATTEMPT
 from autocompress.explore.pipeline.variants import untimed
 from autocompress.latency import Latency
 from autocompress.measure import FULL, QUICK, CompareRequest

@@ -13,7 +13,8 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.opening import identity
 from autocompress.explore.opening.floor import Floor, time_floor
 from autocompress.explore.opening.identity import Settings
-from autocompress.explore.opening.opening import EarlierOpening, Opening, informed, open_reference
+from autocompress.explore.opening.opening import EarlierOpening, Opening
+from autocompress.explore.opening.reference import informed, open_reference
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed

@@ -21,7 +21,7 @@ from autocompress.profile import HardwareProfile
 autocompress_api = 2
 
 WARM_UP_CALLS = 10  # calls of a profile that do not count
-FEWEST_CALLS, MOST_CALLS, SECONDS = 20, 200, 2.0  # of a profile
+FEWEST_PROFILED, MOST_PROFILED, SECONDS = 20, 200, 2.0  # of a profile
 KERNEL = "_kernel_time"
 AROUND = frozenset({"If", "Loop", "Scan"})  # their time is that of the nodes inside
 
@@ -63,8 +63,8 @@ class OnnxRuntime(Runtime):
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = _session(path, options)
             started = time.monotonic()
-            for number in range(WARM_UP_CALLS + MOST_CALLS):
-                if number >= WARM_UP_CALLS + FEWEST_CALLS and time.monotonic() - started > SECONDS:
+            for number in range(WARM_UP_CALLS + MOST_PROFILED):
+                if number >= WARM_UP_CALLS + FEWEST_PROFILED and time.monotonic() - started > SECONDS:
                     break
                 session.run(None, feeds[number % len(feeds)])
             events = json.loads(Path(session.end_profiling()).read_text("utf-8"))

@@ -18,7 +18,7 @@ from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
-from autocompress_plugins.shrinking.dependency_graph import quiet, trace
+from autocompress_plugins.shrinking.dependency_graph import trace, without_warnings
 from autocompress_plugins.shrinking.group_check import half, why_wrong
 from autocompress_plugins.shrinking.groups import (
     CHANNELS,
@@ -135,7 +135,7 @@ def _members(graph: Any, names: Mapping[nn.Module, str], root: nn.Module) -> tup
     """Size and members of the group of ``root``, and whether its units are the model's output."""
     pruner = graph.get_pruner_of_module(root)
     size = int(pruner.get_out_channels(root))
-    with quiet():
+    with without_warnings():
         found = graph.get_pruning_group(root, pruner.prune_out_channels, list(range(size)))
     members, ends = [], False
     for item in found:

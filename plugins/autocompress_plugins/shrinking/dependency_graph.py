@@ -27,7 +27,7 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
     """The dependency graph of a model in prunable form. Raises CandidateFailed."""
     kinds = (RecurrentLayer, RecurrentBarrier, HeadAttention, MultiheadSelfAttention)
     try:
-        with quiet(), opaque(model), torch.enable_grad():
+        with without_warnings(), opaque(model), torch.enable_grad():
             graph = tp.DependencyGraph()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.SLICE] = _SlicePruner()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.CONV] = _ConvolutionPruner()
@@ -132,7 +132,7 @@ def _others(width: int, indices: Sequence[int]) -> list[int]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Its warnings are about what is checked afterwards anyway."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -9,7 +9,7 @@ from torch import nn
 from autocompress.errors import CandidateFailed
 from autocompress.task import Inputs
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
-from autocompress_plugins.shrinking.dependency_graph import knows_places, quiet, trace
+from autocompress_plugins.shrinking.dependency_graph import knows_places, trace, without_warnings
 
 
 def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequence[int]]) -> nn.Module:
@@ -24,7 +24,7 @@ def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequen
             continue
         if graph is None or knows_places(graph):
             graph = trace(model, inputs)
-        with quiet():
+        with without_warnings():
             prune_outputs = graph.get_pruner_of_module(module).prune_out_channels
             graph.get_pruning_group(module, prune_outputs, list(units)).prune(record_history=False)
     _tie(model, before)

@@ -15,7 +15,8 @@ from torch import Tensor
 from autocompress import Task
 from autocompress.compute.in_process import in_process
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.explore.opening.opening import EarlierOpening, Opening, open_reference
+from autocompress.explore.opening.opening import EarlierOpening, Opening
+from autocompress.explore.opening.reference import open_reference
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed
 from autocompress.plugin.contract import Context, GraphStrategy, Params

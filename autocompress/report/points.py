@@ -1,0 +1,68 @@
+"""The candidates of ``front.json`` as the points of a report: which are shown, and each as texts."""
+
+from typing import Any
+
+from autocompress.report import explain
+
+Shown = dict[str, Any]  # a candidate of front.json
+
+
+def points_of(document: dict[str, Any]) -> list[Shown]:
+    """Every candidate, fastest first, with ``ms``, ``role`` (recommended, nearest or none) and ``is_reference``."""
+    reference = document["reference"]
+    candidates: list[Shown] = document["candidates"]
+    if all(c["artifact"] != reference["artifact"] for c in candidates):
+        candidates = [{**reference, "id": None, "recipe": [], "feasible": True, "on_front": False}, *candidates]
+    role = "recommended" if document["recommended"] else "nearest"
+    points = [
+        {
+            **c,
+            "ms": explain.statistic_ms(c, document),
+            "role": role if c["id"] and c["id"] == document[role] else "",
+            "is_reference": c["artifact"] == reference["artifact"],
+        }
+        for c in candidates
+    ]
+    return sorted(points, key=lambda p: p["ms"])
+
+
+def listed(points: list[Shown]) -> list[Shown]:
+    return [p for p in points if p["on_front"] or p["role"] or p["is_reference"]]
+
+
+def outside(document: dict[str, Any]) -> str:
+    bounded = document["budget"]["latency_ms"] or document["budget"]["speedup"]
+    return "outside budget" if bounded else "loses too much"
+
+
+def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
+    """One point as the texts that the table and the hover share."""
+    metric, score, latency = document["metric"], p["score"], p["latency_ms"]
+    tags = [p["role"], "reference" if p["is_reference"] else "", "" if p["feasible"] else outside(document)]
+    return {
+        "role": p["role"],
+        "tags": [t for t in (*tags, "" if latency.get("reliable", True) else "unreliable timing") if t],
+        "name": explain.techniques(p),
+        "val": explain.score_text(score["val"], metric),
+        "interval": f"{explain.score_text(score['val_low'], metric)} – {explain.score_text(score['val_high'], metric)}",
+        "test": explain.score_text(score["test"], metric),
+        "p50": _digits(latency["p50"]),
+        "p90": _digits(latency["p90"]),
+        "speedup": f"{1 / latency['ratio']:.2f}×",
+        "size": f"{_amount(p['size_bytes'])}B",
+        "params": _amount(p["params"]),
+        "macs": _amount(p["macs"]),
+        "steps": explain.steps(p),
+    }
+
+
+def _digits(value: float) -> str:
+    """Three of them, which is what a timing is good for, zeros included so that a column reads evenly."""
+    return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
+
+
+def _amount(value: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{_digits(value / size)} {unit}"
+    return f"{value:g} "
