@@ -134,7 +134,7 @@ def inspect_command(
 def measure_command(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
     against: Annotated[Path | None, typer.Option(help="Another ONNX file, to say which of the two is faster.")] = None,
-    within: Annotated[float, typer.Option(help="With --against: what counts as the same, as a share.")] = 0.03,
+    within: Annotated[float, typer.Option(help="With --against: what counts as the same, a share from 0.015.")] = 0.03,
     check: Annotated[bool, typer.Option("--check", help="What of this machine makes the numbers worse.")] = False,
     profile: Profile = "cpu",
     as_json: Json = False,
@@ -145,7 +145,7 @@ def measure_command(
     if against is not None:
         if check:
             raise UsageError("--check and --against exclude each other: give one of them")
-        found = compare_files(model, against, profile, within)
+        found = compare_files(model, against, profile, within, _say)
     else:
         found = (check_machine if check else measure_file)(model, profile)
     _print(found, as_json)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from autocompress.arrays import Floats
 
-FEWEST_QUIET = 8  # blocks of a session, below which it says nothing about a quiet machine
+FEWEST_QUIET = 8  # blocks of a session, or half of fewer, below which it says nothing about a quiet machine
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,11 @@ class Conditions:
     throttled: float = 0.0
 
 
+def is_busy(quiet: int, blocks: int) -> bool:
+    """Whether too few of a session's blocks were quiet. One of a slow model has few blocks in all."""
+    return quiet < min(FEWEST_QUIET, blocks / 2)
+
+
 @dataclass(frozen=True)
 class TimingSession:
     """What one session says, both files opened anew.
@@ -63,7 +68,7 @@ class TimingSession:
     @property
     def busy(self) -> bool:
         """Whether too few blocks were quiet; it speaks of a busy machine then."""
-        return self.quiet < FEWEST_QUIET
+        return is_busy(self.quiet, self.blocks)
 
     @property
     def ratio(self) -> float:
@@ -74,9 +79,9 @@ class TimingSession:
 class RatioEstimate:
     """A file's time over the reference's, from several sessions; below 1 the file is faster.
 
-    low, high: interval of the ratio. next_low, next_high: where the next session will lie, 95 % both. ratio_of_all: the
-    same over all blocks, what a busy machine makes of it. sd: spread between sessions that was used, of the logarithm.
-    busy: how many of the sessions were.
+    low, high: interval of the ratio. next_low, next_high: where the next session will lie. Both with the
+    confidence that was asked for. ratio_of_all: over all blocks, what a busy machine makes of it. busy: how many of the
+    sessions were.
     """
 
     ratio: float
@@ -85,7 +90,6 @@ class RatioEstimate:
     next_low: float
     next_high: float
     ratio_of_all: float
-    sd: float
     sessions: int
     busy: int
 

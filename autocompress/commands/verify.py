@@ -1,14 +1,13 @@
 """``verify``: a finished run measured again."""
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from autocompress.commands.measure import random_feeds
 from autocompress.comparison import TimingSession
-from autocompress.errors import UsageError
-from autocompress.measure import LOOKS, Sessions, ms_verdict, pooled, ratio_of, ratio_verdict
+from autocompress.errors import UsageError, one_line
+from autocompress.measure import LOOKS, Sessions, ms_verdict, ratio_of, ratio_verdict
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of
@@ -17,20 +16,25 @@ from autocompress.storage.recovery import Say, read_run
 from autocompress.supervisor import tell_nobody
 from autocompress.verdict import Verdict
 
-RATIO_TOLERANCE = 0.15  # how far a ratio may be from the one that the run says
+RATIO_TOLERANCE = 0.15  # how far a ratio may be over the one of the search, which times files in another way
 RecordPair = Callable[[], TimingSession]
 
 
 def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
     """Time the recommended model of a run beside its reference again, in sessions of its own. ``holds`` is False when a
-    claim is not met: the budget, or a ratio within 15 % of the one that the run says. What cannot be decided is listed.
-    say: told which files were made whole before. Raises UsageError.
+    claim is not met: the budget, or a ratio at most 15 % over the one that the run says. What cannot be decided is
+    listed. say: told which files were made whole before. Raises UsageError.
     """
     document = read_run(root, say)
     chosen = candidate_of(document, document["recommended"])
     if chosen is None:
         raise UsageError(f"{root} recommends nothing, so there is nothing to verify")
-    profile = HardwareProfile.model_validate(document["environment"]["profile"])
+    try:
+        profile = HardwareProfile.model_validate(document["environment"]["profile"])
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"{root}/front.json names no profile that can be read ({one_line(error, 80)}): it was changed"
+        ) from error
     path, reference = root / RECOMMENDED / MODEL, root / document["reference"]["artifact"]
     for file in (path, reference):
         if not file.exists():
@@ -45,7 +49,7 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
         claims = judged(sessions, document["budget"], recorded)
         if all(verdict.decided for verdict in claims.values()):
             break
-    estimate = ratio_of(sessions, pooled([[session.log_ratio for session in sessions]]))
+    estimate = ratio_of(sessions)
     return {
         "run": str(root),
         "holds": all(verdict.answer != "not met" for verdict in claims.values()),
@@ -63,20 +67,11 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
 
 def judged(sessions: Sequence[TimingSession], budget: dict[str, Any], recorded: float) -> dict[str, Verdict]:
     """What the run says of its recommended model, each claim with its verdict. recorded: the ratio that it says."""
-    ratios = pooled([[session.log_ratio for session in sessions]])
-    estimate = ratio_of(sessions, ratios)
-    low, high = recorded * (1 - RATIO_TOLERANCE), recorded * (1 + RATIO_TOLERANCE)
-    now = f"{estimate.ratio:.3f} now, the run says {recorded:.3f}"
-    if low <= estimate.low and estimate.high <= high:
-        moved = Verdict("met", now)
-    else:
-        moved = Verdict("not met" if estimate.high < low or high < estimate.low else "undecided", now)
-    claims = {"ratio": moved}
+    claims = {"ratio": ratio_verdict(sessions, recorded * (1 + RATIO_TOLERANCE))}
     if budget["speedup"]:
-        claims["speedup"] = ratio_verdict(sessions, ratios, 1 / budget["speedup"])
+        claims["speedup"] = ratio_verdict(sessions, 1 / budget["speedup"])
     if budget["latency_ms"]:
-        spread = pooled([[math.log(session.statistic) for session in sessions]])
-        claims["milliseconds"] = ms_verdict(sessions, spread, budget["latency_ms"])
+        claims["milliseconds"] = ms_verdict(sessions, budget["latency_ms"])
     return claims
 
 

@@ -2,7 +2,7 @@
 
 from autocompress.measure.conditions import advice, machine
 from autocompress.measure.effort import FINAL, FULL, QUICK, Effort
-from autocompress.measure.intervals import pooled, ratio_of
+from autocompress.measure.intervals import ratio_of
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.outputs import outputs_of, running
 from autocompress.measure.sessions import LOOKS, Sessions
@@ -29,7 +29,6 @@ __all__ = [
     "ms_verdict",
     "no_faster",
     "outputs_of",
-    "pooled",
     "ratio_of",
     "ratio_verdict",
     "running",

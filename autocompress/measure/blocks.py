@@ -13,12 +13,14 @@ import numpy as np
 
 from autocompress.arrays import Floats
 from autocompress.comparison import Blocks
+from autocompress.errors import CandidateFailed
 
 Call = Callable[[], float]  # runs the model once; milliseconds that it took
 Now = Callable[[], float]  # seconds
 
 BLOCK_MS = 4.0  # about as long as a block lasts: shorter than most states of a shared processor (15 to 100 ms)
 MOST_CALLS = 400  # in a block
+SLOW_MS = 200.0  # a call, above which one is enough to warm up
 WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
 
 
@@ -61,10 +63,15 @@ def record_blocks(
 
 
 def _block(model: Call, calls: int) -> Floats:
-    return np.array([model() for _ in range(calls)])
+    times = np.array([model() for _ in range(calls)])
+    if not (times > 0).all():
+        raise CandidateFailed("a call took no time by the runtime's clock: it is too coarse to time this file")
+    return times
 
 
 def _calls_a_block(model: Call) -> int:
+    if model() > SLOW_MS:
+        return 1
     _block(model, WARM_UP[0])
     each = float(np.median(_block(model, WARM_UP[1])))
     return int(np.clip(round(BLOCK_MS / max(each, 1e-4)), 1, MOST_CALLS))

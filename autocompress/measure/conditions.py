@@ -28,7 +28,7 @@ FEW_QUIET = 0.3  # share of blocks
 
 @dataclass(frozen=True)
 class Counters:
-    """What has been counted up to a moment. seconds: when. throttled_s: None where no group is limited."""
+    """What has been counted up to a moment, of all processors together. seconds: when."""
 
     seconds: float
     stolen_s: float
@@ -45,7 +45,7 @@ class Counters:
             load=os.getloadavg()[0],
             stolen=(later.stolen_s - self.stolen_s) / passed / (os.cpu_count() or 1),
             switches=(later.switches - self.switches) / passed,
-            throttled=(later.throttled_s - self.throttled_s) / passed,
+            throttled=(later.throttled_s - self.throttled_s) / passed / (os.cpu_count() or 1),
         )
 
 

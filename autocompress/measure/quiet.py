@@ -1,7 +1,7 @@
 """Which blocks of a session were quiet, and what the session says. Pure.
 
 On a shared processor the state of the machine changes every 10 to 100 ms, and it slows files unequally: small and int8
-ones by a third more than a float reference (docs/measurement.md). The reference, timed before and after each block,
+ones more than a float reference. The reference, timed before and after each block,
 tells the state: a block counts as quiet when the reference ran at nearly its fastest on both sides of it.
 """
 
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from autocompress.arrays import Floats
-from autocompress.comparison import FEWEST_QUIET, Blocks, TimingSession
+from autocompress.comparison import Blocks, TimingSession, is_busy
 
-NEAR_FASTEST = 1.08  # times the fastest: a looser threshold lowers ratios by a few percent (docs/measurement.md)
+NEAR_FASTEST = 1.08  # times the fastest
 FASTEST = 2.0  # percentile of the reference's blocks that counts as its fastest
 MINUTES = 5.0  # of the reference's last blocks that say how fast it can be
 
@@ -49,7 +49,7 @@ def session_of(blocks: Blocks, fastest: float, percentile: float) -> TimingSessi
     log_ratios = np.log([float(np.median(block)) for block in blocks.candidate]) - _log_beside(blocks)
     were_quiet = quiet(blocks.reference, fastest)
     count = int(were_quiet.sum())
-    counted = were_quiet if count >= FEWEST_QUIET else np.ones_like(were_quiet)
+    counted = np.ones_like(were_quiet) if is_busy(count, len(were_quiet)) else were_quiet
     calls = np.concatenate([block for block, counts in zip(blocks.candidate, counted, strict=True) if counts])
     statistic, p50, p90 = (float(value) for value in np.percentile(calls, [percentile, 50, 90]))
     reference = float(np.exp(np.median(_log_beside(blocks)[counted])))

@@ -10,12 +10,13 @@ from autocompress.comparison import Blocks, Comparison, TimingSession
 from autocompress.data import Feed
 from autocompress.measure.blocks import BlockLimits, record_blocks
 from autocompress.measure.conditions import Counters
-from autocompress.measure.intervals import LOOK_CONFIDENCE, pooled, ratio_of, relation
+from autocompress.measure.intervals import LOOK_CONFIDENCE, ratio_of, relation
 from autocompress.measure.outputs import running
 from autocompress.measure.quiet import RecentBlocks, quiet, session_of
 from autocompress.measure.timing import timer
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
+from autocompress.supervisor import tell_nobody
 
 LOOKS = 4, 8  # sessions after which it is looked whether they decide
 
@@ -36,28 +37,28 @@ class Sessions:
 
     def record(self, candidate: Path) -> tuple[TimingSession, Blocks]:
         """One session. Raises CandidateFailed when a file does not open or run."""
-        ours, theirs = (
-            timer(self.runtime, self.runtime.open(path, self.profile), self.feeds)
-            for path in (candidate, self.reference)
-        )
-        before = Counters.now()
         with running():
+            ours, theirs = (
+                timer(self.runtime, self.runtime.open(path, self.profile), self.feeds)
+                for path in (candidate, self.reference)
+            )
+            before = Counters.now()
             blocks = record_blocks(ours.call, theirs.call, self._quiet_blocks, self.limits)
         session = session_of(blocks, self.recent.fastest(blocks.reference), self.profile.percentile)
         session = replace(session, conditions=before.until(Counters.now()))
         self.recent.add(time.monotonic(), blocks.reference)
         return session, blocks
 
-    def compare(self, candidate: Path, within: float, told: Callable[[int], None] = lambda done: None) -> Comparison:
+    def compare(self, candidate: Path, within: float, say: Callable[[str], None] = tell_nobody) -> Comparison:
         """Sessions until they say how the candidate's time stands to the reference's, or are as many as there will be.
-        within: what counts as the same, as a share. told: after each session, how many there are.
+        within: what counts as the same, as a share. say: told of each session.
         """
         sessions: list[TimingSession] = []
         for look in LOOKS:
             while len(sessions) < look:
+                say(f"session {len(sessions) + 1} of at most {LOOKS[-1]}")
                 sessions.append(self.record(candidate)[0])
-                told(len(sessions))
-            estimate = ratio_of(sessions, pooled([[s.log_ratio for s in sessions]]), LOOK_CONFIDENCE)
+            estimate = ratio_of(sessions, LOOK_CONFIDENCE)
             found = relation(estimate, within)
             if found != "undecided":
                 break

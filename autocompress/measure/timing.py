@@ -1,6 +1,6 @@
 """Latency of a model, paired with the reference: alternating blocks, so that what disturbs one disturbs both.
 
-The statistics are pure (arrays in, numbers out); ``measure`` alone touches the clock.
+The statistics are pure (arrays in, numbers out) and stand elsewhere.
 """
 
 import gc

@@ -43,7 +43,7 @@ class OperatorTime:
 
 
 class Runtime(ABC):
-    """Opens ONNX files on a target. Latency is what a caller of ``Session.run`` waits.
+    """Opens ONNX files on a target. Latency is what a caller of ``Session.bound``'s call waits.
 
     faster_with: what may make a call faster beside fewer operations: "float16"; "zeros", weights most of which are
     zero; "few_values", weights that take a few values only. What is not among them saves size alone. For most targets
@@ -61,8 +61,8 @@ class Runtime(ABC):
         return "unknown"
 
     def clock(self, session: Session, feed: Feed) -> float | None:
-        """Milliseconds of one call on the target's own clock (a remote device, a fake); None: time ``Session.run``
-        here.
+        """Milliseconds of one call on the target's own clock (a remote device, a fake); None: time
+        ``Session.bound`` here.
         """
         return None
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from autocompress.candidate.export import export
 from autocompress.measure import Sessions
 from autocompress.measure.quiet import session_of
 from autocompress.plugin.contract import Feed, Session
@@ -24,20 +25,20 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     for layers in (1, 3):
         model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(layers)))
         found.append(tmp_path / f"{layers}.onnx")
-        torch.onnx.export(model.eval(), (torch.zeros(1, 16),), found[-1], input_names=["x"], dynamo=False)
+        export(model.eval(), torch.zeros(1, 16), found[-1], "torchscript")
     return found[0], found[1]
 
 
 def feeds() -> list[Feed]:
-    return [{"x": torch.zeros(1, 16).numpy()}]
+    return [{"input": torch.zeros(1, 16).numpy()}]
 
 
 def test_a_clear_answer_takes_the_fewest_sessions(files: tuple[Path, Path], fake_runtime: Any):
     one, three = files
-    told: list[int] = []
-    found = Sessions(fake_runtime, PROFILE, one, feeds()).compare(three, 0.03, told.append)
+    said: list[str] = []
+    found = Sessions(fake_runtime, PROFILE, one, feeds()).compare(three, 0.03, said.append)
     assert (found.relation, found.estimate.ratio) == ("slower", pytest.approx(3.0))
-    assert told == [1, 2, 3, 4]
+    assert said == [f"session {number} of at most 8" for number in (1, 2, 3, 4)]
     assert Sessions(fake_runtime, PROFILE, three, feeds()).compare(one, 0.03).relation == "faster"
     assert Sessions(fake_runtime, PROFILE, one, feeds()).compare(one, 0.03).relation == "same"
 

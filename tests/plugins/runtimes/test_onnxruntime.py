@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
 from autocompress.candidate.export import export
@@ -59,3 +62,26 @@ def test_what_it_cannot_load_is_a_failure_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no model")
     with pytest.raises(CandidateFailed, match="ONNX Runtime cannot load the file"):
         OnnxRuntime().operators(tmp_path / "m.onnx", PROFILE, [{}])
+
+
+def graph(path: Path, nodes: list[Any], inputs: list[Any], output: Any) -> Path:
+    made = helper.make_graph(nodes, "g", inputs, [output])
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_a_bound_call_takes_inputs_of_any_layout_and_kind(tmp_path: Path) -> None:
+    scalar = helper.make_tensor_value_info("rate", TensorProto.INT64, [])
+    matrix = helper.make_tensor_value_info("x", TensorProto.INT64, [3, 2])
+    output = helper.make_tensor_value_info("y", TensorProto.INT64, [3, 2])
+    path = graph(tmp_path / "m.onnx", [helper.make_node("Mul", ["x", "rate"], ["y"])], [matrix, scalar], output)
+    feed = {"x": np.arange(6).reshape(2, 3).T, "rate": np.array(16)}
+    session = OnnxRuntime().open(path, PROFILE)
+    session.bound(feed)()
+    assert np.array_equal(session.run(feed)[0], feed["x"] * 16)
+
+
+def test_a_bound_call_of_a_file_without_inputs_runs(tmp_path: Path) -> None:
+    node = helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])
+    path = graph(tmp_path / "c.onnx", [node], [], helper.make_tensor_value_info("y", TensorProto.FLOAT, [2]))
+    OnnxRuntime().open(path, PROFILE).bound({})()
