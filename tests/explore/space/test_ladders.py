@@ -3,31 +3,9 @@
 import optuna
 
 from autocompress.explore.space.ladders import default_recipe, ladders, single_defaults, strongest_recipes
-from autocompress.explore.space.space import Space
-from autocompress.explore.space.space_file import SpaceFile
 from autocompress.plugin.contract import Applicable, Parameter, Stage
-from autocompress.recipe import TRAIN, Recipe, Step
-
-TEACHER = frozenset({"teacher"})
-BUILD = Applicable("shrink", (Stage.BUILD,), (Parameter("width", (0.9, 0.5, 0.1), 0.5, True),))
-PRUNE = Applicable(
-    "carve",
-    (Stage.STRUCTURE,),
-    (Parameter("ratio", (0.1, 0.3, 0.5, 0.7), 0.3, True), Parameter("kind", ("l1", "l2"), "l2")),
-)
-FOLD = Applicable("fold", (Stage.STRUCTURE,), (Parameter("depth", (1, 2, 3), 2, True),))
-TEACH = Applicable("imitate", (Stage.TRAIN,), (Parameter("alpha", (0.5, 0.9), 0.9),), TEACHER, trains_alone=True)
-TUNE = Applicable("tune", (Stage.TRAIN,), (), frozenset(), TEACHER, trains_alone=True)
-QUANTIZE = Applicable("squeeze", (Stage.GRAPH,), variants=({"bits": 8},))
-ALL = (QUANTIZE, TUNE, TEACH, FOLD, PRUNE, BUILD)
-
-
-def space_of(*applicable: Applicable) -> Space:
-    return Space.of(SpaceFile(name="mine"), applicable, [])
-
-
-def names(recipe: Recipe) -> set[str]:
-    return {step.strategy for step in recipe.steps}
+from autocompress.recipe import TRAIN, Step
+from tests.explore.space.strategies import ALL, BUILD, FOLD, PRUNE, TUNE, names, space_of
 
 
 def test_ladder_goes_from_the_mildest_to_the_strongest_with_defaults_else():
