@@ -18,6 +18,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from autocompress.candidate.count import count
 from autocompress.cli import main, report_command
 from autocompress.commands import apply, verify
 from autocompress.commands.apply import apply_recipe
@@ -65,6 +66,17 @@ def everything(root: Path) -> dict[str, bytes]:
 
 def test_verify_tells_whether_an_earlier_run_still_holds(verified: None, earlier: Path) -> None:
     assert verify_run(earlier)["holds"]
+
+
+def test_verify_opens_both_files_of_an_earlier_run_and_times_them(
+    earlier: Path, plugins: PluginSet, fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "load_plugins", lambda: replace(plugins, runtimes={"onnxruntime": fake_runtime}))
+    files = [earlier / folder / "model.onnx" for folder in ("recommended", "reference")]
+    ours, theirs = (count(path)[1] for path in files)
+    found = verify_run(earlier)
+    assert found["ratio"] == pytest.approx(ours / theirs)
+    assert (found["sessions"], found["busy_sessions"]) == (4, 0)
 
 
 def test_report_of_an_earlier_run_shows_what_it_found(earlier: Path) -> None:
