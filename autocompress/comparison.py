@@ -1,6 +1,5 @@
 """A file beside a reference on a target: what a session recorded, what it says, and what several say together."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,10 +68,6 @@ class TimingSession:
     def busy(self) -> bool:
         """Whether too few blocks were quiet; it speaks of a busy machine then."""
         return is_busy(self.quiet, self.blocks)
-
-    @property
-    def ratio(self) -> float:
-        return math.exp(self.log_ratio)
 
 
 @dataclass(frozen=True)

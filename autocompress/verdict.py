@@ -14,9 +14,5 @@ class Verdict:
     reason: str
 
     @property
-    def met(self) -> bool:
-        return self.answer == "met"
-
-    @property
     def decided(self) -> bool:
         return self.answer != "undecided"

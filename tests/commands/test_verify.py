@@ -23,8 +23,8 @@ def test_a_ratio_may_be_fifteen_percent_over_the_one_the_run_says_and_any_below(
 
 
 def test_a_budget_is_judged_as_the_run_was_asked_it():
-    assert judged(sessions(0.4), {**NO_BUDGET, "speedup": 2.0}, 0.4)["speedup"].met
+    assert judged(sessions(0.4), {**NO_BUDGET, "speedup": 2.0}, 0.4)["speedup"].answer == "met"
     assert judged(sessions(0.6), {**NO_BUDGET, "speedup": 2.0}, 0.6)["speedup"].answer == "not met"
-    assert judged(sessions(0.4, ms=3.0), {**NO_BUDGET, "latency_ms": 4.0}, 0.4)["milliseconds"].met
+    assert judged(sessions(0.4, ms=3.0), {**NO_BUDGET, "latency_ms": 4.0}, 0.4)["milliseconds"].answer == "met"
     busy = judged(sessions(0.4, ms=5.0, quiet=2), {**NO_BUDGET, "latency_ms": 4.0}, 0.4)["milliseconds"]
     assert busy.answer == "undecided"
