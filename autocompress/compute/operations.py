@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.preparation import KnownTask, Preparation
 from autocompress.candidate.request import (
-    FamilyFiles,
     Made,
     MakeRequest,
     ModelFile,
@@ -63,7 +62,7 @@ class Operations(Protocol):
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
         """Export a family or an untrained structure, and rewrite the file into its graph variants."""
 
-    async def compare(self, request: CompareRequest, *, limit_s: float, again: bool = True) -> Latency:
+    async def compare(self, request: CompareRequest, *, limit_s: float) -> Latency:
         """Time a file beside the reference, on the target."""
 
     async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
@@ -136,35 +135,31 @@ class WorkerOperations:
         return weights
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
-        kept = isinstance(request, FamilyFiles)
-        made: Made = await self._again(self._computing, kept, "make", request, limit_s=limit_s)
+        made: Made = await self._again(self._computing, "make", request, limit_s=limit_s)
         return made
 
-    async def compare(self, request: CompareRequest, *, limit_s: float, again: bool = True) -> Latency:
-        latency: Latency = await self._again(self._comparing, again, "compare", request, limit_s=limit_s)
+    async def compare(self, request: CompareRequest, *, limit_s: float) -> Latency:
+        latency: Latency = await self._again(self._comparing, "compare", request, limit_s=limit_s)
         return latency
 
     async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
-        scored: tuple[Scored | NotScored, ...] = await self._again(
-            self._computing, True, "score", files, limit_s=limit_s
-        )
+        scored: tuple[Scored | NotScored, ...] = await self._again(self._computing, "score", files, limit_s=limit_s)
         return scored
 
     async def test(self, files: Sequence[ModelFile], *, limit_s: float) -> list[float]:
-        scores: list[float] = await self._computing.call("test", files, limit_s=limit_s)
+        scores: list[float] = await self._again(self._computing, "test", files, limit_s=limit_s)
         return scores
 
     async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
-        found: list[tuple[float, float]] = await self._computing.call("differences", best, others, limit_s=limit_s)
+        call = self._again(self._computing, "differences", best, others, limit_s=limit_s)
+        found: list[tuple[float, float]] = await call
         return found
 
-    async def _again(self, executor: Executor, again: bool, method: str, *args: Any, limit_s: float) -> Any:
-        """A call that is worth a second try when the process that computes crashes."""
+    async def _again(self, executor: Executor, method: str, *args: Any, limit_s: float) -> Any:
+        """A call, once more when the process that computes crashes: somebody else may have ended it."""
         try:
             return await executor.call(method, *args, limit_s=limit_s)
         except WorkerCrashed as error:
-            if not again:
-                raise
             self._note(f"{error.reason}: tried once more in a new one")
         return await executor.call(method, *args, limit_s=limit_s)
 

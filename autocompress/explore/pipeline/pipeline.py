@@ -97,7 +97,7 @@ class Pipeline:
                     continue  # it fails again, with its reason kept, if the family is evaluated
                 request = replace(self._beside_reference(files[0]), effort=QUICK, budget=budget)
                 try:
-                    timed[variant] = await self.operations.compare(request, limit_s=left(), again=False)
+                    timed[variant] = await self.operations.compare(request, limit_s=left())
                 except CandidateFailed:
                     if variant is None:
                         raise
