@@ -27,6 +27,7 @@ from autocompress.explore.opening.opener import Opener
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import load_space
+from autocompress.measure import check_threads
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.results import write_results
@@ -126,6 +127,7 @@ def search(
         out=root,
     )
     plugins.runtime(settings.profile.runtime)
+    check_threads(settings.profile)
     folder = RunFolder(root)
     folder.claim()
     try:

@@ -1,16 +1,16 @@
 """What the user allows: a latency, absolute or relative to the reference, and a loss of score."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autocompress.errors import UsageError, one_line
+from autocompress.verdict import FAR_OVER, Verdict, ms_verdict, ratio_verdict
 
 if TYPE_CHECKING:
     from autocompress.latency import Latency
 
 DEFAULT_DROP = 1.0
-FAR_OVER = 1.5  # times the budget; a disturbance was seen to make a ratio 1.3 times as large
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,20 @@ class Budget:
             return latency.ratio * self.speedup - 1
         return latency.statistic / self.latency_ms - 1 if self.latency_ms is not None else 0.0
 
+    def verdict(self, latency: "Latency") -> Verdict | None:
+        """Whether a file's latency keeps the budget; None when there is none."""
+        if self.speedup is not None:
+            return ratio_verdict(latency, 1 / self.speedup)
+        return ms_verdict(latency, self.latency_ms) if self.latency_ms is not None else None
+
+    def less(self, margin: float) -> "Budget":
+        """The same budget of latency, tighter by ``margin``, a share of it."""
+        return replace(
+            self,
+            latency_ms=self.latency_ms and self.latency_ms * (1 - margin),
+            speedup=self.speedup and self.speedup / (1 - margin),
+        )
+
     def excluded(self, latency: "Latency") -> bool:
         """Whether even the low end of the interval is over the budget."""
         if self.speedup is not None:
@@ -50,18 +64,12 @@ class Budget:
         return self.latency_ms is not None and latency.low > self.latency_ms
 
     def ruled_out(self, latency: "Latency") -> bool:
-        """Whether a latency, disturbed or not, is over the budget for sure. Of a disturbed one the ratio alone says
-        something, because what disturbs the candidate disturbs the reference beside it, and only far above the budget.
+        """Whether a structure is not worth training for its latency. On a busy machine the ratio alone says something,
+        because what disturbs the candidate disturbs the reference beside it, and only far above the budget.
         """
-        if latency.reliable:
+        if latency.quiet:
             return self.excluded(latency)
         return self.speedup is not None and latency.ratio_low * self.speedup > FAR_OVER
-
-    def decided(self, latency: "Latency") -> bool:
-        """Whether the interval lies wholly on one side of the budget."""
-        if self.speedup is not None:
-            return latency.ratio_high * self.speedup < 1 or self.excluded(latency)
-        return self.latency_ms is None or latency.high < self.latency_ms or self.excluded(latency)
 
     def allows_score(self, score: float, reference: float) -> bool:
         return self.max_drop is None or score >= reference - self.max_drop / 100 - 1e-9

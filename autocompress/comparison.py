@@ -1,7 +1,9 @@
 """A file beside a reference on a target: what a session recorded, what it says, and what several say together."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any, Literal
 
 from autocompress.arrays import Floats
 
@@ -38,6 +40,18 @@ class Conditions:
     throttled: float = 0.0
 
 
+def worst(conditions: Sequence[Conditions]) -> Conditions:
+    """Of each condition the worst; of none what a machine left alone has."""
+    found = [asdict(one) for one in conditions] or [asdict(Conditions())]
+    return Conditions(**{name: max(one[name] for one in found) for name in found[0]})
+
+
+def typical(conditions: Sequence[Conditions]) -> Conditions:
+    """Of each condition the one in the middle; of none what a machine left alone has."""
+    found = [asdict(one) for one in conditions] or [asdict(Conditions())]
+    return Conditions(**{name: median(one[name] for one in found) for name in found[0]})
+
+
 def is_busy(quiet: int, blocks: int) -> bool:
     """Whether too few of a session's blocks were quiet. One of a slow model has few blocks in all."""
     return quiet < min(FEWEST_QUIET, blocks / 2)
@@ -50,7 +64,9 @@ class TimingSession:
     log_ratio: natural logarithm of the candidate's time over the reference's, the median over its quiet blocks, or over
     all when it is busy. log_ratio_of_all: over all blocks. statistic: milliseconds of the profile's percentile, p50 and
     p90: of the same blocks' calls. reference: milliseconds of a call of the reference beside these blocks. quiet,
-    blocks: how many blocks were quiet, of how many. slowed: the reference beside them over its fastest of late.
+    blocks: how many blocks were quiet, of how many. slowed: the reference beside them over its fastest of late. at_s:
+    when it ended, in seconds since the epoch. raw: store key of the blocks that all this was worked out from.
+    file: digest of the candidate's content.
     """
 
     log_ratio: float
@@ -59,9 +75,12 @@ class TimingSession:
     p50: float
     p90: float
     reference: float
-    quiet: int
+    quiet: int = field(compare=False)
     blocks: int
     slowed: float = 1.0
+    at_s: float = 0.0
+    raw: str = ""
+    file: str = ""
     conditions: Conditions = Conditions()
 
     @property
@@ -69,33 +88,11 @@ class TimingSession:
         """Whether too few blocks were quiet; it speaks of a busy machine then."""
         return is_busy(self.quiet, self.blocks)
 
-
-@dataclass(frozen=True)
-class RatioEstimate:
-    """A file's time over the reference's, from several sessions; below 1 the file is faster.
-
-    low, high: interval of the ratio. next_low, next_high: where the next session will lie. Both with the
-    confidence that was asked for. ratio_of_all: over all blocks, what a busy machine makes of it. busy: how many of the
-    sessions were.
-    """
-
-    ratio: float
-    low: float
-    high: float
-    next_low: float
-    next_high: float
-    ratio_of_all: float
-    sessions: int
-    busy: int
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "TimingSession":
+        """Of what ``asdict`` gives."""
+        return cls(**{**value, "conditions": Conditions(**value["conditions"])})
 
 
+TimingSessions = tuple[TimingSession, ...]
 Relation = Literal["faster", "slower", "same", "undecided"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Sessions of two files, what they say together, and how the candidate's time stands to the reference's."""
-
-    sessions: tuple[TimingSession, ...]
-    estimate: RatioEstimate
-    relation: Relation

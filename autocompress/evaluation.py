@@ -18,6 +18,14 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """What the metric gives where outputs have nothing to do with targets, and the standard deviation of that."""
+
+    score: float
+    error: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One ONNX file: the recipe that made it and what was measured on it."""
 
@@ -33,6 +41,7 @@ class Evaluation:
     macs: int
     artifact: str
     digest: str
+    graph: str  # digest of its operators, shapes and types, on which latency depends
     outputs: str  # store key of its validation outputs, for paired comparison
     elapsed_s: float = 0.0
 
@@ -46,7 +55,7 @@ class Evaluation:
                 **value,
                 "recipe": Recipe.from_json(value["recipe"]),
                 "score": Score(**value["score"]),
-                "latency": Latency(**value["latency"]),
+                "latency": Latency.from_json(value["latency"]),
             }
         )
 

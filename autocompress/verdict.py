@@ -1,9 +1,21 @@
 """Whether a limit is kept: met, not met, or undecided, with the reason. A value of its own, never a missing number."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from autocompress.latency import Latency
 
 Answer = Literal["met", "not met", "undecided"]
+
+FEWEST_QUIET_SESSIONS = 2  # that refute a limit
+FAR_OVER = 1.5  # times a ratio: a busy machine was seen to make one 1.4 times as large
+FLATTERED = 1.1  # times a ratio, at most, that a busy machine makes too small
+ONE_SIDED = 1.645  # standard errors of a normal distribution, 95 % below
+CLOSE = "too close to tell"
+BUSY = "too few moments were quiet; measure again when less runs beside"
 
 
 @dataclass(frozen=True)
@@ -16,3 +28,51 @@ class Verdict:
     @property
     def decided(self) -> bool:
         return self.answer != "undecided"
+
+    @property
+    def met(self) -> bool:
+        return self.answer == "met"
+
+
+def ratio_verdict(latency: "Latency", limit: float) -> Verdict:
+    """Whether a file's time over the reference's stays within ``limit``. Beside a neighbour it is mostly more, and can
+    be less, where the reference suffers more than the file: what is known of a busy machine alone has to be within the
+    limit by as much as that.
+    """
+    shown = "{:.3g} of the reference's time".format
+    high = latency.ratio_next_high * (1 if latency.quiet else FLATTERED)
+    return _verdict(latency, latency.ratio_low, high, limit, shown, FAR_OVER)
+
+
+def ms_verdict(latency: "Latency", limit: float) -> Verdict:
+    """Whether the profile's percentile stays within ``limit`` milliseconds. In a busy session every call counts: a
+    neighbour only adds time, so that what is within the limit there is within it.
+    """
+    return _verdict(latency, latency.low, latency.next_high, limit, "{:.4g} ms".format, math.inf)
+
+
+def drop_verdict(loss: float, error: float, allowed: float) -> Verdict:
+    """Whether a file loses at most ``allowed`` points. loss: points of score below the reference's on the same
+    examples. error: its standard error. One-sided, 95 %.
+    """
+    found = f"it loses {loss:.2f} points, give or take {ONE_SIDED * error:.2f}; {allowed:g} may be lost"
+    if loss + ONE_SIDED * error <= allowed:
+        return Verdict("met", found)
+    if loss - ONE_SIDED * error > allowed:
+        return Verdict("not met", found)
+    return Verdict("undecided", f"{found}: {CLOSE} with these examples")
+
+
+def _verdict(
+    latency: "Latency", low: float, next_high: float, limit: float, shown: Callable[[float], str], far: float
+) -> Verdict:
+    """A limit is met when one more session will find it kept, not met when what the sessions estimate is over it. A
+    busy machine refutes nothing but what is far over. far: times the limit.
+    """
+    sure = latency.quiet_sessions >= FEWEST_QUIET_SESSIONS
+    if next_high <= limit:
+        return Verdict("met", f"at most {shown(next_high)} in the next session, {shown(limit)} is the limit")
+    if low > (limit if sure else far * limit):
+        return Verdict("not met", f"at least {shown(low)}, {shown(limit)} is the limit")
+    why = CLOSE if sure or latency.quiet else BUSY
+    return Verdict("undecided", f"between {shown(low)} and {shown(next_high)}, {shown(limit)} is the limit: {why}")

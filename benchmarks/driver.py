@@ -13,12 +13,14 @@ search's own clock, so that it never seems to have stopped gaining.
 import argparse
 import asyncio
 import hashlib
+import math
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from autocompress.candidate.request import (
     TrainedWeights,
     TrainRequest,
 )
+from autocompress.comparison import TimingSession
 from autocompress.compute.operations import Strategies, Surveyed
 from autocompress.evaluation import Score
 from autocompress.explore.clock.clock import Clock
@@ -46,7 +49,6 @@ from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.opening.opener import Opener
 from autocompress.explore.space.space_file import SpaceFile
-from autocompress.latency import Latency
 from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.profile import load_profile
@@ -90,7 +92,7 @@ APPLICABLE = (
 
 MARKS = ((10, 5), (100, 20), (500, 100), (2000, 100))  # a trial, and how many before and after it
 LAST = 100
-REFERENCE = ModelFile(Recipe(), "reference.onnx", "reference")
+REFERENCE = ModelFile(Recipe(), "reference.onnx", "reference", "1.0 None")
 PREPARED = Preparation(
     name="fake",
     fingerprint="0",
@@ -112,8 +114,12 @@ PREPARED = Preparation(
 )
 
 
-def latency(ratio: float) -> Latency:
-    return Latency(ratio, ratio, 0.99 * ratio, 1.01 * ratio, ratio, 0.99 * ratio, 1.01 * ratio, ratio)
+MOMENTS = map(float, count())
+
+
+def session(ratio: float) -> TimingSession:
+    log_ratio = math.log(ratio)
+    return TimingSession(log_ratio, log_ratio, ratio, ratio, ratio, 1.0, 20, 40, at_s=next(MOMENTS))
 
 
 def strength(recipe: Recipe) -> float:
@@ -159,13 +165,16 @@ class Arithmetical:
 
     def _made(self, recipe: Recipe, rung: int | None) -> ModelFile:
         name = f"{recipe.id}-{rung}"
-        file = ModelFile(recipe, f"candidates/{name}/model.onnx", name)
+        file = ModelFile(recipe, f"candidates/{name}/model.onnx", name, f"{strength(recipe)} {recipe.variant}")
         self._files[self._root / file.path] = file, rung or 0
         return file
 
-    async def compare(self, request: CompareRequest, *, limit_s: float, again: bool = True) -> Latency:
+    async def chance(self, outputs: str, *, limit_s: float) -> None:
+        return None
+
+    async def compare(self, request: CompareRequest, *, limit_s: float) -> TimingSession:
         recipe = self._files[request.candidate][0].recipe
-        return latency((0.5 if recipe.variant else 1.0) * strength(recipe))
+        return session((0.5 if recipe.variant else 1.0) * strength(recipe))
 
     async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
         return tuple(map(self._scored, files))

@@ -23,17 +23,18 @@ from optuna.samplers import RandomSampler
 
 from autocompress.budget import Budget
 from autocompress.candidate.policy import TrainingPolicy
+from autocompress.comparison import TimingSession
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Gate
 from autocompress.explore.policy import SearchParts, SearchPolicy
 from autocompress.explore.schedule.rungs import LAST
 from autocompress.explore.space.structure_model import StructureModel
-from autocompress.latency import Latency
+from autocompress.measure import latency_of
 from autocompress.recipe import Recipe
 from autocompress.storage.front import candidate_of
 
-UNKNOWN = Latency(1, 1, 0, 1e9, 1, 0, 1e9, 1, reliable=False)
+UNKNOWN = latency_of([TimingSession(0.0, 0.0, 1.0, 1.0, 1.0, 1.0, quiet=0, blocks=1)])
 
 
 class Untimed(Gating):

@@ -154,7 +154,7 @@ def measured(opened: OpenedHere, recipe: Recipe, examples: int, graph: frozenset
             "val_low": e.score.val_low,
             "val_high": e.score.val_high,
             "ratio": e.latency.ratio,
-            "reliable": e.latency.reliable,
+            "quiet_sessions": e.latency.quiet_sessions,
             "params": e.params,
             "macs": e.macs,
             "size_bytes": e.size_bytes,

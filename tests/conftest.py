@@ -6,6 +6,7 @@ quantized ones at half the time, so a search on the profile ``fake`` is determin
 
 import asyncio
 import copy
+import itertools
 import math
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -27,6 +28,7 @@ from autocompress.budget import Budget
 from autocompress.candidate.count import count
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import TrainRequest
+from autocompress.comparison import TimingSession
 from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Outcome
@@ -34,6 +36,7 @@ from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
 from autocompress.explore.pipeline.pipeline import Gate, Pipeline
 from autocompress.latency import Latency
+from autocompress.measure import latency_of
 from autocompress.plugin.contract import Array, Feed, Runtime, Session
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile
@@ -228,23 +231,31 @@ def fake_profile() -> HardwareProfile:
     return HardwareProfile(name="fake", runtime="fake")
 
 
+def timing_session(ratio: float = 1.0, statistic: float | None = None, *, quiet: bool = True) -> TimingSession:
+    """Beside a reference of 1 ms; no two are equal."""
+    ms, log_ratio = ratio if statistic is None else statistic, math.log(ratio)
+    blocks = 20 if quiet else 0
+    return TimingSession(log_ratio, log_ratio, ms, 0.9 * ms, ms, 0.9, blocks, 40, at_s=next(MOMENTS))
+
+
+MOMENTS = (number / 1024 for number in itertools.count())
+
+
+@pytest.fixture(scope="session")
+def make_session() -> Callable[..., TimingSession]:
+    """``make_session(0.5)``: one timing session of a file beside a reference of 1 ms."""
+    return timing_session
+
+
 @pytest.fixture(scope="session")
 def make_latency() -> Callable[..., Latency]:
-    """``make_latency(ratio=0.5)``: a latency with a 2 % interval around each number, 1 ms at ratio 1."""
+    """``make_latency(ratio=0.5)``: what so many sessions say that agree, of a file beside a reference of 1 ms."""
 
-    def make(ratio: float = 1.0, statistic: float | None = None, **others: Any) -> Latency:
-        middle = ratio if statistic is None else statistic
-        values = {
-            "p50": 0.9 * middle,
-            "p90": middle,
-            "low": 0.98 * middle,
-            "high": 1.02 * middle,
-            "ratio": ratio,
-            "ratio_low": 0.98 * ratio,
-            "ratio_high": 1.02 * ratio,
-            "statistic": middle,
-        }
-        return Latency(**{**values, **others})
+    def make(
+        ratio: float = 1.0, statistic: float | None = None, *, sessions: int = 3, quiet: bool = True, **others: Any
+    ) -> Latency:
+        latency = latency_of([timing_session(ratio, statistic, quiet=quiet) for _ in range(sessions)])
+        return replace(latency, **others)
 
     return make
 

@@ -26,20 +26,22 @@ def test_max_drop_must_be_a_finite_number_of_at_least_zero(value: float):
 
 
 @pytest.mark.parametrize(
-    ("budget", "times", "reliable", "ruled_out"),
+    ("budget", "times", "quiet", "ruled_out"),
     [
         (Budget(speedup=4), 1.1, True, True),
         (Budget(speedup=4), 0.9, True, False),
-        (Budget(speedup=4), 1.3, False, False),  # a disturbance may be all there is to it
+        (Budget(speedup=4), 1.3, False, False),  # a neighbour may be all there is to it
         (Budget(speedup=4), 1.7, False, True),
         (Budget(latency_ms=0.25), 1.1, True, True),
-        (Budget(latency_ms=0.25), 5.0, False, False),  # a disturbed machine has no limit to its milliseconds
+        (Budget(latency_ms=0.25), 5.0, False, False),  # a busy machine has no limit to its milliseconds
+        (Budget(), 9.0, True, False),
+        (Budget(), 9.0, False, False),
     ],
 )
-def test_a_disturbed_latency_rules_out_only_what_is_far_over_a_speed_up(
-    budget: Budget, times: float, reliable: bool, ruled_out: bool, make_latency: MakeLatency
+def test_a_busy_machine_rules_out_only_what_is_far_over_a_speed_up(
+    budget: Budget, times: float, quiet: bool, ruled_out: bool, make_latency: MakeLatency
 ):
-    assert budget.ruled_out(make_latency(times * 0.25, reliable=reliable)) is ruled_out
+    assert budget.ruled_out(make_latency(times * 0.25, quiet=quiet)) is ruled_out
 
 
 def test_max_drop_of_zero_is_allowed():
@@ -73,21 +75,57 @@ def test_speedup_reads_the_paired_ratio_and_not_the_statistic(make_latency: Make
 
 @pytest.mark.parametrize("budget", [Budget(latency_ms=1.0), Budget(speedup=1.0)], ids=["ms", "speedup"])
 @pytest.mark.parametrize(
-    ("middle", "excluded", "decided"),
-    [(0.5, False, True), (0.99, False, False), (1.01, False, False), (1.5, True, True)],
+    ("middle", "excluded", "answer"),
+    [(0.5, False, "met"), (0.99, False, "undecided"), (1.01, False, "undecided"), (1.5, True, "not met")],
     ids=["well within", "interval straddles from below", "interval straddles from above", "well over"],
 )
-def test_interval_decides(budget: Budget, middle: float, excluded: bool, decided: bool, make_latency: MakeLatency):
-    latency = make_latency(ratio=middle, statistic=middle)  # 2 % either side
+def test_an_interval_decides(budget: Budget, middle: float, excluded: bool, answer: str, make_latency: MakeLatency):
+    latency = make_latency(ratio=middle, statistic=middle)  # 2.5 % either side
     assert budget.excluded(latency) is excluded
-    assert budget.decided(latency) is decided
+    verdict = budget.verdict(latency)
+    assert verdict is not None
+    assert verdict.answer == answer
 
 
-def test_without_a_budget_everything_is_within_and_nothing_left_to_decide(make_latency: MakeLatency):
+def test_each_budget_is_judged_by_its_own_number(make_latency: MakeLatency):
+    latency = make_latency(ratio=0.1, statistic=9.0)
+    speedup, milliseconds = Budget(speedup=2).verdict(latency), Budget(latency_ms=2.0).verdict(latency)
+    assert speedup is not None
+    assert speedup.met
+    assert milliseconds is not None
+    assert milliseconds.answer == "not met"
+    assert Budget(latency_ms=2.0).excluded(latency)
+    assert not Budget(speedup=2).excluded(latency)
+
+
+def test_a_budget_of_score_alone_says_nothing_about_latency(make_latency: MakeLatency):
+    assert Budget(max_drop=1.0).verdict(make_latency(1000.0)) is None
+
+
+def test_without_a_budget_everything_is_within_and_nothing_is_judged(make_latency: MakeLatency):
     budget, slow = Budget(), make_latency(ratio=1000.0)
     assert not budget.bounded
-    assert (budget.excess(slow), budget.excluded(slow), budget.decided(slow)) == (0.0, False, True)
+    assert (budget.excess(slow), budget.excluded(slow), budget.verdict(slow)) == (0.0, False, None)
     assert budget.ratio(5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "tighter"),
+    [
+        (Budget(latency_ms=2.0, max_drop=1.0), Budget(latency_ms=1.8, max_drop=1.0)),
+        (Budget(speedup=1.8), Budget(speedup=2.0)),
+        (Budget(max_drop=1.0), Budget(max_drop=1.0)),
+    ],
+    ids=["ms", "speedup", "none"],
+)
+def test_a_margin_makes_a_budget_of_latency_tighter(budget: Budget, tighter: Budget):
+    found = budget.less(0.1)
+    assert (found.latency_ms, found.speedup) == (
+        tighter.latency_ms and pytest.approx(tighter.latency_ms),
+        tighter.speedup and pytest.approx(tighter.speedup),
+    )
+    assert found.max_drop == tighter.max_drop
+    assert budget.less(0.0) == budget
 
 
 def test_budget_as_a_share_of_the_reference():

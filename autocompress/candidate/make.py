@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from autocompress.candidate.count import count
+from autocompress.candidate.cut_off import refuse_cut_off
 from autocompress.candidate.export import export, export_checked
+from autocompress.candidate.graph_digest import graph_digest
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import FamilyFiles, Made, MakeRequest, ModelFile, UntrainedFiles
 from autocompress.candidate.structure import blamed_on, build
@@ -70,13 +72,16 @@ def _rewritten(opened: OpenTask, request: MakeRequest, made: Made) -> Made:
         context = replace(opened.context, learned=request.weights.learned)
     else:
         context = opened.context.for_timing()
+    source = opened.folder.root / made.source.path
     for variant in request.variants:
         opened.lock.give_way()
         recipe, target = request.recipe.rewritten(variant), _target(opened, request, variant)
         text = f"{variant.strategy}: {request.recipe.techniques()}"
         try:
             with opened.supervisor.during("graph", text), replacing(target) as temporary:
-                rewrite(opened.plugins, variant, opened.folder.root / made.source.path, temporary, context)
+                rewrite(opened.plugins, variant, source, temporary, context)
+                if context.scored and opened.plugins.strategy(variant.strategy).precision == "int8":
+                    refuse_cut_off(temporary, source, context)
             made = replace(made, files=(*made.files, file_of(opened, recipe, target)))
         except CandidateFailed as error:
             failure = (recipe, error.strategy or variant.strategy, error.reason)
@@ -107,7 +112,8 @@ def _target(opened: OpenTask, request: MakeRequest, variant: Step | None) -> Pat
 
 
 def file_of(opened: OpenTask, recipe: Recipe, path: Path) -> ModelFile:
-    return ModelFile(recipe, opened.folder.relative(path), hashlib.sha256(path.read_bytes()).hexdigest())
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    return ModelFile(recipe, opened.folder.relative(path), content, graph_digest(path))
 
 
 def discard(path: Path) -> None:

@@ -20,8 +20,8 @@ from autocompress.candidate.request import ModelFile
 from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
 from autocompress.data import feed_of, feeds_to_store, profile_inputs
-from autocompress.errors import UsageError, one_line
-from autocompress.measure import MachineLock
+from autocompress.errors import CandidateFailed, UsageError, one_line
+from autocompress.measure import MachineLock, call_overhead_ms
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -41,7 +41,8 @@ class Preparation:
 
     exporter, export_note: which one wrote the reference file, and why. reference: that file. exported: it is new, and
     nothing was measured of it. feeds: store key of the inputs that files are timed with. chance: the score of always
-    answering the commonest class, where the metric is the share of right answers and the data are at hand.
+    answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
+    of a call of a file that computes nothing; 0 where the runtime cannot run one.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Preparation:
     feeds: str
     warnings: tuple[str, ...]
     versions: dict[str, str]
+    overhead_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,17 @@ def prepare(
         reference=file_of(opened, Recipe(), folder.reference),
         feeds=_kept_feeds(opened, inputs),
         warnings=read.warnings,
-        versions=versions(runtime),
+        versions=versions(runtime, opened.profile),
+        overhead_ms=_overhead_ms(opened),
     )
+
+
+def _overhead_ms(opened: OpenTask) -> float:
+    with opened.supervisor.during("measure", "measure"):
+        try:
+            return call_overhead_ms(opened.runtime, opened.profile)
+        except CandidateFailed:
+            return 0.0
 
 
 def _kept_feeds(opened: OpenTask, inputs: Sequence[Inputs]) -> str:

@@ -55,11 +55,14 @@ class TrainedWeights:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """An ONNX file of the run. path: from the run folder. digest: sha256 of its content."""
+    """An ONNX file of the run. path: from the run folder. digest: sha256 of its content. graph: digest of its
+    operators, shapes and types, on which its latency depends.
+    """
 
     recipe: Recipe
     path: str
     digest: str
+    graph: str
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from torch import Tensor
 from autocompress.candidate.count import compressed_size, count
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile, NotScored, Scored
-from autocompress.data import Split, paired_difference, score_of, targets_of
+from autocompress.data import Split, chance_score, paired_difference, score_of, targets_of
 from autocompress.errors import CandidateFailed
+from autocompress.evaluation import Chance
 from autocompress.measure import outputs_of
 
 
@@ -71,6 +72,13 @@ def differences(opened: OpenTask, best: str, others: Sequence[str]) -> list[tupl
     """
     targets = targets_of(opened.val)
     return [paired_difference(opened.task, _stored(opened, best), _stored(opened, other), targets) for other in others]
+
+
+def chance(opened: OpenTask, outputs: str) -> Chance | None:
+    """What the metric gives for outputs, a store key, where they have nothing to do with the targets; None where it
+    cannot be worked out. Raises CandidateFailed when they are missing.
+    """
+    return chance_score(opened.task, _stored(opened, outputs), targets_of(opened.val))
 
 
 def _stored(opened: OpenTask, key: str) -> Tensor:

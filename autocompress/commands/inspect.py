@@ -74,7 +74,7 @@ def _reference(opening: Opening, scored: int) -> dict[str, Any]:
         "latency_ms": {
             "p50": reference.latency.p50,
             "p90": reference.latency.p90,
-            "reliable": reference.latency.reliable,
+            "quiet": reference.latency.quiet,
         },
         "params": reference.params,
         "macs": reference.macs,

@@ -1,6 +1,6 @@
 """``measure``: the latency of any ONNX file, alone or beside another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,17 @@ import numpy as np
 import onnx
 
 from autocompress.candidate.count import count
-from autocompress.comparison import Conditions, TimingSession
+from autocompress.comparison import worst
 from autocompress.errors import UsageError
-from autocompress.measure import FULL, Sessions, advice, machine, measure, timer
+from autocompress.latency import beside_itself
+from autocompress.measure import MOSTLY, Sessions, advice, call_overhead_ms, check_threads, latency_of, machine
 from autocompress.plugin.contract import Feed
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.storage.onnx_file import read_onnx
 from autocompress.supervisor import tell_nobody
 
+SESSIONS = 3
 CHECKED_SESSIONS = 8
 LEAST_WITHIN = 0.015  # eight sessions that agree to the last digit reach 1.3 %
 RANDOM_FEEDS = 4  # in turn, so that no call is timed on what the caches hold
@@ -25,12 +27,11 @@ RANDOM_FEEDS = 4  # in turn, so that no call is timed on what the caches hold
 
 def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
     """Latency of an ONNX file on random inputs of its own shapes; free dimensions become the profile's batch."""
-    profile = load_profile(profile_name)
+    profile = _profile(profile_name)
     runtime = load_plugins().runtime(profile.runtime)
-    feeds = random_feeds(path, profile)
-    one, other = (timer(runtime, runtime.open(path, profile), feeds) for _ in range(2))
-    latency = measure(one, other, profile, effort=FULL)
-    params, macs = count(path)
+    beside = Sessions(runtime, profile, path, random_feeds(path, profile))
+    latency = beside_itself(latency_of([beside.record(path)[0] for _ in range(SESSIONS)]))
+    overhead_ms, (params, macs) = call_overhead_ms(runtime, profile), count(path)
     return {
         "model": str(path),
         "profile": profile.name,
@@ -40,8 +41,13 @@ def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
             profile.statistic: latency.statistic,
             "low": latency.low,
             "high": latency.high,
-            "reliable": latency.reliable,
+            "next_low": latency.next_low,
+            "next_high": latency.next_high,
+            "sessions": len(latency.sessions),
+            "quiet_sessions": latency.quiet_sessions,
         },
+        "overhead_ms": overhead_ms,
+        "hardly_more_than_overhead": latency.p50 < MOSTLY * overhead_ms,
         "params": params,
         "macs": macs,
         "size_bytes": path.stat().st_size,
@@ -59,7 +65,7 @@ def compare_files(
             f"--within is a share from {LEAST_WITHIN} to 1, such as 0.03, not {within:g}: "
             "the sessions there are tell no smaller difference"
         )
-    profile = load_profile(profile_name)
+    profile = _profile(profile_name)
     feeds, other = (random_feeds(file, profile) for file in (path, against))
     if _signature(feeds[0]) != _signature(other[0]):
         raise UsageError(
@@ -67,21 +73,20 @@ def compare_files(
             "only files with the same inputs can be compared"
         )
     sessions = Sessions(load_plugins().runtime(profile.runtime), profile, against, feeds)
-    found = sessions.compare(path, within, say)
-    estimate = found.estimate
+    latency, verdict = sessions.compare(path, within, say)
     return {
         "model": str(path),
         "against": str(against),
         "profile": profile.name,
-        "ratio": estimate.ratio,
-        "ratio_low": estimate.low,
-        "ratio_high": estimate.high,
-        "next_low": estimate.next_low,
-        "next_high": estimate.next_high,
-        "ratio_of_all": estimate.ratio_of_all,
-        "sessions": estimate.sessions,
-        "busy_sessions": estimate.busy,
-        "verdict": found.relation,
+        "ratio": latency.ratio,
+        "ratio_low": latency.ratio_low,
+        "ratio_high": latency.ratio_high,
+        "next_low": latency.ratio_next_low,
+        "next_high": latency.ratio_next_high,
+        "ratio_of_all": latency.ratio_of_all,
+        "sessions": len(latency.sessions),
+        "busy_sessions": len(latency.sessions) - latency.quiet_sessions,
+        "verdict": verdict,
     }
 
 
@@ -89,11 +94,11 @@ def check_machine(path: Path, profile_name: str) -> dict[str, Any]:
     """What of this machine makes the numbers of a file worse, with what would help; how its sessions spread beside the
     same file, and what the machine did meanwhile.
     """
-    profile = load_profile(profile_name)
+    profile = _profile(profile_name)
     runtime = load_plugins().runtime(profile.runtime)
     beside = Sessions(runtime, profile, path, random_feeds(path, profile))
     sessions = [beside.record(path)[0] for _ in range(CHECKED_SESSIONS)]
-    found, worst = machine(), _worst(sessions)
+    found, conditions = machine(), worst([session.conditions for session in sessions])
     quiet = sum(session.quiet for session in sessions) / sum(session.blocks for session in sessions)
     busy = sum(session.busy for session in sessions)
     return {
@@ -104,15 +109,16 @@ def check_machine(path: Path, profile_name: str) -> dict[str, Any]:
         "reference_slowed": max(session.slowed for session in sessions),
         "spread": float(np.std([session.log_ratio for session in sessions], ddof=1)),
         "spread_of_all_blocks": float(np.std([session.log_ratio_of_all for session in sessions], ddof=1)),
-        "conditions": asdict(worst),
-        "advice": advice(found, profile.threads, worst, quiet, busy * 2 > len(sessions)),
+        "conditions": asdict(conditions),
+        "advice": advice(found, profile.threads, conditions, quiet, busy * 2 > len(sessions)),
     }
 
 
-def _worst(sessions: Sequence[TimingSession]) -> Conditions:
-    """Of each condition the worst."""
-    found = [asdict(session.conditions) for session in sessions]
-    return Conditions(**{name: max(conditions[name] for conditions in found) for name in found[0]})
+def _profile(name: str) -> HardwareProfile:
+    """Raises UsageError when there is none, or this machine cannot be it."""
+    profile = load_profile(name)
+    check_threads(profile)
+    return profile
 
 
 def random_feeds(path: Path, profile: HardwareProfile) -> list[Feed]:

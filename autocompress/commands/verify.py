@@ -1,20 +1,22 @@
 """``verify``: a finished run measured again."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from autocompress.commands.measure import random_feeds
 from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError, one_line
-from autocompress.measure import LOOKS, Sessions, ms_verdict, ratio_of, ratio_verdict
+from autocompress.latency import Latency
+from autocompress.measure import LOOKS, Sessions, latency_of, machine
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of
 from autocompress.storage.onnx_file import read_onnx
 from autocompress.storage.recovery import Say, read_run
 from autocompress.supervisor import tell_nobody
-from autocompress.verdict import Verdict
+from autocompress.verdict import Verdict, ms_verdict, ratio_verdict
 
 RATIO_TOLERANCE = 0.15  # how far a ratio may be over the one of the search, which times files in another way
 RecordPair = Callable[[], TimingSession]
@@ -41,42 +43,51 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
             raise UsageError(f"{file} is missing: run the search again with --out {root}")
         read_onnx(file)
     recorded = chosen["latency_ms"]["ratio"]
-    record = recorder(path, reference, profile)
+    record = recorder(path, reference, profile, _quiet_ms(document))
     sessions: list[TimingSession] = []
     for look in LOOKS:
         while len(sessions) < look:
             sessions.append(record())
-        claims = judged(sessions, document["budget"], recorded)
+        latency = latency_of(sessions)
+        claims = judged(latency, document["budget"], recorded)
         if all(verdict.decided for verdict in claims.values()):
             break
-    estimate = ratio_of(sessions)
     return {
         "run": str(root),
         "holds": all(verdict.answer != "not met" for verdict in claims.values()),
         "problems": [f"{claim}: {v.reason}" for claim, v in claims.items() if v.answer == "not met"],
         "undecided": [f"{claim}: {v.reason}" for claim, v in claims.items() if not v.decided],
-        "ratio": estimate.ratio,
-        "ratio_low": estimate.low,
-        "ratio_high": estimate.high,
+        "ratio": latency.ratio,
+        "ratio_low": latency.ratio_low,
+        "ratio_high": latency.ratio_high,
         "recorded_ratio": recorded,
-        "statistic_ms": sorted(session.statistic for session in sessions)[len(sessions) // 2],
+        "statistic_ms": latency.statistic,
         "sessions": len(sessions),
-        "busy_sessions": estimate.busy,
+        "busy_sessions": len(sessions) - latency.quiet_sessions,
     }
 
 
-def judged(sessions: Sequence[TimingSession], budget: dict[str, Any], recorded: float) -> dict[str, Verdict]:
+def judged(latency: Latency, budget: dict[str, Any], recorded: float) -> dict[str, Verdict]:
     """What the run says of its recommended model, each claim with its verdict. recorded: the ratio that it says."""
-    claims = {"ratio": ratio_verdict(sessions, recorded * (1 + RATIO_TOLERANCE))}
+    claims = {"ratio": ratio_verdict(latency, recorded * (1 + RATIO_TOLERANCE))}
     if budget["speedup"]:
-        claims["speedup"] = ratio_verdict(sessions, 1 / budget["speedup"])
+        claims["speedup"] = ratio_verdict(latency, 1 / budget["speedup"])
     if budget["latency_ms"]:
-        claims["milliseconds"] = ms_verdict(sessions, budget["latency_ms"])
+        claims["milliseconds"] = ms_verdict(latency, budget["latency_ms"])
     return claims
 
 
-def recorder(path: Path, reference: Path, profile: HardwareProfile) -> RecordPair:
-    """One more session of a file beside its reference, at each call."""
+def recorder(path: Path, reference: Path, profile: HardwareProfile, quiet_ms: float = math.inf) -> RecordPair:
+    """One more session of a file beside its reference, at each call. quiet_ms: of the reference, where it is known."""
     runtime = load_plugins().runtime(profile.runtime)
-    sessions = Sessions(runtime, profile, reference, random_feeds(path, profile))
+    sessions = Sessions(runtime, profile, reference, random_feeds(path, profile), quiet_ms=quiet_ms)
     return lambda: sessions.record(path)[0]
+
+
+def _quiet_ms(document: dict[str, Any]) -> float:
+    """What a call of the reference took when nobody disturbed it, where the run was made on such a processor: a machine
+    that is busy from the first session on would else be taken for a slower one.
+    """
+    same = document["environment"].get("cpu") == machine().processor
+    latency = document["reference"]["latency_ms"]
+    return float(latency["p50"]) if same and latency.get("quiet_sessions") else math.inf

@@ -23,6 +23,7 @@ from autocompress.candidate.request import (
 from autocompress.candidate.stream import TaughtBlocks, TrainStream
 from autocompress.candidate.survey import graph_survey
 from autocompress.candidate.teacher import Teacher
+from autocompress.evaluation import Chance
 from autocompress.measure import MachineLock
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
@@ -125,6 +126,9 @@ class LocalComputation:
 
     def differences(self, best: str, others: Sequence[str]) -> list[tuple[float, float]]:
         return score.differences(self.opened, best, others)
+
+    def chance(self, outputs: str) -> Chance | None:
+        return score.chance(self.opened, outputs)
 
     def stream(self, arithmetic: Arithmetic) -> TrainStream:
         """The training examples with the teacher's outputs, which all trainings share."""

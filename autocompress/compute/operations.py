@@ -21,9 +21,10 @@ from autocompress.candidate.request import (
     TrainedWeights,
     TrainRequest,
 )
+from autocompress.comparison import TimingSession
 from autocompress.compute.executor import Executor
 from autocompress.compute.worker import WorkerCrashed
-from autocompress.latency import Latency
+from autocompress.evaluation import Chance
 from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.supervisor import tell_nobody
@@ -62,8 +63,8 @@ class Operations(Protocol):
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
         """Export a family or an untrained structure, and rewrite the file into its graph variants."""
 
-    async def compare(self, request: CompareRequest, *, limit_s: float) -> Latency:
-        """Time a file beside the reference, on the target."""
+    async def compare(self, request: CompareRequest, *, limit_s: float) -> TimingSession:
+        """One session of a file beside the reference, on the target."""
 
     async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
         """Score files on the validation split."""
@@ -73,6 +74,11 @@ class Operations(Protocol):
 
     async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
         """For each of ``others``: (score of ``best`` minus its own on the same examples, standard error)."""
+
+    async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:
+        """What the metric gives for the reference's outputs where they have nothing to do with the targets; None where
+        it cannot be worked out.
+        """
 
     def sharing(self, calls: int) -> AbstractContextManager[None]:
         """While open, at most so many operations run at once, and each has more of the cores."""
@@ -138,9 +144,9 @@ class WorkerOperations:
         made: Made = await self._again(self._computing, "make", request, limit_s=limit_s)
         return made
 
-    async def compare(self, request: CompareRequest, *, limit_s: float) -> Latency:
-        latency: Latency = await self._again(self._comparing, "compare", request, limit_s=limit_s)
-        return latency
+    async def compare(self, request: CompareRequest, *, limit_s: float) -> TimingSession:
+        session: TimingSession = await self._again(self._comparing, "compare", request, limit_s=limit_s)
+        return session
 
     async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
         scored: tuple[Scored | NotScored, ...] = await self._again(self._computing, "score", files, limit_s=limit_s)
@@ -153,6 +159,10 @@ class WorkerOperations:
     async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
         call = self._again(self._computing, "differences", best, others, limit_s=limit_s)
         found: list[tuple[float, float]] = await call
+        return found
+
+    async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:
+        found: Chance | None = await self._again(self._computing, "chance", outputs, limit_s=limit_s)
         return found
 
     async def _again(self, executor: Executor, method: str, *args: Any, limit_s: float) -> Any:

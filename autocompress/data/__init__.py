@@ -4,6 +4,7 @@ the names below alone.
 
 from autocompress.arrays import Array
 from autocompress.data.batch import Batch, map_inputs, named_tensors, ordered_as, tensors_of
+from autocompress.data.chance import chance_score, keeps_half_the_lead
 from autocompress.data.feeds import (
     Feed,
     feed_of,
@@ -28,9 +29,11 @@ __all__ = [
     "Split",
     "call",
     "captured",
+    "chance_score",
     "every_module_called",
     "feed_of",
     "feeds_to_store",
+    "keeps_half_the_lead",
     "map_inputs",
     "named_tensors",
     "ordered_as",

@@ -40,12 +40,16 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def paired_difference(task: Task, one: Tensor, other: Tensor, targets: Tensor, seed: int = 0) -> tuple[float, float]:
-    """Score of ``one`` minus score of ``other`` on the same examples, and its standard error."""
+    """Score of ``one`` minus score of ``other`` on the same examples, and its standard error, which counts at least one
+    example that disagrees.
+    """
     difference = float(task.metric_fn(one, targets)) - float(task.metric_fn(other, targets))
     if task.metric == "accuracy":
         axis = class_axis(one, targets)
         right = (one.argmax(axis) == targets).double() - (other.argmax(axis) == targets).double()
-        return difference, float(right.std() / math.sqrt(right.numel())) if right.numel() > 1 else 0.0
+        if right.numel() < 2:
+            return difference, 1.0
+        return difference, max(float(right.std() / math.sqrt(right.numel())), 1 / right.numel())
     draws = _bootstrap(task.metric_fn, [one, other], targets, seed)
     return difference, float(np.std(draws[:, 0] - draws[:, 1])) if len(draws) else 0.0
 

@@ -15,7 +15,7 @@ from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.finish import Finish
-from autocompress.explore.history.facts import Evaluated, Failed, Gated, MeasurableAgain, TrialFact
+from autocompress.explore.history.facts import Evaluated, Failed, Gated, TrialFact
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.opening.first_recipes import default_recipes, first_recipes
@@ -82,6 +82,8 @@ class Search:
         self._admission = Admission(self._space, self.standings, self._structures, self._recorded_gate, self._policy)
         for gated in self.history.every(Gated):
             self._admission.learn(gated.recipe, gated.ratio, gated.macs)
+        for graph, sessions in self.standings.measured.graphs.items():
+            opened.pipeline.timed.add(graph, sessions)
         for recipe, answer in opened.floor.answers.items():
             self._admission.remember(recipe, answer)
         first_lengths = rungs.lengths(clock.limit_s, opened.opening.prepared.train_examples, self._policy)
@@ -123,8 +125,6 @@ class Search:
         """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
         Raises Interrupted with the state saved.
         """
-        if self.standings.kept:
-            self.history.enter(MeasurableAgain())
         if self._floor_is_over():
             await self._make_the_floor()
             await self._finish.conclude()
@@ -274,8 +274,8 @@ class Search:
 
     def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
         recipe = asked.recipe
-        took, disturbed = gate.latency.statistic, "" if gate.latency.reliable else ", disturbed"
-        rejected = Rejected(recipe, f"{reason} ({took:.4g} ms{disturbed})", took, gate.latency.ratio)
+        took, busy = gate.latency.statistic, "" if gate.latency.quiet else ", on a busy machine"
+        rejected = Rejected(recipe, f"{reason} ({took:.4g} ms{busy})", took, gate.latency.ratio)
         over = max(self.standings.steering.excess(gate.latency), 1e-6)
         self._end(asked, rejected, asked.rejected(over))
 

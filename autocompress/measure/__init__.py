@@ -1,39 +1,32 @@
 """The door to where a file runs: everything that times a file, and the pure statistics beside it."""
 
-from autocompress.measure.conditions import advice, machine
-from autocompress.measure.effort import FINAL, FULL, QUICK, Effort
-from autocompress.measure.intervals import ratio_of
+from autocompress.measure.blocks import BlockLimits
+from autocompress.measure.conditions import advice, check_threads, machine
+from autocompress.measure.intervals import Spreads, counted, latency_of, standing_alone
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.outputs import outputs_of, running
+from autocompress.measure.overhead import MOSTLY, call_overhead_ms
+from autocompress.measure.quiet import requalified
 from autocompress.measure.sessions import LOOKS, Sessions
-from autocompress.measure.statistics import is_quiet, no_faster, settled, summarise
-from autocompress.measure.target import CompareRequest, LocalTarget, too_slow
-from autocompress.measure.timing import Timer, measure, timer
-from autocompress.measure.verdicts import ms_verdict, ratio_verdict
+from autocompress.measure.target import CompareRequest, LocalTarget
 
 __all__ = [
-    "FINAL",
-    "FULL",
     "LOOKS",
-    "QUICK",
+    "MOSTLY",
+    "BlockLimits",
     "CompareRequest",
-    "Effort",
     "LocalTarget",
     "MachineLock",
     "Sessions",
-    "Timer",
+    "Spreads",
     "advice",
-    "is_quiet",
+    "call_overhead_ms",
+    "check_threads",
+    "counted",
+    "latency_of",
     "machine",
-    "measure",
-    "ms_verdict",
-    "no_faster",
     "outputs_of",
-    "ratio_of",
-    "ratio_verdict",
+    "requalified",
     "running",
-    "settled",
-    "summarise",
-    "timer",
-    "too_slow",
+    "standing_alone",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autocompress.comparison import Conditions
+from autocompress.errors import UsageError
+from autocompress.profile import HardwareProfile
 
 PROC = Path("/proc")
 SYS = Path("/sys")
@@ -75,6 +77,16 @@ def machine(proc: Path = PROC, sys: Path = SYS) -> Machine:
         governor=_text(cpufreq / "scaling_governor"),
         turbo=_turbo(sys),
     )
+
+
+def check_threads(profile: HardwareProfile) -> None:
+    """Raises UsageError where this machine has fewer cores than a profile takes threads."""
+    cores = machine().cores
+    if profile.threads > cores:
+        raise UsageError(
+            f"the profile {profile.name} takes {profile.threads} threads and there are {cores} cores here: threads "
+            "that wait for each other say nothing about a machine that has them; give a profile with fewer threads"
+        )
 
 
 def advice(found: Machine, threads: int, conditions: Conditions, quiet: float, busy: bool) -> list[str]:

@@ -1,22 +1,62 @@
-"""What several sessions of one pair of files say together: their spread, and intervals. Pure.
+"""What the sessions of one graph say together: their spread, and intervals. Pure.
 
 Values are natural logarithms, so that spreads are shares. An interval over the calls of one session says nothing about
-the next one; the spread between sessions does.
+the next one; the spread between sessions does. It is pooled over all graphs of a run, since few of them have many.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import fdtri, stdtrit
 
-from autocompress.comparison import RatioEstimate, Relation, TimingSession
+from autocompress.comparison import Relation, TimingSession
+from autocompress.latency import Latency
 
 ASSUMED_SD = 0.02  # of a session's logarithm, until sessions say otherwise
 ASSUMED_DF = 8  # as if known from so many degrees of freedom
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95  # two-sided: each end holds with 97.5 %
 LOOK_CONFIDENCE = 0.975  # of each of two looks, so that both together keep 95 %
+FEWEST_OWN, FAR = 2, 3.0  # sessions of a file that stands alone, and standard deviations they lie from the others
+CLEARLY_WIDER = 0.99  # of an F test: a graph's own spread against the others'
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Squared distances of sessions from the means of their own graphs, and the degrees of freedom."""
+
+    squares: float = 0.0
+    df: int = 0
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Pooled":
+        """Of the sessions of one graph."""
+        return cls(float(np.var(values)) * len(values), len(values) - 1) if len(values) > 1 else cls()
+
+    def plus(self, other: "Pooled") -> "Pooled":
+        return Pooled(self.squares + other.squares, self.df + other.df)
+
+    def less(self, other: "Pooled") -> "Pooled":
+        return Pooled(max(0.0, self.squares - other.squares), max(0, self.df - other.df))
+
+
+@dataclass(frozen=True)
+class Spreads:
+    """What the graphs of a run say about the spread of sessions: of their ratios, and of the profile's percentile."""
+
+    ratio: Pooled = Pooled()
+    statistic: Pooled = Pooled()
+
+    @classmethod
+    def of(cls, graphs: Iterable[Sequence[TimingSession]]) -> "Spreads":
+        """graphs: the sessions of each."""
+        found = cls()
+        for sessions in map(counted, graphs):
+            if len(sessions) > 1:
+                ratio, statistic = Pooled.of(_log_ratios(sessions)), Pooled.of(_log_statistics(sessions))
+                found = cls(found.ratio.plus(ratio), found.statistic.plus(statistic))
+        return found
 
 
 @dataclass(frozen=True)
@@ -31,53 +71,107 @@ class Spread:
         return float(stdtrit(self.df, (1 + confidence) / 2)) * self.sd
 
 
-def spread_of(values: Sequence[float], confidence: float = CONFIDENCE) -> Spread:
-    """The sessions' own spread taken together with what is assumed; their own alone where that reaches farther: nothing
-    but an assumption stands against it.
+@dataclass(frozen=True)
+class Intervals:
+    """Of the mean of several sessions, and where the next one will lie."""
+
+    mean: float
+    low: float
+    high: float
+    next_low: float
+    next_high: float
+
+
+def spread_of(values: Sequence[float], pooled: Pooled = Pooled(), confidence: float = CONFIDENCE) -> Spread:
+    """The spread of a graph's sessions. pooled: of the graphs of a run, this one among them or not.
+
+    All that is known taken together, what is assumed too; or the graph's own alone, where it is clearly wider than that
+    of the others. While there are no others, where it reaches farther: nothing but an assumption stands against it.
     """
-    own_df = len(values) - 1
-    squares = float(np.var(values)) * len(values)
-    df = ASSUMED_DF + own_df
-    blended = Spread(math.sqrt((ASSUMED_DF * ASSUMED_SD**2 + squares) / df), df)
-    if not own_df:
-        return blended
-    own = Spread(math.sqrt(squares / own_df), own_df)
-    return max(blended, own, key=lambda spread: spread.reach(confidence))
+    own = Pooled.of(values)
+    others = pooled.less(own)
+    known = Pooled(ASSUMED_DF * ASSUMED_SD**2 + others.squares, ASSUMED_DF + others.df)
+    both = known.plus(own)
+    together = Spread(math.sqrt(both.squares / both.df), both.df)
+    if not own.df:
+        return together
+    alone = Spread(math.sqrt(own.squares / own.df), own.df)
+    if not others.df:
+        return max(together, alone, key=lambda spread: spread.reach(confidence))
+    wider = alone.sd**2 > fdtri(own.df, known.df, CLEARLY_WIDER) * known.squares / known.df
+    return alone if wider else together
 
 
-def of_the_mean(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two-sided interval of what the sessions estimate."""
-    half = spread_of(values, confidence).reach(confidence) / math.sqrt(len(values))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
+def intervals(values: Sequence[float], pooled: Pooled = Pooled(), confidence: float = CONFIDENCE) -> Intervals:
+    """Two-sided, of the logarithms of one graph's sessions."""
+    mean, reach = float(np.mean(values)), spread_of(values, pooled, confidence).reach(confidence)
+    half, further = reach / math.sqrt(len(values)), reach * math.sqrt(1 + 1 / len(values))
+    return Intervals(mean, mean - half, mean + half, mean - further, mean + further)
 
 
-def of_the_next(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two-sided interval of what one more session of this process will say."""
-    half = spread_of(values, confidence).reach(confidence) * math.sqrt(1 + 1 / len(values))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
+def counted(sessions: Sequence[TimingSession]) -> list[TimingSession]:
+    """The sessions that count: the quiet ones, as long as there are any."""
+    return [session for session in sessions if not session.busy] or list(sessions)
 
 
-def ratio_of(sessions: Sequence[TimingSession], confidence: float = CONFIDENCE) -> RatioEstimate:
-    """What the sessions of two files say about the ratio of their times."""
-    values = [session.log_ratio for session in sessions]
-    low, high = of_the_mean(values, confidence)
-    next_low, next_high = of_the_next(values, confidence)
-    return RatioEstimate(
-        ratio=math.exp(float(np.mean(values))),
-        low=math.exp(low),
-        high=math.exp(high),
-        next_low=math.exp(next_low),
-        next_high=math.exp(next_high),
+def latency_of(
+    sessions: Sequence[TimingSession], spreads: Spreads = Spreads(), confidence: float = CONFIDENCE
+) -> Latency:
+    """What the sessions of one graph say; at least one. spreads: of the run. confidence: of the intervals."""
+    count = counted(sessions)
+    ratio = intervals(_log_ratios(count), spreads.ratio, confidence)
+    statistic = intervals(_log_statistics(count), spreads.statistic, confidence)
+    tail = float(np.mean([math.log(session.p90 / session.statistic) for session in count]))
+    reference = float(np.mean([math.log(session.reference) for session in count]))
+    return Latency(
+        p50=math.exp(ratio.mean + reference),
+        p90=math.exp(statistic.mean + tail),
+        ratio=math.exp(ratio.mean),
+        ratio_low=math.exp(ratio.low),
+        ratio_high=math.exp(ratio.high),
+        ratio_next_low=math.exp(ratio.next_low),
+        ratio_next_high=math.exp(ratio.next_high),
         ratio_of_all=math.exp(float(np.mean([session.log_ratio_of_all for session in sessions]))),
-        sessions=len(sessions),
-        busy=sum(session.busy for session in sessions),
+        statistic=math.exp(statistic.mean),
+        low=math.exp(statistic.low),
+        high=math.exp(statistic.high),
+        next_low=math.exp(statistic.next_low),
+        next_high=math.exp(statistic.next_high),
+        sessions=tuple(sessions),
     )
 
 
-def relation(estimate: RatioEstimate, within: float) -> Relation:
+def standing_alone(sessions: Sequence[TimingSession]) -> frozenset[str]:
+    """Of the files of one graph, by the digests in their sessions, those whose latency is another than the others':
+    values of weights can matter after all, such as denormal numbers, or zeros where they pay. At least two of a file's
+    sessions lie farther from the mean of the others than three standard deviations of one more.
+    """
+    count = counted(sessions)
+    sd = spread_of([]).sd
+    found = set()
+    for file in {session.file for session in count}:
+        own = [session.log_ratio for session in count if session.file == file]
+        others = [session.log_ratio for session in count if session.file != file]
+        if len(own) < FEWEST_OWN or not others:
+            continue
+        reach = FAR * sd * math.sqrt(1 + 1 / len(others))
+        if all(abs(value - float(np.mean(others))) > reach for value in own):
+            found.add(file)
+    return frozenset(found)
+
+
+def relation(latency: Latency, within: float) -> Relation:
     """How a file's time stands to the reference's. within: what counts as the same, as a share."""
-    if 1 - within <= estimate.low and estimate.high <= 1 + within:
+    if 1 - within <= latency.ratio_low and latency.ratio_high <= 1 + within:
         return "same"
-    if estimate.high < 1:
+    if latency.ratio_high < 1:
         return "faster"
-    return "slower" if estimate.low > 1 else "undecided"
+    return "slower" if latency.ratio_low > 1 else "undecided"
+
+
+def _log_ratios(sessions: Sequence[TimingSession]) -> list[float]:
+    return [session.log_ratio for session in sessions]
+
+
+def _log_statistics(sessions: Sequence[TimingSession]) -> list[float]:
+    return [math.log(session.statistic) for session in sessions]

@@ -1,4 +1,4 @@
-"""While a latency is measured nothing else of the search computes: either several processes work, or one measures.
+"""Several processes of a search work, or one has the machine alone to measure.
 
 A readers-writer lock of two files with a turnstile (Courtois, Heymans & Parnas 1971, without starving the writer): who
 works holds the machine shared and looks at the turnstile between two steps; who measures closes the turnstile, then
@@ -46,6 +46,13 @@ class MachineLock:
             return
         self._leave()
         self._enter()
+
+    def others_work(self) -> bool:
+        """Whether a process works now. For one that does not work itself."""
+        if not _locked(self._machine, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return True
+        fcntl.flock(self._machine, fcntl.LOCK_UN)
+        return False
 
     @contextmanager
     def measuring(self) -> Iterator[None]:

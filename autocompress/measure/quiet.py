@@ -6,34 +6,37 @@ tells the state: a block counts as quiet when the reference ran at nearly its fa
 """
 
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from autocompress.arrays import Floats
-from autocompress.comparison import Blocks, TimingSession, is_busy
+from autocompress.comparison import Blocks, TimingSession, TimingSessions, is_busy
 
 NEAR_FASTEST = 1.08  # times the fastest
-FASTEST = 2.0  # percentile of the reference's blocks that counts as its fastest
+FASTEST = 5.0  # percentile of the reference's blocks in a session that counts as its fastest there
 MINUTES = 5.0  # of the reference's last blocks that say how fast it can be
 
 
 class RecentBlocks:
-    """The reference's blocks of the last minutes: how fast it runs when nobody disturbs it."""
+    """What the reference's blocks of the last minutes say: how fast it runs when nobody disturbs it. Each session
+    counts alike, since a busy one has ten times as many blocks as a quiet one.
+    """
 
     def __init__(self) -> None:
-        self._blocks: deque[tuple[float, Floats]] = deque()
+        self._fastest: deque[tuple[float, float]] = deque()
 
     def add(self, at_s: float, medians: Floats) -> None:
         """The blocks of a session that ended at ``at_s``, in seconds."""
-        self._blocks.append((at_s, medians))
-        while self._blocks[0][0] < at_s - MINUTES * 60:
-            self._blocks.popleft()
+        self._fastest.append((at_s, float(np.percentile(medians, FASTEST))))
+        while self._fastest[0][0] < at_s - MINUTES * 60:
+            self._fastest.popleft()
 
     def fastest(self, medians: Floats) -> float:
         """Milliseconds, with the blocks of a session that is still going on."""
-        known = [blocks for _, blocks in self._blocks]
-        return float(np.percentile(np.concatenate([*known, medians]), FASTEST))
+        return min([float(np.percentile(medians, FASTEST)), *(known for _, known in self._fastest)])
 
 
 def quiet(reference: Floats, fastest: float) -> npt.NDArray[np.bool_]:
@@ -70,3 +73,19 @@ def _log_beside(blocks: Blocks) -> Floats:
     """The logarithm of the reference's milliseconds around each block of the candidate."""
     logs: Floats = np.log(blocks.reference)
     return (logs[:-1] + logs[1:]) / 2
+
+
+def requalified(sessions: TimingSessions, others: Iterable[TimingSession]) -> TimingSessions:
+    """Sessions as they count, after what ``others`` of the same minutes have shown: one beside which the reference was
+    slower all the time than it can be had no quiet block. The same value when nothing changes.
+    """
+    for other in others:
+        fastest = NEAR_FASTEST * other.reference / other.slowed
+        if any(_slower(session, other, fastest) for session in sessions):
+            sessions = tuple(replace(s, quiet=0) if _slower(s, other, fastest) else s for s in sessions)
+    return sessions
+
+
+def _slower(session: TimingSession, other: TimingSession, fastest: float) -> bool:
+    near = abs(other.at_s - session.at_s) <= MINUTES * 60
+    return near and session.quiet > 0 and session.reference > fastest

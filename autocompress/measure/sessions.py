@@ -1,19 +1,21 @@
 """Sessions on this machine: both files opened anew, timed block by block, and summed up."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autocompress.arrays import Floats
-from autocompress.comparison import Blocks, Comparison, TimingSession
+from autocompress.comparison import Blocks, Relation, TimingSession
 from autocompress.data import Feed
+from autocompress.latency import Latency
 from autocompress.measure.blocks import BlockLimits, record_blocks
 from autocompress.measure.conditions import Counters
-from autocompress.measure.intervals import LOOK_CONFIDENCE, ratio_of, relation
+from autocompress.measure.intervals import LOOK_CONFIDENCE, latency_of, relation
 from autocompress.measure.outputs import running
 from autocompress.measure.quiet import RecentBlocks, quiet, session_of
-from autocompress.measure.timing import timer
+from autocompress.measure.timing import timed_call
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.supervisor import tell_nobody
@@ -25,7 +27,8 @@ LOOKS = 4, 8  # sessions after which it is looked whether they decide
 class Sessions:
     """Files timed beside one reference, in sessions of their own.
 
-    feeds: inputs of both, taken in turn. limits: when a session ends.
+    feeds: inputs of both, taken in turn. limits: when a session ends. quiet_ms: of the reference on this machine when
+    nobody disturbed it, where that is known from before.
     """
 
     runtime: Runtime
@@ -33,23 +36,26 @@ class Sessions:
     reference: Path
     feeds: Sequence[Feed]
     limits: BlockLimits = field(default_factory=BlockLimits)
+    quiet_ms: float = math.inf
     recent: RecentBlocks = field(default_factory=RecentBlocks, init=False)
 
-    def record(self, candidate: Path) -> tuple[TimingSession, Blocks]:
-        """One session. Raises CandidateFailed when a file does not open or run."""
+    def record(self, candidate: Path, limits: BlockLimits | None = None) -> tuple[TimingSession, Blocks]:
+        """One session. limits: of this one. Raises CandidateFailed when a file does not open or run."""
         with running():
             ours, theirs = (
-                timer(self.runtime, self.runtime.open(path, self.profile), self.feeds)
+                timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds)
                 for path in (candidate, self.reference)
             )
             before = Counters.now()
-            blocks = record_blocks(ours.call, theirs.call, self._quiet_blocks, self.limits)
-        session = session_of(blocks, self.recent.fastest(blocks.reference), self.profile.percentile)
-        session = replace(session, conditions=before.until(Counters.now()))
+            blocks = record_blocks(ours, theirs, self._quiet_blocks, limits or self.limits)
+        session = session_of(blocks, self._fastest(blocks.reference), self.profile.percentile)
+        session = replace(session, at_s=time.time(), conditions=before.until(Counters.now()))
         self.recent.add(time.monotonic(), blocks.reference)
         return session, blocks
 
-    def compare(self, candidate: Path, within: float, say: Callable[[str], None] = tell_nobody) -> Comparison:
+    def compare(
+        self, candidate: Path, within: float, say: Callable[[str], None] = tell_nobody
+    ) -> tuple[Latency, Relation]:
         """Sessions until they say how the candidate's time stands to the reference's, or are as many as there will be.
         within: what counts as the same, as a share. say: told of each session.
         """
@@ -58,11 +64,14 @@ class Sessions:
             while len(sessions) < look:
                 say(f"session {len(sessions) + 1} of at most {LOOKS[-1]}")
                 sessions.append(self.record(candidate)[0])
-            estimate = ratio_of(sessions, LOOK_CONFIDENCE)
-            found = relation(estimate, within)
+            latency = latency_of(sessions, confidence=LOOK_CONFIDENCE)
+            found = relation(latency, within)
             if found != "undecided":
                 break
-        return Comparison(tuple(sessions), estimate, found)
+        return latency, found
 
     def _quiet_blocks(self, reference: Floats) -> int:
-        return int(quiet(reference, self.recent.fastest(reference)).sum())
+        return int(quiet(reference, self._fastest(reference)).sum())
+
+    def _fastest(self, reference: Floats) -> float:
+        return min(self.quiet_ms, self.recent.fastest(reference))

@@ -1,85 +1,70 @@
-"""Where files are timed: each beside the reference, while nothing else of the search computes."""
+"""Where files are timed: each beside the reference, while training goes on."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autocompress.budget import Budget
+from autocompress.comparison import TimingSession
 from autocompress.data import Feed, stored_feeds
-from autocompress.latency import Latency
-from autocompress.measure.effort import FULL, Effort
+from autocompress.measure.blocks import BlockLimits
 from autocompress.measure.machine_lock import MachineLock
-from autocompress.measure.outputs import running
-from autocompress.measure.statistics import no_faster
-from autocompress.measure.timing import Timer, measure, timer
+from autocompress.measure.sessions import Sessions
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
+from autocompress.storage.recorded_blocks import save_blocks
 from autocompress.storage.store import Store
 from autocompress.supervisor import Supervisor
 
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """Files to be timed beside each other. feeds: store key of the inputs, examples at the profile's batch.
-
-    A measurement ends early once it has decided what it is for: budget: on which side of it the file is. worth_below:
-    that it is at this latency ratio or above. source: that it is no faster than the file it was made from.
+    """A file to be timed beside another in one session. feeds: store key of the inputs, examples at the profile's
+    batch. seconds: that the session may take, but for a model that is too slow for them.
     """
 
     candidate: Path
     reference: Path
     feeds: str
-    effort: Effort = FULL
-    budget: Budget | None = None
-    worth_below: float | None = None
-    source: Latency | None = None
-
-    def decided(self, latency: Latency) -> bool:
-        if self.budget is not None:
-            return self.budget.decided(latency)
-        return (self.source is not None and no_faster(latency, self.source)) or too_slow(latency, self.worth_below)
-
-    def decided_though_disturbed(self, latency: Latency) -> bool:
-        """Whether a disturbed measurement says all there is to know."""
-        return self.budget is not None and self.budget.ruled_out(latency)
-
-
-def too_slow(latency: Latency, worth_below: float | None) -> bool:
-    """Whether a file is surely at or above a latency ratio."""
-    return worth_below is not None and latency.reliable and latency.ratio_low >= worth_below
+    seconds: float = BlockLimits().seconds
 
 
 @dataclass
 class LocalTarget:
-    """This machine. store: holds the feeds. lock: agrees with the processes that compute."""
+    """This machine. store: holds the feeds and what sessions recorded. lock: agrees with the processes that compute."""
 
     profile: HardwareProfile
     runtime: Runtime
     store: Store
     lock: MachineLock
     supervisor: Supervisor
-    _references: dict[tuple[Path, int, str], Timer] = field(default_factory=dict, init=False)
+    _sessions: dict[tuple[Path, int, str], Sessions] = field(default_factory=dict, init=False)
 
-    def compare(self, request: CompareRequest) -> Latency:
-        """Latency of a file beside the reference. Raises CandidateFailed when it does not open or run."""
+    def compare(self, request: CompareRequest) -> TimingSession:
+        """One session of a file beside the reference. Raises CandidateFailed when it does not open or run.
+
+        Computing goes on meanwhile, on other cores. It stands still for a profile that takes all of them, and where too
+        few blocks were quiet beside it.
+        """
         with self.supervisor.during("measure", "measure"):
-            feeds = stored_feeds(self.store.load(request.feeds) or {})
-            reference = self._reference(request, feeds)
-            candidate = timer(self.runtime, self.runtime.open(request.candidate, self.profile), feeds)
-            with self.lock.measuring(), running():
-                return measure(
-                    candidate,
-                    reference,
-                    self.profile,
-                    effort=request.effort,
-                    stop=request.decided,
-                    anyway=request.decided_though_disturbed,
-                )
+            sessions, limits = self._beside(request), BlockLimits(seconds=request.seconds)
+            with self.lock.measuring() if self._takes_all_cores else nullcontext():
+                session, blocks = sessions.record(request.candidate, limits)
+            if session.busy and not self._takes_all_cores and self.lock.others_work():
+                with self.lock.measuring():
+                    alone = sessions.record(request.candidate, limits)
+                session, blocks = max((session, blocks), alone, key=lambda found: found[0].quiet / found[0].blocks)
+            return replace(session, raw=save_blocks(self.store, blocks))
 
-    def _reference(self, request: CompareRequest, feeds: Sequence[Feed]) -> Timer:
-        """The open reference, with what is remembered of its speed, as long as its file is the same."""
+    @property
+    def _takes_all_cores(self) -> bool:
+        return self.profile.threads >= len(os.sched_getaffinity(0))
+
+    def _beside(self, request: CompareRequest) -> Sessions:
+        """Sessions beside the reference, with what is remembered of its speed, as long as its file is the same."""
         key = request.reference, request.reference.stat().st_mtime_ns, request.feeds
-        if key not in self._references:
-            session = self.runtime.open(request.reference, self.profile)
-            self._references = {key: timer(self.runtime, session, feeds)}
-        return self._references[key]
+        if key not in self._sessions:
+            feeds: Sequence[Feed] = stored_feeds(self.store.load(request.feeds) or {})
+            self._sessions = {key: Sessions(self.runtime, self.profile, request.reference, feeds)}
+        return self._sessions[key]

@@ -73,9 +73,16 @@ class Runtime(ABC):
     def saturates(self, profile: HardwareProfile) -> bool:
         """Whether sums of int8 products are cut off at 16 bits on the target: there a file with weights of eight bits
         computes something else than they stand for, and one with weights of seven bits does not. Found out by a tiny
-        file, once a process; a target that cannot run it counts as one that does.
+        file, once a process; a target that cannot run it counts as one that does. There the files of strategies with
+        the precision "int8" are compared with what ``exact`` gives for them.
         """
         return _saturates(self.open, profile)
+
+    def exact(self, path: Path, profile: HardwareProfile) -> Session | None:
+        """A file opened to be computed as its numbers say, with no sum of int8 products cut off, however slowly: for
+        its outputs, not for timing. None when the runtime knows no way to compute this file so.
+        """
+        return None
 
 
 @cache

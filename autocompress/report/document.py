@@ -1,22 +1,26 @@
 """The document of ``front.json``: what a run leaves for others to read."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from autocompress.comparison import typical, worst
 from autocompress.evaluation import Evaluation
 from autocompress.explore.history.facts import Nearest, Recommended
 from autocompress.explore.standings.standings import Standings
+from autocompress.latency import Latency
+from autocompress.measure import advice, machine
+from autocompress.profile import HardwareProfile
 from autocompress.storage.front import SCHEMA
+from autocompress.verdict import Verdict
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What surrounds the numbers: the profile's name and statistic, the seed, versions, plug-ins, wall-clock seconds,
-    and the seconds of all workers by what they went into.
+    """What surrounds the numbers: the profile, the seed, versions, plug-ins, wall-clock seconds, and the seconds of all
+    workers by what they went into.
     """
 
-    profile: str
-    statistic: str
+    profile: HardwareProfile
     seed: int
     environment: dict[str, Any]
     wall_seconds: float
@@ -25,37 +29,42 @@ class Circumstances:
 
 def front_document(standings: Standings, around: Circumstances) -> dict[str, Any]:
     """The document of ``front.json``, as the README describes it, before the model it names is delivered."""
-    front = {e.id for e in standings.front()}
-    candidates, chosen = standings.candidates(), standings.concluded
+    front = {e.id for e in standings.reported_front()}
+    judgements, chosen = standings.judgements(), standings.concluded
     recommended = chosen.id if isinstance(chosen, Recommended) else None
     nearest = chosen.id if isinstance(chosen, Nearest) else None
     return {
         "schema": SCHEMA,
         "task": standings.opening.name,
-        "profile": around.profile,
+        "profile": around.profile.name,
         "metric": standings.opening.metric,
         "seed": around.seed,
         "environment": around.environment,
         "budget": {
             "latency_ms": standings.budget.latency_ms,
             "speedup": standings.budget.speedup,
-            "statistic": around.statistic,
+            "statistic": around.profile.statistic,
             "max_drop": standings.budget.max_drop,
         },
         "status": "feasible" if recommended else "infeasible",
         "reference": {**_point(standings.reference), "artifact": standings.reference.artifact},
         "candidates": [
             {
-                **_point(e),
-                "id": e.id,
-                "recipe": e.recipe.to_json(),
-                "fidelity": e.epochs,
-                "feasible": standings.feasible(e),
-                "on_front": e.id in front,
-                "artifact": e.artifact,
-                "elapsed_s": round(e.elapsed_s, 2),
+                **_point(j.evaluation),
+                "id": j.evaluation.id,
+                "recipe": j.evaluation.recipe.to_json(),
+                "fidelity": j.evaluation.epochs,
+                "feasible": j.recommendable,
+                "verdicts": {"latency": _verdict(j.latency), "drop": _verdict(j.drop)},
+                "loss": {"points": j.loss, "error": j.error},
+                "keeps_lead": j.keeps_lead,
+                "stands_alone": standings.measured.stands_alone(j.evaluation),
+                "finalist": standings.is_final(j.evaluation),
+                "on_front": j.evaluation.id in front,
+                "artifact": j.evaluation.artifact,
+                "elapsed_s": round(j.evaluation.elapsed_s, 2),
             }
-            for e in candidates
+            for j in judgements
         ],
         "rejected": [
             {"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms, "ratio": r.ratio}
@@ -66,6 +75,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         ],
         "refused": [{"strategy": r.strategy, "reason": r.reason} for r in standings.opening.refused],
         "warnings": list(standings.opening.warnings),
+        "advice": _advice(standings, around.profile),
         "recommended": recommended,
         "nearest": nearest,
         "rank_correlation": standings.rank_correlation(),
@@ -83,19 +93,37 @@ def tried(standings: Standings) -> int:
 def _point(e: Evaluation) -> dict[str, Any]:
     return {
         "score": {"val": e.score.val, "val_low": e.score.val_low, "val_high": e.score.val_high, "test": e.score.test},
-        "latency_ms": {
-            "p50": e.latency.p50,
-            "p90": e.latency.p90,
-            "low": e.latency.low,
-            "high": e.latency.high,
-            "ratio": e.latency.ratio,
-            "ratio_low": e.latency.ratio_low,
-            "ratio_high": e.latency.ratio_high,
-            "statistic": e.latency.statistic,
-            "reliable": e.latency.reliable,
-        },
+        "latency_ms": latency_document(e.latency),
         "size_bytes": e.size_bytes,
         "compressed_bytes": e.compressed_bytes,
         "params": e.params,
         "macs": e.macs,
     }
+
+
+def latency_document(latency: Latency) -> dict[str, Any]:
+    """Every number of a latency, with how its sessions went."""
+    blocks = sum(session.blocks for session in latency.sessions)
+    return {
+        **{f.name: getattr(latency, f.name) for f in fields(latency) if f.name != "sessions"},
+        "sessions": len(latency.sessions),
+        "quiet_sessions": latency.quiet_sessions,
+        "quiet_blocks": sum(session.quiet for session in latency.sessions) / max(1, blocks),
+        "conditions": {
+            "reference_slowed": max((session.slowed for session in latency.sessions), default=1.0),
+            **asdict(worst([session.conditions for session in latency.sessions])),
+        },
+    }
+
+
+def _advice(standings: Standings, profile: HardwareProfile) -> list[str]:
+    """What of this machine made the numbers worse, each with what would help."""
+    sessions = [session for sessions in standings.measured.graphs.values() for session in sessions]
+    quiet = sum(s.quiet for s in sessions) / max(1, sum(s.blocks for s in sessions))
+    conditions = typical([session.conditions for session in sessions])
+    busy = 2 * sum(session.busy for session in sessions) > len(sessions)
+    return advice(machine(), profile.threads, conditions, quiet, busy)
+
+
+def _verdict(verdict: Verdict | None) -> dict[str, str] | None:
+    return None if verdict is None else asdict(verdict)

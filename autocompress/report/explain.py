@@ -6,7 +6,9 @@ from typing import Any
 from autocompress.budget import DEFAULT_DROP
 from autocompress.explore.standings.rank_correlation import FEWEST_TRAINED_ON
 from autocompress.recipe import Recipe
-from autocompress.storage.front import CANDIDATES, candidate_of
+from autocompress.storage.front import CANDIDATES, EXACT_SUMS, candidate_of
+
+DIFFERENT = 0.1  # a ratio, that is said
 
 Document = dict[str, Any]
 Candidate = dict[str, Any]
@@ -63,11 +65,12 @@ def conclusion(document: Document) -> str:
         if near is None:
             return "Nothing could be measured."
         return (
-            f"Nothing meets the budget of {budget_text(document)}; nearest is "
+            f"Nothing is known to meet the budget of {budget_text(document)}; nearest is "
             f"{techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
-            f"{statistic_ms(near, document):.4g} ms, {score_text(near['score']['val'], metric)}.{disturbed(document)}"
+            f"{statistic_ms(near, document):.4g} ms, {score_text(near['score']['val'], metric)}."
+            f"{undecided(near)}{beside_others(near)}"
         )
-    feasible = [c for c in document["candidates"] if c["feasible"]]
+    feasible = [c for c in document["candidates"] if c["feasible"] or c is chosen]
     best = max(c["score"]["val"] for c in feasible)
     if not (document["budget"]["speedup"] or document["budget"]["latency_ms"]):
         why = f"the fastest of {len(feasible)} that lose at most {document['budget']['max_drop']:g} points"
@@ -92,7 +95,8 @@ def conclusion(document: Document) -> str:
         f"{1 / chosen['latency_ms']['ratio']:.2f}x faster than the reference, "
         f"{statistic_ms(chosen, document):.4g} ms {document['budget']['statistic']}, "
         f"validation {score_text(chosen['score']['val'], metric)} "
-        f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}.{disturbed(document)}"
+        f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}."
+        f"{undecided(chosen)}{beside_others(chosen)}"
     )
 
 
@@ -116,13 +120,32 @@ def smallest(document: Document) -> str | None:
     )
 
 
-def disturbed(document: Document) -> str:
-    """Said when measurements had to be left out, so that a busy machine is not taken for a tight budget."""
-    measured = [c["latency_ms"].get("reliable", True) for c in document["candidates"]]
-    if all(measured):
+def answers(candidate: Candidate) -> list[str]:
+    """Of its verdicts; of a file of an earlier version none."""
+    return [verdict["answer"] for verdict in (candidate.get("verdicts") or {}).values() if verdict]
+
+
+def is_quiet(candidate: Candidate) -> bool:
+    """Whether its latency is of a quiet machine. Earlier versions said whether a measurement was reliable."""
+    latency = candidate["latency_ms"]
+    return bool(latency.get("quiet_sessions", latency.get("reliable", True)))
+
+
+def undecided(candidate: Candidate) -> str:
+    """Why a verdict could not be reached, said after a sentence."""
+    verdicts = (candidate.get("verdicts") or {}).values()
+    return "".join(
+        f" Undecided: {verdict['reason']}." for verdict in verdicts if verdict and verdict["answer"] == "undecided"
+    )
+
+
+def beside_others(candidate: Candidate) -> str:
+    """What a machine as busy as this one makes of a file, where that is another speed."""
+    latency = candidate["latency_ms"]
+    ratio, busy = latency["ratio"], latency.get("ratio_of_all", latency["ratio"])
+    if abs(busy / ratio - 1) <= DIFFERENT:
         return ""
-    left_out = f"{measured.count(False)} of {len(measured)} measurements"
-    return f" Disturbed by other work on this machine, and left out: {left_out}."
+    return f" Beside what else ran on this machine it was {1 / busy:.2f}x."
 
 
 def slack(document: Document) -> str | None:
@@ -134,6 +157,24 @@ def slack(document: Document) -> str | None:
         return None
     option = f"--budget-ms {now / 4:.2g}" if budget["latency_ms"] else "--speedup 4"
     return f"This budget binds nothing: the reference itself takes {now:.4g} ms. One that would: {option}"
+
+
+def int8_scores(document: Document) -> str | None:
+    """Said when an int8 file is on the front or chosen: for which processors its score holds."""
+    environment, chosen = document["environment"], (document["recommended"], document["nearest"])
+    shown = [c for c in document["candidates"] if c["on_front"] or c["id"] in chosen]
+    variants = {recipe.variant.strategy for c in shown if (recipe := Recipe.from_json(c["recipe"])).variant}
+    if not variants & set(environment.get("int8_strategies", ())) or "int8_sums" not in environment:
+        return None
+    if environment["int8_sums"] == EXACT_SUMS:
+        return (
+            "Scores of int8 files hold for processors that sum int8 products exactly, as this one does; where sums are "
+            "cut off at 16 bits (x86 without VNNI) outputs differ, and a search there makes other files."
+        )
+    return (
+        "Scores of int8 files hold for processors that cut off sums of int8 products at 16 bits (x86 without VNNI), as "
+        "this one does."
+    )
 
 
 def time_spent(document: Document) -> str | None:

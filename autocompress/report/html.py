@@ -45,6 +45,7 @@ def write_report(document: dict[str, Any], path: Path) -> None:
         conclusion=explain.conclusion(document),
         slack=explain.slack(document),
         smallest=explain.smallest(document),
+        int8_scores=explain.int8_scores(document),
         rows=[row_of(p, document) for p in reversed(listed(points))],
         rejected=_groups((_kind(r["reason"]), _label(r)) for r in document["rejected"]),
         failed=_groups((": ".join(filter(None, (f["strategy"], f["reason"]))), _label(f)) for f in document["failed"]),
@@ -76,6 +77,8 @@ def _groups(entries: Iterable[tuple[str, str]]) -> list[tuple[str, int, list[str
 
 def _environment(document: dict[str, Any]) -> dict[str, str]:
     def text(value: Any) -> str:
+        if isinstance(value, list):
+            return ", ".join(map(str, value))
         return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
     minutes, seconds = divmod(round(document["wall_seconds"]), 60)
@@ -87,5 +90,7 @@ def _environment(document: dict[str, Any]) -> dict[str, str]:
         "first rung against last": explain.rungs(document),
     }
     return {
-        key: text(value) for key, value in {**document["environment"], **rest}.items() if value not in (None, "", {})
+        key: text(value)
+        for key, value in {**document["environment"], **rest}.items()
+        if value not in (None, "", {}, [])
     }

@@ -33,10 +33,10 @@ def _reference(console: Console, found: dict[str, Any], metric: str) -> None:
     score, low, high = (explain.score_text(found["score"][key], metric) for key in (metric, "low", "high"))
     latency, val = found["latency_ms"], found["examples"]["val"]
     sample = f", on {found['scored']:,} of {val:,} examples" if found["scored"] < val else ""
-    disturbed = "" if latency["reliable"] else ", disturbed by other work on this machine"
+    busy = "" if latency["quiet"] else ", on a machine kept busy by other work"
     rows = {
         metric: f"{score} (95 %: {low} to {high}{sample})",
-        "latency": f"p50 {latency['p50']:.4g} ms, p90 {latency['p90']:.4g} ms{disturbed}",
+        "latency": f"p50 {latency['p50']:.4g} ms, p90 {latency['p90']:.4g} ms{busy}",
         "counts": f"{found['params']:,} parameters, {found['macs'] / 1e6:.4g} M MACs",
         "file": f"{found['size_bytes'] / 1e3:,.0f} kB ({found['compressed_bytes'] / 1e3:,.0f} kB deflated)",
         "exported": found["export_note"],

@@ -35,13 +35,22 @@ def outside(document: dict[str, Any]) -> str:
     return "outside budget" if bounded else "loses too much"
 
 
+def unmet(p: Shown, document: dict[str, Any]) -> str:
+    """What a file that cannot be recommended misses, or may miss."""
+    answers = explain.answers(p)
+    if "not met" in answers or "undecided" not in answers:
+        return outside(document)
+    return "undecided"
+
+
 def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
     """One point as the texts that the table and the hover share."""
     metric, score, latency = document["metric"], p["score"], p["latency_ms"]
-    tags = [p["role"], "reference" if p["is_reference"] else "", "" if p["feasible"] else outside(document)]
+    tags = [p["role"], "reference" if p["is_reference"] else "", "" if p["feasible"] else unmet(p, document)]
+    alone = "another speed than files like it" if p.get("stands_alone") else ""
     return {
         "role": p["role"],
-        "tags": [t for t in (*tags, "" if latency.get("reliable", True) else "unreliable timing") if t],
+        "tags": [t for t in (*tags, "" if explain.is_quiet(p) else "timed on a busy machine", alone) if t],
         "name": explain.techniques(p),
         "val": explain.score_text(score["val"], metric),
         "interval": f"{explain.score_text(score['val_low'], metric)} – {explain.score_text(score['val_high'], metric)}",

@@ -1,11 +1,13 @@
 """What a run leaves: front.json with the model it names, and the report."""
 
+from dataclasses import asdict
 from typing import Any
 
 from autocompress.compute.operations import WorkerOperations
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.standings.standings import Standings
+from autocompress.measure import machine
 from autocompress.plugin.loader import PluginSet
 from autocompress.report.document import Circumstances, front_document
 from autocompress.report.html import write_report
@@ -22,14 +24,16 @@ def write_results(
     operations: WorkerOperations,
 ) -> dict[str, Any]:
     """Write the front as it stands; the document of ``front.json``."""
+    found = machine()
     environment = {
         **standings.opening.prepared.versions,
         "profile": settings.profile.model_dump(mode="json"),
+        "machine": {**asdict(found), "instructions": list(found.instructions)},
         "plugins": dict(sorted(plugins.origin.items())),
+        "int8_strategies": sorted(name for name, own in plugins.strategies.items() if own.precision == "int8"),
     }
     around = Circumstances(
-        settings.profile.name,
-        settings.profile.statistic,
+        settings.profile,
         settings.seed,
         environment,
         clock.elapsed(),

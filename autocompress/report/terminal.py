@@ -163,7 +163,7 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     )
     for c in front:
         cells = [
-            "→" if c["id"] == document["recommended"] else "✓" if c["feasible"] else "",
+            _mark(c, document),
             explain.score_text(c["score"]["val"], metric),
             explain.score_text(c["score"]["test"], metric),
             f"{c['latency_ms']['p50']:.4g}",
@@ -176,18 +176,29 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         bold = "bold" if c["id"] == document["recommended"] else ""
         table.add_row(*(Text(cell, style=bold) for cell in cells), Text(explain.techniques(c), style=bold))
     console.print(table)
-    console.print(Text("→ recommended   ✓ meets the budget", style="dim"))
+    console.print(Text("→ recommended   ✓ meets the budget   ? undecided", style="dim"))
     said = explain.slack(document)
     if said:
         console.print(Text(said))
     console.print(Text(explain.conclusion(document), style="bold"))
-    smallest = explain.smallest(document)
-    if smallest:
-        console.print(Text(smallest))
+    for line in document.get("advice", ()):
+        console.print(Text(f"machine: {line}", style="dim"))
+    for more in (explain.smallest(document), explain.int8_scores(document)):
+        if more:
+            console.print(Text(more))
     model = f"{out}/{folder_of(document)}/"
     console.print(
         Text(f"Model and recipe: {model}   all candidates: {out}/{FRONT}   report: {out}/{REPORT}"), soft_wrap=True
     )
+
+
+def _mark(candidate: dict[str, Any], document: dict[str, Any]) -> str:
+    if candidate["id"] == document["recommended"]:
+        return "→"
+    if candidate["feasible"]:
+        return "✓"
+    answers = explain.answers(candidate)
+    return "?" if "undecided" in answers and "not met" not in answers else ""
 
 
 def _at(standings: Standings, evaluation: Evaluation) -> str:

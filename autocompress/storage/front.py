@@ -8,8 +8,10 @@ from typing import Any
 from autocompress.errors import UsageError, one_line
 from autocompress.storage.paths import inside
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = 1, 2  # 1: latencies of one session each, disturbed ones marked and left off the front
 FRONT, REPORT, CANDIDATES, STORE = "front.json", "report.html", "candidates", "store"
+EXACT_SUMS, CUT_OFF_SUMS = "exact", "cut off at 16 bits"  # what is recorded of sums of int8 products on the target
 RECOMMENDED, NEAREST = "recommended", "nearest"  # folders of a model that stands on its own
 MODEL, RECIPE, WEIGHTS = "model.onnx", "recipe.toml", "weights.safetensors"
 ENTRY_KINDS: dict[str, tuple[type, ...]] = {
@@ -33,10 +35,10 @@ def read_front(root: Path) -> dict[str, Any]:
         raise UsageError(f"no run in {root} ({error.strerror}): give the --out folder of a search") from error
     except ValueError as error:
         raise UsageError(f"{path} is not JSON ({error}): move it away and run the same search again") from error
-    if not is_front(document) or document["schema"] != SCHEMA:
+    if not is_front(document) or document["schema"] not in READABLE:
         raise UsageError(
-            f"{path} is not a front of schema {SCHEMA}: it was written by another version or program; give the --out "
-            "folder of a search of this version"
+            f"{path} is not a front of schema {READABLE[0]} or {READABLE[-1]}: it was written by another version or "
+            "program; give the --out folder of a search of this version"
         )
     try:
         for key, kinds in ENTRY_KINDS.items():

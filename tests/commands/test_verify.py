@@ -1,30 +1,69 @@
 """What a run says of its recommended model, judged by new sessions."""
 
-import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autocompress.commands.verify import judged
+from autocompress.commands import verify
+from autocompress.commands.verify import judged, verify_run
 from autocompress.comparison import TimingSession
+from autocompress.latency import Latency
 
 NO_BUDGET = {"speedup": None, "latency_ms": None}
-
-
-def sessions(ratio: float, ms: float = 1.0, quiet: int = 20, count: int = 4) -> list[TimingSession]:
-    return [TimingSession(math.log(ratio), math.log(ratio), ms, ms, ms, 1.0, quiet, 40)] * count
+MakeLatency = Callable[..., Latency]
 
 
 @pytest.mark.parametrize(
     ("now", "answer"), [(0.3, "met"), (0.5, "met"), (0.54, "met"), (0.62, "not met"), (0.57, "undecided")]
 )
-def test_a_ratio_may_be_fifteen_percent_over_the_one_the_run_says_and_any_below(now: float, answer: str):
-    claims = judged(sessions(now), NO_BUDGET, 0.5)
+def test_a_ratio_may_be_fifteen_percent_over_the_one_the_run_says_and_any_below(
+    now: float, answer: str, make_latency: MakeLatency
+):
+    claims = judged(make_latency(now, sessions=4), NO_BUDGET, 0.5)
     assert {claim: verdict.answer for claim, verdict in claims.items()} == {"ratio": answer}
 
 
-def test_a_budget_is_judged_as_the_run_was_asked_it():
-    assert judged(sessions(0.4), {**NO_BUDGET, "speedup": 2.0}, 0.4)["speedup"].answer == "met"
-    assert judged(sessions(0.6), {**NO_BUDGET, "speedup": 2.0}, 0.6)["speedup"].answer == "not met"
-    assert judged(sessions(0.4, ms=3.0), {**NO_BUDGET, "latency_ms": 4.0}, 0.4)["milliseconds"].answer == "met"
-    busy = judged(sessions(0.4, ms=5.0, quiet=2), {**NO_BUDGET, "latency_ms": 4.0}, 0.4)["milliseconds"]
+def test_a_budget_is_judged_as_the_run_was_asked_it(make_latency: MakeLatency):
+    speedup, milliseconds = {**NO_BUDGET, "speedup": 2.0}, {**NO_BUDGET, "latency_ms": 4.0}
+    assert judged(make_latency(0.4), speedup, 0.4)["speedup"].met
+    assert judged(make_latency(0.6), speedup, 0.6)["speedup"].answer == "not met"
+    assert judged(make_latency(0.4, 3.0), milliseconds, 0.4)["milliseconds"].met
+    assert judged(make_latency(0.4, 5.0), milliseconds, 0.4)["milliseconds"].answer == "not met"
+    busy = judged(make_latency(0.4, 5.0, quiet=False), milliseconds, 0.4)["milliseconds"]
     assert busy.answer == "undecided"
+
+
+@pytest.fixture
+def verified(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """``verified(sessions)``: the run of an earlier version, in such sessions, in turn."""
+
+    def answer(*sessions: TimingSession) -> dict[str, Any]:
+        left = iter(sessions)
+        monkeypatch.setattr(verify, "recorder", lambda *_: lambda: next(left))
+        return verify_run(finished)
+
+    return answer
+
+
+def test_sessions_end_once_every_claim_is_decided(
+    verified: Callable[..., dict[str, Any]], make_session: Callable[..., TimingSession]
+):
+    fast = verified(*(make_session(0.01) for _ in range(8)))
+    assert (fast["holds"], fast["problems"], fast["undecided"], fast["sessions"]) == (True, [], [], 4)
+    assert fast["ratio"] == pytest.approx(0.01)
+    assert fast["ratio_low"] < 0.01 < fast["ratio_high"]
+    slow = verified(*(make_session(5.0) for _ in range(8)))
+    assert (slow["holds"], slow["sessions"]) == (False, 4)
+    assert slow["problems"][0].startswith("ratio: at least 4.")
+
+
+def test_a_busy_machine_leaves_claims_open_and_says_so(
+    verified: Callable[..., dict[str, Any]], make_session: Callable[..., TimingSession]
+):
+    recorded = verified(*(make_session(0.01) for _ in range(8)))["recorded_ratio"]
+    found = verified(*(make_session(1.2 * recorded, quiet=False) for _ in range(8)))
+    assert (found["sessions"], found["busy_sessions"], found["problems"]) == (8, 8, [])
+    assert found["holds"], "nothing is known to be wrong"
+    assert any(claim.startswith("ratio: ") for claim in found["undecided"])

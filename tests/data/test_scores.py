@@ -124,7 +124,20 @@ def test_difference_is_signed_and_none_between_equals():
     targets = torch.zeros(10, dtype=torch.int64)
     one, other = answers([0] * 9 + [1]), answers([0] * 7 + [1] * 3)
     assert paired_difference(make(), other, one, targets)[0] == pytest.approx(-0.2)
-    assert paired_difference(make(), one, one, targets) == (0.0, 0.0)
+    assert paired_difference(make(), one, one, targets)[0] == 0.0
+
+
+@pytest.mark.parametrize("size", [10, 400])
+def test_an_error_counts_at_least_one_example_that_disagrees(size: int):
+    """That all agree does not say that the next one will."""
+    targets = torch.zeros(size, dtype=torch.int64)
+    one, other = answers([0] * size), answers([0] * (size - 1) + [1])
+    assert paired_difference(make(), one, one, targets) == (0.0, 1 / size)
+    assert paired_difference(make(), one, other, targets)[1] == pytest.approx(1 / size, rel=0.06)
+
+
+def test_of_one_example_nothing_is_known():
+    assert paired_difference(make(), answers([0]), answers([0]), torch.zeros(1, dtype=torch.int64)) == (0.0, 1.0)
 
 
 def test_pairing_uses_that_both_see_the_same_examples():

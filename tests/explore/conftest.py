@@ -116,7 +116,7 @@ def make_history() -> Callable[..., History]:
     """``make_history(reference, *variants)``: of a search in which nothing happened yet, recorded nowhere."""
 
     def make(reference: Evaluation, *variants: Evaluation) -> History:
-        own = {"reference": reference, "reference_family": Outcome(evaluations=variants)}
+        own = {"reference": reference, "reference_family": Outcome(evaluations=variants), "chance": None}
         opening: Any = type("Opening", (), own)
         return History(opening, Unrecorded())
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from autocompress.comparison import Conditions
-from autocompress.measure.conditions import Counters, Machine, advice, machine
+from autocompress.errors import UsageError
+from autocompress.measure.conditions import Counters, Machine, advice, check_threads, machine
+from autocompress.profile import HardwareProfile
 
 GOOD = Machine("a processor", 2, ("avx2",), None, "performance", True)
 
@@ -81,3 +83,10 @@ def test_what_makes_numbers_worse_is_said_with_what_would_help(
 
 def test_nothing_is_said_of_a_good_machine():
     assert advice(GOOD, 1, Conditions(load=1.0), 0.9, False) == []
+
+
+def test_a_profile_of_more_threads_than_cores_is_refused():
+    cores = machine().cores
+    check_threads(HardwareProfile(name="all", threads=cores))
+    with pytest.raises(UsageError, match=f"the profile more takes {cores + 1} threads and there are {cores} cores"):
+        check_threads(HardwareProfile(name="more", threads=cores + 1))

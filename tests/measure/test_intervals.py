@@ -1,14 +1,27 @@
-"""Intervals and answers are right as often as they say, however much sessions spread."""
+"""What sessions say together: intervals are right as often as they say, however much sessions spread."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from autocompress.comparison import TimingSession
-from autocompress.measure.intervals import LOOK_CONFIDENCE, of_the_mean, of_the_next, ratio_of, relation, spread_of
+from autocompress.latency import Latency, beside_itself
+from autocompress.measure import Spreads, counted, latency_of
+from autocompress.measure.intervals import (
+    ASSUMED_DF,
+    ASSUMED_SD,
+    LOOK_CONFIDENCE,
+    Pooled,
+    intervals,
+    relation,
+    spread_of,
+)
 
-COMPARISONS = 2000
+MakeSession = Callable[..., TimingSession]
+COMPARISONS = 1000
 SPREADS = pytest.mark.parametrize("sd", [0.003, 0.01, 0.02, 0.04, 0.1])
 
 
@@ -17,9 +30,12 @@ def sessions_of(sd: float, count: int) -> np.ndarray:
     return np.random.default_rng(1).normal(0, sd, (COMPARISONS, count))
 
 
-def session(log_ratio: float, of_all: float | None = None, quiet: int = 20) -> TimingSession:
-    everywhere = log_ratio if of_all is None else of_all
-    return TimingSession(log_ratio, everywhere, 1.0, 1.0, 1.0, 1.0, quiet, 40)
+def pool_of(sd: float, graphs: int = 20) -> Pooled:
+    """Of graphs with three sessions each."""
+    return Pooled(2 * graphs * sd**2, 2 * graphs)
+
+
+# -- one graph ---------------------------------------------------------------------------------------------------------
 
 
 @SPREADS
@@ -27,49 +43,168 @@ def session(log_ratio: float, of_all: float | None = None, quiet: int = 20) -> T
 def test_intervals_hold_the_truth_and_the_next_session_as_often_as_they_say(sd: float, count: int):
     truths, nexts = [], []
     for row in sessions_of(sd, count + 1):
-        low, high = of_the_mean(row[:-1])
-        truths.append(low <= 0 <= high)
-        low, high = of_the_next(row[:-1])
-        nexts.append(low <= row[-1] <= high)
-    assert np.mean(truths) >= 0.94
-    assert np.mean(nexts) >= 0.94
+        found = intervals(row[:-1].tolist())
+        truths.append(found.low <= 0 <= found.high)
+        nexts.append(found.next_low <= row[-1] <= found.next_high)
+    assert np.mean(truths) >= 0.93
+    assert np.mean(nexts) >= 0.93
+
+
+@SPREADS
+def test_intervals_of_a_spread_that_the_run_knows_are_as_wide_as_they_say_and_no_wider(sd: float):
+    pooled = pool_of(sd, graphs=5000)
+    nexts = []
+    for row in sessions_of(sd, 4):
+        found = intervals(row[:-1].tolist(), pooled)
+        nexts.append(found.next_low <= row[-1] <= found.next_high)
+    assert 0.93 <= np.mean(nexts) <= 0.97
 
 
 def test_one_session_has_the_spread_that_is_assumed():
-    assert (spread_of([0.3]).sd, spread_of([0.3]).df) == (0.02, 8)
+    found = spread_of([0.3])
+    assert (found.sd, found.df) == (ASSUMED_SD, ASSUMED_DF)
 
 
 def test_what_is_assumed_counts_until_the_sessions_own_spread_reaches_farther():
     close, wide = [0.001, -0.001] * 4, [0.1, -0.1] * 4
-    assert 0.001 < spread_of(close).sd < 0.02
+    assert 0.001 < spread_of(close).sd < ASSUMED_SD
     assert (spread_of(wide).sd, spread_of(wide).df) == (pytest.approx(float(np.std(wide, ddof=1))), 7)
 
 
+# -- the graphs of a run -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sd", [0.005, 0.05])
+def test_one_session_has_the_spread_of_the_others_where_there_are_many(sd: float):
+    found = spread_of([0.3], pool_of(sd, graphs=500))
+    assert found.sd == pytest.approx(sd, rel=0.1)
+    assert found.df == ASSUMED_DF + 1000
+
+
+def test_all_that_is_known_is_taken_together():
+    """Of the others, of the graph itself once, and what is assumed."""
+    values = [0.01, -0.01, 0.0]
+    others, own = Pooled(0.004, 10), Pooled(0.0002, 2)
+    found = spread_of(values, others.plus(own))
+    assert found.df == ASSUMED_DF + 12
+    assert found.sd == pytest.approx(math.sqrt((ASSUMED_DF * ASSUMED_SD**2 + 0.0042) / found.df))
+
+
+@pytest.mark.parametrize(("times", "alone"), [(1.5, False), (4.0, True)], ids=["about as wide", "clearly wider"])
+def test_a_graph_that_spreads_clearly_wider_than_the_others_has_its_own_spread(times: float, alone: bool):
+    values = [0.02 * times, -0.02 * times, 0.02 * times, -0.02 * times]
+    own = Pooled.of(values)
+    found = spread_of(values, pool_of(0.02).plus(own))
+    sd = math.sqrt(own.squares / own.df)
+    assert (found.df, found.sd) == ((3, pytest.approx(sd)) if alone else (ASSUMED_DF + 43, found.sd))
+    assert alone or found.sd < sd
+
+
+def test_a_graph_is_seldom_called_wider_that_is_not():
+    """By an F test that errs in one of a hundred."""
+    random = np.random.default_rng(2)
+    wider = 0
+    for _ in range(COMPARISONS):
+        others = random.normal(0, ASSUMED_SD, (20, 3))
+        pooled = Pooled(float(others.var(axis=1).sum() * 3), 40)
+        values = random.normal(0, ASSUMED_SD, 4).tolist()
+        wider += spread_of(values, pooled.plus(Pooled.of(values))).df == 3
+    assert 0 < wider <= 0.02 * COMPARISONS
+
+
+def test_a_graph_that_spreads_less_than_the_others_is_not_trusted_to():
+    values = [0.001, -0.001, 0.001, -0.001]
+    assert spread_of(values, pool_of(0.03).plus(Pooled.of(values))).sd > 0.025
+
+
+def test_a_run_pools_the_sessions_of_each_graph_around_its_own_mean(make_session: MakeSession):
+    close = [make_session(math.exp(0.01 * sign), statistic=math.exp(0.03 * sign)) for sign in (1, -1)]
+    far = [make_session(5 * math.exp(0.01 * sign), statistic=9 * math.exp(0.03 * sign)) for sign in (1, -1)]
+    found = Spreads.of([close, far, [make_session(0.3)], []])
+    assert (found.ratio.df, found.ratio.squares) == (2, pytest.approx(4 * 0.01**2))
+    assert (found.statistic.df, found.statistic.squares) == (2, pytest.approx(4 * 0.03**2))
+
+
+def test_a_busy_session_of_a_graph_that_has_quiet_ones_says_nothing_about_the_spread(make_session: MakeSession):
+    quiet = [make_session(1.01), make_session(0.99)]
+    assert Spreads.of([[*quiet, make_session(3.0, quiet=False)]]) == Spreads.of([quiet])
+
+
+def test_ratios_and_the_percentile_have_spreads_of_their_own(make_session: MakeSession):
+    sessions = [make_session(0.5, statistic=2.0)] * 3
+    spreads = Spreads(ratio=pool_of(0.005, 500), statistic=pool_of(0.05, 500))
+    found = latency_of(sessions, spreads)
+    assert found.ratio_high / found.ratio < 1.01
+    assert found.high / found.statistic > 1.04
+
+
+# -- what a graph's sessions say ---------------------------------------------------------------------------------------
+
+
+def test_quiet_sessions_count_as_long_as_there_are_any(make_session: MakeSession):
+    busy, quiet = [make_session(0.6, quiet=False) for _ in range(3)], make_session(0.5)
+    assert counted([*busy, quiet]) == [quiet]
+    assert counted(busy) == busy
+    assert latency_of([*busy, quiet]).ratio == pytest.approx(0.5)
+    assert latency_of(busy).ratio == pytest.approx(0.6)
+    found = latency_of([*busy, quiet])
+    assert (found.quiet, found.quiet_sessions, len(found.sessions)) == (True, 1, 4)
+    assert not latency_of(busy).quiet
+
+
+def test_numbers_are_means_of_logarithms_and_lie_in_their_intervals(make_session: MakeSession):
+    found = latency_of([make_session(0.4, statistic=3.0), make_session(0.9, statistic=12.0)])
+    assert (found.ratio, found.statistic) == (pytest.approx(0.6), pytest.approx(6.0))
+    assert found.ratio_next_low < found.ratio_low < found.ratio < found.ratio_high < found.ratio_next_high
+    assert found.next_low < found.low < found.statistic < found.high < found.next_high
+
+
+def test_milliseconds_of_a_call_are_the_ratio_times_the_references(make_session: MakeSession):
+    sessions = [replace(make_session(0.5, statistic=9.0), reference=ms) for ms in (2.0, 8.0)]
+    assert latency_of(sessions).p50 == pytest.approx(0.5 * 4.0)
+
+
+def test_a_slow_call_takes_as_much_more_as_in_the_sessions(make_session: MakeSession):
+    sessions = [replace(make_session(0.5, statistic=2.0), p90=3.0)] * 2
+    assert latency_of(sessions).p90 == pytest.approx(3.0)
+
+
+def test_what_a_busy_machine_makes_of_a_file_is_told_beside(make_session: MakeSession):
+    slowed = [replace(make_session(0.2), log_ratio_of_all=math.log(0.26)) for _ in range(2)]
+    found = latency_of([*slowed, replace(make_session(0.3, quiet=False), log_ratio_of_all=math.log(0.26))])
+    assert (found.ratio, found.ratio_of_all) == (pytest.approx(0.2), pytest.approx(0.26))
+
+
+def test_more_sessions_narrow_the_ratio_and_hardly_the_next_session(make_latency: Callable[..., Latency]):
+    few, many = make_latency(0.5, sessions=2), make_latency(0.5, sessions=32)
+    assert math.log(many.ratio_high / many.ratio) < math.log(few.ratio_high / few.ratio) / 4
+    next_few, next_many = (math.log(one.ratio_next_high / one.ratio) for one in (few, many))
+    assert next_few / 4 < next_many < next_few
+
+
+def test_against_itself_a_ratio_is_one(make_latency: Callable[..., Latency]):
+    found = beside_itself(make_latency(1.02, statistic=3.0))
+    assert (found.ratio, found.ratio_low, found.ratio_high, found.ratio_next_high) == (1, 1, 1, 1)
+    assert found.low < 3.0 < found.high
+
+
 @pytest.mark.parametrize(
-    ("log_ratio", "found"), [(0.0, "same"), (-0.2, "faster"), (0.2, "slower"), (-0.018, "undecided")]
+    ("ratio", "found"), [(1.0, "same"), (0.8, "faster"), (1.2, "slower"), (0.983, "undecided"), (1.018, "undecided")]
 )
-def test_a_relation_is_what_the_whole_interval_says(log_ratio: float, found: str):
-    estimate = ratio_of([session(log_ratio)] * 4)
-    assert estimate.low < math.exp(log_ratio) < estimate.high
-    assert estimate.next_low < estimate.low < estimate.high < estimate.next_high
-    assert relation(estimate, 0.03) == found
+def test_a_relation_is_what_the_whole_interval_says(ratio: float, found: str, make_latency: Callable[..., Latency]):
+    assert relation(make_latency(ratio, sessions=4), 0.03) == found
 
 
 @SPREADS
-def test_identical_files_are_seldom_called_faster_or_slower(sd: float):
+def test_identical_files_are_seldom_called_faster_or_slower(sd: float, make_session: MakeSession):
     """Two looks, of four sessions and of eight."""
     wrong = 0
-    for values in sessions_of(sd, 8):
+    for values in sessions_of(sd, 8)[::2]:
         for look in (4, 8):
-            found = relation(ratio_of([session(value) for value in values[:look]], LOOK_CONFIDENCE), 0.03)
+            found = relation(
+                latency_of([make_session(math.exp(value)) for value in values[:look]], confidence=LOOK_CONFIDENCE), 0.03
+            )
             if found != "undecided":
                 break
         wrong += found in ("faster", "slower")
-    assert wrong <= 0.055 * COMPARISONS
-
-
-def test_what_a_busy_machine_makes_of_a_file_is_told_beside():
-    estimate = ratio_of([session(math.log(0.2), math.log(0.26)), session(math.log(0.2), math.log(0.26), 3)])
-    assert estimate.ratio == pytest.approx(0.2)
-    assert estimate.ratio_of_all == pytest.approx(0.26)
-    assert (estimate.sessions, estimate.busy) == (2, 1)
+    assert wrong <= 0.06 * COMPARISONS / 2

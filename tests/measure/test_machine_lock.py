@@ -14,6 +14,8 @@ import pytest
 
 from autocompress.measure import MachineLock
 
+from .another import another
+
 CHILD = """
 import sys, time
 from pathlib import Path
@@ -35,30 +37,6 @@ def another_process_measures(folder: Path) -> Iterator[subprocess.Popen[str]]:
         child.kill()
         child.wait()
         child.stdout.close()
-
-
-@contextmanager
-def another(folder: Path, what: str) -> Iterator[threading.Event]:
-    """Another lock of the machine, held by one that works and gives way, or measures, until the event is set: to the
-    kernel it is as good as another process's.
-    """
-    lock, inside, ends = MachineLock(folder), threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with getattr(lock, what)():
-            inside.set()
-            while not ends.wait(0.001):
-                if what == "working":
-                    lock.give_way()
-
-    thread = threading.Thread(target=hold, daemon=True)
-    thread.start()
-    assert inside.wait(10)
-    try:
-        yield ends
-    finally:
-        ends.set()
-        thread.join(10)
 
 
 def in_time(action: Callable[[], None], seconds: float) -> bool:
@@ -138,6 +116,27 @@ def test_two_that_work_may_both_measure_in_turn(tmp_path: Path):
     assert not any(thread.is_alive() for thread in threads), "each waited for the other to leave"
     assert len(most) == 20
     assert max(most) == 1
+
+
+def test_whether_others_work_is_known_without_waiting_for_them(tmp_path: Path):
+    lock = MachineLock(tmp_path)
+    assert not lock.others_work()
+    for what in ("working", "measuring"):
+        with another(tmp_path, what):
+            assert lock.others_work()
+    assert not lock.others_work()
+
+
+def test_asking_whether_others_work_leaves_the_machine_to_them(tmp_path: Path):
+    lock, entered = MachineLock(tmp_path), threading.Event()
+    assert not lock.others_work()
+
+    def work() -> None:
+        with MachineLock(tmp_path).working():
+            entered.set()
+
+    assert in_time(work, 10)
+    assert entered.is_set()
 
 
 def test_waiting_is_told(tmp_path: Path):

@@ -1,13 +1,13 @@
 """Sessions on machines that slow files unequally: quiet blocks say what the file takes on a quiet one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from autocompress.comparison import Blocks
-from autocompress.measure.blocks import BlockLimits, record_blocks
-from autocompress.measure.quiet import RecentBlocks, quiet, session_of
+from autocompress.comparison import Blocks, TimingSession
+from autocompress.measure.quiet import MINUTES, RecentBlocks, quiet, requalified, session_of
 
 from .simulated import Machine
 
@@ -78,28 +78,41 @@ def test_how_fast_the_reference_can_be_is_forgotten_after_some_minutes():
     assert recent.fastest(np.ones(20)) == pytest.approx(1.0)
 
 
-def clocked(took_ms: float) -> tuple[Callable[[], float], Callable[[], float]]:
-    now = [0.0]
-
-    def call() -> float:
-        now[0] += took_ms / 1e3
-        return took_ms
-
-    return call, lambda: now[0]
+def beside(make_session: Callable[..., TimingSession], reference: float, at_s: float = 0.0) -> TimingSession:
+    """A quiet session beside a reference that took so many milliseconds, then its fastest of late."""
+    return replace(make_session(0.5), reference=reference, slowed=1.0, at_s=at_s)
 
 
-def test_a_session_ends_with_enough_quiet_blocks_or_when_its_time_is_up():
-    call, clock = clocked(1.0)
-    limits = BlockLimits(quiet=20, seconds=1.0, fewest=10)
-    assert len(record_blocks(call, call, lambda medians: len(medians) - 1, limits, clock).candidate) == 20
-    long = record_blocks(call, call, lambda medians: 0, limits, clock).candidate
-    assert len(long) == pytest.approx(1000 / 8, abs=1)
-    slow, slow_clock = clocked(500.0)
-    assert len(record_blocks(slow, slow, lambda medians: 0, limits, slow_clock).candidate) == 10
+def test_a_session_is_busy_once_another_shows_that_the_reference_can_be_faster(
+    make_session: Callable[..., TimingSession],
+):
+    slow, fast = beside(make_session, 1.3), beside(make_session, 1.0, 60.0)
+    assert not slow.busy
+    (found,) = requalified((slow,), [fast])
+    assert found.busy
+    assert (found.log_ratio, found.blocks) == (slow.log_ratio, slow.blocks), "what it measured stays"
+    assert [session.busy for session in requalified((slow, fast), [slow, fast])] == [True, False]
 
 
-def test_a_block_is_as_many_calls_as_fill_it_and_one_of_a_slow_model():
-    for took, calls in ((0.5, 8), (1.0, 4), (30.0, 1)):
-        call, clock = clocked(took)
-        blocks = record_blocks(call, call, lambda medians: len(medians) - 1, BlockLimits(), clock)
-        assert {len(block) for block in blocks.candidate} == {calls}
+def test_a_busy_session_too_tells_how_fast_the_reference_can_be(make_session: Callable[..., TimingSession]):
+    """It ran 1.5 times as long as its fastest of late: that was 1 ms."""
+    slow = beside(make_session, 1.3)
+    neighbour = replace(make_session(0.5, quiet=False), reference=1.5, slowed=1.5, at_s=60.0)
+    assert requalified((slow,), [neighbour])[0].busy
+
+
+@pytest.mark.parametrize(
+    ("reference", "at_s"),
+    [(1.07, 60.0), (1.3, 60.0 + MINUTES * 60 + 1), (0.5, 60.0)],
+    ids=["nearly as fast", "too long ago", "faster"],
+)
+def test_a_session_that_counts_as_before_is_the_same_value(
+    reference: float, at_s: float, make_session: Callable[..., TimingSession]
+):
+    sessions = (beside(make_session, reference, at_s),)
+    assert requalified(sessions, [beside(make_session, 1.0, 60.0)]) is sessions
+
+
+def test_nothing_is_said_again_of_a_session_that_is_busy_already(make_session: Callable[..., TimingSession]):
+    busy = (replace(make_session(0.5, quiet=False), reference=2.0),)
+    assert requalified(busy, [beside(make_session, 1.0)]) is busy

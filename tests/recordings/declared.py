@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from autocompress.comparison import TimingSession
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Applicable, Stage
 from autocompress.recipe import TRAIN, Recipe, Step
@@ -26,12 +27,12 @@ OPEN_S = OTHER_EXPORTER_S + EXPORTERS_TIMED_S + SURVEY_S + TRAINING_TIMED_S  # b
 STRUCTURE_S = 0.25  # plan and apply
 EXPORT_S = 0.5
 REWRITE_S = 0.25  # one graph variant
-GATE_TIMED_S = 0.375  # one file, untrained
-TIMED_S = 0.5  # one file of a trained family
+TIMED_S = 0.375  # one session of one file
 SCORED_S = 0.375  # one file on one split
 DIFFERENCE_S = 0.0625  # of two files' scores
 HANG = 64  # times as long as it should take
 TAIL = 1.0625  # p90 over p50
+CHANCE = 0.1  # what the metric gives by chance
 ENOUGH = 60_000  # examples after which a training has reached two thirds of what it can
 
 
@@ -49,10 +50,10 @@ class Fault:
 class Faults:
     """unbuilt: the structure cannot be made. untrained: the training fails. hanging: it takes far too long. unmade: the
     graph variant cannot be made. unscored: a file's outputs are not finite. clashing: after the first of the two the
-    second finds nothing left to do. disturbed: share of the measurements. unmeasured: share of those at the end that
-    fail. reference_disturbed: the reference's own. other_exporter: why it writes no file. faster_exporter: its file is
-    faster. untested: the test split cannot be scored. undefined: share of test scores that are not a number.
-    outputs_gone: no two files can be compared.
+    second finds nothing left to do. disturbed: share of the sessions. unmeasured: share of those after a
+    file's first that fail. reference_disturbed: the reference's own. other_exporter: why it writes no file.
+    faster_exporter: its file is faster. untested: the test split cannot be scored. undefined: share of test scores that
+    are not a number. outputs_gone: no two files can be compared.
     """
 
     unbuilt: tuple[Fault, ...] = ()
@@ -72,21 +73,6 @@ class Faults:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Milliseconds and the ratio to the reference, each with its interval."""
-
-    p50: float
-    p90: float
-    low: float
-    high: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    statistic: float
-    reliable: bool = True
-
-
-@dataclass(frozen=True)
 class Training:
     """examples, seconds: of this training. checkpoint: the key of its weights. hangs: it never ends by itself."""
 
@@ -99,12 +85,14 @@ class Training:
 
 @dataclass
 class Declared:
-    """Answers for one task and one seed. measured: how often each file was, as no two measurements are alike."""
+    """Answers for one task and one seed. measured: how often each graph was, as no two
+    sessions are alike. sessions: how many there were."""
 
     kind: Kind
     seed: int = 0
     faults: Faults = Faults()
     measured: Counter[str] = field(default_factory=Counter)
+    sessions: int = 0
 
     def plans(self, recipe: Recipe) -> tuple[dict[str, Any], ...]:
         """One for each structural step. Raises CandidateFailed naming the strategy."""
@@ -150,30 +138,21 @@ class Declared:
         if recipe.variant is not None:
             self._fail(self.faults.unmade, recipe, recipe.variant.strategy)
 
-    def gate_timing(self, recipe: Recipe) -> Timing:
-        """Of the untrained structure's file, or of a graph variant of it."""
-        return self._timing(recipe, f"gate {self._structure(recipe)} {recipe.variant}")
-
-    def timing(self, recipe: Recipe, rung: int) -> Timing:
-        """Of a file of a family that reached a rung."""
-        return self._timing(recipe, f"file {recipe.id} {rung}")
-
-    def timing_again(self, recipe: Recipe, rung: int) -> Timing:
-        """The same at the end of a search. Raises CandidateFailed."""
-        key = f"again {recipe.id} {rung}"
-        if self._share("unmeasured", key, self.measured[key]) < self.faults.unmeasured:
-            self.measured[key] += 1
+    def timing(self, recipe: Recipe, trained: bool) -> TimingSession:
+        """One session of a file. trained: not of an untrained structure. Raises CandidateFailed."""
+        key = f"{self.graph(recipe)} {trained}"
+        number = self.measured[key] = self.measured[key] + 1
+        if trained and number > 1 and self._share("unmeasured", key, number) < self.faults.unmeasured:
             raise CandidateFailed("the file opens and does not run")
-        return self._timing(recipe, key)
+        return self._timing(recipe, key, number)
 
-    def reference_timing(self) -> Timing:
-        ms = self.kind.ms
-        return _timing(ms, 1.0, ms * TAIL, reliable=not self.faults.reference_disturbed)
-
-    def exporters_timing(self) -> Timing:
+    def exporters_timing(self) -> TimingSession:
         """Of the other exporter's file of the reference: just clearly faster, or just not."""
-        ratio = 0.95 if self.faults.faster_exporter else 0.96
-        return _timing(ratio * self.kind.ms, ratio, ratio * self.kind.ms * TAIL, reliable=True)
+        return self._session(0.9 if self.faults.faster_exporter else 0.96, self.kind.ms, quiet=True)
+
+    def graph(self, recipe: Recipe) -> str:
+        """What the latency of a recipe's file depends on."""
+        return f"{self._structure(recipe)} {recipe.variant}"
 
     def score(self, recipe: Recipe, rung: int, examples: int) -> float:
         """On the validation split, after so many examples in all. Raises CandidateFailed when it is not finite."""
@@ -214,17 +193,25 @@ class Declared:
     def _strength_of(self, structural: tuple[Step, ...]) -> float:
         return max((self._strength(s) for s in structural), default=0.0)
 
-    def _timing(self, recipe: Recipe, key: str) -> Timing:
-        number, self.measured[key] = self.measured[key], self.measured[key] + 1
+    def _timing(self, recipe: Recipe, key: str, number: int) -> TimingSession:
         ratio = self._left(recipe, "latency") * (1 + 0.02 * self._luck("graph time", self._structure(recipe)))
         graph = self._graph(recipe)
-        ratio *= graph.latency * (1 + 0.03 * self._luck("variant", recipe.id)) if graph else 1.0
+        ratio *= graph.latency * (1 + 0.03 * self._luck("variant", self.graph(recipe))) if graph else 1.0
+        reference = self.kind.ms * (1 + 0.01 * self._luck("ms", key, number))
+        if not recipe.changes:
+            return self._session(1.0, self.kind.ms, quiet=not self.faults.reference_disturbed)
         ratio *= 1 + 0.01 * self._luck("ratio", key, number)
-        reliable = self._share("disturbed", key, number) >= self.faults.disturbed
-        if not reliable:
+        quiet = self._share("disturbed", key, number) >= self.faults.disturbed
+        if not quiet:
             ratio *= 1.08 + 0.08 * self._luck("neighbour", key, number)
-        p50 = ratio * self.kind.ms * (1 + 0.01 * self._luck("ms", key, number))
-        return _timing(p50, ratio, p50 * TAIL, reliable)
+        return self._session(ratio, reference, quiet=quiet)
+
+    def _session(self, ratio: float, reference_ms: float, *, quiet: bool) -> TimingSession:
+        self.sessions += 1
+        ratio, p50 = round(ratio, 5), round(ratio * reference_ms, 5)
+        log_ratio, slow = math.log(ratio), round(p50 * TAIL, 5)
+        blocks = 20 if quiet else 2
+        return TimingSession(log_ratio, log_ratio, slow, p50, slow, reference_ms, blocks, 40, at_s=float(self.sessions))
 
     def _left(self, recipe: Recipe, what: str) -> float:
         """The share of the latency or of the multiply-accumulates that a recipe's structure has left."""
@@ -285,9 +272,3 @@ class Declared:
 def exact(seconds: float) -> float:
     """Seconds as a whole number of 1/1024."""
     return math.ceil(seconds * 1024) / 1024
-
-
-def _timing(p50: float, ratio: float, statistic: float, reliable: bool) -> Timing:
-    p50, ratio, statistic = round(p50, 5), round(ratio, 5), round(statistic, 5)
-    low, high, ratio_low, ratio_high = (round(v * share, 5) for v in (statistic, ratio) for share in (0.98, 1.02))
-    return Timing(p50, statistic, low, high, ratio, ratio_low, ratio_high, statistic, reliable)

@@ -66,10 +66,9 @@ def evaluate(
     }
 
 
-def remeasure(name: str, *, seconds: float, blocks: int, width: float, attempts: int, limit_s: float | None) -> Entry:
-    """A finished file timed again. name: the evaluation's."""
-    effort = [seconds, blocks, width, attempts]
-    return {"call": "remeasure", "file": name, "effort": effort, "limit_s": limit_s}
+def session(name: str, *, limit_s: float | None) -> Entry:
+    """A finished file timed in one more session. name: the evaluation's."""
+    return {"call": "session", "file": name, "limit_s": limit_s}
 
 
 def test(names: Sequence[str], *, limit_s: float | None) -> Entry:

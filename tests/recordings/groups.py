@@ -6,16 +6,15 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.candidate.request import TrainRequest
+from autocompress.comparison import TimingSession
 from autocompress.compute.operations import WorkerOperations
 from autocompress.evaluation import Evaluation, Outcome
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Gate, Pipeline
-from autocompress.latency import Latency
-from autocompress.measure import Effort
 from autocompress.recipe import Recipe, Step
 
+from . import declared as cost
 from . import entries
-from .declared import exact
 from .operations import DeclaredExecutor
 
 
@@ -39,29 +38,21 @@ class RecordedPipeline(Pipeline):
     async def gate(self, recipe: Recipe, budget: Budget, limit_s: float) -> Gate:
         executor = self.operations.executor
         executor.log.add(entries.gate(recipe, budget=str(budget), plans=None, limit_s=limit_s))
-        executor.whole.knows(self.ratios)
-        await executor.begins("gate", lambda: executor.whole.gate(recipe, budget))
+        await executor.begins("gate", 0.5 * cost.EXPORT_S)
         return await super().gate(recipe, budget, limit_s)
 
     async def evaluate(
         self, request: TrainRequest, *, skip: Sequence[Step] = (), worth_below: float | None = None, limit_s: float
     ) -> Outcome:
         executor = self.operations.executor
-        executor.whole.knows(self.ratios)
         executor.groups[request.recipe.id] = tuple(skip), worth_below, limit_s
         return await super().evaluate(request, skip=skip, worth_below=worth_below, limit_s=limit_s)
 
-    async def measure_again(self, evaluation: Evaluation, effort: Effort, limit_s: float) -> Latency:
+    async def session(self, evaluation: Evaluation, limit_s: float) -> TimingSession:
         executor = self.operations.executor
-        of = {"seconds": effort.seconds, "blocks": effort.blocks, "width": effort.width, "attempts": effort.attempts}
-        executor.log.add(entries.remeasure(evaluation.id, **of, limit_s=limit_s))
-
-        def whole() -> None:
-            executor.whole.spent_s += exact(effort.seconds)
-            executor.declared.timing_again(evaluation.recipe, evaluation.rung)
-
-        await executor.begins("remeasure", whole)
-        return await super().measure_again(evaluation, effort, limit_s)
+        executor.log.add(entries.session(evaluation.id, limit_s=limit_s))
+        await executor.begins("session", 0.5 * cost.TIMED_S)
+        return await super().session(evaluation, limit_s)
 
 
 class RecordedGating(Gating):

@@ -19,7 +19,6 @@ from autocompress.explore.opening.opener import Opened, Opener
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space.space_file import SpaceFile
 from autocompress.explore.view import View
-from autocompress.profile import load_profile
 from autocompress.recipe import Recipe
 from autocompress.report.document import Circumstances, front_document
 from autocompress.storage.folder import RunFolder
@@ -36,8 +35,6 @@ from .operations import Call, DeclaredExecutor, Killed
 from .scenarios import SCENARIOS, Process, Scenario
 
 Played = dict[str, Any]
-
-DISTURBED = "other work on this machine disturbed the measurement of the reference"
 
 
 @dataclass
@@ -168,7 +165,7 @@ async def _process(
     """One process, and the front."""
     space = SpaceFile(name=scenario.name, strategies=scenario.strategies, parameters=dict(scenario.choices))
     settings = Settings(
-        scenario.budget, process.minutes, process.trials, scenario.seed, load_profile("cpu"), space, folder.root
+        scenario.budget, process.minutes, process.trials, scenario.seed, scenario.profile, space, folder.root
     )
     clock = Clock(process.minutes * 60, record.get("elapsed_s", 0.0), asyncio.get_running_loop().time)
     durations = Durations(clock)
@@ -183,8 +180,6 @@ async def _process(
         opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note, policy)
         opened = await opener.open()
         opened = replace(opened, pipeline=RecordedPipeline.like(opened.pipeline))
-        if scenario.declared_opening:
-            opened = _with_declared_opening(opened)
         if not only_open:
             search = Search(settings, opened, operations, folder, record, view, clock, durations, check_interrupted)
             await search.run()
@@ -194,22 +189,14 @@ async def _process(
     except Killed:
         why = "killed"
     if search is not None:
-        around = Circumstances("cpu", "p90", scenario.seed, {}, clock.elapsed(), {})
+        around = Circumstances(settings.profile, scenario.seed, {}, clock.elapsed(), {})
         document = front_document(search.standings, around)
     return Ended(executor.log.entries, executor.calls, view.notes, why, opened, document, clock.elapsed())
 
 
-def _with_declared_opening(opened: Opened) -> Opened:
-    """What is opened, as it was declared when this had been no more than one answer of a worker."""
-    opening, latency = opened.opening, opened.opening.reference.latency
-    reference = replace(opening.reference, latency=replace(latency, ratio_low=0.98, ratio_high=1.02))
-    warnings = tuple(warning for warning in opening.warnings if not warning.startswith(DISTURBED))
-    return replace(opened, opening=replace(opening, reference=reference, warnings=warnings))
-
-
 def _end(document: dict[str, Any]) -> Played:
     """What front.json says, in short. A candidate: id, epochs, feasible, on the front, score, test score, ratio,
-    statistic in ms, reliable, second.
+    statistic in ms, quiet sessions, second.
     """
     kept = ("status", "recommended", "nearest", "rank_correlation", "tried", "warnings", "wall_seconds")
     return {
@@ -227,7 +214,7 @@ def _end(document: dict[str, Any]) -> Played:
 
 def _point(candidate: dict[str, Any]) -> list[Any]:
     score, latency = candidate["score"], candidate["latency_ms"]
-    return [score["val"], score["test"], latency["ratio"], latency["statistic"], latency["reliable"]]
+    return [score["val"], score["test"], latency["ratio"], latency["statistic"], latency["quiet_sessions"]]
 
 
 def _written(recipe: list[dict[str, Any]]) -> str:
@@ -266,5 +253,5 @@ class Recording:
 
 RECORDINGS = (
     *(Recording(scenario.name, scenario, play) for scenario in SCENARIOS),
-    *(Recording(f"present/openings/{scenario.name}", scenario, play_opening) for scenario in openings.OPENINGS),
+    *(Recording(f"openings/{scenario.name}", scenario, play_opening) for scenario in openings.OPENINGS),
 )

@@ -1,7 +1,6 @@
 """The openings that are recorded, operation by operation, and what is kept of one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,8 @@ def operation(method: str, args: Sequence[Any], limit_s: float | None) -> Entry:
 
 
 def result(opened: Opened, elapsed_s: float) -> Mapping[str, Any]:
-    """What is known once a task is open. A file: recipe, score, latency ratio, statistic in ms, reliable."""
+    """What is known once a task is open. A file: recipe, score, latency ratio, its interval, statistic in ms, quiet
+    sessions."""
     opening, floor = opened.opening, opened.floor.found
     files = [(e.recipe, e.score.val, e.latency) for e in (opening.reference, *opening.reference_family.evaluations)]
     return {
@@ -56,7 +56,7 @@ def result(opened: Opened, elapsed_s: float) -> Mapping[str, Any]:
 
 
 def _timed(latency: Latency) -> list[Any]:
-    return [latency.ratio, latency.ratio_low, latency.ratio_high, latency.statistic, latency.reliable]
+    return [latency.ratio, latency.ratio_low, latency.ratio_high, latency.statistic, latency.quiet_sessions]
 
 
 def _make(request: MakeRequest) -> Entry:
@@ -75,10 +75,7 @@ def _compare(request: CompareRequest) -> Entry:
         "file": _short(request.candidate),
         "beside": _short(request.reference),
         "feeds": request.feeds,
-        "effort": list(astuple(request.effort)),
-        "budget": request.budget and str(request.budget),
-        "worth_below": request.worth_below,
-        "source": request.source and request.source.ratio,
+        "seconds": request.seconds,
     }
 
 
@@ -103,6 +100,7 @@ _ARGUMENTS = {
     "make": _make,
     "compare": _compare,
     "score": _score,
+    "chance": lambda outputs: {"outputs": outputs},
     "sharing": lambda calls: {"most": calls},
     "shared": dict,
 }

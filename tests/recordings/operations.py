@@ -4,9 +4,9 @@ and is answered with what is declared. The groups that operations belong to are 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,12 @@ from autocompress.candidate.request import (
     TrainedWeights,
     TrainRequest,
 )
+from autocompress.comparison import TimingSession
 from autocompress.compute.operations import Strategies, Surveyed
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
-from autocompress.evaluation import Score
-from autocompress.explore.opening.reference import BETWEEN_EXPORTERS, ONE_ATTEMPT
-from autocompress.explore.pipeline.variants import untimed
-from autocompress.latency import Latency
-from autocompress.measure import FULL, QUICK, CompareRequest
+from autocompress.evaluation import Chance, Score
+from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Stage
 from autocompress.recipe import Recipe, Step
 
@@ -38,7 +36,6 @@ from . import entries
 from .declared import Declared, exact
 from .entries import Log
 from .files import Remembered
-from .pipeline import Pipeline, latency_of
 from .preparation import preparation
 from .scenarios import Stop
 
@@ -70,7 +67,6 @@ class DeclaredExecutor:
     interrupted: bool = False
 
     def __post_init__(self) -> None:
-        self.whole = Pipeline(self.declared)
         self._opening: entries.Entry | None = None  # the group, until its first operation is asked for
         self.groups: dict[str, tuple[tuple[Step, ...], float | None, float]] = {}  # of an evaluation, by recipe
 
@@ -97,18 +93,13 @@ class DeclaredExecutor:
 
     def close(self) -> None: ...
 
-    async def begins(self, group: str, whole: Callable[[], None], past_s: float = 0.0) -> None:
-        """A group begins; when something ends it, half way through. whole: what all of it is declared to do. past_s:
-        what its operations have taken already.
-        """
+    async def begins(self, group: str, half_s: float = 0.0) -> None:
+        """A group begins; when something ends it, after ``half_s``."""
         self.asked[group] += 1
         ends = self._ends(group)
         if ends is None:
             return
-        self.whole.spent_s = 0.0
-        with suppress(CandidateFailed):
-            whole()
-        await asyncio.sleep(exact(0.5 * self.whole.spent_s - past_s))
+        await asyncio.sleep(exact(half_s))
         raise ends
 
     async def takes(self, seconds: float, limit_s: float | None, doing: str) -> None:
@@ -137,7 +128,7 @@ class DeclaredExecutor:
     async def _prepare(self, known: KnownTask | None, only: Strategies, limit_s: float | None) -> Preparation:
         self.log.add(entries.prepare(known=known is not None, only=only, limit_s=limit_s))
         self._opening = entries.opened(known=known is not None, only=only, limit_s=limit_s)
-        await self.begins("prepare", lambda: None)
+        await self.begins("prepare")
         await self.takes(cost.PREPARE_S + (cost.OPEN_S if known else 0.0), limit_s, "prepare")
         found = preparation(self.declared.kind, known, only)
         self.remembered.knows(Recipe(), found.reference.path, 0)
@@ -151,14 +142,13 @@ class DeclaredExecutor:
         path = self.root / "scratch" / f"{exporter}.onnx"
         path.parent.mkdir(exist_ok=True)
         path.write_text(exporter)
-        return ModelFile(Recipe(), path.relative_to(self.root).as_posix(), exporter)
+        return ModelFile(Recipe(), path.relative_to(self.root).as_posix(), exporter, self.declared.graph(Recipe()))
 
     async def _survey(self, only: Strategies, limit_s: float) -> Surveyed:
         kind = self.declared.kind
         asked = [a for a in kind.applicable if only is None or a.name in only]
         self._opens()
-        self.whole.knows(untimed(asked, only))
-        await self.begins("open", self.whole.open, cost.OTHER_EXPORTER_S + cost.EXPORTERS_TIMED_S)
+        await self.begins("open", cost.SURVEY_S / 2)
         await self.takes(cost.SURVEY_S, limit_s, "survey")
         return tuple(a for a in asked if Stage.GRAPH in a.stages), kind.refused
 
@@ -185,7 +175,7 @@ class DeclaredExecutor:
                 limit_s=whole_limit_s,
             )
         )
-        await self.begins("evaluate", lambda: self.whole.evaluate(request, skip, worth_below))
+        await self.begins("evaluate", 0.5 * (request.limit_s or cost.STRUCTURE_S))
         try:
             plans = declared.plans(recipe)
         except CandidateFailed:
@@ -240,23 +230,17 @@ class DeclaredExecutor:
         macs = self.declared.macs(recipe)
         return Made(source, request.exporter, plans, macs, tuple(files), tuple(failed))
 
-    async def _compare(self, request: CompareRequest, limit_s: float) -> Latency:
+    async def _compare(self, request: CompareRequest, limit_s: float) -> TimingSession:
         path = request.candidate.relative_to(self.root).as_posix()
-        if request.effort == BETWEEN_EXPORTERS:
+        if path not in self.remembered.recipes:
             await self.takes(cost.EXPORTERS_TIMED_S, limit_s, "open")
-            return latency_of(self.declared.exporters_timing())
-        recipe, rung = self.remembered.recipes[path], self.remembered.rungs[path]
-        if request.effort == ONE_ATTEMPT:
-            return latency_of(self.declared.reference_timing())
-        if request.effort == QUICK:
-            await self.takes(cost.GATE_TIMED_S, limit_s, "gate")
-            return latency_of(self.declared.gate_timing(recipe))
-        if request.effort == FULL:
-            await self.takes(cost.TIMED_S, limit_s, "evaluate")
-            latency = latency_of(self.declared.timing(recipe, rung))
-            return self._of_reference(latency) if request.candidate == request.reference else latency
-        await self.takes(exact(request.effort.seconds), limit_s, "remeasure")
-        return latency_of(self.declared.timing_again(recipe, rung))
+            return self.declared.exporters_timing()
+        trained = not path.startswith("store/")
+        await self.takes(cost.TIMED_S, limit_s, "compare")
+        return self.declared.timing(self.remembered.recipes[path], trained)
+
+    async def _chance(self, outputs: str, limit_s: float) -> Chance:
+        return Chance(cost.CHANCE, 0.001)
 
     async def _score(self, files: Sequence[ModelFile], limit_s: float) -> tuple[Scored | NotScored, ...]:
         await self.takes(cost.SCORED_S * len(files), limit_s, "evaluate")
@@ -265,7 +249,7 @@ class DeclaredExecutor:
     async def _test(self, files: Sequence[ModelFile], limit_s: float) -> list[float]:
         names = [Path(file.path).parent.name for file in files]
         self.log.add(entries.test(names, limit_s=limit_s))
-        await self.begins("test", lambda: None)
+        await self.begins("test")
         await self.takes(cost.SCORED_S * len(files), limit_s, "test")
         if self.declared.faults.untested:
             raise CandidateFailed("the file opens and does not run")
@@ -278,7 +262,7 @@ class DeclaredExecutor:
     async def _differences(self, best: str, others: Sequence[str], limit_s: float) -> list[tuple[float, float]]:
         best, others = best.removeprefix("val-"), [other.removeprefix("val-") for other in others]
         self.log.add(entries.compare(best, others, limit_s=limit_s))
-        await self.begins("compare", lambda: None)
+        await self.begins("compare")
         await self.takes(cost.DIFFERENCE_S * len(others), limit_s, "compare")
         if self.declared.faults.outputs_gone:
             raise CandidateFailed(f"the stored outputs of {best} are missing")
@@ -293,16 +277,11 @@ class DeclaredExecutor:
             self.log.add(self._opening)
             self._opening = None
 
-    def _of_reference(self, latency: Latency) -> Latency:
-        """The reference's own milliseconds, with the ratio of a file beside itself."""
-        own = latency_of(self.declared.reference_timing())
-        return replace(own, ratio=latency.ratio, ratio_low=latency.ratio_low, ratio_high=latency.ratio_high)
-
     def _file(self, recipe: Recipe, rung: int | None) -> ModelFile:
         name = recipe.id if rung is None else f"{recipe.id}-{rung}"
         path = f"store/scratch/{name}.onnx" if rung is None else f"candidates/{name}/model.onnx"
         self.remembered.knows(recipe, path, rung or 0)
-        return ModelFile(recipe, path, f"digest-{name}")
+        return ModelFile(recipe, path, f"digest-{name}", self.declared.graph(recipe))
 
     def _scored(self, file: ModelFile) -> Scored | NotScored:
         declared, name = self.declared, Path(file.path).parent.name

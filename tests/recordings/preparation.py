@@ -30,7 +30,7 @@ def preparation(kind: Kind, known: KnownTask | None, only: Sequence[str] | None)
         exporter=exporter,
         export_note=known.export_note if known else f"by {exporter}",
         exported=known is None,
-        reference=ModelFile(Recipe(), "reference/model.onnx", "reference"),
+        reference=ModelFile(Recipe(), "reference/model.onnx", "reference", f"{Recipe()} None"),
         feeds="feeds",
         warnings=kind.warnings,
         versions={},

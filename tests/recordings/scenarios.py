@@ -1,10 +1,11 @@
 """The searches that are recorded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from autocompress.budget import Budget
+from autocompress.profile import HardwareProfile
 from autocompress.recipe import Value
 
 from . import kinds
@@ -13,6 +14,7 @@ from .kinds import Kind
 
 WITHIN_A_POINT = Budget(max_drop=1.0)
 SOUND = Faults()
+CPU = HardwareProfile(name="cpu")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Process:
 @dataclass(frozen=True)
 class Scenario:
     """strategies, choices: what its search space names. crashing: which evaluations end their worker, by number.
-    written: its record is on disk. declared_opening: recorded when what opening finds out was declared in one piece.
+    written: its record is on disk. profile: where files are timed.
     """
 
     name: str
@@ -53,7 +55,7 @@ class Scenario:
     faults: Faults = SOUND
     crashing: frozenset[int] = frozenset()
     written: bool = False
-    declared_opening: bool = False
+    profile: HardwareProfile = CPU
 
 
 def _once(minutes: float, trials: int | None = None) -> tuple[Process, ...]:
@@ -69,7 +71,7 @@ BROKEN = Faults(
 )
 NOTHING_TRAINS = Faults(untrained=(Fault("logits"), Fault("tune", "no data"), Fault("aware")))
 
-_RECORDED = (
+SCENARIOS = (
     # Without a budget.
     Scenario("cnn", kinds.CNN, _once(10)),
     Scenario("cnn_busy", kinds.CNN, _once(8), seed=1, faults=BUSY),
@@ -112,7 +114,7 @@ _RECORDED = (
     Scenario(
         "killed_twice",
         kinds.CNN,
-        (Process(8, stop=Stop("evaluate", 4, "killed")), Process(8, stop=Stop("remeasure", 9, "killed")), Process(8)),
+        (Process(8, stop=Stop("evaluate", 4, "killed")), Process(8, stop=Stop("session", 9, "killed")), Process(8)),
         Budget(speedup=3),
         seed=14,
         written=True,
@@ -149,4 +151,3 @@ _RECORDED = (
     Scenario("two_workers", kinds.FEW, _once(60), Budget(speedup=1.2), seed=19, workers=2, choices=kinds.FEWER),
     Scenario("two_workers_free", kinds.FEW, _once(60), seed=20, workers=2, choices=kinds.FEWER),
 )
-SCENARIOS = tuple(replace(scenario, declared_opening=True) for scenario in _RECORDED)

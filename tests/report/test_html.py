@@ -73,7 +73,14 @@ def real_plotly() -> None:
 def point(val: float, ms: float, test: float | None = None, *, ratio: float | None = None) -> dict[str, Any]:
     return {
         "score": {"val": val, "val_low": val - 0.004, "val_high": val + 0.006, "test": test},
-        "latency_ms": {"p50": 0.9 * ms, "p90": ms, "low": ms, "high": ms, "ratio": ratio or ms / 0.8, "reliable": True},
+        "latency_ms": {
+            "p50": 0.9 * ms,
+            "p90": ms,
+            "low": ms,
+            "high": ms,
+            "ratio": ratio or ms / 0.8,
+            "quiet_sessions": 3,
+        },
         "size_bytes": 2_810_000,
         "compressed_bytes": 2_600_000,
         "params": 696_000,
@@ -194,6 +201,31 @@ def test_without_a_budget_there_is_no_line(tmp_path: Path) -> None:
     assert "outside budget" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("sums", "said"),
+    [
+        ("exact", "hold for processors that sum int8 products exactly"),
+        ("cut off at 16 bits", "hold for processors that cut off sums of int8 products at 16 bits"),
+    ],
+)
+def test_it_is_said_for_which_processors_the_scores_of_int8_files_hold(tmp_path: Path, sums: str, said: str) -> None:
+    environment = {"instructions": "avx2 avx512_vnni", "int8_sums": sums, "int8_strategies": ["quantize_static"]}
+    whole = document()
+    for c in whole["candidates"]:
+        if c["recipe"] and c["recipe"][-1]["strategy"] == "quantize_static":
+            c["recipe"][-1]["variant"] = True
+    page = rendered(tmp_path, environment=environment, candidates=whole["candidates"])
+    assert said in page.text
+    assert "instructions avx2 avx512_vnni" in page.text
+    trained = document()["candidates"]
+    assert "Scores of int8" not in rendered(tmp_path, environment=environment, candidates=trained).text, "float files"
+    behind = [c if c["id"] != "int8" else {**c, "on_front": False} for c in whole["candidates"] if c["id"] != "both"]
+    hidden = rendered(tmp_path, environment=environment, candidates=behind, recommended=None, nearest="slow")
+    assert "Scores of int8" not in hidden.text, "none is on the front or chosen"
+    older = rendered(tmp_path, candidates=whole["candidates"])
+    assert "Scores of int8" not in older.text, "a run of an earlier version recorded nothing of it"
+
+
 def test_budget_that_binds_nothing_is_said(tmp_path: Path) -> None:
     assert "This budget binds nothing" in rendered(tmp_path, budget=budget(latency_ms=1.0)).text
 
@@ -210,7 +242,7 @@ def test_the_smallest_file_that_keeps_its_score_is_named(tmp_path: Path) -> None
 def test_infeasible_run_shows_the_nearest(tmp_path: Path) -> None:
     candidates = [c | {"feasible": False} for c in document()["candidates"]]
     page = rendered(tmp_path, status="infeasible", recommended=None, nearest="both", candidates=candidates)
-    assert "Nothing meets the budget of 0.2 ms" in page.text
+    assert "Nothing is known to meet the budget of 0.2 ms" in page.text
     assert "The nearest recipe prune_channels (ratio 0.5)" in page.text
     assert page.traces()["nearest"]["x"] == [0.125]
     assert "recommended" not in page.traces()
@@ -252,13 +284,32 @@ def test_much_worse_candidate_leaves_the_front_readable_and_is_mentioned(tmp_pat
     assert 10 in [round(y) for y in page.traces()["others"]["y"]]
 
 
-def test_disturbed_measurement_is_marked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("latency", [{"quiet_sessions": 0}, {"reliable": False}], ids=["schema 2", "schema 1"])
+def test_a_latency_of_a_busy_machine_is_marked(latency: dict[str, Any], tmp_path: Path) -> None:
     candidates = document()["candidates"]
-    candidates[2]["latency_ms"]["reliable"] = False
+    del candidates[2]["latency_ms"]["quiet_sessions"]
+    candidates[2]["latency_ms"] |= latency
+    assert "recommended timed on a busy machine" in rendered(tmp_path, candidates=candidates).text
+    assert "busy" not in rendered(tmp_path).text
+
+
+def test_what_a_busy_machine_makes_of_the_model_is_said_where_it_is_another_speed(tmp_path: Path) -> None:
+    candidates = document()["candidates"]
+    latency = candidates[2]["latency_ms"]
+    latency["ratio_of_all"] = 1.05 * latency["ratio"]
+    assert "Beside what else ran" not in rendered(tmp_path, candidates=candidates).text
+    latency["ratio_of_all"] = 1.25 * latency["ratio"]
+    said = f"Beside what else ran on this machine it was {1 / latency['ratio_of_all']:.2f}x."
+    assert said in rendered(tmp_path, candidates=candidates).text
+
+
+def test_a_verdict_that_is_open_is_told_with_its_reason(tmp_path: Path) -> None:
+    candidates = document()["candidates"]
+    verdict = {"answer": "undecided", "reason": "between 0.1 ms and 0.3 ms, 0.2 ms is the limit: too close to tell"}
+    candidates[2] |= {"feasible": False, "verdicts": {"latency": verdict, "drop": None}}
     said = rendered(tmp_path, candidates=candidates).text
-    assert "recommended unreliable timing" in said
-    assert f"Disturbed by other work on this machine, and left out: 1 of {len(candidates)} measurements." in said
-    assert "Disturbed" not in rendered(tmp_path).text
+    assert f"Undecided: {verdict['reason']}." in said
+    assert "recommended undecided" in said
 
 
 @pytest.mark.parametrize("text", [EVIL, LINK, "</title></style><!-- <script>", "{{ 7 * 7 }}%{x}", "\ud800"])

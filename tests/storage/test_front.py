@@ -29,9 +29,9 @@ def test_what_was_written_is_read(front: Make, tmp_path: Path):
         (None, r"no run in .* \(No such file or directory\): give the --out folder of a search"),
         ("{", r"front\.json is not JSON"),
         (b"\xff\xfe", r"front\.json is not JSON"),
-        ("[1]", r"is not a front of schema 1"),
-        ('{"task": "x"}', r"is not a front of schema 1"),
-        ('{"schema": 1}', r"is not a front of schema 1"),
+        ("[1]", r"is not a front of schema 1 or 2"),
+        ('{"task": "x"}', r"is not a front of schema 1 or 2"),
+        ('{"schema": 1}', r"is not a front of schema 1 or 2"),
     ],
     ids=["none", "cut short", "no text", "no object", "no schema", "another program's"],
 )
@@ -44,8 +44,8 @@ def test_what_is_no_front_is_refused(content: str | bytes | None, cause: str, tm
 
 
 def test_front_of_a_newer_version_is_refused(front: Make, tmp_path: Path):
-    write(tmp_path, front() | {"schema": 2})
-    with pytest.raises(UsageError, match="is not a front of schema 1: it was written by another version"):
+    write(tmp_path, front() | {"schema": 3})
+    with pytest.raises(UsageError, match="is not a front of schema 1 or 2: it was written by another version"):
         read_front(tmp_path)
 
 

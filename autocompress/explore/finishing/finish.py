@@ -1,5 +1,5 @@
-"""The end of a search: finalists train in full, the front is measured again beside the reference, one model is
-chosen, tested once.
+"""The end of a search: finalists train in full, what may be recommended is judged by new timing sessions, one model
+is chosen, tested once.
 """
 
 import math
@@ -11,17 +11,15 @@ from autocompress.evaluation import Evaluation
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
+from autocompress.explore.finishing.choice import nearest, recommended
 from autocompress.explore.finishing.measuring import Measuring
-from autocompress.explore.finishing.recommendation import nearest, recommendable
-from autocompress.explore.history.facts import Nearest, Recommended, ScoredOnTest
+from autocompress.explore.history.facts import Compared, Nearest, Recommended, ScoredOnTest
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.schedule import rungs
-from autocompress.explore.schedule.time_budget import CONTENDERS, FINALISTS, TimeBudget
-from autocompress.explore.space.structure_model import MARGIN
-from autocompress.explore.standings.front import prefer_faster
-from autocompress.explore.standings.objective import point
+from autocompress.explore.schedule.time_budget import CONTENDERS, FINALISTS, MEASURED_AGAIN, TimeBudget
+from autocompress.explore.standings.judgement import Judgement, fastest_first, most_accurate_first
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.training import Training
 from autocompress.explore.view import View
@@ -30,6 +28,7 @@ TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with
 LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not worth warming up again
 MOST_LAST_LENGTHS = 4  # a finalist trains at most this many times the last rung's length, if time is left
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
+MOST_COMPARED = 30  # files that may be recommended, compared with the reference example by example
 TEST_SLACK = 4  # times what it should take
 
 
@@ -67,13 +66,13 @@ class Finish:
         """
         if self._standings.steering.bounded:
             await self._measuring.confirm_finalists()
-            contenders = self._standings.finalists(CONTENDERS, MARGIN)
+            contenders = self._standings.finalists(CONTENDERS)
             level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
             behind = [family for family in contenders if family.rung < level]
             seconds = TRIAL_SHARE * (self._clock.left() - self._time.closing_s())
             await self._train_on(behind, self._time.lengths[level].examples, seconds * len(behind))
         count = 1 if self._standings.steering.bounded else FINALISTS
-        finalists = self._standings.finalists(count, MARGIN)
+        finalists = self._standings.finalists(count)
         left = self._clock.left() - self._time.closing_s()
         await self._train_on(finalists, MOST_LAST_LENGTHS * self._time.lengths[-1].examples, left)
         await self.conclude()
@@ -101,37 +100,61 @@ class Finish:
             await all_done(work() for _ in range(concurrency))
 
     async def conclude(self) -> None:
-        """Measure the front again, choose, and open the test split for what is on it."""
+        """Judge what may be recommended, choose, and open the test split for what is on the front."""
         with self._operations.sharing(1):
-            await self._measuring.measure_front()
-            chosen = self._choose(await self._recommend())
+            await self._compare_with_reference()
+            await self._measuring.judge_finalists()
+            await self._measuring.time_front()
+            chosen = self._choose(await self._recommended())
             await self._test_once(chosen)
         self._training.save_progress()
 
     def conclude_as_it_stands(self) -> None:
         """Choose of what there is, measuring nothing more: on the way out of a search that does not come to its end."""
-        self._choose(self._standings.best_feasible())
+        self._choose(recommended(self._standings.judgements(), {}, bounded=self._standings.budget.bounded))
 
-    def _choose(self, recommended: Evaluation | None) -> Evaluation:
-        """recommended: None when nothing is feasible."""
-        chosen = recommended or nearest(self._standings)
-        self._history.enter(Recommended(chosen.id) if recommended else Nearest(chosen.id))
+    def _choose(self, found: Judgement | None) -> Evaluation:
+        """found: None when nothing can be recommended."""
+        chosen = (found or nearest(self._standings.judgements())).evaluation
+        self._history.enter(Recommended(chosen.id) if found else Nearest(chosen.id))
         return chosen
 
-    async def _recommend(self) -> Evaluation | None:
-        """The most accurate feasible file, or a faster one as good on the same examples; without a budget the fastest
-        within ``max_drop``. None when nothing is feasible.
+    async def _recommended(self) -> Judgement | None:
+        """Of the files that were timed after they had been chosen, the one to recommend; None when there is none. Where
+        time did not allow to time one, by the sessions that there are.
         """
-        ordered = recommendable(self._standings)
-        if not ordered or not self._standings.budget.bounded:
-            return ordered[0] if ordered else None
+        standings, bounded = self._standings, self._standings.budget.bounded
+        everything = standings.judgements()
+        judged = [j for j in everything if standings.is_final(j.evaluation)]
+        if not any(j.recommendable and j.evaluation.recipe.changes for j in judged):
+            judged = everything
+        best = recommended(judged, {}, bounded=bounded)
+        if best is None or not bounded:
+            return best
+        others = [j.evaluation for j in judged if j.recommendable]
+        return recommended(judged, await self._differences(best.evaluation, others), bounded=bounded)
+
+    async def _compare_with_reference(self) -> None:
+        """The loss of score of what is on the front and of what may be recommended, on the same examples."""
+        standings = self._standings
+        order = most_accurate_first if standings.budget.bounded else fastest_first
+        hopeful = [j.evaluation for j in order(standings.judgements()) if j.hopeful][:MOST_COMPARED]
+        files = {e.id: e for e in (*hopeful, *standings.front()) if e.id not in standings.measured.losses}
+        losses = await self._differences(standings.reference, list(files.values()))
+        if losses:
+            self._history.enter(Compared(losses))
+
+    async def _differences(self, best: Evaluation, others: Sequence[Evaluation]) -> dict[str, tuple[float, float]]:
+        """By id the score of ``best`` minus its own on the same examples, with the standard error; nothing of files
+        whose outputs are not kept any more.
+        """
         try:
-            differences = await self._operations.differences(
-                ordered[0].outputs, [e.outputs for e in ordered], limit_s=self._durations.within(TEST_LIMIT_S)
+            found = await self._operations.differences(
+                best.outputs, [e.outputs for e in others], limit_s=self._durations.within(TEST_LIMIT_S)
             )
-        except CandidateFailed:  # without the stored outputs nothing can be shown to be as good
-            return ordered[0]
-        return ordered[prefer_faster([point(e) for e in ordered], differences)]
+        except CandidateFailed:
+            return {}
+        return {e.id: pair for e, pair in zip(others, found, strict=True)}
 
     async def _test_once(self, chosen: Evaluation) -> None:
         """Score the front, what was chosen and the reference on the test split; a file once tested is not tested
@@ -139,14 +162,14 @@ class Finish:
         """
         if not self._standings.opening.prepared.test_examples:
             return
-        standings, final = self._standings, self._standings.final
-        wanted = {"reference", chosen.id, *(e.id for e in standings.front() if e.id in final)}
-        files = {e.id: e for e in self._standings.candidates() if e.id in wanted}
+        standings = self._standings
+        wanted = {"reference", chosen.id, *(e.id for e in standings.reported_front()[:MEASURED_AGAIN])}
+        files = {e.id: e for e in standings.candidates() if e.id in wanted}
         new = [e for e in files.values() if e.digest not in self._standings.tests]
         if not new:
             return
         try:
-            asked = [ModelFile(e.recipe, e.artifact, e.digest) for e in new]
+            asked = [ModelFile(e.recipe, e.artifact, e.digest, e.graph) for e in new]
             scores = await self._operations.test(asked, limit_s=TEST_LIMIT_S + TEST_SLACK * self._time.tested_s())
         except CandidateFailed as error:
             self._view.note(f"the test split could not be scored: {error.reason}")

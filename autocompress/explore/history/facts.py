@@ -1,15 +1,15 @@
 """What can happen in a search, each a frozen fact, and how it is written down.
 
 A recipe is asked for by the sampler, its structure ``Gated``; then it is ``Rejected``, ``Failed`` or ``Evaluated``, the
-last again at each further rung. At the end graphs and files are measured anew, files tested, one chosen.
+last again at each further rung. At the end graphs are timed further, files compared and tested, one chosen.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from autocompress.comparison import TimingSession
 from autocompress.evaluation import Outcome, Rejected
-from autocompress.latency import Latency
 from autocompress.recipe import Recipe
 
 
@@ -40,24 +40,23 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class RepeatMeasured:
-    """The graph that a recipe makes was timed once more."""
+class Timed:
+    """A graph was timed in one more session. finalist: the id of the file that it was done for, when that had been
+    chosen before: such sessions alone say whether it can be recommended.
+    """
 
-    recipe: Recipe
-    latency: Latency
-
-
-@dataclass(frozen=True)
-class FinalMeasured:
-    """The last measurements of files, by their ids. kept: earlier ones, of files that could not be measured again."""
-
-    latencies: Mapping[str, Latency]
-    kept: Mapping[str, Latency] = field(default_factory=dict)
+    graph: str
+    session: TimingSession
+    finalist: str | None = None
 
 
 @dataclass(frozen=True)
-class MeasurableAgain:
-    """Another process goes on: what was ``kept`` of files until now counts no more, they are measured again."""
+class Compared:
+    """Scores on the same examples. losses: by the id of a file the reference's validation score minus its own, and the
+    standard error of that.
+    """
+
+    losses: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Nearest:
 
 TrialFact = Evaluated | Rejected | Failed  # what can end a trial
 Conclusion = Recommended | Nearest
-Fact = TrialFact | Gated | RepeatMeasured | FinalMeasured | MeasurableAgain | ScoredOnTest | Conclusion
+Fact = TrialFact | Gated | Timed | Compared | ScoredOnTest | Conclusion
 
 
 def fact_to_json(fact: Fact) -> dict[str, Any]:
@@ -98,12 +97,10 @@ def fact_to_json(fact: Fact) -> dict[str, Any]:
             return {"recipe": recipe.to_json(), "failed": {"strategy": strategy, "reason": reason}}
         case Gated(recipe, ratio, macs):
             return {"recipe": recipe.to_json(), "gate": {"ratio": ratio, "macs": macs}}
-        case RepeatMeasured(recipe, latency):
-            return {"recipe": recipe.to_json(), "repeat": asdict(latency)}
-        case FinalMeasured(latencies, kept):
-            return {"final": _latencies_to_json(latencies), "kept": _latencies_to_json(kept)}
-        case MeasurableAgain():
-            return {"measurable_again": True}
+        case Timed(graph, session, finalist):
+            return {"timed": graph, "session": asdict(session), "finalist": finalist}
+        case Compared(losses):
+            return {"losses": {name: list(pair) for name, pair in losses.items()}}
         case ScoredOnTest(scores):
             return {"tests": dict(scores)}
         case Recommended(chosen):
@@ -123,12 +120,10 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
             return Failed(Recipe.from_json(recipe), **failed)
         case {"recipe": recipe, "gate": gate}:
             return Gated(Recipe.from_json(recipe), **gate)
-        case {"recipe": recipe, "repeat": latency}:
-            return RepeatMeasured(Recipe.from_json(recipe), Latency(**latency))
-        case {"final": latencies, "kept": kept}:
-            return FinalMeasured(_latencies_from_json(latencies), _latencies_from_json(kept))
-        case {"measurable_again": True}:
-            return MeasurableAgain()
+        case {"timed": str(graph), "session": session, "finalist": finalist}:
+            return Timed(graph, TimingSession.from_json(session), finalist)
+        case {"losses": losses}:
+            return Compared({name: (loss, error) for name, (loss, error) in losses.items()})
         case {"tests": scores}:
             return ScoredOnTest(scores)
         case {"conclusion": {"recommended": str(chosen)}}:
@@ -136,11 +131,3 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
         case {"conclusion": {"nearest": str(chosen)}}:
             return Nearest(chosen)
     raise ValueError(f"no fact of a search: {', '.join(value) or 'nothing'}")
-
-
-def _latencies_to_json(latencies: Mapping[str, Latency]) -> dict[str, Any]:
-    return {name: asdict(latency) for name, latency in latencies.items()}
-
-
-def _latencies_from_json(value: Mapping[str, Any]) -> dict[str, Latency]:
-    return {name: Latency(**latency) for name, latency in value.items()}

@@ -51,8 +51,3 @@ class Family:
     def evaluations(self) -> tuple[Evaluation, ...]:
         """The files of all rungs, in order."""
         return tuple(e for outcome in self.outcomes for e in outcome.evaluations)
-
-    @cached_property
-    def undisturbed(self) -> bool:
-        """Whether every file was measured soundly."""
-        return all(e.latency.reliable for e in self.evaluations)

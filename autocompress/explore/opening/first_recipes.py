@@ -11,7 +11,7 @@ from autocompress.explore.concurrency import all_done
 from autocompress.explore.pipeline.pipeline import Gate
 from autocompress.explore.space.ladders import ladders, single_defaults, strongest_recipes
 from autocompress.explore.space.space import Space
-from autocompress.explore.space.structure_model import FEWEST_TIMED, MARGIN
+from autocompress.explore.space.structure_model import FEWEST_TIMED
 from autocompress.recipe import Recipe
 
 FEW_STRATEGIES = 2  # structural strategies, at most, that count as few
@@ -56,14 +56,14 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
 
 
 async def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
-    """Index of the mildest structure that meets the budget by the margin; latency falls with strength. The strongest
+    """Index of the mildest structure that meets the budget; latency falls with strength. The strongest
     when none does.
     """
     low, high = 0, len(ladder) - 1
     while low < high:
         middle = (low + high) // 2
         try:
-            meets = budget.excess((await gate(ladder[middle])).latency) <= -MARGIN
+            meets = budget.excess((await gate(ladder[middle])).latency) <= 0
         except CandidateFailed:
             meets = False
         if meets:

@@ -30,7 +30,7 @@ class Floor:
         """What an earlier process found, or None."""
         if not stored:
             return None
-        return cls(budget, (Recipe.from_json(stored["recipe"]), Latency(**stored["latency"])))
+        return cls(budget, (Recipe.from_json(stored["recipe"]), Latency.from_json(stored["latency"])))
 
     def to_json(self) -> dict[str, Any] | None:
         return self.found and {"recipe": self.found[0].to_json(), "latency": asdict(self.found[1])}
@@ -57,11 +57,11 @@ class Floor:
 
 
 def meets(budget: Budget, latency: Latency) -> bool:
-    return latency.reliable and budget.excess(latency) <= 0
+    return latency.quiet and budget.excess(latency) <= 0
 
 
 def is_over(budget: Budget, latency: Latency) -> bool:
-    return latency.reliable and budget.excluded(latency)
+    return latency.quiet and budget.excluded(latency)
 
 
 async def time_floor(space: Space, gating: Gating, budget: Budget) -> Floor:

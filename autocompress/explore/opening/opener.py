@@ -7,7 +7,7 @@ from typing import TypeVar
 from autocompress.candidate.preparation import Preparation
 from autocompress.compute.operations import Operations
 from autocompress.compute.worker import OPEN_LIMIT_S, WorkerDied
-from autocompress.errors import AutocompressError
+from autocompress.errors import AutocompressError, UsageError
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.opening import identity
@@ -17,10 +17,12 @@ from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.explore.opening.reference import informed, open_reference
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS, session_s
 from autocompress.explore.pipeline.variants import untimed
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
 from autocompress.explore.space.space import Space
+from autocompress.measure import BlockLimits
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
@@ -74,6 +76,7 @@ class Opener:
             opening = await _named(
                 open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=self.policy.compare_exporters)
             )
+            self._refuse_an_undecidable_percentile(opening)
             settled_space = Space.of(self.settings.space, opening.applicable, opening.refused)
             pipeline = informed(pipeline, opening, only)
             if why := self._another(first, opening.prepared, space, settled_space):
@@ -90,6 +93,20 @@ class Opener:
         )
         return Opened(opening, settled_space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
 
+    def _refuse_an_undecidable_percentile(self, opening: Opening) -> None:
+        """Raises UsageError when all sessions of a finalist have too few calls for the profile's percentile."""
+        budget_ms, profile = self.settings.budget.latency_ms, self.settings.profile
+        if budget_ms is None:
+            return
+        both_ms = budget_ms + opening.reference.latency.p50
+        calls = max(BlockLimits().fewest, 1e3 * session_s(self.clock.limit_s) / both_ms)
+        if JUDGING_SESSIONS[1] * calls * (1 - profile.percentile / 100) < 1:
+            raise UsageError(
+                f"the {profile.statistic} of a model that takes {budget_ms:g} ms cannot be told from "
+                f"{JUDGING_SESSIONS[1] * calls:.0f} calls, which is what there is time for: give a profile with a "
+                "lower statistic"
+            )
+
     def _pipeline(self, prepared: Preparation, only: Sequence[str] | None) -> Pipeline:
         settings = self.settings
         ratios = untimed(prepared.applicable, only)
@@ -100,6 +117,7 @@ class Opener:
             settings.seed,
             prepared,
             ratios,
+            session_s=session_s(self.clock.limit_s),
             now=self.clock.elapsed,
             most_variants=self.policy.most_variants,
         )

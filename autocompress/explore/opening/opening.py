@@ -7,7 +7,7 @@ from typing import Any
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.preparation import EarlierPreparation, Preparation
-from autocompress.evaluation import Evaluation, Outcome
+from autocompress.evaluation import Chance, Evaluation, Outcome
 from autocompress.explore.pipeline.variants import Ratios, untimed
 from autocompress.plugin.contract import Applicable, Refusal
 
@@ -15,7 +15,7 @@ from autocompress.plugin.contract import Applicable, Refusal
 @dataclass(frozen=True)
 class Opening:
     """All that a search needs to know of its task. reference_family: the reference's own graph variants. arithmetic:
-    how training computes.
+    how training computes. chance: of the metric; None where it is not known.
     """
 
     prepared: Preparation
@@ -23,6 +23,7 @@ class Opening:
     reference: Evaluation
     reference_family: Outcome
     warnings: tuple[str, ...]
+    chance: Chance | None = None
 
     @property
     def name(self) -> str:
@@ -58,12 +59,13 @@ class EarlierOpening:
     arithmetic: Arithmetic
     reference: Evaluation
     reference_family: Outcome
+    chance: Chance | None = None
 
     @classmethod
     def of(cls, opening: Opening) -> "EarlierOpening":
         prepared = opening.prepared
         earlier = EarlierPreparation(prepared.fingerprint, prepared.exporter, prepared.export_note)
-        return cls(earlier, opening.arithmetic, opening.reference, opening.reference_family)
+        return cls(earlier, opening.arithmetic, opening.reference, opening.reference_family, opening.chance)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -71,6 +73,7 @@ class EarlierOpening:
             "arithmetic": asdict(self.arithmetic),
             "reference": self.reference.to_json(),
             "reference_family": self.reference_family.to_json(),
+            "chance": self.chance and asdict(self.chance),
         }
 
     @classmethod
@@ -80,4 +83,5 @@ class EarlierOpening:
             arithmetic=Arithmetic(**value["arithmetic"]),
             reference=Evaluation.from_json(value["reference"]),
             reference_family=Outcome.from_json(value["reference_family"]),
+            chance=value["chance"] and Chance(**value["chance"]),
         )

@@ -15,16 +15,14 @@ from autocompress.evaluation import Evaluation, Outcome
 from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.pipeline.variants import untimed
-from autocompress.latency import Latency
-from autocompress.measure import CompareRequest, Effort
+from autocompress.latency import beside_itself
+from autocompress.measure import MOSTLY, CompareRequest, latency_of
 from autocompress.profile import HardwareProfile
 from autocompress.storage.atomic import copy_file
 from autocompress.storage.folder import RunFolder
 
-BETWEEN_EXPORTERS = Effort(seconds=1.0, blocks=12, width=0.03)
+BETWEEN_EXPORTERS = 2  # sessions, that compare their files
 CLEARLY_FASTER = 0.97  # of the latency of the first exporter's file, which is the one that is quicker to write
-REMEASURED = 3  # more measurements of a reference that was disturbed, at most
-ONE_ATTEMPT = Effort(attempts=1)
 ABOVE_CHANCE = 0.01  # of the metric: what a reference has to have over always answering the commonest class
 LEAST_SCALE, MOST_SCALE = 0.02, 10.0  # of a metric whose hundredths mean something
 
@@ -48,18 +46,25 @@ async def open_reference(
     if known is None:
         if compare_exporters:
             prepared = await _with_the_faster_exporter(pipeline, limit_s)
-        prepared = await _asked_again(replace(pipeline, prepared=prepared), only, limit_s)
+        prepared = await _asked_again(pipeline.on(prepared), only, limit_s)
     operations.opened(prepared, only)
     arithmetic = known.arithmetic if known is not None and known.arithmetic.available() else None
     if arithmetic is None:
         arithmetic = await operations.time_training(limit_s=limit_s)
     if known is not None:
-        reference, family = known.reference, known.reference_family
+        reference, family, chance = known.reference, known.reference_family, known.chance
     else:
-        unscored = replace(pipeline, prepared=prepared, ratios=untimed(prepared.applicable, only))
+        unscored = replace(pipeline.on(prepared), ratios=untimed(prepared.applicable, only))
         reference, family = await _evaluated_reference(unscored, limit_s)
-    warnings = (*prepared.warnings, *_chance(prepared, reference), *_scale(prepared, reference), *_disturbed(reference))
-    return Opening(prepared, arithmetic, reference, family, warnings)
+        chance = await operations.chance(reference.outputs, limit_s=limit_s)
+    warnings = (
+        *prepared.warnings,
+        *_chance(prepared, reference),
+        *_scale(prepared, reference),
+        *_busy(reference),
+        *_overhead(prepared, reference),
+    )
+    return Opening(prepared, arithmetic, reference, family, warnings, chance)
 
 
 async def open_task(
@@ -80,7 +85,7 @@ async def open_task(
 
 def informed(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -> Pipeline:
     """A pipeline that goes by what the opening found out."""
-    return replace(pipeline, prepared=opening.prepared, ratios=opening.ratios(only))
+    return replace(pipeline.on(opening.prepared), ratios=opening.ratios(only))
 
 
 async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Preparation:
@@ -97,8 +102,8 @@ async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Prepa
     except CandidateFailed as error:
         return replace(prepared, export_note=f"by {first}; {other} failed: {error.reason}")
     path = folder.root / file.path
-    request = CompareRequest(path, folder.reference, prepared.feeds, BETWEEN_EXPORTERS)
-    latency = await operations.compare(request, limit_s=limit_s)
+    request = CompareRequest(path, folder.reference, prepared.feeds)
+    latency = latency_of([await operations.compare(request, limit_s=limit_s) for _ in range(BETWEEN_EXPORTERS)])
     note = f"the file of {other} takes {latency.ratio:.2f}x the time of {first}'s"
     if latency.ratio_high >= CLEARLY_FASTER:
         discard(path)
@@ -134,12 +139,7 @@ async def _evaluated_reference(pipeline: Pipeline, limit_s: float) -> tuple[Eval
     own = next((e for e in family.evaluations if not e.recipe.changes), None)
     if own is None:
         raise UsageError(f"the reference cannot be evaluated: {family.failed[0][2]}")
-    found: list[Latency] = [own.latency]
-    while not found[-1].reliable and len(found) <= REMEASURED:
-        found.append(await pipeline.measure_again(own, ONE_ATTEMPT, limit_s))
-    # What disturbs a measurement makes nothing faster. Against itself the ratio is one by definition.
-    best = found[-1] if found[-1].reliable else min(found, key=lambda latency: latency.statistic)
-    reference = replace(own, id="reference", latency=replace(best, ratio=1.0, ratio_low=1.0, ratio_high=1.0))
+    reference = replace(own, id="reference", latency=beside_itself(own.latency))
     return reference, replace(family, evaluations=tuple(e for e in family.evaluations if e.recipe.changes))
 
 
@@ -163,10 +163,20 @@ def _scale(prepared: Preparation, reference: Evaluation) -> list[str]:
     ]
 
 
-def _disturbed(reference: Evaluation) -> list[str]:
-    if reference.latency.reliable:
+def _overhead(prepared: Preparation, reference: Evaluation) -> list[str]:
+    if reference.latency.p50 >= MOSTLY * prepared.overhead_ms:
         return []
     return [
-        "other work on this machine disturbed the measurement of the reference: its milliseconds may be too many, and "
-        "what a budget in milliseconds asks for too fast"
+        f"a call of the reference takes {reference.latency.p50:.3g} ms, and one of a file that computes nothing "
+        f"{prepared.overhead_ms:.3g} ms: hardly more than that can be gained here; a larger batch in the profile "
+        "shows what the model itself takes"
+    ]
+
+
+def _busy(reference: Evaluation) -> list[str]:
+    if reference.latency.quiet:
+        return []
+    return [
+        "other work kept this machine busy while the reference was timed: its milliseconds may be too many, and what a "
+        "budget in milliseconds asks for too fast (autocompress measure MODEL --check says what would help)"
     ]

@@ -6,10 +6,10 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autocompress.budget import FAR_OVER, Budget
+from autocompress.budget import Budget
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
 from autocompress.candidate.request import (
@@ -22,18 +22,22 @@ from autocompress.candidate.request import (
     TrainRequest,
     UntrainedFiles,
 )
+from autocompress.comparison import TimingSession
 from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
+from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
 from autocompress.explore.pipeline.variants import Ratios, variants_for, worth_gating
+from autocompress.explore.pipeline.worth import no_faster, too_slow
 from autocompress.latency import Latency
-from autocompress.measure import FULL, QUICK, CompareRequest, Effort, no_faster, too_slow
+from autocompress.measure import CompareRequest, latency_of
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Plan, Recipe, RecipeFile, Step
 from autocompress.storage.atomic import write_text
 from autocompress.storage.delivery import weights_in_store
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
+from autocompress.verdict import FAR_OVER
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """ratios: of the graph variants on the reference. now: seconds, for limits. most_variants: of a trained family;
-    None: all.
+    """ratios: of the graph variants on the reference. timed: what was timed so far. session_s: seconds of one timing
+    session, at most. now: seconds, for limits. most_variants: of a trained family; None: all.
     """
 
     operations: Operations
@@ -61,8 +65,15 @@ class Pipeline:
     seed: int
     prepared: Preparation
     ratios: Ratios
+    timed: TimedGraphs = field(default_factory=TimedGraphs)
+    session_s: float = SESSION_S[1]
     now: Callable[[], float] = time.monotonic
     most_variants: int | None = None
+
+    def on(self, prepared: Preparation) -> "Pipeline":
+        """The same on a task that is known better; what was timed beside another reference counts no more."""
+        same = prepared.reference == self.prepared.reference
+        return replace(self, prepared=prepared, timed=self.timed if same else TimedGraphs())
 
     async def gate(self, recipe: Recipe, budget: Budget, limit_s: float) -> Gate:
         """Time a structure before any training: latency does not depend on the values of the weights.
@@ -95,9 +106,8 @@ class Pipeline:
                     files = (made.source,)
                 if not files:
                     continue  # it fails again, with its reason kept, if the family is evaluated
-                request = replace(self._beside_reference(files[0]), effort=QUICK, budget=budget)
                 try:
-                    timed[variant] = await self.operations.compare(request, limit_s=left())
+                    timed[variant] = await self._latency(files[0], left())
                 except CandidateFailed:
                     if variant is None:
                         raise
@@ -157,10 +167,23 @@ class Pipeline:
         made = await self.operations.make(request, limit_s=left())
         return await self._measured(made, weights, 0, None, left)
 
-    async def measure_again(self, evaluation: Evaluation, effort: Effort, limit_s: float) -> Latency:
-        """A finished file timed once more."""
-        file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest)
-        return await self.operations.compare(replace(self._beside_reference(file), effort=effort), limit_s=limit_s)
+    async def session(self, evaluation: Evaluation, limit_s: float) -> TimingSession:
+        """A finished file timed in one more session."""
+        file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest, evaluation.graph)
+        return await self._session(file, limit_s)
+
+    async def _latency(self, file: ModelFile, limit_s: float) -> Latency:
+        """What all sessions of a file's graph say, with one more where they are not enough."""
+        if not self.timed.known(file.graph):
+            await self._session(file, limit_s)
+        return latency_of(self.timed.of(file.graph))
+
+    async def _session(self, file: ModelFile, limit_s: float) -> TimingSession:
+        path, reference = self.folder.root / file.path, self.folder.reference
+        request = CompareRequest(path, reference, self.prepared.feeds, self.session_s)
+        session = replace(await self.operations.compare(request, limit_s=limit_s), file=file.digest)
+        self.timed.add(file.graph, [session])
+        return session
 
     async def _measured(
         self, made: Made, weights: TrainedWeights, rung: int, worth_below: float | None, left: Callable[[], float]
@@ -176,15 +199,11 @@ class Pipeline:
             examples=weights.examples,
             failed=made.failed,
         )
-        request = replace(self._beside_reference(made.source), effort=FULL, worth_below=worth_below)
-        base = await self.operations.compare(request, limit_s=left())
+        base = await self._latency(made.source, left())
         timed = [(made.source, base)]
         for file in made.files:
-            request = replace(self._beside_reference(file), effort=FULL, worth_below=worth_below, source=base)
-            if self._for_size(file):
-                request = replace(request, worth_below=None, source=None)
             try:
-                latency = await self.operations.compare(request, limit_s=left())
+                latency = await self._latency(file, left())
             except CandidateFailed as error:
                 outcome = self._without(outcome, file, error.strategy, error.reason)
                 continue
@@ -239,6 +258,7 @@ class Pipeline:
             macs=scored.macs,
             artifact=file.path,
             digest=file.digest,
+            graph=file.graph,
             outputs=scored.outputs,
         )
 
@@ -279,9 +299,6 @@ class Pipeline:
     def _discard(self, file: ModelFile) -> None:
         if file != self.prepared.reference:
             discard(self.folder.root / file.path)
-
-    def _beside_reference(self, file: ModelFile) -> CompareRequest:
-        return CompareRequest(self.folder.root / file.path, self.folder.reference, self.prepared.feeds)
 
     def _variants(self, recipe: Recipe) -> list[Step]:
         return variants_for(recipe, self.ratios, self.prepared.applicable)

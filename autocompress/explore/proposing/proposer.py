@@ -152,7 +152,7 @@ class Proposer:
         return min(families, key=lambda f: abs(math.log(self._ratio(f) / target)))
 
     def _ratio(self, family: Family) -> float:
-        return self._standings.expected(self._standings.standing(family).best).ratio
+        return self._standings.standing(family).best.latency.ratio
 
     def target(self) -> float:
         """The next latency ratio to aim at: the budget; without one, ratios spread evenly over the area that the front

@@ -4,23 +4,21 @@ from collections.abc import Sequence
 
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
+from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS, session_s
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.schedule import rungs
-from autocompress.explore.space.structure_model import MARGIN
 from autocompress.explore.standings.standings import Standings
 
 MAY_TAKE = 1.2  # times what a training or a family should take
 LAST_LENGTHS_KEPT = 2  # times the last rung's length, kept for each finalist
-MEASURED_SHARE = 0.05  # of the whole time, for measuring again
-MEASURE_S = (0.6, 4.0)  # seconds for one file, at least and at most
 CLOSING_S = 3.0  # writing the front and the report
 
 # What finishing does, and the time that is kept for it.
 FINALISTS = 3  # families trained in full without a budget; the front has several
 CONTENDERS = 2  # and under one: the better of them, trained equally long, has the time
-MEASURED_AGAIN = 12  # files, at most
-MOST_PREFERRED = 4  # of what can be recommended, measured again first and even when dominated
-MEASURING_TAKES = 1.6  # times what a file is timed for: opening it, and what is disturbed is timed again
+MEASURED_AGAIN = 12  # files of the front, at most
+JUDGED = 3  # files that may be recommended, timed in sessions of their own
+MEASURING_TAKES = 1.3  # times what a session is timed for: both files are opened for it
 
 
 class TimeBudget:
@@ -81,7 +79,7 @@ class TimeBudget:
         bounded = standings.steering.bounded
         if bounded and not any(standing.within for standing in map(standings.standing, standings.contending())):
             return self.closing_s()
-        finalists = standings.finalists(CONTENDERS if bounded else FINALISTS, MARGIN)
+        finalists = standings.finalists(CONTENDERS if bounded else FINALISTS)
         full, overhead_s = LAST_LENGTHS_KEPT * self.lengths[-1].seconds, self.durations.overhead_s()
         each = [max(full - family.train_s, 0) + overhead_s for family in finalists]
         training = sum(each) if bounded else max(sum(each) / self._concurrency, *each, 0)
@@ -89,22 +87,15 @@ class TimeBudget:
         return min(training, most * self.clock.limit_s) + self.closing_s()
 
     def closing_s(self) -> float:
-        """For measuring again, testing and writing: of the front, and under a budget of what is not on it and can be
-        recommended.
-        """
+        """For judging finalists, timing the front once more, testing and writing."""
         standings = self._standings
-        others = MOST_PREFERRED if standings.steering.bounded else 1
-        wanted = len(standings.front()) + len(standings.disturbed()) + others
-        files = min(MEASURED_AGAIN, standings.files, wanted)
-        return files * self.effort_s() * MEASURING_TAKES + self.tested_s() + CLOSING_S
+        judged, front = min(JUDGED, standings.files), min(MEASURED_AGAIN, len(standings.front()))
+        sessions = judged * JUDGING_SESSIONS[0] + front
+        return sessions * session_s(self.clock.limit_s) * MEASURING_TAKES + self.tested_s() + CLOSING_S
 
     def can_measure(self) -> bool:
         """Whether there is time for more than testing and writing."""
         return self.clock.left() >= CLOSING_S + self.tested_s()
-
-    def effort_s(self) -> float:
-        """For measuring one file again."""
-        return min(MEASURE_S[1], max(MEASURE_S[0], MEASURED_SHARE * self.clock.limit_s / MEASURED_AGAIN))
 
     def tested_s(self) -> float:
         """For the test scores of the front and the reference, one example after another. Where threads share them, what

@@ -20,7 +20,6 @@ from autocompress.recipe import Recipe
 FEWEST_TIMED = 6  # structures timed, below which nothing is predicted
 RIDGE = 0.05
 SHIFTS = np.linspace(-1, 1, 41)  # of the range of strengths
-MARGIN = 0.03  # of a budget, to stay within it by: two measurements of one graph differ by as much
 AS_FAST = 0.85  # of the target: down to here, structures count as equally fast
 
 
@@ -83,7 +82,7 @@ class StructureModel:
         features = np.tile(self._features(recipe), (len(indices), 1))
         features[:, columns], features[:, columns + 1] = strengths, strengths**2
         latency, macs = self._predicted(features).T
-        within = latency <= (1 - MARGIN) * target
+        within = latency <= target
         near = within & (latency >= AS_FAST * target)
         if near.any():
             best = int(np.argmax(np.where(near, macs, -math.inf)))

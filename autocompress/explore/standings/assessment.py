@@ -34,15 +34,23 @@ class Standing:
 
 @dataclass(frozen=True)
 class Assessment:
-    """A value: new measurements make a new one, which has worked nothing out yet."""
+    """A value: new measurements make a new one, which has to work out again what they change."""
 
     objective: Objective
-    measured: Measurements = field(default_factory=Measurements)
+    measured: Measurements
     _standings: dict[Family, Standing] = field(default_factory=dict, compare=False)
 
     def after(self, fact: Fact) -> "Assessment":
         measured = self.measured.after(fact)
-        return self if measured is self.measured else Assessment(self.objective, measured)
+        if measured is self.measured:
+            return self
+        if measured.tests is not self.measured.tests:
+            return Assessment(self.objective, measured)
+        changed = measured.timed_anew(self.measured)
+        if not changed:
+            return Assessment(self.objective, measured, self._standings)
+        kept = {f: known for f, known in self._standings.items() if changed.isdisjoint(e.graph for e in f.evaluations)}
+        return Assessment(self.objective, measured, kept)
 
     def standing(self, family: Family) -> Standing:
         """How a family stands."""
@@ -51,38 +59,33 @@ class Assessment:
             found = self._standings[family] = self._standing(family)
         return found
 
-    def best_of(self, evaluations: Sequence[Evaluation], family: Family) -> Evaluation:
+    def best_of(self, evaluations: Sequence[Evaluation]) -> Evaluation:
         """Of a family's files the most accurate within the budget, else the fastest; without a budget the one that
         alone has most hypervolume.
         """
-        files, steering = [self.measured.current(e, family) for e in evaluations], self.objective.steering
+        files, steering = list(map(self.measured.current, evaluations)), self.objective.steering
         if not steering.bounded:
             reference = self.objective.reference.score.val
             return max(files, key=lambda e: (hypervolume([point(e)], reference), e.score.val))
-        expected = [(self.measured.expected(e, family), e) for e in files]
-        within = [e for latency, e in expected if steering.excess(latency) <= 0]
+        within = [e for e in files if steering.excess(e.latency) <= 0]
         if within:
             return max(within, key=lambda e: e.score.val)
-        return min(expected, key=lambda pair: pair[0].ratio)[1]
+        return min(files, key=lambda e: e.latency.ratio)
 
     def best_first(self, families: Sequence[Family]) -> list[Family]:
         """By Pareto rank and hypervolume gain, under a budget by score."""
         points = [self.standing(f).best_point for f in families]
         return [families[i] for i in best_first(points, self.objective.reference.score.val)]
 
-    def clipped(self, evaluation: Evaluation, family: Family | None) -> Point:
-        """A file's point for deciding where to spend time."""
-        return self.objective.clipped(evaluation.score.val, self.measured.expected(evaluation, family))
-
     def _standing(self, family: Family) -> Standing:
-        best = self.best_of(family.evaluations, family)
-        latest = self.best_of(family.latest.evaluations, family)
-        files = (self.measured.current(e, family) for e in family.evaluations)
+        best = self.best_of(family.evaluations)
+        latest = self.best_of(family.latest.evaluations)
+        files = map(self.measured.current, family.evaluations)
         return Standing(
             latest=latest,
             best=best,
-            latest_point=self.clipped(latest, family),
-            best_point=self.clipped(best, family),
-            excess=self.objective.steering.excess(self.measured.expected(best, family)),
+            latest_point=self.objective.clipped(latest),
+            best_point=self.objective.clipped(best),
+            excess=self.objective.steering.excess(best.latency),
             feasible=self.objective.best_feasible(files),
         )

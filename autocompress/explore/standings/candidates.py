@@ -1,14 +1,13 @@
 """Every evaluated file, at its latest measurement."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from autocompress.evaluation import Evaluation
 from autocompress.explore.history.family import Family
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.standings.measurements import Measurements
-from autocompress.latency import Latency
 
 
 @dataclass(frozen=True)
@@ -22,29 +21,31 @@ class Candidates:
     @cached_property
     def all(self) -> tuple[Evaluation, ...]:
         """The reference first, then its variants, then family by family."""
-        families = (self.measured.current(e, family) for family in self.families.values() for e in family.evaluations)
-        return (*self.own, *families)
+        return tuple(map(self.measured.current, self._files))
 
     @property
     def own(self) -> tuple[Evaluation, ...]:
         """The reference and its variants."""
-        variants = (self.measured.current(e, None) for e in self.opening.reference_family.evaluations)
-        return (self.reference, *variants)
+        return tuple(map(self.measured.current, self._own))
 
-    @property
-    def reference(self) -> Evaluation:
-        """It counts however disturbed its measurement was: its ratio is one by definition."""
-        current = self.measured.current(self.opening.reference, None)
-        return replace(current, latency=replace(current.latency, reliable=True))
+    @cached_property
+    def judged(self) -> tuple[Evaluation, ...]:
+        """All, as they are reported."""
+        run = self.measured.run()
+        return tuple(self.measured.judged(e, run) for e in self._files)
 
     def family_of(self, evaluation: Evaluation) -> Family | None:
         """None for a file of the reference."""
         return self.families.get(evaluation.recipe.family.id)
 
-    def expected(self, evaluation: Evaluation) -> Latency:
-        """How long a file's graph takes, by all measurements of it."""
-        return self.measured.expected(evaluation, self.family_of(evaluation))
-
     def current(self, evaluation: Evaluation) -> Evaluation:
         """A file at its latest measurement."""
-        return self.measured.current(evaluation, self.family_of(evaluation))
+        return self.measured.current(evaluation)
+
+    @property
+    def _own(self) -> tuple[Evaluation, ...]:
+        return self.opening.reference, *self.opening.reference_family.evaluations
+
+    @property
+    def _files(self) -> tuple[Evaluation, ...]:
+        return *self._own, *(e for family in self.families.values() for e in family.evaluations)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
 
 from autocompress.explore.history.facts import Evaluated, Fact, Failed
 from autocompress.explore.history.family import Family
@@ -25,13 +24,14 @@ class Contenders:
 
     def after(self, fact: Fact, families: Mapping[str, Family], assessment: Assessment) -> "Contenders":
         """families, assessment: after the same fact."""
+        known = self if assessment is self.assessment else replace(self, assessment=assessment)
         match fact:
             case Evaluated(recipe, outcome):
                 failed = {failed.id for failed, *_ in outcome.failed if failed == recipe}
-                return self._without(recipe.id, failed)._with(families[recipe.id])
+                return known._without(recipe.id, failed)._with(families[recipe.id])
             case Failed(recipe):
-                return self._without(recipe.id, {recipe.id})
-        return self if assessment is self.assessment else replace(self, assessment=assessment)
+                return known._without(recipe.id, {recipe.id})
+        return known
 
     @cached_property
     def all(self) -> list[Family]:
@@ -43,12 +43,9 @@ class Contenders:
     def best_first(self) -> list[Family]:
         return self.assessment.best_first(self.all)
 
-    def finalists(self, count: int, margin: float) -> list[Family]:
-        """The best ``count`` of those that are expected to stay within the budget by ``margin``, a share of it, as long
-        as there are any.
-        """
-        safe = (f for f in self.best_first if self.assessment.standing(f).excess <= -margin)
-        return list(islice(safe, count)) or self.best_first[:count]
+    def finalists(self, count: int) -> list[Family]:
+        """The best ``count`` of those within the budget, as long as there are any."""
+        return self.best_first[:count]
 
     def _without(self, identifier: str, untrainable: set[str]) -> "Contenders":
         pool = {name: family for name, family in self.pool.items() if name != identifier}

@@ -110,14 +110,3 @@ def best_first(points: Sequence[Point], reference_score: float) -> list[int]:
     rank = ranks(points)
     gain = gains(points, rank, reference_score)
     return sorted(range(len(points)), key=lambda i: (rank[i], -gain[i], -points[i][0], points[i][1]))
-
-
-def prefer_faster(points: Sequence[Point], differences: Sequence[tuple[float, float]]) -> int:
-    """The index to recommend: the most accurate (index 0 of ``differences`` pairs with it), or a faster one as good.
-
-    points: sorted with the most accurate first. differences: for each, (score of the most accurate minus its own on
-    the same examples, standard error of that). A faster one is taken only when the difference is within one standard
-    error and at most 0.1 point.
-    """
-    as_good = [i for i, (lost, error) in enumerate(differences) if i == 0 or (lost <= error and lost <= WITHIN + 1e-9)]
-    return min(as_good, key=lambda i: (points[i][1], -points[i][0]))

@@ -11,6 +11,7 @@ from autocompress.explore.standings.assessment import Assessment
 from autocompress.explore.standings.best_files import BestFiles
 from autocompress.explore.standings.candidates import Candidates
 from autocompress.explore.standings.contenders import Contenders
+from autocompress.explore.standings.measurements import Measurements
 from autocompress.explore.standings.objective import Objective
 from autocompress.explore.standings.slower_variants import SlowerVariants
 from autocompress.explore.standings.tried import Tried
@@ -32,7 +33,10 @@ class Known:
     def at_first(cls, opening: Opening, budget: Budget) -> "Known":
         """Before the first fact."""
         objective = Objective(budget, opening.reference)
-        tried, assessment = Tried(1 + len(opening.reference_family.evaluations)), Assessment(objective)
+        tried, assessment = (
+            Tried(1 + len(opening.reference_family.evaluations)),
+            Assessment(objective, Measurements.of(opening)),
+        )
         candidates = Candidates(opening, tried.families, assessment.measured)
         return cls(
             objective=objective,
@@ -48,6 +52,7 @@ class Known:
         """After one fact more."""
         tried, assessment = self.tried.after(fact), self.assessment.after(fact)
         candidates = Candidates(self.candidates.opening, tried.families, assessment.measured)
+        timed_anew = bool(assessment.measured.timed_anew(self.assessment.measured))
         return Known(
             objective=self.objective,
             tried=tried,
@@ -55,18 +60,13 @@ class Known:
             assessment=assessment,
             contenders=self.contenders.after(fact, tried.families, assessment),
             candidates=candidates,
-            best=self.best.after(fact, candidates, self.objective),
+            best=self.best.after(fact, candidates, self.objective, timed_anew=timed_anew),
         )
 
     @cached_property
     def front(self) -> tuple[Evaluation, ...]:
-        """The candidates nothing dominates, the fastest first; unreliable measurements are left out."""
+        """The candidates nothing dominates, the fastest first."""
         return tuple(map(self.candidates.current, self.best.front))
-
-    @cached_property
-    def disturbed(self) -> tuple[Evaluation, ...]:
-        """The files that would be on the front if their disturbed measurements were right."""
-        return tuple(e for e in map(self.candidates.current, self.best.provisional) if not e.latency.reliable)
 
     @cached_property
     def best_feasible(self) -> Evaluation | None:

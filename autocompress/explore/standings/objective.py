@@ -7,7 +7,8 @@ from functools import cached_property
 from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation
 from autocompress.explore.standings.front import WITHIN, Point
-from autocompress.latency import Latency
+
+VERDICT_TAKES = 0.05  # of a budget: how far the next session may lie from three, at the spread that is assumed
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class Objective:
 
     @cached_property
     def steering(self) -> Budget:
-        """The budget that decides where time is spent: none when the reference itself is within it, so that the
-        front is explored.
+        """The budget that decides where time is spent: less by what its verdict takes, so that what is found does not
+        sit on the edge; none when the reference itself is within it, so that the front is explored.
         """
         slack = self.budget.bounded and self.budget.excess(self.reference.latency) <= 0
-        return Budget(max_drop=self.budget.max_drop) if slack else self.budget
+        return Budget(max_drop=self.budget.max_drop) if slack else self.budget.less(VERDICT_TAKES)
 
     @cached_property
     def target(self) -> float | None:
@@ -32,10 +33,8 @@ class Objective:
 
     def feasible(self, evaluation: Evaluation) -> bool:
         """Whether a file meets the budget and keeps enough score."""
-        return (
-            evaluation.latency.reliable
-            and self.budget.excess(evaluation.latency) <= 0
-            and self.budget.allows_score(evaluation.score.val, self.reference.score.val)
+        return self.budget.excess(evaluation.latency) <= 0 and self.budget.allows_score(
+            evaluation.score.val, self.reference.score.val
         )
 
     def best_feasible(self, evaluations: Iterable[Evaluation]) -> Evaluation | None:
@@ -44,13 +43,13 @@ class Objective:
 
     def loses_nothing(self, evaluation: Evaluation) -> bool:
         """Whether a file is known to be as good as the reference, and how fast it is."""
-        return evaluation.latency.reliable and evaluation.score.val >= self.reference.score.val - WITHIN
+        return evaluation.latency.quiet and evaluation.score.val >= self.reference.score.val - WITHIN
 
-    def clipped(self, score: float, latency: Latency) -> Point:
+    def clipped(self, evaluation: Evaluation) -> Point:
         """A file's point for deciding where to spend time: within the budget, faster is not better."""
-        if self.target is not None and self.steering.excess(latency) <= 0:
-            return score, self.target
-        return score, latency.ratio
+        if self.target is not None and self.steering.excess(evaluation.latency) <= 0:
+            return evaluation.score.val, self.target
+        return point(evaluation)
 
 
 def point(evaluation: Evaluation) -> Point:

@@ -8,11 +8,12 @@ from autocompress.explore.history.facts import Conclusion, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.standings.assessment import Standing
-from autocompress.explore.standings.front import Point, hypervolume
+from autocompress.explore.standings.front import Point, hypervolume, pareto
+from autocompress.explore.standings.judgement import Judgement, judge
 from autocompress.explore.standings.known import Known
+from autocompress.explore.standings.measurements import Measurements
 from autocompress.explore.standings.objective import point
 from autocompress.explore.standings.rank_correlation import rank_correlation
-from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
 
 FINALISTS_KEPT = 8  # families whose weights stay in the store whatever its size
@@ -66,14 +67,9 @@ class Standings:
         return recipe in self._known.tried.ended
 
     @property
-    def final(self) -> Mapping[str, Latency]:
-        """The last measurements of files, by id."""
-        return self._known.assessment.measured.final
-
-    @property
-    def kept(self) -> Mapping[str, Latency]:
-        """Those of ``final`` that are older, of files that could not be measured again."""
-        return self._known.assessment.measured.kept
+    def measured(self) -> Measurements:
+        """The sessions of graphs and of finalists, and what was compared."""
+        return self._known.assessment.measured
 
     @property
     def tests(self) -> Mapping[str, float]:
@@ -87,28 +83,32 @@ class Standings:
 
     @property
     def reference(self) -> Evaluation:
-        """It counts however disturbed its measurement was: its ratio is one by definition."""
-        return self._known.candidates.reference
+        """As it is reported."""
+        return self._known.candidates.judged[0]
 
     def candidates(self) -> list[Evaluation]:
-        """Every evaluated file at its latest measurement, the reference first."""
-        return list(self._known.candidates.all)
-
-    def expected(self, evaluation: Evaluation) -> Latency:
-        """How long a candidate's graph takes, by all measurements of it over the rungs."""
-        return self._known.candidates.expected(evaluation)
+        """Every evaluated file at its latest measurement, as it is reported, the reference first."""
+        return list(self._known.candidates.judged)
 
     def front(self) -> list[Evaluation]:
-        """The candidates nothing dominates, the fastest first; unreliable measurements are left out."""
+        """The candidates nothing dominates, the fastest first."""
         return list(self._known.front)
 
-    def disturbed(self) -> list[Evaluation]:
-        """The files that would be on the front if their disturbed measurements were right."""
-        return list(self._known.disturbed)
+    def reported_front(self) -> list[Evaluation]:
+        """The candidates nothing dominates, by what is reported of them, the fastest first."""
+        candidates = self.candidates()
+        return [candidates[i] for i in pareto([point(e) for e in candidates])]
 
-    def feasible(self, evaluation: Evaluation) -> bool:
-        """Whether a candidate meets the budget and keeps enough score."""
-        return self._known.objective.feasible(evaluation)
+    def judgements(self) -> list[Judgement]:
+        """Of every candidate, in their order."""
+        measured, reference = self.measured, self.reference
+        return [
+            judge(e, reference, self.budget, measured.losses.get(e.id), self.opening.chance) for e in self.candidates()
+        ]
+
+    def is_final(self, evaluation: Evaluation) -> bool:
+        """Whether a file was timed after it had been chosen; the reference needs no ratio."""
+        return evaluation.id in self.measured.finals or evaluation.id == self.opening.reference.id
 
     def best_feasible(self) -> Evaluation | None:
         """The most accurate feasible candidate of the front; when none of the front is feasible, of all."""
@@ -167,11 +167,11 @@ class Standings:
         contenders = self._known.contenders
         return [(f.id, f.rung, contenders.assessment.standing(f).latest_point) for f in contenders.all]
 
-    def finalists(self, count: int, margin: float = 0.0) -> list[Family]:
-        """The families to train in full: by Pareto rank and hypervolume gain, under a budget by score, of those that
-        are expected to stay within it by ``margin``, a share of it, as long as there are any.
+    def finalists(self, count: int) -> list[Family]:
+        """The families to train in full: by Pareto rank and hypervolume gain, under a budget by score, of those within
+        it, as long as there are any.
         """
-        return self._known.contenders.finalists(count, margin)
+        return self._known.contenders.finalists(count)
 
     def rank_correlation(self, fewest: int = 0) -> float | None:
         """Between the scores of families at their first and their last training; low means the first one is too short.
@@ -180,15 +180,16 @@ class Standings:
         assessment, families = self._known.assessment, self.trained_on
         if len(families) < fewest:
             return None
-        first = {f.id: assessment.best_of(f.outcomes[0].evaluations, f).score.val for f in families}
+        first = {f.id: assessment.best_of(f.outcomes[0].evaluations).score.val for f in families}
         return rank_correlation(first, {f.id: assessment.standing(f).latest.score.val for f in families})
 
     def in_use(self) -> set[str]:
-        """Store keys that a search still needs: the weights of what is, or would be, on the front or may be trained on,
-        and the outputs that the front is compared by.
+        """Store keys that a search still needs: the weights of what is on the front or may be trained on,
+        the outputs that the front is compared by, and what timing sessions recorded.
         """
-        wanted = [*self.front(), *self.disturbed()]
+        wanted = self.front()
         best = [family for e in wanted if (family := self._known.candidates.family_of(e)) is not None]
         families = {f.id: f for f in (*best, *self.finalists(FINALISTS_KEPT))}
         weights = {outcome.checkpoint for f in families.values() for outcome in f.outcomes if outcome.checkpoint}
-        return weights | {e.outputs for e in wanted}
+        recorded = {session.raw for sessions in self.measured.graphs.values() for session in sessions if session.raw}
+        return weights | {e.outputs for e in wanted} | recorded

@@ -82,7 +82,7 @@ class Admission:
         score would add much to the front, or a trained family of the same strategies is as fast and computes more.
         """
         if not self._standings.steering.bounded:
-            if self._least_gain is None or not self._space.structural or not gate.latency.reliable:
+            if self._least_gain is None or not self._space.structural or not gate.latency.quiet:
                 return None
             if self._standings.gain_at_most(gate.latency.ratio_low) < self._least_gain:
                 return "too near in latency to what is known to add to the front"
@@ -101,7 +101,7 @@ class Admission:
         if self._structure(family.recipe) != self._structure(recipe):
             return False
         best = self._standings.standing(family).best
-        return self._standings.expected(best).ratio <= gate.latency.ratio and best.macs > LARGER * gate.macs
+        return best.latency.ratio <= gate.latency.ratio and best.macs > LARGER * gate.macs
 
     def _structure(self, recipe: Recipe) -> set[str]:
         names = {a.name for a in self._space.structural}

@@ -7,6 +7,11 @@ Inference", CVPR 2018; Bhalgat et al., "LSQ+: Improving low-bit quantization thr
 initialization", CVPR Workshops 2020. Tensors that enter no such layer (additions, outputs) are calibrated on training
 data, and so are all of them before any training: their ranges do not change what a call costs. Where a layer's input is
 not recognised in the file, the candidate fails rather than be calibrated without a word.
+
+Where the target cuts off sums of products, the training rounds weights to seven bits, and two files are written of it:
+with these, and with unsigned weights of eight bits. On the digits demo's data (three seeds, six epochs) both kinds
+scored alike after rounding to either: 97.4 and 97.3 % after seven bits, 97.3 and 97.4 % after eight, at a standard
+error of 0.4.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,8 +44,7 @@ from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC_OPERATORS,
     quantized,
-    reduced,
-    weight_range,
+    weight_kinds,
 )
 
 autocompress_api = 2
@@ -67,11 +71,11 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
         return f"no convolution or linear layer is called, only {', '.join(own[:3]) or 'layers without weights'}"
 
     def hook(self, params: Params, context: Context) -> TrainHook:
-        largest = INT7 if reduced(weight_range(context)) else INT8
+        largest = INT7 if context.runtime.saturates(context.profile) else INT8
         return FakeQuantization(float(params["starts_at"]), examples(context), largest)
 
     def variants(self, context: Context) -> Sequence[Params]:
-        return ({"activations": "QUInt8", **weight_range(context)},)
+        return [{"activations": "QUInt8", **kind} for kind in weight_kinds(context)]
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
         calibrated = observed(source, context.feeds(CALIBRATION_EXAMPLES))

@@ -5,12 +5,13 @@ constant weights. Follows: Jacob et al., "Quantization and Training of Neural Ne
 Integer-Arithmetic-Only Inference", CVPR 2018.
 
 Which activation type is faster depends on the kernels of the target (QInt8 made a residual network slower than float
-where QUInt8 made it 2.8 times faster), so both are variants. How ranges are calibrated costs no latency, so one rule
-is chosen: the extremes, or where these change the reference's outputs much, the one that keeps them best. Where even
-that one changes them much, and it helps to leave the most sensitive sections of the graph in float, that is a third
-variant. Which sections those are is found out once, on the reference, and is part of the variant: whatever its weights
-and the examples, a structure has one latency. Before anything is scored none of this is asked, and the rule is the
-extremes.
+where QUInt8 made it 2.8 times faster), so both are variants. Where the target cuts off sums of products, unsigned
+activations come with weights of seven bits and with unsigned ones (``weight_kinds``), at the same ranges. How ranges
+are calibrated costs no latency, so one rule is chosen: the extremes, or where these change the reference's outputs
+much, the one that keeps them best. Where even that one changes them much, and it helps to leave the most sensitive
+sections of the graph in float, that is one more variant. Which sections those are is found out once, on the reference,
+and is part of the variant: whatever its weights and the examples, a structure has one latency. Before anything is
+scored none of this is asked, and the rule is the extremes.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ from autocompress_plugins.quantization.ort_quantization import (
     opened,
     output_error,
     quantized,
-    weight_range,
+    weight_kinds,
 )
 
 autocompress_api = 2
@@ -63,9 +64,9 @@ class QuantizeStatic(GraphStrategy):
         return "no convolution or matrix product with constant weights (recurrent layers have no static int8 form)"
 
     def variants(self, context: Context) -> Sequence[Params]:
-        weights = weight_range(context)
+        kinds = weight_kinds(context)
         if not context.scored:
-            return _plain(SAFEST, weights)
+            return _plain(SAFEST, kinds)
         feeds = list(context.feeds(COMPARED_EXAMPLES))
         expected = file_outputs(opened(context.reference), feeds)
 
@@ -73,14 +74,14 @@ class QuantizeStatic(GraphStrategy):
             return output_error(expected, opened(model), feeds)
 
         def error_by(rule: str) -> float:
-            return error(self._quantized(context.reference, _plain(rule, weights)[0], context))
+            return error(self._quantized(context.reference, _plain(rule, kinds)[0], context))
 
         errors = {SAFEST: error_by(SAFEST)}
         if errors[SAFEST] >= HARMFUL:
             errors |= {rule: error_by(rule) for rule in self._rules if rule != SAFEST}
         best = min(errors, key=errors.__getitem__)
         rule = best if errors[best] < CLEARLY_CLOSER * errors[SAFEST] else SAFEST
-        plain = _plain(rule, weights)
+        plain = _plain(rule, kinds)
         if errors[rule] < HARMFUL:
             return plain
         mixed: Params = {**plain[0], "float_sections": self._sensitive(plain[0], context, error)}
@@ -120,9 +121,12 @@ class QuantizeStatic(GraphStrategy):
         return self._last[1]
 
 
-def _plain(rule: str, weights: Params) -> list[Params]:
-    """Everything quantized, in either type of activations."""
-    return [{"activations": activations, "calibration": rule, **weights} for activations in ACTIVATIONS]
+def _plain(rule: str, kinds: Sequence[Params]) -> list[Params]:
+    """Everything quantized: unsigned activations with each kind of weights, signed ones with the first; there are no
+    integer kernels for signed activations with unsigned weights.
+    """
+    types = [("QUInt8", kind) for kind in kinds] + [("QInt8", kinds[0])]
+    return [{"activations": activations, "calibration": rule, **kind} for activations, kind in types]
 
 
 def _sections(source: Path) -> list[tuple[str, ...]]:

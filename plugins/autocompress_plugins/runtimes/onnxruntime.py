@@ -11,12 +11,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.plugin.contract import Array, Feed, OperatorTime, Runtime, Session
 from autocompress.plugin.hooks import hookimpl
 from autocompress.profile import HardwareProfile
+from autocompress_plugins.unsigned_weights import with_unsigned_weights
 
 autocompress_api = 2
 
@@ -55,6 +57,20 @@ class OnnxRuntime(Runtime):
 
     def open(self, path: Path, profile: HardwareProfile) -> Session:
         return OrtSession(_session(path, _options(profile)))
+
+    def exact(self, path: Path, profile: HardwareProfile) -> Session | None:
+        """Without graph optimizations QDQ nodes are computed in float; int8 operators that are in the file itself are
+        given unsigned weights, whose sums are exact on any processor.
+        """
+        options = _options(profile)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+            copy = Path(folder) / path.name
+            onnx.save(with_unsigned_weights(onnx.load(str(path))), str(copy))
+            try:
+                return OrtSession(_session(copy, options))
+            except CandidateFailed:
+                return None
 
     def operators(self, path: Path, profile: HardwareProfile, feeds: Sequence[Feed]) -> Sequence[OperatorTime]:
         options = _options(profile)

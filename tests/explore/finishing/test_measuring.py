@@ -1,4 +1,4 @@
-"""What is timed again at the end, how often, and for how long."""
+"""What is timed at the end, how often, and in which order."""
 
 import asyncio
 from collections import Counter
@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from autocompress.budget import Budget
+from autocompress.comparison import TimingSession
 from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.finishing.measuring import Measuring
 from autocompress.explore.history.facts import Evaluated
 from autocompress.explore.history.history import History
+from autocompress.explore.pipeline.timed_graphs import TimedGraphs
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
@@ -21,16 +23,21 @@ from autocompress.recipe import Recipe, Step
 Make = Callable[..., Any]
 
 
-class Timed:
-    """In place of a pipeline and of clocks: each measurement takes a second and gives what ``answer`` says."""
+class Sessions:
+    """In place of a pipeline and of clocks: each session takes a second and gives what ``answer`` says."""
 
-    def __init__(self, answer: Callable[[Evaluation], Latency], whole_s: float) -> None:
-        self.answer, self.whole_s = answer, whole_s
+    def __init__(self, answer: Callable[[Evaluation], TimingSession], whole_s: float) -> None:
+        self.answer, self.whole_s, self.limit_s = answer, whole_s, whole_s
         self.asked: Counter[str] = Counter()
+        self.order: list[str] = []
+        self.timed = TimedGraphs()
 
-    async def measure_again(self, evaluation: Evaluation, *_: Any) -> Latency:
+    async def session(self, evaluation: Evaluation, *_: Any) -> TimingSession:
         self.asked[evaluation.id] += 1
-        return self.answer(evaluation)
+        self.order.append(evaluation.id)
+        session = self.answer(evaluation)
+        self.timed.add(evaluation.graph, [session])
+        return session
 
     def elapsed(self) -> float:
         return float(self.asked.total())
@@ -40,47 +47,88 @@ class Timed:
 
 
 def evaluation(recipe: Recipe, score: float, latency: Latency) -> Evaluation:
-    return Evaluation(recipe.id, recipe, 1.0, 0, Score(score, score, score), latency, 10, 8, 5, 7, "a", recipe.id, "v")
+    return Evaluation(
+        recipe.id, recipe, 1.0, 0, Score(score, score, score), latency, 10, 8, 5, 7, "a", recipe.id, str(recipe), "v"
+    )
 
 
 @pytest.fixture
 def measuring(make_latency: Make, make_history: Callable[..., History]) -> Make:
-    """``measuring(answer, ratios, whole_s)``: of a search for twice the speed, in which so fast families were found."""
+    """``measuring(answer, ratios, whole_s)``: of a search for twice the speed, in which so fast families were found,
+    the later the more accurate, each timed in one session.
+    """
 
-    def make(answer: Callable[[Evaluation], Latency], ratios: list[float], whole_s: float) -> Any:
+    def make(
+        answer: Callable[[Evaluation], TimingSession], ratios: list[float], whole_s: float = 1e4
+    ) -> tuple[Measuring, Sessions, Standings]:
         history = make_history(replace(evaluation(Recipe(), 0.9, make_latency(1.0)), id="reference"))
+        timed: Any = Sessions(answer, whole_s)
         for number, ratio in enumerate(ratios):
             recipe = Recipe((Step.of("carve", units=number), Step.of("train", lr=0.002, batch_size=64)))
-            found = evaluation(recipe, 0.88 + 1e-4 * number, make_latency(ratio))
+            found = evaluation(recipe, 0.88 + 1e-4 * number, make_latency(ratio, sessions=1))
+            timed.timed.add(found.graph, found.latency.sessions)
             history.enter(Evaluated(recipe, Outcome(evaluations=(found,), checkpoint="w")))
-        timed: Any = Timed(answer, whole_s)
-        time: Any = SimpleNamespace(effort_s=lambda: 1.0, closing_s=lambda: 0.0, can_measure=lambda: True)
+        time: Any = SimpleNamespace(closing_s=lambda: 0.0, can_measure=lambda: timed.left() > 0)
         within: Any = SimpleNamespace(within=lambda limit_s: limit_s)
         standings = Standings(history, Budget(speedup=2))
-        made = Measuring(timed, standings, time, history, timed, within, lambda: None)
-        return made, timed
+        return Measuring(timed, standings, time, history, timed, within, lambda: None), timed, standings
 
     return make
 
 
-@pytest.mark.parametrize(("whole_s", "count"), [(79.0, 8), (81.0, 10), (10_000.0, 12)])
+@pytest.mark.parametrize(("whole_s", "count"), [(79.0, 8), (159.0, 16)])
 def test_a_tenth_of_the_time_goes_into_finalists_that_turn_out_too_slow(
-    whole_s: float, count: int, measuring: Make, make_latency: Make
+    whole_s: float, count: int, measuring: Make, make_session: Make
 ):
-    """Two at a time, and twelve at most."""
-    made, timed = measuring(lambda _: make_latency(0.9), [0.3] * 20, whole_s)
+    """Two at a time."""
+    made, timed, _ = measuring(lambda _: make_session(0.9), [0.3] * 20, whole_s)
     asyncio.run(made.confirm_finalists())
     assert timed.asked.total() == count
 
 
-@pytest.mark.parametrize(("ratio", "times"), [(0.3, 1), (0.455, 1), (0.465, 3)])
-def test_a_finalist_near_the_budget_is_timed_three_times(ratio: float, times: int, measuring: Make, make_latency: Make):
-    made, timed = measuring(lambda e: e.latency, [ratio], 400.0)
+def test_finalists_are_timed_until_their_graphs_have_three_quiet_sessions(measuring: Make, make_session: Make):
+    made, timed, _ = measuring(lambda e: make_session(e.latency.ratio), [0.3, 0.4])
     asyncio.run(made.confirm_finalists())
-    assert timed.asked.total() == times
+    assert list(timed.asked.values()) == [2, 2]
 
 
-def test_what_is_disturbed_every_time_is_timed_six_times(measuring: Make, make_latency: Make):
-    made, timed = measuring(lambda e: make_latency(e.latency.ratio, reliable=e.latency.ratio < 0.4), [0.3, 0.45], 400.0)
-    asyncio.run(made.measure_front())
-    assert sorted(timed.asked.values()) == [3, 6]
+def test_on_a_machine_that_is_never_quiet_they_are_timed_four_times(measuring: Make, make_session: Make):
+    made, timed, _ = measuring(lambda e: make_session(e.latency.ratio, quiet=False), [0.3])
+    asyncio.run(made.confirm_finalists())
+    assert list(timed.asked.values()) == [3]
+
+
+def test_the_three_most_accurate_are_judged_by_three_sessions_each_in_turn(measuring: Make, make_session: Make):
+    made, timed, standings = measuring(lambda e: make_session(e.latency.ratio), [0.3, 0.2, 0.4, 0.3, 0.9])
+    asyncio.run(made.judge_finalists())
+    best = sorted(standings.families.values(), key=lambda f: -f.evaluations[0].score.val)[1:4]
+    assert timed.order == [f.evaluations[0].id for f in best] * 3, "0.9 is over the budget"
+    assert all(standings.is_final(f.evaluations[0]) for f in best)
+
+
+def test_what_three_sessions_do_not_decide_is_given_four_more(measuring: Make, make_session: Make):
+    made, timed, _ = measuring(lambda e: make_session(0.49 if e.latency.ratio > 0.4 else 0.3), [0.3, 0.48])
+    asyncio.run(made.judge_finalists())
+    assert sorted(timed.asked.values()) == [3, 7]
+
+
+def test_while_none_of_the_three_can_be_recommended_the_next_ones_are_judged(measuring: Make, make_session: Make):
+    slow_and_sound = [0.4, 0.4, 0.4, 0.45, 0.45, 0.45]
+    made, timed, _ = measuring(lambda e: make_session(0.4 if e.latency.ratio < 0.43 else 0.6), slow_and_sound)
+    asyncio.run(made.judge_finalists())
+    assert list(timed.asked.values()) == [3] * 6
+
+
+def test_nothing_is_timed_once_the_time_that_is_left_is_for_the_tests(measuring: Make, make_session: Make):
+    made, timed, standings = measuring(lambda e: make_session(e.latency.ratio), [0.3, 0.3, 0.3], 4.0)
+    asyncio.run(made.judge_finalists())
+    assert timed.asked.total() == 4
+    assert sum(standings.is_final(e) for e in standings.candidates()) == 1 + 3
+
+
+def test_of_the_front_what_has_few_sessions_is_timed_once_more(measuring: Make, make_session: Make):
+    made, timed, standings = measuring(lambda e: make_session(e.latency.ratio), [0.3, 0.35, 0.4])
+    asyncio.run(made.time_front())
+    assert set(timed.asked) == {e.id for e in standings.front()}
+    assert set(timed.asked.values()) == {1}
+    assert not any(standings.is_final(e) for e in standings.candidates() if e.recipe.changes)

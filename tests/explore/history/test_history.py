@@ -7,19 +7,19 @@ from typing import Any, get_args
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
 from autocompress.explore.history.facts import (
+    Compared,
     Evaluated,
     Fact,
     Failed,
-    FinalMeasured,
     Gated,
-    MeasurableAgain,
     Nearest,
     Recommended,
-    RepeatMeasured,
     ScoredOnTest,
+    Timed,
     fact_from_json,
 )
 from autocompress.explore.history.history import History
@@ -33,10 +33,10 @@ OPENING: Any = object()
 
 
 @pytest.fixture
-def facts(make_latency: Callable[..., Latency]) -> list[Fact]:
+def facts(make_latency: Callable[..., Latency], make_session: Callable[..., TimingSession]) -> list[Fact]:
     """One of each kind, and a failure of each."""
     score, latency = Score(0.9, 0.88, 0.92, test=None), make_latency(0.4)
-    file = Evaluation("a", INT8, 1.5, 1, score, latency, 10, 8, 5, 7, "a.onnx", "digest", "val-a", 12.5)
+    file = Evaluation("a", INT8, 1.5, 1, score, latency, 10, 8, 5, 7, "a.onnx", "digest", "graph", "val-a", 12.5)
     outcome = Outcome(
         evaluations=(file,),
         rung=1,
@@ -56,9 +56,9 @@ def facts(make_latency: Callable[..., Latency]) -> list[Fact]:
         Rejected(FAMILY, "over the budget", 3.5, 0.7),
         Failed(FAMILY, "carve", "it broke"),
         Failed(FAMILY, None, "it broke"),
-        RepeatMeasured(INT8, make_latency(0.41, reliable=False)),
-        FinalMeasured({"a": make_latency(0.42)}, kept={"b": make_latency(0.5)}),
-        MeasurableAgain(),
+        Timed("graph", make_session(0.41, quiet=False)),
+        Timed("graph", make_session(0.42), finalist="a"),
+        Compared({"a": (0.01, 0.002)}),
         ScoredOnTest({"digest": 0.89}),
         Recommended("a"),
         Nearest("a"),

@@ -90,19 +90,15 @@ def ratios(recipes: list[Recipe]) -> list[object]:
 
 @pytest.mark.parametrize(("speedup", "mildest"), [(1.01, 0.05), (1.25, 0.2), (2.0, 0.5), (4.0, 0.75), (8.0, 0.9)])
 def test_bisection_finds_the_mildest_structure_within_the_budget(speedup: float, mildest: float, gate: FakeGate):
-    found = first(space_of(CARVE, TUNE), Budget(speedup=0.95 * speedup), gate)
+    found = first(space_of(CARVE, TUNE), Budget(speedup=speedup), gate)
     assert ratios(found)[0] == mildest
     assert len(gate.asked) <= 5  # of 19 strengths
 
 
-def test_every_strength_that_meets_the_budget_by_the_margin_is_found(gate: FakeGate):
+def test_every_strength_that_meets_the_budget_is_found(gate: FakeGate):
     for ratio in RATIOS:
-        found = first(space_of(CARVE, TUNE), Budget(speedup=0.959 / (1 - ratio)), gate)
+        found = first(space_of(CARVE, TUNE), Budget(speedup=0.999 / (1 - ratio)), gate)
         assert ratios(found)[0] == ratio
-
-
-def test_what_may_turn_out_to_be_over_the_budget_is_not_tried_first(gate: FakeGate):
-    assert ratios(first(space_of(CARVE, TUNE), Budget(speedup=2.0), gate))[0] == 0.55, "0.5 would just meet it"
 
 
 def test_the_next_two_stronger_ones_follow(gate: FakeGate):

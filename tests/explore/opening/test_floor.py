@@ -37,13 +37,13 @@ def timed(latency: Latency | None, budget: Budget) -> Floor:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "reliable", "said"),
+    ("ratio", "quiet", "said"),
     [(0.3, True, "can be met: the smallest"), (0.9, True, "cannot be met here"), (0.3, False, ""), (0.9, False, "")],
 )
-def test_only_a_sound_measurement_says_whether_a_budget_can_be_met(
-    ratio: float, reliable: bool, said: str, make_latency: Callable[..., Latency]
+def test_only_a_quiet_machine_says_whether_a_budget_can_be_met(
+    ratio: float, quiet: bool, said: str, make_latency: Callable[..., Latency]
 ) -> None:
-    floor = timed(make_latency(ratio=ratio, reliable=reliable), Budget(speedup=2))
+    floor = timed(make_latency(ratio=ratio, quiet=quiet), Budget(speedup=2))
     note = floor.note()
     assert (note is not None and said in note) if said else note is None
     assert floor.is_over is ("cannot" in said)

@@ -20,7 +20,8 @@ from autocompress.candidate.count import count
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.worker import WorkerCrashed
 from autocompress.errors import CandidateFailed
-from autocompress.measure import no_faster
+from autocompress.explore.pipeline.timed_graphs import TimedGraphs
+from autocompress.explore.pipeline.worth import no_faster
 from autocompress.plugin.contract import GraphStrategy, StructureStrategy, TrainHook, TrainingStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -142,7 +143,8 @@ def test_the_gate_does_not_time_the_float_file_of_what_is_far_over_the_budget_qu
     monkeypatch.setattr(
         type(opened.task.runtime), "open", lambda r, path, p: opened_files.append(path.name) or own(r, path, p)
     )
-    answer = opened.gate(family, Budget(speedup=times_over / quantized))
+    untimed = replace(opened, pipeline=replace(opened.pipeline, timed=TimedGraphs()))
+    answer = untimed.gate(family, Budget(speedup=times_over / quantized))
     assert answer.latency.ratio == pytest.approx(quantized)
     int8 = [step for step, _ in opened.pipeline.ratios if step.strategy == "quantize_static"]
     assert {f"{family.rewritten(step).id}.onnx" for step in int8} & set(opened_files)
@@ -289,10 +291,10 @@ def test_a_batch_of_the_profile_that_does_not_divide_the_data_works(
 
 
 @pytest.mark.parametrize(
-    ("ratio", "reliable", "slower"), [(0.5, True, True), (0.4, True, False), (0.55, False, False), (0.7, False, True)]
+    ("ratio", "quiet", "slower"), [(0.5, True, True), (0.4, True, False), (0.55, False, False), (0.7, False, True)]
 )
 def test_a_disturbed_variant_is_left_out_only_when_it_is_much_slower(
-    ratio: float, reliable: bool, slower: bool, make_latency: Any
+    ratio: float, quiet: bool, slower: bool, make_latency: Any
 ) -> None:
-    assert no_faster(make_latency(ratio, reliable=reliable), make_latency(0.5)) == slower
-    assert no_faster(make_latency(ratio), make_latency(0.5, reliable=reliable)) == slower
+    assert no_faster(make_latency(ratio, quiet=quiet), make_latency(0.5)) == slower
+    assert no_faster(make_latency(ratio), make_latency(0.5, quiet=quiet)) == slower

@@ -7,9 +7,16 @@ import pytest
 
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
+from autocompress.explore.pipeline.timed_graphs import session_s
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.schedule import rungs
-from autocompress.explore.schedule.time_budget import LAST_LENGTHS_KEPT, MEASURED_AGAIN, TimeBudget
+from autocompress.explore.schedule.time_budget import (
+    JUDGED,
+    JUDGING_SESSIONS,
+    LAST_LENGTHS_KEPT,
+    MEASURED_AGAIN,
+    TimeBudget,
+)
 
 LENGTHS = rungs.lengths(600, 50_000)
 
@@ -33,11 +40,8 @@ def time_budget(
         opening=opening,
         front=lambda: [opening.reference, *map(file, front_ms)],
         files=1 + len(front_ms),
-        disturbed=list,
         steering=SimpleNamespace(bounded=False),
-        finalists=lambda count, margin: [
-            SimpleNamespace(train_s=LAST_LENGTHS_KEPT * LENGTHS[-1].seconds - s) for s in needs
-        ],
+        finalists=lambda count: [SimpleNamespace(train_s=LAST_LENGTHS_KEPT * LENGTHS[-1].seconds - s) for s in needs],
     )
     vars(standings).update(others)
     clock = Clock(600.0, now=now or (lambda: 0.0))
@@ -56,11 +60,11 @@ def test_of_a_long_front_as_many_files_are_tested_as_were_measured_again() -> No
     assert time_budget(*[0.5] * 40).tested_s() == pytest.approx(2.0 + MEASURED_AGAIN * 0.5)
 
 
-def test_what_is_kept_for_closing_is_enough_to_measure_the_front_again() -> None:
+def test_what_is_kept_for_closing_is_enough_to_judge_finalists_and_time_the_front() -> None:
     seconds = [0.0]
     time = time_budget(*[0.5] * 8, now=lambda: seconds[0])
     seconds[0] = 600.0 - time.closing_s()
-    seconds[0] += 8 * time.effort_s()
+    seconds[0] += (JUDGED * JUDGING_SESSIONS[0] + 8) * session_s(600.0)
     assert time.can_measure()
     seconds[0] = 600.0 - time.tested_s()
     assert not time.can_measure()

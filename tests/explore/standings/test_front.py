@@ -11,7 +11,6 @@ from autocompress.explore.standings.front import (
     gains,
     hypervolume,
     pareto,
-    prefer_faster,
     ranks,
     ratio_by_missing_area,
 )
@@ -116,15 +115,3 @@ def test_best_first_orders_by_rank_then_gain_then_score():
     assert best_first([beaten, below_worth, small], 0.9) == [2, 1, 0]
     worthless = [(0.5, 0.5), (0.6, 0.6)]
     assert best_first(worthless, 0.9) == [1, 0]
-
-
-def test_faster_model_is_preferred_only_when_as_good():
-    points = [(0.930, 0.5), (0.9295, 0.3), (0.929, 0.2), (0.92, 0.1)]
-    certain, unsure = 0.0001, 0.01
-    assert prefer_faster(points, [(0, 0), (0.0005, certain), (0.001, certain), (0.01, certain)]) == 0
-    assert prefer_faster(points, [(0, 0), (0.0005, unsure), (0.001, certain), (0.01, unsure)]) == 1
-    assert prefer_faster(points, [(0, 0), (0.0005, unsure), (0.001, unsure), (0.01, unsure)]) == 2
-
-
-def test_a_slower_model_as_good_is_not_preferred():
-    assert prefer_faster([(0.93, 0.2), (0.93, 0.5)], [(0, 0), (0.0, 0.01)]) == 0

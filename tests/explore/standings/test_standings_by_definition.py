@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 
 from autocompress.budget import Budget
+from autocompress.comparison import TimingSession
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
 from autocompress.explore.history.facts import (
     Evaluated,
     Fact,
     Failed,
-    FinalMeasured,
     Gated,
-    MeasurableAgain,
-    RepeatMeasured,
     ScoredOnTest,
+    Timed,
 )
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
@@ -28,8 +27,8 @@ from autocompress.explore.standings.assessment import Standing
 from autocompress.explore.standings.front import Point, best_first, dominates, hypervolume
 from autocompress.explore.standings.rank_correlation import rank_correlation
 from autocompress.explore.standings.standings import Standings
-from autocompress.latency import Latency
-from autocompress.measure import settled
+from autocompress.latency import Latency, beside_itself
+from autocompress.measure import Spreads, latency_of
 from autocompress.recipe import Recipe, Step
 
 VARIANTS = (Step.of("squeeze"), Step.of("halve", bits=16))
@@ -41,23 +40,27 @@ FACTS = 30
 
 @dataclass
 class Draw:
-    """Facts as they may come, with equal scores and ratios now and then. busy: share of disturbed measurements."""
+    """Facts as they may come, with equal scores and ratios now and then. busy: share of sessions on a busy machine."""
 
     random: random.Random
     busy: float
-    make_latency: Callable[..., Latency]
+    make_session: Callable[..., TimingSession]
 
     def __post_init__(self) -> None:
         self.recipes = [Recipe((Step.of("carve", units=n),)) for n in range(self.random.choice((4, 12)))]
 
     def latency(self) -> Latency:
-        ratio, reliable = self.random.choice(RATIOS), self.random.random() >= self.busy
-        return self.make_latency(ratio, ratio * self.random.choice((1.0, 1.1)), reliable=reliable)
+        return latency_of([self.session() for _ in range(self.random.choice((1, 2)))])
+
+    def session(self) -> TimingSession:
+        ratio, quiet = self.random.choice(RATIOS), self.random.random() >= self.busy
+        return self.make_session(ratio, ratio * self.random.choice((1.0, 1.1)), quiet=quiet)
 
     def evaluation(self, recipe: Recipe, rung: int = 0, number: int = 0) -> Evaluation:
         name, score = f"{recipe.id}-{number}", self.random.choice(SCORES)
         own = Score(score, score, score)
-        return Evaluation(name, recipe, 1.0, rung, own, self.latency(), 10, 8, 5, 7, "a", name, f"val-{name}")
+        graph = f"graph {self.random.choice((recipe, recipe, Recipe()))}"
+        return Evaluation(name, recipe, 1.0, rung, own, self.latency(), 10, 8, 5, 7, "a", name, graph, f"val-{name}")
 
     def outcome(self, recipe: Recipe, rung: int, number: int) -> Outcome:
         files, slower, hopeless, failed = [self.evaluation(recipe, rung, number)], [], [], []
@@ -74,7 +77,7 @@ class Draw:
     def fact(self, facts: Sequence[Fact], number: int) -> Fact:
         recipe = self.random.choice(self.recipes)
         files = [e for fact in facts if isinstance(fact, Evaluated) for e in fact.outcome.evaluations]
-        kinds = ["evaluated"] * 12 + ["gated", "rejected", "failed", "repeat", "final", "again", "tested"]
+        kinds = ["evaluated"] * 12 + ["gated", "rejected", "failed", "timed", "finalist", "tested"]
         kind = self.random.choice(kinds) if files else "evaluated"
         chosen = self.random.sample(files, min(2, len(files)))
         rung = sum(isinstance(fact, Evaluated) and fact.recipe == recipe for fact in facts)
@@ -83,9 +86,8 @@ class Draw:
             "gated": lambda: Gated(recipe, 0.5, 3),
             "rejected": lambda: Rejected(recipe, "over the budget", 1.0, 0.9),
             "failed": lambda: Failed(recipe, "carve", "it broke"),
-            "repeat": lambda: RepeatMeasured(chosen[0].recipe, self.latency()),
-            "final": lambda: FinalMeasured({chosen[0].id: self.latency()}, {e.id: e.latency for e in chosen[1:]}),
-            "again": MeasurableAgain,
+            "timed": lambda: Timed(chosen[0].graph, self.session()),
+            "finalist": lambda: Timed(chosen[0].graph, self.session(), chosen[0].id),
             "tested": lambda: ScoredOnTest({e.digest: self.random.random() for e in chosen}),
         }
         return draw[kind]()
@@ -99,15 +101,14 @@ class Definition:
         self.own = opening.reference_family.evaluations
         self.reference_score = opening.reference.score.val
         met = budget.bounded and budget.excess(opening.reference.latency) <= 0
-        self.budget, self.steering = budget, Budget(max_drop=budget.max_drop) if met else budget
+        self.budget, self.steering = budget, Budget(max_drop=budget.max_drop) if met else budget.less(0.05)
         recipes = dict.fromkeys(fact.recipe for fact in self.of(Evaluated))
         outcomes = {r: tuple(fact.outcome for fact in self.of(Evaluated) if fact.recipe == r) for r in recipes}
         self.families = {r.id: Family(r, outcomes) for r, outcomes in outcomes.items()}
         self.all = [e for family in self.families.values() for e in family.evaluations]
         self.files = 1 + len(self.own) + len(self.all)
-        self.final = self._final()
         self.tests = {digest: score for fact in self.of(ScoredOnTest) for digest, score in fact.scores.items()}
-        self.expected, self.standing, self.front = map(cache, (self._expected, self._standing, self._front))
+        self.standing, self.front = map(cache, (self._standing, self._front))
 
     def of(self, kind: Any) -> list[Any]:
         return [fact for fact in self.facts if isinstance(fact, kind)]
@@ -126,57 +127,60 @@ class Definition:
     def ended(self, recipe: Recipe) -> bool:
         return any(fact.recipe == recipe for fact in self.of(Evaluated | Rejected | Failed))
 
-    def _final(self) -> dict[str, Latency]:
-        """What was kept counts until another process goes on."""
-        until = max((n for n, fact in enumerate(self.facts) if isinstance(fact, MeasurableAgain)), default=0)
-        final: dict[str, Latency] = {}
-        for number, fact in enumerate(self.facts):
-            if isinstance(fact, FinalMeasured):
-                final |= fact.latencies | (fact.kept if number > until else {})
-        return final
-
-    def _expected(self, file: Evaluation) -> Latency:
-        same = [e.latency for e in self.all if e.recipe == file.recipe]
-        repeats = [fact.latency for fact in self.of(RepeatMeasured) if fact.recipe == file.recipe]
-        return settled([*same, *repeats]) or file.latency
+    def sessions(self, graph: str, before: bool = False) -> list[TimingSession]:
+        """Of a graph, each once. before: without the last fact."""
+        known = [self.opening.reference, *self.own]
+        for fact in self.facts[:-1] if before else self.facts:
+            known += fact.outcome.evaluations if isinstance(fact, Evaluated) else [fact]
+        found = [
+            session
+            for one in known
+            if not isinstance(one, Gated | Rejected | Failed | ScoredOnTest) and one.graph == graph
+            for session in ([one.session] if isinstance(one, Timed) else one.latency.sessions)
+        ]
+        return list(dict.fromkeys(found))
 
     def current(self, file: Evaluation) -> Evaluation:
-        if file.id in self.final:
-            file = replace(file, latency=self.final[file.id])
-        if not file.latency.reliable:
-            file = replace(file, latency=self.expected(file))
-        return replace(file, score=replace(file.score, test=self.tests.get(file.digest)))
+        latency = latency_of(self.sessions(file.graph))
+        if file.graph == self.opening.reference.graph:
+            latency = beside_itself(latency)
+        return replace(file, latency=latency, score=replace(file.score, test=self.tests.get(file.digest)))
+
+    def reported(self, file: Evaluation) -> Evaluation:
+        """Of a finalist its own last sessions; the spread is that of all graphs."""
+        last = [fact.session for fact in self.of(Timed) if fact.finalist == file.id]
+        graphs = {e.graph: self.sessions(e.graph) for e in (self.opening.reference, *self.own, *self.all)}
+        latency = latency_of(last or graphs[file.graph], Spreads.of(graphs.values()))
+        if file.graph == self.opening.reference.graph:
+            latency = beside_itself(latency)
+        return replace(self.current(file), latency=latency)
 
     def candidates(self) -> list[Evaluation]:
-        reference = self.opening.reference
-        reference = replace(reference, latency=replace(reference.latency, reliable=True))
-        return [reference, *map(self.current, (*self.own, *self.all))]
+        return [self.reported(e) for e in (self.opening.reference, *self.own, *self.all)]
 
-    def _front(self, sound: bool = True) -> list[Evaluation]:
-        """sound: of the files measured soundly. Of equal files the one that is there stays, until something is measured
-        anew that was measured before.
-        """
+    def _front(self) -> list[Evaluation]:
+        """Of equal files the one that is there stays, until a graph is timed further that was timed before."""
+        every = [self.current(e) for e in (self.opening.reference, *self.own, *self.all)]
         if self.before is None:
-            return nondominated(self.candidates(), sound)
-        last, before = self.facts[-1], [self.current(e) for e in self.before.front(sound)]
-        if isinstance(last, Evaluated):
-            if all(e.latency.reliable for e in self.families[last.recipe.id].evaluations):
-                return nondominated([*before, *map(self.current, last.outcome.evaluations)], sound)
-            return nondominated(self.candidates(), sound)
-        anew = isinstance(last, RepeatMeasured | FinalMeasured | MeasurableAgain)
-        return nondominated(self.candidates(), sound) if anew else before
-
-    def disturbed(self) -> list[Evaluation]:
-        return [e for e in self.front(sound=False) if not e.latency.reliable]
+            return nondominated(every)
+        last, before = self.facts[-1], [self.current(e) for e in self.before.front()]
+        if not isinstance(last, Evaluated | Timed):
+            return before
+        new = last.outcome.evaluations if isinstance(last, Evaluated) else [last]
+        earlier = [self.sessions(e.graph, before=True) for e in new]
+        if any(known and known != self.sessions(e.graph) for e, known in zip(new, earlier, strict=True)):
+            return nondominated(every)
+        return nondominated([*before, *map(self.current, new)]) if isinstance(last, Evaluated) else before
 
     def feasible(self, file: Evaluation) -> bool:
         enough = (
             self.budget.max_drop is None or file.score.val >= self.reference_score - self.budget.max_drop / 100 - 1e-9
         )
-        return file.latency.reliable and enough and self.budget.excess(file.latency) <= 0
+        return enough and self.budget.excess(file.latency) <= 0
 
     def best_feasible(self) -> Evaluation | None:
-        found = [e for e in self.front() if self.feasible(e)] or [e for e in self.candidates() if self.feasible(e)]
+        every = [self.current(e) for e in (self.opening.reference, *self.own, *self.all)]
+        found = [e for e in self.front() if self.feasible(e)] or [e for e in every if self.feasible(e)]
         return max(found, key=lambda e: e.score.val, default=None)
 
     def volume(self, *points: Point) -> float:
@@ -193,7 +197,7 @@ class Definition:
         return self.volume(*points, (self.reference_score, ratio)) - self.volume(*points)
 
     def worth_below(self) -> float | None:
-        sound = [e for e in (self.opening.reference, *self.own, *self.all) if e.latency.reliable]
+        sound = [e for e in (self.opening.reference, *self.own, *self.all) if e.latency.quiet]
         return min((e.latency.ratio_high for e in sound if e.score.val >= self.reference_score - 0.001), default=None)
 
     def slower_variants(self, family: Recipe) -> tuple[Step, ...]:
@@ -206,17 +210,17 @@ class Definition:
         current = [self.current(e) for e in files]
         if not self.steering.bounded:
             return max(current, key=lambda e: (self.volume(point(e)), e.score.val))
-        within = [e for e in current if self.steering.excess(self.expected(e)) <= 0]
-        return max(within, key=lambda e: e.score.val) if within else min(current, key=lambda e: self.expected(e).ratio)
+        within = [e for e in current if self.steering.excess(e.latency) <= 0]
+        return max(within, key=lambda e: e.score.val) if within else min(current, key=lambda e: e.latency.ratio)
 
     def clipped(self, file: Evaluation) -> Point:
         target = self.steering.ratio(self.opening.reference.latency.statistic)
-        within = target is not None and self.steering.excess(self.expected(file)) <= 0
-        return file.score.val, target if within and target is not None else self.expected(file).ratio
+        within = target is not None and self.steering.excess(self.current(file).latency) <= 0
+        return file.score.val, target if within and target is not None else self.current(file).latency.ratio
 
     def _standing(self, family: Family) -> Standing:
         latest, best = self.best_of(family.latest.evaluations), self.best_of(family.evaluations)
-        excess = self.steering.excess(self.expected(best))
+        excess = self.steering.excess(best.latency)
         feasible = [e for e in map(self.current, family.evaluations) if self.feasible(e)]
         most = max(feasible, key=lambda e: e.score.val, default=None)
         return Standing(latest, best, self.clipped(latest), self.clipped(best), excess, most)
@@ -232,11 +236,10 @@ class Definition:
         families = [self.families[recipe.id] for recipe in pool]
         return [f for f in families if self.standing(f).excess <= 0] or families
 
-    def finalists(self, count: int, margin: float = 0.0) -> list[Family]:
+    def finalists(self, count: int) -> list[Family]:
         families = self.contending()
         points = [self.standing(f).best_point for f in families]
-        ordered = [families[i] for i in best_first(points, self.reference_score)]
-        return [f for f in ordered if self.standing(f).excess <= -margin][:count] or ordered[:count]
+        return [families[i] for i in best_first(points, self.reference_score)][:count]
 
     def latest_points(self) -> list[tuple[str, int, Point]]:
         return [(f.id, f.latest.rung, self.standing(f).latest_point) for f in self.contending()]
@@ -247,7 +250,7 @@ class Definition:
         return rank_correlation(first, {f.id: self.standing(f).latest.score.val for f in twice})
 
     def in_use(self) -> set[str]:
-        wanted = [*self.front(), *self.disturbed()]
+        wanted = self.front()
         names = {e.recipe.family.id for e in wanted} | {f.id for f in self.finalists(8)}
         outcomes = [o for name, family in self.families.items() if name in names for o in family.outcomes]
         return {o.checkpoint for o in outcomes if o.checkpoint} | {e.outputs for e in wanted}
@@ -261,37 +264,47 @@ def point(file: Evaluation) -> Point:
     return file.score.val, file.latency.ratio
 
 
-def nondominated(files: Sequence[Evaluation], sound: bool) -> list[Evaluation]:
+def nondominated(files: Sequence[Evaluation]) -> list[Evaluation]:
     """The fastest first; of equal files the first one."""
-    first = {point(e): e for e in reversed(files) if e.latency.reliable or not sound}
+    first = {point(e): e for e in reversed(files)}
     kept = [e for p, e in first.items() if not any(dominates(other, p) for other in first)]
     return sorted(kept, key=lambda e: e.latency.ratio)
 
 
+def rounded(file: Evaluation) -> Evaluation:
+    """Sums over graphs come in another order. p50 and p90 go by the reference's milliseconds."""
+    numbers = {name: round(value, 9) for name, value in vars(file.latency).items() if isinstance(value, float)}
+    return replace(file, latency=replace(file.latency, **numbers | {"p50": 0.0, "p90": 0.0}))
+
+
 def answers(by: Any, recipes: Sequence[Recipe]) -> dict[str, Any]:
     """Of ``Standings`` or of the definition."""
-    asked = ("candidates", "front", "disturbed", "best_feasible", "worth", "worth_below", "rank_correlation", "in_use")
+    asked = ("front", "best_feasible", "worth", "worth_below", "rank_correlation", "in_use")
     return {
         **{name: getattr(by, name)() for name in (*asked, "latest_points")},
         "families": [(f.recipe, f.outcomes) for f in by.families.values()],
         "tried": (by.files, list(by.rejected), list(by.failed), [by.ended(recipe) for recipe in recipes]),
-        "files": [(by.expected(e), by.feasible(e)) for e in by.candidates()],
+        "candidates": list(map(rounded, by.candidates())),
         "steering": by.steering,
         "gain_at_most": [by.gain_at_most(ratio) for ratio in (0.1, 0.4)],
         "slower_variants": [by.slower_variants(recipe) for recipe in recipes],
         "standing": [by.standing(family) for family in by.families.values()],
         "contending": [f.recipe for f in by.contending()],
-        "finalists": [f.recipe for f in (*by.finalists(8), *by.finalists(3, 0.03))],
+        "finalists": [f.recipe for f in by.finalists(8)],
     }
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 @pytest.mark.parametrize("busy", [0.0, 0.3, 0.9])
 def test_every_answer_is_what_the_facts_alone_say(
-    budget: Budget, busy: float, make_latency: Callable[..., Latency], make_history: Callable[..., History]
+    budget: Budget,
+    busy: float,
+    make_session: Callable[..., TimingSession],
+    make_latency: Callable[..., Latency],
+    make_history: Callable[..., History],
 ) -> None:
     for seed in range(2):
-        draw = Draw(random.Random(f"{budget} {busy} {seed}"), busy, make_latency)
+        draw = Draw(random.Random(f"{budget} {busy} {seed}"), busy, make_session)
         variant = replace(draw.evaluation(Recipe().rewritten(VARIANTS[0])), latency=make_latency(0.4))
         own = replace(draw.evaluation(Recipe()), score=Score(0.9, 0.89, 0.91), latency=make_latency(1.0))
         history = make_history(own, variant)

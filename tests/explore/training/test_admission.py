@@ -42,7 +42,9 @@ def admission(make_latency: Callable[..., Latency], make_history: Callable[..., 
 
     def evaluation(recipe: Recipe, score: float, ratio: float, macs: int) -> Evaluation:
         own = Score(score, score, score)
-        return Evaluation(recipe.id, recipe, 1.0, 0, own, make_latency(ratio), 10, 8, 5, macs, "a", recipe.id, "v")
+        return Evaluation(
+            recipe.id, recipe, 1.0, 0, own, make_latency(ratio), 10, 8, 5, macs, "a", recipe.id, str(recipe), "v"
+        )
 
     def make(
         budget: Budget, gate: Gate | None = None, beside: Sequence[tuple[Recipe, float, float]] = (), **policy: Any
@@ -135,11 +137,11 @@ def test_a_structure_is_compared_with_the_thirty_best_families(
 @pytest.mark.parametrize(
     ("families", "ratio", "cheap", "trained"),
     [
-        (10, 0.74, True, True),
-        (10, 0.76, True, False),
-        (10, 0.74, False, False),
-        (9, 0.74, True, True),
-        (8, 0.74, True, False),
+        (10, 0.70, True, True),
+        (10, 0.72, True, False),
+        (10, 0.70, False, False),
+        (9, 0.70, True, True),
+        (8, 0.70, True, False),
     ],
 )
 def test_one_family_in_ten_may_be_over_the_budget_by_up_to_three_times(
@@ -157,7 +159,7 @@ def test_where_nothing_has_to_add_anything_all_is_trained_and_scored(
     slower = Gate(make_latency(0.45), (), macs=900)
     made, _ = admission(Budget(max_drop=1))
     assert made.refusal(FOLDED, slower, cheap=True) is not None
-    assert made.worth_below() == pytest.approx(0.408)
+    assert made.worth_below() == pytest.approx(0.409, rel=0.001)
     made, _ = admission(Budget(max_drop=1), least_gain=None)
     assert made.refusal(FOLDED, slower, cheap=True) is None
     assert made.worth_below() is None
@@ -168,7 +170,7 @@ def test_a_disturbed_latency_turns_away_only_what_is_far_over_the_budget(
     ratio: float, trained: bool, admission: Make, make_latency: Callable[..., Latency]
 ):
     made, _ = admission(Budget(speedup=2))
-    refused = made.refusal(STRONGER, Gate(make_latency(ratio, reliable=False), (), macs=300), cheap=False)
+    refused = made.refusal(STRONGER, Gate(make_latency(ratio, quiet=False), (), macs=300), cheap=False)
     assert (refused is None) == trained
 
 

@@ -128,7 +128,7 @@ def exported(model: nn.Module, context: Context, folder: Path, exporter: str = "
 
 def quantized(source: Path, context: Context, learned: Mapping[str, Any]) -> Path:
     target = source.with_name("int8.onnx" if learned else "calibrated.onnx")
-    (params,) = QuantizeAware().variants(context)
+    params = QuantizeAware().variants(context)[0]
     QuantizeAware().apply(source, target, params, replace(context, learned=learned))
     return target
 
@@ -441,8 +441,8 @@ def test_a_recipe_gives_a_float_and_an_int8_file_and_replays(
     family = Recipe((Step.of("distill_logits", alpha=0.9, temperature=4.0), Step.of(NAME, starts_at=0.0)))
     outcome = here.evaluate(family, examples=256)
     assert not outcome.failed
-    plain, int8 = outcome.evaluations
-    (params,) = QuantizeAware().variants(opened.context)
+    plain, int8, *_ = outcome.evaluations
+    params = QuantizeAware().variants(opened.context)[0]
     assert (plain.recipe, int8.recipe) == (family, family.rewritten(Step.of(NAME, **params)))
     file = opened.folder.root / int8.artifact
     assert layer_scales(file) == learned_scales(outcome.learned)

@@ -18,7 +18,7 @@ MakeContext = Callable[..., Context]
 def rewritten(context: Context) -> Path:
     strategy, target = QuantizeDynamic(), context.reference.with_name("dynamic.onnx")
     assert strategy.refuses(context) is None
-    (params,) = strategy.variants(context)
+    params = strategy.variants(context)[0]
     strategy.apply(context.reference, target, params, context)
     return target
 

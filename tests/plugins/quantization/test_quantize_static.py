@@ -15,10 +15,10 @@ from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from torch import Tensor, nn
 
-from autocompress.plugin.contract import Array, Context, Params
+from autocompress.plugin.contract import Array, Context, Params, Runtime
 from autocompress.testing import tasks
 from autocompress_plugins.quantization.calibration import RULES, Histogram, Range
-from autocompress_plugins.quantization.ort_quantization import weight_range
+from autocompress_plugins.quantization.ort_quantization import weight_kinds
 from autocompress_plugins.quantization.quantize_static import QuantizeStatic
 
 MakeContext = Callable[..., Context]
@@ -27,8 +27,8 @@ MIXED: Params = {**PLAIN, "float_sections": "0,11"}
 
 
 def here(context: Context, params: Params = PLAIN) -> Params:
-    """A variant with the weights that this machine asks for, unless it says what they are."""
-    return {**weight_range(context), **params}
+    """A variant with weights whose products this machine sums exactly, unless it says what they are."""
+    return {**weight_kinds(context)[0], **params}
 
 
 def rewritten(context: Context, params: Params = PLAIN, strategy: QuantizeStatic | None = None) -> Path:
@@ -157,8 +157,21 @@ def test_nothing_to_quantize_is_refused_and_left_alone(
 # -- which variants ----------------------------------------------------------------------------------------------------
 
 
-def test_both_activation_types_with_the_safest_rule_where_none_does_better(tiny: Context) -> None:
-    assert QuantizeStatic().variants(tiny) == [here(tiny), {**here(tiny), "activations": "QInt8"}]
+def test_both_activation_types_with_the_safest_rule_where_none_does_better(
+    tiny: Context, declared: Callable[[bool], Runtime]
+) -> None:
+    exact = replace(tiny, runtime=declared(False))
+    assert QuantizeStatic().variants(exact) == [PLAIN, {**PLAIN, "activations": "QInt8"}]
+
+
+def test_where_sums_are_cut_off_two_kinds_of_weights_go_with_unsigned_activations(
+    tiny: Context, declared: Callable[[bool], Runtime]
+) -> None:
+    seven: Params = {**PLAIN, "reduce_range": True}
+    expected = [seven, {**PLAIN, "weights": "QUInt8"}, {**seven, "activations": "QInt8"}]
+    saturating = replace(tiny, runtime=declared(True))
+    assert QuantizeStatic().variants(saturating) == expected
+    assert QuantizeStatic().variants(saturating.for_timing()) == expected
 
 
 def test_no_other_rule_is_tried_where_the_extremes_do_no_harm(tiny: Context) -> None:
@@ -166,13 +179,14 @@ def test_no_other_rule_is_tried_where_the_extremes_do_no_harm(tiny: Context) -> 
         raise AssertionError("there is nothing to gain")
 
     rules = {name: rule if name == "minmax" else untried for name, rule in RULES.items()}
-    assert [params["calibration"] for params in QuantizeStatic(rules).variants(tiny)] == ["minmax", "minmax"]
+    assert {params["calibration"] for params in QuantizeStatic(rules).variants(tiny)} == {"minmax"}
 
 
 def test_before_anything_is_scored_no_rule_is_compared_with_another(narrow: Context) -> None:
-    plain = here(narrow)
-    assert QuantizeStatic().variants(narrow.for_timing()) == [plain, {**plain, "activations": "QInt8"}]
-    assert len(QuantizeStatic().variants(narrow)) == 3
+    timed, scored = (QuantizeStatic().variants(context) for context in (narrow.for_timing(), narrow))
+    assert {params["calibration"] for params in timed} == {"minmax"}
+    assert not any("float_sections" in params for params in timed)
+    assert len(scored) == len(timed) + 1
 
 
 def test_another_rule_is_chosen_where_an_outlier_wastes_the_range(
@@ -194,7 +208,7 @@ def test_another_rule_is_chosen_where_an_outlier_wastes_the_range(
 def test_sensitive_sections_are_left_in_float_where_that_helps(
     narrow: Context, outputs: Any, distance: Callable[..., float]
 ) -> None:
-    plain, other, mixed = QuantizeStatic().variants(narrow)
+    plain, *_, other, mixed = QuantizeStatic().variants(narrow)
     assert (plain["activations"], other["activations"]) == ("QUInt8", "QInt8")
     assert mixed.keys() - plain.keys() == {"float_sections"}
     inputs = torch.from_numpy(np.concatenate([feed["input"] for feed in narrow.feeds(48)]))

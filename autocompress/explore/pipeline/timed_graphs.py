@@ -1,0 +1,52 @@
+"""The timing sessions of each graph: a file of a graph that is known well enough is not timed again."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from autocompress.comparison import TimingSession
+from autocompress.measure import requalified
+
+ENOUGH, MOST = 1, 2  # quiet sessions of a graph that do while it is searched, and sessions on a machine that is busy
+WELL_KNOWN, AT_MOST = 3, 4  # the same for what is trained in full or on the front at the end
+JUDGING_SESSIONS = (
+    3,
+    7,
+)  # of a file that may be recommended, begun after it was chosen; seven where three are not enough
+SHARE = 0.1  # of a search's time, that its sessions may take
+EXPECTED_SESSIONS = 50  # of a search of some minutes
+SESSION_S = (0.25, 1.5)  # seconds of one, at least and at most
+
+
+def session_s(limit_s: float) -> float:
+    """Seconds that one session may take. limit_s: those of the whole search."""
+    least, most = SESSION_S
+    return min(most, max(least, SHARE * limit_s / EXPECTED_SESSIONS))
+
+
+class TimedGraphs:
+    """What a search has timed so far, by the digest of the graph."""
+
+    def __init__(self) -> None:
+        self._sessions: defaultdict[str, list[TimingSession]] = defaultdict(list)
+
+    def of(self, graph: str) -> Sequence[TimingSession]:
+        """As they count by now."""
+        every = (session for sessions in self._sessions.values() for session in sessions)
+        return requalified(tuple(self._sessions.get(graph, ())), every)
+
+    def add(self, graph: str, sessions: Iterable[TimingSession]) -> None:
+        """Each session counts once."""
+        known = self._sessions[graph]
+        known += [session for session in sessions if session not in known]
+
+    def known(self, graph: str) -> bool:
+        """Whether a graph needs no further session to decide what is tried next."""
+        return self._has(graph, ENOUGH, MOST)
+
+    def well_known(self, graph: str) -> bool:
+        """Whether it needs none to be trained in full, or to be on the front at the end."""
+        return self._has(graph, WELL_KNOWN, AT_MOST)
+
+    def _has(self, graph: str, quiet: int, most: int) -> bool:
+        sessions = self.of(graph)
+        return sum(not session.busy for session in sessions) >= quiet or len(sessions) >= most

@@ -1,0 +1,184 @@
+"""A session on this machine: beside what is computed, or while that stands still where it must."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autocompress.candidate.export import export
+from autocompress.comparison import TimingSession
+from autocompress.data import feeds_to_store
+from autocompress.errors import CandidateFailed
+from autocompress.measure import CompareRequest, LocalTarget, MachineLock
+from autocompress.plugin.contract import Feed, Session
+from autocompress.profile import HardwareProfile
+from autocompress.storage.store import Store
+from autocompress.supervisor import Supervisor
+
+from .another import another
+
+ALL_CORES = len(os.sched_getaffinity(0))
+
+
+class Watched(MachineLock):
+    """alone: whether it has the machine now."""
+
+    alone = False
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        with super().measuring():
+            self.alone = True
+            try:
+                yield
+            finally:
+                self.alone = False
+
+
+@dataclass
+class Place:
+    """A target with files of one layer and of three. beside, alone: how many times as long calls take, in turn, while
+    others may compute and while they stand still. sessions: whether each had the machine alone.
+    """
+
+    folder: Path
+    target: LocalTarget
+    reference: Path
+    candidate: Path
+    beside: list[float] = field(default_factory=lambda: [1.0])
+    alone: list[float] = field(default_factory=lambda: [1.0])
+    sessions: list[bool] = field(default_factory=list)
+
+    def compare(self, candidate: Path | None = None, seconds: float = 0.0) -> TimingSession:
+        return self.target.compare(CompareRequest(candidate or self.candidate, self.reference, "feeds-0", seconds))
+
+
+DISTURBED = [1.0, 1.3, 1.6]  # no two calls of the reference in a row are quick
+
+
+@pytest.fixture
+def place(fake_runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Place]:
+    """``place(threads=2)``: of that profile."""
+
+    def make(threads: int = 1) -> Place:
+        files = []
+        for layers in (1, 3):
+            model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(layers)))
+            files.append(tmp_path / f"{layers}.onnx")
+            export(model.eval(), torch.zeros(1, 16), files[-1], "torchscript")
+        store, lock = Store(tmp_path / "store"), Watched(tmp_path)
+        store.save("feeds-0", feeds_to_store([torch.zeros(1, 16)]))
+        profile = HardwareProfile(name="fake", runtime="fake", threads=threads)
+        made = Place(tmp_path, LocalTarget(profile, fake_runtime, store, lock, Supervisor()), *files)
+
+        clock: Callable[[Session, Feed], float] = fake_runtime.clock
+        open_file: Callable[[Path, HardwareProfile], Session] = fake_runtime.open
+        turns: dict[bool, Iterator[float]] = {}
+
+        def slowed(session: Session, feed: Feed) -> float:
+            return clock(session, feed) * next(turns[lock.alone])
+
+        def opened(path: Path, profile: HardwareProfile) -> Session:
+            turns.update({False: cycle(made.beside), True: cycle(made.alone)})
+            if path == made.reference:
+                made.sessions.append(lock.alone)
+            return open_file(path, profile)
+
+        fake_runtime.ms_per_mac = 0.04  # a call is a block
+        monkeypatch.setattr(fake_runtime, "clock", slowed)
+        monkeypatch.setattr(fake_runtime, "open", opened)
+        return made
+
+    return make
+
+
+def test_a_file_is_timed_in_one_session_beside_the_reference(place: Callable[..., Place]):
+    here = place()
+    session = here.compare()
+    assert math.exp(session.log_ratio) == pytest.approx(3.0)
+    assert (session.busy, here.sessions) == (False, [False])
+    assert session.statistic == pytest.approx(3 * session.reference)
+
+
+def test_computing_goes_on_while_blocks_are_quiet(place: Callable[..., Place]):
+    here = place()
+    with another(here.folder, "working"):
+        assert not here.compare().busy
+    assert here.sessions == [False]
+
+
+def test_a_busy_session_is_repeated_while_others_that_work_stand_still(place: Callable[..., Place]):
+    here = place()
+    here.beside = DISTURBED
+    with another(here.folder, "working"):
+        session = here.compare()
+    assert here.sessions == [False, True]
+    assert not session.busy
+    assert math.exp(session.log_ratio) == pytest.approx(3.0)
+
+
+def test_a_busy_session_is_not_repeated_where_nobody_works(place: Callable[..., Place]):
+    """What disturbs it would not stand still."""
+    here = place()
+    here.beside = DISTURBED
+    assert here.compare().busy
+    assert here.sessions == [False]
+
+
+def test_of_two_busy_sessions_the_one_with_more_quiet_blocks_counts(place: Callable[..., Place]):
+    here = place()
+    here.beside, here.alone = DISTURBED, [1.0] * 25 + [1.3] * 30  # quiet while both warm up, and for three blocks
+    with another(here.folder, "working"):
+        session = here.compare()
+    assert here.sessions == [False, True]
+    assert session.busy
+    assert session.quiet > 0
+    here.beside, here.alone = here.alone, DISTURBED
+    with another(here.folder, "working"):
+        assert here.compare().quiet > 0, "whichever it is"
+
+
+@pytest.mark.parametrize("alone", [[1.0], DISTURBED], ids=["quiet", "busy"])
+def test_a_profile_that_takes_all_cores_has_the_machine_alone_from_the_beginning(
+    alone: list[float], place: Callable[..., Place]
+):
+    here = place(threads=ALL_CORES)
+    here.beside, here.alone = DISTURBED, alone
+    with another(here.folder, "working"):
+        assert here.compare().busy == (alone == DISTURBED)
+    assert here.sessions == [True], "and once: nobody worked beside it"
+
+
+def test_a_session_without_quiet_blocks_takes_no_longer_than_it_may(place: Callable[..., Place]):
+    here = place()
+    here.beside = DISTURBED
+    assert here.compare(seconds=0.0).blocks == 10
+
+
+def test_how_fast_the_reference_can_be_is_remembered_as_long_as_its_file_is_the_same(place: Callable[..., Place]):
+    here = place()
+    assert not here.compare().busy
+    here.beside = [1.5]
+    assert here.compare().busy
+    written = here.reference.stat().st_mtime_ns
+    os.utime(here.reference, ns=(written + 10**9, written + 10**9))
+    assert not here.compare().busy
+
+
+@pytest.mark.parametrize("threads", [1, ALL_CORES])
+def test_a_file_that_does_not_open_fails_and_leaves_the_machine_free(
+    threads: int, place: Callable[..., Place], tmp_path: Path
+):
+    here, broken = place(threads), tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    with pytest.raises(CandidateFailed, match="cannot load the file"):
+        here.compare(broken)
+    assert not MachineLock(here.folder).others_work()
