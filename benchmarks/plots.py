@@ -132,6 +132,13 @@ def _bars(axes: Axes, groups: Sequence[str], found: Mapping[str, Iterable[float]
     axes.set_xticks(range(len(groups)), groups)
 
 
+def trust_searches(axes: Axes, document: Document) -> None:
+    """The share of each search's time that measuring took."""
+    names = [f"{row['task'].partition(':')[0]} {row['minutes']:g} min, {row['state']}" for row in document["rows"]]
+    axes.barh(range(len(names)), [100 * row["measuring"] for row in document["rows"]])
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="% of the time, measuring")
+
+
 PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "driver": driver,
     "efficiency": areas,
@@ -140,6 +147,7 @@ PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "scaling": scaling,
     "strategies": strategies,
     "training": training,
+    "trust_searches": trust_searches,
     "warm_restarts": warm_restarts,
 }
 
