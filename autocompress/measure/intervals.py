@@ -7,8 +7,8 @@ the next one; the spread between sessions does. It is pooled over all graphs of 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-import numpy as np
 from scipy.special import fdtri, stdtrit
 
 from autocompress.comparison import Relation, TimingSession
@@ -32,7 +32,10 @@ class Pooled:
     @classmethod
     def of(cls, values: Sequence[float]) -> "Pooled":
         """Of the sessions of one graph."""
-        return cls(float(np.var(values)) * len(values), len(values) - 1) if len(values) > 1 else cls()
+        if len(values) < 2:
+            return cls()
+        mean = fmean(values)
+        return cls(sum((value - mean) ** 2 for value in values), len(values) - 1)
 
     def plus(self, other: "Pooled") -> "Pooled":
         return Pooled(self.squares + other.squares, self.df + other.df)
@@ -104,7 +107,7 @@ def spread_of(values: Sequence[float], pooled: Pooled = Pooled(), confidence: fl
 
 def intervals(values: Sequence[float], pooled: Pooled = Pooled(), confidence: float = CONFIDENCE) -> Intervals:
     """Two-sided, of the logarithms of one graph's sessions."""
-    mean, reach = float(np.mean(values)), spread_of(values, pooled, confidence).reach(confidence)
+    mean, reach = fmean(values), spread_of(values, pooled, confidence).reach(confidence)
     half, further = reach / math.sqrt(len(values)), reach * math.sqrt(1 + 1 / len(values))
     return Intervals(mean, mean - half, mean + half, mean - further, mean + further)
 
@@ -121,8 +124,8 @@ def latency_of(
     count = counted(sessions)
     ratio = intervals(_log_ratios(count), spreads.ratio, confidence)
     statistic = intervals(_log_statistics(count), spreads.statistic, confidence)
-    tail = float(np.mean([math.log(session.p90 / session.statistic) for session in count]))
-    reference = float(np.mean([math.log(session.reference) for session in count]))
+    tail = fmean([math.log(session.p90 / session.statistic) for session in count])
+    reference = fmean([math.log(session.reference) for session in count])
     return Latency(
         p50=math.exp(ratio.mean + reference),
         p90=math.exp(statistic.mean + tail),
@@ -131,7 +134,7 @@ def latency_of(
         ratio_high=math.exp(ratio.high),
         ratio_next_low=math.exp(ratio.next_low),
         ratio_next_high=math.exp(ratio.next_high),
-        ratio_of_all=math.exp(float(np.mean([session.log_ratio_of_all for session in sessions]))),
+        ratio_of_all=math.exp(fmean([session.log_ratio_of_all for session in sessions])),
         statistic=math.exp(statistic.mean),
         low=math.exp(statistic.low),
         high=math.exp(statistic.high),
@@ -155,7 +158,7 @@ def standing_alone(sessions: Sequence[TimingSession]) -> frozenset[str]:
         if len(own) < FEWEST_OWN or not others:
             continue
         reach = FAR * sd * math.sqrt(1 + 1 / len(others))
-        if all(abs(value - float(np.mean(others))) > reach for value in own):
+        if all(abs(value - fmean(others)) > reach for value in own):
             found.add(file)
     return frozenset(found)
 
