@@ -19,6 +19,7 @@ Call = Callable[[], float]  # runs the model once; milliseconds that it took
 Now = Callable[[], float]  # seconds
 
 BLOCK_MS = 4.0  # about as long as a block lasts: shorter than most states of a shared processor (15 to 100 ms)
+IN_VAIN = 4  # blocks in a row that were not quiet, after which a session goes on elsewhere
 MOST_CALLS = 400  # in a block
 SLOW_MS = 200.0  # a call, above which one is enough to warm up
 WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
@@ -39,8 +40,10 @@ def record_blocks(
     quiet_blocks: Callable[[Floats], int],
     limits: BlockLimits,
     clock: Now = time.monotonic,
+    move: Callable[[], None] = lambda: None,
 ) -> Blocks:
     """One session. quiet_blocks: of the reference's medians so far, how many blocks between two of them were quiet.
+    move: called when several blocks in a row were not, to go on elsewhere.
 
     The garbage collector rests meanwhile.
     """
@@ -50,13 +53,18 @@ def record_blocks(
         counts = [_calls_a_block(model) for model in (candidate, reference)]
         ours: list[Floats] = []
         theirs = [float(np.median(_block(reference, counts[1])))]
-        ends = clock() + limits.seconds
+        ends, known, in_vain = clock() + limits.seconds, 0, 0
         while True:
             ours.append(_block(candidate, counts[0]))
             theirs.append(float(np.median(_block(reference, counts[1]))))
-            late = clock() >= ends and len(ours) >= limits.fewest
-            if late or (len(ours) >= limits.quiet and quiet_blocks(np.array(theirs)) >= limits.quiet):
+            found = quiet_blocks(np.array(theirs))
+            if found >= limits.quiet or (clock() >= ends and len(ours) >= limits.fewest):
                 return Blocks(tuple(ours), np.array(theirs))
+            in_vain = 0 if found > known else in_vain + 1
+            known = found
+            if in_vain == IN_VAIN:
+                move()
+                in_vain = 0
     finally:
         if enabled:
             gc.enable()

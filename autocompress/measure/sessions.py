@@ -14,6 +14,7 @@ from autocompress.measure.blocks import BlockLimits, record_blocks
 from autocompress.measure.conditions import Counters
 from autocompress.measure.intervals import LOOK_CONFIDENCE, latency_of, relation
 from autocompress.measure.outputs import running
+from autocompress.measure.processors import taking_turns
 from autocompress.measure.quiet import RecentBlocks, quiet, session_of
 from autocompress.measure.timing import timed_call
 from autocompress.plugin.contract import Runtime
@@ -47,7 +48,8 @@ class Sessions:
                 for path in (candidate, self.reference)
             )
             before = Counters.now()
-            blocks = record_blocks(ours, theirs, self._quiet_blocks, limits or self.limits)
+            with taking_turns(possible=self._computes_here) as move:
+                blocks = record_blocks(ours, theirs, self._quiet_blocks, limits or self.limits, move=move)
         session = session_of(blocks, self._fastest(blocks.reference), self.profile.percentile)
         session = replace(session, at_s=time.time(), conditions=before.until(Counters.now()))
         self.recent.add(time.monotonic(), blocks.reference)
@@ -69,6 +71,11 @@ class Sessions:
             if found != "undecided":
                 break
         return latency, found
+
+    @property
+    def _computes_here(self) -> bool:
+        """Whether calls run in the thread that makes them, and in no other."""
+        return self.profile.threads == 1 and type(self.runtime).clock is Runtime.clock
 
     def _quiet_blocks(self, reference: Floats) -> int:
         return int(quiet(reference, self._fastest(reference)).sum())
