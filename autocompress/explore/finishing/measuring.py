@@ -1,6 +1,7 @@
 """Sessions at the end: finalists before they are trained in full, what may be recommended, the front."""
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation
@@ -68,9 +69,7 @@ class Measuring:
             if not new:
                 return
             await self._in_turn(new, JUDGING_SESSIONS[0])
-            found = {j.evaluation.id: j for j in self._standings.judgements()}
-            unsure = [e for e in new if (latency := found[e.id].latency) is not None and not latency.decided]
-            await self._in_turn(unsure, JUDGING_SESSIONS[1] - JUDGING_SESSIONS[0])
+            await self._in_turn(self._unsure(new), JUDGING_SESSIONS[1] - JUDGING_SESSIONS[0])
             if any(j.recommendable and self._standings.is_final(j.evaluation) for j in self._standings.judgements()):
                 return
 
@@ -82,6 +81,14 @@ class Measuring:
         for evaluation in few.values():
             if self._clock.elapsed() < until:
                 await self._timed(evaluation)
+
+    def _unsure(self, judged: Sequence[Evaluation]) -> list[Evaluation]:
+        """Of files that were judged, the best first, those before the first that can be recommended whose latency is
+        undecided.
+        """
+        found = {j.evaluation.id: j for j in self._standings.judgements()}
+        better = list(takewhile(lambda e: not found[e.id].recommendable, judged))
+        return [e for e in better if (latency := found[e.id].latency) is not None and not latency.decided]
 
     def _hopeful(self) -> list[Evaluation]:
         """What can be recommended, or may be once it is timed for it, the best first."""

@@ -102,7 +102,7 @@ async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Prepa
     except CandidateFailed as error:
         return replace(prepared, export_note=f"by {first}; {other} failed: {error.reason}")
     path = folder.root / file.path
-    request = CompareRequest(path, folder.reference, prepared.feeds)
+    request = CompareRequest(path, folder.reference, prepared.feeds, pipeline.session_s)
     latency = latency_of([await operations.compare(request, limit_s=limit_s) for _ in range(BETWEEN_EXPORTERS)])
     note = f"the file of {other} takes {latency.ratio:.2f}x the time of {first}'s"
     if latency.ratio_high >= CLEARLY_FASTER:

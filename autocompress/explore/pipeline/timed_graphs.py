@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from autocompress.comparison import TimingSession
 from autocompress.measure import requalified
 
-ENOUGH, MOST = 1, 2  # quiet sessions of a graph that do while it is searched, and sessions on a machine that is busy
-WELL_KNOWN, AT_MOST = 3, 4  # the same for what is trained in full or on the front at the end
+WELL_KNOWN, AT_MOST = 3, 4  # quiet sessions of what is trained in full or on the front, and sessions on a busy machine
 JUDGING_SESSIONS = (
     3,
     7,
@@ -40,13 +39,10 @@ class TimedGraphs:
         known += [session for session in sessions if session not in known]
 
     def known(self, graph: str) -> bool:
-        """Whether a graph needs no further session to decide what is tried next."""
-        return self._has(graph, ENOUGH, MOST)
+        """Whether a graph needs no further session to decide what is tried next: one does."""
+        return bool(self._sessions.get(graph))
 
     def well_known(self, graph: str) -> bool:
         """Whether it needs none to be trained in full, or to be on the front at the end."""
-        return self._has(graph, WELL_KNOWN, AT_MOST)
-
-    def _has(self, graph: str, quiet: int, most: int) -> bool:
         sessions = self.of(graph)
-        return sum(not session.busy for session in sessions) >= quiet or len(sessions) >= most
+        return sum(not session.busy for session in sessions) >= WELL_KNOWN or len(sessions) >= AT_MOST

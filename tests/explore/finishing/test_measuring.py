@@ -112,6 +112,12 @@ def test_what_three_sessions_do_not_decide_is_given_four_more(measuring: Make, m
     assert sorted(timed.asked.values()) == [3, 7]
 
 
+def test_what_is_open_behind_a_file_that_can_be_recommended_stays_open(measuring: Make, make_session: Make):
+    made, timed, _ = measuring(lambda e: make_session(0.49 if e.latency.ratio > 0.4 else 0.3), [0.48, 0.3])
+    asyncio.run(made.judge_finalists())
+    assert sorted(timed.asked.values()) == [3, 3]
+
+
 def test_while_none_of_the_three_can_be_recommended_the_next_ones_are_judged(measuring: Make, make_session: Make):
     slow_and_sound = [0.4, 0.4, 0.4, 0.45, 0.45, 0.45]
     made, timed, _ = measuring(lambda e: make_session(0.4 if e.latency.ratio < 0.43 else 0.6), slow_and_sound)
