@@ -170,18 +170,19 @@ class Pipeline:
     async def session(self, evaluation: Evaluation, limit_s: float) -> TimingSession:
         """A finished file timed in one more session."""
         file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest, evaluation.graph)
-        return await self._session(file, limit_s)
+        return await self._session(file, self.session_s, limit_s)
 
     async def _latency(self, file: ModelFile, limit_s: float) -> Latency:
         """What all sessions of a file's graph say, with one more where they are not enough."""
         if not self.timed.known(file.graph):
-            await self._session(file, limit_s)
+            await self._session(file, self.timed.affordable_s(self.session_s, self.now()), limit_s)
         return latency_of(self.timed.of(file.graph))
 
-    async def _session(self, file: ModelFile, limit_s: float) -> TimingSession:
+    async def _session(self, file: ModelFile, seconds: float, limit_s: float) -> TimingSession:
         path, reference = self.folder.root / file.path, self.folder.reference
-        request = CompareRequest(path, reference, self.prepared.feeds, self.session_s)
+        request, began = CompareRequest(path, reference, self.prepared.feeds, seconds), self.now()
         session = replace(await self.operations.compare(request, limit_s=limit_s), file=file.digest)
+        self.timed.spent_s += self.now() - began
         self.timed.add(file.graph, [session])
         return session
 

@@ -14,6 +14,8 @@ JUDGING_SESSIONS = (
 SHARE = 0.1  # of a search's time, that its sessions may take
 EXPECTED_SESSIONS = 50  # of a search of some minutes
 SESSION_S = (0.25, 1.5)  # seconds of one, at least and at most
+MOST_SHARE = 0.12  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
+SHORTEST_S = 0.08  # ten blocks of each file
 
 
 def session_s(limit_s: float) -> float:
@@ -23,10 +25,15 @@ def session_s(limit_s: float) -> float:
 
 
 class TimedGraphs:
-    """What a search has timed so far, by the digest of the graph."""
+    """What a search has timed so far, by the digest of the graph. spent_s: seconds that it took in all."""
 
     def __init__(self) -> None:
         self._sessions: defaultdict[str, list[TimingSession]] = defaultdict(list)
+        self.spent_s = 0.0
+
+    def affordable_s(self, wanted_s: float, elapsed_s: float) -> float:
+        """Seconds for the next session, that measuring keeps to its share of the time."""
+        return min(wanted_s, max(SHORTEST_S, MOST_SHARE * elapsed_s - self.spent_s))
 
     def of(self, graph: str) -> Sequence[TimingSession]:
         """As they count by now."""

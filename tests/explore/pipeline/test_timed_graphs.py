@@ -9,7 +9,9 @@ from autocompress.comparison import TimingSession
 from autocompress.explore.pipeline.timed_graphs import (
     AT_MOST,
     EXPECTED_SESSIONS,
+    MOST_SHARE,
     SHARE,
+    SHORTEST_S,
     WELL_KNOWN,
     TimedGraphs,
     session_s,
@@ -64,6 +66,15 @@ def test_a_session_that_another_graph_shows_to_be_disturbed_is_not_enough(make_s
     assert not timed.well_known("a")
     timed.add("a", slow)
     assert len(timed.of("a")) == WELL_KNOWN, "they are the same ones all the same"
+
+
+def test_where_measuring_has_used_up_its_share_sessions_are_short():
+    timed = TimedGraphs()
+    assert timed.affordable_s(0.5, elapsed_s=100) == 0.5
+    timed.spent_s = MOST_SHARE * 100 - 0.3
+    assert timed.affordable_s(0.5, elapsed_s=100) == pytest.approx(0.3)
+    timed.spent_s = 50
+    assert timed.affordable_s(0.5, elapsed_s=100) == SHORTEST_S
 
 
 def test_a_session_takes_a_share_of_a_searchs_time():
