@@ -12,7 +12,6 @@ Answer = Literal["met", "not met", "undecided"]
 
 FEWEST_QUIET_SESSIONS = 2  # that refute a limit
 FAR_OVER = 1.5  # times a ratio: a busy machine was seen to make one 1.4 times as large
-FLATTERED = 1.1  # times a ratio, at most, that a busy machine makes too small
 ONE_SIDED = 1.645  # standard errors of a normal distribution, 95 % below
 CLOSE = "too close to tell"
 BUSY = "too few moments were quiet; measure again when less runs beside"
@@ -35,13 +34,11 @@ class Verdict:
 
 
 def ratio_verdict(latency: "Latency", limit: float) -> Verdict:
-    """Whether a file's time over the reference's stays within ``limit``. Beside a neighbour it is mostly more, and can
-    be less, where the reference suffers more than the file: what is known of a busy machine alone has to be within the
-    limit by as much as that.
+    """Whether a file's time over the reference's stays within ``limit``. A neighbour makes it more as a rule, since a
+    smaller file suffers more than the reference, so that what is within the limit on a busy machine is within it.
     """
     shown = "{:.3g} of the reference's time".format
-    high = latency.ratio_next_high * (1 if latency.quiet else FLATTERED)
-    return _verdict(latency, latency.ratio_low, high, limit, shown, FAR_OVER)
+    return _verdict(latency, latency.ratio_low, latency.ratio_next_high, limit, shown, FAR_OVER)
 
 
 def ms_verdict(latency: "Latency", limit: float) -> Verdict:
