@@ -15,8 +15,8 @@ DEFAULT_DROP = 1.0
 
 @dataclass(frozen=True)
 class Budget:
-    """latency_ms bounds the profile's statistic; speedup bounds the paired median ratio at 1/speedup; neither: no
-    budget.
+    """latency_ms bounds the profile's statistic; speedup bounds the ratio to the reference at 1/speedup; neither:
+    no budget.
 
     max_drop: points of score (hundredths of the metric's unit) that may be lost against the reference, or None.
     Raises UsageError.

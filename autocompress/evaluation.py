@@ -68,7 +68,7 @@ class Rejected:
     """What was timed and not scored: a structure over the budget, a graph variant no faster than its own source, a file
     too slow to add anything to the front.
 
-    latency_ms: the profile's statistic. ratio: paired median ratio to the reference.
+    latency_ms: the profile's statistic. ratio: to the reference, timed beside it.
     """
 
     recipe: Recipe

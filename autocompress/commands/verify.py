@@ -18,7 +18,7 @@ from autocompress.storage.recovery import Say, read_run
 from autocompress.supervisor import tell_nobody
 from autocompress.verdict import Verdict, ms_verdict, ratio_verdict
 
-RATIO_TOLERANCE = 0.15  # how far a ratio may be over the one of the search, which times files in another way
+RATIO_TOLERANCE = 0.15  # how far a ratio may be over the one that the search says
 RecordPair = Callable[[], TimingSession]
 
 

@@ -173,7 +173,7 @@ class Pipeline:
         return await self._session(file, self.session_s, limit_s)
 
     async def _latency(self, file: ModelFile, limit_s: float) -> Latency:
-        """What all sessions of a file's graph say, with one more where they are not enough."""
+        """What all sessions of a file's graph say, with a first one where there is none."""
         if not self.timed.known(file.graph):
             await self._session(file, self.timed.affordable_s(self.session_s, self.now()), limit_s)
         return latency_of(self.timed.of(file.graph))
