@@ -12,12 +12,12 @@ from typing import Any
 
 from rich.console import Console
 
-from autocompress.budget import DEFAULT_DROP, Budget
+from autocompress.budget import Budget
 from autocompress.compute.in_process import in_process
 from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.processes import worker_processes
-from autocompress.compute.worker import WorkerConfig, cores
+from autocompress.compute.worker import WorkerConfig
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
@@ -27,7 +27,7 @@ from autocompress.explore.opening.opener import Opener
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import load_space
-from autocompress.measure import check_threads
+from autocompress.measure import check_threads, cores
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.results import write_results
@@ -80,8 +80,7 @@ def search(
     act on.
     """
     console = console or Console(stderr=True)
-    bounded = budget_ms is not None or speedup is not None
-    budget = Budget(budget_ms, speedup, max_drop if bounded or max_drop is not None else DEFAULT_DROP)
+    budget = Budget(budget_ms, speedup, max_drop)
     if minutes is not None and not 0 < minutes < 1e6:
         raise UsageError(f"--minutes must be a number above 0, not {minutes:g}")
     if trials is not None and trials < 1:

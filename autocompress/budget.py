@@ -71,8 +71,13 @@ class Budget:
             return self.excluded(latency)
         return self.speedup is not None and latency.ratio_low * self.speedup > FAR_OVER
 
+    @property
+    def allowed_drop(self) -> float | None:
+        """Points that may be lost: as many as was said, one where nothing bounds the latency; None for any."""
+        return self.max_drop if self.max_drop is not None or self.bounded else DEFAULT_DROP
+
     def allows_score(self, score: float, reference: float) -> bool:
-        return self.max_drop is None or score >= reference - self.max_drop / 100 - 1e-9
+        return self.allowed_drop is None or score >= reference - self.allowed_drop / 100 - 1e-9
 
     def ratio(self, reference_statistic_ms: float) -> float | None:
         """The budget as a share of the reference's latency."""

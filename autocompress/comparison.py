@@ -1,8 +1,7 @@
 """A file beside a reference on a target: what a session recorded, what it says, and what several say together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import median
 from typing import Any, Literal
 
 from autocompress.arrays import Floats
@@ -40,16 +39,12 @@ class Conditions:
     throttled: float = 0.0
 
 
-def worst(conditions: Sequence[Conditions]) -> Conditions:
-    """Of each condition the worst; of none what a machine left alone has."""
+def together(conditions: Sequence[Conditions], by: Callable[[Iterable[float]], float]) -> Conditions:
+    """Of several, each condition ``by`` itself, such as the worst (max) or the middle (median); of none what a machine
+    left alone has.
+    """
     found = [asdict(one) for one in conditions] or [asdict(Conditions())]
-    return Conditions(**{name: max(one[name] for one in found) for name in found[0]})
-
-
-def typical(conditions: Sequence[Conditions]) -> Conditions:
-    """Of each condition the one in the middle; of none what a machine left alone has."""
-    found = [asdict(one) for one in conditions] or [asdict(Conditions())]
-    return Conditions(**{name: median(one[name] for one in found) for name in found[0]})
+    return Conditions(**{name: by([one[name] for one in found]) for name in found[0]})
 
 
 def is_busy(quiet: int, blocks: int) -> bool:

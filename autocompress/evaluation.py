@@ -6,6 +6,8 @@ from typing import Any
 from autocompress.latency import Latency
 from autocompress.recipe import Plan, Recipe
 
+NORMAL = 1.959964  # standard deviations of a normal distribution that hold 95 %
+
 
 @dataclass(frozen=True)
 class Score:
@@ -15,6 +17,11 @@ class Score:
     val_low: float
     val_high: float
     test: float | None = None
+
+    @property
+    def error(self) -> float:
+        """The standard error of ``val``, of which its interval has 1.96 on either side."""
+        return (self.val_high - self.val_low) / 2 / NORMAL
 
 
 @dataclass(frozen=True)

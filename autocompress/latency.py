@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autocompress.comparison import TimingSession
+from autocompress.comparison import TimingSession, TimingSessions
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Latency:
     high: float
     next_low: float
     next_high: float
-    sessions: tuple[TimingSession, ...]
+    sessions: TimingSessions
 
     @property
     def quiet_sessions(self) -> int:

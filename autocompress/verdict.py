@@ -48,16 +48,24 @@ def ms_verdict(latency: "Latency", limit: float) -> Verdict:
     return _verdict(latency, latency.low, latency.next_high, limit, "{:.4g} ms".format, math.inf)
 
 
-def drop_verdict(loss: float, error: float, allowed: float) -> Verdict:
+def too_small_a_split(error: float, allowed: float) -> bool:
+    """Whether examples that leave a loss such a standard error cannot tell half of what may be lost from nothing."""
+    return ONE_SIDED * error > allowed / 2
+
+
+def drop_verdict(loss: float, error: float, allowed: float, examples: int) -> Verdict:
     """Whether a file loses at most ``allowed`` points. loss: points of score below the reference's on the same
-    examples. error: its standard error. One-sided, 95 %.
+    ``examples``. error: its standard error, which falls with the root of their number. One-sided, 95 %.
     """
     found = f"it loses {loss:.2f} points, give or take {ONE_SIDED * error:.2f}; {allowed:g} may be lost"
     if loss + ONE_SIDED * error <= allowed:
         return Verdict("met", found)
     if loss - ONE_SIDED * error > allowed:
         return Verdict("not met", found)
-    return Verdict("undecided", f"{found}: {CLOSE} with these examples")
+    more = ""
+    if allowed and too_small_a_split(error, allowed):
+        more = f", {math.ceil(examples * (2 * ONE_SIDED * error / allowed) ** 2):,} would do"
+    return Verdict("undecided", f"{found}: {CLOSE} with {examples:,} validation examples{more}")
 
 
 def _verdict(

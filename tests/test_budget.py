@@ -139,7 +139,12 @@ def test_max_drop_is_in_points_of_score():
     assert budget.allows_score(0.99, 0.93)
     assert not budget.allows_score(0.9199, 0.93)
     assert Budget(max_drop=0.0).allows_score(0.3, 0.1 + 0.2)  # a rounding error is not a loss
-    assert Budget().allows_score(0.0, 1.0)
+
+
+def test_without_a_budget_of_latency_a_point_may_be_lost_and_with_one_anything():
+    assert Budget().allows_score(0.92, 0.93)
+    assert not Budget().allows_score(0.9199, 0.93)
+    assert Budget(speedup=2).allows_score(0.0, 1.0)
 
 
 def test_budget_says_what_it_is():

@@ -1,5 +1,6 @@
 """Whether a limit is kept: what sessions and examples can show, and what a busy machine cannot."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from autocompress.comparison import TimingSession
 from autocompress.latency import Latency
 from autocompress.measure import latency_of
-from autocompress.verdict import FAR_OVER, drop_verdict, ms_verdict, ratio_verdict
+from autocompress.verdict import FAR_OVER, drop_verdict, ms_verdict, ratio_verdict, too_small_a_split
 
 MakeLatency = Callable[..., Latency]
 Verdicts = pytest.mark.parametrize("verdict", [ratio_verdict, ms_verdict])
@@ -107,15 +108,31 @@ def test_quiet_sessions_are_believed_where_busy_ones_say_otherwise(
     ],
 )
 def test_a_loss_is_allowed_when_it_is_with_its_error(loss: float, error: float, answer: str):
-    assert drop_verdict(loss, error, 1.0).answer == answer
+    assert drop_verdict(loss, error, 1.0, 1000).answer == answer
 
 
 def test_nothing_may_be_lost_where_none_is_allowed():
-    assert drop_verdict(0.0, 0.0, 0.0).met
-    assert drop_verdict(0.1, 0.2, 0.0).answer == "undecided"
-    assert drop_verdict(0.1, 0.0, 0.0).answer == "not met"
+    assert drop_verdict(0.0, 0.0, 0.0, 1000).met
+    assert drop_verdict(0.1, 0.2, 0.0, 1000).answer == "undecided"
+    assert drop_verdict(0.1, 0.0, 0.0, 1000).answer == "not met"
 
 
 def test_a_verdict_on_a_loss_tells_its_numbers():
-    assert drop_verdict(0.5, 0.2, 1.0).reason == "it loses 0.50 points, give or take 0.33; 1 may be lost"
-    assert drop_verdict(0.9, 0.2, 1.0).reason.endswith("1 may be lost: too close to tell with these examples")
+    assert drop_verdict(0.5, 0.2, 1.0, 1000).reason == "it loses 0.50 points, give or take 0.33; 1 may be lost"
+    close = drop_verdict(0.9, 0.2, 1.0, 1000)
+    assert close.reason.endswith("1 may be lost: too close to tell with 1,000 validation examples")
+
+
+def test_of_too_small_a_split_it_is_told_how_large_it_would_have_to_be():
+    """So that 1.645 standard errors are half of what may be lost; they fall with the root of the number of examples."""
+
+    def needed(error: float, allowed: float = 1.0) -> int | None:
+        found = re.search(r", ([\d,]+) would do$", drop_verdict(0.5, error, allowed, 1000).reason)
+        return int(found[1].replace(",", "")) if found else None
+
+    few = needed(0.4)
+    assert few == pytest.approx(1000 * (1.645 * 0.4 / 0.5) ** 2, abs=1)
+    assert needed(0.8) == pytest.approx(4 * few, abs=4)
+    assert not too_small_a_split(0.4 * (1000 / few) ** 0.5, 1.0), "with so many they do"
+    assert needed(0.303) is None, "there are enough"
+    assert needed(0.4, allowed=0.0) is None, "no number would do"

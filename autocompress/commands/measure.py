@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from autocompress.candidate.count import count
-from autocompress.comparison import worst
+from autocompress.comparison import together
 from autocompress.errors import UsageError
 from autocompress.latency import beside_itself
 from autocompress.measure import MOSTLY, Sessions, advice, call_overhead_ms, check_threads, latency_of, machine
@@ -98,7 +98,7 @@ def check_machine(path: Path, profile_name: str) -> dict[str, Any]:
     runtime = load_plugins().runtime(profile.runtime)
     beside = Sessions(runtime, profile, path, random_feeds(path, profile))
     sessions = [beside.record(path)[0] for _ in range(CHECKED_SESSIONS)]
-    found, conditions = machine(), worst([session.conditions for session in sessions])
+    found, conditions = machine(), together([session.conditions for session in sessions], max)
     quiet = sum(session.quiet for session in sessions) / sum(session.blocks for session in sessions)
     busy = sum(session.busy for session in sessions)
     return {

@@ -14,8 +14,9 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from autocompress.compute.service import Service
-from autocompress.compute.worker import TELL_EVERY_S, WorkerConfig, cores
+from autocompress.compute.worker import TELL_EVERY_S, WorkerConfig
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
+from autocompress.measure import cores
 
 if TYPE_CHECKING:
     from autocompress.supervisor import Supervisor, Tell

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import Service
-from autocompress.compute.worker import Worker, cores
+from autocompress.compute.worker import Worker
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
+from autocompress.measure import cores
 
 
 class Executor(Protocol):

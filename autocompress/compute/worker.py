@@ -223,8 +223,3 @@ def _ending(code: int | None) -> str:
         return "unknown"
     names = {number.value: number.name for number in signal.Signals}
     return names.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autocompress.evaluation import Chance, Score
+from autocompress.evaluation import NORMAL, Chance, Score
 from autocompress.task import Task
 
 PERMUTATIONS = 20  # a tenth of what the interval of a metric of the user's own takes
 FEWEST_PERMUTATIONS = 2  # that say how far they spread
-NORMAL = 1.959964  # standard deviations that hold 95 %
 
 
 def chance_score(

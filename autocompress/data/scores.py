@@ -8,7 +8,7 @@ from torch import Tensor
 
 from autocompress.arrays import Floats
 from autocompress.data.split import Split
-from autocompress.evaluation import Score
+from autocompress.evaluation import NORMAL, Score
 from autocompress.task import Metric, Task, class_axis
 
 SCORE_RESAMPLES = 200
@@ -33,7 +33,7 @@ def score_of(task: Task, outputs: Tensor, targets: Tensor, seed: int = 0) -> Sco
 
 def wilson(share: float, count: int) -> tuple[float, float]:
     """95 % interval of a share of ``count`` (Wilson 1927)."""
-    z = 1.959964
+    z = NORMAL
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return max(0.0, middle - half), min(1.0, middle + half)

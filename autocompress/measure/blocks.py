@@ -14,6 +14,7 @@ import numpy as np
 from autocompress.arrays import Floats
 from autocompress.comparison import Blocks
 from autocompress.errors import CandidateFailed
+from autocompress.measure.processors import Move, stay
 
 Call = Callable[[], float]  # runs the model once; milliseconds that it took
 Now = Callable[[], float]  # seconds
@@ -34,13 +35,16 @@ class BlockLimits:
     fewest: int = 10
 
 
+USUAL = BlockLimits()
+
+
 def record_blocks(
     candidate: Call,
     reference: Call,
     quiet_blocks: Callable[[Floats], int],
     limits: BlockLimits,
     clock: Now = time.monotonic,
-    move: Callable[[], None] = lambda: None,
+    move: Move = stay,
 ) -> Blocks:
     """One session. quiet_blocks: of the reference's medians so far, how many blocks between two of them were quiet.
     move: called when several blocks in a row were not, to go on elsewhere.

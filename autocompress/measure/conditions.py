@@ -65,13 +65,18 @@ class Machine:
     turbo: bool | None
 
 
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine(proc: Path = PROC, sys: Path = SYS) -> Machine:
     info = _fields(proc / "cpuinfo")
     flags = set((info.get("flags") or info.get("Features") or "").split())
     cpufreq = sys / "devices/system/cpu/cpu0/cpufreq"
     return Machine(
         processor=info.get("model name", "unknown"),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         instructions=tuple(name for name in INSTRUCTIONS if name in flags),
         quota=_quota(sys),
         governor=_text(cpufreq / "scaling_governor"),
@@ -81,10 +86,9 @@ def machine(proc: Path = PROC, sys: Path = SYS) -> Machine:
 
 def check_threads(profile: HardwareProfile) -> None:
     """Raises UsageError where this machine has fewer cores than a profile takes threads."""
-    cores = machine().cores
-    if profile.threads > cores:
+    if profile.threads > cores():
         raise UsageError(
-            f"the profile {profile.name} takes {profile.threads} threads and there are {cores} cores here: threads "
+            f"the profile {profile.name} takes {profile.threads} threads and there are {cores()} cores here: threads "
             "that wait for each other say nothing about a machine that has them; give a profile with fewer threads"
         )
 

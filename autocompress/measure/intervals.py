@@ -5,20 +5,20 @@ the next one; the spread between sessions does. It is pooled over all graphs of 
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from scipy.special import fdtri, stdtrit
 
-from autocompress.comparison import Relation, TimingSession
+from autocompress.comparison import Relation, TimingSession, TimingSessions
 from autocompress.latency import Latency
 
 ASSUMED_SD = 0.02  # of a session's logarithm, until sessions say otherwise
 ASSUMED_DF = 8  # as if known from so many degrees of freedom
 CONFIDENCE = 0.95  # two-sided: each end holds with 97.5 %
 LOOK_CONFIDENCE = 0.975  # of each of two looks, so that both together keep 95 %
-FEWEST_OWN, FAR = 2, 3.0  # sessions of a file that stands alone, and standard deviations they lie from the others
+FEWEST_EACH, FAR = 2, 3.0  # sessions of a file that stands alone and of the others; standard deviations between them
 CLEARLY_WIDER = 0.99  # of an F test: a graph's own spread against the others'
 
 
@@ -52,10 +52,10 @@ class Spreads:
     statistic: Pooled = Pooled()
 
     @classmethod
-    def of(cls, graphs: Iterable[Sequence[TimingSession]]) -> "Spreads":
-        """graphs: the sessions of each."""
+    def of(cls, pools: Iterable["Pools"]) -> "Spreads":
+        """pools: of each graph."""
         found = cls()
-        for sessions in map(counted, graphs):
+        for sessions in (counted(group) for pool in pools for group in (pool.together, *pool.alone.values())):
             if len(sessions) > 1:
                 ratio, statistic = Pooled.of(_log_ratios(sessions)), Pooled.of(_log_statistics(sessions))
                 found = cls(found.ratio.plus(ratio), found.statistic.plus(statistic))
@@ -144,23 +144,51 @@ def latency_of(
     )
 
 
-def standing_alone(sessions: Sequence[TimingSession]) -> frozenset[str]:
-    """Of the files of one graph, by the digests in their sessions, those whose latency is another than the others':
-    values of weights can matter after all, such as denormal numbers, or zeros where they pay. At least two of a file's
-    sessions lie farther from the mean of the others than three standard deviations of one more.
+@dataclass(frozen=True)
+class Pools:
+    """The sessions of one graph as they belong together. together: of the files that are alike. alone: of each file
+    that stands alone, by the digest of its content.
     """
-    count = counted(sessions)
-    sd = spread_of([]).sd
-    found = set()
-    for file in {session.file for session in count}:
-        own = [session.log_ratio for session in count if session.file == file]
-        others = [session.log_ratio for session in count if session.file != file]
-        if len(own) < FEWEST_OWN or not others:
+
+    together: TimingSessions
+    alone: Mapping[str, TimingSessions] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, sessions: TimingSessions) -> "Pools":
+        """A file stands alone where its latency is another than the others': values of weights can matter after all,
+        such as denormal numbers, or zeros where they pay. It has two sessions at least, and so have the others; all of
+        its own lie farther from the mean of the others than three standard deviations of one more, by how sessions of
+        one file spread. The farthest leaves first, so that it takes no other with it.
+        """
+        pool, alone = cls(sessions), dict[str, TimingSessions]()
+        while far := _far_from_others(pool.together):
+            alone[far] = tuple(s for s in pool.together if s.file == far)
+            pool = cls(tuple(s for s in pool.together if s.file != far))
+        return cls(pool.together, alone)
+
+    def of_file(self, digest: str) -> TimingSessions:
+        """Those that say what a file takes."""
+        return self.alone.get(digest, self.together)
+
+
+def _far_from_others(sessions: TimingSessions) -> str | None:
+    """The file that lies farthest from the others, where that is far; of two alike the one that was timed later."""
+    ratios: dict[str, list[float]] = {}
+    for session in counted(sessions):
+        ratios.setdefault(session.file, []).append(session.log_ratio)
+    known = Pooled(ASSUMED_DF * ASSUMED_SD**2, ASSUMED_DF)
+    for own in ratios.values():
+        known = known.plus(Pooled.of(own))
+    sd = math.sqrt(known.squares / known.df)
+    found: list[tuple[float, int, str]] = []
+    for file, own in ratios.items():
+        others = [value for name, values in ratios.items() if name != file for value in values]
+        if min(len(own), len(others)) < FEWEST_EACH:
             continue
-        reach = FAR * sd * math.sqrt(1 + 1 / len(others))
-        if all(abs(value - fmean(others)) > reach for value in own):
-            found.add(file)
-    return frozenset(found)
+        middle, reach = fmean(others), FAR * sd * math.sqrt(1 + 1 / len(others))
+        if all(abs(value - middle) > reach for value in own):
+            found.append((round(abs(fmean(own) - middle), 9), len(found), file))
+    return max(found)[2] if found else None
 
 
 def relation(latency: Latency, within: float) -> Relation:

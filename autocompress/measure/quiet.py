@@ -5,9 +5,10 @@ ones more than a float reference. The reference, timed before and after each blo
 tells the state: a block counts as quiet when the reference ran at nearly its fastest on both sides of it.
 """
 
+import math
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -75,17 +76,35 @@ def _log_beside(blocks: Blocks) -> Floats:
     return (logs[:-1] + logs[1:]) / 2
 
 
-def requalified(sessions: TimingSessions, others: Iterable[TimingSession]) -> TimingSessions:
-    """Sessions as they count, after what ``others`` of the same minutes have shown: one beside which the reference was
-    slower all the time than it can be had no quiet block. The same value when nothing changes.
+@dataclass(frozen=True)
+class ReferenceSpeed:
+    """How fast the reference was seen to be. fastest: milliseconds of a call, by the minute since the epoch."""
+
+    fastest: Mapping[int, float] = field(default_factory=dict)
+
+    def near(self, at_s: float) -> float:
+        """Milliseconds, in the minutes around a moment; infinite where nothing is known of them."""
+        minute, reach = int(at_s // 60), int(MINUTES)
+        return min(self.fastest.get(minute + away, math.inf) for away in range(-reach, reach + 1))
+
+    def beaten_by(self, sessions: Iterable[TimingSession]) -> bool:
+        """Whether sessions show that it can be faster than was known of their minutes."""
+        return any(session.reference / session.slowed < self.near(session.at_s) for session in sessions)
+
+    def after(self, sessions: Iterable[TimingSession]) -> "ReferenceSpeed":
+        """What is known after further sessions."""
+        fastest = dict(self.fastest)
+        for session in sessions:
+            minute, ms = int(session.at_s // 60), session.reference / session.slowed
+            fastest[minute] = min(ms, fastest.get(minute, math.inf))
+        return ReferenceSpeed(fastest)
+
+
+def requalified(sessions: TimingSessions, speed: ReferenceSpeed) -> TimingSessions:
+    """Sessions as they count by what all sessions have shown: one beside which the reference was slower all the time
+    than it can be had no quiet block. The same value when nothing changes.
     """
-    for other in others:
-        fastest = NEAR_FASTEST * other.reference / other.slowed
-        if any(_slower(session, other, fastest) for session in sessions):
-            sessions = tuple(replace(s, quiet=0) if _slower(s, other, fastest) else s for s in sessions)
-    return sessions
-
-
-def _slower(session: TimingSession, other: TimingSession, fastest: float) -> bool:
-    near = abs(other.at_s - session.at_s) <= MINUTES * 60
-    return near and session.quiet > 0 and session.reference > fastest
+    slow = [s.quiet > 0 and s.reference > NEAR_FASTEST * speed.near(s.at_s) for s in sessions]
+    if not any(slow):
+        return sessions
+    return tuple(replace(s, quiet=0) if busy else s for s, busy in zip(sessions, slow, strict=True))

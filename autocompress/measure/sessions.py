@@ -10,7 +10,7 @@ from autocompress.arrays import Floats
 from autocompress.comparison import Blocks, Relation, TimingSession
 from autocompress.data import Feed
 from autocompress.latency import Latency
-from autocompress.measure.blocks import BlockLimits, record_blocks
+from autocompress.measure.blocks import USUAL, BlockLimits, record_blocks
 from autocompress.measure.conditions import Counters
 from autocompress.measure.intervals import LOOK_CONFIDENCE, latency_of, relation
 from autocompress.measure.outputs import running
@@ -28,7 +28,7 @@ LOOKS = 4, 8  # sessions after which it is looked whether they decide
 class Sessions:
     """Files timed beside one reference, in sessions of their own.
 
-    feeds: inputs of both, taken in turn. limits: when a session ends. quiet_ms: of the reference on this machine when
+    feeds: inputs of both, taken in turn. quiet_ms: of the reference on this machine when
     nobody disturbed it, where that is known from before.
     """
 
@@ -36,12 +36,11 @@ class Sessions:
     profile: HardwareProfile
     reference: Path
     feeds: Sequence[Feed]
-    limits: BlockLimits = field(default_factory=BlockLimits)
     quiet_ms: float = math.inf
     recent: RecentBlocks = field(default_factory=RecentBlocks, init=False)
 
-    def record(self, candidate: Path, limits: BlockLimits | None = None) -> tuple[TimingSession, Blocks]:
-        """One session. limits: of this one. Raises CandidateFailed when a file does not open or run."""
+    def record(self, candidate: Path, limits: BlockLimits = USUAL) -> tuple[TimingSession, Blocks]:
+        """One session. limits: when it ends. Raises CandidateFailed when a file does not open or run."""
         with running():
             ours, theirs = (
                 timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds)
@@ -49,7 +48,7 @@ class Sessions:
             )
             before = Counters.now()
             with taking_turns(possible=self._computes_here) as move:
-                blocks = record_blocks(ours, theirs, self._quiet_blocks, limits or self.limits, move=move)
+                blocks = record_blocks(ours, theirs, self._quiet_blocks, limits, move=move)
         session = session_of(blocks, self._fastest(blocks.reference), self.profile.percentile)
         session = replace(session, at_s=time.time(), conditions=before.until(Counters.now()))
         self.recent.add(time.monotonic(), blocks.reference)

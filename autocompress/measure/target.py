@@ -1,6 +1,5 @@
 """Where files are timed: each beside the reference, while training goes on."""
 
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -8,7 +7,8 @@ from pathlib import Path
 
 from autocompress.comparison import TimingSession
 from autocompress.data import Feed, stored_feeds
-from autocompress.measure.blocks import BlockLimits
+from autocompress.measure.blocks import USUAL, BlockLimits
+from autocompress.measure.conditions import cores
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.sessions import Sessions
 from autocompress.plugin.contract import Runtime
@@ -27,7 +27,7 @@ class CompareRequest:
     candidate: Path
     reference: Path
     feeds: str
-    seconds: float = BlockLimits().seconds
+    seconds: float = USUAL.seconds
 
 
 @dataclass
@@ -59,7 +59,7 @@ class LocalTarget:
 
     @property
     def _takes_all_cores(self) -> bool:
-        return self.profile.threads >= len(os.sched_getaffinity(0))
+        return self.profile.threads >= cores()
 
     def _beside(self, request: CompareRequest) -> Sessions:
         """Sessions beside the reference, with what is remembered of its speed, as long as its file is the same."""

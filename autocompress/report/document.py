@@ -1,9 +1,10 @@
 """The document of ``front.json``: what a run leaves for others to read."""
 
 from dataclasses import asdict, dataclass, fields
+from statistics import median
 from typing import Any
 
-from autocompress.comparison import typical, worst
+from autocompress.comparison import together
 from autocompress.evaluation import Evaluation
 from autocompress.explore.history.facts import Nearest, Recommended
 from autocompress.explore.standings.standings import Standings
@@ -44,7 +45,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
             "latency_ms": standings.budget.latency_ms,
             "speedup": standings.budget.speedup,
             "statistic": around.profile.statistic,
-            "max_drop": standings.budget.max_drop,
+            "max_drop": standings.budget.allowed_drop,
         },
         "status": "feasible" if recommended else "infeasible",
         "reference": {**_point(standings.reference), "artifact": standings.reference.artifact},
@@ -111,7 +112,7 @@ def latency_document(latency: Latency) -> dict[str, Any]:
         "quiet_blocks": sum(session.quiet for session in latency.sessions) / max(1, blocks),
         "conditions": {
             "reference_slowed": max((session.slowed for session in latency.sessions), default=1.0),
-            **asdict(worst([session.conditions for session in latency.sessions])),
+            **asdict(together([session.conditions for session in latency.sessions], max)),
         },
     }
 
@@ -120,7 +121,7 @@ def _advice(standings: Standings, profile: HardwareProfile) -> list[str]:
     """What of this machine made the numbers worse, each with what would help."""
     sessions = [session for sessions in standings.measured.graphs.values() for session in sessions]
     quiet = sum(s.quiet for s in sessions) / max(1, sum(s.blocks for s in sessions))
-    conditions = typical([session.conditions for session in sessions])
+    conditions = together([session.conditions for session in sessions], median)
     busy = 2 * sum(session.busy for session in sessions) > len(sessions)
     return advice(machine(), profile.threads, conditions, quiet, busy)
 

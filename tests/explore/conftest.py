@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +118,7 @@ def make_history() -> Callable[..., History]:
 
     def make(reference: Evaluation, *variants: Evaluation) -> History:
         own = {"reference": reference, "reference_family": Outcome(evaluations=variants), "chance": None}
+        own["prepared"] = SimpleNamespace(val_examples=1000)
         opening: Any = type("Opening", (), own)
         return History(opening, Unrecorded())
 

@@ -9,7 +9,7 @@ import pytest
 
 from autocompress.comparison import TimingSession
 from autocompress.latency import Latency, beside_itself
-from autocompress.measure import Spreads, counted, latency_of
+from autocompress.measure import Pools, Spreads, counted, latency_of
 from autocompress.measure.intervals import (
     ASSUMED_DF,
     ASSUMED_SD,
@@ -120,14 +120,62 @@ def test_a_graph_that_spreads_less_than_the_others_is_not_trusted_to():
 def test_a_run_pools_the_sessions_of_each_graph_around_its_own_mean(make_session: MakeSession):
     close = [make_session(math.exp(0.01 * sign), statistic=math.exp(0.03 * sign)) for sign in (1, -1)]
     far = [make_session(5 * math.exp(0.01 * sign), statistic=9 * math.exp(0.03 * sign)) for sign in (1, -1)]
-    found = Spreads.of([close, far, [make_session(0.3)], []])
+    found = Spreads.of([Pools(tuple(group)) for group in (close, far, [make_session(0.3)], [])])
     assert (found.ratio.df, found.ratio.squares) == (2, pytest.approx(4 * 0.01**2))
     assert (found.statistic.df, found.statistic.squares) == (2, pytest.approx(4 * 0.03**2))
 
 
 def test_a_busy_session_of_a_graph_that_has_quiet_ones_says_nothing_about_the_spread(make_session: MakeSession):
-    quiet = [make_session(1.01), make_session(0.99)]
-    assert Spreads.of([[*quiet, make_session(3.0, quiet=False)]]) == Spreads.of([quiet])
+    quiet, busy = [make_session(1.01), make_session(0.99)], make_session(3.0, quiet=False)
+    assert Spreads.of([Pools((*quiet, busy))]) == Spreads.of([Pools((*quiet,))])
+
+
+def test_a_file_that_stands_alone_does_not_widen_the_spread_of_a_run(make_session: MakeSession):
+    own, others = of_file("a", 0.80, 0.81, make=make_session), of_file("b", 0.50, 0.51, make=make_session)
+    assert Spreads.of([Pools.of((*own, *others))]) == Spreads.of([Pools(own), Pools(others)])
+
+
+# -- the files of a graph ----------------------------------------------------------------------------------------------
+
+
+def of_file(digest: str, *ratios: float, make: MakeSession, quiet: bool = True) -> tuple[TimingSession, ...]:
+    return tuple(replace(make(ratio, quiet=quiet), file=digest) for ratio in ratios)
+
+
+def test_files_whose_sessions_agree_belong_together(make_session: MakeSession):
+    sessions = (*of_file("a", 0.50, 0.51, make=make_session), *of_file("b", 0.52, 0.49, make=make_session))
+    assert Pools.of(sessions) == Pools(sessions)
+    assert Pools.of(sessions).of_file("a") == sessions
+
+
+def test_a_file_that_disagrees_twice_stands_alone_and_once_does_not(make_session: MakeSession):
+    others = of_file("a", 0.50, 0.51, 0.49, make=make_session)
+    twice, once = (of_file("b", *ratios, make=make_session) for ratios in ((0.60, 0.61), (0.60,)))
+    found = Pools.of((*others, *twice))
+    assert (found.of_file("a"), found.of_file("b")) == (others, twice)
+    assert Pools.of((*others, *once)).alone == {}
+    mixed = of_file("b", 0.60, 0.505, make=make_session)
+    assert Pools.of((*others, *mixed)).alone == {}, "one of its sessions agrees"
+
+
+def test_a_file_that_stands_alone_takes_no_sound_one_with_it(make_session: MakeSession):
+    """Beside the far one, each of the others lies far from the mean of the rest."""
+    sound = [of_file(name, 0.50, 0.505, make=make_session) for name in "ab"]
+    far = of_file("far", 1.5, 1.49, make=make_session)
+    found = Pools.of((*sound[0], *far, *sound[1]))
+    assert (found.together, dict(found.alone)) == ((*sound[0], *sound[1]), {"far": far})
+
+
+def test_of_two_files_that_disagree_the_one_that_was_timed_later_stands_alone(make_session: MakeSession):
+    first, second = of_file("a", 0.5, 0.5, make=make_session), of_file("b", 0.6, 0.6, make=make_session)
+    assert dict(Pools.of((*first, *second)).alone) == {"b": second}
+    assert dict(Pools.of((*second, *first)).alone) == {"a": first}
+
+
+def test_a_busy_session_does_not_make_a_file_stand_alone(make_session: MakeSession):
+    others = of_file("a", 0.50, 0.51, make=make_session)
+    busy = of_file("b", 0.70, 0.71, make=make_session, quiet=False)
+    assert Pools.of((*others, *busy)).alone == {}
 
 
 def test_ratios_and_the_percentile_have_spreads_of_their_own(make_session: MakeSession):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from autocompress.comparison import Blocks, TimingSession
-from autocompress.measure.quiet import MINUTES, RecentBlocks, quiet, requalified, session_of
+from autocompress.measure.quiet import MINUTES, RecentBlocks, ReferenceSpeed, quiet, requalified, session_of
 
 from .simulated import Machine
 
@@ -83,36 +83,40 @@ def beside(make_session: Callable[..., TimingSession], reference: float, at_s: f
     return replace(make_session(0.5), reference=reference, slowed=1.0, at_s=at_s)
 
 
+def seen(*sessions: TimingSession) -> ReferenceSpeed:
+    return ReferenceSpeed().after(sessions)
+
+
 def test_a_session_is_busy_once_another_shows_that_the_reference_can_be_faster(
     make_session: Callable[..., TimingSession],
 ):
     slow, fast = beside(make_session, 1.3), beside(make_session, 1.0, 60.0)
     assert not slow.busy
-    (found,) = requalified((slow,), [fast])
+    (found,) = requalified((slow,), seen(fast))
     assert found.busy
     assert (found.log_ratio, found.blocks) == (slow.log_ratio, slow.blocks), "what it measured stays"
-    assert [session.busy for session in requalified((slow, fast), [slow, fast])] == [True, False]
+    assert [session.busy for session in requalified((slow, fast), seen(slow, fast))] == [True, False]
 
 
 def test_a_busy_session_too_tells_how_fast_the_reference_can_be(make_session: Callable[..., TimingSession]):
     """It ran 1.5 times as long as its fastest of late: that was 1 ms."""
     slow = beside(make_session, 1.3)
     neighbour = replace(make_session(0.5, quiet=False), reference=1.5, slowed=1.5, at_s=60.0)
-    assert requalified((slow,), [neighbour])[0].busy
+    assert requalified((slow,), seen(neighbour))[0].busy
 
 
 @pytest.mark.parametrize(
     ("reference", "at_s"),
-    [(1.07, 60.0), (1.3, 60.0 + MINUTES * 60 + 1), (0.5, 60.0)],
+    [(1.07, 60.0), (1.3, 60.0 + MINUTES * 60 + 60), (0.5, 60.0)],
     ids=["nearly as fast", "too long ago", "faster"],
 )
 def test_a_session_that_counts_as_before_is_the_same_value(
     reference: float, at_s: float, make_session: Callable[..., TimingSession]
 ):
     sessions = (beside(make_session, reference, at_s),)
-    assert requalified(sessions, [beside(make_session, 1.0, 60.0)]) is sessions
+    assert requalified(sessions, seen(beside(make_session, 1.0, 60.0))) is sessions
 
 
 def test_nothing_is_said_again_of_a_session_that_is_busy_already(make_session: Callable[..., TimingSession]):
     busy = (replace(make_session(0.5, quiet=False), reference=2.0),)
-    assert requalified(busy, [beside(make_session, 1.0)]) is busy
+    assert requalified(busy, seen(beside(make_session, 1.0))) is busy

@@ -121,12 +121,12 @@ class Finish:
 
     async def _recommended(self) -> Judgement | None:
         """Of the files that were timed after they had been chosen, the one to recommend; None when there is none. Where
-        time did not allow to time one, by the sessions that there are.
+        time did not allow to time any, by the sessions that there are.
         """
         standings, bounded = self._standings, self._standings.budget.bounded
         everything = standings.judgements()
         judged = [j for j in everything if standings.is_final(j.evaluation)]
-        if not any(j.recommendable and j.evaluation.recipe.changes for j in judged):
+        if not any(j.evaluation.recipe.changes for j in judged):
             judged = everything
         best = recommended(judged, {}, bounded=bounded)
         if best is None or not bounded:

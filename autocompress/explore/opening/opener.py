@@ -22,7 +22,7 @@ from autocompress.explore.pipeline.variants import untimed
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
 from autocompress.explore.space.space import Space
-from autocompress.measure import BlockLimits
+from autocompress.measure import USUAL
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
@@ -99,7 +99,7 @@ class Opener:
         if budget_ms is None:
             return
         both_ms = budget_ms + opening.reference.latency.p50
-        calls = max(BlockLimits().fewest, 1e3 * session_s(self.clock.limit_s) / both_ms)
+        calls = max(USUAL.fewest, 1e3 * session_s(self.clock.limit_s) / both_ms)
         if JUDGING_SESSIONS[1] * calls * (1 - profile.percentile / 100) < 1:
             raise UsageError(
                 f"the {profile.statistic} of a model that takes {budget_ms:g} ms cannot be told from "
@@ -118,7 +118,7 @@ class Opener:
             prepared,
             ratios,
             session_s=session_s(self.clock.limit_s),
-            now=self.clock.elapsed,
+            now=self.clock.since_start,
             most_variants=self.policy.most_variants,
         )
 

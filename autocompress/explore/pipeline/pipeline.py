@@ -7,7 +7,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from autocompress.budget import Budget
 from autocompress.candidate.make import discard
@@ -17,7 +16,6 @@ from autocompress.candidate.request import (
     Made,
     ModelFile,
     NotScored,
-    Scored,
     TrainedWeights,
     TrainRequest,
     UntrainedFiles,
@@ -26,15 +24,15 @@ from autocompress.comparison import TimingSession
 from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
+from autocompress.explore.pipeline.evaluated import evaluation_of, recipe_file
 from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
 from autocompress.explore.pipeline.variants import Ratios, variants_for, worth_gating
 from autocompress.explore.pipeline.worth import no_faster, too_slow
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest, latency_of
 from autocompress.profile import HardwareProfile
-from autocompress.recipe import Plan, Recipe, RecipeFile, Step
+from autocompress.recipe import Plan, Recipe, Step
 from autocompress.storage.atomic import write_text
-from autocompress.storage.delivery import weights_in_store
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
 from autocompress.verdict import FAR_OVER
@@ -56,7 +54,7 @@ class Gate:
 @dataclass(frozen=True)
 class Pipeline:
     """ratios: of the graph variants on the reference. timed: what was timed so far. session_s: seconds of one timing
-    session, at most. now: seconds, for limits. most_variants: of a trained family; None: all.
+    session, at most. now: seconds of this process. most_variants: of a trained family; None: all.
     """
 
     operations: Operations
@@ -238,54 +236,13 @@ class Pipeline:
             if isinstance(answer, NotScored):
                 outcome = self._without(outcome, file, answer.strategy, answer.reason)
                 continue
-            evaluation = self._evaluation(file, answer, latency, outcome)
-            self._write_recipe(evaluation, outcome, made.exporter)
+            evaluation = evaluation_of(file, answer, latency, outcome)
+            recipe = recipe_file(evaluation, outcome, self.prepared, made.exporter, self.profile, self.seed)
+            write_text((self.folder.root / evaluation.artifact).with_name(RECIPE), recipe.to_toml())
             outcome = replace(outcome, evaluations=(*outcome.evaluations, evaluation))
         if not outcome.evaluations and outcome.failed:
             raise CandidateFailed(outcome.failed[0][2], outcome.failed[0][1])
         return outcome
-
-    def _evaluation(self, file: ModelFile, scored: Scored, latency: Latency, outcome: Outcome) -> Evaluation:
-        return Evaluation(
-            id=Path(file.path).parent.name,
-            recipe=file.recipe,
-            epochs=outcome.epochs,
-            rung=outcome.rung,
-            score=scored.score,
-            latency=latency,
-            size_bytes=scored.size_bytes,
-            compressed_bytes=scored.compressed_bytes,
-            params=scored.params,
-            macs=scored.macs,
-            artifact=file.path,
-            digest=file.digest,
-            graph=file.graph,
-            outputs=scored.outputs,
-        )
-
-    def _write_recipe(self, evaluation: Evaluation, outcome: Outcome, exporter: str) -> None:
-        """The ``recipe.toml`` beside a candidate's ``model.onnx``."""
-        weights = None if outcome.checkpoint is None else weights_in_store(outcome.checkpoint)
-        stored = RecipeFile(
-            recipe=evaluation.recipe,
-            task=self.prepared.name,
-            fingerprint=self.prepared.fingerprint,
-            profile=self.profile.name,
-            seed=self.seed,
-            exporter=exporter,
-            epochs=evaluation.epochs,
-            plans=outcome.plans,
-            weights=weights,
-            learned=outcome.learned,
-            hardware=self.profile.model_dump(mode="json"),
-            facts={
-                "val": evaluation.score.val,
-                "ratio": evaluation.latency.ratio,
-                "p50_ms": evaluation.latency.p50,
-                "p90_ms": evaluation.latency.p90,
-            },
-        )
-        write_text((self.folder.root / evaluation.artifact).with_name(RECIPE), stored.to_toml())
 
     def _without(self, outcome: Outcome, file: ModelFile, strategy: str | None, reason: str) -> Outcome:
         """The outcome with a file that failed, which goes."""

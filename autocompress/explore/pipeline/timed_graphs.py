@@ -4,13 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from autocompress.comparison import TimingSession
-from autocompress.measure import requalified
+from autocompress.measure import ReferenceSpeed, requalified
 
 WELL_KNOWN, AT_MOST = 3, 4  # quiet sessions of what is trained in full or on the front, and sessions on a busy machine
-JUDGING_SESSIONS = (
-    3,
-    7,
-)  # of a file that may be recommended, begun after it was chosen; seven where three are not enough
+JUDGING_SESSIONS = 3, 7  # of a file that may be recommended, begun after it was chosen; 7 where 3 leave it open
 SHARE = 0.1  # of a search's time, that its sessions may take
 EXPECTED_SESSIONS = 50  # of a search of some minutes
 SESSION_S = (0.25, 1.5)  # seconds of one, at least and at most
@@ -25,10 +22,11 @@ def session_s(limit_s: float) -> float:
 
 
 class TimedGraphs:
-    """What a search has timed so far, by the digest of the graph. spent_s: seconds that it took in all."""
+    """What a search has timed so far, by the digest of the graph. spent_s: seconds that it took in this process."""
 
     def __init__(self) -> None:
         self._sessions: defaultdict[str, list[TimingSession]] = defaultdict(list)
+        self._speed = ReferenceSpeed()
         self.spent_s = 0.0
 
     def affordable_s(self, wanted_s: float, elapsed_s: float) -> float:
@@ -37,13 +35,14 @@ class TimedGraphs:
 
     def of(self, graph: str) -> Sequence[TimingSession]:
         """As they count by now."""
-        every = (session for sessions in self._sessions.values() for session in sessions)
-        return requalified(tuple(self._sessions.get(graph, ())), every)
+        return requalified(tuple(self._sessions.get(graph, ())), self._speed)
 
     def add(self, graph: str, sessions: Iterable[TimingSession]) -> None:
         """Each session counts once."""
         known = self._sessions[graph]
-        known += [session for session in sessions if session not in known]
+        new = [session for session in sessions if session not in known]
+        known += new
+        self._speed = self._speed.after(new)
 
     def known(self, graph: str) -> bool:
         """Whether a graph needs no further session to decide what is tried next: one does."""

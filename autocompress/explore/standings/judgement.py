@@ -1,5 +1,6 @@
 """What a file is worth recommending for: the verdicts on its latency and its loss of score. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,17 +8,15 @@ from functools import cached_property
 from autocompress.budget import Budget
 from autocompress.data import keeps_half_the_lead
 from autocompress.evaluation import Chance, Evaluation
-from autocompress.verdict import ONE_SIDED, Verdict, drop_verdict
-
-HALF_INTERVAL = 1.96  # standard errors that half a 95 % interval is
+from autocompress.verdict import Verdict, drop_verdict, too_small_a_split
 
 
 @dataclass(frozen=True)
 class Judgement:
     """latency: whether the budget of latency is kept, None without one. drop: whether the score is, None where any loss
     is allowed. loss: points of score below the reference's on the same examples; error: its standard error. allowed: as
-    much as may be lost, None where nobody said. excess: how far over the budget of latency, as a share of it.
-    keeps_lead: whether it keeps half of what the reference is better than chance.
+    much as may be lost, None for any. asked: whether somebody said how much. excess: how far over the budget of
+    latency, as a share of it. keeps_lead: whether it keeps half of what the reference is better than chance.
     """
 
     evaluation: Evaluation
@@ -26,18 +25,14 @@ class Judgement:
     loss: float
     error: float
     allowed: float | None
+    asked: bool
     excess: float
     keeps_lead: bool
 
     @property
     def worth(self) -> bool:
         """Whether it is worth having at all; what was asked for is."""
-        return self.keeps_lead or self.allowed is not None
-
-    @property
-    def met(self) -> bool:
-        """Whether all that was asked for is known to be kept."""
-        return (self.latency is None or self.latency.met) and (self.drop is None or self.drop.met)
+        return self.keeps_lead or self.asked
 
     @property
     def keeps_latency(self) -> bool:
@@ -48,12 +43,7 @@ class Judgement:
         """Whether the loss is known to be allowed; on a split that is too small to tell, whether it probably is."""
         if self.drop is None or self.drop.met or self.allowed is None:
             return self.drop is None or self.drop.met
-        return self.on_too_small_a_split and self.loss + self.error <= self.allowed
-
-    @property
-    def on_too_small_a_split(self) -> bool:
-        """Whether the examples cannot tell half of what may be lost from nothing."""
-        return self.allowed is not None and ONE_SIDED * self.error > self.allowed / 2
+        return too_small_a_split(self.error, self.allowed) and self.loss + self.error <= self.allowed
 
     @property
     def recommendable(self) -> bool:
@@ -66,32 +56,27 @@ class Judgement:
         return within and self.keeps_score and self.worth
 
 
-def examples_needed(judgement: Judgement, examples: int) -> int | None:
-    """Validation examples that would do, where the split is too small; a standard error falls with their root."""
-    if not judgement.on_too_small_a_split or not judgement.allowed:
-        return None
-    return int(examples * (2 * ONE_SIDED * judgement.error / judgement.allowed) ** 2) + 1
-
-
 def judge(
     evaluation: Evaluation,
     reference: Evaluation,
     budget: Budget,
     paired: tuple[float, float] | None,
     chance: Chance | None,
+    examples: int,
 ) -> Judgement:
     """paired: the reference's score minus the file's on the same examples, with its standard error, in the metric's
-    unit; None where they were not compared. chance: of the metric; None where it is not known.
+    unit; None where they were not compared. chance: of the metric; None where it is not known. examples: that validate.
     """
     loss, error = (0.0, 0.0) if evaluation.id == reference.id else paired or _unpaired(evaluation, reference)
-    loss, error = 100 * loss, 100 * error
+    loss, error, allowed = 100 * loss, 100 * error, budget.allowed_drop
     return Judgement(
         evaluation,
         latency=budget.verdict(evaluation.latency),
-        drop=drop_verdict(loss, error, budget.max_drop) if budget.max_drop is not None else None,
+        drop=None if allowed is None else drop_verdict(loss, error, allowed, examples),
         loss=loss,
         error=error,
-        allowed=budget.max_drop,
+        allowed=allowed,
+        asked=budget.max_drop is not None,
         excess=budget.excess(evaluation.latency),
         keeps_lead=keeps_half_the_lead(evaluation.score.val, reference.score, chance),
     )
@@ -107,5 +92,5 @@ def fastest_first(files: Sequence[Judgement]) -> list[Judgement]:
 
 def _unpaired(evaluation: Evaluation, reference: Evaluation) -> tuple[float, float]:
     """As if both scores were of different examples, which makes the error too large."""
-    halves = ((score.val_high - score.val_low) / 2 / HALF_INTERVAL for score in (evaluation.score, reference.score))
-    return reference.score.val - evaluation.score.val, sum(half**2 for half in halves) ** 0.5
+    own, other = evaluation.score, reference.score
+    return other.val - own.val, math.hypot(own.error, other.error)

@@ -8,8 +8,9 @@ from autocompress.comparison import TimingSession, TimingSessions
 from autocompress.evaluation import Evaluation
 from autocompress.explore.history.facts import Compared, Evaluated, Fact, ScoredOnTest, Timed
 from autocompress.explore.opening.opening import Opening
+from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS
 from autocompress.latency import Latency, beside_itself
-from autocompress.measure import Spreads, counted, latency_of, requalified, standing_alone
+from autocompress.measure import Pools, ReferenceSpeed, Spreads, counted, latency_of, requalified
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Measurements:
     """A value: each fact makes the next one. reference: the graph of the reference. graphs: the sessions of each graph,
     over all files that have it. finals: those begun after a file had been chosen, by its id. losses: of score against
     the reference, paired, with their standard errors, by a file's id. tests: scores on the test split, by the digest of
-    the file.
+    the file. speed: of the reference, by all sessions.
     """
 
     reference: str
@@ -33,8 +34,9 @@ class Measurements:
     finals: Mapping[str, TimingSessions] = field(default_factory=dict)
     losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     tests: Mapping[str, float] = field(default_factory=dict)
+    speed: ReferenceSpeed = field(default_factory=ReferenceSpeed)
     _latencies: dict[TimingSessions, Latency] = field(default_factory=dict, compare=False)
-    _alone: dict[TimingSessions, frozenset[str]] = field(default_factory=dict, compare=False)
+    _pools: dict[TimingSessions, Pools] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, opening: Opening) -> "Measurements":
@@ -65,12 +67,12 @@ class Measurements:
         new = tuple(session for session in sessions if session not in known)
         if not new:
             return self
-        new = requalified(new, (session for of_one in self.graphs.values() for session in of_one))
-        graphs = {name: requalified(of_one, new) for name, of_one in self.graphs.items()}
-        same = all(graphs[name] is self.graphs[name] for name in graphs)
-        latencies, alone = (self._latencies, self._alone) if same else ({}, {})
-        graphs[graph] = (*graphs.get(graph, ()), *new)
-        return replace(self, graphs=graphs, _latencies=latencies, _alone=alone)
+        speed, graphs, latencies, pools = self.speed.after(new), dict(self.graphs), self._latencies, self._pools
+        if self.speed.beaten_by(new):
+            graphs = {name: requalified(of_one, speed) for name, of_one in graphs.items()}
+            latencies, pools = {}, {}
+        graphs[graph] = (*graphs.get(graph, ()), *requalified(new, speed))
+        return replace(self, graphs=graphs, speed=speed, _latencies=latencies, _pools=pools)
 
     def timed_anew(self, before: "Measurements") -> set[str]:
         """The graphs that were known ``before`` and have further sessions now."""
@@ -86,36 +88,34 @@ class Measurements:
         """A file as it is reported: of a finalist its own last sessions alone, of others all of the graph. Milliseconds
         are the ratio times the reference's. run: of all graphs.
         """
-        sessions = self.finals.get(evaluation.id) or self._sessions(evaluation)
+        sessions = self.final_sessions(evaluation) or self._sessions(evaluation)
         found = self._of(evaluation, latency_of(sessions, run.spreads) if sessions else None)
         latency = found.latency
         p50 = latency.ratio * run.reference_ms
         return replace(found, latency=replace(latency, p50=p50, p90=p50 * latency.p90 / latency.p50))
 
+    def final_sessions(self, evaluation: Evaluation) -> TimingSessions:
+        """Those begun after a file had been chosen; none while they are too few to judge it by."""
+        sessions = self.finals.get(evaluation.id, ())
+        return requalified(sessions, self.speed) if len(sessions) >= JUDGING_SESSIONS[0] else ()
+
     def stands_alone(self, evaluation: Evaluation) -> bool:
         """Whether a file's latency is another than that of the other files of its graph."""
-        return evaluation.digest in self._standing_alone(self.graphs.get(evaluation.graph, ()))
-
-    def _sessions(self, evaluation: Evaluation) -> TimingSessions:
-        """Those that say what a file takes: of all files of its graph, but for files that stand alone."""
-        sessions = self.graphs.get(evaluation.graph, ())
-        alone = self._standing_alone(sessions)
-        if not alone:
-            return sessions
-        if evaluation.digest in alone:
-            return tuple(session for session in sessions if session.file == evaluation.digest)
-        return tuple(session for session in sessions if session.file not in alone) or sessions
-
-    def _standing_alone(self, sessions: TimingSessions) -> frozenset[str]:
-        if sessions not in self._alone:
-            self._alone[sessions] = standing_alone(sessions)
-        return self._alone[sessions]
+        return evaluation.digest in self._pools_of(self.graphs.get(evaluation.graph, ())).alone
 
     def run(self) -> "RunTiming":
         """What the sessions of all graphs say together."""
         every = counted([session for sessions in self.graphs.values() for session in sessions])
         log_ms = [math.log(session.reference) for session in every]
-        return RunTiming(Spreads.of(self.graphs.values()), math.exp(sum(log_ms) / len(log_ms)))
+        return RunTiming(Spreads.of(map(self._pools_of, self.graphs.values())), math.exp(sum(log_ms) / len(log_ms)))
+
+    def _sessions(self, evaluation: Evaluation) -> TimingSessions:
+        return self._pools_of(self.graphs.get(evaluation.graph, ())).of_file(evaluation.digest)
+
+    def _pools_of(self, sessions: TimingSessions) -> Pools:
+        if sessions not in self._pools:
+            self._pools[sessions] = Pools.of(sessions)
+        return self._pools[sessions]
 
     def _of(self, evaluation: Evaluation, latency: Latency | None) -> Evaluation:
         if latency is not None:

@@ -101,14 +101,15 @@ class Standings:
 
     def judgements(self) -> list[Judgement]:
         """Of every candidate, in their order."""
-        measured, reference = self.measured, self.reference
+        measured, reference, examples = self.measured, self.reference, self.opening.prepared.val_examples
         return [
-            judge(e, reference, self.budget, measured.losses.get(e.id), self.opening.chance) for e in self.candidates()
+            judge(e, reference, self.budget, measured.losses.get(e.id), self.opening.chance, examples)
+            for e in self.candidates()
         ]
 
     def is_final(self, evaluation: Evaluation) -> bool:
-        """Whether a file was timed after it had been chosen; the reference needs no ratio."""
-        return evaluation.id in self.measured.finals or evaluation.id == self.opening.reference.id
+        """Whether a file was timed often enough after it had been chosen; the reference needs no ratio."""
+        return bool(self.measured.final_sessions(evaluation)) or evaluation.id == self.opening.reference.id
 
     def best_feasible(self) -> Evaluation | None:
         """The most accurate feasible candidate of the front; when none of the front is feasible, of all."""

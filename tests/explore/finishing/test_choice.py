@@ -32,7 +32,7 @@ def file(make_latency: Callable[..., Latency]) -> MakeFile:
         name: str, score: float, ratio: float, size: int = 10, budget: Budget = TWICE, quiet: bool = True
     ) -> Judgement:
         found, reference = evaluation(name, score, ratio, size, quiet), evaluation("reference", 0.9, 1.0, 99, True)
-        return judge(found, reference, budget, (0.9 - score, 0.001), Chance(0.1, 0.01))
+        return judge(found, reference, budget, (0.9 - score, 0.001), Chance(0.1, 0.01), 1000)
 
     return make
 

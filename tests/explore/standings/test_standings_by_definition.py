@@ -2,6 +2,7 @@
 definition, for histories drawn at random.
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from autocompress.explore.standings.front import Point, best_first, dominates, h
 from autocompress.explore.standings.rank_correlation import rank_correlation
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency, beside_itself
-from autocompress.measure import Spreads, latency_of
+from autocompress.measure import Pools, Spreads, latency_of
 from autocompress.recipe import Recipe, Step
 
 VARIANTS = (Step.of("squeeze"), Step.of("halve", bits=16))
@@ -150,7 +151,8 @@ class Definition:
         """Of a finalist its own last sessions; the spread is that of all graphs."""
         last = [fact.session for fact in self.of(Timed) if fact.finalist == file.id]
         graphs = {e.graph: self.sessions(e.graph) for e in (self.opening.reference, *self.own, *self.all)}
-        latency = latency_of(last or graphs[file.graph], Spreads.of(graphs.values()))
+        pools = [Pools(tuple(sessions)) for sessions in graphs.values()]
+        latency = latency_of(last if len(last) >= 3 else graphs[file.graph], Spreads.of(pools))
         if file.graph == self.opening.reference.graph:
             latency = beside_itself(latency)
         return replace(self.current(file), latency=latency)
@@ -173,9 +175,10 @@ class Definition:
         return nondominated([*before, *map(self.current, new)]) if isinstance(last, Evaluated) else before
 
     def feasible(self, file: Evaluation) -> bool:
-        enough = (
-            self.budget.max_drop is None or file.score.val >= self.reference_score - self.budget.max_drop / 100 - 1e-9
-        )
+        allowed = self.budget.max_drop
+        if allowed is None:
+            allowed = math.inf if self.budget.bounded else 1.0
+        enough = file.score.val >= self.reference_score - allowed / 100 - 1e-9
         return enough and self.budget.excess(file.latency) <= 0
 
     def best_feasible(self) -> Evaluation | None:
