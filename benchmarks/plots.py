@@ -133,9 +133,10 @@ def _bars(axes: Axes, groups: Sequence[str], found: Mapping[str, Iterable[float]
 
 
 def trust_searches(axes: Axes, document: Document) -> None:
-    """The share of each search's time that measuring took."""
-    names = [f"{row['task'].partition(':')[0]} {row['minutes']:g} min, {row['state']}" for row in document["rows"]]
-    axes.barh(range(len(names)), [100 * row["measuring"] for row in document["rows"]])
+    """The share of each search's time that measuring took; of those that were made to tell it, where there are some."""
+    rows = [row for row in document["rows"] if row.get("mode") == "share"] or document["rows"]
+    names = [f"{row['task'].partition(':')[0]} {row['minutes']:g} min, {row['state']}" for row in rows]
+    axes.barh(range(len(names)), [100 * row["measuring"] for row in rows])
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="% of the time, measuring")
 
 

@@ -1,143 +1,221 @@
 """Whether what a search says of its models can be relied on.
 
-    python benchmarks/trust_searches.py [--tasks digits,my_task.py:task] [--minutes 1,3] [--states quiet,busy]
-                                        [--budgets "--speedup 3;--budget-ms 0.06"] [--seeds 1] [--times 5] [--wait 10]
+    python benchmarks/trust_searches.py [share hold drop] [--tasks digits,my_task.py:task] [--minutes 1,3,10]
+                                        [--states quiet,busy] [--speedups 2,4] [--seeds 4] [--times 5] [--wait 10]
 
-runs ``autocompress search`` once for each combination, with the machine left alone and with one core kept busy. Of each
-it prints the share of the time that measuring took, how many files there were, how many of them were never timed in a
-quiet session, and how many that nothing dominates are not on the front (none may be). When all have run and ``--wait``
-minutes have passed since each, the recommended models are timed again, each ``--times`` in a process of its own, in one
-session: whether the budget is kept there, how far its ratio is from what front.json says, and what was lost on the test
-split. Rows are written to benchmarks/results/trust_searches.json.
+runs ``autocompress search`` once for each combination, with the machine left alone and with one core kept busy:
+
+- share, with the first speed-up of each task: the share of the time that measuring took, and in which the workers
+  computed nothing, how many files there were, how many of them were never timed in a quiet session, and how many that
+  nothing dominates are not on the front (none may be);
+- hold, with each speed-up and with as many milliseconds as it comes to: ``--wait`` minutes after a search, while the
+  others run, the recommended model is timed again, each ``--times`` in a process of its own, in one session beside the
+  reference, on a machine in the state of the search: how often the budget is kept there, and the ratio is within 3 % of
+  the one that front.json says;
+- drop, with each speed-up and at most 1 point to lose: the verdict, and what was lost on the test split, with the
+  standard error of the difference on the same examples, and whether that is more than a point and one such error.
+
+Prints each row as it is known and a summary of each mode and state, and writes them to
+benchmarks/results/trust_searches.json. Rows that are there are not made again, so that a run that was cut off goes on;
+``--anew`` forgets them. Runs and logs are in ``--folder``; a run is removed when its row is complete.
+
+    python benchmarks/trust_searches.py remeasure RUN [--test TASK] [--json]
+
+prints one session of the recommended model of a run; with ``--test`` also the error of its loss on the test split.
 """
 
 import argparse
 import json
-import math
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
 from trust import beside, show
+from trust_again import once_more, paired_on_test
+from trust_plan import MINUTES, MODES, asked, planned, run_name
+from trust_rows import Document, Row, is_done, key_of, of_search, of_sessions, of_test, summary
 
-from autocompress.commands.verify import recorder
-from autocompress.profile import HardwareProfile
-from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of, read_front
+from autocompress.errors import UsageError
+from autocompress.storage.front import read_front
 
-Row = dict[str, Any]
-Document = dict[str, Any]
-
-
-def searched(task: str, minutes: float, options: str, seed: int, out: Path) -> Document:
-    """The document of one search, in a process of its own."""
-    named = [] if task == "digits" else [task]
-    arguments = [*named, "--minutes", str(minutes), "--seed", str(seed), "--out", str(out), *options.split()]
-    subprocess.run([sys.executable, "-m", "autocompress", "search", *arguments], capture_output=True, check=False)
-    return read_front(out)
+NAME = "trust_searches"
 
 
-def of_search(document: Document) -> Row:
-    """What one search says of itself."""
-    candidates, spent = document["candidates"], document["spent_seconds"]
-    chosen = candidate_of(document, document["recommended"])
-    points = [(c["score"]["val"], c["latency_ms"]["ratio"]) for c in candidates]
-    best = {p for p in points if not any(o[0] >= p[0] and o[1] <= p[1] and o != p for o in points)}
-    shown = {p for p, c in zip(points, candidates, strict=True) if c["on_front"]}
-    return {
-        "measuring": spent.get("measure", 0.0) / document["wall_seconds"],
-        "wall_seconds": document["wall_seconds"],
-        "files": len(candidates),
-        "never_quiet": sum(not c["latency_ms"]["quiet_sessions"] for c in candidates),
-        "left_off": len(best - shown),
-        "sessions": sum(c["latency_ms"]["sessions"] for c in candidates),
-        "recommended": None if chosen is None else chosen["latency_ms"]["ratio"],
-        "val_loss": None if chosen is None else chosen["loss"]["points"],
-        **{name: verdict and verdict["answer"] for name, verdict in (chosen or {}).get("verdicts", {}).items()},
-        **({"test_loss": loss[0], "test_error": loss[1]} if (loss := test_loss(document, chosen)) else {}),
-    }
+@dataclass
+class Table:
+    """The rows, and what is still to be done for some of them. folder: of runs and logs."""
+
+    folder: Path
+    workers: int
+    times: int
+    wait_s: float
+    rows: list[Row] = field(default_factory=list)
+    pending: list[Row] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def row(self, what: Row) -> None:
+        """One row, unless it is there; what waits and is due meanwhile is done first."""
+        self.later()
+        name = run_name(what)
+        out = self.folder / name
+        found = next((row for row in self.rows if key_of(row) == key_of(what)), None)
+        if found is not None and is_done(found, what["mode"]):
+            return
+        if found is not None and self._is_of(found, out):
+            self.pending.append(found)
+            return
+        if found is not None:
+            self.rows.remove(found)
+        shutil.rmtree(out, ignore_errors=True)  # of a search that was cut off
+        options = asked(what, self.rows)
+        with beside(what["state"]):
+            document = self._searched(what, options, out, self.folder / f"{name}.log")
+        if document is None:
+            self.failed.append(f"{name}.log")
+            print(f"no front.json came of {name}: see {name}.log in the folder of runs", flush=True)
+            return
+        row = {**what, "asked": " ".join(options), **of_search(document, self.workers)}
+        self.rows.append(row)
+        show(row)
+        self.write()
+        if is_done(row, what["mode"]):
+            shutil.rmtree(out)
+        else:
+            self.pending.append(row)
+
+    def later(self, wait: bool = False) -> None:
+        """What is due for rows whose search has ended. wait: until all of it is."""
+        while self.pending:
+            row = min(self.pending, key=self._due)
+            left = self._due(row) - time.time()
+            if left > 0 and not wait:
+                return
+            time.sleep(max(0.0, left))
+            self.pending.remove(row)
+            out = self.folder / run_name(row)
+            document = read_front(out)
+            if row["mode"] == "hold":
+                with beside(row["state"]):
+                    row |= of_sessions(document, [once_more_elsewhere(out) for _ in range(self.times)])
+            else:
+                row |= {"tested": True, **of_test(document, paired_elsewhere(out, row["task"]))}
+            show(row)
+            self.write()
+            shutil.rmtree(out)
+
+    def write(self) -> None:
+        results.write(NAME, {"rows": self.rows, "summary": summary(self.rows)})
+
+    def _searched(self, what: Row, options: Sequence[str], out: Path, log: Path) -> Document | None:
+        """The document of one search, in a process of its own; None when there is none."""
+        named = [] if what["task"] == "digits" else [what["task"]]
+        command = [
+            *named,
+            "--minutes",
+            f"{what['minutes']:g}",
+            "--seed",
+            str(what["seed"]),
+            "--out",
+            str(out),
+            *options,
+        ]
+        with log.open("w") as lines:
+            subprocess.run(
+                [sys.executable, "-m", "autocompress", "search", *command, "--workers", str(self.workers)],
+                stdout=lines, stderr=subprocess.STDOUT, check=False,
+            )  # fmt: skip
+        try:
+            return read_front(out)
+        except UsageError:
+            return None
+
+    def _due(self, row: Row) -> float:
+        ended = (self.folder / run_name(row) / "front.json").stat().st_mtime
+        return ended + (self.wait_s if row["mode"] == "hold" else 0.0)
+
+    @staticmethod
+    def _is_of(row: Row, out: Path) -> bool:
+        """Whether a run that is there is the one of a row."""
+        try:
+            return bool(read_front(out)["wall_seconds"] == row["wall_seconds"])
+        except UsageError:
+            return False
 
 
-def test_loss(document: Document, chosen: Document | None) -> tuple[float, float] | None:
-    """Points lost on the test split, and the standard error as if both scores were of different examples."""
-    if chosen is None or chosen["score"]["test"] is None:
+def once_more_elsewhere(out: Path) -> Row:
+    """One session of the recommended model of a run, in a new process."""
+    return _remeasured(out)
+
+
+def paired_elsewhere(out: Path, task: str) -> float | None:
+    """The error of the loss on the test split, in points; None when it cannot be had."""
+    try:
+        return float(_remeasured(out, "--test", task)["test_error"])
+    except (subprocess.CalledProcessError, KeyError):
         return None
-    reference, score = document["reference"]["score"], chosen["score"]
-    halves = [(s["val_high"] - s["val_low"]) / 2 / 1.96 for s in (reference, score)]
-    return 100 * (reference["test"] - score["test"]), 100 * math.hypot(*halves)
 
 
-def once_more(out: Path) -> Row:
-    """One session of the recommended model of a run beside its reference, in this process."""
-    document = read_front(out)
-    profile = HardwareProfile.model_validate(document["environment"]["profile"])
-    session = recorder(out / RECOMMENDED / MODEL, out / document["reference"]["artifact"], profile)()
-    return {"ratio": math.exp(session.log_ratio), "statistic": session.statistic, "busy": session.busy}
+def _remeasured(out: Path, *options: str) -> Row:
+    command = [sys.executable, __file__, "remeasure", str(out), *options, "--json"]
+    answer: Row = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
+    return answer
 
 
-def of_sessions(document: Document, sessions: list[Row]) -> Row:
-    """How what a run says of its recommended model stands to later sessions."""
-    chosen = candidate_of(document, document["recommended"])
-    assert chosen is not None
-    said, budget = chosen["latency_ms"]["ratio"], document["budget"]
-    kept = [
-        (not budget["speedup"] or s["ratio"] <= 1 / budget["speedup"])
-        and (not budget["latency_ms"] or s["statistic"] <= budget["latency_ms"])
-        for s in sessions
-    ]
-    return {
-        "times": len(sessions),
-        "kept": sum(kept),
-        "within_3_percent": sum(abs(s["ratio"] / said - 1) <= 0.03 for s in sessions),
-        "ratios": [round(s["ratio"] / said, 4) for s in sessions],
-        "busy": sum(s["busy"] for s in sessions),
-    }
+def remeasure(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="trust_searches.py remeasure")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--test", help="the task, for its test split")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    found = paired_on_test(options.run, options.test) if options.test else {}
+    row = {**once_more(options.run), **found}
+    print(json.dumps(row)) if options.json else show(row)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", default="digits")
-    parser.add_argument("--minutes", default="1,3")
-    parser.add_argument("--states", default="quiet,busy")
-    parser.add_argument("--budgets", default="--speedup 3")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--wait", type=float, default=10.0, help="minutes between a search and its models' sessions")
-    parser.add_argument("--again", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.again:
-        print(json.dumps(once_more(options.again)))
+    if sys.argv[1:2] == ["remeasure"]:
+        remeasure(sys.argv[2:])
         return
-    rows: list[Row] = []
-    runs: list[tuple[Row, Path, float]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for state in options.states.split(","):
-            for minutes in map(float, options.minutes.split(",")):
-                for task in options.tasks.split(","):
-                    for budget in options.budgets.split(";"):
-                        for seed in range(options.seeds):
-                            what = {"task": task, "minutes": minutes, "state": state, "asked": budget, "seed": seed}
-                            out = Path(scratch) / str(len(runs))
-                            with beside(state):
-                                document = searched(task, minutes, budget, seed, out)
-                            rows.append({**what, **of_search(document)})
-                            show(rows[-1])
-                            runs.append((rows[-1], out, time.monotonic()))
-                            results.write("trust_searches", {"rows": rows})
-        for row, out, ended in runs:
-            document = read_front(out)
-            if document["recommended"] is None or not options.times:
-                continue
-            time.sleep(max(0.0, ended + 60 * options.wait - time.monotonic()))
-            command = [sys.executable, __file__, "--again", str(out)]
-            answers = [subprocess.check_output(command, text=True) for _ in range(options.times)]
-            row |= of_sessions(document, [json.loads(answer.splitlines()[-1]) for answer in answers])
-            show(row)
-            results.write("trust_searches", {"rows": rows})
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modes", nargs="*", metavar="share|hold|drop", help="all three when none is given")
+    parser.add_argument("--tasks", nargs="+", default=["digits"], help="digits, or my_task.py:factory")
+    parser.add_argument("--minutes", help="of each search; left out: 1,3,10 for share, 3 for the others")
+    parser.add_argument("--states", default="quiet,busy")
+    parser.add_argument("--speedups", help="of every task, in place of the table in this file")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--wait", type=float, default=10.0, help="minutes between a search and its model's sessions")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / NAME, help="of runs and logs")
+    parser.add_argument("--anew", action="store_true", help="forget the rows that are there")
+    options = parser.parse_args()
+    modes = options.modes or MODES
+    if unknown := [mode for mode in modes if mode not in MODES]:
+        parser.error(f"no such mode: {', '.join(unknown)}")
+    tasks = [task for given in options.tasks for task in given.split(",")]
+    minutes = dict.fromkeys(MODES, numbers(options.minutes)) if options.minutes else MINUTES
+    speedups = numbers(options.speedups) if options.speedups else None
+    options.folder.mkdir(parents=True, exist_ok=True)
+    known = [] if options.anew or not (results.FOLDER / f"{NAME}.json").exists() else results.read(NAME)["rows"]
+    table = Table(options.folder, options.workers, options.times, 60 * options.wait, known)
+    for what in planned(modes, tasks, minutes, options.states.split(","), speedups, options.seeds):
+        table.row(what)
+    table.later(wait=True)
+    for line in summary(table.rows):
+        show(line)
+    if table.failed:
+        sys.exit(f"{len(table.failed)} searches gave nothing")
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(","))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""The recommended model of a finished run once more, in this process: its time, and its loss on the test split."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from autocompress.commands.verify import recorder
+from autocompress.data import paired_difference, targets_of
+from autocompress.data.loading import open_split
+from autocompress.measure import outputs_of
+from autocompress.plugin.loader import load_plugins
+from autocompress.profile import HardwareProfile
+from autocompress.storage.front import MODEL, RECOMMENDED, read_front
+from autocompress.task import load_task
+
+DIGITS = "autocompress.demo.digits:task"
+
+
+def _files(out: Path) -> tuple[Path, Path, HardwareProfile]:
+    document = read_front(out)
+    profile = HardwareProfile.model_validate(document["environment"]["profile"])
+    return out / RECOMMENDED / MODEL, out / document["reference"]["artifact"], profile
+
+
+def once_more(out: Path) -> dict[str, Any]:
+    """One session of the recommended model of a run beside its reference, in this process."""
+    session = recorder(*_files(out))()
+    return {"ratio": math.exp(session.log_ratio), "statistic": session.statistic, "busy": session.busy}
+
+
+def paired_on_test(out: Path, target: str) -> dict[str, Any]:
+    """Points that the recommended model of a run loses on the test split, and the standard error of that, in pairs."""
+    task = load_task(DIGITS if target == "digits" else target)
+    if task.test is None:
+        return {}
+    path, reference, profile = _files(out)
+    test, runtime = open_split("test", task.test), load_plugins().runtime(profile.runtime)
+
+    def outputs(file: Path) -> Any:
+        return outputs_of(lambda: runtime.open(file, profile), test, profile.batch)
+
+    loss, error = paired_difference(task, outputs(reference), outputs(path), targets_of(test))
+    return {"test_loss": 100 * loss, "test_error": 100 * error}
