@@ -13,8 +13,10 @@ from autocompress.errors import UsageError
 
 MODES = "share", "hold", "drop"
 MINUTES = {"share": (1.0, 3.0, 10.0), "hold": (3.0,), "drop": (3.0,)}
-SPEEDUPS = {"digits": (3.0, 2.0, 4.0, 6.0)}  # of each task, the one of "share" first; of any other task OTHERS
-OTHERS = 2.0, 4.0
+SPEEDUPS: Mapping[str, Sequence[float]] = {
+    "digits": (3.0, 2.0, 4.0, 6.0)
+}  # of each task, the one of "share" first; of any other task OTHERS
+OTHERS: Sequence[float] = 2.0, 4.0
 
 
 def planned(
