@@ -18,6 +18,7 @@ from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.processes import worker_processes
 from autocompress.compute.worker import WorkerConfig
+from autocompress.cores import cores
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
@@ -27,7 +28,7 @@ from autocompress.explore.opening.opener import Opener
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import load_space
-from autocompress.measure import check_threads, cores
+from autocompress.measure import check_threads
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.results import write_results

@@ -59,12 +59,14 @@ def tell_nobody(*_: object) -> None:
 class Supervisor:
     """tell: told what happens now, and which fraction of it is done. note: told what a user should read.
 
-    stop: asked at safe points; once True, the work ends there.
+    stop: asked at safe points; once True, the work ends there. adapt: called at safe points, to follow what else the
+    machine does.
     """
 
     tell: Tell = tell_nobody
     note: Callable[[str], None] = tell_nobody
     stop: Callable[[], bool] = lambda: False
+    adapt: Callable[[], None] = tell_nobody
     phases: Phases = field(default_factory=Phases)
 
     @contextmanager
@@ -78,6 +80,7 @@ class Supervisor:
         """A safe point: raises Interrupted when the work is to end."""
         if self.stop():
             raise Interrupted("stopped at a safe point")
+        self.adapt()
 
 
 @contextmanager

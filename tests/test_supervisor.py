@@ -1,8 +1,9 @@
-"""Every second is counted once, for the innermost phase."""
+"""Every second is counted once, for the innermost phase; and what happens at a safe point."""
 
 import pytest
 
-from autocompress.supervisor import Phases
+from autocompress.errors import Interrupted
+from autocompress.supervisor import Phases, Supervisor
 
 
 class Clock:
@@ -47,3 +48,11 @@ def test_skipped_time_is_nobodys():
     with phases("train"):
         clock.now += 1
     assert phases.taken() == {"other": 0, "train": 1}
+
+
+def test_a_safe_point_follows_what_else_the_machine_does_unless_the_work_ends_there():
+    followed: list[int] = []
+    Supervisor(adapt=lambda: followed.append(1)).check()
+    with pytest.raises(Interrupted):
+        Supervisor(stop=lambda: True, adapt=lambda: followed.append(2)).check()
+    assert followed == [1]

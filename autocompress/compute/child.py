@@ -14,20 +14,19 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from autocompress.compute.service import Service
+from autocompress.compute.threads import Threads, use_threads
 from autocompress.compute.worker import TELL_EVERY_S, WorkerConfig
+from autocompress.cores import cores
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
-from autocompress.measure import cores
 
 if TYPE_CHECKING:
     from autocompress.supervisor import Supervisor, Tell
     from autocompress.task import Task
 
 
-def use_threads(threads: int) -> None:
-    """Compute with so many threads (0: all there are)."""
-    import torch
-
-    torch.set_num_threads(threads or cores())
+def threads_of(config: WorkerConfig) -> Threads | None:
+    """What is told how many threads to compute with. Files are timed with those of the profile."""
+    return None if config.task is None else Threads()
 
 
 def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
@@ -50,11 +49,12 @@ def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
 def answer_calls(
     descriptor: int,
     serve: Callable[[WorkerConfig, "Supervisor"], object] = task_or_target,
-    use: Callable[[int], None] = use_threads,
+    threads_of: Callable[[WorkerConfig], Threads | None] = threads_of,
 ) -> None:
     """The child: answers calls until the pipe closes, which is also how it learns that its parent is gone.
 
-    serve: makes what has the methods that are called. use: told the threads of each call.
+    serve: makes what has the methods that are called. threads_of: makes what is told how many threads each call may
+    use.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()  # where it was when it crashed goes into the log
@@ -84,14 +84,17 @@ def answer_calls(
             last = now, text
             pipe.send(("tell", (text, fraction)))
 
-    supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set)
+    computing = threads_of(config)
+    adapt = computing.adapt if computing is not None else lambda: None
+    supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set, adapt)
     service = Service(serve(config, supervisor))
     while True:
         supervisor.phases.skip()
         method, args, threads = calls.get()
         supervisor.phases.skip()
         last = (0.0, "")  # what is done is told anew of each call
-        use(threads)
+        if computing is not None:
+            computing.allow(threads)
         try:
             answer = "result", service.call(method, *args)
         except AutocompressError as error:
@@ -114,10 +117,12 @@ def _ours(error: AutocompressError) -> AutocompressError:
     return UsageError(str(error)) if isinstance(error, UsageError) else CandidateFailed(str(error))
 
 
-def _supervisor(tell: "Tell", note: Callable[[str], None], stop: Callable[[], bool]) -> "Supervisor":
+def _supervisor(
+    tell: "Tell", note: Callable[[str], None], stop: Callable[[], bool], adapt: Callable[[], None]
+) -> "Supervisor":
     from autocompress.supervisor import Supervisor
 
-    return Supervisor(tell, note, stop)
+    return Supervisor(tell, note, stop, adapt)
 
 
 def _load(config: WorkerConfig) -> "Task":

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import Service
 from autocompress.compute.worker import Worker
+from autocompress.cores import cores
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
-from autocompress.measure import cores
 
 
 class Executor(Protocol):

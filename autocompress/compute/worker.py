@@ -105,7 +105,10 @@ class Worker:
                     "random in the task file, so that it gives the same model and data each time"
                 ) from error
             self._is_open = True
-            limit_s = limit_s and max(1.0, limit_s - (time.monotonic() - began))
+            took = time.monotonic() - began
+            if limit_s and took >= limit_s:  # it is open now, and stays so for the next call
+                raise WorkerDied(f"no answer within {limit_s:.0f} s: opening the task again took {took:.0f} s")
+            limit_s = limit_s and limit_s - took
         result = self._exchange(method, args, limit_s, threads)
         if opens:
             self._is_open, self._opening = True, (result, *args[1:])

@@ -39,6 +39,7 @@ from autocompress.storage.record import Record
 
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
 CHEAP_SHARE = 0.2  # of the time that can be spared: what trains for less is cheap to try
+FIRST_SHARE = 0.3  # of the time that can be spared, for finding what to try first
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
 
 
@@ -252,8 +253,11 @@ class Search:
 
     async def _find_first(self) -> None:
         gated: dict[Recipe, Gate] = {}
+        until = self._clock.elapsed() + FIRST_SHARE * self._time.spare_s()
 
         async def gate(recipe: Recipe) -> Gate:
+            if self._clock.elapsed() > until:
+                raise CandidateFailed("there is no time to look for a milder one")
             gated[recipe] = await self._admission.gate(recipe)
             return gated[recipe]
 

@@ -1,7 +1,7 @@
 """The door to where a file runs: everything that times a file, and the pure statistics beside it."""
 
 from autocompress.measure.blocks import USUAL
-from autocompress.measure.conditions import advice, check_threads, cores, machine
+from autocompress.measure.conditions import advice, check_threads, machine
 from autocompress.measure.intervals import Pools, Spreads, counted, latency_of
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.outputs import outputs_of, running
@@ -24,7 +24,6 @@ __all__ = [
     "advice",
     "call_overhead_ms",
     "check_threads",
-    "cores",
     "counted",
     "latency_of",
     "machine",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autocompress.comparison import Conditions
+from autocompress.cores import cores
 from autocompress.errors import UsageError
 from autocompress.profile import HardwareProfile
 
@@ -63,11 +64,6 @@ class Machine:
     quota: float | None
     governor: str | None
     turbo: bool | None
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine(proc: Path = PROC, sys: Path = SYS) -> Machine:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autocompress.comparison import TimingSession
+from autocompress.cores import cores
 from autocompress.data import Feed, stored_feeds
 from autocompress.measure.blocks import USUAL, BlockLimits
-from autocompress.measure.conditions import cores
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.sessions import Sessions
 from autocompress.plugin.contract import Runtime

@@ -15,6 +15,11 @@ class Obeys:
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
 
+    def prepare(self, seconds: float) -> "tuple[Obeys, str]":
+        with self.supervisor.during("open", f"open for {seconds} s"):
+            time.sleep(seconds)
+        return self, "prepared"
+
     def pid(self) -> int:
         return os.getpid()
 
@@ -44,4 +49,4 @@ class Obeys:
 
 
 if __name__ == "__main__":
-    answer_calls(int(sys.argv[1]), serve=lambda config, supervisor: Obeys(supervisor), use=lambda threads: None)
+    answer_calls(int(sys.argv[1]), serve=lambda config, supervisor: Obeys(supervisor), threads_of=lambda config: None)

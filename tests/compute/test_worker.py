@@ -146,6 +146,14 @@ def test_hang_is_stopped_at_the_limit(bed: Bed):
     assert not alive(pid)
 
 
+def test_a_child_that_was_opened_again_for_too_long_stays_open_for_the_next_call(bed: Bed):
+    bed.worker.opened(0.5)
+    with pytest.raises(WorkerDied, match="no answer within 0 s: opening the task again took"):
+        bed.worker.call("pid", limit_s=0.3)
+    bed.worker.opened(LONG_S)
+    assert alive(bed.worker.call("pid", limit_s=30.0)), "and is not opened once more"
+
+
 def test_hang_that_ignores_sigterm_is_stopped_when_interrupted(bed: Bed, monkeypatch: pytest.MonkeyPatch):
     bed.set(monkeypatch, stop_grace_s=0.5)
     pid = bed.pid()

@@ -1,0 +1,73 @@
+"""How many threads to compute with: fewer than there are cores where others use some of them.
+
+Threads that compute one layer together wait for the last of them. Beside a core that is busy one of two is held up for
+milliseconds at a time, and both together are slower than one alone. Whether they are is timed, again and again.
+"""
+
+import time
+from collections.abc import Callable
+
+from autocompress.cores import cores
+
+EVERY_S = 5.0  # that an answer holds
+ROUNDS, ROUND_S = 3, 0.006  # of each number of threads, in turn: 36 ms for two cores
+WORTH = 1.1  # times as fast: so much faster have fewer threads to be than all that are allowed
+ELEMENTS = 2**17  # of a small layer's output
+
+
+def use_threads(threads: int) -> None:
+    """Compute with so many."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def layer_speed(threads: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Small layers a second, computed with so many threads."""
+    import torch
+
+    torch.set_num_threads(threads)
+    x, count, began = torch.ones(ELEMENTS), 0, clock()
+    while (took := clock() - began) < ROUND_S:
+        torch.tanh(x, out=x)
+        count += 1
+    return count / took
+
+
+class Threads:
+    """As many as are fastest. use: told how many. speed: of a number of threads, higher is faster. clock: seconds."""
+
+    def __init__(
+        self,
+        use: Callable[[int], None] = use_threads,
+        speed: Callable[[int], float] = layer_speed,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._use = use
+        self._speed = speed
+        self._clock = clock
+        self._most = 1
+        self._known: dict[int, tuple[float, int]] = {}  # of so many allowed: when they were timed, and the fastest
+
+    def allow(self, most: int) -> None:
+        """From now on compute with at most so many (0: all cores)."""
+        self._most = most or cores()
+        self.adapt()
+
+    def adapt(self) -> None:
+        """Time anew how many are fastest, where it is some seconds since that was done."""
+        timed_at, fastest = self._known.get(self._most, (float("-inf"), self._most))
+        if self._most > 1 and self._clock() - timed_at >= EVERY_S:
+            fastest = self._fastest()
+            self._known[self._most] = self._clock(), fastest
+        self._use(fastest)
+
+    def _fastest(self) -> int:
+        most = self._most
+        choices = sorted({most, most - 1, max(1, most // 2), 1}, reverse=True)
+        speeds = dict.fromkeys(choices, 0.0)
+        for _ in range(ROUNDS):
+            for threads in choices:
+                speeds[threads] += self._speed(threads)
+        best = max(choices, key=speeds.__getitem__)
+        return best if speeds[best] >= WORTH * speeds[most] else most
