@@ -14,6 +14,7 @@ FEWEST_QUIET_SESSIONS = 2  # that refute a limit
 FAR_OVER = 1.5  # times a ratio: a busy machine was seen to make one 1.4 times as large
 ONE_SIDED = 1.645  # standard errors of a normal distribution, 95 % below
 CLOSE = "too close to tell"
+FEW = "one quiet session is too few to say so; it takes two"
 BUSY = "too few moments were quiet; measure again when less runs beside"
 
 
@@ -79,5 +80,5 @@ def _verdict(
         return Verdict("met", f"at most {shown(next_high)} in the next session, {shown(limit)} is the limit")
     if low > (limit if sure else far * limit):
         return Verdict("not met", f"at least {shown(low)}, {shown(limit)} is the limit")
-    why = CLOSE if sure or latency.quiet else BUSY
+    why = BUSY if not latency.quiet else CLOSE if low <= limit else FEW
     return Verdict("undecided", f"between {shown(low)} and {shown(next_high)}, {shown(limit)} is the limit: {why}")

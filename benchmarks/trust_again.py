@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from autocompress.commands.verify import recorder
+from autocompress.commands.verify import recorder, reference_quiet_ms
 from autocompress.data import paired_difference, targets_of
 from autocompress.data.loading import open_split
 from autocompress.measure import outputs_of
@@ -23,8 +23,10 @@ def _files(out: Path) -> tuple[Path, Path, HardwareProfile]:
 
 
 def once_more(out: Path) -> dict[str, Any]:
-    """One session of the recommended model of a run beside its reference, in this process."""
-    session = recorder(*_files(out))()
+    """One session of the recommended model of a run beside its reference, in this process. As in ``verify``, it is known
+    how fast the reference is on this processor.
+    """
+    session = recorder(*_files(out), reference_quiet_ms(read_front(out)))()
     return {"ratio": math.exp(session.log_ratio), "statistic": session.statistic, "busy": session.busy}
 
 

@@ -43,7 +43,7 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
             raise UsageError(f"{file} is missing: run the search again with --out {root}")
         read_onnx(file)
     recorded = chosen["latency_ms"]["ratio"]
-    record = recorder(path, reference, profile, _quiet_ms(document))
+    record = recorder(path, reference, profile, reference_quiet_ms(document))
     sessions: list[TimingSession] = []
     for look in LOOKS:
         while len(sessions) < look:
@@ -84,7 +84,7 @@ def recorder(path: Path, reference: Path, profile: HardwareProfile, quiet_ms: fl
     return lambda: sessions.record(path)[0]
 
 
-def _quiet_ms(document: dict[str, Any]) -> float:
+def reference_quiet_ms(document: dict[str, Any]) -> float:
     """What a call of the reference took when nobody disturbed it, where the run was made on such a processor: a machine
     that is busy from the first session on would else be taken for a slower one.
     """
