@@ -23,8 +23,8 @@ def _files(out: Path) -> tuple[Path, Path, HardwareProfile]:
 
 
 def once_more(out: Path) -> dict[str, Any]:
-    """One session of the recommended model of a run beside its reference, in this process. As in ``verify``, it is known
-    how fast the reference is on this processor.
+    """One session of the recommended model of a run beside its reference, in this process. How fast the reference is on
+    this processor is known, as in ``verify``.
     """
     session = recorder(*_files(out), reference_quiet_ms(read_front(out)))()
     return {"ratio": math.exp(session.log_ratio), "statistic": session.statistic, "busy": session.busy}
