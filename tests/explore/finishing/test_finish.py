@@ -1,0 +1,92 @@
+"""Which model a search recommends, of which nothing was computed, on a declared clock."""
+
+from collections.abc import Callable
+from typing import Any
+
+from autocompress.budget import Budget
+from autocompress.explore.standings.front import dominates
+from tests.recordings import kinds
+from tests.recordings.declared import Faults
+from tests.recordings.documents import chosen_of, ratio_of, score_of
+from tests.recordings.harness import Ended
+
+Played = Callable[..., Ended]
+FOUR_TIMES = Budget(speedup=4)
+
+
+def test_under_a_budget_the_most_accurate_that_meets_it_is_recommended_if_none_faster_is_as_good(
+    played: Played,
+) -> None:
+    document = played(kinds.CNN, budget=FOUR_TIMES).front
+    feasible = [c for c in document["candidates"] if c["feasible"]]
+    assert feasible
+    assert all(ratio_of(c) <= 1 / 4 for c in feasible)
+    assert score_of(chosen_of(document)) >= max(map(score_of, feasible)) - 0.001 - 1e-9
+
+
+def test_without_a_budget_the_fastest_within_a_point_is_recommended(played: Played) -> None:
+    document = played(kinds.CNN).front
+    within = [c for c in document["candidates"] if score_of(c) >= score_of(document["reference"]) - 0.01]
+    chosen = chosen_of(document)
+    assert chosen in within
+    finalists = [c for c in within if c["finalist"] and c["verdicts"]["drop"]["answer"] == "met"]
+    fastest = min(finalists, key=ratio_of)
+    as_fast = [c for c in finalists if c["latency_ms"]["ratio_low"] <= fastest["latency_ms"]["ratio_high"]]
+    assert score_of(chosen) == max(map(score_of, as_fast))
+
+
+def test_a_budget_below_the_floor_keeps_the_nearest(played: Played) -> None:
+    document = played(kinds.CNN, budget=Budget(speedup=500)).front
+    assert document["status"] == "infeasible"
+    assert document["recommended"] is None
+    near = chosen_of(document, "nearest")
+    fastest = min(document["candidates"], key=ratio_of)
+    assert near["latency_ms"]["ratio_low"] <= fastest["latency_ms"]["ratio_high"], "it may be the fastest"
+    assert near["fidelity"] > 0, "the fastest structure is trained before it is kept"
+
+
+def test_on_a_machine_that_is_always_busy_nothing_is_left_out(played: Played) -> None:
+    document = played(kinds.CNN, trials=1, faults=Faults(disturbed=1.0, reference_disturbed=True)).front
+    assert ratio_of(chosen_of(document)) <= 1 / 1.5
+    assert not any(c["latency_ms"]["quiet_sessions"] for c in document["candidates"])
+    points = {c["id"]: (score_of(c), ratio_of(c)) for c in document["candidates"]}
+    dominated = {name for name, p in points.items() if any(dominates(other, p) for other in points.values())}
+    on_front = [c["id"] for c in document["candidates"] if c["on_front"]]
+    assert dominated.isdisjoint(on_front)
+    assert len({points[name] for name in points.keys() - dominated}) == len(on_front)
+
+
+def test_what_is_recommended_is_known_to_keep_the_budget_by_sessions_of_its_own(played: Played) -> None:
+    ended = played(kinds.CNN, budget=FOUR_TIMES)
+    chosen = chosen_of(ended.front)
+    assert chosen["finalist"]
+    assert chosen["verdicts"]["latency"]["answer"] == "met"
+    assert chosen["latency_ms"]["ratio_next_high"] <= 1 / 4
+    sessions = [call["file"] for call in ended.calls[-20:] if call["call"] == "session"]
+    assert 3 <= sessions.count(chosen["id"]) <= 7
+    assert chosen["latency_ms"]["sessions"] == sessions.count(chosen["id"])
+
+
+def test_a_model_that_lost_its_score_is_not_recommended_for_its_speed_alone(played: Played) -> None:
+    """The reference scores 93 %, chance is 10 %: the middle is 51.5 %. At six times the speed nothing keeps that."""
+
+    def within(document: Any) -> list[Any]:
+        return [c for c in document["candidates"] if c["verdicts"]["latency"]["answer"] == "met"]
+
+    lost = played(kinds.UNTRAINED, minutes=2, budget=Budget(speedup=6)).front
+    assert [c["keeps_lead"] for c in within(lost)] == [False] * 4
+    assert (lost["status"], lost["recommended"]) == ("infeasible", None)
+    some = played(kinds.UNTRAINED, minutes=2, budget=FOUR_TIMES).front
+    assert {score_of(c) >= 0.515 for c in within(some)} == {True, False}
+    assert all(c["keeps_lead"] == (score_of(c) >= 0.515) for c in within(some))
+    assert score_of(chosen_of(some)) >= 0.515
+    asked = played(kinds.UNTRAINED, minutes=2, budget=Budget(speedup=6, max_drop=60)).front
+    assert score_of(chosen_of(asked)) < 0.515, "somebody said how much may be lost"
+
+
+def test_a_metric_that_is_undefined_on_the_test_split_leaves_no_test_score_and_a_note(played: Played) -> None:
+    ended = played(kinds.CNN, trials=1, budget=FOUR_TIMES, faults=Faults(undefined=1.0))
+    assert ended.front["status"] == "feasible"
+    assert ended.asked("test")
+    assert all(c["score"]["test"] is None for c in ended.front["candidates"])
+    assert any("not a finite number on the test split" in note for note in ended.notes)
