@@ -140,6 +140,16 @@ def trust_searches(axes: Axes, document: Document) -> None:
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="% of the time, measuring")
 
 
+def threads(axes: Axes, document: Document) -> None:
+    """What a training step takes with each number of threads, and with as many as are chosen."""
+    rows = document["rows"]
+    columns = [name for name in rows[0] if name.startswith("ms with ")]
+    found = {name.removeprefix("ms with "): [row[name] for row in rows] for name in columns}
+    _bars(axes, [f"{row['task']}, {row['state']}" for row in rows], found)
+    axes.set(ylabel="ms a training step")
+    axes.legend(title="threads")
+
+
 PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "driver": driver,
     "efficiency": areas,
@@ -147,6 +157,7 @@ PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "mechanisms": mechanisms,
     "scaling": scaling,
     "strategies": strategies,
+    "threads": threads,
     "training": training,
     "trust_searches": trust_searches,
     "warm_restarts": warm_restarts,
