@@ -57,16 +57,17 @@ class TimingSession:
     """What one session says, both files opened anew.
 
     log_ratio: natural logarithm of the candidate's time over the reference's, the median over its quiet blocks, or over
-    all when it is busy. log_ratio_of_all: over all blocks. statistic: milliseconds of the profile's percentile, p50 and
-    p90: of the same blocks' calls. reference: milliseconds of a call of the reference beside these blocks. quiet,
-    blocks: how many blocks were quiet, of how many. slowed: the reference beside them over its fastest of late. at_s:
-    when it ended, in seconds since the epoch. raw: store key of the blocks that all this was worked out from.
-    file: digest of the candidate's content.
+    all when it is busy. statistic: milliseconds of the profile's percentile, p50 and p90: of the same blocks' calls.
+    log_ratio_of_all, statistic_of_all: over all blocks. reference: milliseconds of a call of the reference beside the
+    blocks that count. quiet, blocks: how many blocks were quiet, of how many. slowed: the reference beside them over
+    its fastest of late. at_s: when it ended, in seconds since the epoch; seconds: that it took. raw: store key of the
+    blocks that all this was worked out from. file: digest of the candidate's content.
     """
 
     log_ratio: float
     log_ratio_of_all: float
     statistic: float
+    statistic_of_all: float
     p50: float
     p90: float
     reference: float
@@ -74,6 +75,7 @@ class TimingSession:
     blocks: int
     slowed: float = 1.0
     at_s: float = 0.0
+    seconds: float = 0.0
     raw: str = ""
     file: str = ""
     conditions: Conditions = Conditions()
@@ -86,7 +88,8 @@ class TimingSession:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "TimingSession":
         """Of what ``asdict`` gives."""
-        return cls(**{**value, "conditions": Conditions(**value["conditions"])})
+        conditions = Conditions(**value["conditions"])
+        return cls(**{"statistic_of_all": value["statistic"], **value, "conditions": conditions})
 
 
 TimingSessions = tuple[TimingSession, ...]

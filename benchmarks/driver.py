@@ -119,7 +119,7 @@ MOMENTS = map(float, count())
 
 def session(ratio: float) -> TimingSession:
     log_ratio = math.log(ratio)
-    return TimingSession(log_ratio, log_ratio, ratio, ratio, ratio, 1.0, 20, 40, at_s=next(MOMENTS))
+    return TimingSession(log_ratio, log_ratio, ratio, ratio, ratio, ratio, 1.0, 20, 40, at_s=next(MOMENTS))
 
 
 def strength(recipe: Recipe) -> float:

@@ -34,7 +34,7 @@ from autocompress.measure import latency_of
 from autocompress.recipe import Recipe
 from autocompress.storage.front import candidate_of
 
-UNKNOWN = latency_of([TimingSession(0.0, 0.0, 1.0, 1.0, 1.0, 1.0, quiet=0, blocks=1)])
+UNKNOWN = latency_of([TimingSession(0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, quiet=0, blocks=1)])
 
 
 class Untimed(Gating):

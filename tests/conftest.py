@@ -235,7 +235,7 @@ def timing_session(ratio: float = 1.0, statistic: float | None = None, *, quiet:
     """Beside a reference of 1 ms; no two are equal."""
     ms, log_ratio = ratio if statistic is None else statistic, math.log(ratio)
     blocks = 20 if quiet else 0
-    return TimingSession(log_ratio, log_ratio, ms, 0.9 * ms, ms, 0.9, blocks, 40, at_s=next(MOMENTS))
+    return TimingSession(log_ratio, log_ratio, ms, ms, 0.9 * ms, ms, 0.9, blocks, 40, at_s=next(MOMENTS))
 
 
 MOMENTS = (number / 1024 for number in itertools.count())

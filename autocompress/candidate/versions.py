@@ -3,7 +3,6 @@
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 
 import onnx
 import optuna
@@ -19,10 +18,7 @@ def versions(runtime: Runtime, profile: HardwareProfile) -> dict[str, str]:
     """What made the numbers: versions, the processor, its cores, its instructions for int8 as the system lists them,
     and for a profile that runs int8, what the runtime makes of sums of such products.
     """
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")),
-        platform.processor() or "unknown",
-    )
+    here = machine()
     return {
         "autocompress": metadata.version("autocompress"),
         "python": platform.python_version(),
@@ -31,17 +27,12 @@ def versions(runtime: Runtime, profile: HardwareProfile) -> dict[str, str]:
         "optuna": optuna.__version__,
         runtime.name: runtime.version(),
         "platform": platform.platform(),
-        "cpu": cpu,
+        "cpu": here.processor,
         "cores": str(os.cpu_count()),
-        "instructions": " ".join(machine().instructions),
+        "instructions": " ".join(here.instructions),
         **(
             {"int8_sums": CUT_OFF_SUMS if runtime.saturates(profile) else EXACT_SUMS}
             if "int8" in profile.precisions
             else {}
         ),
     }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []

@@ -9,7 +9,7 @@ from autocompress.commands.measure import random_feeds
 from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError, one_line
 from autocompress.latency import Latency
-from autocompress.measure import LOOKS, Sessions, latency_of, machine
+from autocompress.measure import LOOKS, UNKNOWN, Sessions, check_threads, latency_of, machine
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of
@@ -37,6 +37,7 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
         raise UsageError(
             f"{root}/front.json names no profile that can be read ({one_line(error, 80)}): it was changed"
         ) from error
+    check_threads(profile)
     path, reference = root / RECOMMENDED / MODEL, root / document["reference"]["artifact"]
     for file in (path, reference):
         if not file.exists():
@@ -88,6 +89,7 @@ def reference_quiet_ms(document: dict[str, Any]) -> float:
     """What a call of the reference took when nobody disturbed it, where the run was made on such a processor: a machine
     that is busy from the first session on would else be taken for a slower one.
     """
-    same = document["environment"].get("cpu") == machine().processor
+    processor = machine().processor
+    same = processor != UNKNOWN and document["environment"].get("cpu") == processor
     latency = document["reference"]["latency_ms"]
     return float(latency["p50"]) if same and latency.get("quiet_sessions") else math.inf

@@ -1,7 +1,7 @@
 """The door to where a file runs: everything that times a file, and the pure statistics beside it."""
 
 from autocompress.measure.blocks import USUAL
-from autocompress.measure.conditions import advice, check_threads, machine
+from autocompress.measure.conditions import UNKNOWN, advice, check_threads, machine
 from autocompress.measure.intervals import Pools, Spreads, counted, latency_of
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.outputs import outputs_of, running
@@ -13,6 +13,7 @@ from autocompress.measure.target import CompareRequest, LocalTarget
 __all__ = [
     "LOOKS",
     "MOSTLY",
+    "UNKNOWN",
     "USUAL",
     "CompareRequest",
     "LocalTarget",

@@ -13,6 +13,7 @@ from autocompress.profile import HardwareProfile
 
 PROC = Path("/proc")
 SYS = Path("/sys")
+UNKNOWN = "unknown"  # a processor that the system does not name
 INSTRUCTIONS = (
     "avx2",
     "avx512f",
@@ -31,10 +32,10 @@ FEW_QUIET = 0.3  # share of blocks
 
 @dataclass(frozen=True)
 class Counters:
-    """What has been counted up to a moment, of all processors together. seconds: when."""
+    """What has been counted up to a moment. seconds: when. stolen_s: of each processor."""
 
     seconds: float
-    stolen_s: float
+    stolen_s: tuple[float, ...]
     switches: int
     throttled_s: float
 
@@ -44,18 +45,20 @@ class Counters:
 
     def until(self, later: "Counters") -> Conditions:
         passed = max(later.seconds - self.seconds, 1e-9)
+        stolen_s = [after - before for before, after in zip(self.stolen_s, later.stolen_s, strict=False)]
         return Conditions(
             load=os.getloadavg()[0],
-            stolen=(later.stolen_s - self.stolen_s) / passed / (os.cpu_count() or 1),
+            stolen=max(stolen_s, default=0.0) / passed,
             switches=(later.switches - self.switches) / passed,
-            throttled=(later.throttled_s - self.throttled_s) / passed / (os.cpu_count() or 1),
+            throttled=min(1.0, (later.throttled_s - self.throttled_s) / passed),
         )
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What stays as it is. instructions: those of the processor that decide how fast and how exact int8 is. quota: how
-    many cores' time this process may use, None: no limit. governor, turbo: None where the system does not say.
+    """What stays as it is. processor: its name, or UNKNOWN. instructions: those of it that decide how fast and how
+    exact int8 is. quota: how many cores' time this process may use, None: no limit. governor, turbo: None where the
+    system does not say.
     """
 
     processor: str
@@ -71,7 +74,7 @@ def machine(proc: Path = PROC, sys: Path = SYS) -> Machine:
     flags = set((info.get("flags") or info.get("Features") or "").split())
     cpufreq = sys / "devices/system/cpu/cpu0/cpufreq"
     return Machine(
-        processor=info.get("model name", "unknown"),
+        processor=info.get("model name", UNKNOWN),
         cores=cores(),
         instructions=tuple(name for name in INSTRUCTIONS if name in flags),
         quota=_quota(sys),
@@ -134,10 +137,11 @@ def _fields(path: Path) -> dict[str, str]:
     return fields
 
 
-def _stolen_s() -> float:
-    """Of all processors together."""
-    first = (_text(PROC / "stat") or "").partition("\n")[0].split()
-    return int(first[8]) / os.sysconf("SC_CLK_TCK") if len(first) > 8 else 0.0
+def _stolen_s() -> tuple[float, ...]:
+    """Of each processor."""
+    lines = [line.split() for line in (_text(PROC / "stat") or "").splitlines()]
+    own = [values for values in lines if len(values) > 8 and values[0][:3] == "cpu" and values[0] != "cpu"]
+    return tuple(int(values[8]) / os.sysconf("SC_CLK_TCK") for values in own)
 
 
 def _throttled_s() -> float:

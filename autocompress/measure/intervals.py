@@ -201,8 +201,9 @@ def relation(latency: Latency, within: float) -> Relation:
 
 
 def _log_ratios(sessions: Sequence[TimingSession]) -> list[float]:
-    return [session.log_ratio for session in sessions]
+    """Of a busy session over all of its blocks, also where it was found out afterwards that it was."""
+    return [session.log_ratio_of_all if session.busy else session.log_ratio for session in sessions]
 
 
 def _log_statistics(sessions: Sequence[TimingSession]) -> list[float]:
-    return [math.log(session.statistic) for session in sessions]
+    return [math.log(session.statistic_of_all if session.busy else session.statistic) for session in sessions]

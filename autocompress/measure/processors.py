@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
+from pathlib import Path
 
 Move = Callable[[], None]
 
@@ -25,11 +26,20 @@ def taking_turns(*, possible: bool) -> Iterator[Move]:
     if not possible or len(allowed) < 2 or not _may_move(allowed):
         yield stay
         return
-    turns = cycle(allowed)
+    here = _running_on()
+    turns = cycle(sorted(allowed, key=lambda processor: (processor <= here, processor)))
     try:
         yield lambda: os.sched_setaffinity(0, {next(turns)})
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def _running_on() -> int:
+    """The processor this thread runs on now; -1 where the system does not say."""
+    try:
+        return int(Path("/proc/thread-self/stat").read_text().rpartition(")")[2].split()[36])
+    except (OSError, ValueError, IndexError):
+        return -1
 
 
 def _may_move(allowed: list[int]) -> bool:

@@ -32,11 +32,11 @@ class RecentBlocks:
     def add(self, at_s: float, medians: Floats) -> None:
         """The blocks of a session that ended at ``at_s``, in seconds."""
         self._fastest.append((at_s, float(np.percentile(medians, FASTEST))))
-        while self._fastest[0][0] < at_s - MINUTES * 60:
-            self._fastest.popleft()
 
-    def fastest(self, medians: Floats) -> float:
+    def fastest(self, now_s: float, medians: Floats) -> float:
         """Milliseconds, with the blocks of a session that is still going on."""
+        while self._fastest and self._fastest[0][0] < now_s - MINUTES * 60:
+            self._fastest.popleft()
         return min([float(np.percentile(medians, FASTEST)), *(known for _, known in self._fastest)])
 
 
@@ -54,6 +54,7 @@ def session_of(blocks: Blocks, fastest: float, percentile: float) -> TimingSessi
     were_quiet = quiet(blocks.reference, fastest)
     count = int(were_quiet.sum())
     counted = np.ones_like(were_quiet) if is_busy(count, len(were_quiet)) else were_quiet
+    every = np.concatenate(blocks.candidate)
     calls = np.concatenate([block for block, counts in zip(blocks.candidate, counted, strict=True) if counts])
     statistic, p50, p90 = (float(value) for value in np.percentile(calls, [percentile, 50, 90]))
     reference = float(np.exp(np.median(_log_beside(blocks)[counted])))
@@ -61,6 +62,7 @@ def session_of(blocks: Blocks, fastest: float, percentile: float) -> TimingSessi
         log_ratio=float(np.median(log_ratios[counted])),
         log_ratio_of_all=float(np.median(log_ratios)),
         statistic=statistic,
+        statistic_of_all=float(np.percentile(every, percentile)),
         p50=p50,
         p90=p90,
         reference=reference,

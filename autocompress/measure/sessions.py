@@ -41,6 +41,7 @@ class Sessions:
 
     def record(self, candidate: Path, limits: BlockLimits = USUAL) -> tuple[TimingSession, Blocks]:
         """One session. limits: when it ends. Raises CandidateFailed when a file does not open or run."""
+        began = time.monotonic()
         with running():
             ours, theirs = (
                 timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds)
@@ -50,9 +51,10 @@ class Sessions:
             with taking_turns(possible=self._computes_here) as move:
                 blocks = record_blocks(ours, theirs, self._quiet_blocks, limits, move=move)
         session = session_of(blocks, self._fastest(blocks.reference), self.profile.percentile)
-        session = replace(session, at_s=time.time(), conditions=before.until(Counters.now()))
-        self.recent.add(time.monotonic(), blocks.reference)
-        return session, blocks
+        ended = time.monotonic()
+        self.recent.add(ended, blocks.reference)
+        conditions = before.until(Counters.now())
+        return replace(session, at_s=time.time(), seconds=ended - began, conditions=conditions), blocks
 
     def compare(
         self, candidate: Path, within: float, say: Callable[[str], None] = tell_nobody
@@ -80,4 +82,4 @@ class Sessions:
         return int(quiet(reference, self._fastest(reference)).sum())
 
     def _fastest(self, reference: Floats) -> float:
-        return min(self.quiet_ms, self.recent.fastest(reference))
+        return min(self.quiet_ms, self.recent.fastest(time.monotonic(), reference))

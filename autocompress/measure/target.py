@@ -54,7 +54,9 @@ class LocalTarget:
             if session.busy and not self._takes_all_cores and self.lock.others_work():
                 with self.lock.measuring():
                     alone = sessions.record(request.candidate, limits)
+                seconds = session.seconds + alone[0].seconds
                 session, blocks = max((session, blocks), alone, key=lambda found: found[0].quiet / found[0].blocks)
+                session = replace(session, seconds=seconds)
             return replace(session, raw=save_blocks(self.store, blocks))
 
     @property

@@ -38,7 +38,7 @@ Act = Callable[[Path], object]
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that need no measuring, of the ratio that the run holds."""
-    session = TimingSession(math.log(0.6), math.log(0.6), 0.1, 0.1, 0.1, 1.0, 20, 20)
+    session = TimingSession(math.log(0.6), math.log(0.6), 0.1, 0.1, 0.1, 0.1, 1.0, 20, 20)
     monkeypatch.setattr(verify, "recorder", lambda *given: lambda: session)
 
 

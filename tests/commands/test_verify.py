@@ -1,15 +1,19 @@
 """What a run says of its recommended model, judged by new sessions."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autocompress.commands import verify
-from autocompress.commands.verify import judged, verify_run
+from autocompress.commands.verify import judged, reference_quiet_ms, verify_run
 from autocompress.comparison import TimingSession
+from autocompress.errors import UsageError
 from autocompress.latency import Latency
+from autocompress.measure import conditions, machine
 
 NO_BUDGET = {"speedup": None, "latency_ms": None}
 MakeLatency = Callable[..., Latency]
@@ -33,6 +37,24 @@ def test_a_budget_is_judged_as_the_run_was_asked_it(make_latency: MakeLatency):
     assert judged(make_latency(0.4, 5.0), milliseconds, 0.4)["milliseconds"].answer == "not met"
     busy = judged(make_latency(0.4, 5.0, quiet=False), milliseconds, 0.4)["milliseconds"]
     assert busy.answer == "undecided"
+
+
+def test_how_fast_the_reference_can_be_is_known_on_the_same_processor_alone(monkeypatch: pytest.MonkeyPatch):
+    def known(ran_on: str, here: str, quiet_sessions: int = 3) -> float:
+        monkeypatch.setattr(verify, "machine", lambda: replace(machine(), processor=here))
+        latency = {"p50": 0.25, "quiet_sessions": quiet_sessions}
+        return reference_quiet_ms({"environment": {"cpu": ran_on}, "reference": {"latency_ms": latency}})
+
+    assert known("Some CPU", "Some CPU") == 0.25
+    assert known("Some CPU", "Another CPU") == math.inf
+    assert known("unknown", "unknown") == math.inf, "two that have no name may be as different as any"
+    assert known("Some CPU", "Some CPU", quiet_sessions=0) == math.inf
+
+
+def test_a_profile_of_more_threads_than_there_are_cores_is_refused(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(conditions, "cores", lambda: 0)
+    with pytest.raises(UsageError, match="threads and there are 0 cores here"):
+        verify_run(finished)
 
 
 @pytest.fixture

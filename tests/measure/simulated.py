@@ -59,10 +59,10 @@ class Machine:
         blocks = record_blocks(
             self.model(*candidate),
             self.model(*reference),
-            lambda medians: int(quiet(medians, self.recent.fastest(medians)).sum()),
+            lambda medians: int(quiet(medians, self.recent.fastest(self.now_ms / 1e3, medians)).sum()),
             BlockLimits(),
             clock=lambda: self.now_ms / 1e3,
         )
-        session = session_of(blocks, self.recent.fastest(blocks.reference), percentile)
+        session = session_of(blocks, self.recent.fastest(self.now_ms / 1e3, blocks.reference), percentile)
         self.recent.add(self.now_ms / 1e3, blocks.reference)
         return session

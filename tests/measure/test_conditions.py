@@ -7,6 +7,7 @@ import pytest
 
 from autocompress.comparison import Conditions
 from autocompress.errors import UsageError
+from autocompress.measure import conditions
 from autocompress.measure.conditions import Counters, Machine, advice, check_threads, machine
 from autocompress.profile import HardwareProfile
 
@@ -56,10 +57,18 @@ def test_a_limit_of_processor_time_is_found_in_both_kinds_of_groups(
 
 
 def test_conditions_are_shares_of_the_time_between_two_moments():
-    cores = os.cpu_count() or 1
-    one, other = Counters(10.0, 4.0, 100, 0.0), Counters(12.0, 4.0 + 0.5 * cores, 130, 0.2 * cores)
+    """However many processors there are: the one that lost most, and a container that was stopped."""
+    one, other = Counters(10.0, (4.0, 1.0, 0.0), 100, 0.0), Counters(12.0, (4.1, 1.5, 0.0), 130, 0.2)
     found = one.until(other)
     assert (found.switches, found.throttled, found.stolen) == (15.0, pytest.approx(0.1), pytest.approx(0.25))
+    assert one.until(Counters(12.0, (), 100, 16.0)).throttled == 1.0, "several threads were stopped at once"
+
+
+def test_stolen_time_is_read_of_each_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    stat = "cpu  1 2 3 4 5 6 7 30 9 0\ncpu0 1 2 3 4 5 6 7 10 9 0\ncpu1 1 2 3 4 5 6 7 20 9 0\nintr 5\n"
+    monkeypatch.setattr(conditions, "PROC", files(tmp_path, {"stat": stat}))
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert Counters.now().stolen_s == (10 / ticks, 20 / ticks)
 
 
 @pytest.mark.parametrize(

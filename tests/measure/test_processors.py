@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autocompress.measure import processors
 from autocompress.measure.blocks import IN_VAIN, BlockLimits, record_blocks
 from autocompress.measure.processors import stay, taking_turns
 
@@ -16,6 +17,7 @@ def affinity(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
     told: list[set[int]] = []
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 7}, raising=False)
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: told.append(set(cpus)), raising=False)
+    monkeypatch.setattr(processors, "_running_on", lambda: 2)
     return told
 
 
@@ -24,7 +26,18 @@ def test_processors_are_taken_in_turn_and_all_given_back(affinity: list[set[int]
         affinity.clear()
         for _ in range(4):
             move()
-    assert affinity == [{2}, {5}, {7}, {2}, {2, 5, 7}]
+    assert affinity == [{5}, {7}, {2}, {5}, {2, 5, 7}], "it runs on 2"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not let a thread choose")
+def test_it_is_known_where_a_thread_runs():
+    allowed = os.sched_getaffinity(0)
+    try:
+        for processor in allowed:
+            os.sched_setaffinity(0, {processor})
+            assert processors._running_on() == processor
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_what_computes_in_other_threads_is_left_where_it_is(affinity: list[set[int]]):

@@ -1,5 +1,6 @@
 """Sessions on machines that slow files unequally: quiet blocks say what the file takes on a quiet one."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from autocompress.comparison import Blocks, TimingSession
+from autocompress.measure import latency_of
 from autocompress.measure.quiet import MINUTES, RecentBlocks, ReferenceSpeed, quiet, requalified, session_of
 
 from .simulated import Machine
@@ -73,9 +75,9 @@ def test_how_fast_the_reference_can_be_is_forgotten_after_some_minutes():
     recent = RecentBlocks()
     recent.add(0, np.full(20, 0.5))
     recent.add(100, np.full(20, 1.0))
-    assert recent.fastest(np.ones(20)) == pytest.approx(0.5)
-    recent.add(400, np.full(20, 1.0))
-    assert recent.fastest(np.ones(20)) == pytest.approx(1.0)
+    assert recent.fastest(200, np.full(20, 1.1)) == pytest.approx(0.5)
+    assert recent.fastest(60 * MINUTES + 1, np.full(20, 1.1)) == pytest.approx(1.0), "without a session in between"
+    assert recent.fastest(1e5, np.full(20, 1.1)) == pytest.approx(1.1)
 
 
 def beside(make_session: Callable[..., TimingSession], reference: float, at_s: float = 0.0) -> TimingSession:
@@ -96,6 +98,15 @@ def test_a_session_is_busy_once_another_shows_that_the_reference_can_be_faster(
     assert found.busy
     assert (found.log_ratio, found.blocks) == (slow.log_ratio, slow.blocks), "what it measured stays"
     assert [session.busy for session in requalified((slow, fast), seen(slow, fast))] == [True, False]
+
+
+def test_of_a_session_that_turns_out_busy_all_blocks_count(make_session: Callable[..., TimingSession]):
+    """As of one that was known to be busy from the first."""
+    by_all = {"log_ratio_of_all": math.log(0.7), "statistic_of_all": 0.9}
+    slow = replace(beside(make_session, 1.3), **by_all)
+    assert latency_of([slow]).ratio == pytest.approx(0.5)
+    found = latency_of(requalified((slow,), seen(beside(make_session, 1.0, 60.0))))
+    assert (found.ratio, found.statistic) == (pytest.approx(0.7), pytest.approx(0.9))
 
 
 def test_a_busy_session_too_tells_how_fast_the_reference_can_be(make_session: Callable[..., TimingSession]):

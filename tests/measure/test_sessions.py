@@ -66,4 +66,4 @@ def test_what_a_session_says_can_be_worked_out_again_from_its_blocks(files: tupl
     one, three = files
     session, blocks = Sessions(fake_runtime, PROFILE, one, feeds()).record(three)
     again = session_of(blocks, float(blocks.reference.min()), PROFILE.percentile)
-    assert replace(again, conditions=session.conditions, at_s=session.at_s) == session
+    assert replace(again, conditions=session.conditions, at_s=session.at_s, seconds=session.seconds) == session

@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autocompress.comparison import TimingSession
@@ -211,7 +211,8 @@ class Declared:
         ratio, p50 = round(ratio, 5), round(ratio * reference_ms, 5)
         log_ratio, slow = math.log(ratio), round(p50 * TAIL, 5)
         blocks = 20 if quiet else 2
-        return TimingSession(log_ratio, log_ratio, slow, p50, slow, reference_ms, blocks, 40, at_s=float(self.sessions))
+        session = TimingSession(log_ratio, log_ratio, slow, slow, p50, slow, reference_ms, blocks, 40)
+        return replace(session, at_s=float(self.sessions), seconds=TIMED_S)
 
     def _left(self, recipe: Recipe, what: str) -> float:
         """The share of the latency or of the multiply-accumulates that a recipe's structure has left."""

@@ -111,7 +111,7 @@ class Finish:
 
     def conclude_as_it_stands(self) -> None:
         """Choose of what there is, measuring nothing more: on the way out of a search that does not come to its end."""
-        self._choose(recommended(self._standings.judgements(), {}, bounded=self._standings.budget.bounded))
+        self._choose(recommended(self._judged(), {}, bounded=self._standings.budget.bounded))
 
     def _choose(self, found: Judgement | None) -> Evaluation:
         """found: None when nothing can be recommended."""
@@ -120,26 +120,28 @@ class Finish:
         return chosen
 
     async def _recommended(self) -> Judgement | None:
-        """Of the files that were timed after they had been chosen, the one to recommend; None when there is none. Where
-        time did not allow to time any, by the sessions that there are.
-        """
-        standings, bounded = self._standings, self._standings.budget.bounded
-        everything = standings.judgements()
-        judged = [j for j in everything if standings.is_final(j.evaluation)]
-        if not any(j.evaluation.recipe.changes for j in judged):
-            judged = everything
+        """The file to recommend; None when there is none."""
+        judged, bounded = self._judged(), self._standings.budget.bounded
         best = recommended(judged, {}, bounded=bounded)
         if best is None or not bounded:
             return best
         others = [j.evaluation for j in judged if j.recommendable]
         return recommended(judged, await self._differences(best.evaluation, others), bounded=bounded)
 
+    def _judged(self) -> list[Judgement]:
+        """Of the files that were timed after they had been chosen. Where time did not allow to time any, of all, by the
+        sessions that there are.
+        """
+        everything = self._standings.judgements()
+        final = [j for j in everything if self._standings.is_final(j.evaluation)]
+        return final if any(j.evaluation.recipe.changes for j in final) else everything
+
     async def _compare_with_reference(self) -> None:
         """The loss of score of what is on the front and of what may be recommended, on the same examples."""
         standings = self._standings
         order = most_accurate_first if standings.budget.bounded else fastest_first
-        hopeful = [j.evaluation for j in order(standings.judgements()) if j.hopeful][:MOST_COMPARED]
-        files = {e.id: e for e in (*hopeful, *standings.front()) if e.id not in standings.measured.losses}
+        possible = [j.evaluation for j in order(standings.judgements()) if j.possible][:MOST_COMPARED]
+        files = {e.id: e for e in (*possible, *standings.front()) if e.id not in standings.measured.losses}
         losses = await self._differences(standings.reference, list(files.values()))
         if losses:
             self._history.enter(Compared(losses))

@@ -74,13 +74,16 @@ class Measuring:
                 return
 
     async def time_front(self) -> None:
-        """Time the reference and the files of the front further whose graphs have few sessions."""
+        """Time the reference and the files of the front further, in turn, until all of their graphs are well known."""
         front = [self._standings.opening.reference, *self._standings.front()[:MEASURED_AGAIN]]
-        few = {e.graph: e for e in front if not self._pipeline.timed.well_known(e.graph)}
         until = self._clock.elapsed() + FRONT_SHARE * self._clock.limit_s
-        for evaluation in few.values():
-            if self._clock.elapsed() < until:
-                await self._timed(evaluation)
+        few = list({e.graph: e for e in front}.values())
+        while few := [e for e in few if not self._pipeline.timed.well_known(e.graph)]:
+            for evaluation in tuple(few):
+                if self._clock.elapsed() >= until:
+                    return
+                if not await self._timed(evaluation):
+                    few.remove(evaluation)
 
     def _unsure(self, judged: Sequence[Evaluation]) -> list[Evaluation]:
         """Of files that were judged, the best first, those before the first that can be recommended whose latency is

@@ -178,9 +178,9 @@ class Pipeline:
 
     async def _session(self, file: ModelFile, seconds: float, limit_s: float) -> TimingSession:
         path, reference = self.folder.root / file.path, self.folder.reference
-        request, began = CompareRequest(path, reference, self.prepared.feeds, seconds), self.now()
+        request = CompareRequest(path, reference, self.prepared.feeds, seconds)
         session = replace(await self.operations.compare(request, limit_s=limit_s), file=file.digest)
-        self.timed.spent_s += self.now() - began
+        self.timed.spent_s += session.seconds
         self.timed.add(file.graph, [session])
         return session
 

@@ -1,7 +1,7 @@
 """The front of the files evaluated so far, followed as they come."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from autocompress.evaluation import Evaluation
 from autocompress.explore.history.facts import Evaluated, Fact
@@ -26,17 +26,17 @@ class BestFiles:
 
     @classmethod
     def of(cls, candidates: Candidates, objective: Objective) -> "BestFiles":
-        opening = candidates.opening
-        own = [opening.reference, *opening.reference_family.evaluations]
-        return cls(_nondominated(candidates.all), _lossless(own, objective))
+        return cls(_nondominated(candidates.all), _lossless(candidates.all, objective))
 
     def after(self, fact: Fact, candidates: Candidates, objective: Objective, *, timed_anew: bool) -> "BestFiles":
         """candidates: after the same fact. timed_anew: whether it changed the latency of earlier files."""
         new: Files = fact.outcome.evaluations if isinstance(fact, Evaluated) else ()
-        best = replace(self, lossless=_lossless(new, objective, self.lossless)) if new else self
         if timed_anew:
-            return replace(best, front=_nondominated(candidates.all))
-        return replace(best, front=_nondominated([*self.front, *map(candidates.current, new)])) if new else best
+            return BestFiles(_nondominated(candidates.all), _lossless(candidates.all, objective))
+        if not new:
+            return self
+        current = list(map(candidates.current, new))
+        return BestFiles(_nondominated([*self.front, *current]), _lossless(current, objective, self.lossless))
 
 
 def _nondominated(files: Sequence[Evaluation]) -> Files:

@@ -50,10 +50,17 @@ class Judgement:
         return self.keeps_latency and self.keeps_score and self.worth
 
     @property
+    def possible(self) -> bool:
+        """Whether it is within the budget of latency as far as is known, and its loss, compared on the same examples,
+        may be allowed.
+        """
+        within = self.keeps_latency or (self.latency is not None and not self.latency.decided and self.excess <= 0)
+        return within and self.worth and (self.drop is None or self.drop.answer != "not met")
+
+    @property
     def hopeful(self) -> bool:
         """Whether further sessions may well show that it is recommendable."""
-        within = self.keeps_latency or (self.latency is not None and not self.latency.decided and self.excess <= 0)
-        return within and self.keeps_score and self.worth
+        return self.possible and self.keeps_score
 
 
 def judge(

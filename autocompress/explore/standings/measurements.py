@@ -120,7 +120,7 @@ class Measurements:
     def _of(self, evaluation: Evaluation, latency: Latency | None) -> Evaluation:
         if latency is not None:
             evaluation = replace(evaluation, latency=latency)
-        if evaluation.graph == self.reference:
+        if evaluation.graph == self.reference and not self.stands_alone(evaluation):
             evaluation = replace(evaluation, latency=beside_itself(evaluation.latency))
         if evaluation.digest in self.tests:
             evaluation = replace(evaluation, score=replace(evaluation.score, test=self.tests[evaluation.digest]))

@@ -139,6 +139,14 @@ def test_further_sessions_do_not_help_what_loses_too_much(make_judgement: MakeJu
     assert not make_judgement(Budget(speedup=2, max_drop=1), 3.0, 0.1, ratio=0.49).hopeful
 
 
+def test_what_is_not_ruled_out_is_possible_before_it_is_compared(make_judgement: MakeJudgement):
+    """As if both had been scored on different examples the error is too large, and an undecided loss may be met yet."""
+    undecided = make_judgement(Budget(speedup=2, max_drop=1), 0.6, 0.3, ratio=0.49)
+    assert (undecided.possible, undecided.hopeful) == (True, False)
+    assert not make_judgement(Budget(speedup=2, max_drop=1), 3.0, 0.3, ratio=0.49).possible
+    assert not make_judgement(Budget(speedup=2, max_drop=1), 0.6, 0.3, ratio=0.6).possible
+
+
 def test_a_busy_machine_leaves_what_is_within_the_budget_hopeful(make_judgement: MakeJudgement):
     judgement = make_judgement(Budget(speedup=2), ratio=0.49, quiet=False)
     assert (judgement.recommendable, judgement.hopeful) == (False, True)

@@ -200,7 +200,8 @@ class Definition:
         return self.volume(*points, (self.reference_score, ratio)) - self.volume(*points)
 
     def worth_below(self) -> float | None:
-        sound = [e for e in (self.opening.reference, *self.own, *self.all) if e.latency.quiet]
+        every = map(self.current, (self.opening.reference, *self.own, *self.all))
+        sound = [e for e in every if e.latency.quiet]
         return min((e.latency.ratio_high for e in sound if e.score.val >= self.reference_score - 0.001), default=None)
 
     def slower_variants(self, family: Recipe) -> tuple[Step, ...]:
