@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from autocompress.cores import cores
 
-EVERY_S = 5.0  # that an answer holds
-ROUNDS, ROUND_S = 3, 0.006  # of each number of threads, in turn: 36 ms for two cores
+EVERY_S = 8.0  # that an answer holds
+ROUNDS, ROUND_S = 4, 0.01  # of each number of threads, in turn: 80 ms for two cores
 WORTH = 1.1  # times as fast: so much faster have fewer threads to be than all that are allowed
-ELEMENTS = 2**17  # of a small layer's output
+EACH, CHANNELS, SIZE = 8, 32, 8  # examples of each thread, channels and pixels of a small layer: a tenth of a ms
 
 
 def use_threads(threads: int) -> None:
@@ -22,25 +22,30 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def layer_speed(threads: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Small layers a second, computed with so many threads."""
+def layer_speed(threads: int, most: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Small layers a second, of work enough for ``most`` threads, computed with so many. Draws nothing at random."""
     import torch
+    from torch.nn.functional import conv2d
 
     torch.set_num_threads(threads)
-    x, count, began = torch.ones(ELEMENTS), 0, clock()
-    while (took := clock() - began) < ROUND_S:
-        torch.tanh(x, out=x)
-        count += 1
+    x, weight = torch.ones(EACH * most, CHANNELS, SIZE, SIZE), torch.ones(CHANNELS, CHANNELS, 3, 3)
+    count, began = 0, clock()
+    with torch.no_grad():
+        while (took := clock() - began) < ROUND_S:
+            conv2d(x, weight, padding=1)
+            count += 1
     return count / took
 
 
 class Threads:
-    """As many as are fastest. use: told how many. speed: of a number of threads, higher is faster. clock: seconds."""
+    """As many as are fastest. use: told how many. speed: of a number of threads, where so many are allowed; higher is
+    faster. clock: seconds.
+    """
 
     def __init__(
         self,
         use: Callable[[int], None] = use_threads,
-        speed: Callable[[int], float] = layer_speed,
+        speed: Callable[[int, int], float] = layer_speed,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._use = use
@@ -68,6 +73,6 @@ class Threads:
         speeds = dict.fromkeys(choices, 0.0)
         for _ in range(ROUNDS):
             for threads in choices:
-                speeds[threads] += self._speed(threads)
+                speeds[threads] += self._speed(threads, most)
         best = max(choices, key=speeds.__getitem__)
         return best if speeds[best] >= WORTH * speeds[most] else most

@@ -21,7 +21,7 @@ class Machine:
     def _use(self, threads: int) -> None:
         self.used = threads
 
-    def _speed(self, threads: int) -> float:
+    def _speed(self, threads: int, most: int) -> float:
         self.timed[threads] += 1
         return self.speeds[threads]
 
@@ -81,7 +81,12 @@ def test_a_call_that_may_use_more_threads_is_timed_for_itself():
 def test_the_speed_of_a_layer_is_of_the_threads_it_is_asked_for():
     before = torch.get_num_threads()
     try:
-        assert layer_speed(1, iter([0.0, 0.004, 0.008]).__next__) == pytest.approx(1 / 0.008)
+        assert layer_speed(1, 2, iter([0.0, 0.004, 0.015]).__next__) == pytest.approx(1 / 0.015)
         assert torch.get_num_threads() == 1
+        torch.manual_seed(0)
+        drawn = torch.rand(1)
+        torch.manual_seed(0)
+        layer_speed(1, 2)
+        assert torch.rand(1) == drawn, "training draws the same, whatever was timed meanwhile"
     finally:
         torch.set_num_threads(before)

@@ -48,11 +48,11 @@ class RecordedPipeline(Pipeline):
         executor.groups[request.recipe.id] = tuple(skip), worth_below, limit_s
         return await super().evaluate(request, skip=skip, worth_below=worth_below, limit_s=limit_s)
 
-    async def session(self, evaluation: Evaluation, limit_s: float) -> TimingSession:
+    async def session(self, evaluation: Evaluation, seconds: float, limit_s: float) -> TimingSession:
         executor = self.operations.executor
         executor.log.add(entries.session(evaluation.id, limit_s=limit_s))
         await executor.begins("session", 0.5 * cost.TIMED_S)
-        return await super().session(evaluation, limit_s)
+        return await super().session(evaluation, seconds, limit_s)
 
 
 class RecordedGating(Gating):

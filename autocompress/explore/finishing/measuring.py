@@ -58,7 +58,7 @@ class Measuring:
             unsure = [e for e in best if not self._pipeline.timed.well_known(e.graph) and e.id not in failed]
             if not unsure:
                 return
-            failed |= {e.id for e in unsure if not await self._timed(e)}
+            failed |= {e.id for e in unsure if not await self._timed(e, self._pipeline.session_s)}
 
     async def judge_finalists(self) -> None:
         """Time what may be recommended in sessions begun after it was chosen, the files in turn. Where none of them can
@@ -82,7 +82,7 @@ class Measuring:
             for evaluation in tuple(few):
                 if self._clock.elapsed() >= until:
                     return
-                if not await self._timed(evaluation):
+                if not await self._timed(evaluation, self._pipeline.session_s):
                     few.remove(evaluation)
 
     def _unsure(self, judged: Sequence[Evaluation]) -> list[Evaluation]:
@@ -105,16 +105,19 @@ class Measuring:
     async def _in_turn(self, finalists: Sequence[Evaluation], rounds: int) -> None:
         """So many sessions of each; one that fails is left out."""
         left = list(finalists)
-        for _ in range(rounds):
-            left = [e for e in left if await self._timed(e, finalist=True)]
+        for done in range(rounds):
+            patient_s = self._time.patient_s((rounds - done) * len(left)) if left else 0.0
+            left = [e for e in left if await self._timed(e, patient_s, finalist=True)]
 
-    async def _timed(self, evaluation: Evaluation, *, finalist: bool = False) -> bool:
-        """One more session of a file. False when the time that is left is for the tests, or it cannot be timed."""
+    async def _timed(self, evaluation: Evaluation, seconds: float, *, finalist: bool = False) -> bool:
+        """One more session of a file, which may take so long. False when the time that is left is for the tests, or it
+        cannot be timed.
+        """
         self._check_interrupted()
         if not self._time.can_measure():
             return False
         try:
-            session = await self._pipeline.session(evaluation, self._durations.within(SESSION_LIMIT_S))
+            session = await self._pipeline.session(evaluation, seconds, self._durations.within(SESSION_LIMIT_S))
         except CandidateFailed:
             return False
         self._history.enter(Timed(evaluation.graph, session, evaluation.id if finalist else None))

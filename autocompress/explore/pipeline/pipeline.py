@@ -165,10 +165,10 @@ class Pipeline:
         made = await self.operations.make(request, limit_s=left())
         return await self._measured(made, weights, 0, None, left)
 
-    async def session(self, evaluation: Evaluation, limit_s: float) -> TimingSession:
-        """A finished file timed in one more session."""
+    async def session(self, evaluation: Evaluation, seconds: float, limit_s: float) -> TimingSession:
+        """A finished file timed in one more session, which may take so many seconds."""
         file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest, evaluation.graph)
-        return await self._session(file, self.session_s, limit_s)
+        return await self._session(file, seconds, limit_s)
 
     async def _latency(self, file: ModelFile, limit_s: float) -> Latency:
         """What all sessions of a file's graph say, with a first one where there is none."""

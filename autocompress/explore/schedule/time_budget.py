@@ -18,6 +18,7 @@ FINALISTS = 3  # families trained in full without a budget; the front has severa
 CONTENDERS = 2  # and under one: the better of them, trained equally long, has the time
 MEASURED_AGAIN = 12  # files of the front, at most
 JUDGED = 3  # files that may be recommended, timed in sessions of their own
+PATIENCE = 4  # times the usual length of a session, for a finalist beside which nothing was quiet
 MEASURING_TAKES = 1.3  # times what a session is timed for: both files are opened for it
 
 
@@ -88,14 +89,29 @@ class TimeBudget:
 
     def closing_s(self) -> float:
         """For judging finalists, timing the front once more, testing and writing."""
-        standings = self._standings
-        judged, front = min(JUDGED, standings.files), min(MEASURED_AGAIN, len(standings.front()))
-        sessions = judged * JUDGING_SESSIONS[0] + front
-        return sessions * session_s(self.clock.limit_s) * MEASURING_TAKES + self.tested_s() + CLOSING_S
+        front = self._standings.front()
+        busy = 2 * sum(not e.latency.quiet for e in front) > len(front)
+        judged = min(JUDGED, self._standings.files) * JUDGING_SESSIONS[0] * (PATIENCE if busy else 1)
+        return self._sessions_s(judged) + self._front_s() + self.tested_s() + CLOSING_S
+
+    def patient_s(self, sessions: int) -> float:
+        """What each of so many sessions of finalists may take to find quiet moments: longer than others while there is
+        time.
+        """
+        usual = session_s(self.clock.limit_s)
+        spare_s = self.clock.left() - self._front_s() - self.tested_s() - CLOSING_S
+        return min(PATIENCE * usual, max(usual, usual * spare_s / self._sessions_s(sessions)))
 
     def can_measure(self) -> bool:
         """Whether there is time for more than testing and writing."""
         return self.clock.left() >= CLOSING_S + self.tested_s()
+
+    def _front_s(self) -> float:
+        """For timing the files of the front once more."""
+        return self._sessions_s(min(MEASURED_AGAIN, len(self._standings.front())))
+
+    def _sessions_s(self, count: int) -> float:
+        return count * session_s(self.clock.limit_s) * MEASURING_TAKES
 
     def tested_s(self) -> float:
         """For the test scores of the front and the reference, one example after another. Where threads share them, what

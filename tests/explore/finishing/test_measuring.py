@@ -31,6 +31,7 @@ class Sessions:
         self.asked: Counter[str] = Counter()
         self.order: list[str] = []
         self.timed = TimedGraphs()
+        self.session_s = 1.0
 
     async def session(self, evaluation: Evaluation, *_: Any) -> TimingSession:
         self.asked[evaluation.id] += 1
@@ -68,7 +69,9 @@ def measuring(make_latency: Make, make_history: Callable[..., History]) -> Make:
             found = evaluation(recipe, 0.88 + 1e-4 * number, make_latency(ratio, sessions=1))
             timed.timed.add(found.graph, found.latency.sessions)
             history.enter(Evaluated(recipe, Outcome(evaluations=(found,), checkpoint="w")))
-        time: Any = SimpleNamespace(closing_s=lambda: 0.0, can_measure=lambda: timed.left() > 0)
+        time: Any = SimpleNamespace(
+            closing_s=lambda: 0.0, can_measure=lambda: timed.left() > 0, patient_s=lambda sessions: 1.0
+        )
         within: Any = SimpleNamespace(within=lambda limit_s: limit_s)
         standings = Standings(history, Budget(speedup=2))
         return Measuring(timed, standings, time, history, timed, within, lambda: None), timed, standings

@@ -15,14 +15,15 @@ from autocompress.explore.schedule.time_budget import (
     JUDGING_SESSIONS,
     LAST_LENGTHS_KEPT,
     MEASURED_AGAIN,
+    PATIENCE,
     TimeBudget,
 )
 
 LENGTHS = rungs.lengths(600, 50_000)
 
 
-def file(ms: float, name: str = "") -> Any:
-    return SimpleNamespace(id=name, latency=SimpleNamespace(p50=ms))
+def file(ms: float, name: str = "", quiet: bool = True) -> Any:
+    return SimpleNamespace(id=name, latency=SimpleNamespace(p50=ms, quiet=quiet))
 
 
 def time_budget(
@@ -31,14 +32,17 @@ def time_budget(
     now: Any = None,
     needs: tuple[float, ...] = (),
     policy: SearchPolicy = SearchPolicy(),
+    quiet: bool = True,
     **others: Any,
 ) -> Any:
-    """Of a search of 600 s whose reference takes 2 ms a call. needs: seconds that finalists still have to train."""
+    """Of a search of 600 s whose reference takes 2 ms a call. needs: seconds that finalists still have to train.
+    quiet: whether the files of the front were timed in quiet moments.
+    """
     prepared = SimpleNamespace(test_examples=1000, val_examples=500)
     opening = SimpleNamespace(reference=file(2.0, "reference"), prepared=prepared, applicable=())
     standings: Any = SimpleNamespace(
         opening=opening,
-        front=lambda: [opening.reference, *map(file, front_ms)],
+        front=lambda: [opening.reference, *(file(ms, quiet=quiet) for ms in front_ms)],
         files=1 + len(front_ms),
         steering=SimpleNamespace(bounded=False),
         finalists=lambda count: [SimpleNamespace(train_s=LAST_LENGTHS_KEPT * LENGTHS[-1].seconds - s) for s in needs],
@@ -68,6 +72,22 @@ def test_what_is_kept_for_closing_is_enough_to_judge_finalists_and_time_the_fron
     assert time.can_measure()
     seconds[0] = 600.0 - time.tested_s()
     assert not time.can_measure()
+
+
+def test_where_the_machine_was_busy_finalists_have_time_to_wait_for_quiet_moments() -> None:
+    left, busy = time_budget(*[0.5] * 8), time_budget(*[0.5] * 8, quiet=False)
+    longer = (PATIENCE - 1) * JUDGED * JUDGING_SESSIONS[0] * session_s(600.0)
+    assert busy.closing_s() - left.closing_s() >= longer
+    assert busy.reserve_s() - left.reserve_s() >= longer
+
+
+@pytest.mark.parametrize("left_s", [600.0, 60.0, 30.0, 1.0])
+def test_a_session_of_a_finalist_is_as_long_as_there_is_time_for_and_as_any_other_at_least(left_s: float) -> None:
+    time = time_budget(*[0.5] * 8, now=iter([0.0, *[600.0 - left_s] * 99]).__next__)
+    usual, each_s = session_s(600.0), time.patient_s(9)
+    assert usual <= each_s <= PATIENCE * usual
+    assert each_s == usual or 9 * each_s + 8 * usual + time.tested_s() < left_s
+    assert (each_s == PATIENCE * usual) == (left_s >= 100)
 
 
 def test_finalists_that_train_at_the_same_time_need_less_of_it() -> None:
