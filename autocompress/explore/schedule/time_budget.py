@@ -19,6 +19,7 @@ CONTENDERS = 2  # and under one: the better of them, trained equally long, has t
 MEASURED_AGAIN = 12  # files of the front, at most
 JUDGED = 3  # files that may be recommended, timed in sessions of their own
 PATIENCE = 4  # times the usual length of a session, for a finalist beside which nothing was quiet
+PATIENT_SHARE = 0.08  # of the whole time, that all of them may take
 MEASURING_TAKES = 1.3  # times what a session is timed for: both files are opened for it
 
 
@@ -91,16 +92,16 @@ class TimeBudget:
         """For judging finalists, timing the front once more, testing and writing."""
         front = self._standings.front()
         busy = 2 * sum(not e.latency.quiet for e in front) > len(front)
-        judged = min(JUDGED, self._standings.files) * JUDGING_SESSIONS[0] * (PATIENCE if busy else 1)
-        return self._sessions_s(judged) + self._front_s() + self.tested_s() + CLOSING_S
+        judged = min(JUDGED, self._standings.files) * JUDGING_SESSIONS[0]
+        judging_s = self._patiently_s(judged) if busy else self._sessions_s(judged)
+        return judging_s + self._front_s() + self.tested_s() + CLOSING_S
 
     def patient_s(self, sessions: int) -> float:
         """What each of so many sessions of finalists may take to find quiet moments: longer than others while there is
         time.
         """
-        usual = session_s(self.clock.limit_s)
-        spare_s = self.clock.left() - self._front_s() - self.tested_s() - CLOSING_S
-        return min(PATIENCE * usual, max(usual, usual * spare_s / self._sessions_s(sessions)))
+        usual_s, spare_s = self._sessions_s(sessions), self.clock.left() - self._front_s() - self.tested_s() - CLOSING_S
+        return session_s(self.clock.limit_s) * min(self._patiently_s(sessions), max(usual_s, spare_s)) / usual_s
 
     def can_measure(self) -> bool:
         """Whether there is time for more than testing and writing."""
@@ -109,6 +110,11 @@ class TimeBudget:
     def _front_s(self) -> float:
         """For timing the files of the front once more."""
         return self._sessions_s(min(MEASURED_AGAIN, len(self._standings.front())))
+
+    def _patiently_s(self, count: int) -> float:
+        """For so many sessions that wait for quiet moments."""
+        usual_s = self._sessions_s(count)
+        return max(usual_s, min(PATIENCE * usual_s, PATIENT_SHARE * self.clock.limit_s))
 
     def _sessions_s(self, count: int) -> float:
         return count * session_s(self.clock.limit_s) * MEASURING_TAKES
