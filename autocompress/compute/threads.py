@@ -12,7 +12,7 @@ from autocompress.cores import cores
 EVERY_S = 8.0  # that an answer holds
 ROUNDS, ROUND_S = 4, 0.01  # of each number of threads, in turn: 80 ms for two cores
 WORTH = 1.1  # times as fast: so much faster have fewer threads to be than all that are allowed
-EACH, CHANNELS, SIZE = 8, 32, 8  # examples of each thread, channels and pixels of a small layer: a tenth of a ms
+LAYER = 8, 32, 8  # examples of each thread, channels and pixels of a small layer: a tenth of a ms
 
 
 def use_threads(threads: int) -> None:
@@ -28,7 +28,8 @@ def layer_speed(threads: int, most: int, clock: Callable[[], float] = time.perf_
     from torch.nn.functional import conv2d
 
     torch.set_num_threads(threads)
-    x, weight = torch.ones(EACH * most, CHANNELS, SIZE, SIZE), torch.ones(CHANNELS, CHANNELS, 3, 3)
+    examples, channels, pixels = LAYER
+    x, weight = torch.ones(examples * most, channels, pixels, pixels), torch.ones(channels, channels, 3, 3)
     count, began = 0, clock()
     with torch.no_grad():
         while (took := clock() - began) < ROUND_S:

@@ -1,8 +1,8 @@
-"""Which blocks of a session were quiet, and what the session says. Pure.
+"""Which blocks of a session were quiet, by how fast the reference is known to be. Pure.
 
-On a shared processor the state of the machine changes every 10 to 100 ms, and it slows files unequally: small and int8
-ones more than a float reference. The reference, timed before and after each block,
-tells the state: a block counts as quiet when the reference ran at nearly its fastest on both sides of it.
+On a shared processor the state of the machine changes every 10 to 100 ms, or stays as it is for a second,
+and it slows files unequally: small and int8 ones more than a float reference. The reference, timed before and after
+each block, tells the state: a block counts as quiet when the reference ran at nearly its fastest on both sides of it.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autocompress.arrays import Floats
-from autocompress.comparison import Blocks, TimingSession, TimingSessions, is_busy
+from autocompress.comparison import TimingSession, TimingSessions
 
 NEAR_FASTEST = 1.08  # times the fastest
 FASTEST = 5.0  # percentile of the reference's blocks in a session that counts as its fastest there
@@ -44,38 +44,6 @@ def quiet(reference: Floats, fastest: float) -> npt.NDArray[np.bool_]:
     """Of the reference's medians, which of the blocks between two of them were quiet."""
     near = reference <= NEAR_FASTEST * fastest
     return near[:-1] & near[1:]
-
-
-def session_of(blocks: Blocks, fastest: float, percentile: float) -> TimingSession:
-    """What a session says. fastest: milliseconds of the reference when nobody disturbs it. percentile: the profile's,
-    0..100. With too few quiet blocks all count, and the session is busy.
-    """
-    log_ratios = np.log([float(np.median(block)) for block in blocks.candidate]) - _log_beside(blocks)
-    were_quiet = quiet(blocks.reference, fastest)
-    count = int(were_quiet.sum())
-    counted = np.ones_like(were_quiet) if is_busy(count, len(were_quiet)) else were_quiet
-    every = np.concatenate(blocks.candidate)
-    calls = np.concatenate([block for block, counts in zip(blocks.candidate, counted, strict=True) if counts])
-    statistic, p50, p90 = (float(value) for value in np.percentile(calls, [percentile, 50, 90]))
-    reference = float(np.exp(np.median(_log_beside(blocks)[counted])))
-    return TimingSession(
-        log_ratio=float(np.median(log_ratios[counted])),
-        log_ratio_of_all=float(np.median(log_ratios)),
-        statistic=statistic,
-        statistic_of_all=float(np.percentile(every, percentile)),
-        p50=p50,
-        p90=p90,
-        reference=reference,
-        quiet=count,
-        blocks=len(log_ratios),
-        slowed=reference / fastest,
-    )
-
-
-def _log_beside(blocks: Blocks) -> Floats:
-    """The logarithm of the reference's milliseconds around each block of the candidate."""
-    logs: Floats = np.log(blocks.reference)
-    return (logs[:-1] + logs[1:]) / 2
 
 
 @dataclass(frozen=True)

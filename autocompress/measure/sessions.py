@@ -15,7 +15,8 @@ from autocompress.measure.conditions import Counters
 from autocompress.measure.intervals import LOOK_CONFIDENCE, latency_of, relation
 from autocompress.measure.outputs import running
 from autocompress.measure.processors import taking_turns
-from autocompress.measure.quiet import RecentBlocks, quiet, session_of
+from autocompress.measure.quiet import RecentBlocks, quiet
+from autocompress.measure.statistics import session_of
 from autocompress.measure.timing import timed_call
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile

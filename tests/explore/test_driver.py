@@ -27,7 +27,7 @@ from autocompress.explore.progress import Progress
 from autocompress.explore.standings.front import dominates
 from autocompress.explore.standings.standings import Standings
 from autocompress.measure import latency_of
-from autocompress.measure.quiet import session_of
+from autocompress.measure.statistics import session_of
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step
 from autocompress.report.terminal import TerminalView, print_front

@@ -8,7 +8,8 @@ import numpy as np
 
 from autocompress.comparison import TimingSession
 from autocompress.measure.blocks import BlockLimits, record_blocks
-from autocompress.measure.quiet import RecentBlocks, quiet, session_of
+from autocompress.measure.quiet import RecentBlocks, quiet
+from autocompress.measure.statistics import session_of
 
 
 @dataclass

@@ -9,7 +9,8 @@ import pytest
 
 from autocompress.comparison import Blocks, TimingSession
 from autocompress.measure import latency_of
-from autocompress.measure.quiet import MINUTES, RecentBlocks, ReferenceSpeed, quiet, requalified, session_of
+from autocompress.measure.quiet import MINUTES, RecentBlocks, ReferenceSpeed, quiet, requalified
+from autocompress.measure.statistics import session_of
 
 from .simulated import Machine
 

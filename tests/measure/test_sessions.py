@@ -11,7 +11,7 @@ from torch import nn
 
 from autocompress.candidate.export import export
 from autocompress.measure import Sessions
-from autocompress.measure.quiet import session_of
+from autocompress.measure.statistics import session_of
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
 
