@@ -1,5 +1,6 @@
 """A file beside a reference on a target: what a session recorded, what it says, and what several say together."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -58,10 +59,11 @@ class TimingSession:
 
     log_ratio: natural logarithm of the candidate's time over the reference's, the median over its quiet blocks, or over
     all when it is busy. statistic: milliseconds of the profile's percentile, p50 and p90: of the same blocks' calls.
-    log_ratio_of_all, statistic_of_all: over all blocks. reference: milliseconds of a call of the reference beside the
-    blocks that count. quiet, blocks: how many blocks were quiet, of how many. slowed: the reference beside them over
-    its fastest of late. at_s: when it ended, in seconds since the epoch; seconds: that it took. raw: store key of the
-    blocks that all this was worked out from. file: digest of the candidate's content.
+    log_ratio_of_all, statistic_of_all: over all blocks. reference: milliseconds of a call of the reference beside
+    the blocks that count. quiet, blocks: how many blocks were quiet, of how many. slowed: the reference beside them
+    over its fastest of late; 0 where every moment counts. at_s: when it ended, in seconds since the epoch; seconds:
+    that it took. raw: store key of the blocks that all this was worked out from. file: digest of the candidate's
+    content.
     """
 
     log_ratio: float
@@ -79,6 +81,11 @@ class TimingSession:
     raw: str = ""
     file: str = ""
     conditions: Conditions = Conditions()
+
+    @property
+    def fastest(self) -> float:
+        """Milliseconds of the reference when nobody disturbed it; infinite where every moment counts as such."""
+        return self.reference / self.slowed if self.slowed else math.inf
 
     @property
     def busy(self) -> bool:

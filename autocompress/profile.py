@@ -9,6 +9,7 @@ from autocompress.errors import unknown
 from autocompress.toml_file import read_written
 
 Statistic = Literal["p50", "p90", "p95", "p99"]
+Moments = Literal["quiet", "as it is"]
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -16,8 +17,9 @@ class HardwareProfile(BaseModel):
     """A deployment target, read from a TOML file.
 
     threads: the runtime's intra-op threads, pinned. batch: examples a call; latencies are of one whole call.
-    statistic: the percentile of the latency that ``--budget-ms`` bounds. precisions: what the target can run;
-    a strategy that makes another precision does not apply.
+    statistic: the percentile of the latency that ``--budget-ms`` bounds. precisions: what the target can run; a
+    strategy that makes another precision does not apply. machine: which moments count; those in which nothing
+    disturbs the target, or all of them, for a model that will share it with what disturbs it now.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,7 +30,13 @@ class HardwareProfile(BaseModel):
     threads: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
     batch: Annotated[int, Field(strict=True, ge=1, le=65536)] = 1
     statistic: Statistic = "p90"
+    machine: Moments = "quiet"
     precisions: tuple[str, ...] = ("float32", "float16", "int8", "int4")
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether every moment counts, however busy the machine is."""
+        return self.machine == "as it is"
 
     @property
     def percentile(self) -> float:

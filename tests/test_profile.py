@@ -35,6 +35,13 @@ def test_file_is_read(tmp_path: Path):
     assert profile.precisions == ("float32",)
 
 
+def test_a_profile_may_count_every_moment(tmp_path: Path):
+    assert not load_profile("cpu").as_it_is
+    assert load_profile(written(tmp_path, 'name = "shared"\nmachine = "as it is"')).as_it_is
+    with pytest.raises(UsageError, match="machine"):
+        load_profile(written(tmp_path, 'name = "shared"\nmachine = "busy"'))
+
+
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(UsageError, match=r"unknown profile 'cpu-batch23': did you mean 'cpu-batch32'\?"):
         load_profile("cpu-batch23")

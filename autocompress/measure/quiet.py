@@ -59,14 +59,14 @@ class ReferenceSpeed:
 
     def beaten_by(self, sessions: Iterable[TimingSession]) -> bool:
         """Whether sessions show that it can be faster than was known of their minutes."""
-        return any(session.reference / session.slowed < self.near(session.at_s) for session in sessions)
+        return any(session.fastest < self.near(session.at_s) for session in sessions)
 
     def after(self, sessions: Iterable[TimingSession]) -> "ReferenceSpeed":
         """What is known after further sessions."""
         fastest = dict(self.fastest)
         for session in sessions:
-            minute, ms = int(session.at_s // 60), session.reference / session.slowed
-            fastest[minute] = min(ms, fastest.get(minute, math.inf))
+            minute = int(session.at_s // 60)
+            fastest[minute] = min(session.fastest, fastest.get(minute, math.inf))
         return ReferenceSpeed(fastest)
 
 

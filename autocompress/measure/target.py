@@ -44,14 +44,14 @@ class LocalTarget:
     def compare(self, request: CompareRequest) -> TimingSession:
         """One session of a file beside the reference. Raises CandidateFailed when it does not open or run.
 
-        Computing goes on meanwhile, on other cores. It stands still for a profile that takes all of them, and where too
-        few blocks were quiet beside it.
+        Computing goes on meanwhile, on other cores. It stands still for a profile that takes all of them or for which
+        every moment counts, and where too few blocks were quiet beside it.
         """
         with self.supervisor.during("measure", "measure"):
             sessions, limits = self._beside(request), BlockLimits(seconds=request.seconds)
-            with self.lock.measuring() if self._takes_all_cores else nullcontext():
+            with self.lock.measuring() if self._needs_the_machine else nullcontext():
                 session, blocks = sessions.record(request.candidate, limits)
-            if session.busy and not self._takes_all_cores and self.lock.others_work():
+            if session.busy and not self._needs_the_machine and self.lock.others_work():
                 with self.lock.measuring():
                     alone = sessions.record(request.candidate, limits)
                 seconds = session.seconds + alone[0].seconds
@@ -60,8 +60,9 @@ class LocalTarget:
             return replace(session, raw=save_blocks(self.store, blocks))
 
     @property
-    def _takes_all_cores(self) -> bool:
-        return self.profile.threads >= cores()
+    def _needs_the_machine(self) -> bool:
+        """Whether what this search computes would be in the way."""
+        return self.profile.as_it_is or self.profile.threads >= cores()
 
     def _beside(self, request: CompareRequest) -> Sessions:
         """Sessions beside the reference, with what is remembered of its speed, as long as its file is the same."""

@@ -1,5 +1,6 @@
 """Sessions on a target, until they say how two files stand to each other."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 
 from autocompress.candidate.export import export
-from autocompress.measure import Sessions
+from autocompress.measure import ReferenceSpeed, Sessions, requalified
+from autocompress.measure.blocks import BlockLimits
 from autocompress.measure.statistics import session_of
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
@@ -47,6 +49,36 @@ def test_an_open_question_is_given_more_sessions(files: tuple[Path, Path], fake_
     one, _ = files
     latency, relation = Sessions(fake_runtime, PROFILE, one, feeds()).compare(one, 0.001)
     assert (relation, len(latency.sessions)) == ("undecided", 8)
+
+
+def test_where_every_moment_counts_no_block_is_left_out_and_a_session_lasts_its_time(
+    files: tuple[Path, Path], fake_runtime: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """A neighbour takes turns of five calls, and slows the larger file by more than the reference."""
+    one, three = files
+    clock: Callable[[Session, Feed], float] = fake_runtime.clock
+    calls = iter(range(10**9))
+    alone = clock(fake_runtime.open(one, PROFILE), feeds()[0])
+
+    def beside(session: Session, feed: Feed) -> float:
+        ms, busy = clock(session, feed), next(calls) // 5 % 2
+        return ms * ((3.0 if ms > 2 * alone else 1.5) if busy else 1.0)
+
+    fake_runtime.ms_per_mac = 0.04  # a call is a block
+    monkeypatch.setattr(fake_runtime, "clock", beside)
+    limits = BlockLimits(seconds=0.0, fewest=100)
+    as_it_is = PROFILE.model_copy(update={"machine": "as it is"})
+    session, blocks = Sessions(fake_runtime, as_it_is, one, feeds()).record(three, limits)
+    assert len(blocks.candidate) == 100, "and does not end with some quiet blocks"
+    assert (session.busy, session.quiet) == (False, 100)
+    assert session.log_ratio == session.log_ratio_of_all
+    assert session.statistic == session.statistic_of_all
+    quiet, _ = Sessions(fake_runtime, PROFILE, one, feeds()).record(three, limits)
+    assert quiet.quiet < 60
+    later = replace(quiet, reference=0.5 * session.reference, at_s=session.at_s)
+    assert requalified((session,), ReferenceSpeed().after([session])) == (session,)
+    assert ReferenceSpeed().after([session]).near(session.at_s) == math.inf, "it tells nothing of a quiet machine"
+    assert later.fastest < math.inf
 
 
 def test_both_files_are_opened_anew_for_each_session(

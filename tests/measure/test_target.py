@@ -68,7 +68,7 @@ DISTURBED = [1.0, 1.3, 1.6]  # no two calls of the reference in a row are quick
 def place(fake_runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Place]:
     """``place(threads=2)``: of that profile."""
 
-    def make(threads: int = 1) -> Place:
+    def make(threads: int = 1, **others: Any) -> Place:
         files = []
         for layers in (1, 3):
             model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(layers)))
@@ -76,7 +76,7 @@ def place(fake_runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             export(model.eval(), torch.zeros(1, 16), files[-1], "torchscript")
         store, lock = Store(tmp_path / "store"), Watched(tmp_path)
         store.save("feeds-0", feeds_to_store([torch.zeros(1, 16)]))
-        profile = HardwareProfile(name="fake", runtime="fake", threads=threads)
+        profile = HardwareProfile(name="fake", runtime="fake", threads=threads, **others)
         made = Place(tmp_path, LocalTarget(profile, fake_runtime, store, lock, Supervisor()), *files)
 
         clock: Callable[[Session, Feed], float] = fake_runtime.clock
@@ -182,3 +182,13 @@ def test_a_file_that_does_not_open_fails_and_leaves_the_machine_free(
     with pytest.raises(CandidateFailed, match="cannot load the file"):
         here.compare(broken)
     assert not MachineLock(here.folder).others_work()
+
+
+def test_where_every_moment_counts_what_a_search_computes_stands_still(place: Callable[..., Place]):
+    """It would not run beside the model later; what else the machine does would."""
+    here = place(machine="as it is")
+    here.alone = DISTURBED
+    with another(here.folder, "working"):
+        session = here.compare()
+    assert here.sessions == [True]
+    assert (session.busy, session.quiet) == (False, session.blocks)
