@@ -11,7 +11,7 @@ JUDGING_SESSIONS = 3, 7  # of a file that may be recommended, begun after it was
 SHARE = 0.1  # of a search's time, that its sessions may take
 EXPECTED_SESSIONS = 50  # of a search of some minutes
 SESSION_S = (0.25, 1.5)  # seconds of one, at least and at most
-MOST_SHARE = 0.12  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
+MOST_SHARE = 0.07  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
 SHORTEST_S = 0.08  # ten blocks of each file
 
 
