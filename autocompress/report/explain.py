@@ -42,9 +42,20 @@ def lost(before: float | None, after: float, metric: str) -> str:
     return f"{100 * change:+.2f} points" if metric == "accuracy" else f"{change:+.4g}"
 
 
+def shown_ms(point: Candidate, document: Document, percentile: str) -> float:
+    """Milliseconds of a percentile: those of all files are to each other as their ratios; but the one that a budget of
+    milliseconds bounds is the one that was judged.
+    """
+    latency, budget = point["latency_ms"], document["budget"]
+    judged = budget["latency_ms"] is not None and percentile == budget["statistic"]
+    if percentile in latency and not judged:
+        return float(latency[percentile])
+    return float(latency.get("statistic", latency["p90"]))
+
+
 def statistic_ms(point: Candidate, document: Document) -> float:
-    """The latency that the budget bounds."""
-    return float(point["latency_ms"].get("statistic", point["latency_ms"]["p90"]))
+    """The latency that the profile's statistic tells."""
+    return shown_ms(point, document, document["budget"]["statistic"])
 
 
 def budget_text(document: Document) -> str:

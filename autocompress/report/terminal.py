@@ -166,8 +166,8 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
             _mark(c, document),
             explain.score_text(c["score"]["val"], metric),
             explain.score_text(c["score"]["test"], metric),
-            f"{c['latency_ms']['p50']:.4g}",
-            f"{c['latency_ms']['p90']:.4g}",
+            f"{explain.shown_ms(c, document, 'p50'):.4g}",
+            f"{explain.shown_ms(c, document, 'p90'):.4g}",
             f"{1 / c['latency_ms']['ratio']:.2f}x",
             f"{c['size_bytes'] / 1000:,.0f}",
         ]

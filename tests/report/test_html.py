@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from autocompress.report import html
+from autocompress.report import explain, html, points
 from autocompress.report.html import write_report
+from autocompress.report.terminal import print_front
 
 EVIL = "<script>alert(1)</script>"
 LINK = '<a href="javascript:alert(1)">free</a><img src=x onerror=alert(1)>'
@@ -395,3 +397,16 @@ def test_the_correlation_between_rungs_says_of_how_many(families: int, said: str
     assert f"rank correlation -0.87 of the {families} families" in page.text
     assert said in page.text
     assert ("too few" in page.text) is (families < 6)
+
+
+@pytest.mark.parametrize(("asked", "shown"), [(budget(0.2), 0.16), (budget(speedup=4), 0.125)], ids=["ms", "speed-up"])
+def test_milliseconds_are_the_same_wherever_they_are_shown(asked: dict[str, Any], shown: float, capsys: Any) -> None:
+    """The percentile that a budget of milliseconds bounds is the one that was judged, which was of a busier moment."""
+    whole = document(budget=asked, schema=2)
+    chosen = whole["candidates"][2]
+    chosen["latency_ms"]["statistic"] = 0.16
+    assert f"{shown:g} ms p90" in explain.conclusion(whole)
+    assert points.row_of(chosen | {"role": "", "is_reference": False}, whole)["p90"] == f"{shown:.3f}"
+    print_front(Console(width=120), whole, "run")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "prune_channels" in line and "Rec" not in line)
+    assert f" {shown:g} " in line
