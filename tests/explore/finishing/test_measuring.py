@@ -139,7 +139,7 @@ def test_of_the_front_what_has_few_sessions_is_timed_until_its_graph_is_well_kno
     made, timed, standings = measuring(lambda e: make_session(e.latency.ratio), [0.3, 0.35, 0.4])
     asyncio.run(made.time_front())
     front = [e.id for e in standings.front()]
-    assert timed.order == [timed.order[0], *front] * 3 or set(timed.asked) == {"reference", *front}
+    assert set(front) <= set(timed.asked) <= {"reference", *front}
     assert {timed.asked[name] for name in front if name != "reference"} == {2}, "each was timed once before"
     assert not any(standings.is_final(e) for e in standings.candidates() if e.recipe.changes)
 
