@@ -10,6 +10,7 @@ A strategy with two parts inherits from both. A strategy never names another: co
 from autocompress.data import Array, Batch, Feed
 from autocompress.plugin.applicable import Applicable, Refusal, stages_of
 from autocompress.plugin.context import Context
+from autocompress.plugin.counterparts import Counterpart, Counterparts
 from autocompress.plugin.runtime import OperatorTime, Runtime, Session
 from autocompress.plugin.strategy import (
     GraphStrategy,
@@ -29,6 +30,8 @@ __all__ = [
     "Array",
     "Batch",
     "Context",
+    "Counterpart",
+    "Counterparts",
     "Feed",
     "GraphStrategy",
     "LossTerm",

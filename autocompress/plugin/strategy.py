@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from autocompress.plugin.context import Context
+from autocompress.plugin.counterparts import Counterparts
 from autocompress.plugin.training import TrainHook
 from autocompress.recipe import Plan, Value
 
@@ -103,6 +104,13 @@ class StructureStrategy(Strategy, ABC):
     @abstractmethod
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         """Carry the plan out on ``model`` (a private copy, may be changed in place) and return the result."""
+
+    def counterparts(self, model: nn.Module, plan: Plan, context: Context) -> Counterparts | None:
+        """Which layers of what ``apply`` makes of ``model`` stand for which of those before, so that the core can refit
+        what they read to what they gave. ``model`` is as it was before the step, and is not changed. None: nothing of
+        the step is repaired.
+        """
+        return None
 
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         """What ``inspect`` shows of the parts of the model that this strategy can shrink, most sensitive first."""
