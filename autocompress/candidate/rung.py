@@ -8,6 +8,7 @@ from torch import nn
 
 from autocompress.candidate.make import built
 from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.repair.repaired import repaired
 from autocompress.candidate.request import TrainedWeights, TrainRequest
 from autocompress.candidate.snapshot import Snapshots
 from autocompress.candidate.stream import TrainStream
@@ -17,7 +18,7 @@ from autocompress.candidate.weights import load_weights
 from autocompress.data import seeded
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import TrainHook, TrainingStrategy
-from autocompress.recipe import TRAIN, Recipe
+from autocompress.recipe import TRAIN, Plan, Recipe
 
 
 def train_rung(
@@ -28,16 +29,17 @@ def train_rung(
     A checkpoint that is gone or damaged is made up for: the structure trains from the beginning, on as many examples in
     all, as far as this training's time allows.
     """
-    model, plans = built(opened, request.recipe, request.plans)
     counted = 0  # of the examples, by trainings whose weights are gone
-    if request.checkpoint is not None and not _loaded(opened, request.checkpoint, model):
+    found = None if request.checkpoint is None else _loaded(opened, request)
+    if request.checkpoint is not None and found is None:
         counted, whole = request.start, request.start + request.examples
         request = replace(request, start=0, examples=whole, checkpoint=None, learned={})
+    model, plans, weights_key = found or repaired(opened, request.recipe, request.plans)
     strategies = [(step, opened.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
     if not training or not request.examples:
         epochs = _epochs(opened, request, 0)
-        return model, TrainedWeights(request.recipe, plans, request.checkpoint, request.learned, epochs)
+        return model, TrainedWeights(request.recipe, plans, weights_key, request.learned, epochs)
     hooks: list[tuple[str, TrainHook]] = []
     for step, strategy in training:
         with blamed_on(step.strategy):
@@ -77,15 +79,19 @@ def train_rung(
     return trained.model, weights
 
 
-def _loaded(opened: OpenTask, checkpoint: str, model: nn.Module) -> bool:
-    """Whether the checkpoint's weights are in ``model`` now."""
-    if opened.store.path(checkpoint).exists():
-        try:
-            load_weights(opened.store, model, checkpoint)
-            return True
-        except CandidateFailed as error:
-            opened.supervisor.note(f"{error.reason}: its family is trained from the beginning")
-    return False
+def _loaded(opened: OpenTask, request: TrainRequest) -> tuple[nn.Module, tuple[Plan, ...], str | None] | None:
+    """The structure with the weights of an earlier training; None when they are gone or damaged."""
+    checkpoint = request.checkpoint
+    assert checkpoint is not None
+    if not opened.store.path(checkpoint).exists():
+        return None
+    model, plans = built(opened, request.recipe, request.plans)
+    try:
+        load_weights(opened.store, model, checkpoint)
+    except CandidateFailed as error:
+        opened.supervisor.note(f"{error.reason}: its family is trained from the beginning")
+        return None
+    return model, plans, checkpoint
 
 
 def train_settings(recipe: Recipe) -> tuple[float, int]:

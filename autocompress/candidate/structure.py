@@ -1,7 +1,7 @@
 """The structural steps of a recipe: plan, then apply the plan to a private copy of the model."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from autocompress.errors import CandidateFailed, Interrupted, one_line
-from autocompress.plugin.contract import Context, StructureStrategy
+from autocompress.plugin.contract import Context, Counterparts, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe, Step
 from autocompress.storage.atomic import is_full, no_space
@@ -22,17 +22,27 @@ class KnownPlans(Protocol):
     def put(self, prefix: Sequence[Step], plan: Plan) -> None: ...
 
 
+Repair = Callable[[Step, Counterparts, nn.Module], None]  # of what a step made, in place
+
+
+def structural(recipe: Recipe, plugins: PluginSet) -> tuple[Step, ...]:
+    """The steps of a recipe that change the structure, in order."""
+    return tuple(s for s in recipe.steps if isinstance(plugins.strategies.get(s.strategy), StructureStrategy))
+
+
 def build(
     recipe: Recipe,
     context: Context,
     plugins: PluginSet,
     plans: Sequence[Plan] | None = None,
     known: KnownPlans | None = None,
+    repair: Repair | None = None,
 ) -> tuple[nn.Module, tuple[dict[str, Any], ...]]:
     """The recipe's untrained structure and the plans that made it.
 
     plans: replay these instead of planning anew; one for each structural step, in order. known: plans of other recipes
-    that begin with the same structural steps. Raises CandidateFailed naming the strategy.
+    that begin with the same structural steps. repair: called after each step that says which layers stand for which.
+    Raises CandidateFailed naming the strategy.
     """
     model = context.task.copy_of_model()
     decided: list[dict[str, Any]] = []
@@ -49,9 +59,12 @@ def build(
                 if known:
                     known.put(prefix, found)
             plan = dict(found)
+            counterparts = strategy.counterparts(model, plan, context) if repair else None
             model = strategy.apply(model, plan, context)
             if not isinstance(model, nn.Module):
                 raise CandidateFailed(f"apply returned {type(model).__name__}, expected a module", step.strategy)
+            if repair and counterparts is not None:
+                repair(step, counterparts, model)
         decided.append(plan)
     return model.eval(), tuple(decided)
 

@@ -1,0 +1,71 @@
+"""The training examples that a structure is repaired on."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.data import call, tensors_of
+from autocompress.plugin.contract import Context
+from autocompress.task import Inputs
+
+EXAMPLES = 256  # at most; what counts is rows over width, and an image has many places
+ACTIVATION_BYTES = 1 << 30  # of what the layers give for all examples, at most at a time
+FEWEST = 5  # examples, of which one is held out
+
+
+@dataclass(frozen=True)
+class CalibrationSample:
+    """inputs: of training examples spread over the split, without augmentation. examples: how many; a prime number, by
+    which their axis is known from others. digest: of the inputs.
+    """
+
+    inputs: Inputs
+    examples: int
+    digest: str
+
+    def facts(self) -> dict[str, str | int]:
+        """What a recipe records of it."""
+        return {"examples": self.examples, "digest": self.digest}
+
+
+def calibration_sample(context: Context) -> CalibrationSample | None:
+    """The same one for all structures of a task; None where there are too few examples."""
+    return context.once("repair.sample", lambda: _drawn(context))
+
+
+def _drawn(context: Context) -> CalibrationSample | None:
+    most = min(EXAMPLES, len(context.train), ACTIVATION_BYTES // max(1, _bytes_an_example(context)))
+    count = next((number for number in range(most, 0, -1) if _is_prime(number)), 0)
+    if count < FEWEST:
+        return None
+    inputs = next(context.train_batches(count, count)).inputs
+    state = hashlib.sha256()
+    for tensor in tensors_of(inputs):
+        state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        state.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return CalibrationSample(inputs, count, state.hexdigest())
+
+
+def _bytes_an_example(context: Context) -> int:
+    """What the largest layer gives for one, with what is kept beside it."""
+    largest = 0
+
+    def see(module: nn.Module, given: object, gave: object) -> None:
+        nonlocal largest
+        if isinstance(gave, Tensor):
+            largest = max(largest, gave.numel() * gave.element_size())
+
+    handles = [module.register_forward_hook(see) for module in context.model.modules()]
+    try:
+        with torch.no_grad():
+            call(context.model, context.example_inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return 8 * largest // max(1, len(tensors_of(context.example_inputs)[0]))
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))

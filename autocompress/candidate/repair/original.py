@@ -1,0 +1,122 @@
+"""What the layers of the original model give on the calibration examples."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Places, examples_first, output_rows
+from autocompress.data import call
+from autocompress.errors import CandidateFailed
+from autocompress.task import Inputs
+
+BATCH_NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+MATRIX_LAYERS = (nn.Linear, *CONVOLUTION_LAYERS)
+RECURRENT_CORES = (nn.LSTM, nn.GRU, nn.RNN)
+
+
+@dataclass(frozen=True)
+class GaveRows:
+    """What a linear layer or a convolution gave, without its bias: (N, P, O), at some places."""
+
+    outputs: Tensor
+    places: Places
+
+
+@dataclass(frozen=True)
+class GaveStates:
+    """What a recurrent layer read, (N, T, I), and gave, (N, T, D * H)."""
+
+    inputs: Tensor
+    states: Tensor
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of what a batch norm reads: by channel, over all examples and places."""
+
+    mean: Tensor
+    var: Tensor
+
+    @classmethod
+    def of(cls, given: Tensor) -> "Statistics":
+        """given: (N, C) or (N, C, *places)."""
+        var, mean = torch.var_mean(given, [axis for axis in range(given.dim()) if axis != 1], correction=0)
+        return cls(mean.double(), var.double())
+
+
+Gave = GaveRows | GaveStates | Statistics
+
+
+@dataclass
+class OriginalRun:
+    """By the name of the layer. several: layers that are called more than once, each call on its own. normed: those
+    with a batch norm right behind them.
+    """
+
+    examples: int
+    output: Any = None
+    gave: dict[str, Gave] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    normed: set[str] = field(default_factory=set)
+
+    def once(self, name: str) -> Gave | None:
+        """What a layer gave that is called once; None of any other."""
+        return self.gave.get(name) if self.calls[name] == 1 else None
+
+
+def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun:
+    """Run the original once, in evaluation mode, and keep what its layers give."""
+    found = OriginalRun(examples)
+    last: list[tuple[str, Any]] = []
+
+    def see(name: str, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any], gave: Any) -> None:
+        found.calls[name] += 1
+        given = first_tensor(args, named)
+        if given is None:
+            return
+        if isinstance(layer, BATCH_NORM_LAYERS):
+            found.gave[name] = Statistics.of(given)
+            if last and last[0][1] is given:
+                found.normed.add(last[0][0])
+        try:
+            if isinstance(layer, MATRIX_LAYERS) and isinstance(gave, Tensor):
+                found.gave[name] = GaveRows(*output_rows(layer, gave, examples))
+                last[:] = [(name, gave)]
+            elif isinstance(layer, RECURRENT_CORES):
+                found.gave[name] = GaveStates(*states_of(layer, given, gave, examples))
+        except CandidateFailed:
+            found.gave.pop(name, None)
+
+    handles = [
+        layer.register_forward_hook(partial(see, name), with_kwargs=True)
+        for name, layer in whole.named_modules()
+        if isinstance(layer, (*MATRIX_LAYERS, *BATCH_NORM_LAYERS, *RECURRENT_CORES))
+    ]
+    try:
+        with torch.no_grad():
+            found.output = call(whole.eval(), inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def first_tensor(args: Sequence[Any], named: dict[str, Any]) -> Tensor | None:
+    """The first tensor that a module is given."""
+    return next((value for value in (*args, *named.values()) if isinstance(value, Tensor)), None)
+
+
+def states_of(layer: nn.RNNBase, given: Tensor, gave: Any, examples: int) -> tuple[Tensor, Tensor]:
+    """What a recurrent layer of one layer reads and gives -> (N, T, I), (N, T, D * H). Raises CandidateFailed when it
+    is no sequence of every example.
+    """
+    states = gave[0]
+    pair = [tensor if layer.batch_first else tensor.transpose(0, 1) for tensor in (given, states)]
+    if layer.num_layers != 1 or any(each.dim() != 3 or len(each) != examples for each in pair):
+        raise CandidateFailed("it is not given one sequence of every example")
+    return pair[0], pair[1]

@@ -1,0 +1,98 @@
+"""One layer refitted: from what it reads now to what its original gave."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.candidate.repair.least_squares import Fit, Moments, refit
+from autocompress.candidate.repair.original import GaveRows, GaveStates
+from autocompress.candidate.repair.rows import Convolution, input_rows, weight_rows
+
+HELD_OUT = 4  # one example in so many chooses the ridge, and tells whether a refit helps
+SAME = 1e-10  # squared error, as a share, of a layer that reads what it read
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """before, after: squared error of what a layer gives on held-out examples, as a share of what the original gave.
+    part: of a recurrent layer, which of its matrices.
+    """
+
+    layer: str
+    before: float
+    after: float
+    ridge: float
+    rows: int
+    regressors: int
+    part: str = ""
+
+
+def refit_matrix(
+    name: str, layer: nn.Linear | Convolution, given: Sequence[Tensor], gave: Sequence[GaveRows], outputs: Tensor, *,
+    examples: int, normed: bool,
+) -> Iterator[LayerFit]:
+    """Refit a linear layer or a convolution, to all of its calls at once. outputs: which of the original's it has.
+    normed: whether a batch norm behind it takes what an intercept would.
+    """
+    regressors = [input_rows(layer, x, examples, y.places) for x, y in zip(given, gave, strict=True)]
+    groups = regressors[0].shape[0]
+    targets = [y.outputs[..., outputs].unflatten(-1, (groups, -1)).movedim(2, 0) for y in gave]
+    z, t = (torch.cat(parts, 2) for parts in (regressors, targets))
+    own = weight_rows(layer)
+    found = _fit(z, t, own, intercept=layer.bias is not None or normed)
+    if found is None:
+        return
+    fit, rows = found
+    with torch.no_grad():
+        layer.weight.copy_(fit.weights.reshape(layer.weight.shape))
+        if layer.bias is not None and fit.intercept is not None:
+            layer.bias.add_(fit.intercept.flatten())
+    yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, own.shape[-1])
+
+
+def refit_recurrent(
+    name: str, layer: nn.RNNBase, original: nn.RNNBase, given: Tensor, gave: GaveStates, outputs: Tensor
+) -> Iterator[LayerFit]:
+    """Refit the matrices of a recurrent layer of one layer, each direction alone: the recurrent one on the original's
+    own states, without an intercept since the first state is zero; the input one on what the layer reads now.
+    """
+    size = int(original.hidden_size)
+    for direction in range(2 if layer.bidirectional else 1):
+        suffix = "_reverse" if direction else ""
+        units = outputs[(outputs >= direction * size) & (outputs < (direction + 1) * size)] - direction * size
+        gates = getattr(original, f"weight_hh_l0{suffix}").shape[0] // size
+        kept = (torch.arange(gates)[:, None] * size + units).flatten()
+        states = gave.states[..., direction * size : (direction + 1) * size]
+        states = states[:, 1:] if direction else states[:, :-1]
+        read = {"weight_hh": (states[..., units], states), "weight_ih": (given, gave.inputs)}
+        for part, (now, before) in read.items():
+            target = before @ getattr(original, f"{part}_l0{suffix}").detach()[kept].T
+            weight = getattr(layer, f"{part}_l0{suffix}")
+            takes = part == "weight_ih" and layer.bias
+            found = _fit(now[None], target[None], weight.detach()[None], intercept=bool(takes))
+            if found is None:
+                continue
+            fit, rows = found
+            with torch.no_grad():
+                weight.copy_(fit.weights[0])
+                if fit.intercept is not None:
+                    getattr(layer, f"bias_ih_l0{suffix}").add_(fit.intercept[0])
+            yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, weight.shape[1], part + suffix)
+
+
+def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool) -> tuple[Fit, int] | None:
+    """z: (G, N, P, I). t: (G, N, P, O). own: (G, O, I). Also how many rows it was fitted on. None where nothing is to
+    be gained.
+    """
+    examples = z.shape[1]
+    held = torch.arange(examples) % HELD_OUT == HELD_OUT - 1
+    told = Moments.of(z[:, held].flatten(1, 2), t[:, held].flatten(1, 2))
+    if not torch.isfinite(told.zz).all() or told.error(own.double()) <= SAME * told.tt:
+        return None
+    fitted = Moments.of(z[:, ~held].flatten(1, 2), t[:, ~held].flatten(1, 2))
+    if not torch.isfinite(fitted.zz).all():
+        return None
+    found = refit(fitted, told, own, intercept=intercept)
+    return None if found is None else (found, fitted.rows)

@@ -1,0 +1,150 @@
+"""A changed model repaired, front to back, in one run over the calibration examples.
+
+Each layer that stands for one of the original is refitted in the moment in which the run reaches it: it reads what the
+layers before it give after their own repair, and what follows reads what it gives after its. The statistics of a batch
+norm are recalibrated in the same moment.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.candidate.repair.original import (
+    BATCH_NORM_LAYERS,
+    MATRIX_LAYERS,
+    RECURRENT_CORES,
+    GaveRows,
+    GaveStates,
+    OriginalRun,
+    Statistics,
+    first_tensor,
+)
+from autocompress.candidate.repair.refitting import LayerFit, refit_matrix, refit_recurrent
+from autocompress.data import call, primary
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Counterpart, Counterparts
+from autocompress.task import Inputs
+
+LEAST_VAR = 1e-8  # of a channel in the original, below which its statistics are left
+
+
+@dataclass(frozen=True)
+class Repair:
+    """fits: of the layers that were refitted, in the order in which the model calls them. error: of the output, squared,
+    as a share of the original's spread; before: with norms recalibrated and nothing refitted.
+    """
+
+    fits: tuple[LayerFit, ...]
+    before: float
+    error: float
+
+
+def repair(
+    changed: nn.Module,
+    counterparts: Counterparts,
+    original: OriginalRun,
+    inputs: Inputs,
+    check: Callable[[], None] = lambda: None,
+    *,
+    refits: bool = True,
+) -> Repair:
+    """Repair ``changed`` in place. inputs: those that the original was run on. check: called before each layer; what it
+    raises ends the repair. refits: whether layers are refitted, or norms recalibrated alone.
+    """
+    untouched = {name: value.clone() for name, value in changed.state_dict().items()}
+    before = _run(changed, counterparts, original, inputs, check, refits=False)[1]
+    if not refits:
+        return Repair((), before, before)
+    recalibrated = {name: value.clone() for name, value in changed.state_dict().items()}
+    changed.load_state_dict(untouched)
+    fits, error = _run(changed, counterparts, original, inputs, check, refits=True)
+    if not error < before:
+        changed.load_state_dict(recalibrated)
+        return Repair((), before, before)
+    return Repair(tuple(fits), before, error)
+
+
+def _run(
+    changed: nn.Module,
+    counterparts: Counterparts,
+    original: OriginalRun,
+    inputs: Inputs,
+    check: Callable[[], None],
+    *,
+    refits: bool,
+) -> tuple[list[LayerFit], float]:
+    """The fits, and the error of the output."""
+    fits: list[LayerFit] = []
+    shared = _shared(changed)
+
+    def reach(counterpart: Counterpart, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        given, gave = first_tensor(args, named), original.once(counterpart.original)
+        if given is None or gave is None:
+            return
+        outputs = torch.tensor(counterpart.outputs)
+        if isinstance(layer, BATCH_NORM_LAYERS) and isinstance(gave, Statistics):
+            _recalibrate(layer, Statistics.of(given), gave, outputs)
+        if not refits or counterpart.layer in shared:
+            return
+        check()
+        try:
+            if isinstance(layer, MATRIX_LAYERS) and isinstance(gave, GaveRows):
+                normed = counterpart.original in original.normed
+                fits.extend(
+                    refit_matrix(
+                        counterpart.layer, layer, [given], [gave], outputs, examples=original.examples, normed=normed
+                    )
+                )
+            elif isinstance(layer, RECURRENT_CORES) and isinstance(gave, GaveStates):
+                whole = counterparts.whole.get_submodule(counterpart.original)
+                assert isinstance(whole, nn.RNNBase)
+                given = given if layer.batch_first else given.transpose(0, 1)
+                fits.extend(refit_recurrent(counterpart.layer, layer, whole, given, gave, outputs))
+        except CandidateFailed:
+            return  # what it is given cannot be told apart by example: it stays as it is
+
+    handles = [
+        changed.get_submodule(own.layer).register_forward_pre_hook(partial(reach, own), with_kwargs=True)
+        for own in counterparts.layers
+    ]
+    try:
+        with torch.no_grad():
+            output = primary(call(changed.eval(), inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return fits, _output_error(output, primary(original.output))
+
+
+def _recalibrate(norm: nn.Module, now: Statistics, before: Statistics, outputs: Tensor) -> None:
+    """Move the statistics of a batch norm by as much as what it reads has moved on the same examples: what the sample
+    says otherwise than the training data did cancels.
+    """
+    if getattr(norm, "running_mean", None) is None:
+        return
+    mean, var = before.mean[outputs], before.var[outputs]
+    assert isinstance(norm.running_mean, Tensor)
+    assert isinstance(norm.running_var, Tensor)
+    varies = var > LEAST_VAR
+    scale = torch.where(varies, now.var / var.clamp(min=LEAST_VAR), 1.0)
+    norm.running_mean.copy_(norm.running_mean.double() * scale.sqrt() + now.mean - mean * scale.sqrt())
+    norm.running_var.copy_(norm.running_var.double() * scale)
+
+
+def _shared(model: nn.Module) -> set[str]:
+    """Names of the layers of which a parameter is held elsewhere in the model too."""
+    holders: dict[int, list[str]] = {}
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        path = name.rpartition(".")[0]
+        holders.setdefault(id(model.get_parameter(name)), []).append(path)
+    return {path for paths in holders.values() if len(paths) > 1 for path in paths}
+
+
+def _output_error(output: Tensor, wanted: Tensor) -> float:
+    """Squared error of the output, as a share of how far the original's outputs lie from their mean."""
+    spread = (wanted - wanted.mean(0)).double().square().sum().clamp(min=1e-30)
+    return float((output - wanted).double().square().sum() / spread)

@@ -1,0 +1,89 @@
+"""A recipe's structure, repaired step by step, and where its weights lie."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.repair.calibration import CalibrationSample, calibration_sample
+from autocompress.candidate.repair.declared import check
+from autocompress.candidate.repair.original import OriginalRun, run_original
+from autocompress.candidate.repair.repair import repair
+from autocompress.candidate.structure import build, structural
+from autocompress.candidate.weights import load_weights
+from autocompress.plugin.contract import Counterparts
+from autocompress.recipe import Plan, Recipe, Step
+
+
+def repaired(
+    opened: OpenTask, recipe: Recipe, plans: Sequence[Plan] | None
+) -> tuple[nn.Module, tuple[Plan, ...], str | None]:
+    """A recipe's structure, the plans that made it, and the store key of its weights; None where nothing was repaired,
+    because no step changes the structure or none of those that do says what stands for what.
+
+    Recipes with the same structure are repaired once. Raises CandidateFailed naming the strategy.
+    """
+    sample = calibration_sample(opened.context) if opened.policy.repair else None
+    steps = structural(recipe, opened.plugins)
+    if not steps or sample is None:
+        return *build(recipe, opened.context, opened.plugins, plans, opened.plans), None
+    if plans is None:
+        plans = build(recipe, opened.context, opened.plugins, None, opened.plans)[1]
+    named = [[s.strategy, s.values, opened.plugins.origin.get(f"strategies:{s.strategy}")] for s in steps]
+    key = opened.store.key("repaired", opened.fingerprint, opened.context.seed, named, plans, sample.digest)
+    if opened.store.path(key).exists():
+        model, decided = build(recipe, opened.context, opened.plugins, plans, opened.plans)
+        load_weights(opened.store, model, key)
+        return model, decided, key
+    repairer = _Repairer(opened, sample)
+    with opened.supervisor.during("repair", f"repair: {recipe.techniques()}"):
+        model, decided = build(recipe, opened.context, opened.plugins, plans, opened.plans, repairer)
+        if not repairer.repaired:
+            return model, decided, None
+        opened.store.save(key, model.state_dict())
+    return model, decided, key
+
+
+class _Repairer:
+    """Called after each structural step that says which layers stand for which."""
+
+    def __init__(self, opened: OpenTask, sample: CalibrationSample) -> None:
+        self._opened = opened
+        self._sample = sample
+        self.repaired = False
+
+    def __call__(self, step: Step, counterparts: Counterparts, model: nn.Module) -> None:
+        check(counterparts, model)
+        opened = self._opened
+
+        def between() -> None:
+            opened.supervisor.check()
+            opened.lock.give_way()
+
+        repair(model, counterparts, self._original(counterparts.whole), self._sample.inputs, between)
+        self.repaired = True
+
+    def _original(self, whole: nn.Module) -> OriginalRun:
+        """What the model gave before the step, run once for a state of it; the latest two are kept, one of which is the
+        reference's as a rule.
+        """
+        known: dict[str, OriginalRun] = self._opened.context.once("repair.originals", dict)
+        state = _state(whole)
+        if state not in known:
+            if len(known) > 1:
+                known.pop(list(known)[-1])
+            known[state] = run_original(whole, self._sample.inputs, self._sample.examples)
+        return known[state]
+
+
+def _state(model: nn.Module) -> str:
+    """Digest of the kinds of the modules and of all values."""
+    state = hashlib.sha256(repr([(name, type(module)) for name, module in model.named_modules()]).encode())
+    values: dict[str, Any] = model.state_dict()
+    for name, value in values.items():
+        state.update(f"{name}{tuple(value.shape)}".encode())
+        state.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()

@@ -1,0 +1,131 @@
+"""What a layer reads and gives, as the rows of a regression.
+
+Of every example the same few places are taken (positions of an image, steps of a sequence), the same ones in the
+original model and in the changed one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autocompress.errors import CandidateFailed
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+CONVOLUTION_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LEAST_ROWS = 4096  # that a layer is fitted on, where it has so many
+ROWS_PER_COLUMN = 10  # of the widest input that a layer can have
+
+
+@dataclass(frozen=True)
+class Places:
+    """Of one call of a layer. shape: of the places of one example (an image's height and width, a sequence's length).
+    chosen: some of them, flattened.
+    """
+
+    shape: tuple[int, ...]
+    chosen: Tensor
+
+    @classmethod
+    def of(cls, shape: Sequence[int], examples: int, width: int) -> "Places":
+        """As many as a fit of so many regressors needs, the same ones whenever it is asked."""
+        count = math.prod(shape)
+        wanted = max(1, math.ceil(max(LEAST_ROWS, ROWS_PER_COLUMN * width) / examples))
+        if wanted >= count:
+            return cls(tuple(shape), torch.arange(count))
+        drawn = torch.randperm(count, generator=torch.Generator().manual_seed(count))[:wanted]
+        return cls(tuple(shape), drawn.sort().values)
+
+
+def examples_first(tensor: Tensor, examples: int, features: int) -> Tensor:
+    """A tensor with the axis of the examples first and that of the features last -> (N, *places, features). Of several
+    axes that are as long as there are examples the first one. Raises CandidateFailed where there is none.
+
+    features: which axis they are, as the layer takes them.
+    """
+    features %= tensor.dim()
+    axes = [axis for axis, size in enumerate(tensor.shape) if size == examples and axis != features]
+    if axes:
+        return tensor.movedim((axes[0], features), (0, -1))
+    if features != 0 and tensor.shape[0] % examples == 0:  # pieces of an example, one after the other
+        pieces = tensor.unflatten(0, (examples, -1))
+        return pieces.movedim(features + 1, -1)
+    raise CandidateFailed(f"of what it is given, {tuple(tensor.shape)}, no axis is the {examples} examples'")
+
+
+def output_rows(layer: nn.Module, output: Tensor, examples: int, places: Places | None = None) -> tuple[Tensor, Places]:
+    """What a layer gave at some places, without its bias -> (N, P, O), and the places; chosen here where none are
+    given.
+    """
+    convolution = isinstance(layer, CONVOLUTION_LAYERS)
+    rows = examples_first(output, examples, 1 if convolution else -1)
+    if places is None:
+        places = Places.of(rows.shape[1:-1], examples, regressors(layer))
+    rows = rows.flatten(1, -2) if rows.dim() > 2 else rows.unsqueeze(1)
+    rows = rows[:, places.chosen]
+    bias = getattr(layer, "bias", None)
+    return rows if bias is None else rows - bias.detach(), places
+
+
+def input_rows(layer: nn.Linear | Convolution, given: Tensor, examples: int, places: Places) -> Tensor:
+    """What a layer reads for these places -> (G, N, P, I), by the groups of a convolution. Raises CandidateFailed when
+    the layer gives other places than these.
+    """
+    if isinstance(layer, nn.Linear):
+        rows = examples_first(given, examples, -1)
+        if tuple(rows.shape[1:-1]) != places.shape:
+            raise CandidateFailed(f"it is called at the places {tuple(rows.shape[1:-1])}, and was at {places.shape}")
+        rows = rows.flatten(1, -2) if rows.dim() > 2 else rows.unsqueeze(1)
+        return rows[:, places.chosen].unsqueeze(0)
+    windows = _windows(layer, given)
+    axes = len(layer.kernel_size)
+    pieces = examples_first(windows, examples, 1)  # (N, [pieces,] *out, *kernel, C)
+    shape = tuple(pieces.shape[1 : -1 - axes])
+    if shape != places.shape:
+        raise CandidateFailed(f"it gives the places {shape}, and gave {places.shape}")
+    index = _unravelled(places)
+    rows = pieces[(slice(None), *index)]  # (N, P, *kernel, C)
+    rows = rows.movedim(-1, 2).unflatten(2, (layer.groups, -1)).flatten(3)  # (N, P, G, C / G * kernel)
+    return rows.movedim(2, 0)
+
+
+def weight_rows(layer: nn.Linear | Convolution) -> Tensor:
+    """The weights of a layer -> (G, O / G, I), the regressors as ``input_rows`` has them."""
+    weight = layer.weight.detach()
+    return weight.unflatten(0, (getattr(layer, "groups", 1), -1)).flatten(2)
+
+
+def regressors(layer: nn.Module) -> int:
+    """How many a layer's outputs are sums of."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return math.prod(weight.shape[1:])
+
+
+def _windows(layer: Convolution, given: Tensor) -> Tensor:
+    """(N, C, *places) -> (N, C, *out, *kernel), a view of the padded input."""
+    padding = layer.padding
+    pads: list[int] = []
+    for axis in reversed(range(len(layer.kernel_size))):
+        span = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+        if isinstance(padding, str):
+            total = span if padding == "same" else 0
+            pads += [total // 2, total - total // 2]
+        else:
+            pads += [padding[axis], padding[axis]]
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    windows = F.pad(given, pads, mode=mode)
+    for axis in range(len(layer.kernel_size)):
+        span = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
+        windows = windows.unfold(2 + axis, span, layer.stride[axis])
+    for axis in range(len(layer.kernel_size)):
+        at = windows.dim() - len(layer.kernel_size) + axis
+        windows = windows.movedim(at, 0)[:: layer.dilation[axis]].movedim(0, at)
+    return windows
+
+
+def _unravelled(places: Places) -> tuple[Tensor, ...]:
+    return tuple(torch.unravel_index(places.chosen, places.shape)) if places.shape else ()
