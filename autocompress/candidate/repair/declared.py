@@ -1,5 +1,7 @@
 """Placeholder."""
+
 from torch import nn
+
 from autocompress.plugin.contract import Counterparts
 
 

@@ -46,8 +46,8 @@ class Moments:
             z, t = regressors[:, start : start + CHUNK].float(), targets[:, start : start + CHUNK].float()
             zz += z.transpose(1, 2) @ z
             tz += t.transpose(1, 2) @ z
-        sums = (part.sum(1, dtype=torch.float64) for part in (regressors, targets))
-        return cls(rows, zz, tz, *sums, tt=float(targets.square().sum(dtype=torch.float64)))
+        z_sum, t_sum = (part.sum(1, dtype=torch.float64) for part in (regressors, targets))
+        return cls(rows, zz, tz, z_sum, t_sum, float(targets.square().sum(dtype=torch.float64)))
 
     def centred(self, means: "Moments") -> "Moments":
         """As if the means of other rows had been taken from every regressor and target."""
@@ -76,9 +76,7 @@ class Fit:
     after: float
 
 
-def refit(
-    fitted: Moments, held_out: Moments, weights: Tensor, *, intercept: bool
-) -> Fit | None:
+def refit(fitted: Moments, held_out: Moments, weights: Tensor, *, intercept: bool) -> Fit | None:
     """The weights that give the targets best; None where none does clearly better than those there are.
 
     fitted, held_out: of rows of different examples. weights: (G, O, I), what the layer has. intercept: whether it has a

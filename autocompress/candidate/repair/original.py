@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Places, examples_first, output_rows
+from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Places, output_rows
 from autocompress.data import call
 from autocompress.errors import CandidateFailed
 from autocompress.task import Inputs

@@ -30,15 +30,22 @@ class LayerFit:
 
 
 def refit_matrix(
-    name: str, layer: nn.Linear | Convolution, given: Sequence[Tensor], gave: Sequence[GaveRows], outputs: Tensor, *,
-    examples: int, normed: bool,
+    name: str,
+    layer: nn.Linear | Convolution,
+    given: Sequence[Tensor],
+    gave: Sequence[GaveRows],
+    outputs: Tensor,
+    *,
+    examples: int,
+    normed: bool,
 ) -> Iterator[LayerFit]:
     """Refit a linear layer or a convolution, to all of its calls at once. outputs: which of the original's it has.
     normed: whether a batch norm behind it takes what an intercept would.
     """
     regressors = [input_rows(layer, x, examples, y.places) for x, y in zip(given, gave, strict=True)]
     groups = regressors[0].shape[0]
-    targets = [y.outputs[..., outputs].unflatten(-1, (groups, -1)).movedim(2, 0) for y in gave]
+    kept = [y.outputs[..., outputs] for y in gave]
+    targets = [y.reshape(*y.shape[:2], groups, -1).movedim(2, 0) for y in kept]
     z, t = (torch.cat(parts, 2) for parts in (regressors, targets))
     own = weight_rows(layer)
     found = _fit(z, t, own, intercept=layer.bias is not None or normed)

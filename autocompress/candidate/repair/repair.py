@@ -5,7 +5,7 @@ layers before it give after their own repair, and what follows reads what it giv
 norm are recalibrated in the same moment.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,8 +34,8 @@ LEAST_VAR = 1e-8  # of a channel in the original, below which its statistics are
 
 @dataclass(frozen=True)
 class Repair:
-    """fits: of the layers that were refitted, in the order in which the model calls them. error: of the output, squared,
-    as a share of the original's spread; before: with norms recalibrated and nothing refitted.
+    """fits: of the layers that were refitted, in the order in which the model calls them. error: of the output,
+    squared, as a share of the original's spread; before: with norms recalibrated and nothing refitted.
     """
 
     fits: tuple[LayerFit, ...]

@@ -51,7 +51,7 @@ def examples_first(tensor: Tensor, examples: int, features: int) -> Tensor:
     if axes:
         return tensor.movedim((axes[0], features), (0, -1))
     if features != 0 and tensor.shape[0] % examples == 0:  # pieces of an example, one after the other
-        pieces = tensor.unflatten(0, (examples, -1))
+        pieces = tensor.reshape(examples, -1, *tensor.shape[1:])
         return pieces.movedim(features + 1, -1)
     raise CandidateFailed(f"of what it is given, {tuple(tensor.shape)}, no axis is the {examples} examples'")
 
@@ -86,16 +86,16 @@ def input_rows(layer: nn.Linear | Convolution, given: Tensor, examples: int, pla
     shape = tuple(pieces.shape[1 : -1 - axes])
     if shape != places.shape:
         raise CandidateFailed(f"it gives the places {shape}, and gave {places.shape}")
-    index = _unravelled(places)
-    rows = pieces[(slice(None), *index)]  # (N, P, *kernel, C)
-    rows = rows.movedim(-1, 2).unflatten(2, (layer.groups, -1)).flatten(3)  # (N, P, G, C / G * kernel)
-    return rows.movedim(2, 0)
+    index = torch.unravel_index(places.chosen, places.shape)
+    rows = pieces.movedim(0, -2)[index].movedim(-2, 0).movedim(-1, 2)  # (N, P, C, *kernel)
+    return rows.reshape(*rows.shape[:2], layer.groups, -1).movedim(2, 0)
 
 
 def weight_rows(layer: nn.Linear | Convolution) -> Tensor:
     """The weights of a layer -> (G, O / G, I), the regressors as ``input_rows`` has them."""
     weight = layer.weight.detach()
-    return weight.unflatten(0, (getattr(layer, "groups", 1), -1)).flatten(2)
+    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
+    return weight.reshape(groups, len(weight) // groups, -1)
 
 
 def regressors(layer: nn.Module) -> int:
@@ -125,7 +125,3 @@ def _windows(layer: Convolution, given: Tensor) -> Tensor:
         at = windows.dim() - len(layer.kernel_size) + axis
         windows = windows.movedim(at, 0)[:: layer.dilation[axis]].movedim(0, at)
     return windows
-
-
-def _unravelled(places: Places) -> tuple[Tensor, ...]:
-    return tuple(torch.unravel_index(places.chosen, places.shape)) if places.shape else ()
