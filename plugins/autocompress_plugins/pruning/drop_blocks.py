@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, Strategy, StructureStrategy
+from autocompress.plugin.contract import (
+    Context,
+    Counterparts,
+    Parameter,
+    Params,
+    Plan,
+    Sensitivity,
+    Strategy,
+    StructureStrategy,
+)
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.reasons import because
 from autocompress_plugins.shrinking.block_order import (
@@ -19,6 +28,7 @@ from autocompress_plugins.shrinking.block_order import (
     most_dropped,
 )
 from autocompress_plugins.shrinking.block_removal import without
+from autocompress_plugins.shrinking.counterparts import shortened_counterparts
 from autocompress_plugins.shrinking.training_loss import most_sensitive_first, rise
 
 autocompress_api = 2
@@ -43,6 +53,9 @@ class DropBlocks(StructureStrategy):
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         return without(model, plan["drop"])
+
+    def counterparts(self, model: nn.Module, plan: Plan, context: Context) -> Counterparts:
+        return shortened_counterparts(model, plan["drop"])
 
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         loss_without = losses_without(context)

@@ -6,8 +6,17 @@ from dataclasses import replace
 
 from torch import nn
 
-from autocompress.plugin.contract import Context, Parameter, Params, Plan, Sensitivity, StructureStrategy
+from autocompress.plugin.contract import (
+    Context,
+    Counterparts,
+    Parameter,
+    Params,
+    Plan,
+    Sensitivity,
+    StructureStrategy,
+)
 from autocompress_plugins.shrinking import narrowing
+from autocompress_plugins.shrinking.counterparts import narrowed_counterparts
 from autocompress_plugins.shrinking.narrowing import Amount
 
 RATIO = Parameter("ratio", tuple(round(0.1 + 0.05 * i, 2) for i in range(17)), 0.5, by_strength=True)
@@ -40,6 +49,9 @@ class UnitPruning(StructureStrategy):
 
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         return narrowing.apply(model, plan, context)
+
+    def counterparts(self, model: nn.Module, plan: Plan, context: Context) -> Counterparts:
+        return narrowed_counterparts(model, plan["remove"], context)
 
     def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
         return narrowing.sensitivity(context, self.kinds)

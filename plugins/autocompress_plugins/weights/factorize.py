@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Context, Parameter, Params, Plan, Strategy, StructureStrategy
+from autocompress.plugin.contract import Context, Counterparts, Parameter, Params, Plan, Strategy, StructureStrategy
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.reasons import because
+from autocompress_plugins.shrinking.counterparts import factored_counterparts
 from autocompress_plugins.weights.matrices import matrices
 from autocompress_plugins.weights.thin_layers import factorizable, matrix_of, put_two
 
@@ -63,6 +64,9 @@ class Factorize(StructureStrategy):
             root = s[:rank].sqrt()
             put_two(model, name, (root[:, None] * v[:rank]).float(), (u[:, :rank] * root).float())
         return model
+
+    def counterparts(self, model: nn.Module, plan: Plan, context: Context) -> Counterparts:
+        return factored_counterparts(model, list(plan["ranks"]))
 
     def left_alone(self, context: Context) -> Mapping[str, str]:
         return factorizable(context.model, context.example_inputs).kept

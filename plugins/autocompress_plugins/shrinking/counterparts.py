@@ -1,0 +1,136 @@
+"""Which layers of a smaller model stand for which of the model before, with the channels that they still have."""
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from autocompress.plugin.contract import Context, Counterpart, Counterparts
+from autocompress_plugins.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.shrinking.attention_layers import HeadAttention
+from autocompress_plugins.shrinking.channel_graph import channel_graph
+from autocompress_plugins.shrinking.groups import Group
+from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer, RecurrentStack
+
+
+@dataclass(frozen=True)
+class _Gone:
+    """Channels that a module loses, by its name."""
+
+    outputs: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    inputs: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    heads: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    @classmethod
+    def of(cls, groups: Sequence[Group], removals: Mapping[str, Sequence[int]]) -> "_Gone":
+        """removals: root of a group -> its units that go."""
+        gone = cls()
+        sides = {"out": gone.outputs, "in": gone.inputs, "heads": gone.heads}
+        for group in groups:
+            units = set(removals.get(group.root, ()))
+            for member in group.members:
+                indices = (i for i, unit in zip(member.indices, member.units, strict=True) if unit in units)
+                sides[member.side][member.module].update(indices)
+        return gone
+
+
+def narrowed_counterparts(model: nn.Module, removals: Mapping[str, Sequence[int]], context: Context) -> Counterparts:
+    """After units were removed, by the root of their group: of every layer with channels."""
+    whole, found = channel_graph(context).find_groups(model, context.example_inputs, sure=0)
+    return Counterparts(whole, tuple(_layers(whole, _Gone.of(found.groups, removals))))
+
+
+def shortened_counterparts(model: nn.Module, dropped: Sequence[str]) -> Counterparts:
+    """After whole blocks and recurrent layers were taken out: what is left is as it was."""
+    whole = copy.deepcopy(model).eval()
+    paths = [name for name in dropped if ":" not in name]
+    layers: dict[str, set[int]] = defaultdict(set)
+    for name in dropped:
+        path, _, number = name.partition(":")
+        if number:
+            layers[path].add(int(number))
+
+    def left() -> Iterator[Counterpart]:
+        for own in _layers(whole, _Gone()):
+            if any(own.layer == path or own.layer.startswith(f"{path}.") for path in paths):
+                continue
+            renamed = _renamed(whole, own.layer, layers)
+            if renamed is not None:
+                yield Counterpart(renamed, own.original, own.outputs, own.inputs)
+
+    return Counterparts(whole, tuple(left()))
+
+
+def factored_counterparts(model: nn.Module, factored: Sequence[str]) -> Counterparts:
+    """After some layers became two thin ones: the second gives what the one gave."""
+    whole = copy.deepcopy(model).eval()
+    return Counterparts(
+        whole,
+        tuple(
+            Counterpart(f"{own.layer}.1", own.original, own.outputs) if own.layer in factored else own
+            for own in _layers(whole, _Gone())
+        ),
+    )
+
+
+def _renamed(whole: nn.Module, name: str, dropped: Mapping[str, Set[int]]) -> str | None:
+    """What a layer is called once recurrent layers were dropped; None for one that is dropped itself."""
+    for path, numbers in dropped.items():
+        if not name.startswith(f"{path}."):
+            continue
+        if not isinstance(whole.get_submodule(path), RecurrentStack):
+            return None
+        number, rest = name[len(path) + len(".layers.") :].split(".", 1)
+        if int(number) in numbers:
+            return None
+        before = sum(gone < int(number) for gone in numbers)
+        return f"{path}.layers.{int(number) - before}.{rest}"
+    return name
+
+
+def _layers(whole: nn.Module, gone: _Gone) -> Iterator[Counterpart]:
+    """Of every layer of the original with channels what it still has of them."""
+    inside: set[str] = set()
+    for name, module in whole.named_modules():
+        if isinstance(module, HeadAttention):
+            inside |= {f"{name}.qkv", f"{name}.out"}
+            width = module.num_heads * module.head_size
+            columns = set(module.head_columns(sorted(gone.heads[name])))
+            rows = {part * width + column for part in range(3) for column in columns}
+            inputs = _kept(module.in_channels, gone.inputs[name])
+            yield Counterpart(f"{name}.qkv", f"{name}.qkv", _kept(3 * width, rows), inputs)
+            outputs = _kept(module.out_channels, gone.outputs[name])
+            yield Counterpart(f"{name}.out", f"{name}.out", outputs, _kept(width, columns))
+        elif name not in inside and (widths := _widths(module)) is not None:
+            own = f"{name}.core" if isinstance(module, RecurrentLayer) else name
+            outputs = _kept(widths[0], gone.outputs[name] | (gone.inputs[name] if widths[1] is None else set()))
+            inputs_lost = gone.outputs[name] if _is_depthwise(module) else gone.inputs[name]
+            kept = None if widths[1] is None else _kept(widths[1], inputs_lost)
+            yield Counterpart(own, own, outputs, kept)
+
+
+def _widths(module: nn.Module) -> tuple[int, int | None] | None:
+    """Outputs and inputs of a layer with weights; no inputs of one that mixes none. None for what has no channels."""
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    if isinstance(module, (*CONVOLUTIONS, RecurrentLayer)):
+        return module.out_channels, module.in_channels
+    if isinstance(module, nn.Embedding):
+        return module.embedding_dim, None
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return module.num_features, None
+    if isinstance(module, nn.GroupNorm):
+        return module.num_channels, None
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        return int(module.normalized_shape[-1]), None
+    return None
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, CONVOLUTIONS) and module.groups == module.out_channels == module.in_channels > 1
+
+
+def _kept(width: int, gone: Set[int]) -> tuple[int, ...]:
+    return tuple(i for i in range(width) if i not in gone)
