@@ -1,0 +1,182 @@
+"""What the layers that read a group's units are given: second moments over training examples, in the model as it is.
+
+A convolution's are between channels, at single pixels: its kernel's places count as outputs of their own. So are those
+of a linear layer behind a flattened image that is too wide for all its columns.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import CandidateFailed
+from autocompress.task import Inputs
+from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
+from autocompress_plugins.model_runs import output, watched
+from autocompress_plugins.shrinking.attention_layers import HeadAttention
+from autocompress_plugins.shrinking.dependency_graph import by_channel
+from autocompress_plugins.shrinking.groups import Group, Member
+from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer
+from autocompress_plugins.shrinking.surgeon import ConsumerStatistics
+
+ROWS = 1024  # of one call that are looked at, for each 64 columns; neighbouring pixels are much alike
+
+Columns = Callable[[tuple[Any, ...], Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A layer, or a part of it, that reads units. weight: (rows, columns). reads: from what ``layer`` is given and what
+    it gives -> (..., columns). units: the unit of each column, -1 where it is of no unit of the group.
+    """
+
+    key: tuple[str, str, int]  # layer, side, part
+    weight: Tensor
+    reads: Columns
+    units: tuple[int, ...]
+    bias: bool
+
+    @property
+    def layer(self) -> str:
+        return self.key[0]
+
+
+def consumers_of(model: nn.Module, group: Group) -> list[Consumer]:
+    """What reads the group's units and can be refitted; depthwise convolutions and norms cannot."""
+    found: dict[tuple[str, str, int], Consumer] = {}
+    for member in group.members:
+        for consumer in _of_member(model, member):
+            before = found.get(consumer.key)
+            units = consumer.units if before is None else tuple(map(max, before.units, consumer.units))
+            found[consumer.key] = Consumer(consumer.key, consumer.weight, consumer.reads, units, consumer.bias)
+    return [consumer for consumer in found.values() if max(consumer.units) >= 0]
+
+
+def consumer_statistics(
+    model: nn.Module, groups: Sequence[Group], batches: Iterable[Inputs]
+) -> dict[str, list[ConsumerStatistics]]:
+    """Root of a group -> what the layers that read it are given. Raises CandidateFailed where that is no number."""
+    consumers = {group.root: consumers_of(model, group) for group in groups}
+    distinct = {consumer.key: consumer for own in consumers.values() for consumer in own}
+    moments = _moments(model, list(distinct.values()), batches)
+    grams = {key: _finite(key[0], found.gram()) for key, found in moments.items() if found.count}
+    squares = {key: distinct[key].weight.double() for key in grams}
+    squares = {key: weight.T @ weight for key, weight in squares.items()}
+    return {
+        root: [ConsumerStatistics(grams[c.key], squares[c.key], c.units) for c in own if c.key in grams]
+        for root, own in consumers.items()
+    }
+
+
+class _Moments:
+    """Sums over rows, of which each call gives some."""
+
+    def __init__(self, width: int, centred: bool) -> None:
+        self.count, self.centred = 0, centred
+        self._sum, self._products = torch.zeros(width).double(), torch.zeros(width, width).double()
+        self._picked = torch.Generator().manual_seed(0)
+
+    def add(self, columns: Tensor) -> None:
+        rows = columns.reshape(-1, columns.shape[-1])
+        most = ROWS * max(1, rows.shape[1] // 64)
+        if len(rows) > most:
+            rows = rows[torch.randint(len(rows), (most,), generator=self._picked)]
+        rows = rows.double()
+        self.count += len(rows)
+        self._sum += rows.sum(0)
+        self._products.addmm_(rows.T, rows)
+
+    def gram(self) -> Tensor:
+        gram = self._products / self.count
+        return gram - torch.outer(self._sum, self._sum) / self.count**2 if self.centred else gram
+
+
+def _moments(
+    model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[Inputs]
+) -> dict[tuple[str, str, int], _Moments]:
+    by_layer: dict[str, list[Consumer]] = {}
+    for consumer in consumers:
+        by_layer.setdefault(consumer.layer, []).append(consumer)
+    found = {consumer.key: _Moments(consumer.weight.shape[1], consumer.bias) for consumer in consumers}
+    latest: list[tuple[str, Any]] = []
+
+    def see(name: str, module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
+        if isinstance(module, BATCH_NORMS):
+            for layer, tensor in latest:
+                if tensor is given[0]:
+                    for consumer in by_layer[layer]:
+                        found[consumer.key].centred = True
+            return
+        latest[:] = [(name, gave)]
+        for consumer in by_layer[name]:
+            found[consumer.key].add(consumer.reads(given, gave))
+
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
+    with watched([*((name, model.get_submodule(name)) for name in by_layer), *norms], see):
+        for inputs in batches:
+            output(model, inputs)
+            latest.clear()
+    return found
+
+
+def _finite(layer: str, gram: Tensor) -> Tensor:
+    if not bool(gram.isfinite().all()):
+        raise CandidateFailed(f"what {layer} is given on training examples holds NaN or infinity")
+    return gram
+
+
+def _of_member(model: nn.Module, member: Member) -> Iterator[Consumer]:
+    module, name, side = model.get_submodule(member.module), member.module, member.side
+    if isinstance(module, HeadAttention) and side in ("in", "heads"):
+        layer, part = (module.qkv, "qkv") if side == "in" else (module.out, "out")
+        columns = module.head_columns(member.indices) if side == "heads" else list(member.indices)
+        units = torch.tensor(member.units).repeat_interleave(len(columns) // len(member.units)).tolist()
+        yield _linear(f"{name}.{part}", layer, columns, units)
+    elif isinstance(module, RecurrentLayer):
+        yield from _recurrent(module, member)
+    elif isinstance(module, nn.Linear) and side == "in":
+        yield _linear(name, module, member.indices, member.units)
+    elif isinstance(module, CONVOLUTIONS) and side == "in" and module.groups < module.in_channels:
+        units = _spread(member.indices, member.units, module.in_channels)
+        run = module.in_channels // module.groups
+        for part, weight in enumerate(by_channel(module, module.weight.detach(), "in")):
+            own = slice(part * run, (part + 1) * run)
+            yield Consumer(
+                (name, side, part), weight.flatten(1).T, _pixels(own), units[own], module.bias is not None
+            )
+
+
+def _linear(name: str, layer: nn.Linear, columns: Sequence[int], units: Sequence[int]) -> Consumer:
+    own = _spread(columns, units, layer.in_features)
+    return Consumer((name, "in", 0), layer.weight.detach(), lambda given, gave: given[0], own, layer.bias is not None)
+
+
+def _recurrent(module: RecurrentLayer, member: Member) -> Iterator[Consumer]:
+    """Its input weights, or the recurrent ones of each direction, which read what the layer gives a step later."""
+    name, bias, size = member.module, bool(module.core.bias), int(module.core.hidden_size)
+    matrices = [module.matrices(direction) for direction in range(module.directions)]
+    if member.side == "in":
+        weight = torch.cat([inputs.detach().flatten(0, 1) for inputs, _ in matrices])
+        units = _spread(member.indices, member.units, module.in_channels)
+        yield Consumer((name, "in", 0), weight, lambda given, gave: given[0], units, bias)
+        return
+    units = _spread(member.indices, member.units, module.out_channels)
+    for direction, (_, recurrent) in enumerate(matrices):
+        own = slice(direction * size, (direction + 1) * size)
+        yield Consumer((name, "out", direction), recurrent.detach().flatten(0, 1), _states(own), units[own], bias)
+
+
+def _pixels(own: slice) -> Columns:
+    return lambda given, gave: given[0][:, own].movedim(1, -1)
+
+
+def _states(own: slice) -> Columns:
+    return lambda given, gave: gave[0][..., own]
+
+
+def _spread(columns: Sequence[int], units: Sequence[int], width: int) -> tuple[int, ...]:
+    """The unit of each of ``width`` columns."""
+    of = dict(zip(columns, units, strict=True))
+    return tuple(of.get(column, -1) for column in range(width))
