@@ -1,10 +1,10 @@
 """What the layers that read a group's units are given: second moments over training examples, in the model as it is.
 
-A convolution's are between channels, at single pixels: its kernel's places count as outputs of their own. So are those
-of a linear layer behind a flattened image that is too wide for all its columns.
+Where a unit has several columns (the places of a kernel, the pixels of a flattened image) and all together are too many,
+there is one for each unit, whose rows are the places: the weights of each place count as outputs of their own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,23 +18,25 @@ from autocompress_plugins.model_runs import output, watched
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.dependency_graph import by_channel
 from autocompress_plugins.shrinking.groups import Group, Member
+from autocompress_plugins.shrinking.input_rows import Rows, channels, features, has_windows, pixels, states, windows
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer
 from autocompress_plugins.shrinking.surgeon import ConsumerStatistics
 
-ROWS = 1024  # of one call that are looked at, for each 64 columns; neighbouring pixels are much alike
+MOST_COLUMNS = 1200  # for several columns a unit; their products and inverse take well under a second
+ROWS = 2048  # of one batch that are looked at, and at least one a column; neighbouring places are much alike
 
-Columns = Callable[[tuple[Any, ...], Any], Tensor]
+Key = tuple[str, str, int]  # layer, side, part
 
 
 @dataclass(frozen=True)
 class Consumer:
-    """A layer, or a part of it, that reads units. weight: (rows, columns). reads: from what ``layer`` is given and what
-    it gives -> (..., columns). units: the unit of each column, -1 where it is of no unit of the group.
+    """A layer, or a part of it, that reads units. weight: (rows, columns). reads: from what ``layer`` is given, what it
+    gives and how many rows are wanted -> (rows, columns). units: of each column, -1 where it is of none of the group.
     """
 
-    key: tuple[str, str, int]  # layer, side, part
+    key: Key
     weight: Tensor
-    reads: Columns
+    reads: Rows
     units: tuple[int, ...]
     bias: bool
 
@@ -45,7 +47,7 @@ class Consumer:
 
 def consumers_of(model: nn.Module, group: Group) -> list[Consumer]:
     """What reads the group's units and can be refitted; depthwise convolutions and norms cannot."""
-    found: dict[tuple[str, str, int], Consumer] = {}
+    found: dict[Key, Consumer] = {}
     for member in group.members:
         for consumer in _of_member(model, member):
             before = found.get(consumer.key)
@@ -76,13 +78,8 @@ class _Moments:
     def __init__(self, width: int, centred: bool) -> None:
         self.count, self.centred = 0, centred
         self._sum, self._products = torch.zeros(width).double(), torch.zeros(width, width).double()
-        self._picked = torch.Generator().manual_seed(0)
 
-    def add(self, columns: Tensor) -> None:
-        rows = columns.reshape(-1, columns.shape[-1])
-        most = ROWS * max(1, rows.shape[1] // 64)
-        if len(rows) > most:
-            rows = rows[torch.randint(len(rows), (most,), generator=self._picked)]
+    def add(self, rows: Tensor) -> None:
         rows = rows.double()
         self.count += len(rows)
         self._sum += rows.sum(0)
@@ -93,9 +90,7 @@ class _Moments:
         return gram - torch.outer(self._sum, self._sum) / self.count**2 if self.centred else gram
 
 
-def _moments(
-    model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[Inputs]
-) -> dict[tuple[str, str, int], _Moments]:
+def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[Inputs]) -> dict[Key, _Moments]:
     by_layer: dict[str, list[Consumer]] = {}
     for consumer in consumers:
         by_layer.setdefault(consumer.layer, []).append(consumer)
@@ -111,7 +106,8 @@ def _moments(
             return
         latest[:] = [(name, gave)]
         for consumer in by_layer[name]:
-            found[consumer.key].add(consumer.reads(given, gave))
+            rows = max(ROWS, consumer.weight.shape[1])
+            found[consumer.key].add(consumer.reads(given, gave, rows))
 
     norms = [(name, module) for name, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
     with watched([*((name, model.get_submodule(name)) for name in by_layer), *norms], see):
@@ -140,17 +136,25 @@ def _of_member(model: nn.Module, member: Member) -> Iterator[Consumer]:
         yield _linear(name, module, member.indices, member.units)
     elif isinstance(module, CONVOLUTIONS) and side == "in" and module.groups < module.in_channels:
         units = _spread(member.indices, member.units, module.in_channels)
-        run = module.in_channels // module.groups
-        for part, weight in enumerate(by_channel(module, module.weight.detach(), "in")):
+        run, bias = module.in_channels // module.groups, module.bias is not None
+        for part, weight in enumerate(by_channel(module, module.weight.detach(), side)):
             own = slice(part * run, (part + 1) * run)
-            yield Consumer(
-                (name, side, part), weight.flatten(1).T, _pixels(own), units[own], module.bias is not None
-            )
+            places = weight[0, 0].numel()
+            if run * places <= MOST_COLUMNS and has_windows(module):
+                each = tuple(unit for unit in units[own] for _ in range(places))
+                yield Consumer((name, side, part), weight.transpose(0, 1).flatten(1), windows(module, own), each, bias)
+            else:
+                yield Consumer((name, side, part), weight.flatten(1).T, channels(own), units[own], bias)
 
 
 def _linear(name: str, layer: nn.Linear, columns: Sequence[int], units: Sequence[int]) -> Consumer:
-    own = _spread(columns, units, layer.in_features)
-    return Consumer((name, "in", 0), layer.weight.detach(), lambda given, gave: given[0], own, layer.bias is not None)
+    width, weight, bias = layer.in_features, layer.weight.detach(), layer.bias is not None
+    own = _spread(columns, units, width)
+    places = width // max(len(set(own)), 1)
+    if width > MOST_COLUMNS and places > 1 and own == tuple(column // places for column in range(width)):
+        places_apart = weight.unflatten(1, (-1, places)).transpose(1, 2).flatten(0, 1)
+        return Consumer((name, "in", places), places_apart, pixels(places), tuple(range(width // places)), bias)
+    return Consumer((name, "in", 0), weight, features, own, bias)
 
 
 def _recurrent(module: RecurrentLayer, member: Member) -> Iterator[Consumer]:
@@ -160,20 +164,12 @@ def _recurrent(module: RecurrentLayer, member: Member) -> Iterator[Consumer]:
     if member.side == "in":
         weight = torch.cat([inputs.detach().flatten(0, 1) for inputs, _ in matrices])
         units = _spread(member.indices, member.units, module.in_channels)
-        yield Consumer((name, "in", 0), weight, lambda given, gave: given[0], units, bias)
+        yield Consumer((name, "in", 0), weight, features, units, bias)
         return
     units = _spread(member.indices, member.units, module.out_channels)
     for direction, (_, recurrent) in enumerate(matrices):
         own = slice(direction * size, (direction + 1) * size)
-        yield Consumer((name, "out", direction), recurrent.detach().flatten(0, 1), _states(own), units[own], bias)
-
-
-def _pixels(own: slice) -> Columns:
-    return lambda given, gave: given[0][:, own].movedim(1, -1)
-
-
-def _states(own: slice) -> Columns:
-    return lambda given, gave: gave[0][..., own]
+        yield Consumer((name, "out", direction), recurrent.detach().flatten(0, 1), states(own), units[own], bias)
 
 
 def _spread(columns: Sequence[int], units: Sequence[int], width: int) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 RIDGE = 1e-3  # of the mean square a column: towards the weights as they are
+LATE = 64  # columns whose removal the full matrices do not show yet
+GONE = -2
 CONSTANT = 1e-12  # of the largest square: a column that varies less does not vary
 
 
@@ -50,59 +52,103 @@ def surgeon_importance(consumers: Sequence[ConsumerStatistics], size: int, block
 
 
 class _Refitted:
-    """A layer that reads ever fewer columns, and is refitted to them."""
+    """A layer that reads ever fewer columns, and is refitted to them.
+
+    Where S = H_uu^-1 H_u for the columns u that go, of the inverse moments H and the weights' squares M = W^T W:
+    H loses H_u^T S, and M loses S^T Q + Q^T S with Q = M_u - M_uu S / 2. The full matrices are brought up to date for
+    many columns at once; before that only the rows that are asked for, and each unit's own block.
+    """
 
     def __init__(self, consumer: ConsumerStatistics, size: int) -> None:
         gram, squares = consumer.gram.double(), consumer.gram.diagonal().double()
         self.energy = float((gram * consumer.weights.double()).sum())
         varies = squares > CONSTANT * squares.max()
-        self.weights = consumer.weights.double() * varies * varies[:, None]
         ridge = RIDGE * squares[varies].mean() if varies.any() else torch.ones(())
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + ridge * torch.eye(len(gram)).double()))
-        self.units, self._size = torch.tensor(consumer.units), size
+        damped = gram + ridge * torch.eye(len(gram), dtype=torch.float64)
+        self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+        self._weights = consumer.weights.double() * varies * varies[:, None]
+        self._units, self._size = torch.tensor(consumer.units), size
         self._place()
-
-    def _place(self) -> None:
-        """Where each unit's columns are, by how many it has: the units (n,) and their columns (n, many)."""
-        self._columns: dict[int, list[int]] = defaultdict(list)
-        for column, unit in enumerate(self.units.tolist()):
-            if unit >= 0:
-                self._columns[unit].append(column)
-        alike: dict[int, list[int]] = defaultdict(list)
-        for unit, columns in self._columns.items():
-            alike[len(columns)].append(unit)
-        self._alike = [(torch.tensor(us), torch.tensor([self._columns[u] for u in us])) for us in alike.values()]
-        self._gone = 0
 
     def added(self) -> Tensor:
         """By how much the error rises when a unit goes -> (size,); 0 for one that it does not read."""
         found = torch.zeros(self._size, dtype=torch.float64)
-        for units, columns in self._alike:
-            if columns.shape[1] == 1:
-                at = columns[:, 0]
-                found[units] = self.weights.diagonal()[at] / self.inverse.diagonal()[at]
-            else:
-                rows, across = columns[:, :, None], columns[:, None, :]
-                solved = torch.linalg.solve(self.inverse[rows, across], self.weights[rows, across])
-                found[units] = solved.diagonal(dim1=1, dim2=2).sum(1)
+        for own in self._alike:
+            single = own.columns.shape[1] == 1
+            solved = own.weights / own.inverse if single else torch.linalg.solve(own.inverse, own.weights)
+            found[own.units] = solved.diagonal(dim1=1, dim2=2).sum(1)
         return found.clamp(min=0.0) / self.energy
 
     def remove(self, unit: int) -> None:
         columns = self._columns.get(unit)
         if columns is None:
             return
-        across = self.inverse[columns]
-        back = torch.linalg.solve(across[:, columns], across)  # of the removed weights, what the others take over
-        self.inverse.addmm_(across.T, back, alpha=-1)
-        self.weights.addmm_(self.weights[:, columns], back, alpha=-1)
-        self.weights.addmm_(back.T, self.weights[columns], alpha=-1)
-        for matrix in (self.inverse, self.weights):
-            matrix[columns] = matrix[:, columns] = 0.0
-        self.inverse[columns, columns] = 1.0
-        self.units[columns] = -2
-        self._gone += len(columns)
-        if 4 * self._gone > len(self.units):
-            kept = (self.units != -2).nonzero()[:, 0]
-            self.inverse, self.weights = (m[kept][:, kept].contiguous() for m in (self.inverse, self.weights))
-            self.units = self.units[kept]
-            self._place()
+        many = len(columns)
+        if self._filled + many > self._late.shape[1]:
+            self._update()
+            columns = self._columns[unit]
+        late = self._late[:, : self._filled]
+        taken, moved, given = late
+        across = self._inverse[columns].addmm_(given[:, columns].T, taken, alpha=-1)
+        back = torch.linalg.solve(across[:, columns], across)  # what the others take over of the weights that go
+        rows = self._weights[columns].addmm_(taken[:, columns].T, moved, alpha=-1)
+        rows = rows.addmm_(moved[:, columns].T, taken, alpha=-1)
+        rows = rows.addmm(rows[:, columns], back, alpha=-0.5)
+        self._late[:, self._filled : self._filled + many] = torch.stack([back, rows, across])
+        self._filled += many
+        self._units[columns] = GONE
+        for own in self._alike:
+            own.remove(unit, back, rows, across)
+
+    def _update(self) -> None:
+        """Bring the matrices up to date, without the columns that are gone."""
+        taken, moved, given = self._late[:, : self._filled]
+        kept = (self._units != GONE).nonzero()[:, 0]
+        taken, moved, given = (rows[:, kept] for rows in (taken, moved, given))
+        self._inverse = self._inverse[kept][:, kept].addmm_(given.T, taken, alpha=-1)
+        self._weights = self._weights[kept][:, kept].addmm_(taken.T, moved, alpha=-1).addmm_(moved.T, taken, alpha=-1)
+        self._units = self._units[kept]
+        self._place()
+
+    def _place(self) -> None:
+        """Note where each unit's columns are now."""
+        self._columns: dict[int, list[int]] = defaultdict(list)
+        for column, unit in enumerate(self._units.tolist()):
+            if unit >= 0:
+                self._columns[unit].append(column)
+        alike: dict[int, list[int]] = defaultdict(list)
+        for unit, columns in self._columns.items():
+            alike[len(columns)].append(unit)
+        self._alike = [
+            _Blocks.of(units, [self._columns[u] for u in units], self._inverse, self._weights)
+            for units in alike.values()
+        ]
+        most = max(LATE, *alike) if alike else LATE
+        self._late = torch.zeros(3, most, len(self._units), dtype=torch.float64)
+        self._filled = 0
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Units (n,) with equally many columns (n, b), and what a layer's matrices hold for each alone: (n, b, b)."""
+
+    units: Tensor
+    columns: Tensor
+    inverse: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, units: Sequence[int], columns: Sequence[Sequence[int]], inverse: Tensor, weights: Tensor) -> "_Blocks":
+        at = torch.tensor(columns)
+        down, across = at[:, :, None], at[:, None, :]
+        return cls(torch.tensor(units), at, inverse[down, across], weights[down, across])
+
+    def remove(self, unit: int, back: Tensor, rows: Tensor, across: Tensor) -> None:
+        """In place."""
+        taken, moved, given = (each[:, self.columns] for each in (back, rows, across))
+        mixed = torch.einsum("rni,rnj->nij", taken, moved)
+        self.weights.sub_(mixed + mixed.transpose(1, 2))
+        self.inverse.sub_(torch.einsum("rni,rnj->nij", given, taken))
+        gone = self.units == unit
+        self.weights[gone] = 0.0
+        self.inverse[gone] = torch.eye(self.columns.shape[1], dtype=torch.float64)
