@@ -1,7 +1,7 @@
 """What the layers that read a group's units are given: second moments over training examples, in the model as it is.
 
-Where a unit has several columns (the places of a kernel, the pixels of a flattened image) and all together are too many,
-there is one for each unit, whose rows are the places: the weights of each place count as outputs of their own.
+Where a unit has several columns (the places of a kernel, the pixels of a flattened image) and all together are too
+many, it has one, whose rows are the places: the weights of each place count as outputs of their own.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from autocompress_plugins.shrinking.dependency_graph import by_channel
 from autocompress_plugins.shrinking.groups import Group, Member
 from autocompress_plugins.shrinking.input_rows import Rows, channels, features, has_windows, pixels, states, windows
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer
-from autocompress_plugins.shrinking.surgeon import ConsumerStatistics
+from autocompress_plugins.shrinking.surgeon import CONSTANT, ConsumerStatistics
 
 MOST_COLUMNS = 1200  # for several columns a unit; their products and inverse take well under a second
 ROWS = 2048  # of one batch that are looked at, and at least one a column; neighbouring places are much alike
@@ -30,8 +30,8 @@ Key = tuple[str, str, int]  # layer, side, part
 
 @dataclass(frozen=True)
 class Consumer:
-    """A layer, or a part of it, that reads units. weight: (rows, columns). reads: from what ``layer`` is given, what it
-    gives and how many rows are wanted -> (rows, columns). units: of each column, -1 where it is of none of the group.
+    """A layer, or a part of it, that reads units. weight: (rows, columns). reads: what it multiplies with them.
+    units: of each column; -1 where it is of none of the group.
     """
 
     key: Key
@@ -63,9 +63,9 @@ def consumer_statistics(
     consumers = {group.root: consumers_of(model, group) for group in groups}
     distinct = {consumer.key: consumer for own in consumers.values() for consumer in own}
     moments = _moments(model, list(distinct.values()), batches)
-    grams = {key: _finite(key[0], found.gram()) for key, found in moments.items() if found.count}
-    squares = {key: distinct[key].weight.double() for key in grams}
-    squares = {key: weight.T @ weight for key, weight in squares.items()}
+    grams = {key: _finite(found.gram(), f"what {key[0]} is given") for key, found in moments.items() if found.count}
+    weights = {key: distinct[key].weight.double() for key in grams}
+    squares = {key: _finite(weight.T @ weight, f"the weight of {key[0]}") for key, weight in weights.items()}
     return {
         root: [ConsumerStatistics(grams[c.key], squares[c.key], c.units) for c in own if c.key in grams]
         for root, own in consumers.items()
@@ -77,7 +77,15 @@ class _Moments:
 
     def __init__(self, width: int, centred: bool) -> None:
         self.count, self.centred = 0, centred
-        self._sum, self._products = torch.zeros(width).double(), torch.zeros(width, width).double()
+        self._most, self._chance = max(ROWS, width), torch.Generator().manual_seed(0)
+        self._sum = torch.zeros(width, dtype=torch.float64)
+        self._products = torch.zeros(width, width, dtype=torch.float64)
+
+    def pick(self, count: int) -> Tensor:
+        """All, or some by chance: at equal distances they could lie in one column of an image."""
+        if count <= self._most:
+            return torch.arange(count)
+        return torch.randint(count, (self._most,), generator=self._chance)
 
     def add(self, rows: Tensor) -> None:
         rows = rows.double()
@@ -86,8 +94,15 @@ class _Moments:
         self._products.addmm_(rows.T, rows)
 
     def gram(self) -> Tensor:
+        """Without what rounding leaves of columns that are constant."""
         gram = self._products / self.count
-        return gram - torch.outer(self._sum, self._sum) / self.count**2 if self.centred else gram
+        if not self.centred:
+            return gram
+        squares, mean = gram.diagonal().clone(), self._sum / self.count
+        gram -= torch.outer(mean, mean)
+        constant = gram.diagonal() <= CONSTANT * squares
+        gram[constant] = gram[:, constant] = 0.0
+        return gram
 
 
 def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[Inputs]) -> dict[Key, _Moments]:
@@ -106,8 +121,8 @@ def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[
             return
         latest[:] = [(name, gave)]
         for consumer in by_layer[name]:
-            rows = max(ROWS, consumer.weight.shape[1])
-            found[consumer.key].add(consumer.reads(given, gave, rows))
+            moments = found[consumer.key]
+            moments.add(consumer.reads(given, gave, moments.pick))
 
     norms = [(name, module) for name, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
     with watched([*((name, model.get_submodule(name)) for name in by_layer), *norms], see):
@@ -117,10 +132,10 @@ def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[
     return found
 
 
-def _finite(layer: str, gram: Tensor) -> Tensor:
-    if not bool(gram.isfinite().all()):
-        raise CandidateFailed(f"what {layer} is given on training examples holds NaN or infinity")
-    return gram
+def _finite(products: Tensor, what: str) -> Tensor:
+    if not bool(products.isfinite().all()):
+        raise CandidateFailed(f"importance by surgeon: {what} is not finite")
+    return products
 
 
 def _of_member(model: nn.Module, member: Member) -> Iterator[Consumer]:
@@ -128,23 +143,27 @@ def _of_member(model: nn.Module, member: Member) -> Iterator[Consumer]:
     if isinstance(module, HeadAttention) and side in ("in", "heads"):
         layer, part = (module.qkv, "qkv") if side == "in" else (module.out, "out")
         columns = module.head_columns(member.indices) if side == "heads" else list(member.indices)
-        units = torch.tensor(member.units).repeat_interleave(len(columns) // len(member.units)).tolist()
+        units = [unit for unit in member.units for _ in range(len(columns) // len(member.units))]
         yield _linear(f"{name}.{part}", layer, columns, units)
     elif isinstance(module, RecurrentLayer):
         yield from _recurrent(module, member)
     elif isinstance(module, nn.Linear) and side == "in":
         yield _linear(name, module, member.indices, member.units)
     elif isinstance(module, CONVOLUTIONS) and side == "in" and module.groups < module.in_channels:
-        units = _spread(member.indices, member.units, module.in_channels)
-        run, bias = module.in_channels // module.groups, module.bias is not None
-        for part, weight in enumerate(by_channel(module, module.weight.detach(), side)):
-            own = slice(part * run, (part + 1) * run)
-            places = weight[0, 0].numel()
-            if run * places <= MOST_COLUMNS and has_windows(module):
-                each = tuple(unit for unit in units[own] for _ in range(places))
-                yield Consumer((name, side, part), weight.transpose(0, 1).flatten(1), windows(module, own), each, bias)
-            else:
-                yield Consumer((name, side, part), weight.flatten(1).T, channels(own), units[own], bias)
+        yield from _convolution(module, member)
+
+
+def _convolution(module: Any, member: Member) -> Iterator[Consumer]:
+    """Each of its groups reads its own channels."""
+    units = _spread(member.indices, member.units, module.in_channels)
+    run, bias = module.in_channels // module.groups, module.bias is not None
+    for part, weight in enumerate(by_channel(module, module.weight.detach(), "in")):
+        own, places, key = slice(part * run, (part + 1) * run), weight[0, 0].numel(), (member.module, "in", part)
+        if run * places <= MOST_COLUMNS and has_windows(module):
+            each = tuple(unit for unit in units[own] for _ in range(places))
+            yield Consumer(key, weight.transpose(0, 1).flatten(1), windows(module, own), each, bias)
+        else:
+            yield Consumer(key, weight.flatten(1).T, channels(own), units[own], bias)
 
 
 def _linear(name: str, layer: nn.Linear, columns: Sequence[int], units: Sequence[int]) -> Consumer:
@@ -152,7 +171,7 @@ def _linear(name: str, layer: nn.Linear, columns: Sequence[int], units: Sequence
     own = _spread(columns, units, width)
     places = width // max(len(set(own)), 1)
     if width > MOST_COLUMNS and places > 1 and own == tuple(column // places for column in range(width)):
-        places_apart = weight.unflatten(1, (-1, places)).transpose(1, 2).flatten(0, 1)
+        places_apart = weight.reshape(len(weight), -1, places).transpose(1, 2).flatten(0, 1)
         return Consumer((name, "in", places), places_apart, pixels(places), tuple(range(width // places)), bias)
     return Consumer((name, "in", 0), weight, features, own, bias)
 

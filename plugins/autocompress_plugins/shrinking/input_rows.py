@@ -1,7 +1,6 @@
-"""What a layer multiplies its weights with, as rows: at all its places, or at as many, by chance, as are wanted.
+"""What a layer multiplies its weights with, as rows (rows, columns): one for each of the places that are picked.
 
-Each function gives one for a kind of layer: of what the layer is given, what it gives and how many rows are wanted ->
-(rows, columns). The same call picks the same places.
+A place is an example, a step of a sequence or a pixel. Rows are taken from what a layer is given and what it gives.
 """
 
 import itertools
@@ -12,27 +11,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Rows = Callable[[tuple[Any, ...], Any, int], Tensor]
+Pick = Callable[[int], Tensor]  # of so many places: the numbers of those that are picked
+Rows = Callable[[tuple[Any, ...], Any, Pick], Tensor]
 
 
-def features(given: tuple[Any, ...], gave: Any, most: int) -> Tensor:
+def features(given: tuple[Any, ...], gave: Any, pick: Pick) -> Tensor:
     """Of what is given, (..., columns)."""
-    return _some(given[0], most)
+    return _some(given[0], pick)
 
 
 def states(own: slice) -> Rows:
     """Of the first that the layer gives, (..., columns): what a recurrent layer gives itself a step later."""
-    return lambda given, gave, most: _some(gave[0][..., own], most)
+    return lambda given, gave, pick: _some(gave[0][..., own], pick)
 
 
 def channels(own: slice) -> Rows:
     """Of what is given, (N, columns, ...)."""
-    return lambda given, gave, most: _some(given[0][:, own].movedim(1, -1), most)
+    return lambda given, gave, pick: _some(given[0][:, own].movedim(1, -1), pick)
 
 
 def pixels(places: int) -> Rows:
     """Of what is given, (..., columns x places)."""
-    return lambda given, gave, most: _some(given[0].unflatten(-1, (-1, places)).transpose(-1, -2), most)
+    return lambda given, gave, pick: _some(given[0].unflatten(-1, (-1, places)).transpose(-1, -2), pick)
 
 
 def has_windows(layer: Any) -> bool:
@@ -43,11 +43,11 @@ def has_windows(layer: Any) -> bool:
 def windows(layer: Any, own: slice) -> Rows:
     """Of what is given, (N, C, ...): what the kernel sees of the channels ``own`` -> (rows, C x places)."""
 
-    def rows(given: tuple[Any, ...], gave: Tensor, most: int) -> Tensor:
+    def rows(given: tuple[Any, ...], gave: Tensor, pick: Pick) -> Tensor:
         x = F.pad(given[0], [pad for pad in reversed(layer.padding) for _ in range(2)])[:, own]
         sizes = (len(gave), *gave.shape[2:])
         count = len(gave) * gave[0, 0].numel()
-        example, *start = torch.unravel_index(_places(count, most), sizes)
+        example, *start = torch.unravel_index(pick(count), sizes)
         first = [at * stride for at, stride in zip(start, layer.stride, strict=True)]
         seen = [
             x[(example, slice(None), *(at + o * d for at, o, d in zip(first, offset, layer.dilation, strict=True)))]
@@ -58,13 +58,6 @@ def windows(layer: Any, own: slice) -> Rows:
     return rows
 
 
-def _some(columns: Tensor, most: int) -> Tensor:
+def _some(columns: Tensor, pick: Pick) -> Tensor:
     rows = columns.flatten(0, -2)
-    return rows[_places(len(rows), most)] if len(rows) > most else rows
-
-
-def _places(count: int, most: int) -> Tensor:
-    """All, or some by chance: at equal distances they could lie in one column of an image."""
-    if count <= most:
-        return torch.arange(count)
-    return torch.randint(count, (most,), generator=torch.Generator().manual_seed(0))
+    return rows[pick(len(rows))]

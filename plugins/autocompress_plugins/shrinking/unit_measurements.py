@@ -1,4 +1,5 @@
-"""What the training examples say of a model's units: Taylor importances, and losses without half of a group.
+"""What the training examples say of a model's units: importances by Taylor and surgeon, and losses without half of a
+group.
 
 Each is measured once for a state of a model, and is kept as long as the task is open.
 """
@@ -53,7 +54,9 @@ def _by_surgeon(model: nn.Module, groups: Sequence[Group], context: Context) -> 
         batches = context.train_batches(examples_for(context, SURGEON_COST))
         read = consumer_statistics(model, unknown, (batch.inputs for batch in batches))
         for group in unknown:
-            known[state, group.root] = surgeon_importance(read[group.root], group.size, group.blocks)
+            own = read[group.root]  # none where other layers read it than can be refitted
+            by_error = surgeon_importance(own, group.size, group.blocks) if own else importance(model, group, "l2")
+            known[state, group.root] = by_error
     return {group.root: known[state, group.root] for group in groups}
 
 
