@@ -1,7 +1,8 @@
 """What the layers that read a group's units are given: second moments over training examples, in the model as it is.
 
-Where a unit has several columns (the places of a kernel, the pixels of a flattened image) and all together are too
-many, it has one, whose rows are the places: the weights of each place count as outputs of their own.
+A convolution's are between channels, at single pixels, and the weights of each place of its kernel count as outputs of
+their own: windows as columns chose no better, and take far longer. A linear layer behind a flattened image has its own
+columns, unless they are too many; then it is seen as a convolution of that size.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,12 +19,11 @@ from autocompress_plugins.model_runs import output, watched
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.dependency_graph import by_channel
 from autocompress_plugins.shrinking.groups import Group, Member
-from autocompress_plugins.shrinking.input_rows import Rows, channels, features, has_windows, pixels, states, windows
+from autocompress_plugins.shrinking.input_moments import InputMoments, Rows, channels, features, pixels, states
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer
-from autocompress_plugins.shrinking.surgeon import CONSTANT, ConsumerStatistics
+from autocompress_plugins.shrinking.surgeon import ConsumerStatistics
 
-MOST_COLUMNS = 1200  # for several columns a unit; their products and inverse take well under a second
-ROWS = 2048  # of one batch that are looked at, and at least one a column; neighbouring places are much alike
+MOST_COLUMNS = 1200  # of several a unit; their products and inverse take well under a second
 
 Key = tuple[str, str, int]  # layer, side, part
 
@@ -72,44 +72,11 @@ def consumer_statistics(
     }
 
 
-class _Moments:
-    """Sums over rows, of which each call gives some."""
-
-    def __init__(self, width: int, centred: bool) -> None:
-        self.count, self.centred = 0, centred
-        self._most, self._chance = max(ROWS, width), torch.Generator().manual_seed(0)
-        self._sum = torch.zeros(width, dtype=torch.float64)
-        self._products = torch.zeros(width, width, dtype=torch.float64)
-
-    def pick(self, count: int) -> Tensor:
-        """All, or some by chance: at equal distances they could lie in one column of an image."""
-        if count <= self._most:
-            return torch.arange(count)
-        return torch.randint(count, (self._most,), generator=self._chance)
-
-    def add(self, rows: Tensor) -> None:
-        rows = rows.double()
-        self.count += len(rows)
-        self._sum += rows.sum(0)
-        self._products.addmm_(rows.T, rows)
-
-    def gram(self) -> Tensor:
-        """Without what rounding leaves of columns that are constant."""
-        gram = self._products / self.count
-        if not self.centred:
-            return gram
-        squares, mean = gram.diagonal().clone(), self._sum / self.count
-        gram -= torch.outer(mean, mean)
-        constant = gram.diagonal() <= CONSTANT * squares
-        gram[constant] = gram[:, constant] = 0.0
-        return gram
-
-
-def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[Inputs]) -> dict[Key, _Moments]:
+def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[Inputs]) -> dict[Key, InputMoments]:
     by_layer: dict[str, list[Consumer]] = {}
     for consumer in consumers:
         by_layer.setdefault(consumer.layer, []).append(consumer)
-    found = {consumer.key: _Moments(consumer.weight.shape[1], consumer.bias) for consumer in consumers}
+    found = {consumer.key: InputMoments(consumer.weight.shape[1], consumer.bias) for consumer in consumers}
     latest: list[tuple[str, Any]] = []
 
     def see(name: str, module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
@@ -158,12 +125,8 @@ def _convolution(module: Any, member: Member) -> Iterator[Consumer]:
     units = _spread(member.indices, member.units, module.in_channels)
     run, bias = module.in_channels // module.groups, module.bias is not None
     for part, weight in enumerate(by_channel(module, module.weight.detach(), "in")):
-        own, places, key = slice(part * run, (part + 1) * run), weight[0, 0].numel(), (member.module, "in", part)
-        if run * places <= MOST_COLUMNS and has_windows(module):
-            each = tuple(unit for unit in units[own] for _ in range(places))
-            yield Consumer(key, weight.transpose(0, 1).flatten(1), windows(module, own), each, bias)
-        else:
-            yield Consumer(key, weight.flatten(1).T, channels(own), units[own], bias)
+        own = slice(part * run, (part + 1) * run)
+        yield Consumer((member.module, "in", part), weight.flatten(1).T, channels(own), units[own], bias)
 
 
 def _linear(name: str, layer: nn.Linear, columns: Sequence[int], units: Sequence[int]) -> Consumer:

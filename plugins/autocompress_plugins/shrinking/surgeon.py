@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RIDGE = 1e-3  # of the mean square a column: towards the weights as they are
+REFIT_RIDGE = 1e-3  # of the mean square a column: towards the weights as they are
 LATE = 64  # columns whose removal the full matrices do not show yet
 GONE = -2
 CONSTANT = 1e-12  # of the largest square: a column that varies less does not vary
@@ -63,7 +63,7 @@ class _Refitted:
         gram, squares = consumer.gram.double(), consumer.gram.diagonal().double()
         self.energy = float((gram * consumer.weights.double()).sum())
         varies = squares > CONSTANT * squares.max()
-        ridge = RIDGE * squares[varies].mean() if varies.any() else torch.ones(())
+        ridge = REFIT_RIDGE * squares[varies].mean() if varies.any() else torch.ones(())
         damped = gram + ridge * torch.eye(len(gram), dtype=torch.float64)
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
         self._weights = consumer.weights.double() * varies * varies[:, None]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
-from autocompress_plugins.shrinking import consumer_inputs
+from autocompress_plugins.shrinking import consumer_inputs, input_moments
 from autocompress_plugins.shrinking.channel_graph import channel_graph
 from autocompress_plugins.shrinking.consumer_inputs import consumer_statistics, consumers_of
 from autocompress_plugins.shrinking.groups import CHANNELS, HEADS, MLP, RECURRENT, Group, Member
@@ -54,41 +54,44 @@ def test_of_a_linear_layer_over_all_batches_about_the_mean_if_it_has_a_bias(bias
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
-        (nn.Conv2d(4, 6, 3, 2, 1, bias=False), (2, 4, 7, 6)),
-        (nn.Conv2d(4, 6, (1, 3), 1, (0, 2), dilation=(1, 2), bias=False), (2, 4, 5, 6)),
-        (nn.Conv1d(4, 6, 5, padding=2, bias=False), (2, 4, 9)),
-        (nn.Conv2d(4, 6, 3, groups=2, bias=False), (2, 4, 5, 5)),
-        (nn.Conv3d(4, 6, 2, padding=1, bias=False), (2, 4, 3, 4, 5)),
+        (nn.Conv2d(4, 6, (1, 3), bias=False), (2, 4, 7, 6)),
+        (nn.Conv1d(4, 6, 5, padding="same"), (2, 4, 9)),
+        (nn.Conv2d(4, 6, 3, groups=2), (2, 4, 5, 5)),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False), (2, 4, 5, 5)),
+        (nn.ConvTranspose3d(4, 6, 2), (2, 4, 3, 4, 5)),
     ],
-    ids=["stride", "dilation", "1d", "groups", "3d"],
+    ids=["2d", "1d", "groups", "transposed groups", "transposed 3d"],
 )
-def test_the_windows_of_a_convolution_give_its_output(layer: Any, shape: tuple[int, ...]):
-    """Output energy: of what it gives at all places, summed over its groups."""
-    x = torch.randn(shape)
-    of = group("0", 4)
+def test_of_a_convolution_between_the_channels_of_each_group(layer: Any, shape: tuple[int, ...]):
+    x, of = torch.randn(shape) + 1, group("0", 4)
+    rows, run = x.movedim(1, -1).flatten(0, -2), 4 // layer.groups
     found = consumer_statistics(nn.Sequential(layer).eval(), [of], [x])[of.root]
     assert len(found) == layer.groups
-    energy = layer(x).double().square().sum() / (layer(x).numel() / layer.out_channels)
-    assert_alike(sum(((one.gram * one.weights).sum() for one in found), torch.zeros(()).double()), energy)
-    places = layer.weight[0, 0].numel()
-    assert [unit for one in found for unit in one.units if unit >= 0] == [i // places for i in range(4 * places)]
+    for number, one in enumerate(found):
+        assert one.units == tuple(range(number * run, (number + 1) * run))
+        assert_alike(one.gram, moments(rows[:, list(one.units)], layer.bias is not None))
+    weights = torch.cat([one.weights.diagonal() for one in found])
+    middle = [9] * (len(shape) - 2)
+    for channel in range(4):  # a single pixel spreads over the kernel's places
+        alone = torch.zeros(1, 4, *middle)
+        alone[0, channel][tuple(size // 2 for size in middle)] = 1.0
+        gave = layer(alone) - layer(torch.zeros_like(alone))
+        assert_alike(weights[channel], gave.double().square().sum())
 
 
-def test_too_many_columns_are_pooled_over_the_places(monkeypatch: pytest.MonkeyPatch):
+def test_a_flattened_image_of_too_many_columns_is_pooled_over_its_pixels(monkeypatch: pytest.MonkeyPatch):
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.randn(6, 3, 2, 2)
+    whole = statistics(model, group("1", 12, places=4), x)
+    assert_alike(whole.gram, moments(x.flatten(1), True))
     monkeypatch.setattr(consumer_inputs, "MOST_COLUMNS", 10)
-    x, layer = torch.randn(3, 4, 5, 5), nn.Conv2d(4, 2, 3)
-    found = statistics(nn.Sequential(layer), group("0", 4), x)
-    assert_alike(found.gram, moments(x.movedim(1, -1).flatten(0, 2), True))
-    assert_alike(found.weights.diagonal(), layer.weight.double().square().sum((0, 2, 3)))
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-    x = torch.randn(6, 3, 2, 2)
-    found = statistics(flat, group("1", 12, places=4), x)
-    assert_alike(found.gram, moments(x.movedim(1, -1).flatten(0, 2), True))
-    assert_alike(found.weights.diagonal(), flat[1].weight.double().square().sum(0).view(3, 4).sum(1))
+    pooled = statistics(model, group("1", 12, places=4), x)
+    assert_alike(pooled.gram, moments(x.movedim(1, -1).flatten(0, 2), True))
+    assert_alike(pooled.weights.diagonal(), whole.weights.diagonal().view(3, 4).sum(1))
+    assert (whole.units, pooled.units) == (tuple(i // 4 for i in range(12)), (0, 1, 2))
 
 
 def test_of_many_places_some_are_looked_at(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(consumer_inputs, "ROWS", 400)
+    monkeypatch.setattr(input_moments, "MOST_ROWS", 400)
     x, layer = torch.randn(4, 2, 40, 40), nn.Conv2d(2, 1, 1)
     found = statistics(nn.Sequential(layer), group("0", 2), x, x)
     whole = moments(x.movedim(1, -1).flatten(0, 2), True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autocompress_plugins.shrinking.surgeon import RIDGE, ConsumerStatistics, surgeon_importance
+from autocompress_plugins.shrinking.surgeon import REFIT_RIDGE, ConsumerStatistics, surgeon_importance
 
 
 def rows(count: int, width: int) -> Tensor:
@@ -21,7 +21,7 @@ def refit_error(x: Tensor, weight: Tensor, gone: list[int]) -> Tensor:
     """Mean squared change of the output, and the ridge's share, with the weights of the other columns refitted: the
     ridge, towards the weights as they are, is as many rows more.
     """
-    ridge = RIDGE * x.square().mean()
+    ridge = REFIT_RIDGE * x.square().mean()
     x = torch.cat([x / len(x) ** 0.5, ridge.sqrt() * torch.eye(x.shape[1], dtype=torch.float64)])
     kept = [column for column in range(x.shape[1]) if column not in gone]
     wanted = x @ weight.T
@@ -36,10 +36,8 @@ def energy(x: Tensor, weight: Tensor) -> Tensor:
 def test_the_values_are_the_errors_of_an_explicit_refit(columns: int):
     """Of two readers, along the whole order; the next to go is always the one that leaves the least error."""
     size = 5
-    cases = [
-        (rows(60, size * columns) @ mixed, rows(4, size * columns)),
-        (rows(50, size * columns), rows(2, 15)[:, : size * columns]),
-    ]
+    width = size * columns
+    cases = [(rows(60, width) @ rows(width, width), rows(4, width)), (rows(50, width), rows(2, width))]
     found = surgeon_importance([consumer(x, w, columns) for x, w in cases], size)
     order, gone = found.argsort().tolist(), list[int]()
 
