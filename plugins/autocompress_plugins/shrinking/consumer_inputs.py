@@ -63,13 +63,21 @@ def consumer_statistics(
     consumers = {group.root: consumers_of(model, group) for group in groups}
     distinct = {consumer.key: consumer for own in consumers.values() for consumer in own}
     moments = _moments(model, list(distinct.values()), batches)
-    grams = {key: _finite(found.gram(), f"what {key[0]} is given") for key, found in moments.items() if found.count}
-    weights = {key: distinct[key].weight.double() for key in grams}
-    squares = {key: _finite(weight.T @ weight, f"the weight of {key[0]}") for key, weight in weights.items()}
+    grams: dict[Key, Tensor] = {}
+    for key, found in moments.items():
+        if found.count:
+            _check(f"the weight of {key[0]}", distinct[key].weight)
+            grams[key] = found.gram()
+            _check(f"what {key[0]} is given", grams[key])
     return {
-        root: [ConsumerStatistics(grams[c.key], squares[c.key], c.units) for c in own if c.key in grams]
+        root: [ConsumerStatistics(grams[c.key], c.weight, c.units) for c in own if c.key in grams]
         for root, own in consumers.items()
     }
+
+
+def _check(what: str, values: Tensor) -> None:
+    if not bool(values.isfinite().all()):
+        raise CandidateFailed(f"importance by surgeon: {what} is not finite")
 
 
 def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[Inputs]) -> dict[Key, InputMoments]:
@@ -97,12 +105,6 @@ def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[
             output(model, inputs)
             latest.clear()
     return found
-
-
-def _finite(products: Tensor, what: str) -> Tensor:
-    if not bool(products.isfinite().all()):
-        raise CandidateFailed(f"importance by surgeon: {what} is not finite")
-    return products
 
 
 def _of_member(model: nn.Module, member: Member) -> Iterator[Consumer]:

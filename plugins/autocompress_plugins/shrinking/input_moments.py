@@ -38,8 +38,8 @@ class InputMoments:
         self._products.addmm_(rows.T, rows)
 
     def gram(self) -> Tensor:
-        """Without what rounding leaves of columns that are constant."""
-        gram = self._products / self.count
+        """Without what rounding leaves of columns that are constant. Nothing can be added any more."""
+        gram = self._products.div_(self.count)
         if not self.centred:
             return gram
         squares, mean = gram.diagonal().clone(), self._sum / self.count
@@ -70,5 +70,5 @@ def pixels(places: int) -> Rows:
 
 
 def _some(columns: Tensor, pick: Pick) -> Tensor:
-    rows = columns.flatten(0, -2)
+    rows = columns.reshape(-1, columns.shape[-1])
     return rows[pick(len(rows))]

@@ -24,11 +24,11 @@ CONSTANT = 1e-12  # of the largest square: a column that varies less does not va
 @dataclass(frozen=True)
 class ConsumerStatistics:
     """gram: second moment of the columns that a layer reads, about their mean where it has an intercept -> (C, C).
-    weights: W^T W of its weights (rows, C). units: the unit of each column; -1 for one that stays.
+    weight: (rows, C). units: the unit of each column; -1 for one that stays.
     """
 
     gram: Tensor
-    weights: Tensor
+    weight: Tensor
     units: tuple[int, ...]
 
 
@@ -60,13 +60,14 @@ class _Refitted:
     """
 
     def __init__(self, consumer: ConsumerStatistics, size: int) -> None:
-        gram, squares = consumer.gram.double(), consumer.gram.diagonal().double()
-        self.energy = float((gram * consumer.weights.double()).sum())
+        gram, weight = consumer.gram.double(), consumer.weight.double()
+        weights, squares = weight.T @ weight, gram.diagonal()
+        self.energy = float((gram * weights).sum())
         varies = squares > CONSTANT * squares.max()
         ridge = REFIT_RIDGE * squares[varies].mean() if varies.any() else torch.ones(())
         damped = gram + ridge * torch.eye(len(gram), dtype=torch.float64)
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-        self._weights = consumer.weights.double() * varies * varies[:, None]
+        self._weights = weights * varies * varies[:, None]
         self._units, self._size = torch.tensor(consumer.units), size
         self._place()
 

@@ -47,7 +47,7 @@ def test_of_a_linear_layer_over_all_batches_about_the_mean_if_it_has_a_bias(bias
     layer = nn.Linear(4, 3, bias=bias)
     found = statistics(nn.Sequential(layer), group("0", 4), x[:5], x[5:])
     assert_alike(found.gram, moments(x.flatten(0, 1), bias))
-    assert_alike(found.weights, layer.weight.double().T @ layer.weight.double())
+    assert torch.equal(found.weight, layer.weight)
     assert found.units == (0, 1, 2, 3)
 
 
@@ -70,7 +70,7 @@ def test_of_a_convolution_between_the_channels_of_each_group(layer: Any, shape: 
     for number, one in enumerate(found):
         assert one.units == tuple(range(number * run, (number + 1) * run))
         assert_alike(one.gram, moments(rows[:, list(one.units)], layer.bias is not None))
-    weights = torch.cat([one.weights.diagonal() for one in found])
+    weights = torch.cat([one.weight.double().square().sum(0) for one in found])
     middle = [9] * (len(shape) - 2)
     for channel in range(4):  # a single pixel spreads over the kernel's places
         alone = torch.zeros(1, 4, *middle)
@@ -86,7 +86,8 @@ def test_a_flattened_image_of_too_many_columns_is_pooled_over_its_pixels(monkeyp
     monkeypatch.setattr(consumer_inputs, "MOST_COLUMNS", 10)
     pooled = statistics(model, group("1", 12, places=4), x)
     assert_alike(pooled.gram, moments(x.movedim(1, -1).flatten(0, 2), True))
-    assert_alike(pooled.weights.diagonal(), whole.weights.diagonal().view(3, 4).sum(1))
+    squares = [one.weight.square().sum(0) for one in (pooled, whole)]
+    assert_alike(squares[0], squares[1].view(3, 4).sum(1))
     assert (whole.units, pooled.units) == (tuple(i // 4 for i in range(12)), (0, 1, 2))
 
 
@@ -126,6 +127,14 @@ def test_what_is_no_number_names_the_layer(value: float):
     x[2, 1] = value
     with pytest.raises(CandidateFailed, match="what 0 is given is not finite"):
         consumer_statistics(nn.Sequential(nn.Linear(3, 2)), [group("0", 3)], [x])
+
+
+def test_a_weight_that_is_no_number_names_the_layer():
+    model = nn.Sequential(nn.Linear(3, 2))
+    with torch.no_grad():
+        model[0].weight[0, 0] = torch.nan
+    with pytest.raises(CandidateFailed, match="the weight of 0 is not finite"):
+        consumer_statistics(model, [group("0", 3)], [torch.randn(4, 3)])
 
 
 def test_a_constant_channel_is_free_where_there_is_an_intercept_and_one_example_is_enough(make_context: MakeContext):

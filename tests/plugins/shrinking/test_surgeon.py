@@ -14,7 +14,7 @@ def rows(count: int, width: int) -> Tensor:
 def consumer(x: Tensor, weight: Tensor, columns: int = 1) -> ConsumerStatistics:
     """Reads so many columns of each unit."""
     units = tuple(column // columns for column in range(x.shape[1]))
-    return ConsumerStatistics(x.T @ x / len(x), weight.T @ weight, units)
+    return ConsumerStatistics(x.T @ x / len(x), weight, units)
 
 
 def refit_error(x: Tensor, weight: Tensor, gone: list[int]) -> Tensor:
@@ -55,7 +55,7 @@ def test_the_values_are_the_errors_of_an_explicit_refit(columns: int):
 def test_many_units_are_right_too():
     """More than what is brought up to date at once, with readers of some of the units and of several columns each."""
     x, weight = rows(400, 150) @ rows(150, 150), rows(3, 150)
-    some = ConsumerStatistics(x.T @ x / len(x), weight.T @ weight, tuple(i // 2 if i < 120 else -1 for i in range(150)))
+    some = ConsumerStatistics(x.T @ x / len(x), weight, tuple(i // 2 if i < 120 else -1 for i in range(150)))
     found = surgeon_importance([some], 70)
     order = found.argsort().tolist()
     assert sorted(order[:10]) == list(range(60, 70)), "what nothing reads goes first"
