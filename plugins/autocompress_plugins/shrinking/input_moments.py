@@ -70,5 +70,7 @@ def pixels(places: int) -> Rows:
 
 
 def _some(columns: Tensor, pick: Pick) -> Tensor:
-    rows = columns.reshape(-1, columns.shape[-1])
-    return rows[pick(len(rows))]
+    """Of (..., columns), of which no copy is made."""
+    columns = columns[None]
+    places = columns.shape[:-1]
+    return columns[torch.unravel_index(pick(places.numel()), places)]

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context
-from autocompress_plugins.shrinking import consumer_inputs, input_moments
+from autocompress_plugins.shrinking import consumer_inputs, input_moments, narrowing
 from autocompress_plugins.shrinking.channel_graph import channel_graph
 from autocompress_plugins.shrinking.consumer_inputs import consumer_statistics, consumers_of
 from autocompress_plugins.shrinking.groups import CHANNELS, HEADS, MLP, RECURRENT, Group, Member
+from autocompress_plugins.shrinking.narrowing import Amount
 from autocompress_plugins.shrinking.surgeon import ConsumerStatistics
 from autocompress_plugins.shrinking.unit_measurements import importances, least_important
 
@@ -210,3 +211,20 @@ def test_it_is_measured_once_for_all_ratios(make_context: MakeContext, monkeypat
     assert importances(model, found.groups, "surgeon", context)["0"].argmin() == first.argmax()
     assert calls
     handle.remove()
+
+
+def test_where_nothing_can_be_refitted_norms_decide(make_context: MakeContext):
+    context = make_context(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), torch.randn(8, 3))
+    of = Group("0", CHANNELS, 4, (Member("0", "out", (0, 1, 2, 3), (0, 1, 2, 3)),))
+    by_surgeon, by_norm = (importances(context.model, [of], criterion, context)["0"] for criterion in ("surgeon", "l2"))
+    assert torch.equal(by_surgeon, by_norm)
+
+
+def test_of_all_groups_together_the_one_with_twins_loses_most(make_context: MakeContext):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
+    with torch.no_grad():
+        model[2].weight[4:], model[2].bias[4:] = model[2].weight[:4].clone(), model[2].bias[:4].clone()
+    context = make_context(model, torch.randn(256, 8))
+    removed = narrowing.plan(context.model, Amount({CHANNELS: 0.25}, "surgeon", allocation="global"), context)["remove"]
+    assert {root: len(units) for root, units in removed.items()} == {"2": 4}
+    assert {unit % 4 for unit in removed["2"]} == {0, 1, 2, 3}
