@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 REFIT_RIDGE = 1e-3  # of the mean square a column: towards the weights as they are
-LATE = 64  # columns whose removal the full matrices do not show yet
+LATE = 128  # columns whose removal the full matrices do not show yet
 GONE = -2
 CONSTANT = 1e-12  # of the largest square: a column that varies less does not vary
 

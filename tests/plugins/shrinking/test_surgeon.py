@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from autocompress_plugins.shrinking import surgeon
 from autocompress_plugins.shrinking.surgeon import REFIT_RIDGE, ConsumerStatistics, surgeon_importance
 
 
@@ -52,8 +53,9 @@ def test_the_values_are_the_errors_of_an_explicit_refit(columns: int):
         assert float(found[unit]) == pytest.approx(error(gone), rel=1e-6)
 
 
-def test_many_units_are_right_too():
+def test_many_units_are_right_too(monkeypatch: pytest.MonkeyPatch):
     """More than what is brought up to date at once, with readers of some of the units and of several columns each."""
+    monkeypatch.setattr(surgeon, "LATE", 32)
     x, weight = rows(400, 150) @ rows(150, 150), rows(3, 150)
     some = ConsumerStatistics(x.T @ x / len(x), weight, tuple(i // 2 if i < 120 else -1 for i in range(150)))
     found = surgeon_importance([some], 70)
