@@ -70,7 +70,7 @@ def pixels(places: int) -> Rows:
 
 
 def _some(columns: Tensor, pick: Pick) -> Tensor:
-    """Of (..., columns), of which no copy is made."""
+    """Of (..., columns); no copy is made of the whole."""
     columns = columns[None]
     places = columns.shape[:-1]
     return columns[torch.unravel_index(pick(places.numel()), places)]
