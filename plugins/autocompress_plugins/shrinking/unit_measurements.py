@@ -26,7 +26,7 @@ from autocompress_plugins.shrinking.training_loss import examples_for, mean_loss
 BOTTOM_UP_SECTIONS = 4  # of a model whose groups are removed bottom up
 TAYLOR_BATCH = 16
 TAYLOR_COST = 3 * (BOTTOM_UP_SECTIONS + 1)  # forward passes: a backward one is two, and each section is done anew
-SURGEON_COST = 3 * (BOTTOM_UP_SECTIONS + 1)  # forward passes: the products of what layers read cost about two more
+SURGEON_COST = BOTTOM_UP_SECTIONS + 3  # forward passes: one for each section, and two for the products of all inputs
 HALVED_EXAMPLES = 128
 
 
