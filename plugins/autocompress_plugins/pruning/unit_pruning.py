@@ -20,7 +20,7 @@ from autocompress_plugins.shrinking.counterparts import narrowed_counterparts
 from autocompress_plugins.shrinking.narrowing import Amount
 
 RATIO = Parameter("ratio", tuple(round(0.1 + 0.05 * i, 2) for i in range(17)), 0.5, by_strength=True)
-CRITERIA = ("l1", "l2", "taylor")
+CRITERIA = ("l1", "l2", "taylor", "surgeon")
 ALLOCATION = Parameter("allocation", ("uniform", "global", "sensitivity"), "uniform")
 
 

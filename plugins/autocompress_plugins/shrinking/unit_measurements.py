@@ -1,4 +1,5 @@
-"""What the training examples say of a model's units: Taylor importances, and losses without half of a group.
+"""What the training examples say of a model's units: importances by Taylor and surgeon, and losses without half of a
+group.
 
 Each is measured once for a state of a model, and is kept as long as the task is open.
 """
@@ -14,20 +15,25 @@ from autocompress.arrays import Floats
 from autocompress.data import call, primary
 from autocompress.plugin.contract import Context
 from autocompress_plugins.shrinking.channel_graph import channel_graph
+from autocompress_plugins.shrinking.consumer_inputs import consumer_statistics
 from autocompress_plugins.shrinking.groups import Group
 from autocompress_plugins.shrinking.importance import importance, taylor
 from autocompress_plugins.shrinking.removal import remove_units
 from autocompress_plugins.shrinking.state import state_of
+from autocompress_plugins.shrinking.surgeon import surgeon_importance
 from autocompress_plugins.shrinking.training_loss import examples_for, mean_loss, rise
 
 BOTTOM_UP_SECTIONS = 4  # of a model whose groups are removed bottom up
 TAYLOR_BATCH = 16
 TAYLOR_COST = 3 * (BOTTOM_UP_SECTIONS + 1)  # forward passes: a backward one is two, and each section is done anew
+SURGEON_COST = BOTTOM_UP_SECTIONS + 3  # forward passes: one for each section, and two for the products of all inputs
 HALVED_EXAMPLES = 128
 
 
 def importances(model: nn.Module, groups: Sequence[Group], criterion: str, context: Context) -> dict[str, Tensor]:
     """Importance of each group's units -> root: (size,)."""
+    if criterion == "surgeon":
+        return _by_surgeon(model, groups, context)
     if criterion != "taylor":
         return {group.root: importance(model, group, criterion) for group in groups}
     kinds, key = frozenset(group.kind for group in groups), (state_of(model), tuple(groups))
@@ -39,6 +45,19 @@ def importances(model: nn.Module, groups: Sequence[Group], criterion: str, conte
         known.clear()  # only of the model last asked about
         known[key] = found
     return known[key]
+
+
+def _by_surgeon(model: nn.Module, groups: Sequence[Group], context: Context) -> dict[str, Tensor]:
+    known, state = context.once("pruning.surgeon", dict[tuple[str, str], Tensor]), state_of(model)
+    unknown = [group for group in groups if (state, group.root) not in known]
+    if unknown:
+        batches = context.train_batches(examples_for(context, SURGEON_COST))
+        read = consumer_statistics(model, unknown, (batch.inputs for batch in batches))
+        for group in unknown:
+            own = read[group.root]  # none where other layers read it than can be refitted
+            by_error = surgeon_importance(own, group.size, group.blocks) if own else importance(model, group, "l2")
+            known[state, group.root] = by_error
+    return {group.root: known[state, group.root] for group in groups}
 
 
 def losses_without_half(model: nn.Module, groups: Sequence[Group], context: Context) -> Floats:

@@ -62,7 +62,7 @@ def test_bn_scale_is_offered_with_a_batch_norm_only(cnn: Context, transformer: C
         next(p for p in PruneChannels().parameters(context) if p.name == "importance").choices
         for context in (cnn, transformer)
     ]
-    assert offered == [("l1", "l2", "taylor", "lamp", "bn_scale"), ("l1", "l2", "taylor", "lamp")]
+    assert offered == [("l1", "l2", "taylor", "surgeon", "lamp", "bn_scale"), ("l1", "l2", "taylor", "surgeon", "lamp")]
 
 
 def test_the_width_between_the_blocks_of_a_transformer(transformer: Context):

@@ -46,7 +46,15 @@ def sizes(plan: dict[str, list[int]]) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("kind", "criterion"),
-    [(PruneChannels, "l2"), (PruneChannels, "taylor"), (PruneAttention, "taylor"), (PruneRecurrent, "taylor")],
+    [
+        (PruneChannels, "l2"),
+        (PruneChannels, "taylor"),
+        (PruneAttention, "taylor"),
+        (PruneRecurrent, "taylor"),
+        (PruneChannels, "surgeon"),
+        (PruneAttention, "surgeon"),
+        (PruneRecurrent, "surgeon"),
+    ],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_the_least_important_units_do_least_harm(
