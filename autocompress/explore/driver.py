@@ -151,7 +151,8 @@ class Search:
         free = min(e.latency.ratio for e in self.standings.candidates())
         if latency.ratio >= free or not recipe.steps or self.standings.ended(recipe):
             return
-        request = TrainRequest(recipe, self._arithmetic, examples=self._time.lengths[0].examples, limit_s=TRAINED_S)
+        examples = self._time.lengths[rungs.FIRST].examples
+        request = TrainRequest(recipe, self._arithmetic, rung=rungs.FIRST, examples=examples, limit_s=TRAINED_S)
         try:
             self.history.enter(Evaluated(recipe, await self._training.evaluate(request)))
         except CandidateFailed as error:
@@ -179,43 +180,32 @@ class Search:
         if not self._policy.promotes:
             return None
         reference = self.standings.opening.reference.score.val
-        name = rungs.promotable(self.standings.latest_points(), reference, self._training.busy, self._policy)
+        name = rungs.promotable(self.standings.points_by_rung(), reference, self._training.busy, self._policy)
         family = self.standings.families[name] if name is not None else None
         if family is None or not self._time.affords(self._time.lengths[family.rung + 1].seconds - family.train_s):
             return None
         return family
 
     async def _new_family(self, proposer: Proposer) -> bool:
-        """One new family: gate, then its first training. False when the space holds nothing new."""
-        proposal = proposer.next()
-        if proposal is None:
+        """One new family: gate, then as it was repaired, or its first training where nothing can be. False when the
+        space holds nothing new.
+        """
+        asked = proposer.next()
+        if asked is None:
             return False
-        asked, recipe = proposal.asked, proposal.asked.recipe
-        rung = proposal.rung if self._time.affords(self._time.lengths[proposal.rung].seconds) else 0
-        length = self._time.lengths[rung]
-        with self._training.under_way(recipe, rung):
+        recipe, first_s = asked.recipe, self._time.lengths[rungs.FIRST].seconds
+        with self._training.under_way(recipe):
             try:
                 gate = await self._admission.gate(recipe)
-                refusal = self._admission.refusal(
-                    recipe, gate, cheap=length.seconds < CHEAP_SHARE * self._time.spare_s()
-                )
+                refusal = self._admission.refusal(recipe, gate, cheap=first_s < CHEAP_SHARE * self._time.spare_s())
                 if refusal is not None:
                     self._reject(asked, gate, refusal)
                     self._refused += 1
                     return self.standings.steering.bounded or self._refused < REFUSED
                 self._refused = 0
                 began = self._clock.elapsed()
-                request = TrainRequest(
-                    recipe,
-                    self._arithmetic,
-                    rung=rung,
-                    examples=length.examples,
-                    limit_s=min(length.seconds, self._time.training_s()),
-                    length_s=length.seconds,
-                    plans=gate.plans,
-                )
-                outcome = await self._training.evaluate(request, skip=gate.slower)
-                self._durations.family(self._clock.elapsed() - began, outcome.train_s, first_rung=rung == 0)
+                outcome = await self._training.begin(recipe, gate)
+                self._durations.family(self._clock.elapsed() - began, outcome.train_s)
             except CandidateFailed as error:
                 if self._training.is_cut_off(error):
                     return False
@@ -238,8 +228,7 @@ class Search:
         if self._policy.first_recipes and self._space.structural and not self._progress.is_begun:
             await self._find_first()
         waiting = self._progress.pending
-        for recipe in self._progress.first:
-            waiting.setdefault(recipe, 0)
+        waiting += [recipe for recipe in self._progress.first if recipe not in waiting]
         ended = self.standings.ended
         return Proposer(
             self._sampler,
@@ -247,7 +236,7 @@ class Search:
             self._structures,
             self._training.is_busy,
             self._policy,
-            waiting=[(recipe, rung) for recipe, rung in waiting.items() if not ended(recipe)],
+            waiting=[recipe for recipe in waiting if not ended(recipe)],
             defaults=self._progress.defaults,
         )
 

@@ -2,7 +2,7 @@
 read here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,12 +123,12 @@ class Progress:
         self._record.set("started", True)
 
     @property
-    def pending(self) -> dict[Recipe, int]:
-        """The recipes that are under way, with the rung that each trains to."""
-        return {Recipe.from_json(recipe): rung for recipe, rung in self._record.get("pending") or []}
+    def pending(self) -> list[Recipe]:
+        """The recipes that are under way."""
+        return self._recipes("pending")
 
-    def keep_pending(self, pending: Mapping[Recipe, int]) -> None:
-        self._record.set("pending", [[recipe.to_json(), rung] for recipe, rung in pending.items()])
+    def keep_pending(self, pending: Iterable[Recipe]) -> None:
+        self._record.set("pending", [recipe.to_json() for recipe in pending])
 
     def _recipes(self, key: str) -> list[Recipe]:
         return [Recipe.from_json(recipe) for recipe in self._record.get(key) or []]

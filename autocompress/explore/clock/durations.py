@@ -18,14 +18,13 @@ class Durations:
         self._durations: list[float] = []
         self._overheads: list[float] = []
 
-    def family(self, seconds: float, training_s: float, first_rung: bool) -> None:
+    def family(self, seconds: float, training_s: float) -> None:
         """A new family took so many seconds from its structure to its measured files, of which it trained some."""
-        if first_rung:
-            self._durations.append(seconds)
+        self._durations.append(seconds)
         self._overheads.append(seconds - training_s)
 
     def family_s(self) -> float:
-        """Seconds a family takes to its first rung; 0 while none is known."""
+        """Seconds a new family takes; 0 while none is known."""
         return median(self._durations[-LATEST:]) if self._durations else 0.0
 
     def overhead_s(self) -> float:

@@ -67,7 +67,8 @@ class Finish:
         if self._standings.steering.bounded:
             await self._measuring.confirm_finalists()
             contenders = self._standings.finalists(CONTENDERS)
-            level = min(max(1, *(family.rung for family in contenders)), rungs.LAST) if len(contenders) > 1 else 0
+            reached = [rungs.FIRST + 1, *(family.rung for family in contenders)]
+            level = min(max(reached), rungs.LAST) if len(contenders) > 1 else rungs.UNTRAINED
             behind = [family for family in contenders if family.rung < level]
             seconds = TRIAL_SHARE * (self._clock.left() - self._time.closing_s())
             await self._train_on(behind, self._time.lengths[level].examples, seconds * len(behind))

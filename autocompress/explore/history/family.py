@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autocompress.evaluation import Evaluation, Outcome
-from autocompress.recipe import Recipe
+from autocompress.recipe import TRAIN, Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,13 @@ class Family:
 
     @property
     def trains(self) -> bool:
-        """Whether there are weights to train on from."""
-        return self.latest.checkpoint is not None
+        """Whether its recipe is one that trains, and there are weights to train on from."""
+        return self.latest.checkpoint is not None and self.recipe.step(TRAIN) is not None
+
+    @property
+    def trained(self) -> tuple[Outcome, ...]:
+        """The outcomes of its trainings."""
+        return tuple(outcome for outcome in self.outcomes if outcome.examples)
 
     @cached_property
     def examples(self) -> int:

@@ -30,8 +30,9 @@ from autocompress.explore.pipeline.variants import Ratios, variants_for, worth_g
 from autocompress.explore.pipeline.worth import no_faster, too_slow
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest, latency_of
+from autocompress.plugin.contract import Stage
 from autocompress.profile import HardwareProfile
-from autocompress.recipe import Plan, Recipe, Step
+from autocompress.recipe import TRAIN, Plan, Recipe, Step
 from autocompress.storage.atomic import write_text
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
@@ -138,7 +139,8 @@ class Pipeline:
         self, request: TrainRequest, *, skip: Sequence[Step] = (), worth_below: float | None = None, limit_s: float
     ) -> Outcome:
         """Train a family and measure every file that comes of it. Raises CandidateFailed when that is nothing but
-        failures.
+        failures. Of a recipe that trains, and is asked for before any training, nothing is measured where nothing of it
+        was repaired.
 
         Every file is timed before any is scored: what is no faster than the file it was made from, or too slow to add
         anything to the front, is not scored; the fastest one is in any case. skip: graph variants not to make.
@@ -146,12 +148,16 @@ class Pipeline:
         """
         left = self._left(limit_s)
         weights = await self.operations.train(request, limit_s=left())
+        untrained = not request.examples and request.recipe.step(TRAIN) is not None
+        if untrained and weights.checkpoint is None:
+            return Outcome(plans=weights.plans, rung=request.rung)
+        variants = self._variants(request.recipe, trained=not untrained)
         made = await self.operations.make(
             FamilyFiles(
                 weights,
                 request.rung,
                 self.prepared.exporter,
-                variants=tuple(v for v in self._variants(request.recipe)[: self.most_variants] if v not in skip),
+                variants=tuple(v for v in variants[: self.most_variants] if v not in skip),
             ),
             limit_s=left(),
         )
@@ -258,8 +264,11 @@ class Pipeline:
         if file != self.prepared.reference:
             discard(self.folder.root / file.path)
 
-    def _variants(self, recipe: Recipe) -> list[Step]:
-        return variants_for(recipe, self.ratios, self.prepared.applicable)
+    def _variants(self, recipe: Recipe, *, trained: bool = True) -> list[Step]:
+        """trained: whether those are wanted too that are written from what a training learned."""
+        learned = {a.name for a in self.prepared.applicable if Stage.TRAIN in a.stages}
+        found = variants_for(recipe, self.ratios, self.prepared.applicable)
+        return [variant for variant in found if trained or variant.strategy not in learned]
 
     def _for_size(self, file: ModelFile) -> bool:
         """Whether a file is made for its size, and so kept whatever its latency."""

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from autocompress.explore.history.family import Family
 from autocompress.explore.policy import SearchPolicy
@@ -21,19 +20,11 @@ FAR_OFF = 1.3  # times the latency that is wanted: what does not come so far is 
 MILDER_BELOW = 0.92  # of the budget, below which the best family so far is tried again with milder strengths
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """What to try next, and the rung it trains to at once: what is like the best so far needs no first look."""
-
-    asked: Asked
-    rung: int = 0
-
-
 class Proposer:
     """``next`` asks the sampler and moves the strengths to the latency that is wanted.
 
-    structures: learned from those gated so far. busy: whether a recipe is under way. waiting: what comes first, with
-    the rung it trains to. defaults: of each strategy alone; the first one is where a search begins.
+    structures: learned from those gated so far. busy: whether a recipe is under way. waiting: what comes first.
+    defaults: of each strategy alone; the first one is where a search begins.
     """
 
     def __init__(
@@ -44,7 +35,7 @@ class Proposer:
         busy: Callable[[Recipe], bool],
         policy: SearchPolicy = SearchPolicy(),
         *,
-        waiting: Sequence[tuple[Recipe, int]] = (),
+        waiting: Sequence[Recipe] = (),
         defaults: Sequence[Recipe] = (),
     ) -> None:
         self._sampler = sampler
@@ -54,7 +45,7 @@ class Proposer:
         self._policy = policy
         self._asked = 0
         self._explored = 0
-        self._first: Recipe | None = None  # the default that is trained as it is
+        self._first: Recipe | None = None  # the default that is tried as it is
         self._waiting = list(waiting)
         self._defaults = list(defaults)
 
@@ -63,40 +54,36 @@ class Proposer:
         """Whether some of what comes first is left."""
         return bool(self._waiting)
 
-    def next(self) -> Proposal | None:
+    def next(self) -> Asked | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""
         for _ in range(KNOWN_IN_A_ROW):
-            proposal = self._given(*self._waiting.pop(0)) if self._waiting else self._proposal()
-            if not self._known(proposal.asked.recipe):
-                return proposal
-            self._sampler.repeated(proposal.asked)
+            asked = self._sampler.given(self._waiting.pop(0)) if self._waiting else self._proposal()
+            if not self._known(asked.recipe):
+                return asked
+            self._sampler.repeated(asked)
         return None
-
-    def _given(self, recipe: Recipe, rung: int = 0) -> Proposal:
-        """A recipe that the sampler did not ask for."""
-        return Proposal(self._sampler.given(recipe), rung)
 
     def _known(self, recipe: Recipe) -> bool:
         return not recipe.changes or self._busy(recipe) or self._standings.ended(recipe)
 
-    def _proposal(self) -> Proposal:
+    def _proposal(self) -> Asked:
         """The first default as it is; then one of the best families so far at another strength, where that is worth
         trying; else another strategy's default, one of the best with a change, or what the sampler asks for, as strong
         as it has to be.
         """
         if self._defaults and not self._standings.families and not (self._first and self._busy(self._first)):
             self._first = self._defaults.pop(0)
-            return self._given(self._first, rung=1)
+            return self._sampler.given(self._first)
         target = self.target()
         again = self._again(target)
         if again is not None:
-            return self._given(again, rung=1)
+            return self._sampler.given(again)
         other = self._default(target) or self._changed(target)
         if other is not None:
-            return self._given(other)
+            return self._sampler.given(other)
         return self._sampled(target)
 
-    def _sampled(self, target: float) -> Proposal:
+    def _sampled(self, target: float) -> Asked:
         """What the sampler asks for, as strong as it has to be; what does not come near is asked for again."""
         for more in reversed(range(MOST_ASKED)):
             asked = self._sampler.ask()
@@ -105,9 +92,9 @@ class Proposer:
                 break
             self._sampler.repeated(asked)
         if better == asked.recipe or self._known(better):
-            return Proposal(asked)
+            return asked
         self._sampler.repeated(asked)
-        return self._given(better)
+        return self._sampler.given(better)
 
     def _comes_near(self, recipe: Recipe, target: float) -> bool:
         """Whether a recipe is not foretold to stay far from a latency ratio."""
@@ -130,9 +117,9 @@ class Proposer:
         """
         most = self._policy.strengthened
         if self._standings.target is not None:
-            best = [f for f in self._standings.finalists(min(1, most)) if self._ratio(f) < MILDER_BELOW * target]
+            best = [f for f in self._standings.best(min(1, most)) if self._ratio(f) < MILDER_BELOW * target]
         else:
-            best = self._standings.finalists(most) if not self._asked & 4 else []
+            best = self._standings.best(most) if not self._asked & 4 else []
         if not best:
             return None
         moved = self._structures.aimed(self._nearest(best, target).recipe, target)
@@ -141,7 +128,7 @@ class Proposer:
     def _changed(self, target: float) -> Recipe | None:
         """Every other time one of the best families with something changed, at the latency that is wanted."""
         self._explored += 1
-        best = self._standings.finalists(self._policy.neighbours)
+        best = self._standings.best(self._policy.neighbours)
         if not best or self._explored % 2 == 0:
             return None
         changed = self._sampler.neighbour(self._nearest(best, target).recipe)

@@ -3,13 +3,15 @@ Hyperparameter Tuning", MLSys 2020), with families ordered by Pareto rank and hy
 numbers.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.standings.front import Point, best_first
 
-LAST = 2  # rungs 0, 1 and 2: 1, 3 and 9 times the first length
+UNTRAINED = 0  # a structure as it was repaired
+FIRST, LAST = 1, 3  # trainings: 1, 3 and 9 times the first length
+PROMOTED = FIRST, UNTRAINED  # rungs from which families are trained on while the search explores
 
 
 @dataclass(frozen=True)
@@ -27,26 +29,30 @@ class Length:
 
 
 def lengths(seconds: float, examples: int, policy: SearchPolicy = SearchPolicy()) -> tuple[Length, ...]:
-    """The length of each rung, of all trainings up to it. seconds: of the whole search. examples: in the training
-    split; a tiny data set is read only so many times at the first rung.
+    """The length of each rung, of all trainings up to it; of the first one nothing. seconds: of the whole search.
+    examples: in the training split; a tiny data set is read only so many times at the first training.
     """
     first = Length(policy.first_share * seconds, max(1, round(policy.most_epochs * examples)))
-    return tuple(first.times(policy.eta**rung) for rung in range(LAST + 1))
+    return (first.times(0), *(first.times(policy.eta ** (rung - FIRST)) for rung in range(FIRST, LAST + 1)))
 
 
 def promotable(
-    families: Sequence[tuple[str, int, Point]],
+    families: Sequence[tuple[str, Mapping[int, Point]]],
     reference_score: float,
     busy: Container[str] = (),
     policy: SearchPolicy = SearchPolicy(),
 ) -> str | None:
     """The family to train on, or None.
 
-    families: (name, rung reached, point there). A family is promoted from the first rung when it is in the best third
-    of all; further on train only the finalists, at the end. busy: names that are under way already.
+    families: (name, point at each rung that it has reached). Of all that have reached a rung the best third is promoted
+    from it, at least one, from the highest first; beyond the first training only the finalists train on, at the end.
+    busy: names that are under way already.
     """
-    order = best_first([point for _, _, point in families], reference_score)
-    for name, rung, _ in (families[index] for index in order[: len(families) // policy.eta]):
-        if rung == 0 and name not in busy:
-            return name
+    for rung in PROMOTED:
+        reached = [(name, max(points), points[rung]) for name, points in families if rung in points]
+        order = best_first([point for *_, point in reached], reference_score)
+        best = order[: -(-len(reached) // policy.eta) if rung == UNTRAINED else len(reached) // policy.eta]
+        for name, latest, _ in (reached[index] for index in best):
+            if latest == rung and name not in busy:
+                return name
     return None

@@ -16,13 +16,12 @@ from autocompress.explore.standings.objective import Objective, point
 @dataclass(frozen=True)
 class Standing:
     """How a family stands among the others. latest, best: of the files of its last rung and of all its rungs the one
-    that counts, with their points for deciding where to spend time. excess: how far ``best`` is expected to be over the
+    that counts. best_point: for deciding where to spend time. excess: how far ``best`` is expected to be over the
     budget that steers, as a share of it. feasible: the most accurate of its files that meet the user's budget.
     """
 
     latest: Evaluation
     best: Evaluation
-    latest_point: Point
     best_point: Point
     excess: float
     feasible: Evaluation | None
@@ -59,6 +58,10 @@ class Assessment:
             found = self._standings[family] = self._standing(family)
         return found
 
+    def points_by_rung(self, family: Family) -> dict[int, Point]:
+        """A family's point for deciding where to spend time, of the files of each of its rungs."""
+        return {outcome.rung: self.objective.clipped(self.best_of(outcome.evaluations)) for outcome in family.outcomes}
+
     def best_of(self, evaluations: Sequence[Evaluation]) -> Evaluation:
         """Of a family's files the most accurate within the budget, else the fastest; without a budget the one that
         alone has most hypervolume.
@@ -84,7 +87,6 @@ class Assessment:
         return Standing(
             latest=latest,
             best=best,
-            latest_point=self.objective.clipped(latest),
             best_point=self.objective.clipped(best),
             excess=self.objective.steering.excess(best.latency),
             feasible=self.objective.best_feasible(files),

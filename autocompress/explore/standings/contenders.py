@@ -1,4 +1,4 @@
-"""Which families are worth more training, and which of them most."""
+"""Which families are worth more time, and which of them most."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,6 +7,7 @@ from functools import cached_property
 from autocompress.explore.history.facts import Evaluated, Fact, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.standings.assessment import Assessment
+from autocompress.recipe import TRAIN
 
 MOST_CONTENDERS = 300  # families that may be trained on, at most; the worst of more than that are out of it
 EXTRA_CONTENDERS = 100  # more than that, before the worst are told apart
@@ -14,8 +15,8 @@ EXTRA_CONTENDERS = 100  # more than that, before the worst are told apart
 
 @dataclass(frozen=True)
 class Contenders:
-    """A value: each fact makes the next one. pool: the families that may be trained on, by id, in the order of their
-    last evaluation. untrainable: families whose training failed, and would again.
+    """A value: each fact makes the next one. pool: the families that may be trained on, and those of recipes that train
+    nothing, by id, in the order of their last evaluation. untrainable: families whose training failed, and would again.
     """
 
     assessment: Assessment
@@ -43,16 +44,13 @@ class Contenders:
     def best_first(self) -> list[Family]:
         return self.assessment.best_first(self.all)
 
-    def finalists(self, count: int) -> list[Family]:
-        """The best ``count`` of those within the budget, as long as there are any."""
-        return self.best_first[:count]
-
     def _without(self, identifier: str, untrainable: set[str]) -> "Contenders":
         pool = {name: family for name, family in self.pool.items() if name != identifier}
         return replace(self, pool=pool, untrainable=self.untrainable | untrainable)
 
     def _with(self, family: Family) -> "Contenders":
-        if not family.trains or family.id in self.untrainable:
+        can = family.trains or family.recipe.step(TRAIN) is None
+        if not can or family.id in self.untrainable:
             return self
         pool = {**self.pool, family.id: family}
         if len(pool) > MOST_CONTENDERS + EXTRA_CONTENDERS:

@@ -1,9 +1,9 @@
 """How everything stands in a search: pure functions of its history and of what the user allows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from autocompress.budget import Budget
-from autocompress.evaluation import Evaluation, Rejected
+from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.history.facts import Conclusion, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
@@ -160,29 +160,41 @@ class Standings:
         return self._known.assessment.standing(family)
 
     def contending(self) -> list[Family]:
-        """The trained families worth more training: those within the budget, as long as there are any."""
-        return list(self._known.contenders.all)
+        """The families worth more training: those within the budget, as long as there are any."""
+        return [family for family in self._known.contenders.all if family.trains]
 
-    def latest_points(self) -> list[tuple[str, int, Point]]:
-        """Each contending family with its rung and its point there."""
-        contenders = self._known.contenders
-        return [(f.id, f.rung, contenders.assessment.standing(f).latest_point) for f in contenders.all]
+    def points_by_rung(self) -> list[tuple[str, Mapping[int, Point]]]:
+        """Each contending family that trains with its point at each rung that it has reached."""
+        assessment = self._known.assessment
+        return [(f.id, assessment.points_by_rung(f)) for f in self.contending()]
 
     def finalists(self, count: int) -> list[Family]:
         """The families to train in full: by Pareto rank and hypervolume gain, under a budget by score, of those within
         it, as long as there are any.
         """
-        return self._known.contenders.finalists(count)
+        return [family for family in self._known.contenders.best_first if family.trains][:count]
+
+    def best(self, count: int) -> list[Family]:
+        """The best families, whether or not they train: by the same order."""
+        return self._known.contenders.best_first[:count]
 
     def rank_correlation(self, fewest: int = 0) -> float | None:
         """Between the scores of families at their first and their last training; low means the first one is too short.
         None when fewer than ``fewest`` were trained on, or too few for a correlation.
         """
-        assessment, families = self._known.assessment, self.trained_on
+        return self._foretold([(f, f.trained[0]) for f in self.trained_on], fewest)
+
+    def untrained_rank_correlation(self) -> float | None:
+        """Between the scores of families before any training and after their last; None for too few."""
+        families = [f for f in self.families.values() if f.trained and not f.outcomes[0].examples]
+        return self._foretold([(f, f.outcomes[0]) for f in families], fewest=0)
+
+    def _foretold(self, families: Sequence[tuple[Family, Outcome]], fewest: int) -> float | None:
         if len(families) < fewest:
             return None
-        first = {f.id: assessment.best_of(f.outcomes[0].evaluations).score.val for f in families}
-        return rank_correlation(first, {f.id: assessment.standing(f).latest.score.val for f in families})
+        assessment = self._known.assessment
+        before = {f.id: assessment.best_of(outcome.evaluations).score.val for f, outcome in families}
+        return rank_correlation(before, {f.id: assessment.standing(f).latest.score.val for f, _ in families})
 
     def in_use(self) -> set[str]:
         """Store keys that a search still needs: the weights of what is on the front or may be trained on,

@@ -43,4 +43,4 @@ class Tried:
     @cached_property
     def trained_on(self) -> tuple[Family, ...]:
         """The families that were trained more than once."""
-        return tuple(f for f in self.families.values() if len(f.outcomes) > 1)
+        return tuple(f for f in self.families.values() if len(f.trained) > 1)

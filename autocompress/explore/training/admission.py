@@ -86,7 +86,7 @@ class Admission:
                 return None
             if self._standings.gain_at_most(gate.latency.ratio_low) < self._least_gain:
                 return "too near in latency to what is known to add to the front"
-            if any(self._as_fast_and_larger(family, recipe, gate) for family in self._standings.finalists(COMPARED)):
+            if any(self._as_fast_and_larger(family, recipe, gate) for family in self._standings.best(COMPARED)):
                 return "no faster than a family of the same strategies that has more left of the model"
             return None
         if not self.over(gate):

@@ -13,7 +13,7 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.history.facts import Evaluated, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
-from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.explore.pipeline.pipeline import Gate, Pipeline
 from autocompress.explore.progress import Progress
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.time_budget import TimeBudget
@@ -50,7 +50,7 @@ class Training:
         self._durations = durations
         self._time = time
         self._worth_below = worth_below
-        self._busy: dict[str, tuple[Recipe, int]] = {}  # by id, with the rung it trains to
+        self._busy: dict[str, Recipe] = {}
 
     def is_busy(self, recipe: Recipe) -> bool:
         return recipe.id in self._busy
@@ -59,6 +59,24 @@ class Training:
     def busy(self) -> set[str]:
         """Ids of the families that are under way."""
         return set(self._busy)
+
+    async def begin(self, recipe: Recipe, gate: Gate) -> Outcome:
+        """A new family as it was repaired; its first training where nothing of it can be."""
+        lengths, skip = self._time.lengths, gate.slower
+        request = TrainRequest(recipe, self._standings.opening.arithmetic, rung=rungs.UNTRAINED, plans=gate.plans)
+        outcome = await self.evaluate(request, skip)
+        if outcome.evaluations:
+            return outcome
+        first = lengths[rungs.FIRST]
+        trained = replace(
+            request,
+            rung=rungs.FIRST,
+            examples=first.examples,
+            limit_s=min(first.seconds, self._time.training_s()),
+            length_s=first.seconds,
+            plans=outcome.plans,
+        )
+        return await self.evaluate(trained, skip)
 
     async def evaluate(self, request: TrainRequest, skip: tuple[Step, ...] = ()) -> Outcome:
         """Train a family and measure its files. skip: graph variants that are known to be slower."""
@@ -86,7 +104,7 @@ class Training:
             plans=last.plans,
             learned=last.learned,
         )
-        with self.under_way(family.recipe, family.rung + 1):
+        with self.under_way(family.recipe):
             try:
                 self._history.enter(Evaluated(family.recipe, await self.evaluate(request)))
             except CandidateFailed as error:
@@ -95,9 +113,9 @@ class Training:
                 self._history.enter(Failed(family.recipe, error.strategy, error.reason))
 
     @contextmanager
-    def under_way(self, recipe: Recipe, rung: int) -> Iterator[None]:
+    def under_way(self, recipe: Recipe) -> Iterator[None]:
         """While open, no other coroutine takes this recipe; after a kill it is what is tried first."""
-        self._busy[recipe.id] = recipe, rung
+        self._busy[recipe.id] = recipe
         self._keep_pending()
         try:
             yield
@@ -122,4 +140,4 @@ class Training:
             self._folder.trim({*self._standings.in_use(), self._pipeline.prepared.feeds})
 
     def _keep_pending(self) -> None:
-        self._progress.keep_pending(dict(self._busy.values()))
+        self._progress.keep_pending(self._busy.values())
