@@ -16,11 +16,21 @@ import torch
 from torch import nn
 
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Context, Parameter, Params, Plan, Stage, Strategy, StructureStrategy
+from autocompress.plugin.contract import (
+    Context,
+    Counterparts,
+    Parameter,
+    Params,
+    Plan,
+    Stage,
+    Strategy,
+    StructureStrategy,
+)
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.shrinking import narrowing
 from autocompress_plugins.shrinking.block_order import least_harmful, most_dropped
 from autocompress_plugins.shrinking.block_removal import without
+from autocompress_plugins.shrinking.counterparts import smaller_counterparts
 from autocompress_plugins.shrinking.groups import EVERY_KIND
 from autocompress_plugins.shrinking.narrowing import Amount
 
@@ -59,7 +69,7 @@ class Student(StructureStrategy):
                 raise CandidateFailed("Task.student decides the depth of its model: no blocks are dropped from it")
             return {"width": width, "seed": context.seed}
         dropped = least_harmful(model, count, context) if count else []
-        amount = Amount(dict.fromkeys(sorted(EVERY_KIND), 1 - width), round_to=WIDTH_MULTIPLE)
+        amount = Amount(dict.fromkeys(sorted(EVERY_KIND), 1 - width), criterion="surgeon", round_to=WIDTH_MULTIPLE)
         narrower = narrowing.plan(without(copy.deepcopy(model), dropped), amount, context)
         return {"drop": dropped, **narrower, "seed": context.seed if params["weights"] == "fresh" else None}
 
@@ -74,6 +84,11 @@ class Student(StructureStrategy):
                     for reset in ("reset_parameters", "_reset_parameters"):  # the second is nn.MultiheadAttention's
                         getattr(module, reset, lambda: None)()
         return model
+
+    def counterparts(self, model: nn.Module, plan: Plan, context: Context) -> Counterparts | None:
+        if "remove" not in plan or plan["seed"] is not None:
+            return None  # fresh weights stand for nothing
+        return smaller_counterparts(model, plan["drop"], plan["remove"], context)
 
 
 def _refuses_a_copy(context: Context) -> str | None:

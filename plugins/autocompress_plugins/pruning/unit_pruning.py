@@ -26,7 +26,7 @@ ALLOCATION = Parameter("allocation", ("uniform", "global", "sensitivity"), "unif
 
 def importance_parameter(*more: str) -> Parameter:
     """The criteria that are offered everywhere, and ``more``."""
-    return Parameter("importance", (*CRITERIA, *more), "l2")
+    return Parameter("importance", (*CRITERIA, *more), "surgeon")
 
 
 class UnitPruning(StructureStrategy):

@@ -3,13 +3,14 @@
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
 from autocompress.plugin.contract import Context, Counterpart, Counterparts
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
+from autocompress_plugins.shrinking.block_removal import without
 from autocompress_plugins.shrinking.channel_graph import channel_graph
 from autocompress_plugins.shrinking.groups import Group
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer, RecurrentStack
@@ -40,6 +41,18 @@ def narrowed_counterparts(model: nn.Module, removals: Mapping[str, Sequence[int]
     """After units were removed, by the root of their group: of every layer with channels."""
     whole, found = channel_graph(context).find_groups(model, context.example_inputs, sure=0)
     return Counterparts(whole, tuple(_layers(whole, _Gone.of(found.groups, removals))))
+
+
+def smaller_counterparts(
+    model: nn.Module, dropped: Sequence[str], removals: Mapping[str, Sequence[int]], context: Context
+) -> Counterparts:
+    """After blocks were taken out, and then units of what was left removed."""
+    narrowed = narrowed_counterparts(without(copy.deepcopy(model), dropped), removals, context)
+    whole, _ = channel_graph(context).find_groups(model, context.example_inputs, sure=0)
+    before = {own.layer: own.original for own in shortened_counterparts(whole, dropped).layers}
+    return Counterparts(
+        whole, tuple(replace(own, original=before[own.layer]) for own in narrowed.layers if own.layer in before)
+    )
 
 
 def shortened_counterparts(model: nn.Module, dropped: Sequence[str]) -> Counterparts:
