@@ -80,6 +80,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "recommended": recommended,
         "nearest": nearest,
         "rank_correlation": standings.rank_correlation(),
+        "untrained_rank_correlation": standings.untrained_rank_correlation(),
         "tried": tried(standings),
         "wall_seconds": round(around.wall_seconds, 2),
         "spent_seconds": {name: round(seconds, 2) for name, seconds in sorted(around.spent_s.items())},

@@ -3,14 +3,13 @@
 from autocompress.latency import Latency
 
 FASTER = 0.97  # of its source's latency, below which a variant counts as faster
-FASTER_BUSY = 1.25  # the same on a busy machine, which slows some files more than others
+FASTER_BUSY = 1.0  # the same on a busy machine, where one that is faster may seem hardly so
 
 
 def no_faster(latency: Latency, source: Latency) -> bool:
     """Whether a variant is no faster than the float file it was made from."""
-    if latency.quiet and source.quiet:
-        return latency.ratio > FASTER * source.ratio
-    return latency.ratio_low > FASTER_BUSY * source.ratio
+    faster = FASTER if latency.quiet and source.quiet else FASTER_BUSY
+    return latency.ratio > faster * source.ratio
 
 
 def too_slow(latency: Latency, worth_below: float | None) -> bool:

@@ -88,6 +88,11 @@ class ChannelGraph:
         return model, FoundGroups(sound, tuple(part for part in left if part.kind in kinds))
 
 
+def every_group(whole: nn.Module, inputs: Inputs) -> tuple[Group, ...]:
+    """The groups of a model in prunable form, sound or not."""
+    return tuple(group for group in _groups(whole, inputs) if isinstance(group, Group))
+
+
 def _left(model: nn.Module, name: str, reason: str) -> LeftAlone:
     return LeftAlone(name, RECURRENT if isinstance(model.get_submodule(name), RecurrentBarrier) else HEADS, reason)
 

@@ -11,8 +11,9 @@ from autocompress.plugin.contract import Context, Counterpart, Counterparts
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.block_removal import without
-from autocompress_plugins.shrinking.channel_graph import channel_graph
+from autocompress_plugins.shrinking.channel_graph import every_group
 from autocompress_plugins.shrinking.groups import Group
+from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer, RecurrentStack
 
 
@@ -39,8 +40,9 @@ class _Gone:
 
 def narrowed_counterparts(model: nn.Module, removals: Mapping[str, Sequence[int]], context: Context) -> Counterparts:
     """After units were removed, by the root of their group: of every layer with channels."""
-    whole, found = channel_graph(context).find_groups(model, context.example_inputs, sure=0)
-    return Counterparts(whole, tuple(_layers(whole, _Gone.of(found.groups, removals))))
+    whole = _prunable(model, context)
+    groups = every_group(whole, context.example_inputs)  # what is known to be wrong by now may have been planned before
+    return Counterparts(whole, tuple(_layers(whole, _Gone.of(groups, removals))))
 
 
 def smaller_counterparts(
@@ -48,7 +50,7 @@ def smaller_counterparts(
 ) -> Counterparts:
     """After blocks were taken out, and then units of what was left removed."""
     narrowed = narrowed_counterparts(without(copy.deepcopy(model), dropped), removals, context)
-    whole, _ = channel_graph(context).find_groups(model, context.example_inputs, sure=0)
+    whole = _prunable(model, context)
     before = {own.layer: own.original for own in shortened_counterparts(whole, dropped).layers}
     return Counterparts(
         whole, tuple(replace(own, original=before[own.layer]) for own in narrowed.layers if own.layer in before)
@@ -86,6 +88,12 @@ def factored_counterparts(model: nn.Module, factored: Sequence[str]) -> Counterp
             for own in _layers(whole, _Gone())
         ),
     )
+
+
+def _prunable(model: nn.Module, context: Context) -> nn.Module:
+    whole = copy.deepcopy(model).eval()
+    prunable(whole, context.example_inputs)
+    return whole
 
 
 def _renamed(whole: nn.Module, name: str, dropped: Mapping[str, Set[int]]) -> str | None:
