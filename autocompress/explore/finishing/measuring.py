@@ -49,9 +49,11 @@ class Measuring:
 
     async def confirm_finalists(self) -> None:
         """Time the finalists' graphs further before they are trained: how long a graph takes does not depend on its
-        weights, and one that was timed too fast by chance would cost all the time that is left.
+        weights, and one that was timed too fast by chance would cost all the time that is left. What judging them takes
+        at least is not spent on it.
         """
-        until = self._clock.elapsed() + CONFIRMED_SHARE * (self._clock.left() - self._time.closing_s())
+        seconds = CONFIRMED_SHARE * (self._clock.left() - self._time.closing_s())
+        until = self._clock.elapsed() + min(seconds, self._measuring_s() - self._time.judging_s())
         failed: set[str] = set()
         while self._clock.elapsed() < until:
             best = [self._standings.standing(family).best for family in self._standings.finalists(CONTENDERS)]
@@ -69,14 +71,15 @@ class Measuring:
             if not new:
                 return
             await self._in_turn(new, JUDGING_SESSIONS[0])
-            await self._in_turn(self._unsure(new), JUDGING_SESSIONS[1] - JUDGING_SESSIONS[0])
+            if self._measuring_s() > 0:
+                await self._in_turn(self._unsure(new), JUDGING_SESSIONS[1] - JUDGING_SESSIONS[0])
             if any(j.recommendable and self._standings.is_final(j.evaluation) for j in self._standings.judgements()):
                 return
 
     async def time_front(self) -> None:
         """Time the reference and the files of the front further, in turn, until all of their graphs are well known."""
         front = [self._standings.opening.reference, *self._standings.front()[:MEASURED_AGAIN]]
-        until = self._clock.elapsed() + FRONT_SHARE * self._clock.limit_s
+        until = self._clock.elapsed() + min(FRONT_SHARE * self._clock.limit_s, self._measuring_s())
         few = list({e.graph: e for e in front}.values())
         while few := [e for e in few if not self._pipeline.timed.well_known(e.graph)]:
             for evaluation in tuple(few):
@@ -106,8 +109,13 @@ class Measuring:
         """So many sessions of each; one that fails is left out."""
         left = list(finalists)
         for done in range(rounds):
-            patient_s = self._time.patient_s((rounds - done) * len(left)) if left else 0.0
+            sessions = (rounds - done) * len(left)
+            patient_s = self._time.patient_s(sessions, self._measuring_s()) if left else 0.0
             left = [e for e in left if await self._timed(e, patient_s, finalist=True)]
+
+    def _measuring_s(self) -> float:
+        """Seconds that measuring may still take."""
+        return self._pipeline.timed.left_s(self._clock.limit_s)
 
     async def _timed(self, evaluation: Evaluation, seconds: float, *, finalist: bool = False) -> bool:
         """One more session of a file, which may take so long. False when the time that is left is for the tests, or it

@@ -186,7 +186,6 @@ class Pipeline:
         path, reference = self.folder.root / file.path, self.folder.reference
         request = CompareRequest(path, reference, self.prepared.feeds, seconds)
         session = replace(await self.operations.compare(request, limit_s=limit_s), file=file.digest)
-        self.timed.spent_s += session.seconds
         self.timed.add(file.graph, [session])
         return session
 

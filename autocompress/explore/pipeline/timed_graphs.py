@@ -12,6 +12,7 @@ SHARE = 0.1  # of a search's time, that its sessions may take
 EXPECTED_SESSIONS = 50  # of a search of some minutes
 SESSION_S = (0.25, 1.5)  # seconds of one, at least and at most
 MOST_SHARE = 0.07  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
+WHOLE_SHARE = 0.14  # of a search's time, at the end too: beyond it nothing is timed but what a verdict needs at least
 SHORTEST_S = 0.08  # ten blocks of each file
 
 
@@ -22,7 +23,7 @@ def session_s(limit_s: float) -> float:
 
 
 class TimedGraphs:
-    """What a search has timed so far, by the digest of the graph. spent_s: seconds that it took in this process."""
+    """What a search has timed so far, by the digest of the graph. spent_s: seconds that it took."""
 
     def __init__(self) -> None:
         self._sessions: defaultdict[str, list[TimingSession]] = defaultdict(list)
@@ -33,6 +34,10 @@ class TimedGraphs:
         """Seconds for the next session, that measuring keeps to its share of the time."""
         return min(wanted_s, max(SHORTEST_S, MOST_SHARE * elapsed_s - self.spent_s))
 
+    def left_s(self, limit_s: float) -> float:
+        """Seconds that measuring may still take. limit_s: those of the whole search."""
+        return max(0.0, WHOLE_SHARE * limit_s - self.spent_s)
+
     def of(self, graph: str) -> Sequence[TimingSession]:
         """As they count by now."""
         return requalified(tuple(self._sessions.get(graph, ())), self._speed)
@@ -42,6 +47,7 @@ class TimedGraphs:
         known = self._sessions[graph]
         new = [session for session in sessions if session not in known]
         known += new
+        self.spent_s += sum(session.seconds for session in new)
         self._speed = self._speed.after(new)
 
     def known(self, graph: str) -> bool:

@@ -92,16 +92,25 @@ class TimeBudget:
         """For judging finalists, timing the front once more, testing and writing."""
         front = self._standings.front()
         busy = 2 * sum(not e.latency.quiet for e in front) > len(front)
-        judged = min(JUDGED, self._standings.files) * JUDGING_SESSIONS[0]
+        judged = self.judging_sessions()
         judging_s = self._patiently_s(judged) if busy else self._sessions_s(judged)
         return judging_s + self._front_s() + self.tested_s() + CLOSING_S
 
-    def patient_s(self, sessions: int) -> float:
+    def judging_sessions(self) -> int:
+        """The fewest that finalists are judged by."""
+        return min(JUDGED, self._standings.files) * JUDGING_SESSIONS[0]
+
+    def judging_s(self) -> float:
+        """What these take at their usual length."""
+        return self._sessions_s(self.judging_sessions())
+
+    def patient_s(self, sessions: int, measuring_s: float) -> float:
         """What each of so many sessions of finalists may take to find quiet moments: longer than others while there is
-        time.
+        time. measuring_s: that measuring may still take.
         """
         usual_s, spare_s = self._sessions_s(sessions), self.clock.left() - self._front_s() - self.tested_s() - CLOSING_S
-        return session_s(self.clock.limit_s) * min(self._patiently_s(sessions), max(usual_s, spare_s)) / usual_s
+        patiently_s = min(self._patiently_s(sessions), max(usual_s, min(spare_s, measuring_s)))
+        return session_s(self.clock.limit_s) * patiently_s / usual_s
 
     def can_measure(self) -> bool:
         """Whether there is time for more than testing and writing."""

@@ -15,7 +15,7 @@ from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.finishing.measuring import Measuring
 from autocompress.explore.history.facts import Evaluated
 from autocompress.explore.history.history import History
-from autocompress.explore.pipeline.timed_graphs import TimedGraphs
+from autocompress.explore.pipeline.timed_graphs import WHOLE_SHARE, TimedGraphs
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
@@ -70,7 +70,10 @@ def measuring(make_latency: Make, make_history: Callable[..., History]) -> Make:
             timed.timed.add(found.graph, found.latency.sessions)
             history.enter(Evaluated(recipe, Outcome(evaluations=(found,), checkpoint="w")))
         time: Any = SimpleNamespace(
-            closing_s=lambda: 0.0, can_measure=lambda: timed.left() > 0, patient_s=lambda sessions: 1.0
+            closing_s=lambda: 0.0,
+            judging_s=lambda: 0.0,
+            can_measure=lambda: timed.left() > 0,
+            patient_s=lambda sessions, measuring_s: 1.0,
         )
         within: Any = SimpleNamespace(within=lambda limit_s: limit_s)
         standings = Standings(history, Budget(speedup=2))
@@ -119,6 +122,19 @@ def test_what_is_open_behind_a_file_that_can_be_recommended_stays_open(measuring
     made, timed, _ = measuring(lambda e: make_session(0.49 if e.latency.ratio > 0.4 else 0.3), [0.48, 0.3])
     asyncio.run(made.judge_finalists())
     assert sorted(timed.asked.values()) == [3, 3]
+
+
+def test_where_measuring_has_had_its_share_finalists_get_what_a_verdict_needs_and_no_more(
+    measuring: Make, make_session: Make
+):
+    made, timed, _ = measuring(lambda e: make_session(0.49), [0.3, 0.48])
+    timed.timed.spent_s = WHOLE_SHARE * timed.limit_s
+    asyncio.run(made.confirm_finalists())
+    assert not timed.asked
+    asyncio.run(made.judge_finalists())
+    assert sorted(timed.asked.values()) == [3, 3]
+    asyncio.run(made.time_front())
+    assert timed.asked.total() == 6
 
 
 def test_while_none_of_the_three_can_be_recommended_the_next_ones_are_judged(measuring: Make, make_session: Make):

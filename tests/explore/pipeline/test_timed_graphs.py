@@ -13,6 +13,7 @@ from autocompress.explore.pipeline.timed_graphs import (
     SHARE,
     SHORTEST_S,
     WELL_KNOWN,
+    WHOLE_SHARE,
     TimedGraphs,
     session_s,
 )
@@ -75,6 +76,15 @@ def test_where_measuring_has_used_up_its_share_sessions_are_short():
     assert timed.affordable_s(0.5, elapsed_s=100) == pytest.approx(0.3)
     timed.spent_s = 50
     assert timed.affordable_s(0.5, elapsed_s=100) == SHORTEST_S
+
+
+def test_what_sessions_took_counts_once_and_also_what_an_earlier_process_timed(make_session: MakeSession):
+    timed, session = TimedGraphs(), replace(make_session(0.5), seconds=0.3)
+    timed.add("a", [session])
+    timed.add("a", [session])
+    assert timed.spent_s == session.seconds > 0
+    assert timed.left_s(100) == pytest.approx(WHOLE_SHARE * 100 - session.seconds)
+    assert timed.left_s(0.1) == 0
 
 
 def test_a_session_takes_a_share_of_a_searchs_time():

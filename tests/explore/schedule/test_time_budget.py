@@ -84,11 +84,17 @@ def test_where_the_machine_was_busy_finalists_have_time_to_wait_for_quiet_moment
 @pytest.mark.parametrize("left_s", [600.0, 60.0, 30.0, 1.0])
 def test_a_session_of_a_finalist_is_as_long_as_there_is_time_for_and_as_any_other_at_least(left_s: float) -> None:
     time = time_budget(*[0.5] * 8, now=iter([0.0, *[600.0 - left_s] * 99]).__next__)
-    usual, each_s = session_s(600.0), time.patient_s(9)
+    usual, each_s = session_s(600.0), time.patient_s(9, measuring_s=600.0)
     assert usual <= each_s <= PATIENCE * usual
     assert each_s == usual or 9 * each_s + 8 * usual + time.tested_s() < left_s
     assert (each_s > 2 * usual) == (left_s > 30)
     assert 9 * each_s <= 0.08 * 600
+
+
+def test_a_session_of_a_finalist_is_no_longer_than_usual_where_measuring_has_had_its_share() -> None:
+    time = time_budget(*[0.5] * 8)
+    assert time.patient_s(9, measuring_s=0.0) == session_s(600.0)
+    assert session_s(600.0) < time.patient_s(9, measuring_s=25.0) < time.patient_s(9, measuring_s=600.0)
 
 
 def test_finalists_that_train_at_the_same_time_need_less_of_it() -> None:
