@@ -116,6 +116,13 @@ class Declared:
         graph = self._graph(recipe)
         return round(4 * self.params(recipe) * (graph.size if graph else 1.0))
 
+    def repaired(self, recipe: Recipe) -> str | None:
+        """The key of a structure's weights before any training; None where nothing of it is repaired."""
+        structural = self._structural(recipe)
+        if not any(self.kind.structures[step.strategy].repaired for step in structural):
+            return None
+        return f"repaired-{Recipe(structural).id}"
+
     def trains(self, recipe: Recipe) -> bool:
         """Whether a recipe has a step that trains."""
         return any(Stage.TRAIN in own.stages for own in self._own(recipe))
@@ -181,6 +188,7 @@ class Declared:
         off = graph.lost * (1 + 0.5 * self._luck("graph", recipe.id)) if graph else 0.0
         if not examples:
             damage = sum(0.05 + 0.4 * self._strength(s) for s in structural)
+            damage *= 0.1 if self.repaired(recipe) else 1.0
             return self.kind.score - 2 * lost - damage * self._strength_of(structural) - off
         left = math.exp(-examples / ENOUGH)
         settings = recipe.step(TRAIN)

@@ -14,12 +14,14 @@ ALLOCATION = Parameter("allocation", ("uniform", "global"), "uniform")
 class Structure:
     """A structural strategy at its strongest: the shares of the latency and of the multiply-accumulates that it takes
     away, and the score that no training brings back. grain: of the strength, within which the latency is the same.
+    repaired: whether what it leaves is repaired before it is trained.
     """
 
     latency: float
     macs: float
     lost: float
     grain: float = 0.0
+    repaired: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ STRUCTURES = {
     "small": Structure(0.62, 0.74, 0.045),
     "carve": Structure(0.76, 0.88, 0.06),
     "drop": Structure(0.36, 0.33, 0.02),
-    "split": Structure(0.31, 0.52, 0.014),
+    "split": Structure(0.31, 0.52, 0.014, repaired=False),
     "trim": Structure(0.57, 0.61, 0.027),
 }
 

@@ -185,7 +185,8 @@ class DeclaredExecutor:
         if not declared.trains(recipe) or not request.examples:
             await self.takes(cost.STRUCTURE_S, limit_s, "evaluate")
             self.remembered.seen[key] = seen
-            return TrainedWeights(recipe, plans, request.checkpoint, {}, self._epochs(seen))
+            weights = request.checkpoint or declared.repaired(recipe)
+            return TrainedWeights(recipe, plans, weights, {}, self._epochs(seen))
         of = {"rung": request.rung, "start": request.start, "examples": request.examples}
         try:
             trained = declared.train(recipe, **of, limit_s=request.limit_s)
