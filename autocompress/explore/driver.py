@@ -180,7 +180,7 @@ class Search:
         if not self._policy.promotes:
             return None
         reference = self.standings.opening.reference.score.val
-        name = rungs.promotable(self.standings.points_by_rung(), reference, self._training.busy, self._policy)
+        name = rungs.promotable(self.standings.untrained_points(), reference, self._training.busy, self._policy)
         family = self.standings.families[name] if name is not None else None
         if family is None or not self._time.affords(self._time.lengths[family.rung + 1].seconds - family.train_s):
             return None

@@ -39,16 +39,14 @@ class SearchPolicy:
     """Of one whole search: each of its parts reads what is its own."""
 
     # How long families train.
-    first_share: float = 0.016  # of the whole time, for a first training: 0.561 -> 0.554 at half of it, 0.581 at twice
+    first_share: float = 0.04  # of the whole time, for a first training: not measured since families begin repaired
     most_epochs: float = 5.0  # of the training split, at the first rung: not measured; tests train less
-    eta: int = 3  # times as long as the rung before, which one family in so many leaves: not measured but with promotes
-    promotes: bool = True  # families train on before the end: 0.746 -> 0.571 where each trains once, as the last rung
+    eta: int = 3  # of how many families one is trained, and times as long as the training before: not measured
+    promotes: bool = True  # untrained families are trained before the end: not measured since they begin repaired
     most_finishing: float = (
         0.55  # of the whole time, kept at most for training the finalists under a budget: not measured
     )
-    most_for_front: float = (
-        0.5  # and without one, which needs families too: 0.561 -> 0.508 at 0.3, 0.476 at 0.7; 0.733 -> 0.534 at 0
-    )
+    most_for_front: float = 0.35  # and without one, which needs families too: not measured since they begin repaired
 
     # What is tried.
     compare_exporters: bool = (

@@ -246,11 +246,19 @@ def test_one_failing_strategy_does_not_end_the_search(played: Played) -> None:
 
 
 def test_when_everything_fails_the_search_stops_and_groups_the_causes(played: Played) -> None:
-    nothing = Faults(untrained=(Fault("logits"), Fault("tune"), Fault("aware")))
+    unbuilt = tuple(Fault(name) for name in ("small", "carve", "drop"))
+    nothing = Faults(unbuilt=unbuilt, untrained=(Fault("logits"), Fault("tune"), Fault("aware")))
     ended = played(kinds.CNN, trials=50, faults=nothing)
     assert ended.why is not None
     assert re.search(r"every candidate fails.*5x RuntimeError: no such luck", ended.why)
-    assert len(ended.asked("evaluate")) == 5
+
+
+def test_where_every_training_fails_what_was_repaired_is_still_delivered(played: Played) -> None:
+    failing = Faults(untrained=(Fault("logits"), Fault("tune"), Fault("aware")))
+    document = played(kinds.CNN, budget=Budget(speedup=3), faults=failing).front
+    assert document["status"] == "feasible"
+    assert document["failed"]
+    assert {c["fidelity"] for c in document["candidates"]} == {0.0}
 
 
 def test_a_candidate_goes_on_in_a_new_worker_when_its_own_crashes(played: Played) -> None:

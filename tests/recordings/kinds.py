@@ -179,7 +179,8 @@ ROBUST = {name: replace(own, lost=0.15 * own.lost) for name, own in STRUCTURES.i
 NOISY = replace(CNN, name="noisy", structures=ROBUST, late_luck=0.4, train_examples=3_000, examples_s=20_000.0)
 UNTESTED = replace(CNN, name="untested", test_examples=0)
 """Nothing trains: what is pruned is measured as it is."""
-UNTRAINED = Kind("untrained", (CARVE, DROP, SQUEEZE), STRUCTURES, INTEGERS, {}, test_examples=0)
+UNREPAIRED = {name: replace(own, repaired=False) for name, own in STRUCTURES.items()}
+UNTRAINED = Kind("untrained", (CARVE, DROP, SQUEEZE), UNREPAIRED, INTEGERS, {}, test_examples=0)
 ONE = Kind("one_structural", (CARVE, LOGITS, SQUEEZE, TUNE), STRUCTURES, INTEGERS, TRAINED, train_examples=8_000)
 """Few choices: the space can be used up."""
 FEW = Kind(

@@ -148,7 +148,7 @@ class Pipeline:
         """
         left = self._left(limit_s)
         weights = await self.operations.train(request, limit_s=left())
-        untrained = not request.examples and request.recipe.step(TRAIN) is not None
+        untrained = request.start + request.examples == 0 and request.recipe.step(TRAIN) is not None
         if untrained and weights.checkpoint is None:
             return Outcome(plans=weights.plans, rung=request.rung)
         variants = self._variants(request.recipe, trained=not untrained)
@@ -161,7 +161,7 @@ class Pipeline:
             ),
             limit_s=left(),
         )
-        return await self._measured(made, weights, request.rung, worth_below, left)
+        return await self._measured(made, weights, request.rung, worth_below, left, fastest_alone=untrained)
 
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants."""
@@ -190,9 +190,18 @@ class Pipeline:
         return session
 
     async def _measured(
-        self, made: Made, weights: TrainedWeights, rung: int, worth_below: float | None, left: Callable[[], float]
+        self,
+        made: Made,
+        weights: TrainedWeights,
+        rung: int,
+        worth_below: float | None,
+        left: Callable[[], float],
+        *,
+        fastest_alone: bool = False,
     ) -> Outcome:
-        """The files of a family timed, and those worth it scored; a failure costs its own file alone."""
+        """The files of a family timed, and those worth it scored; a failure costs its own file alone. fastest_alone:
+        whether the fastest one is enough, to tell whether the family is worth training.
+        """
         outcome = Outcome(
             plans=weights.plans,
             rung=rung,
@@ -218,6 +227,12 @@ class Pipeline:
                 outcome = replace(outcome, slower=(*outcome.slower, self._rejected(file, latency, reason)))
                 continue
             timed.append((file, latency))
+        if fastest_alone:
+            kept = min(timed, key=lambda pair: pair[1].ratio)
+            for file, _ in timed:
+                if file is not kept[0]:
+                    self._discard(file)
+            timed = [kept]
         return await self._scored(made, timed, outcome, worth_below, left)
 
     async def _scored(

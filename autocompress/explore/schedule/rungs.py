@@ -3,15 +3,14 @@ Hyperparameter Tuning", MLSys 2020), with families ordered by Pareto rank and hy
 numbers.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.standings.front import Point, best_first
 
 UNTRAINED = 0  # a structure as it was repaired
-FIRST, LAST = 1, 3  # trainings: 1, 3 and 9 times the first length
-PROMOTED = FIRST, UNTRAINED  # rungs from which families are trained on while the search explores
+FIRST, LAST = 1, 2  # trainings: 1 and 3 times the first length
 
 
 @dataclass(frozen=True)
@@ -37,22 +36,19 @@ def lengths(seconds: float, examples: int, policy: SearchPolicy = SearchPolicy()
 
 
 def promotable(
-    families: Sequence[tuple[str, Mapping[int, Point]]],
+    families: Sequence[tuple[str, int, Point]],
     reference_score: float,
     busy: Container[str] = (),
     policy: SearchPolicy = SearchPolicy(),
 ) -> str | None:
-    """The family to train on, or None.
+    """The family to train, or None.
 
-    families: (name, point at each rung that it has reached). Of all that have reached a rung the best third is promoted
-    from it, at least one, from the highest first; beyond the first training only the finalists train on, at the end.
-    busy: names that are under way already.
+    families: (name, rung reached, point before any training), of those that were evaluated untrained. The best third is
+    trained, at least one; beyond the first training only the finalists train on, at the end. busy: names that are under
+    way already.
     """
-    for rung in PROMOTED:
-        reached = [(name, max(points), points[rung]) for name, points in families if rung in points]
-        order = best_first([point for *_, point in reached], reference_score)
-        best = order[: -(-len(reached) // policy.eta) if rung == UNTRAINED else len(reached) // policy.eta]
-        for name, latest, _ in (reached[index] for index in best):
-            if latest == rung and name not in busy:
-                return name
+    order = best_first([point for *_, point in families], reference_score)
+    for name, rung, _ in (families[index] for index in order[: -(-len(families) // policy.eta)]):
+        if rung == UNTRAINED and name not in busy:
+            return name
     return None

@@ -15,7 +15,7 @@ from autocompress.recipe import TRAIN, Value
 from autocompress.toml_file import read_written
 
 TRAIN_PARAMETERS = (
-    Parameter("lr", (0.0005, 0.001, 0.002, 0.004), 0.002),
+    Parameter("lr", (0.0005, 0.001, 0.002, 0.004), 0.001),
     Parameter("batch_size", (32, 64, 128, 256), 64),
 )
 

@@ -58,9 +58,9 @@ class Assessment:
             found = self._standings[family] = self._standing(family)
         return found
 
-    def points_by_rung(self, family: Family) -> dict[int, Point]:
-        """A family's point for deciding where to spend time, of the files of each of its rungs."""
-        return {outcome.rung: self.objective.clipped(self.best_of(outcome.evaluations)) for outcome in family.outcomes}
+    def untrained_point(self, family: Family) -> Point:
+        """A family's point for deciding where to spend time, of its first files."""
+        return self.objective.clipped(self.best_of(family.outcomes[0].evaluations))
 
     def best_of(self, evaluations: Sequence[Evaluation]) -> Evaluation:
         """Of a family's files the most accurate within the budget, else the fastest; without a budget the one that

@@ -163,10 +163,11 @@ class Standings:
         """The families worth more training: those within the budget, as long as there are any."""
         return [family for family in self._known.contenders.all if family.trains]
 
-    def points_by_rung(self) -> list[tuple[str, Mapping[int, Point]]]:
-        """Each contending family that trains with its point at each rung that it has reached."""
+    def untrained_points(self) -> list[tuple[str, int, Point]]:
+        """Each contending family that was evaluated untrained, with its rung and its point before any training."""
         assessment = self._known.assessment
-        return [(f.id, assessment.points_by_rung(f)) for f in self.contending()]
+        begun = [f for f in self.contending() if not f.outcomes[0].examples]
+        return [(f.id, f.rung, assessment.untrained_point(f)) for f in begun]
 
     def finalists(self, count: int) -> list[Family]:
         """The families to train in full: by Pareto rank and hypervolume gain, under a budget by score, of those within

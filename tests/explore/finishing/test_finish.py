@@ -74,7 +74,7 @@ def test_a_model_that_lost_its_score_is_not_recommended_for_its_speed_alone(play
         return [c for c in document["candidates"] if c["verdicts"]["latency"]["answer"] == "met"]
 
     lost = played(kinds.UNTRAINED, minutes=2, budget=Budget(speedup=6)).front
-    assert [c["keeps_lead"] for c in within(lost)] == [False] * 4
+    assert {c["keeps_lead"] for c in within(lost)} == {False}
     assert (lost["status"], lost["recommended"]) == ("infeasible", None)
     some = played(kinds.UNTRAINED, minutes=2, budget=FOUR_TIMES).front
     assert {score_of(c) >= 0.515 for c in within(some)} == {True, False}

@@ -291,9 +291,9 @@ def test_a_batch_of_the_profile_that_does_not_divide_the_data_works(
 
 
 @pytest.mark.parametrize(
-    ("ratio", "quiet", "slower"), [(0.5, True, True), (0.4, True, False), (0.55, False, False), (0.7, False, True)]
+    ("ratio", "quiet", "slower"), [(0.49, True, True), (0.48, True, False), (0.49, False, False), (0.51, False, True)]
 )
-def test_a_disturbed_variant_is_left_out_only_when_it_is_much_slower(
+def test_a_variant_is_left_out_that_is_no_faster_and_on_a_busy_machine_one_that_seems_slower(
     ratio: float, quiet: bool, slower: bool, make_latency: Any
 ) -> None:
     assert no_faster(make_latency(ratio, quiet=quiet), make_latency(0.5)) == slower

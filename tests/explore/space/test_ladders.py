@@ -15,7 +15,7 @@ def test_ladder_goes_from_the_mildest_to_the_strongest_with_defaults_else():
     assert [r.steps[0].values["width"] for r in rising["shrink"]] == [0.9, 0.5, 0.1]
     for recipe in rising["carve"]:
         assert recipe.steps[0].values["kind"] == "l2"
-        assert recipe.steps[1:] == (Step.of("imitate", alpha=0.9), Step.of(TRAIN, lr=0.002, batch_size=64))
+        assert recipe.steps[1:] == (Step.of("imitate", alpha=0.9), Step.of(TRAIN, lr=0.001, batch_size=64))
 
 
 def test_a_strategy_of_several_strengths_has_a_ladder_on_which_all_rise_together():
@@ -44,7 +44,7 @@ def test_strongest_goes_to_the_end_of_every_strength():
 
 
 def test_each_structural_strategy_alone_has_its_defaults_and_is_trained():
-    taught = (Step.of("imitate", alpha=0.9), Step.of(TRAIN, lr=0.002, batch_size=64))
+    taught = (Step.of("imitate", alpha=0.9), Step.of(TRAIN, lr=0.001, batch_size=64))
     alone = [Step.of("shrink", width=0.5), Step.of("carve", ratio=0.3, kind="l2"), Step.of("fold", depth=2)]
     assert [r.steps for r in single_defaults(space_of(*ALL))] == [(step, *taught) for step in alone]
 

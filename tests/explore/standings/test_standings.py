@@ -22,9 +22,14 @@ from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
 
-FAMILY = Recipe((Step.of("carve", ratio=0.5),))
+
+def trained(**params: float) -> Recipe:
+    return Recipe((Step.of("carve", **params), Step.of("train", lr=0.002)))
+
+
+FAMILY = trained(ratio=0.5)
 INT8 = FAMILY.rewritten(Step.of("squeeze"))
-FAST = Recipe((Step.of("carve", ratio=0.9),))
+FAST = trained(ratio=0.9)
 Make = Callable[..., Latency]
 MakeHistory = Callable[..., History]
 
@@ -153,7 +158,7 @@ def test_a_loss_is_judged_by_what_was_compared(history: History, make_latency: M
 def test_a_family_contends_by_all_sessions_of_its_graphs(
     history: History, standings: Standings, make_latency: Make, make_session: Make
 ):
-    other = Recipe((Step.of("carve", ratio=0.6),))
+    other = trained(ratio=0.6)
     enter(history, other, evaluation(other, 0, make_latency(0.15)))
     assert [f.id for f in standings.contending()] == [other.id]
     for _ in range(3):
@@ -174,7 +179,7 @@ def test_what_failed_to_train_is_not_trained_on(history: History, standings: Sta
 def test_of_very_many_families_the_worst_are_not_trained_on(make_latency: Make, make_history: MakeHistory):
     history = make_history(evaluation(Recipe(), 0, make_latency(1.0)))
     standings = Standings(history, Budget())
-    recipes = [Recipe((Step.of("carve", units=n),)) for n in range(401)]
+    recipes = [trained(units=n) for n in range(401)]
     for number, recipe in enumerate(recipes):
         score = 0.86 + number / 1e5
         own = replace(evaluation(recipe, 0, make_latency(0.5)), score=Score(score, score, score))
@@ -186,7 +191,7 @@ def test_of_very_many_families_the_worst_are_not_trained_on(make_latency: Make, 
 
 def test_finalists_stay_within_the_budget_by_what_its_verdict_takes(history: History, make_latency: Make):
     standings = Standings(history, Budget(speedup=5))
-    near, better = (Recipe((Step.of("carve", ratio=r),)) for r in (0.6, 0.7))
+    near, better = (trained(ratio=r) for r in (0.6, 0.7))
     best = replace(evaluation(better, 0, make_latency(0.195)), score=Score(0.91, 0.9, 0.92))
     enter(history, better, best)
     assert [f.recipe for f in standings.finalists(1)] == [better], "while nothing is within it by as much"
@@ -198,7 +203,7 @@ def test_a_variant_that_is_always_slower_is_not_made_any_more(
     history: History, standings: Standings, make_latency: Make
 ):
     slow, other = Step.of("slow"), Step.of("squeeze")
-    families = [Recipe((Step.of("carve", ratio=0.1 * n),)) for n in range(1, 5)]
+    families = [trained(ratio=0.1 * n) for n in range(1, 5)]
     for number, family in enumerate(families[:3]):
         assert standings.slower_variants(families[3]) == ()
         left_out = tuple(Rejected(family.rewritten(v), "slower", 1.0, 1.1) for v in (slow, other))
@@ -214,7 +219,7 @@ def test_a_variant_that_makes_the_reference_faster_is_made_of_every_family(
     int8 = evaluation(Recipe().rewritten(squeeze), 0, make_latency(0.4))
     history = make_history(evaluation(Recipe(), 0, make_latency(1.0)), int8)
     standings = Standings(history, Budget(speedup=5))
-    families = [Recipe((Step.of("carve", ratio=0.1 * n),)) for n in range(1, 5)]
+    families = [trained(ratio=0.1 * n) for n in range(1, 5)]
     for family in families[:3]:
         left_out = Rejected(family.rewritten(squeeze), "slower", 1.0, 1.1)
         enter(history, family, evaluation(family, 0, make_latency(0.5)), slower=(left_out,))
@@ -239,7 +244,7 @@ def test_what_loses_nothing_bounds_what_is_worth_looking_at(
 
 
 def test_a_recipe_has_ended_once_it_was_evaluated_rejected_or_failed(history: History, standings: Standings):
-    evaluated, rejected, failed, fresh = FAMILY, *(Recipe((Step.of("carve", ratio=r),)) for r in (0.1, 0.2, 0.3))
+    evaluated, rejected, failed, fresh = FAMILY, *(trained(ratio=r) for r in (0.1, 0.2, 0.3))
     history.enter(Rejected(rejected, "too slow", 1.0, 0.9))
     history.enter(Failed(failed, "carve", "it broke"))
     assert [standings.ended(r) for r in (evaluated, rejected, failed, fresh)] == [True, True, True, False]
@@ -263,7 +268,7 @@ def test_of_two_equal_files_the_one_on_the_front_stays_there(
     history: History, standings: Standings, make_latency: Make
 ):
     enter(history, FAST, evaluation(FAST, 0, make_latency(0.15)))
-    other = Recipe((Step.of("carve", ratio=0.6),))
+    other = trained(ratio=0.6)
     enter(history, other, evaluation(other, 0, make_latency(0.1)))
     enter(history, FAST, evaluation(FAST, 1, make_latency(0.1)), rung=1)
     assert [e.recipe for e in standings.front()] == [other]
@@ -273,7 +278,7 @@ def test_what_a_search_still_needs_of_the_store_is_of_the_front_and_the_best(
     history: History, standings: Standings, make_latency: Make
 ):
     for number in range(30):
-        own = Recipe((Step.of("carve", ratio=number / 100),))
+        own = trained(ratio=number / 100)
         slow = replace(evaluation(own, 0, make_latency(0.9)), score=Score(0.5 + number / 1000, 0.4, 0.6))
         enter(history, own, slow, checkpoint=f"weights-{number}")
     used = standings.in_use()
@@ -286,7 +291,7 @@ def test_a_file_off_the_front_can_be_the_only_one_within_a_budget_of_millisecond
     standings = Standings(history, Budget(latency_ms=0.15))
     enter(history, FAST, evaluation(FAST, 0, make_latency(0.1, statistic=0.3)))
     assert standings.best_feasible() is None
-    other = Recipe((Step.of("carve", ratio=0.6),))
+    other = trained(ratio=0.6)
     enter(history, other, evaluation(other, 0, make_latency(0.12, statistic=0.14)))
     assert [e.recipe for e in standings.front()] == [FAST]
     best = standings.best_feasible()
@@ -298,14 +303,26 @@ def test_the_rank_correlation_is_of_so_many_families_at_least(
     history: History, standings: Standings, make_latency: Make
 ):
     assert standings.rank_correlation() is None, "of one family"
-    for ratio, scores in ((0.6, (0.88, 0.89)), (0.7, (0.87, 0.88))):
-        family = Recipe((Step.of("carve", ratio=ratio),))
+    for ratio, scores in ((0.6, (0.88, 0.89)), (0.7, (0.87, 0.88)), (0.8, (0.8, 0.81))):
+        family = trained(ratio=ratio)
         for rung, score in enumerate(scores):
             own = replace(evaluation(family, rung, make_latency(0.3)), score=Score(score, score, score))
-            enter(history, family, own, rung=rung)
+            enter(history, family, own, rung=rung, examples=100)
     assert len(standings.trained_on) == 3
     assert standings.rank_correlation(3) == 1.0
     assert standings.rank_correlation(4) is None
+    assert standings.untrained_rank_correlation() is None, "none of them was evaluated before its training"
+
+
+def test_what_was_evaluated_untrained_is_compared_with_its_last_training(
+    history: History, standings: Standings, make_latency: Make
+):
+    for ratio, scores in ((0.6, (0.8, 0.89)), (0.7, (0.7, 0.9)), (0.8, (0.6, 0.91))):
+        for rung, score in enumerate(scores):
+            own = replace(evaluation(trained(ratio=ratio), rung, make_latency(0.3)), score=Score(score, score, score))
+            enter(history, trained(ratio=ratio), own, rung=rung, examples=100 * rung)
+    assert standings.untrained_rank_correlation() == -1.0
+    assert standings.rank_correlation() is None, "each was trained once"
 
 
 def test_a_budget_that_the_reference_meets_steers_nothing(history: History):

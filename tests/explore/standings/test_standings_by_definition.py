@@ -48,7 +48,11 @@ class Draw:
     make_session: Callable[..., TimingSession]
 
     def __post_init__(self) -> None:
-        self.recipes = [Recipe((Step.of("carve", units=n),)) for n in range(self.random.choice((4, 12)))]
+        taught = Step.of("train", lr=0.002)
+        self.recipes = [
+            Recipe((Step.of("carve", units=n), *([taught] if n % 4 else [])))
+            for n in range(self.random.choice((4, 12)))
+        ]
 
     def latency(self) -> Latency:
         return latency_of([self.session() for _ in range(self.random.choice((1, 2)))])
@@ -73,7 +77,15 @@ class Draw:
             failed += [(own, "squeeze", "it broke")] if how == "failed" else []
         failed += [(recipe, "export", "it broke")] if self.random.random() < 0.05 else []
         weights = f"weights-{recipe.id}-{number}" if self.random.random() < 0.9 else None
-        return Outcome(tuple(files), rung, tuple(slower), tuple(hopeless), tuple(failed), (), weights)
+        return Outcome(
+            tuple(files),
+            rung,
+            tuple(slower),
+            tuple(hopeless),
+            tuple(failed),
+            checkpoint=weights,
+            examples=self.random.choice((0, 100)) if not rung else 100,
+        )
 
     def fact(self, facts: Sequence[Fact], number: int) -> Fact:
         recipe = self.random.choice(self.recipes)
@@ -227,31 +239,48 @@ class Definition:
         excess = self.steering.excess(best.latency)
         feasible = [e for e in map(self.current, family.evaluations) if self.feasible(e)]
         most = max(feasible, key=lambda e: e.score.val, default=None)
-        return Standing(latest, best, self.clipped(latest), self.clipped(best), excess, most)
+        return Standing(latest, best, self.clipped(best), excess, most)
 
     def contending(self) -> list[Family]:
+        return [f for f in self.contenders() if f.recipe.step("train")]
+
+    def contenders(self) -> list[Family]:
         pool: list[Recipe] = []
         broken: set[Recipe] = set()
         for fact in self.of(Evaluated | Failed):
             broke = isinstance(fact, Failed) or any(recipe == fact.recipe for recipe, *_ in fact.outcome.failed)
             broken |= {fact.recipe} if broke else set()
             pool = [recipe for recipe in pool if recipe != fact.recipe]
-            pool += [fact.recipe] if fact.recipe not in broken and fact.outcome.checkpoint else []
+            if fact.recipe not in broken and (fact.outcome.checkpoint or not fact.recipe.step("train")):
+                pool.append(fact.recipe)
         families = [self.families[recipe.id] for recipe in pool]
         return [f for f in families if self.standing(f).excess <= 0] or families
 
-    def finalists(self, count: int) -> list[Family]:
-        families = self.contending()
+    def best(self, count: int) -> list[Family]:
+        families = self.contenders()
         points = [self.standing(f).best_point for f in families]
         return [families[i] for i in best_first(points, self.reference_score)][:count]
 
-    def latest_points(self) -> list[tuple[str, int, Point]]:
-        return [(f.id, f.latest.rung, self.standing(f).latest_point) for f in self.contending()]
+    def finalists(self, count: int) -> list[Family]:
+        return [f for f in self.best(1000) if f.recipe.step("train")][:count]
+
+    def untrained_points(self) -> list[tuple[str, int, Point]]:
+        begun = [f for f in self.contending() if f.outcomes[0].examples == 0]
+        return [(f.id, f.latest.rung, self.clipped(self.best_of(f.outcomes[0].evaluations))) for f in begun]
 
     def rank_correlation(self) -> float | None:
-        twice = [f for f in self.families.values() if len(f.outcomes) > 1]
-        first = {f.id: self.best_of(f.outcomes[0].evaluations).score.val for f in twice}
-        return rank_correlation(first, {f.id: self.standing(f).latest.score.val for f in twice})
+        trained = {f.id: [o for o in f.outcomes if o.examples] for f in self.families.values()}
+        return self._foretold({name: own[0] for name, own in trained.items() if len(own) > 1})
+
+    def untrained_rank_correlation(self) -> float | None:
+        begun = [
+            f for f in self.families.values() if not f.outcomes[0].examples and any(o.examples for o in f.outcomes)
+        ]
+        return self._foretold({f.id: f.outcomes[0] for f in begun})
+
+    def _foretold(self, first: dict[str, Outcome]) -> float | None:
+        before = {name: self.best_of(outcome.evaluations).score.val for name, outcome in first.items()}
+        return rank_correlation(before, {name: self.standing(self.families[name]).latest.score.val for name in first})
 
     def in_use(self) -> set[str]:
         wanted = self.front()
@@ -283,9 +312,17 @@ def rounded(file: Evaluation) -> Evaluation:
 
 def answers(by: Any, recipes: Sequence[Recipe]) -> dict[str, Any]:
     """Of ``Standings`` or of the definition."""
-    asked = ("front", "best_feasible", "worth", "worth_below", "rank_correlation", "in_use")
+    asked = (
+        "front",
+        "best_feasible",
+        "worth",
+        "worth_below",
+        "rank_correlation",
+        "untrained_rank_correlation",
+        "in_use",
+    )
     return {
-        **{name: getattr(by, name)() for name in (*asked, "latest_points")},
+        **{name: getattr(by, name)() for name in (*asked, "untrained_points")},
         "families": [(f.recipe, f.outcomes) for f in by.families.values()],
         "tried": (by.files, list(by.rejected), list(by.failed), [by.ended(recipe) for recipe in recipes]),
         "candidates": list(map(rounded, by.candidates())),
@@ -295,6 +332,7 @@ def answers(by: Any, recipes: Sequence[Recipe]) -> dict[str, Any]:
         "standing": [by.standing(family) for family in by.families.values()],
         "contending": [f.recipe for f in by.contending()],
         "finalists": [f.recipe for f in by.finalists(8)],
+        "best": [f.recipe for f in by.best(8)],
     }
 
 
