@@ -17,7 +17,7 @@ from autocompress.testing.checks import Checks, Neighbour, is_plain, is_sentence
 from autocompress.testing.declared_layers import with_other_weights
 from autocompress.testing.lab import Form, Lab, fail, same_values, untouched
 
-SAME_OUTPUT = 1e-4  # of the range of the output
+SAME_WHOLE = 1e-4  # of the range of the output
 
 
 class StructureChecks(Checks):
@@ -103,7 +103,7 @@ class StructureChecks(Checks):
         inputs = lab.context.example_inputs
         with torch.no_grad():
             before, whole = (primary(call(each.eval(), inputs)) for each in (model, declared.whole))
-        alike = whole.shape == before.shape and float((whole - before).abs().max()) <= SAME_OUTPUT * _range(before)
+        alike = whole.shape == before.shape and float((whole - before).abs().max()) <= SAME_WHOLE * _range(before)
         assert alike, (
             "the `whole` of counterparts gives other outputs than the model before the step: "
             "copy the model, in evaluation mode, before anything is removed"

@@ -401,6 +401,9 @@ def test_a_layer_that_is_called_twice_is_left_as_it_is() -> None:
     changed, found = narrowed_by_hand(model, torch.randn(VECTORS), ["reader"])
     assert found.fits == ()
     assert torch.equal(changed.reader.weight, model.reader.weight[:, [u for u in range(12) if u != 3]])
+    run = run_original(model.eval(), torch.randn(VECTORS), N)
+    assert (run.calls["reader"], run.once("reader")) == (2, None)
+    assert run.once("first") is not None
 
 
 def test_weights_that_are_tied_are_left_as_they_are() -> None:
@@ -473,6 +476,18 @@ def test_where_the_outputs_are_no_numbers_the_model_ends_as_it_was(value: float,
     found = apply_and_repair(model, changed, declared, x, refits=refits)
     assert found.fits == ()
     assert same_state(changed, before)
+
+
+def test_norms_end_as_they_were_too_where_only_what_follows_them_is_no_number() -> None:
+    model, x, removals = doubled("convolutions with norms")
+    declared = narrowed_counterparts(model, removals, context_of(x))
+    changed = narrowing.apply(copy.deepcopy(model), {"remove": removals}, context_of(x))
+    with torch.no_grad():
+        changed[7].bias[0] = math.nan
+    before = changed[4].running_var.clone()
+    found = apply_and_repair(model, changed, declared, x)
+    assert found.fits == ()
+    assert torch.equal(changed[4].running_var, before)
 
 
 def test_a_refit_that_makes_the_outputs_no_numbers_is_taken_back() -> None:
