@@ -132,8 +132,6 @@ def _recalibrate(norm: nn.Module, now: Statistics, before: Statistics, outputs: 
     mean, var = before.mean[outputs], before.var[outputs]
     assert isinstance(norm.running_mean, Tensor)
     assert isinstance(norm.running_var, Tensor)
-    if not all(bool(torch.isfinite(each).all()) for each in (now.mean, now.var, mean, var)):
-        return
     varies = (var > LEAST_VAR) & (now.var > LEAST_VAR)
     scale = torch.where(varies, now.var / var.clamp(min=LEAST_VAR), 1.0)
     norm.running_mean.copy_(norm.running_mean.double() * scale.sqrt() + now.mean - mean * scale.sqrt())
