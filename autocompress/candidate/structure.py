@@ -22,7 +22,7 @@ class KnownPlans(Protocol):
     def put(self, prefix: Sequence[Step], plan: Plan) -> None: ...
 
 
-Repair = Callable[[Step, Counterparts, nn.Module], None]  # of what a step made, in place
+RepairStep = Callable[[Step, Counterparts, nn.Module], None]  # of what a step made, in place
 
 
 def structural(recipe: Recipe, plugins: PluginSet) -> tuple[Step, ...]:
@@ -36,7 +36,7 @@ def build(
     plugins: PluginSet,
     plans: Sequence[Plan] | None = None,
     known: KnownPlans | None = None,
-    repair: Repair | None = None,
+    repair: RepairStep | None = None,
 ) -> tuple[nn.Module, tuple[dict[str, Any], ...]]:
     """The recipe's untrained structure and the plans that made it.
 

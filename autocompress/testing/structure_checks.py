@@ -7,16 +7,17 @@ from contextlib import suppress
 import torch
 
 from autocompress.candidate.count import count
+from autocompress.candidate.repair.declared import check_declared
 from autocompress.candidate.weights import load_weights
 from autocompress.data import call, primary
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import (
-    Params,
-    StructureStrategy,
-)
+from autocompress.plugin.contract import Params, StructureStrategy
 from autocompress.storage.store import Store
 from autocompress.testing.checks import Checks, Neighbour, is_plain, is_sentence
-from autocompress.testing.lab import Form, Lab, same_values, untouched
+from autocompress.testing.declared_layers import with_other_weights
+from autocompress.testing.lab import Form, Lab, fail, same_values, untouched
+
+SAME_WHOLE = 1e-4  # of the range of the output
 
 
 class StructureChecks(Checks):
@@ -88,6 +89,31 @@ class StructureChecks(Checks):
             "the replayed structure with the trained weights gives other outputs: keep all state in the state dict"
         )
 
+    def test_what_counterparts_declares_is_true(self, structure: StructureStrategy, lab: Lab) -> None:
+        model, plan = lab.context.task.copy_of_model(), lab.plan_of(lab.defaults)
+        with untouched(model, "counterparts"), untouched(lab.context.model, "counterparts"):
+            declared = structure.counterparts(model, plan, lab.context)
+        if declared is None:
+            return  # nothing of it is repaired
+        changed = lab.applied(plan)
+        try:
+            check_declared(declared, changed)
+        except CandidateFailed as error:
+            fail(f"what counterparts declares does not fit the model that apply makes of the same plan: {error.reason}")
+        inputs = lab.context.example_inputs
+        with torch.no_grad():
+            before, whole = (primary(call(each.eval(), inputs)) for each in (model, declared.whole))
+        alike = whole.shape == before.shape and float((whole - before).abs().max()) <= SAME_WHOLE * _range(before)
+        assert alike, (
+            "the `whole` of counterparts gives other outputs than the model before the step: "
+            "copy the model, in evaluation mode, before anything is removed"
+        )
+        others = list(with_other_weights(declared, changed))
+        assert not others, (
+            f"counterparts declares channels of the original whose weights {', '.join(others)} does not hold: "
+            "give the indices that apply keeps, in its order, and inputs=None for a layer that reads something else"
+        )
+
     def test_sensitivity_is_ordered_and_changes_nothing(self, structure: StructureStrategy, lab: Lab) -> None:
         with untouched(lab.context.model, "sensitivity"):
             found = list(structure.sensitivity(lab.context))
@@ -103,3 +129,7 @@ class StructureChecks(Checks):
         for part, reason in found.items():
             sound = is_sentence(part) and is_sentence(reason)
             assert sound, f"left_alone gives the name of a part and a reason in words, not {part!r}: {reason!r}"
+
+
+def _range(values: torch.Tensor) -> float:
+    return float(values.max() - values.min())

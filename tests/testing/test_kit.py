@@ -4,6 +4,7 @@ Each ``Broken...`` class is the kit on a strategy that differs from a sound one 
 them, all in one session, as it does for an author.
 """
 
+import copy
 import importlib
 import json
 import os
@@ -20,6 +21,8 @@ from torch import nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import (
+    Counterpart,
+    Counterparts,
     GraphStrategy,
     LossTerm,
     Parameter,
@@ -292,6 +295,64 @@ class LookingRoundsTheWeights(Cut):
     def left_alone(self, context):
         context.model.down.weight.data.round_()
         return {}
+
+
+class DeclaredCut(Cut):
+    """A sound one that says what stands for what."""
+
+    def counterparts(self, model, plan, context):
+        down = Counterpart("down", "down", tuple(plan["kept"]), tuple(range(16)))
+        head = Counterpart("head", "head", tuple(range(4)), tuple(plan["kept"]))
+        return Counterparts(copy.deepcopy(model), (down, head))
+
+
+COUNTERPARTS = "test_what_counterparts_declares_is_true"
+
+
+@broken(COUNTERPARTS, "counterparts changed the model it may only look at")
+class DeclaringCutsTheModel(DeclaredCut):
+    def counterparts(self, model, plan, context):
+        declared = super().counterparts(model, plan, context)
+        self.apply(model, plan, context)
+        return declared
+
+
+@broken(COUNTERPARTS, "32 outputs are declared, and it has 16")
+class DeclaresWhatWasRemovedToo(DeclaredCut):
+    def counterparts(self, model, plan, context):
+        return super().counterparts(model, {"kept": range(32)}, context)
+
+
+@broken(COUNTERPARTS, "whose weights down.weight, down.bias, head.weight does not hold")
+class DeclaresOtherChannels(DeclaredCut):
+    def counterparts(self, model, plan, context):
+        return super().counterparts(model, {"kept": sorted(set(range(32)) - set(plan["kept"]))}, context)
+
+
+@broken(COUNTERPARTS, "give the indices that apply keeps, in its order")
+class DeclaresChannelsInAnotherOrder(DeclaredCut):
+    def counterparts(self, model, plan, context):
+        return super().counterparts(model, {"kept": plan["kept"][::-1]}, context)
+
+
+@broken(COUNTERPARTS, "whose weights blocks.0.bn1.running_var does not hold")
+class DeclaresAnotherNorm(DeclaredCut):
+    def counterparts(self, model, plan, context):
+        declared = super().counterparts(model, plan, context)
+        norm = Counterpart("blocks.0.bn1", "blocks.0.bn1", tuple(range(16)))
+        return replace(declared, layers=(*declared.layers, norm))
+
+    def apply(self, model, plan, context):
+        model.blocks[0].bn1.running_var *= 2
+        return super().apply(model, plan, context)
+
+
+@broken(COUNTERPARTS, "the `whole` of counterparts gives other outputs")
+class DeclaresAnotherModel(DeclaredCut):
+    def counterparts(self, model, plan, context):
+        declared = super().counterparts(model, plan, context)
+        declared.whole.head.bias.data += 1
+        return declared
 
 
 # -- what a strategy says of itself ------------------------------------------------------------------------------------
@@ -587,6 +648,10 @@ class SoundStructure(StrategyConformance):
     task = staticmethod(tasks.cnn)
 
 
+class SoundDeclaration(OnCnn):
+    strategy = DeclaredCut()
+
+
 class SoundTraining(OnCnn):
     strategy = type("Sound", (Decay,), {"Made": Penalty})()
 
@@ -637,7 +702,7 @@ class Reports:
             self.ended[name] = report.longreprtext if report.failed else report.outcome
 
 
-SOUND = ["SoundStructure", "SoundTraining", "SoundGraph", "SoundOnTokens", "SoundClassifier"]
+SOUND = ["SoundStructure", "SoundDeclaration", "SoundTraining", "SoundGraph", "SoundOnTokens", "SoundClassifier"]
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,98 @@
-"""Placeholder."""
+"""Whether what a structural step declares fits the model that it made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
-from autocompress.plugin.contract import Counterparts
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import Counterpart, Counterparts
 
 
-def check(counterparts: Counterparts, changed: nn.Module) -> None:
-    pass
+@dataclass(frozen=True)
+class ChannelCounts:
+    """Of a layer. inputs: None where a layer reads no channels. directions: parts of equal length that its outputs lie
+    in, one after the other.
+    """
+
+    outputs: int
+    inputs: int | None
+    directions: int = 1
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> "ChannelCounts | None":
+        """None of a layer whose channels are not known."""
+        if isinstance(layer, nn.Linear):
+            return cls(layer.out_features, layer.in_features)
+        if isinstance(layer, _ConvNd):
+            return cls(layer.out_channels, layer.in_channels)
+        if isinstance(layer, nn.RNNBase):
+            directions = 2 if layer.bidirectional else 1
+            return cls(directions * (layer.proj_size or layer.hidden_size), layer.input_size, directions)
+        if isinstance(layer, nn.Embedding):
+            return cls(layer.embedding_dim, None)
+        if isinstance(layer, _NormBase):
+            return cls(layer.num_features, layer.num_features)
+        if isinstance(layer, nn.GroupNorm):
+            return cls(layer.num_channels, layer.num_channels)
+        if isinstance(layer, (nn.LayerNorm, nn.RMSNorm)):
+            return cls(int(layer.normalized_shape[-1]), int(layer.normalized_shape[-1]))
+        return None
+
+
+def check_declared(counterparts: Counterparts, changed: nn.Module) -> None:
+    """Raises CandidateFailed where a declaration does not fit the changed model: names, widths and indices. Whether it
+    is true is not looked at.
+    """
+    named: set[str] = set()
+    for own in counterparts.layers:
+        if own.layer in named:
+            raise _misfit(own, "it is named twice")
+        named.add(own.layer)
+        layer, original = _layer(changed, own.layer), _layer(counterparts.whole, own.original)
+        if layer is None:
+            raise _misfit(own, "the changed model has no such layer")
+        if original is None:
+            raise _misfit(own, f"the model before has no layer {own.original}")
+        if isinstance(layer, nn.RNNBase) and (type(layer), layer.bidirectional) != (
+            type(original),
+            getattr(original, "bidirectional", None),
+        ):
+            raise _misfit(own, f"{own.original} is no recurrent layer of the same kind and directions")
+        now, before = ChannelCounts.of(layer), ChannelCounts.of(original)
+        if now is None or before is None:
+            continue
+        _check_indices(own, "outputs", own.outputs, now.outputs, before.outputs)
+        _check_directions(own, now, before)
+        if own.inputs is not None:
+            _check_indices(own, "inputs", own.inputs, now.inputs or 0, before.inputs or 0)
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+def _check_indices(own: Counterpart, side: str, indices: Sequence[int], width: int, before: int) -> None:
+    if len(indices) != width:
+        raise _misfit(own, f"{len(indices)} {side} are declared, and it has {width}")
+    outside = [index for index in indices if not 0 <= index < before]
+    if outside:
+        raise _misfit(own, f"{outside[0]} is among its {side}, and {own.original} has {before} of them, from 0")
+    if len(set(indices)) != len(indices):
+        twice = next(index for at, index in enumerate(indices) if index in indices[:at])
+        raise _misfit(own, f"{twice} is twice among its {side}")
+
+
+def _check_directions(own: Counterpart, now: ChannelCounts, before: ChannelCounts) -> None:
+    size, whole = now.outputs // now.directions, before.outputs // before.directions
+    if now.directions > 1 and any(index // whole != at // size for at, index in enumerate(own.outputs)):
+        raise _misfit(own, f"its outputs must be {size} of the one direction, then {size} of the other")
+
+
+def _misfit(own: Counterpart, why: str) -> CandidateFailed:
+    return CandidateFailed(f"the counterpart declared for the layer {own.layer or 'that is the model'}: {why}")

@@ -21,7 +21,7 @@ CHUNK = 8192  # rows, multiplied in single precision at a time
 
 
 @dataclass(frozen=True)
-class Moments:
+class RowSums:
     """Sums over rows that a fit needs, in double precision: memory follows the widths, not the rows.
 
     rows: how many. zz (G, I, I), tz (G, O, I), z (G, I), t (G, O): of regressors and targets, by group. tt: squares of
@@ -36,7 +36,7 @@ class Moments:
     tt: float
 
     @classmethod
-    def of(cls, regressors: Tensor, targets: Tensor) -> "Moments":
+    def of(cls, regressors: Tensor, targets: Tensor) -> "RowSums":
         """regressors: (G, R, I). targets: (G, R, O)."""
         groups, rows, width = regressors.shape
         outputs = targets.shape[-1]
@@ -49,17 +49,18 @@ class Moments:
         z_sum, t_sum = (part.sum(1, dtype=torch.float64) for part in (regressors, targets))
         return cls(rows, zz, tz, z_sum, t_sum, float(targets.square().sum(dtype=torch.float64)))
 
-    def centred(self, means: "Moments") -> "Moments":
+    def centred(self, means: "RowSums") -> "RowSums":
         """As if the means of other rows had been taken from every regressor and target."""
         z, t = means.z / means.rows, means.t / means.rows
         zz = self.zz - _outer(self.z, z) - _outer(z, self.z) + self.rows * _outer(z, z)
         tz = self.tz - _outer(self.t, z) - _outer(t, self.z) + self.rows * _outer(t, z)
         tt = self.tt - 2 * float((self.t * t).sum()) + self.rows * float(t.square().sum())
-        return Moments(self.rows, zz, tz, self.z - self.rows * z, self.t - self.rows * t, max(tt, 0.0))
+        return RowSums(self.rows, zz, tz, self.z - self.rows * z, self.t - self.rows * t, max(tt, 0.0))
 
     def error(self, weights: Tensor) -> float:
         """Squared error of weights (G, O, I), summed over rows and outputs."""
-        return max(0.0, self.tt - 2 * float((weights * self.tz).sum()) + float((weights @ self.zz * weights).sum()))
+        error = self.tt - 2 * float((weights * self.tz).sum()) + float((weights @ self.zz * weights).sum())
+        return max(error, 0.0)  # in this order NaN stays NaN
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Fit:
     after: float
 
 
-def refit(fitted: Moments, held_out: Moments, weights: Tensor, *, intercept: bool) -> Fit | None:
+def refit(fitted: RowSums, held_out: RowSums, weights: Tensor, *, intercept: bool) -> Fit | None:
     """The weights that give the targets best; None where none does clearly better than those there are.
 
     fitted, held_out: of rows of different examples. weights: (G, O, I), what the layer has. intercept: whether it has a
@@ -100,7 +101,7 @@ def refit(fitted: Moments, held_out: Moments, weights: Tensor, *, intercept: boo
     return Fit(found, constant, ridge, before / scale, error / scale)
 
 
-def _candidates(moments: Moments, own: Tensor, *, intercept: bool) -> Iterator[tuple[float, Tensor]]:
+def _candidates(moments: RowSums, own: Tensor, *, intercept: bool) -> Iterator[tuple[float, Tensor]]:
     if intercept:
         yield float("inf"), own
     width = own.shape[-1]

@@ -15,8 +15,14 @@ from autocompress.errors import CandidateFailed
 from autocompress.task import Inputs
 
 BATCH_NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-MATRIX_LAYERS = (nn.Linear, *CONVOLUTION_LAYERS)
+LINEAR_LAYERS = (nn.Linear, *CONVOLUTION_LAYERS)
 RECURRENT_CORES = (nn.LSTM, nn.GRU, nn.RNN)
+PLAIN_FORWARDS = frozenset(
+    getattr(kind, name)
+    for kind in (*LINEAR_LAYERS, *RECURRENT_CORES)
+    for name in ("forward", "_conv_forward")
+    if hasattr(kind, name)
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,10 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
             if last and last[0][1] is given:
                 found.normed.add(last[0][0])
         try:
-            if isinstance(layer, MATRIX_LAYERS) and isinstance(gave, Tensor):
+            if isinstance(layer, LINEAR_LAYERS) and is_plain_layer(layer) and isinstance(gave, Tensor):
                 found.gave[name] = GaveRows(*output_rows(layer, gave, examples))
                 last[:] = [(name, gave)]
-            elif isinstance(layer, RECURRENT_CORES):
+            elif isinstance(layer, RECURRENT_CORES) and is_plain_layer(layer):
                 found.gave[name] = GaveStates(*states_of(layer, given, gave, examples))
         except CandidateFailed:
             found.gave.pop(name, None)
@@ -95,7 +101,7 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
     handles = [
         layer.register_forward_hook(partial(see, name), with_kwargs=True)
         for name, layer in whole.named_modules()
-        if isinstance(layer, (*MATRIX_LAYERS, *BATCH_NORM_LAYERS, *RECURRENT_CORES))
+        if isinstance(layer, (*LINEAR_LAYERS, *BATCH_NORM_LAYERS, *RECURRENT_CORES))
     ]
     try:
         with torch.no_grad():
@@ -104,6 +110,19 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
         for handle in handles:
             handle.remove()
     return found
+
+
+def is_plain_layer(layer: nn.Module) -> bool:
+    """Whether a layer computes with its own parameters what its kind does: not where a subclass does something else,
+    and not where its weights are worked out of others (weight norm).
+    """
+    methods = [method for name in ("forward", "_conv_forward") if (method := getattr(type(layer), name, None))]
+    weights = [name for name in dir(layer) if name.startswith("weight")]
+    return (
+        all(method in PLAIN_FORWARDS for method in methods)
+        and "forward" not in vars(layer)
+        and all(name in layer._parameters for name in weights)
+    )
 
 
 def first_tensor(args: Sequence[Any], named: dict[str, Any]) -> Tensor | None:
@@ -116,6 +135,8 @@ def states_of(layer: nn.RNNBase, given: Tensor, gave: Any, examples: int) -> tup
     is no sequence of every example.
     """
     states = gave[0]
+    if not isinstance(states, Tensor):
+        raise CandidateFailed("it is not given one sequence of every example but a packed one")
     pair = [tensor if layer.batch_first else tensor.transpose(0, 1) for tensor in (given, states)]
     if layer.num_layers != 1 or any(each.dim() != 3 or len(each) != examples for each in pair):
         raise CandidateFailed("it is not given one sequence of every example")

@@ -5,6 +5,7 @@ layers before it give after their own repair, and what follows reads what it giv
 norm are recalibrated in the same moment.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.repair.original import (
     BATCH_NORM_LAYERS,
-    MATRIX_LAYERS,
+    LINEAR_LAYERS,
     RECURRENT_CORES,
     GaveRows,
     GaveStates,
@@ -29,7 +30,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Counterpart, Counterparts
 from autocompress.task import Inputs
 
-LEAST_VAR = 1e-8  # of a channel in the original, below which its statistics are left
+LEAST_VAR = 1e-8  # of a channel, before or now, below which the variance that its norm goes by is left
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,16 @@ def repair(
     untouched = {name: value.clone() for name, value in changed.state_dict().items()}
     before = _run(changed, counterparts, original, inputs, check, refits=False)[1]
     if not refits:
+        if not math.isfinite(before):
+            changed.load_state_dict(untouched)
         return Repair((), before, before)
     recalibrated = {name: value.clone() for name, value in changed.state_dict().items()}
     changed.load_state_dict(untouched)
     fits, error = _run(changed, counterparts, original, inputs, check, refits=True)
-    if not error < before:
-        changed.load_state_dict(recalibrated)
-        return Repair((), before, before)
-    return Repair(tuple(fits), before, error)
+    if math.isfinite(error) and not error >= before:
+        return Repair(tuple(fits), before, error)
+    changed.load_state_dict(recalibrated if math.isfinite(before) else untouched)
+    return Repair((), before, before)
 
 
 def _run(
@@ -92,7 +95,7 @@ def _run(
             return
         check()
         try:
-            if isinstance(layer, MATRIX_LAYERS) and isinstance(gave, GaveRows):
+            if isinstance(layer, LINEAR_LAYERS) and isinstance(gave, GaveRows):
                 normed = counterpart.original in original.normed
                 fits.extend(
                     refit_matrix(
@@ -129,7 +132,7 @@ def _recalibrate(norm: nn.Module, now: Statistics, before: Statistics, outputs: 
     mean, var = before.mean[outputs], before.var[outputs]
     assert isinstance(norm.running_mean, Tensor)
     assert isinstance(norm.running_var, Tensor)
-    varies = var > LEAST_VAR
+    varies = (var > LEAST_VAR) & (now.var > LEAST_VAR)
     scale = torch.where(varies, now.var / var.clamp(min=LEAST_VAR), 1.0)
     norm.running_mean.copy_(norm.running_mean.double() * scale.sqrt() + now.mean - mean * scale.sqrt())
     norm.running_var.copy_(norm.running_var.double() * scale)

@@ -9,11 +9,10 @@ from torch import nn
 
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.repair.calibration import CalibrationSample, calibration_sample
-from autocompress.candidate.repair.declared import check
+from autocompress.candidate.repair.declared import check_declared
 from autocompress.candidate.repair.original import OriginalRun, run_original
 from autocompress.candidate.repair.repair import repair
 from autocompress.candidate.structure import build, structural
-from autocompress.candidate.weights import load_weights
 from autocompress.plugin.contract import Counterparts
 from autocompress.recipe import Plan, Recipe, Step
 
@@ -34,9 +33,10 @@ def repaired(
         plans = build(recipe, opened.context, opened.plugins, None, opened.plans)[1]
     named = [[s.strategy, s.values, opened.plugins.origin.get(f"strategies:{s.strategy}")] for s in steps]
     key = opened.store.key("repaired", opened.fingerprint, opened.context.seed, named, plans, sample.digest)
-    if opened.store.path(key).exists():
+    weights = opened.store.load(key)  # of an entry that is damaged None: it is made again
+    if weights is not None:
         model, decided = build(recipe, opened.context, opened.plugins, plans, opened.plans)
-        load_weights(opened.store, model, key)
+        model.load_state_dict(weights)
         return model, decided, key
     repairer = _Repairer(opened, sample)
     with opened.supervisor.during("repair", f"repair: {recipe.techniques()}"):
@@ -56,7 +56,7 @@ class _Repairer:
         self.repaired = False
 
     def __call__(self, step: Step, counterparts: Counterparts, model: nn.Module) -> None:
-        check(counterparts, model)
+        check_declared(counterparts, model)
         opened = self._opened
 
         def between() -> None:

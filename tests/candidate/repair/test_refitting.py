@@ -1,0 +1,88 @@
+"""One layer refitted: nothing where it gives what it gave, and of a recurrent one only by the states that count."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from autocompress.candidate.repair import refitting
+from autocompress.candidate.repair.original import GaveRows, GaveStates, run_original
+from autocompress.candidate.repair.refitting import refit_matrix, refit_recurrent
+from autocompress.candidate.repair.rows import output_rows
+from autocompress.errors import CandidateFailed
+
+N = 40
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_layer_that_reads_what_it_read_is_not_fitted(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where what it reads lies far from zero, and sums of squares say little of small differences."""
+    monkeypatch.setattr(refitting, "refit", lambda *_, **__: pytest.fail("it was fitted"))
+    torch.manual_seed(seed)
+    layer, x = nn.Linear(20, 7), torch.randn(N, 25, 20) + seed
+    before = copy.deepcopy(layer)
+    with torch.no_grad():
+        gave = GaveRows(*output_rows(layer, layer(x), N))
+    assert list(refit_matrix("it", layer, [x], [gave], torch.arange(7), examples=N, normed=False)) == []
+    assert torch.equal(layer.weight, before.weight)
+    assert layer.bias is not None
+    assert torch.equal(layer.bias, before.bias)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_of_both_directions_the_state_that_nothing_follows_is_left_out(kind: type[nn.RNNBase]) -> None:
+    """The backward direction ends at the first step, the forward one at the last: what they are there is not read."""
+    original, x = kind(5, 6, batch_first=True, bidirectional=True), torch.randn(N, 9, 5)
+    with torch.no_grad():
+        states = original(x)[0]
+        for name in ("weight_hh_l0", "weight_hh_l0_reverse"):
+            getattr(original, name)[:, 5] = getattr(original, name)[:, 4]
+    states[..., 5], states[..., 11] = states[..., 4], states[..., 10]
+    states[:, -1, :6] = float("nan")
+    states[:, 0, 6:] = float("nan")
+    layer = kind(5, 5, batch_first=True, bidirectional=True)
+    gates = original.weight_hh_l0.shape[0] // 6
+    kept = (torch.arange(gates)[:, None] * 6 + torch.arange(5)).flatten()
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            whole = getattr(original, name)[kept]
+            parameter.copy_(whole[:, :5] if name.startswith("weight_hh") else whole)
+    outputs = torch.tensor([unit for unit in range(12) if unit not in (5, 11)])
+    fits = list(refit_recurrent("it", layer, original, x, GaveStates(x, states), outputs))
+    assert [fit.part for fit in fits] == ["weight_hh", "weight_hh_reverse"], "what is read in is what was"
+    for name in ("weight_hh_l0", "weight_hh_l0_reverse"):
+        wanted = getattr(original, name).detach()[kept][:, :5].clone()
+        wanted[:, 4] *= 2
+        torch.testing.assert_close(getattr(layer, name).detach(), wanted, atol=0.02, rtol=0.02)
+
+
+def test_a_sequence_of_another_length_fails() -> None:
+    layer = nn.GRU(5, 6, batch_first=True)
+    x = torch.randn(N, 9, 5)
+    gave = GaveStates(x, layer(x)[0].detach())
+    with pytest.raises(CandidateFailed, match="it reads \\(40, 7\\) examples and places"):
+        list(refit_recurrent("it", layer, copy.deepcopy(layer), x[:, :7], gave, torch.arange(6)))
+
+
+class Packed(nn.Module):
+    """Gives a recurrent layer a packed sequence, and a state first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(5, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.full((len(x),), x.shape[1]), batch_first=True)
+        return self.rnn(packed, x.new_zeros(1, len(x), 6))[1][0]
+
+
+def test_a_packed_sequence_is_not_kept() -> None:
+    run = run_original(Packed(), torch.randn(N, 9, 5), N)
+    assert run.once("rnn") is None
+    assert run.calls["rnn"] == 1
