@@ -107,6 +107,7 @@ def _target(opened: OpenTask, request: MakeRequest, variant: Step | None) -> Pat
     """Where a file goes: into a folder of its own when it is kept, else where nobody looks for it."""
     recipe = request.recipe if variant is None else request.recipe.rewritten(variant)
     if isinstance(request, FamilyFiles):
+        opened.folder.make_candidates()
         return opened.folder.candidate(f"{recipe.id}-{request.rung}")
     return opened.folder.scratch / f"{recipe.id}.onnx"
 
