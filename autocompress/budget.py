@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autocompress.errors import UsageError, one_line
-from autocompress.verdict import FAR_OVER, Verdict, ms_verdict, ratio_verdict
+from autocompress.verdict import FAR_OVER, Verdict, at_least, at_most, ms_verdict, ratio_verdict
 
 if TYPE_CHECKING:
     from autocompress.latency import Latency
@@ -44,10 +44,16 @@ class Budget:
         return latency.statistic / self.latency_ms - 1 if self.latency_ms is not None else 0.0
 
     def verdict(self, latency: "Latency") -> Verdict | None:
-        """Whether a file's latency keeps the budget; None when there is none."""
+        """Whether a file's latency keeps the budget; None when there is none. Where it is too close to tell, the reason
+        names the nearest budget that is known to be kept.
+        """
         if self.speedup is not None:
-            return ratio_verdict(latency, 1 / self.speedup)
-        return ms_verdict(latency, self.latency_ms) if self.latency_ms is not None else None
+            known = at_most(1 / latency.ratio_next_high)
+            return ratio_verdict(latency, 1 / self.speedup, f"--speedup {known} is known to be kept")
+        if self.latency_ms is not None:
+            known = at_least(latency.next_high)
+            return ms_verdict(latency, self.latency_ms, f"--budget-ms {known} is known to be kept")
+        return None
 
     def less(self, margin: float) -> "Budget":
         """The same budget of latency, tighter by ``margin``, a share of it."""

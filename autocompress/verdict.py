@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -34,19 +35,33 @@ class Verdict:
         return self.answer == "met"
 
 
-def ratio_verdict(latency: "Latency", limit: float) -> Verdict:
+def ratio_verdict(latency: "Latency", limit: float, helps: str = "") -> Verdict:
     """Whether a file's time over the reference's stays within ``limit``. A neighbour makes it more as a rule, since a
     smaller file suffers more than the reference, so that what is within the limit on a busy machine is within it.
+
+    helps: said where it is too close to tell.
     """
     shown = "{:.3g} of the reference's time".format
-    return _verdict(latency, latency.ratio_low, latency.ratio_next_high, limit, shown, FAR_OVER)
+    return _verdict(latency, latency.ratio_low, latency.ratio_next_high, limit, shown, FAR_OVER, helps)
 
 
-def ms_verdict(latency: "Latency", limit: float) -> Verdict:
+def ms_verdict(latency: "Latency", limit: float, helps: str = "") -> Verdict:
     """Whether the profile's percentile stays within ``limit`` milliseconds. In a busy session every call counts: a
     neighbour only adds time, so that what is within the limit there is within it.
+
+    helps: said where it is too close to tell.
     """
-    return _verdict(latency, latency.low, latency.next_high, limit, "{:.4g} ms".format, math.inf)
+    return _verdict(latency, latency.low, latency.next_high, limit, "{:.4g} ms".format, math.inf, helps)
+
+
+def at_least(value: float) -> str:
+    """A positive number of three digits, as a user types it, that is not below ``value``."""
+    return _three_digits(value, ROUND_CEILING)
+
+
+def at_most(value: float) -> str:
+    """The same, not above it."""
+    return _three_digits(value, ROUND_FLOOR)
 
 
 def too_small_a_split(error: float, allowed: float) -> bool:
@@ -66,11 +81,18 @@ def drop_verdict(loss: float, error: float, allowed: float, examples: int) -> Ve
     more = ""
     if allowed and too_small_a_split(error, allowed):
         more = f", {math.ceil(examples * (2 * ONE_SIDED * error / allowed) ** 2):,} would do"
-    return Verdict("undecided", f"{found}: {CLOSE} with {examples:,} validation examples{more}")
+    helps = f"--max-drop {at_least(loss + ONE_SIDED * error)} is known to be kept"
+    return Verdict("undecided", f"{found}: {CLOSE} with {examples:,} validation examples{more}; {helps}")
 
 
 def _verdict(
-    latency: "Latency", low: float, next_high: float, limit: float, shown: Callable[[float], str], far: float
+    latency: "Latency",
+    low: float,
+    next_high: float,
+    limit: float,
+    shown: Callable[[float], str],
+    far: float,
+    helps: str,
 ) -> Verdict:
     """A limit is met when one more session will find it kept, not met when what the sessions estimate is over it. A
     busy machine refutes nothing but what is far over. far: times the limit.
@@ -80,5 +102,10 @@ def _verdict(
         return Verdict("met", f"at most {shown(next_high)} in the next session, {shown(limit)} is the limit")
     if low > (limit if sure else far * limit):
         return Verdict("not met", f"at least {shown(low)}, {shown(limit)} is the limit")
-    why = BUSY if not latency.quiet else CLOSE if low <= limit else FEW
+    close = f"{CLOSE}; {helps}" if helps else CLOSE
+    why = BUSY if not latency.quiet else close if low <= limit else FEW
     return Verdict("undecided", f"between {shown(low)} and {shown(next_high)}, {shown(limit)} is the limit: {why}")
+
+
+def _three_digits(value: float, rounding: str) -> str:
+    return f"{Context(prec=3, rounding=rounding).create_decimal_from_float(value).normalize():f}"

@@ -49,6 +49,7 @@ def open_here(
     seed: int = 0,
 ) -> OpenedHere:
     """only: the strategies in use; None for all that are installed."""
+    folder.root.mkdir(parents=True, exist_ok=True)
     here = opened_in_process(task, profile, plugins, folder, only, seed=seed)
     opening, pipeline = asyncio.run(open_task(here.operations, here.prepared, folder, profile, seed, only))
     return OpenedHere(opening, pipeline, here.computation)

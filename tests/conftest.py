@@ -280,6 +280,7 @@ class OpenedHere:
         compare_exporters: bool = True,
     ) -> "OpenedHere":
         used = None if only is None else list(only)
+        folder.root.mkdir(parents=True, exist_ok=True)
         here = opened_in_process(task, profile, plugins, folder, used, seed=seed)
         opened = open_task(
             here.operations, here.prepared, folder, profile, seed, used, compare_exporters=compare_exporters

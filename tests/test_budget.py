@@ -1,6 +1,7 @@
 """The budget: what is rejected while parsing, and which side of it a measured latency lies on."""
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from autocompress.budget import Budget
 from autocompress.errors import UsageError
 from autocompress.latency import Latency
+from autocompress.verdict import Verdict
 
 MakeLatency = Callable[..., Latency]
 
@@ -96,6 +98,25 @@ def test_each_budget_is_judged_by_its_own_number(make_latency: MakeLatency):
     assert milliseconds.answer == "not met"
     assert Budget(latency_ms=2.0).excluded(latency)
     assert not Budget(speedup=2).excluded(latency)
+
+
+@pytest.mark.parametrize("value", [0.000123456, 0.4, 1.0, 37.77, 123_456.0])
+@pytest.mark.parametrize("option", ["--budget-ms", "--speedup"])
+def test_where_a_budget_is_too_close_to_tell_the_nearest_that_is_known_to_be_kept_is_said(
+    option: str, value: float, make_latency: MakeLatency
+):
+    def judged(budget: float) -> Verdict:
+        found = Budget(**{"latency_ms" if option == "--budget-ms" else "speedup": budget}).verdict(latency)
+        assert found is not None
+        return found
+
+    latency = make_latency(ratio=1 / value, statistic=value)
+    close = judged(value)
+    told = re.search(rf": too close to tell; {option} ([\d.]+) is known to be kept$", close.reason)
+    assert close.answer == "undecided"
+    assert told is not None, close.reason
+    assert judged(float(told[1])).met
+    assert float(told[1]) == pytest.approx(value, rel=0.07), "the interval of the next session is 5 % here"
 
 
 def test_a_budget_of_score_alone_says_nothing_about_latency(make_latency: MakeLatency):

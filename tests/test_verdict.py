@@ -120,14 +120,17 @@ def test_nothing_may_be_lost_where_none_is_allowed():
 def test_a_verdict_on_a_loss_tells_its_numbers():
     assert drop_verdict(0.5, 0.2, 1.0, 1000).reason == "it loses 0.50 points, give or take 0.33; 1 may be lost"
     close = drop_verdict(0.9, 0.2, 1.0, 1000)
-    assert close.reason.endswith("1 may be lost: too close to tell with 1,000 validation examples")
+    assert close.reason.endswith(
+        "1 may be lost: too close to tell with 1,000 validation examples; --max-drop 1.23 is known to be kept"
+    )
+    assert drop_verdict(0.9, 0.2, 1.23, 1000).met
 
 
 def test_of_too_small_a_split_it_is_told_how_large_it_would_have_to_be():
     """So that 1.645 standard errors are half of what may be lost; they fall with the root of the number of examples."""
 
     def needed(error: float, allowed: float = 1.0) -> int | None:
-        found = re.search(r", ([\d,]+) would do$", drop_verdict(0.5, error, allowed, 1000).reason)
+        found = re.search(r", ([\d,]+) would do;", drop_verdict(0.5, error, allowed, 1000).reason)
         return int(found[1].replace(",", "")) if found else None
 
     few = needed(0.4)

@@ -80,8 +80,6 @@ def _rewritten(opened: OpenTask, request: MakeRequest, made: Made) -> Made:
         try:
             with opened.supervisor.during("graph", text), replacing(target) as temporary:
                 rewrite(opened.plugins, variant, source, temporary, context)
-                if context.scored and opened.plugins.strategy(variant.strategy).precision == "int8":
-                    refuse_cut_off(temporary, source, context)
             made = replace(made, files=(*made.files, file_of(opened, recipe, target)))
         except CandidateFailed as error:
             failure = (recipe, error.strategy or variant.strategy, error.reason)
@@ -96,17 +94,22 @@ def built(opened: OpenTask, recipe: Recipe, plans: Sequence[Plan] | None) -> tup
 
 
 def rewrite(plugins: PluginSet, variant: Step, source: Path, target: Path, context: Context) -> None:
-    """Apply one graph variant. Raises CandidateFailed naming the strategy."""
+    """Apply one graph variant. Raises CandidateFailed naming the strategy, also where its int8 file is to be scored and
+    its outputs are cut off on the target.
+    """
     strategy = plugins.strategy(variant.strategy)
     assert isinstance(strategy, GraphStrategy)
     with blamed_on(variant.strategy):
         strategy.apply(source, target, variant.values, context)
+        if context.scored and strategy.precision == "int8":
+            refuse_cut_off(target, source, context)
 
 
 def _target(opened: OpenTask, request: MakeRequest, variant: Step | None) -> Path:
     """Where a file goes: into a folder of its own when it is kept, else where nobody looks for it."""
     recipe = request.recipe if variant is None else request.recipe.rewritten(variant)
     if isinstance(request, FamilyFiles):
+        opened.folder.make_candidates()
         return opened.folder.candidate(f"{recipe.id}-{request.rung}")
     return opened.folder.scratch / f"{recipe.id}.onnx"
 

@@ -102,7 +102,13 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
                 shutil.copyfile(source, temporary)
             else:
                 context = replace(read.context, learned=stored.learned)
-                rewrite(plugins, stored.recipe.variant, source, temporary, context)
+                try:
+                    rewrite(plugins, stored.recipe.variant, source, temporary, context)
+                except CandidateFailed as error:
+                    raise AutocompressError(
+                        f"{stored.recipe} cannot be made here: {error.strategy}: {error.reason}; make it on a machine "
+                        "like the one of the run, or search again on this one"
+                    ) from error
         if weights is not None:
             copy_file(weights, folder / WEIGHTS)
         write_text(folder / RECIPE, kept.to_toml())

@@ -20,6 +20,7 @@ from typing import Any
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import OPENS
 from autocompress.errors import CandidateFailed, Interrupted, UsageError
+from autocompress.storage.atomic import no_space
 from autocompress.supervisor import Tell, tell_nobody
 
 TELL_EVERY_S = 0.2
@@ -142,7 +143,11 @@ class Worker:
             return
         self._is_open = False
         ours, theirs = socket.socketpair()
-        with self._log.open("ab") as log:
+        try:
+            log = self._log.open("ab")
+        except OSError as error:
+            raise no_space(self._log, error) from error
+        with log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self.child, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],

@@ -71,7 +71,8 @@ def task() -> Task:
 
 
 def _reference(x: Tensor, y: Tensor) -> nn.Module:
-    store = Store(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autocompress")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    store = Store(cache / "autocompress")
     key = store.key("digits", EPOCHS, BATCH, len(y), torch.__version__, 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -81,6 +82,7 @@ def _reference(x: Tensor, y: Tensor) -> nn.Module:
             model.load_state_dict(weights)
             return model.eval()
         _train(model, x, y)
+    cache.mkdir(parents=True, exist_ok=True)
     store.save(key, model.state_dict())
     return model.eval()
 

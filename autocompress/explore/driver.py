@@ -15,7 +15,7 @@ from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.finish import Finish
-from autocompress.explore.history.facts import Evaluated, Failed, Gated, TrialFact
+from autocompress.explore.history.facts import Evaluated, Failed, Gated, Timed, TrialFact
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.opening.first_recipes import default_recipes, first_recipes
@@ -87,6 +87,8 @@ class Search:
             opened.pipeline.timed.add(graph, sessions)
         for recipe, answer in opened.floor.answers.items():
             self._admission.remember(recipe, answer)
+            if isinstance(answer, Gate):
+                self._record_sessions(answer)
         first_lengths = rungs.lengths(clock.limit_s, opened.opening.prepared.train_examples, self._policy)
         self._time = TimeBudget(
             clock,
@@ -263,7 +265,15 @@ class Search:
     async def _recorded_gate(self, recipe: Recipe) -> Gate:
         gate = await self._gating.time(recipe, self.standings.steering)
         self.history.enter(Gated(recipe, gate.latency.ratio, gate.macs))
+        self._record_sessions(gate)
         return gate
+
+    def _record_sessions(self, gate: Gate) -> None:
+        """Also those of a structure that is never trained: another of its graph, and the speed of the reference, are
+        judged by them, and a search that goes on need not time it again.
+        """
+        for graph, session in gate.sessions:
+            self.history.enter(Timed(graph, session))
 
     def _reject(self, asked: Asked, gate: Gate, reason: str) -> None:
         recipe = asked.recipe

@@ -13,19 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from autocompress.storage.folder import MACHINE, TURNSTILE
+from autocompress.storage.atomic import no_space
+from autocompress.storage.ownership import MACHINE, TURNSTILE
 
 
 class MachineLock:
-    """One process's hold on the machine, agreed on in ``folder``. waiting: opened around each wait for others.
-    waited_s: what all waits took, in seconds.
+    """One process's hold on the machine, agreed on in ``folder``, which is there. waiting: opened around each wait for
+    others. waited_s: what all waits took, in seconds. Raises AutocompressError when the folder was removed.
     """
 
     def __init__(self, folder: Path, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._turnstile, self._machine = (
-            os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in (TURNSTILE, MACHINE)
-        )
+        self._turnstile, self._machine = (_opened(folder / name) for name in (TURNSTILE, MACHINE))
         self._outside = waiting
         self._inside = False
         self.waited_s = 0.0
@@ -87,6 +85,13 @@ class MachineLock:
     def _leave(self) -> None:
         fcntl.flock(self._machine, fcntl.LOCK_UN)
         self._inside = False
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise no_space(path, error) from error
 
 
 def _locked(descriptor: int, how: int) -> bool:

@@ -17,9 +17,11 @@ UNFINISHED = ".autocompress-unfinished-"  # before the name of what nobody needs
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success flush it and rename it into place, on failure remove it."""
+    """Yield a temporary path beside ``path``; on success flush it and rename it into place, on failure remove it. The
+    folder it lies in is made, not those above: a process of a search must not make a run folder that was removed anew.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise no_space(path, error) from error
@@ -57,6 +59,8 @@ def is_full(error: BaseException) -> bool:
 
 def no_space(path: Path, error: OSError) -> AutocompressError:
     """What to tell when ``path`` cannot be written, as a rule because the disk is full."""
+    if error.errno == errno.ENOENT and not path.parent.is_dir():
+        return removed(path)
     if error.errno is not None and not is_full(error):
         return AutocompressError(
             f"cannot write {path}: {error.strerror}; move away what is there or choose another --out, then run the "
@@ -68,3 +72,8 @@ def no_space(path: Path, error: OSError) -> AutocompressError:
         f"cannot write {path}: {error.strerror or error} ({free:.0f} MiB free); make "
         "room or choose another --out, then run the same command again"
     )
+
+
+def removed(path: Path) -> AutocompressError:
+    """What to tell when the folder that ``path`` was to lie in is gone."""
+    return AutocompressError(f"cannot write {path}: its folder was removed meanwhile; run the same command again")

@@ -17,7 +17,7 @@ from typing import Any
 from autocompress.errors import AutocompressError, UsageError, one_line
 from autocompress.recipe import RecipeFile
 from autocompress.storage import front, ownership
-from autocompress.storage.atomic import replacing, write_text
+from autocompress.storage.atomic import removed, replacing, write_text
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import CANDIDATES, FRONT, MODEL, RECIPE, STORE, WEIGHTS
 from autocompress.storage.paths import inside
@@ -38,6 +38,8 @@ def commit(folder: RunFolder, document: dict[str, Any]) -> dict[str, Any]:
     Raises AutocompressError, with everything as it was, when a file is in the way that no search of this run put there,
     or the candidate's are not what the search wrote.
     """
+    if not folder.root.is_dir():
+        raise removed(folder.front)
     parent, before = front.folder_of(document), delivered_before(folder)
     try:
         contents = {f"{parent}/{name}": content for name, content in chosen_contents(folder.root, document).items()}

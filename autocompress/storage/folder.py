@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from autocompress.errors import UsageError
-from autocompress.storage.atomic import UNFINISHED, is_full, no_space
+from autocompress.storage.atomic import UNFINISHED, is_full, no_space, removed
 from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, REPORT, STORE
-from autocompress.storage.ownership import RUN, put_mark, refuse_strangers
+from autocompress.storage.ownership import MACHINE, RUN, TURNSTILE, put_mark, refuse_strangers
 from autocompress.storage.store import Store
 
 STORE_BYTES = 8 << 30  # of checkpoints, outputs and plans, at most, and half of what is free
-LOCK, TURNSTILE, MACHINE = ".lock", ".turnstile.lock", ".machine.lock"
+LOCK = ".lock"
 
 
 class FolderInUse(UsageError):
@@ -70,11 +70,22 @@ class RunFolder:
 
     def trim(self, keep: Collection[str]) -> None:
         """Keep the store within its bounds, whatever ``keep`` names kept."""
-        free = shutil.disk_usage(self.root).free
+        try:
+            free = shutil.disk_usage(self.root).free
+        except FileNotFoundError as error:
+            raise removed(self.stored) from error
         Store(self.stored).trim(min(STORE_BYTES, free // 2), keep)
 
     def candidate(self, identifier: str) -> Path:
         return self.root / CANDIDATES / identifier / MODEL
+
+    def make_candidates(self) -> None:
+        """Make the folder of all candidates, in a run folder that is still there."""
+        folder = self.root / CANDIDATES
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise no_space(folder, error) from error
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -97,7 +108,7 @@ class RunFolder:
             ) from error
         self._hold(lock)
         self._sweep()
-        self._held_nothing = {path.name for path in self.root.iterdir()} <= {RUN, LOCK}
+        self._held_nothing = {path.name for path in self.root.iterdir()} <= {RUN, LOCK, TURNSTILE, MACHINE}
 
     def _refuse_other_kinds(self) -> None:
         """Nothing is written through a link, and a folder in place of a file is found before anything is computed."""

@@ -11,6 +11,7 @@ from autocompress.errors import UsageError, one_line
 from autocompress.storage.atomic import UNFINISHED, write_text
 from autocompress.storage.front import FRONT, is_delivery, is_front
 
+TURNSTILE, MACHINE = ".turnstile.lock", ".machine.lock"  # of the processes of a search; they hold nothing
 RUN = ".autocompress-run"  # the mark of a run folder; it holds the names of what was delivered
 APPLIED = ".autocompress-applied"  # the mark of a folder that ``apply`` made
 STUDY = "autocompress"  # the name of the study in ``study.db``
@@ -92,7 +93,12 @@ def _strangers(folder: Path, mark: str) -> list[str]:
         names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     except OSError as error:
         raise UsageError(f"cannot read {folder}: {error.strerror}; choose another --out") from error
-    return [one_line(name, 60) for name in names if not name.startswith(UNFINISHED)]
+    return [one_line(name, 60) for name in names if not (name.startswith(UNFINISHED) or _is_empty_lock(folder / name))]
+
+
+def _is_empty_lock(path: Path) -> bool:
+    """Whether a file is what a process that outlived its search may leave."""
+    return path.name in (TURNSTILE, MACHINE) and path.is_file() and not path.stat().st_size
 
 
 def _is_free(path: Path) -> bool:

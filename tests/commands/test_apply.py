@@ -1,20 +1,25 @@
 """A model made again from its recipe: from the stored weights, or trained anew."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from autocompress.commands import apply
 from autocompress.commands.apply import apply_recipe
 from autocompress.errors import AutocompressError
 from autocompress.explore.opening.reference import open_task
+from autocompress.plugin.contract import Array, Feed, Session
 from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
 from autocompress.task import load_task
+from tests.conftest import FakeRuntime, FakeSession
 
 TASK = """
 import torch
@@ -92,3 +97,34 @@ def test_a_variant_that_is_no_longer_offered_is_said_to_be(opened: Any, target: 
     recipe.write_text(other.to_toml())
     with pytest.raises(AutocompressError, match="not among what that strategy now offers"):
         apply_recipe(recipe, target, tmp_path / "made", redo=True)
+
+
+class Saturating(FakeRuntime):
+    """A target on which int8 files give something else than they say."""
+
+    def saturates(self, profile: HardwareProfile) -> bool:
+        return True
+
+    def open(self, path: Path, profile: HardwareProfile) -> Session:
+        int8 = any(node.op_type == "DequantizeLinear" for node in onnx.load(str(path)).graph.node)
+        return Doubled(path) if int8 else FakeSession(path)
+
+    def exact(self, path: Path, profile: HardwareProfile) -> Session:
+        return FakeSession(path)
+
+
+class Doubled(FakeSession):
+    def run(self, feed: Feed) -> Sequence[Array]:
+        return [2 * output for output in super().run(feed)]
+
+
+def test_a_file_whose_outputs_are_cut_off_on_this_machine_is_not_made(
+    opened: Any, target: str, shared_plugins: PluginSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(opened, FAMILY, "quantize_aware")
+    elsewhere = replace(shared_plugins, runtimes={**shared_plugins.runtimes, "fake": Saturating()})
+    monkeypatch.setattr(apply, "load_plugins", lambda: elsewhere)
+    told = r"cannot be made here: quantize_aware: .*cut off on this target.*; make it on a machine like the one of the"
+    with pytest.raises(AutocompressError, match=told):
+        apply_recipe(recipe, target, tmp_path / "made", redo=False)
+    assert not (tmp_path / "made" / "model.onnx").exists()

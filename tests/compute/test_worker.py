@@ -18,7 +18,7 @@ import pytest
 
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.worker import Worker, WorkerConfig, WorkerCrashed, WorkerDied
-from autocompress.errors import CandidateFailed, Interrupted, UsageError
+from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
 
 LONG_S = 6000.0
 
@@ -120,6 +120,13 @@ def test_what_is_printed_goes_to_the_log_and_what_is_noted_to_the_user(bed: Bed,
     assert bed.log == "out loud\n"
     assert bed.noted == ["out loud"]
     assert "out loud" not in "".join(capfd.readouterr())
+
+
+def test_run_folder_that_was_removed_is_told_and_not_made_again(bed: Bed):
+    bed.folder.rmdir()
+    with pytest.raises(AutocompressError, match=r"worker\.log: its folder was removed meanwhile; run the same command"):
+        bed.pid()
+    assert not bed.folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from autocompress.budget import Budget
 from autocompress.errors import AutocompressError, UsageError
 from autocompress.recipe import RecipeFile
 from tests.recordings import kinds
-from tests.recordings.declared import Faults
-from tests.recordings.harness import Kept, searched
+from tests.recordings.declared import Declared, Faults
+from tests.recordings.harness import Ended, Kept, searched
 from tests.recordings.scenarios import Process, Scenario
 
 MINUTES = 60.0  # far more than three trials take: how busy the machine is changes nothing
@@ -55,6 +55,23 @@ def test_the_floor_is_looked_for_once(tmp_path: Path) -> None:
     assert first.asked("gate")
     assert not again.asked("gate")
     assert (again.front["status"], again.front["nearest"]) == ("infeasible", first.front["nearest"])
+
+
+def test_no_structure_is_timed_before_training_again_when_the_search_goes_on(tmp_path: Path) -> None:
+    """Nor one that was rejected, of which no file is left."""
+    kept, scenario = Kept(), Scenario("search", kinds.CNN, (Process(8), Process(24)), Budget(speedup=6))
+    first, second = searched(scenario, tmp_path / "run", kept)
+    declared = Declared(kinds.CNN, scenario.seed, scenario.faults)
+
+    def gated(ended: Ended) -> set[str]:
+        files = {arguments[0].candidate for name, arguments, *_ in ended.operations if name == "compare"}
+        paths = {file.relative_to(tmp_path / "run").as_posix() for file in files}
+        return {declared.graph(kept.remembered.recipes[path]) for path in paths if path.startswith("store/scratch/")}
+
+    assert second.asked("gate")
+    assert first.front["rejected"]
+    assert gated(first)
+    assert not gated(first) & gated(second)
 
 
 def test_an_added_strategy_joins_a_run_that_began_without_it(tmp_path: Path) -> None:

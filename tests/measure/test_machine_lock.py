@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from autocompress.errors import AutocompressError
 from autocompress.measure import MachineLock
 
 from .another import another
@@ -168,3 +169,9 @@ def test_an_error_inside_leaves_the_machine_free(what: str, tmp_path: Path):
             pass
 
     assert in_time(measure, 2)
+
+
+def test_process_that_outlives_its_run_folder_does_not_make_it_again(tmp_path: Path):
+    with pytest.raises(AutocompressError, match="its folder was removed meanwhile; run the same command again"):
+        MachineLock(tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -137,6 +137,7 @@ def searched(
 def _claimed(folder: RunFolder, memory: MemoryRecord | None) -> Iterator[Any]:
     """The record of a run folder that is this process's, for which nobody waits until it is on the disk."""
     folder.claim()
+    folder.make_candidates()  # as whoever makes files does
     event.listen(Engine, "connect", _hurry)
     record = memory or open_record(folder.study)
     try:

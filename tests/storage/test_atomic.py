@@ -103,3 +103,10 @@ def test_copied_file_is_whole(tmp_path: Path):
     (tmp_path / "a").write_bytes(bytes(range(256)) * 100)
     copy_file(tmp_path / "a", tmp_path / "made" / "b")
     assert (tmp_path / "made" / "b").read_bytes() == (tmp_path / "a").read_bytes()
+
+
+def test_folder_of_a_run_that_was_removed_is_not_made_again_and_told(tmp_path: Path):
+    gone = tmp_path / "run"
+    with pytest.raises(AutocompressError, match=r"cannot write .*run/store/a\.json: its folder was removed meanwhile"):
+        write_text(gone / "store" / "a.json", "{}")
+    assert not gone.exists()

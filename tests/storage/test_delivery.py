@@ -182,3 +182,13 @@ def test_weights_outside_the_run_folder_are_not_delivered(folder: RunFolder, fro
     ):
         committed(folder, front(recommended="aa-0"))
     assert held(folder.root) == {}
+
+
+@pytest.mark.parametrize("chosen", ["aa-0", None])
+def test_run_folder_that_was_removed_is_not_made_again(folder: RunFolder, front: Make, chosen: str | None):
+    shutil.rmtree(folder.root)
+    with pytest.raises(AutocompressError, match="its folder was removed meanwhile; run the same command again"):
+        commit(folder, front(recommended=chosen))
+    with pytest.raises(AutocompressError, match="its folder was removed meanwhile"):
+        folder.trim(())
+    assert not folder.root.exists()

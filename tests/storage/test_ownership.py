@@ -91,3 +91,21 @@ def test_first_folder_that_is_ours_or_free_is_taken(tmp_path: Path, earlier: Pat
     put_mark(tmp_path / "digits-4", RUN)
     assert own_or_free(wanted, RUN) == tmp_path / "digits-4", "the same command again resumes"
     assert own_or_free(earlier, RUN) == earlier
+
+
+def test_folder_with_nothing_but_what_a_leftover_process_locks_counts_as_empty(tmp_path: Path):
+    root = tmp_path / "run"
+    root.mkdir()
+    for name in (".machine.lock", ".turnstile.lock"):
+        (root / name).touch()
+        assert own_or_free(root, RUN) == root
+    assert claimed(root)
+    folder = RunFolder(root)
+    (root / RUN).unlink()
+    (root / ".lock").unlink()
+    folder.claim()
+    folder.discard()
+    folder.release()
+    assert list(root.iterdir()) == [], "as empty as it counted"
+    (root / ".machine.lock").write_text("of another program")
+    assert not claimed(root)

@@ -1,7 +1,8 @@
 """What can happen in a search, each a frozen fact, and how it is written down.
 
-A recipe is asked for by the sampler, its structure ``Gated``; then it is ``Rejected``, ``Failed`` or ``Evaluated``, the
-last again at each further rung. At the end graphs are timed further, files compared and tested, one chosen.
+A recipe is asked for by the sampler, its structure ``Gated``, in sessions ``Timed``; then it is ``Rejected``,
+``Failed`` or ``Evaluated``, the last again at each further rung. At the end graphs are timed further, files compared
+and tested, one chosen.
 """
 
 from collections.abc import Mapping

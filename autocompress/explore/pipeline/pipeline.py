@@ -43,13 +43,14 @@ from autocompress.verdict import FAR_OVER
 class Gate:
     """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely no faster
     than the float file they were made from. plans: None where nothing was built. macs: multiply-
-    accumulates of one call.
+    accumulates of one call. sessions: each that this took, with the digest of its graph.
     """
 
     latency: Latency
     plans: tuple[Plan, ...] | None
     slower: tuple[Step, ...] = ()
     macs: int = 0
+    sessions: tuple[tuple[str, TimingSession], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Pipeline:
         """
         left = self._left(limit_s)
         timed: dict[Step | None, Latency] = {}
+        sessions: list[tuple[str, TimingSession]] = []
         made: Made | None = None
         temporary: list[ModelFile] = []
         try:
@@ -105,8 +107,10 @@ class Pipeline:
                     files = (made.source,)
                 if not files:
                     continue  # it fails again, with its reason kept, if the family is evaluated
+                graph = files[0].graph
                 try:
-                    timed[variant] = await self._latency(files[0], left())
+                    sessions += [(graph, session) for session in await self._first_session(files[0], left())]
+                    timed[variant] = latency_of(self.timed.of(graph))
                 except CandidateFailed:
                     if variant is None:
                         raise
@@ -120,7 +124,7 @@ class Pipeline:
         fastest = min(timed.values(), key=lambda latency: latency.ratio)
         source = timed.get(None)
         slower = tuple(v for v, latency in timed.items() if v is not None and source and no_faster(latency, source))
-        return Gate(fastest, made.plans, slower, made.macs)
+        return Gate(fastest, made.plans, slower, made.macs, tuple(sessions))
 
     def _is_far_over(self, timed: Mapping[Step | None, Latency], budget: Budget) -> bool:
         """Whether the float file need not be timed: a variant that was much faster on the reference is far over the
@@ -178,9 +182,14 @@ class Pipeline:
 
     async def _latency(self, file: ModelFile, limit_s: float) -> Latency:
         """What all sessions of a file's graph say, with a first one where there is none."""
-        if not self.timed.known(file.graph):
-            await self._session(file, self.timed.affordable_s(self.session_s, self.now()), limit_s)
+        await self._first_session(file, limit_s)
         return latency_of(self.timed.of(file.graph))
+
+    async def _first_session(self, file: ModelFile, limit_s: float) -> Sequence[TimingSession]:
+        """The one that a graph is known by from then on; none where it is known."""
+        if self.timed.known(file.graph):
+            return ()
+        return (await self._session(file, self.timed.affordable_s(self.session_s, self.now()), limit_s),)
 
     async def _session(self, file: ModelFile, seconds: float, limit_s: float) -> TimingSession:
         path, reference = self.folder.root / file.path, self.folder.reference

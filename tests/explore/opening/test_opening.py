@@ -96,7 +96,7 @@ def test_the_faster_exporters_file_becomes_the_reference_and_graph_strategies_ar
     tiny_task: Task, plugins: PluginSet, dynamo_is_faster: None, tmp_path: Path
 ):
     plugins.strategies["watches"] = watches = Watches()
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path)
     operations = in_process(tiny_task, PROFILE, plugins, folder)
     prepared = asyncio.run(operations.prepare(None, WATCHED, limit_s=math.inf))
     traced = folder.reference.read_bytes()

@@ -132,6 +132,18 @@ def test_the_gate_times_the_structure_and_trains_nothing(opened: Any) -> None:
     assert answer.latency.ratio == pytest.approx(fastest), "the untrained structure takes as long as the trained one"
 
 
+def test_a_structure_that_was_gated_is_known_by_its_sessions_and_not_timed_again(opened: Any) -> None:
+    family, timed = Recipe((HALF, DISTIL, TRAIN)), TimedGraphs()
+    here = replace(opened, pipeline=replace(opened.pipeline, timed=timed))
+    first = here.gate(family, Budget())
+    assert first.sessions
+    of_another_process = TimedGraphs()
+    for graph, session in first.sessions:
+        of_another_process.add(graph, [session])
+    again = replace(opened, pipeline=replace(opened.pipeline, timed=of_another_process)).gate(family, Budget())
+    assert (again.latency, again.sessions) == (first.latency, ())
+
+
 @pytest.mark.parametrize(("times_over", "float_timed"), [(10.0, False), (1.2, True)])
 def test_the_gate_does_not_time_the_float_file_of_what_is_far_over_the_budget_quantized(
     times_over: float, float_timed: bool, opened: Any, monkeypatch: pytest.MonkeyPatch
