@@ -26,7 +26,7 @@ from autocompress.candidate.rung import train_rung
 from autocompress.compute.in_process import opened_in_process
 from autocompress.compute.local import LocalComputation
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Applicable, Stage
+from autocompress.plugin.contract import Applicable, Stage, StructureStrategy, TrainingStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.recipe import TRAIN, Recipe, Step
@@ -44,8 +44,9 @@ Row = dict[str, Any]
 def run(target: str, structures: int, seconds: float, steps: int, val: int, seed: int) -> Path:
     """Strategies whose structures are not repaired are drawn too, and left out."""
     plugins, task = load_plugins(), load_task(target)
+    wanted = [n for n, s in plugins.strategies.items() if isinstance(s, StructureStrategy | TrainingStrategy)]
     with tempfile.TemporaryDirectory() as folder:
-        here = opened_in_process(task, load_profile("cpu"), plugins, RunFolder(Path(folder)), None, score_on=val)
+        here = opened_in_process(task, load_profile("cpu"), plugins, RunFolder(Path(folder)), wanted, score_on=val)
         computation, applicable = here.computation, here.prepared.applicable
         changing = [a for a in applicable if {Stage.BUILD, Stage.STRUCTURE} & set(a.stages) and a.parameters]
         trainer = next(a for a in applicable if a.trains_alone)
