@@ -12,8 +12,8 @@ statistics of batch norms recalibrated alone, and repaired. Each seed draws anot
 which what is calibrated on is taken.
 
 correlation: random structures of random strategies with random parameters, scored unrepaired and repaired, and once
-more after --steps optimizer steps with the recipe's default strategy, annealed as in a search. What --seconds cuts off
-is not among the results.
+more after --steps optimizer steps with the recipe's default strategy, annealed as in a search. Where --seconds ended it
+before there were enough structures, the same command goes on.
 
 Both print a table and write benchmarks/results/repair-<task>.json or repair_ranks-<task>.json.
 """

@@ -44,6 +44,7 @@ Row = dict[str, Any]
 def run(target: str, structures: int, seconds: float, steps: int, val: int, seed: int) -> Path:
     """Strategies whose structures are not repaired are drawn too, and left out."""
     plugins, task = load_plugins(), load_task(target)
+    name = f"repair_ranks-{task.name}"
     wanted = [n for n, s in plugins.strategies.items() if isinstance(s, StructureStrategy | TrainingStrategy)]
     with tempfile.TemporaryDirectory() as folder:
         here = opened_in_process(task, load_profile("cpu"), plugins, RunFolder(Path(folder)), wanted, score_on=val)
@@ -51,16 +52,20 @@ def run(target: str, structures: int, seconds: float, steps: int, val: int, seed
         changing = [a for a in applicable if {Stage.BUILD, Stage.STRUCTURE} & set(a.stages) and a.parameters]
         trainer = next(a for a in applicable if a.trains_alone)
         taught = (Step.of(trainer.name, **{p.name: p.default for p in trainer.parameters}),)
-        settings = Step.of(TRAIN, lr=LR, batch_size=BATCH)
         opened, arithmetic = computation.opened, computation.time_training()
-        request = TrainRequest(Recipe((*taught, settings)), arithmetic, examples=steps * BATCH)
-        chance, end, drawn = random.Random(seed), time.monotonic() + seconds, set[Recipe]()
-        rows: list[Row] = []
+        request = TrainRequest(
+            Recipe((*taught, Step.of(TRAIN, lr=LR, batch_size=BATCH))), arithmetic, examples=steps * BATCH
+        )
+        settings: Row = {"steps": steps, "batch_size": BATCH, "lr": LR, "trained_by": str(taught[0])}
+        settings["val_examples"] = len(opened.val)
+        rows = _earlier(name, settings)
+        chance, end, drawn = random.Random(seed), time.monotonic() + seconds, set[str]()
+        drawn |= {row["recipe"] for row in rows}
         while len(rows) < structures and time.monotonic() < end:
             recipe = _drawn(chance, changing)
-            if recipe in drawn:
+            if str(recipe) in drawn:
                 continue
-            drawn.add(recipe)
+            drawn.add(str(recipe))
             try:
                 row = _measured(computation, recipe, request, here.prepared.exporter)
             except CandidateFailed as error:
@@ -70,12 +75,19 @@ def run(target: str, structures: int, seconds: float, steps: int, val: int, seed
                 rows.append(row)
                 print(row, flush=True)
         reference = module_score(opened, opened.context.model)
-    document: Row = {"task": task.name, "steps": steps, "batch_size": BATCH, "lr": LR, "trained_by": str(taught[0])}
-    document |= {"val_examples": len(opened.val), "reference": reference, "drawn": len(drawn)}
     found = ranks(rows)
     print(f"\n{task.name}: {len(rows)} structures, {100 * reference:.2f} % as it is")
     print_table(found)
-    return results.write(f"repair_ranks-{task.name}", {**document, "ranks": found, "rows": rows})
+    document = {"task": task.name, **settings, "reference": reference, "ranks": found, "rows": rows}
+    return results.write(name, document)
+
+
+def _earlier(name: str, settings: Row) -> list[Row]:
+    """What the same command measured before it was cut off."""
+    if not (results.FOLDER / f"{name}.json").exists():
+        return []
+    document = results.read(name)
+    return list(document["rows"]) if {key: document.get(key) for key in settings} == settings else []
 
 
 def _drawn(chance: random.Random, strategies: Sequence[Applicable]) -> Recipe:
@@ -84,7 +96,7 @@ def _drawn(chance: random.Random, strategies: Sequence[Applicable]) -> Recipe:
 
 
 def _measured(computation: LocalComputation, recipe: Recipe, request: TrainRequest, exporter: str) -> Row | None:
-    """None where nothing is repaired, or the same structure was. Raises CandidateFailed."""
+    """None where nothing is repaired. Raises CandidateFailed."""
     opened = computation.opened
     model, plans, key = repaired(opened, recipe, None)
     if key is None:
