@@ -5,11 +5,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
 from autocompress.budget import Budget
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.in_process import opened_in_process
 from autocompress.compute.local import LocalComputation
+from autocompress.data import call, primary, targets_of
 from autocompress.evaluation import Outcome
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
@@ -19,6 +23,8 @@ from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step
 from autocompress.storage.folder import RunFolder
 from autocompress.task import Task
+
+SCORED_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -53,3 +59,10 @@ def open_here(
     here = opened_in_process(task, profile, plugins, folder, only, seed=seed)
     opening, pipeline = asyncio.run(open_task(here.operations, here.prepared, folder, profile, seed, only))
     return OpenedHere(opening, pipeline, here.computation)
+
+
+def module_score(opened: OpenTask, model: nn.Module) -> float:
+    """The metric of a module itself, in evaluation mode, on the validation examples."""
+    with torch.no_grad():
+        outputs = torch.cat([primary(call(model.eval(), b.inputs)) for b in opened.val.batches(SCORED_BATCH)])
+    return float(opened.task.metric_fn(outputs, targets_of(opened.val)))

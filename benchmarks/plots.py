@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curve import curve_of
+from repair_means import COLUMNS, means
 
 Axes = Any
 Document = Mapping[str, Any]
@@ -150,11 +151,36 @@ def threads(axes: Axes, document: Document) -> None:
     axes.legend(title="threads")
 
 
+def repair(axes: Axes, document: Document) -> None:
+    """The untrained score by the share of the units that is gone; a colour for each way, a dash for each strength."""
+    rows, dashes = document["rows"], ("-", "--", ":")
+    for number, label in enumerate(dict.fromkeys(row["amounts"] for row in rows)):
+        own = [row for row in rows if row["amounts"] == label]
+        ratios = sorted({row["ratio"] for row in own})
+        found = [means(own, ratio) for ratio in ratios]
+        for color, column in enumerate(COLUMNS):
+            points = [(100 * r, 100 * m[column]) for r, m in zip(ratios, found, strict=True) if column in m]
+            style = {"color": f"C{color}", "linestyle": dashes[number % 3], "marker": "."}
+            axes.plot(*zip(*points, strict=True), label=None if number else column, **style)
+    axes.axhline(100 * document["reference"], color="0.5", linewidth=1)
+    axes.set(xlabel="% of the units gone", ylabel="validation score, %, untrained")
+
+
+def repair_ranks(axes: Axes, document: Document) -> None:
+    """Trained score by untrained score, a point for each structure."""
+    for name in ("unrepaired", "repaired"):
+        rows = document["rows"]
+        axes.scatter([100 * row[name] for row in rows], [100 * row["trained"] for row in rows], s=18, label=name)
+    axes.set(xlabel="untrained score, %", ylabel="trained score, %")
+
+
 PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "driver": driver,
     "efficiency": areas,
     "large_models": large_models,
     "mechanisms": mechanisms,
+    "repair": repair,
+    "repair_ranks": repair_ranks,
     "scaling": scaling,
     "strategies": strategies,
     "threads": threads,
