@@ -58,6 +58,7 @@ def search(
     minutes: float | None = None,
     trials: int | None = None,
     workers: int | None = None,
+    no_train: bool = False,
     out: str | Path | None = None,
     seed: int = 0,
     quiet: bool = False,
@@ -73,8 +74,9 @@ def search(
     the profile's statistic.
     speedup: times faster than the reference, on the ratio to it; excludes ``budget_ms``. max_drop: points of score that
     may be lost. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials: trained
-    families at most. workers: processes that share the cores and compute candidates side by side (1); a Task object has
-    one. out: the run folder (``runs/<task>``); the same call on it resumes. policy: what a search decides by; for
+    families at most. no_train: nothing is trained; what is repaired, quantized or dropped is measured as it is.
+    workers: processes that share the cores and compute candidates side by side (1); a Task object has one.
+    out: the run folder (``runs/<task>``); the same call on it resumes. policy: what a search decides by; for
     benchmarks.
 
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
@@ -123,7 +125,7 @@ def search(
         trials=trials,
         seed=seed,
         profile=load_profile(profile),
-        space=load_space(space, plugins),
+        space=load_space(space, plugins).model_copy(update={"train": False} if no_train else {}),
         out=root,
     )
     plugins.runtime(settings.profile.runtime)

@@ -65,6 +65,9 @@ def search_command(
     workers: Annotated[
         int | None, typer.Option(help="Processes that share the cores, each with a candidate of its own.")
     ] = None,
+    no_train: Annotated[
+        bool | None, typer.Option("--no-train", help="Train nothing: repair, quantize, drop and measure.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder (runs/<task>). The same command on it resumes.")
     ] = None,
@@ -86,6 +89,7 @@ def search_command(
         "space": space,
         "trials": trials,
         "workers": workers,
+        "no_train": no_train,
         "seed": seed,
         "out": out,
         "task": task,

@@ -17,6 +17,7 @@ OPTION_KINDS: dict[str, tuple[type, ...]] = {
     "minutes": (int, float),
     "trials": (int,),
     "workers": (int,),
+    "no_train": (bool,),
     "out": (str,),
     "seed": (int,),
 }
@@ -33,7 +34,7 @@ def read_settings(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name not in OPTION_KINDS:
             raise UsageError(f"{path}: {unknown('key', key, OPTION_KINDS)}")
-        if not isinstance(value, OPTION_KINDS[name]) or isinstance(value, bool):
+        if not isinstance(value, OPTION_KINDS[name]) or (isinstance(value, bool) and bool not in OPTION_KINDS[name]):
             raise UsageError(
                 f"{path}: {key} must be {' or '.join(k.__name__ for k in OPTION_KINDS[name])}, not {value!r}"
             )

@@ -99,11 +99,19 @@ def test_where_the_time_went_is_in_the_document(finished: Any) -> None:
     assert sum(spent.values()) == pytest.approx(finished.document["wall_seconds"], rel=0.1)
 
 
-def test_a_space_by_name_limits_what_is_tried(run: Any) -> None:
-    document = run(space="post_training")
+def test_without_training_what_is_repaired_and_quantized_is_measured_as_it_is(run: Any) -> None:
+    document = run(no_train=True)
     assert all(c["fidelity"] == 0 for c in document["candidates"])
-    assert any(c["recipe"][0]["strategy"] == "quantize_static" for c in document["candidates"] if c["recipe"])
+    tried = {step["strategy"] for c in document["candidates"] for step in c["recipe"]}
+    assert {"quantize_static", "student"} <= tried
+    assert not tried & {"distill_logits", "finetune", "quantize_aware", "train"}
     assert document["recommended"]
+
+
+def test_a_space_by_name_limits_what_is_tried(run: Any) -> None:
+    tried = {step["strategy"] for c in run(space="structured")["candidates"] for step in c["recipe"]}
+    assert "student" in tried
+    assert not any(name.startswith("quantize") for name in tried)
 
 
 def test_a_seed_out_of_range_is_refused_before_anything_is_opened(run: Any, tmp_path: Path) -> None:

@@ -142,17 +142,17 @@ def test_a_task_that_cannot_be_opened_leaves_nothing_to_resume(run: Any, tiny_ta
         raise ValueError("not yet")
 
     with pytest.raises(UsageError, match="not yet"):
-        run(replace(tiny_task, loss=loss), space="post_training")
+        run(replace(tiny_task, loss=loss))
     with torch.no_grad():
         next(tiny_task.model.parameters()).add_(0.01)
-    assert run(speedup=1.5, space="post_training")["status"] == "feasible"
+    assert run(speedup=1.5, no_train=True)["status"] == "feasible"
 
 
 def test_a_reference_file_that_is_gone_is_made_again_and_its_sessions_count_on(run: Any, tmp_path: Path) -> None:
-    first = run(space="post_training")
+    first = run(no_train=True)
     reference = tmp_path / "run" / first["reference"]["artifact"]
     reference.unlink()
-    second = run(space="post_training", minutes=2 * MINUTES)
+    second = run(no_train=True, minutes=2 * MINUTES)
     assert reference.exists()
     assert second["reference"]["latency_ms"]["sessions"] >= first["reference"]["latency_ms"]["sessions"]
     assert second["recommended"]

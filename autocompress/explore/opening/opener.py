@@ -74,7 +74,14 @@ class Opener:
             if floor is None:
                 floor = await self._floor(space, self._gating(pipeline, prepared_s))
             opening = await _named(
-                open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=self.policy.compare_exporters)
+                open_reference(
+                    pipeline,
+                    known,
+                    only,
+                    limit_s=limit_s,
+                    compare_exporters=self.policy.compare_exporters,
+                    trains=bool(space.training),
+                )
             )
             self._refuse_an_undecidable_percentile(opening)
             settled_space = Space.of(self.settings.space, opening.applicable, opening.refused)
@@ -148,7 +155,7 @@ class Opener:
         named = set(self.settings.space.strategies or ())
         said = [f"{a.name}: {a.size_only}" for a in opening.applicable if a.name in named and a.size_only]
         if space.structural and not space.training:
-            said.append("no strategy of this search space trains, so changed structures are measured untrained")
+            said.append("nothing is trained: changed structures are repaired and measured as they are")
         return said
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
@@ -34,11 +35,13 @@ async def open_reference(
     *,
     limit_s: float,
     compare_exporters: bool = True,
+    trains: bool = True,
 ) -> Opening:
     """Make ready for training, and evaluate the reference. Raises UsageError when it cannot be trained or evaluated.
 
     pipeline: on the prepared task. known: what an earlier process found; what it measured is kept unless the reference
-    was exported anew. compare_exporters: whether the other exporter is tried too.
+    was exported anew. compare_exporters: whether the other exporter is tried too. trains: whether anything will be
+    trained; how fast a step can be is not timed otherwise.
     """
     operations, prepared = pipeline.operations, pipeline.prepared
     if prepared.exported:
@@ -50,7 +53,7 @@ async def open_reference(
     operations.opened(prepared, only)
     arithmetic = known.arithmetic if known is not None and known.arithmetic.available() else None
     if arithmetic is None:
-        arithmetic = await operations.time_training(limit_s=limit_s)
+        arithmetic = await operations.time_training(limit_s=limit_s) if trains else Arithmetic()
     if known is not None:
         reference, family, chance = known.reference, known.reference_family, known.chance
     else:

@@ -34,7 +34,7 @@ class Space:
     @classmethod
     def of(cls, file: SpaceFile, applicable: Sequence[Applicable], refused: Sequence[Refusal]) -> "Space":
         """Narrow a space to what applies. Raises UsageError when a parameter does not exist or nothing is left."""
-        chosen = [a for a in applicable if a.in_use(file.strategies)]
+        chosen = [a for a in applicable if a.in_use(file.strategies) and (file.train or Stage.TRAIN not in a.stages)]
         if not chosen:
             reasons = "; ".join(f"{r.strategy}: {r.reason}" for r in refused) or "none is installed"
             raise UsageError(f"no strategy of the space {file.name!r} applies to this task ({reasons})")

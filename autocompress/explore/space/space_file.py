@@ -22,7 +22,7 @@ TRAIN_PARAMETERS = (
 
 class SpaceFile(BaseModel):
     """A search space as people write it. strategies: only these; left out: all installed. parameters: choices in
-    place of a strategy's own.
+    place of a strategy's own. train: whether anything is trained.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +31,7 @@ class SpaceFile(BaseModel):
     description: str = ""
     strategies: tuple[str, ...] | None = None
     parameters: dict[str, Annotated[tuple[bool | int | float | str, ...], Field(min_length=1, max_length=1000)]] = {}
+    train: bool = True
 
 
 def load_space(name: str, plugins: PluginSet) -> SpaceFile:

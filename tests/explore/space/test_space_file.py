@@ -39,7 +39,7 @@ def test_file_narrows_strategies_and_choices(write: Callable[[str], str], plugin
 
 @pytest.mark.parametrize(
     ("name", "stages"),
-    [("default", set(Stage)), ("post_training", {Stage.GRAPH}), ("structured", set(Stage) - {Stage.GRAPH})],
+    [("default", set(Stage)), ("structured", set(Stage) - {Stage.GRAPH})],
 )
 def test_ready_spaces_load(name: str, stages: set[Stage], plugins: PluginSet):
     space = load_space(name, plugins)
