@@ -153,8 +153,8 @@ class Search:
         free = min(e.latency.ratio for e in self.standings.candidates())
         if latency.ratio >= free or not recipe.steps or self.standings.ended(recipe):
             return
-        examples = self._time.lengths[rungs.FIRST].examples
-        request = TrainRequest(recipe, self._arithmetic, rung=rungs.FIRST, examples=examples, limit_s=TRAINED_S)
+        examples = self._time.lengths[rungs.TRAINED].examples
+        request = TrainRequest(recipe, self._arithmetic, rung=rungs.TRAINED, examples=examples, limit_s=TRAINED_S)
         try:
             self.history.enter(Evaluated(recipe, await self._training.evaluate(request)))
         except CandidateFailed as error:
@@ -195,7 +195,7 @@ class Search:
         asked = proposer.next()
         if asked is None:
             return False
-        recipe, first_s = asked.recipe, self._time.lengths[rungs.FIRST].seconds
+        recipe, first_s = asked.recipe, self._time.lengths[rungs.TRAINED].seconds
         with self._training.under_way(recipe):
             try:
                 gate = await self._admission.gate(recipe)

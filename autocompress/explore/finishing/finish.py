@@ -67,7 +67,7 @@ class Finish:
         if self._standings.steering.bounded:
             await self._measuring.confirm_finalists()
             contenders = self._standings.finalists(CONTENDERS)
-            reached = [rungs.FIRST, *(family.rung for family in contenders)]
+            reached = [rungs.TRAINED, *(family.rung for family in contenders)]
             level = min(max(reached), rungs.LAST) if len(contenders) > 1 else rungs.UNTRAINED
             behind = [family for family in contenders if family.rung < level]
             seconds = TRIAL_SHARE * (self._clock.left() - self._time.closing_s())

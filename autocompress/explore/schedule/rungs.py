@@ -10,7 +10,7 @@ from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.standings.front import Point, best_first
 
 UNTRAINED = 0  # a structure as it was repaired
-FIRST, LAST = 1, 2  # trainings: 1 and 3 times the first length
+TRAINED, LAST = 1, 2  # trainings: 1 and 3 times the first length
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def lengths(seconds: float, examples: int, policy: SearchPolicy = SearchPolicy()
     examples: in the training split; a tiny data set is read only so many times at the first training.
     """
     first = Length(policy.first_share * seconds, max(1, round(policy.most_epochs * examples)))
-    return (first.times(0), *(first.times(policy.eta ** (rung - FIRST)) for rung in range(FIRST, LAST + 1)))
+    return (first.times(0), *(first.times(policy.eta ** (rung - TRAINED)) for rung in range(TRAINED, LAST + 1)))
 
 
 def promotable(

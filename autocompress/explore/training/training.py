@@ -67,10 +67,10 @@ class Training:
         outcome = await self.evaluate(request, skip)
         if outcome.evaluations:
             return outcome
-        first = lengths[rungs.FIRST]
+        first = lengths[rungs.TRAINED]
         trained = replace(
             request,
-            rung=rungs.FIRST,
+            rung=rungs.TRAINED,
             examples=first.examples,
             limit_s=min(first.seconds, self._time.training_s()),
             length_s=first.seconds,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from autocompress.plugin.contract import Context, Counterpart, Counterparts
-from autocompress_plugins.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.block_removal import without
 from autocompress_plugins.shrinking.channel_graph import every_group
@@ -140,7 +140,7 @@ def _widths(module: nn.Module) -> tuple[int, int | None] | None:
         return module.out_channels, module.in_channels
     if isinstance(module, nn.Embedding):
         return module.embedding_dim, None
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+    if isinstance(module, BATCH_NORMS):
         return module.num_features, None
     if isinstance(module, nn.GroupNorm):
         return module.num_channels, None

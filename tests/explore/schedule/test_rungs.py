@@ -3,7 +3,7 @@
 import pytest
 
 from autocompress.explore.policy import SearchPolicy
-from autocompress.explore.schedule.rungs import FIRST, lengths, promotable
+from autocompress.explore.schedule.rungs import TRAINED, lengths, promotable
 
 
 def test_nothing_is_trained_at_the_first_rung_and_each_training_is_three_times_the_one_before():
@@ -25,11 +25,11 @@ def test_rungs_are_as_long_as_the_policy_says():
 
 
 def test_the_first_training_follows_the_time():
-    assert lengths(1200, 10**6)[FIRST].seconds == 2 * lengths(600, 10**6)[FIRST].seconds
+    assert lengths(1200, 10**6)[TRAINED].seconds == 2 * lengths(600, 10**6)[TRAINED].seconds
 
 
 def test_small_data_is_read_five_times_at_most_at_the_first_training():
-    assert lengths(3600, 1000)[FIRST].examples == 5000
+    assert lengths(3600, 1000)[TRAINED].examples == 5000
 
 
 def family(name: str, rung: int, score: float) -> tuple[str, int, tuple[float, float]]:
