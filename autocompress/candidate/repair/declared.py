@@ -4,11 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Counterpart, Counterparts
+
+EVERY_CONVOLUTION = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+NORMS_OF_CHANNELS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
 
 
 @dataclass(frozen=True)
@@ -26,14 +33,14 @@ class ChannelCounts:
         """None of a layer whose channels are not known."""
         if isinstance(layer, nn.Linear):
             return cls(layer.out_features, layer.in_features)
-        if isinstance(layer, _ConvNd):
+        if isinstance(layer, EVERY_CONVOLUTION):
             return cls(layer.out_channels, layer.in_channels)
         if isinstance(layer, nn.RNNBase):
             directions = 2 if layer.bidirectional else 1
             return cls(directions * (layer.proj_size or layer.hidden_size), layer.input_size, directions)
         if isinstance(layer, nn.Embedding):
             return cls(layer.embedding_dim, None)
-        if isinstance(layer, _NormBase):
+        if isinstance(layer, NORMS_OF_CHANNELS):
             return cls(layer.num_features, layer.num_features)
         if isinstance(layer, nn.GroupNorm):
             return cls(layer.num_channels, layer.num_channels)

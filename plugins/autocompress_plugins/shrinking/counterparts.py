@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from autocompress.plugin.contract import Context, Counterpart, Counterparts
-from autocompress_plugins.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.channel_graph import channel_graph
 from autocompress_plugins.shrinking.groups import Group
@@ -119,7 +119,7 @@ def _widths(module: nn.Module) -> tuple[int, int | None] | None:
         return module.out_channels, module.in_channels
     if isinstance(module, nn.Embedding):
         return module.embedding_dim, None
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+    if isinstance(module, BATCH_NORMS):
         return module.num_features, None
     if isinstance(module, nn.GroupNorm):
         return module.num_channels, None
