@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.repair.declared import NORMS_BY_CHANNEL
+from autocompress.candidate.repair.declared import NORMS_OF_CHANNELS
 from autocompress.plugin.contract import Counterpart, Counterparts
 
 PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")  # of a norm
@@ -32,7 +32,7 @@ def _cut(own: Counterpart, name: str, layer: nn.Module, values: Tensor) -> Tenso
     """What is left of a tensor of the original; None where it is not plain to see."""
     if isinstance(layer, nn.Embedding):
         return values[:, list(own.outputs)]
-    if isinstance(layer, (*NORMS_BY_CHANNEL, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
+    if isinstance(layer, (*NORMS_OF_CHANNELS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
         return values[..., list(own.outputs)]
     if own.inputs is None or not isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return None

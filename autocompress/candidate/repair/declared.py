@@ -8,14 +8,13 @@ from torch import nn
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Counterpart, Counterparts
 
-CONVOLVING = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-NORMS_BY_CHANNEL = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
+EVERY_CONVOLUTION = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+NORMS_OF_CHANNELS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
 
 
@@ -34,14 +33,14 @@ class ChannelCounts:
         """None of a layer whose channels are not known."""
         if isinstance(layer, nn.Linear):
             return cls(layer.out_features, layer.in_features)
-        if isinstance(layer, CONVOLVING):
+        if isinstance(layer, EVERY_CONVOLUTION):
             return cls(layer.out_channels, layer.in_channels)
         if isinstance(layer, nn.RNNBase):
             directions = 2 if layer.bidirectional else 1
             return cls(directions * (layer.proj_size or layer.hidden_size), layer.input_size, directions)
         if isinstance(layer, nn.Embedding):
             return cls(layer.embedding_dim, None)
-        if isinstance(layer, NORMS_BY_CHANNEL):
+        if isinstance(layer, NORMS_OF_CHANNELS):
             return cls(layer.num_features, layer.num_features)
         if isinstance(layer, nn.GroupNorm):
             return cls(layer.num_channels, layer.num_channels)

@@ -118,10 +118,11 @@ def is_plain_layer(layer: nn.Module) -> bool:
     """
     methods = [method for name in ("forward", "_conv_forward") if (method := getattr(type(layer), name, None))]
     weights = [name for name in dir(layer) if name.startswith("weight")]
+    own = dict(layer.named_parameters(recurse=False))
     return (
         all(method in PLAIN_FORWARDS for method in methods)
         and "forward" not in vars(layer)
-        and all(name in layer._parameters for name in weights)
+        and all(name in own for name in weights)
     )
 
 
