@@ -61,7 +61,7 @@ def search_command(
     minutes: Annotated[
         str | None, typer.Option(help="In all, over resumes, finishing included (15; the demo 1.5).")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Train at most this many families.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Try at most this many families.")] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that share the cores, each with a candidate of its own.")
     ] = None,

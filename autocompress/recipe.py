@@ -115,7 +115,8 @@ class RecipeFile:
     """A recipe as it is stored: ``recipe.toml``.
 
     plans: what each structural step decided, by its position in the recipe; replaying them needs no data.
-    weights: the trained weights (safetensors), relative to the file; None when the recipe trains nothing.
+    weights: the trained weights (safetensors), relative to the file; None when the recipe trains nothing. calibration:
+    how many training examples the task's structures are repaired on, and the digest of their inputs.
     """
 
     recipe: Recipe
@@ -128,6 +129,7 @@ class RecipeFile:
     plans: tuple[Plan, ...] = ()
     weights: str | None = None
     learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by strategy, beside the weights
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)  # the whole profile, which may be the user's own file
 
@@ -143,6 +145,8 @@ class RecipeFile:
         }
         if self.weights is not None:
             document["weights"] = self.weights
+        if self.calibration:
+            document["calibration"] = dict(self.calibration)
         document["measured"] = dict(self.facts)
         document["hardware"] = dict(self.hardware)
         document["step"] = self.recipe.to_json()
@@ -185,6 +189,7 @@ class RecipeFile:
                 plans=tuple(_plan(step["plan"]) for step in steps if "plan" in step),
                 weights=_typed(document, "weights", str) if "weights" in document else None,
                 learned={step["strategy"]: _plan(step["learned"]) for step in steps if "learned" in step},
+                calibration=_typed(document, "calibration", dict) if "calibration" in document else {},
                 facts=document.get("measured", {}),
                 hardware=_typed(document, "hardware", dict) if "hardware" in document else {},
             )

@@ -5,7 +5,7 @@ from typing import Any
 
 from autocompress.budget import DEFAULT_DROP
 from autocompress.explore.standings.rank_correlation import FEWEST_TRAINED_ON
-from autocompress.recipe import Recipe
+from autocompress.recipe import TRAIN, Recipe
 from autocompress.storage.front import CANDIDATES, EXACT_SUMS, candidate_of
 
 DIFFERENT = 0.1  # a ratio, that is said
@@ -15,8 +15,10 @@ Candidate = dict[str, Any]
 
 
 def techniques(candidate: Candidate) -> str:
-    """``prune_channels + distill_logits``; the core's own training step is left out."""
-    return Recipe.from_json(candidate["recipe"]).techniques(" + ")
+    """``prune_channels + distill_logits``; the core's own training step is left out, and it is said when it did not
+    train yet.
+    """
+    return Recipe.from_json(candidate["recipe"]).techniques(" + ") + (", untrained" if _is_untrained(candidate) else "")
 
 
 def steps(candidate: Candidate) -> list[str]:
@@ -24,7 +26,12 @@ def steps(candidate: Candidate) -> list[str]:
     return [
         s["strategy"] + (f" ({', '.join(f'{k} {v}' for k, v in s['params'].items())})" if s["params"] else "")
         for s in candidate["recipe"]
-    ]
+    ] + (["repaired and not trained"] if _is_untrained(candidate) else [])
+
+
+def _is_untrained(candidate: Candidate) -> bool:
+    """Whether a recipe that trains was evaluated before its training."""
+    return candidate.get("fidelity") == 0 and any(step["strategy"] == TRAIN for step in candidate["recipe"])
 
 
 def score_text(value: float | None, metric: str) -> str:

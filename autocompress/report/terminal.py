@@ -113,9 +113,11 @@ class TerminalView:
         standings = self._standings
         left = max(0.0, self._left_s - (time.monotonic() - self._at))
         said = self._best(standings) if standings.steering.bounded else self._front(standings)
+        families = standings.families.values()
+        trained = sum(1 for family in families if family.trained)
         return (
-            f"{len(standings.families)} trained, {len(standings.rejected)} rejected, {len(standings.failed)} failed · "
-            f"{int(left // 60)}:{int(left % 60):02d} left\n{said}"
+            f"{len(families)} tried, {trained} trained, {len(standings.rejected)} rejected, "
+            f"{len(standings.failed)} failed · {int(left // 60)}:{int(left % 60):02d} left\n{said}"
         )
 
     def _best(self, standings: Standings) -> str:

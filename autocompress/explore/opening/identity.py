@@ -16,7 +16,7 @@ RECORD_SCHEMA = 8
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked. minutes: in all, over resumes. trials: trained families at most, or None."""
+    """What was asked. minutes: in all, over resumes. trials: families at most, or None."""
 
     budget: Budget
     minutes: float

@@ -140,20 +140,27 @@ class Pipeline:
         )
 
     async def evaluate(
-        self, request: TrainRequest, *, skip: Sequence[Step] = (), worth_below: float | None = None, limit_s: float
+        self,
+        request: TrainRequest,
+        *,
+        skip: Sequence[Step] = (),
+        worth_below: float | None = None,
+        limit_s: float,
+        first_look: bool = False,
     ) -> Outcome:
         """Train a family and measure every file that comes of it. Raises CandidateFailed when that is nothing but
-        failures. Of a recipe that trains, and is asked for before any training, nothing is measured where nothing of it
-        was repaired.
+        failures.
 
         Every file is timed before any is scored: what is no faster than the file it was made from, or too slow to add
         anything to the front, is not scored; the fastest one is in any case. skip: graph variants not to make.
-        worth_below: the latency ratio at and above which a file adds nothing, whatever it scores.
+        worth_below: the latency ratio at and above which a file adds nothing, whatever it scores. first_look: it is
+        asked before the training of a recipe that trains, to tell whether that is worth it: the fastest file alone is
+        scored, and where nothing was repaired none is made.
         """
         left = self._left(limit_s)
         weights = await self.operations.train(request, limit_s=left())
         untrained = request.start + request.examples == 0 and request.recipe.step(TRAIN) is not None
-        if untrained and weights.checkpoint is None:
+        if first_look and untrained and weights.checkpoint is None:
             return Outcome(plans=weights.plans, rung=request.rung)
         variants = self._variants(request.recipe, trained=not untrained)
         made = await self.operations.make(
@@ -165,7 +172,9 @@ class Pipeline:
             ),
             limit_s=left(),
         )
-        return await self._measured(made, weights, request.rung, worth_below, left, fastest_alone=untrained)
+        return await self._measured(
+            made, weights, request.rung, worth_below, left, fastest_alone=first_look and untrained
+        )
 
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants."""

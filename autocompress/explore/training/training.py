@@ -64,7 +64,7 @@ class Training:
         """A new family as it was repaired; its first training where nothing of it can be."""
         lengths, skip = self._time.lengths, gate.slower
         request = TrainRequest(recipe, self._standings.opening.arithmetic, rung=rungs.UNTRAINED, plans=gate.plans)
-        outcome = await self.evaluate(request, skip)
+        outcome = await self.evaluate(request, skip, first_look=True)
         if outcome.evaluations:
             return outcome
         first = lengths[rungs.TRAINED]
@@ -78,12 +78,20 @@ class Training:
         )
         return await self.evaluate(trained, skip)
 
-    async def evaluate(self, request: TrainRequest, skip: tuple[Step, ...] = ()) -> Outcome:
-        """Train a family and measure its files. skip: graph variants that are known to be slower."""
+    async def evaluate(
+        self, request: TrainRequest, skip: tuple[Step, ...] = (), *, first_look: bool = False
+    ) -> Outcome:
+        """Train a family and measure its files. skip: graph variants that are known to be slower. first_look: see
+        ``Pipeline.evaluate``.
+        """
         skip = tuple(dict.fromkeys((*skip, *self._standings.slower_variants(request.recipe))))
         limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self._time.scored_s()
         outcome = await self._pipeline.evaluate(
-            request, skip=skip, worth_below=self._worth_below(), limit_s=self._durations.within(limit_s)
+            request,
+            skip=skip,
+            worth_below=self._worth_below(),
+            limit_s=self._durations.within(limit_s),
+            first_look=first_look,
         )
         now = self._clock.elapsed()
         return replace(outcome, evaluations=tuple(e.at(now) for e in outcome.evaluations))
