@@ -42,11 +42,19 @@ class RecordedPipeline(Pipeline):
         return await super().gate(recipe, budget, limit_s)
 
     async def evaluate(
-        self, request: TrainRequest, *, skip: Sequence[Step] = (), worth_below: float | None = None, limit_s: float
+        self,
+        request: TrainRequest,
+        *,
+        skip: Sequence[Step] = (),
+        worth_below: float | None = None,
+        limit_s: float,
+        first_look: bool = False,
     ) -> Outcome:
         executor = self.operations.executor
         executor.groups[request.recipe.id] = tuple(skip), worth_below, limit_s
-        return await super().evaluate(request, skip=skip, worth_below=worth_below, limit_s=limit_s)
+        return await super().evaluate(
+            request, skip=skip, worth_below=worth_below, limit_s=limit_s, first_look=first_look
+        )
 
     async def session(self, evaluation: Evaluation, seconds: float, limit_s: float) -> TimingSession:
         executor = self.operations.executor
