@@ -37,12 +37,13 @@ LR, BATCH = 0.002, 64  # the default of a recipe
 APART = 0.005  # trained scores that differ by more are told apart
 THIRDS = 3
 UNTRAINED = ("repaired", "unrepaired")
+SAME = ("macs", *UNTRAINED)  # of two structures: they are one
 
 Row = dict[str, Any]
 
 
 def run(target: str, structures: int, seconds: float, steps: int, val: int, seed: int) -> Path:
-    """Strategies whose structures are not repaired are drawn too, and left out."""
+    """Strategies whose structures are not repaired are drawn too, and left out, and so is a structure drawn twice."""
     plugins, task = load_plugins(), load_task(target)
     name = f"repair_ranks-{task.name}"
     wanted = [n for n, s in plugins.strategies.items() if isinstance(s, StructureStrategy | TrainingStrategy)]
@@ -67,7 +68,7 @@ def run(target: str, structures: int, seconds: float, steps: int, val: int, seed
                 continue
             drawn.add(str(recipe))
             try:
-                row = _measured(computation, recipe, request, here.prepared.exporter)
+                row = _measured(computation, recipe, request, here.prepared.exporter, rows)
             except CandidateFailed as error:
                 print(f"{recipe}: {error.reason}", flush=True)
                 continue
@@ -95,16 +96,20 @@ def _drawn(chance: random.Random, strategies: Sequence[Applicable]) -> Recipe:
     return Recipe((Step.of(strategy.name, **{p.name: chance.choice(p.choices) for p in strategy.parameters}),))
 
 
-def _measured(computation: LocalComputation, recipe: Recipe, request: TrainRequest, exporter: str) -> Row | None:
-    """None where nothing is repaired. Raises CandidateFailed."""
+def _measured(
+    computation: LocalComputation, recipe: Recipe, request: TrainRequest, exporter: str, known: Sequence[Row]
+) -> Row | None:
+    """None where nothing is repaired, or other parameters made the same structure before. Raises CandidateFailed."""
     opened = computation.opened
-    model, plans, key = repaired(opened, recipe, None)
-    if key is None:
+    model, plans, weights_key = repaired(opened, recipe, None)
+    if weights_key is None:
         return None
     row: Row = {"recipe": str(recipe), "strategy": recipe.techniques(), "repaired": module_score(opened, model)}
     unrepaired = repaired(replace(opened, policy=TrainingPolicy(repair=False)), recipe, plans)[0]
     row["unrepaired"] = module_score(opened, unrepaired)
     row["macs"] = make(opened, UntrainedFiles(recipe, exporter)).macs
+    if any(all(row[key] == other[key] for key in SAME) for other in known):
+        return None
     own = replace(request, recipe=recipe.plus(*request.recipe.steps), plans=plans)
     trained, weights = train_rung(opened, own, lambda: computation.stream(request.arithmetic))
     return {**row, "trained": module_score(opened, trained), "train_seconds": weights.seconds}
@@ -124,9 +129,7 @@ def ranks(rows: Sequence[Row]) -> dict[str, Row]:
         found[name] = {
             "spearman": spearman(rows, name),
             "spearman_thirds": alike,
-            "spearman_in_thirds": None
-            if None in alike
-            else statistics.mean(each for each in alike if each is not None),
+            "spearman_in_thirds": statistics.mean(alike) if len(alike) == THIRDS else None,
             "pairs": pairs,
             "kept": kept,
             "pairs_in_thirds": pairs_alike,
