@@ -99,7 +99,7 @@ def test_a_session_of_a_finalist_is_no_longer_than_usual_where_measuring_has_had
 
 def test_finalists_that_train_at_the_same_time_need_less_of_it() -> None:
     alone, two, many = (
-        kept_for_finalists(time_budget(0.5, concurrency=n, needs=(50.0, 50.0, 50.0))) for n in (1, 2, 8)
+        kept_for_finalists(time_budget(0.5, concurrency=n, needs=(30.0, 30.0, 30.0))) for n in (1, 2, 8)
     )
     assert alone == pytest.approx(3 * many)
     assert two == pytest.approx(alone / 2)
