@@ -103,7 +103,7 @@ SCENARIOS = (
     Scenario("trials", kinds.CNN, _once(30, trials=4), Budget(speedup=3), seed=11),
     Scenario("stalled", kinds.RNN, _once(20), Budget(speedup=2.5), seed=21),
     Scenario("used_up", kinds.FEW, _once(60), seed=12, choices=kinds.FEWER),
-    Scenario("all_fail", kinds.CNN, _once(5), seed=11, faults=NOTHING_TRAINS),
+    Scenario("all_fail", kinds.CNN, _once(2), seed=3, faults=NOTHING_TRAINS),
     # Interrupted, and resumed.
     Scenario(
         "asked_to_stop_twice",
