@@ -115,8 +115,9 @@ class RecipeFile:
     """A recipe as it is stored: ``recipe.toml``.
 
     plans: what each structural step decided, by its position in the recipe; replaying them needs no data.
-    weights: the trained weights (safetensors), relative to the file; None when the recipe trains nothing. calibration:
-    how many training examples the task's structures are repaired on, and the digest of their inputs.
+    weights: the trained or repaired weights (safetensors), relative to the file; None when they are neither.
+    calibration: how many training examples the structure was repaired on, and the digest of their inputs; nothing where
+    it was not.
     """
 
     recipe: Recipe

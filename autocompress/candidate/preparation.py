@@ -4,7 +4,7 @@ found out after that.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -16,7 +16,6 @@ from autocompress.candidate.plans import StoredPlans
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.reading import commonest_class, read_task
 from autocompress.candidate.reference import first_reference
-from autocompress.candidate.repair.calibration import calibration_sample
 from autocompress.candidate.request import ModelFile
 from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
@@ -43,8 +42,7 @@ class Preparation:
     exporter, export_note: which one wrote the reference file, and why. reference: that file. exported: it is new, and
     nothing was measured of it. feeds: store key of the inputs that files are timed with. chance: the score of always
     answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
-    of a call of a file that computes nothing; 0 where the runtime cannot run one. calibration: of the examples that
-    structures are repaired on; nothing where they are too few.
+    of a call of a file that computes nothing; 0 where the runtime cannot run one.
     """
 
     name: str
@@ -65,7 +63,6 @@ class Preparation:
     warnings: tuple[str, ...]
     versions: dict[str, str]
     overhead_ms: float = 0.0
-    calibration: dict[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,6 @@ def prepare(
         warnings=read.warnings,
         versions=versions(runtime, opened.profile),
         overhead_ms=_overhead_ms(opened),
-        calibration=sample.facts() if (sample := calibration_sample(read.context)) else {},
     )
 
 

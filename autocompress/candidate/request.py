@@ -11,6 +11,7 @@ from autocompress.evaluation import Score
 from autocompress.recipe import Plan, Recipe, Step
 
 Learned = Mapping[str, Mapping[str, Any]]
+Calibration = Mapping[str, str | int]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class TrainRequest:
 
     start, examples: the piece of the training stream; examples = 0 trains nothing. limit_s: seconds there are for it
     now. length_s: that it takes in all, with what was trained of it before it was cut off; None for as long as there
-    is. learned: what an earlier rung's hooks learned beside the weights.
+    is. learned: what an earlier rung's hooks learned beside the weights. calibration: what its structure was repaired
+    on.
     """
 
     recipe: Recipe
@@ -33,15 +35,17 @@ class TrainRequest:
     checkpoint: str | None = None
     plans: tuple[Plan, ...] | None = None
     learned: Learned = field(default_factory=dict)
+    calibration: Calibration = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TrainedWeights:
-    """A family's structure and where its weights lie after a training. checkpoint: a key of the store; None when
-    nothing was ever trained.
+    """A family's structure and where its weights lie, repaired or trained. checkpoint: a key of the store; None when
+    they are neither.
 
     examples, seconds: of this training; examples that were counted before, and are repeated because the weights are
     gone, do not count again. epochs: of all, over the training split. learned: by strategy, beside the weights.
+    calibration: how many examples the structure was repaired on, and their digest; nothing where it was not.
     """
 
     recipe: Recipe
@@ -51,6 +55,7 @@ class TrainedWeights:
     epochs: float = 0.0
     examples: int = 0
     seconds: float = 0.0
+    calibration: Calibration = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

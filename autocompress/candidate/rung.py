@@ -8,6 +8,7 @@ from torch import nn
 
 from autocompress.candidate.make import built
 from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.repair.calibration import calibration_sample
 from autocompress.candidate.repair.repaired import repaired
 from autocompress.candidate.request import TrainedWeights, TrainRequest
 from autocompress.candidate.snapshot import Snapshots
@@ -34,12 +35,19 @@ def train_rung(
     if request.checkpoint is not None and found is None:
         counted, whole = request.start, request.start + request.examples
         request = replace(request, start=0, examples=whole, checkpoint=None, learned={})
-    model, plans, weights_key = found or repaired(opened, request.recipe, request.plans)
+    if found is None:
+        model, plans, weights_key = repaired(opened, request.recipe, request.plans)
+        sample = None if weights_key is None else calibration_sample(opened.context)
+        calibration = {} if sample is None else sample.facts()
+    else:
+        model, plans = found
+        weights_key, calibration = request.checkpoint, dict(request.calibration)
     strategies = [(step, opened.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
     if not training or not request.examples:
         epochs = _epochs(opened, request, 0)
-        return model, TrainedWeights(request.recipe, plans, weights_key, request.learned, epochs)
+        untrained = TrainedWeights(request.recipe, plans, weights_key, request.learned, epochs)
+        return model, replace(untrained, calibration=calibration)
     hooks: list[tuple[str, TrainHook]] = []
     for step, strategy in training:
         with blamed_on(step.strategy):
@@ -76,10 +84,10 @@ def train_rung(
     snapshots.drop()
     epochs, examples = _epochs(opened, request, trained.examples), trained.examples - counted
     weights = TrainedWeights(request.recipe, plans, checkpoint, trained.learned, epochs, examples, trained.seconds)
-    return trained.model, weights
+    return trained.model, replace(weights, calibration=calibration)
 
 
-def _loaded(opened: OpenTask, request: TrainRequest) -> tuple[nn.Module, tuple[Plan, ...], str | None] | None:
+def _loaded(opened: OpenTask, request: TrainRequest) -> tuple[nn.Module, tuple[Plan, ...]] | None:
     """The structure with the weights of an earlier training; None when they are gone or damaged."""
     checkpoint = request.checkpoint
     assert checkpoint is not None
@@ -91,7 +99,7 @@ def _loaded(opened: OpenTask, request: TrainRequest) -> tuple[nn.Module, tuple[P
     except CandidateFailed as error:
         opened.supervisor.note(f"{error.reason}: its family is trained from the beginning")
         return None
-    return model, plans, checkpoint
+    return model, plans
 
 
 def train_settings(recipe: Recipe) -> tuple[float, int]:

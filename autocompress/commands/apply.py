@@ -72,7 +72,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
             _mark(folder)
             deliver(run.root / made.artifact, folder)
             return (
-                f"{folder / MODEL} trained anew from {stored.recipe}: validation "
+                f"{folder / MODEL} {'trained' if stored.epochs else 'made'} anew from {stored.recipe}: validation "
                 f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"
             )
         reference = Path(scratch) / "reference.onnx"
@@ -89,11 +89,11 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
         kept = replace(stored, weights=None if weights is None else WEIGHTS)
         if weights is not None:
             if not weights.exists():
-                raise UsageError(f"the weights {weights} are missing: --redo trains them anew")
+                raise UsageError(f"the weights {weights} are missing: --redo makes them anew")
             try:
                 load_weights(Store(weights.parent), model, weights.stem)
             except CandidateFailed as error:
-                raise UsageError(f"{error.reason}: --redo trains them anew") from error
+                raise UsageError(f"{error.reason}: --redo makes them anew") from error
         source = Path(scratch) / "float.onnx"
         export(model, inputs, source, stored.exporter)
         _mark(folder)

@@ -212,7 +212,13 @@ def rungs(document: Document) -> str | None:
     lengths: dict[str, set[float]] = {}
     for c in document["candidates"]:
         family = json.dumps([step for step in c["recipe"] if not step.get("variant")])
-        lengths.setdefault(family, set()).add(c["fidelity"])
+        lengths.setdefault(family, set()).update({c["fidelity"]} - {0})
     trained_on = sum(1 for of in lengths.values() if len(of) > 1)
     few = ", too few to say much" if trained_on < FEWEST_TRAINED_ON else ""
     return f"rank correlation {correlation:.2f} of the {trained_on} families trained on{few}"
+
+
+def untrained_order(document: Document) -> str | None:
+    """How well the order of families before any training foretold the order after their last."""
+    correlation = document.get("untrained_rank_correlation")
+    return None if correlation is None else f"rank correlation {correlation:.2f}"

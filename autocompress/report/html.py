@@ -87,7 +87,8 @@ def _environment(document: dict[str, Any]) -> dict[str, str]:
         "recipes tried": document["tried"],
         "time taken": f"{minutes} min {seconds} s",
         "where it went": explain.time_spent(document),
-        "first rung against last": explain.rungs(document),
+        "first training against last": explain.rungs(document),
+        "untrained against trained": explain.untrained_order(document),
     }
     return {
         key: text(value)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # times the mean of the regressors' variances
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # times the mean of the regressors' squares, about their means with an intercept
 ROWS_PER_REGRESSOR = 8  # with fewer the ridge is not tried below LEAST_WITH_FEW
 LEAST_WITH_FEW = 1e-2
 LEAST_GAIN = 0.01  # of the squared error on held-out rows, that a refit has to take away
@@ -21,46 +21,19 @@ CHUNK = 8192  # rows, multiplied in single precision at a time
 
 
 @dataclass(frozen=True)
-class RowSums:
-    """Sums over rows that a fit needs, in double precision: memory follows the widths, not the rows.
+class Rows:
+    """By group. regressors: (G, R, I). targets: (G, R, O)."""
 
-    rows: how many. zz (G, I, I), tz (G, O, I), z (G, I), t (G, O): of regressors and targets, by group. tt: squares of
-    all targets.
-    """
+    regressors: Tensor
+    targets: Tensor
 
-    rows: int
-    zz: Tensor
-    tz: Tensor
-    z: Tensor
-    t: Tensor
-    tt: float
+    def about(self, regressors: Tensor, targets: Tensor) -> "Rows":
+        """Less these means, (G, 1, I) and (G, 1, O)."""
+        return Rows(self.regressors - regressors, self.targets - targets)
 
-    @classmethod
-    def of(cls, regressors: Tensor, targets: Tensor) -> "RowSums":
-        """regressors: (G, R, I). targets: (G, R, O)."""
-        groups, rows, width = regressors.shape
-        outputs = targets.shape[-1]
-        zz = torch.zeros(groups, width, width, dtype=torch.float64)
-        tz = torch.zeros(groups, outputs, width, dtype=torch.float64)
-        for start in range(0, rows, CHUNK):
-            z, t = regressors[:, start : start + CHUNK].float(), targets[:, start : start + CHUNK].float()
-            zz += z.transpose(1, 2) @ z
-            tz += t.transpose(1, 2) @ z
-        z_sum, t_sum = (part.sum(1, dtype=torch.float64) for part in (regressors, targets))
-        return cls(rows, zz, tz, z_sum, t_sum, float(targets.square().sum(dtype=torch.float64)))
-
-    def centred(self, means: "RowSums") -> "RowSums":
-        """As if the means of other rows had been taken from every regressor and target."""
-        z, t = means.z / means.rows, means.t / means.rows
-        zz = self.zz - _outer(self.z, z) - _outer(z, self.z) + self.rows * _outer(z, z)
-        tz = self.tz - _outer(self.t, z) - _outer(t, self.z) + self.rows * _outer(t, z)
-        tt = self.tt - 2 * float((self.t * t).sum()) + self.rows * float(t.square().sum())
-        return RowSums(self.rows, zz, tz, self.z - self.rows * z, self.t - self.rows * t, max(tt, 0.0))
-
-    def error(self, weights: Tensor) -> float:
-        """Squared error of weights (G, O, I), summed over rows and outputs."""
-        error = self.tt - 2 * float((weights * self.tz).sum()) + float((weights @ self.zz * weights).sum())
-        return max(error, 0.0)  # in this order NaN stays NaN
+    def off(self, weights: Tensor) -> Tensor:
+        """What weights (G, O, I) leave of the targets."""
+        return self.targets - self.regressors @ weights.transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -77,49 +50,61 @@ class Fit:
     after: float
 
 
-def refit(fitted: RowSums, held_out: RowSums, weights: Tensor, *, intercept: bool) -> Fit | None:
+def refit(fitted: Rows, held_out: Rows, weights: Tensor, *, intercept: bool) -> Fit | None:
     """The weights that give the targets best; None where none does clearly better than those there are.
 
-    fitted, held_out: of rows of different examples. weights: (G, O, I), what the layer has. intercept: whether it has a
-    bias, or a norm behind it, that takes one.
+    fitted, held_out: of different examples. weights: (G, O, I), what the layer has. intercept: whether it has a bias,
+    or a norm behind it, that takes one. Memory: as much again as the rows, and a square matrix as wide as there are
+    regressors or rows, whichever are fewer.
     """
-    own = weights.double()
-    before = held_out.error(own)
-    scale = max(held_out.tt, 1e-30)
-    fit_on, tell_by = (fitted.centred(fitted), held_out.centred(fitted)) if intercept else (fitted, held_out)
-    best: tuple[float, Tensor, float] | None = None
-    for ridge, candidate in _candidates(fit_on, own, intercept=intercept):
-        error = tell_by.error(candidate)
-        if best is None or error < best[0]:
-            best = error, candidate, ridge
-    if best is None or not best[0] < (1 - LEAST_GAIN) * before:
+    before, scale = squared(held_out.off(weights)), max(squared(held_out.targets), 1e-30)
+    means = tuple(part.mean(1, keepdim=True) for part in (fitted.regressors, fitted.targets))
+    if intercept:
+        fitted, held_out = fitted.about(*means), held_out.about(*means)
+    left = held_out.off(weights)
+    best, least, chosen = weights.double(), squared(left) if intercept else before, float("inf")
+    for ridge, change in _changes(fitted.regressors, fitted.off(weights)):
+        error = squared(left - held_out.regressors @ change.float().transpose(1, 2))
+        if error < least:
+            best, least, chosen = weights.double() + change, error, ridge
+    if not least < (1 - LEAST_GAIN) * before:
         return None
-    error, found, ridge = best
     constant = None
     if intercept:
-        constant = fitted.t / fitted.rows - (found @ (fitted.z / fitted.rows).unsqueeze(-1)).squeeze(-1)
-    return Fit(found, constant, ridge, before / scale, error / scale)
+        constant = (means[1].double() - means[0].double() @ best.transpose(1, 2)).squeeze(1)
+    return Fit(best, constant, chosen, before / scale, least / scale)
 
 
-def _candidates(moments: RowSums, own: Tensor, *, intercept: bool) -> Iterator[tuple[float, Tensor]]:
-    if intercept:
-        yield float("inf"), own
-    width = own.shape[-1]
-    variances = moments.zz.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None]
-    variances = variances.clamp(min=1e-12 * max(float(variances.max()), 1e-30))
-    identity = torch.eye(width, dtype=torch.float64)
-    few = moments.rows < ROWS_PER_REGRESSOR * width
+def squared(values: Tensor) -> float:
+    """The sum of the squares."""
+    return float(values.square().sum(dtype=torch.float64))
+
+
+def _changes(z: Tensor, off: Tensor) -> Iterator[tuple[float, Tensor]]:
+    """For each ridge what it adds to the weights, (G, O, I). z: (G, R, I). off: (G, R, O), what the weights leave.
+
+    Of fewer rows than regressors the equal form with a matrix as wide as the rows is solved.
+    """
+    rows, width = z.shape[1:]
+    by_row = rows < width
+    moments = _products(z.transpose(1, 2), z.transpose(1, 2)) if by_row else _products(z, z)
+    mean_square = moments.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None] / width
+    mean_square = mean_square.clamp(min=1e-12 * max(float(mean_square.max()), 1e-30))
+    wanted = off.double() if by_row else _products(z, off)
+    identity = torch.eye(moments.shape[-1], dtype=torch.float64)
     for ridge in RIDGES:
-        if few and ridge < LEAST_WITH_FEW:
+        if rows < ROWS_PER_REGRESSOR * width and ridge < LEAST_WITH_FEW:
             continue
-        strength = ridge * variances
-        factor, failed = torch.linalg.cholesky_ex(moments.zz + strength * identity)
+        factor, failed = torch.linalg.cholesky_ex(moments + ridge * mean_square * identity)
         if int(failed.abs().max()):
             continue
-        wanted = (moments.tz + strength * own).transpose(1, 2)
-        yield ridge, torch.cholesky_solve(wanted, factor).transpose(1, 2)
+        solved = torch.cholesky_solve(wanted, factor)
+        yield ridge, (z.double().transpose(1, 2) @ solved if by_row else solved).transpose(1, 2)
 
 
-def _outer(one: Tensor, other: Tensor) -> Tensor:
-    """(G, A), (G, B) -> (G, A, B)."""
-    return one.unsqueeze(-1) * other.unsqueeze(-2)
+def _products(one: Tensor, other: Tensor) -> Tensor:
+    """(G, R, A), (G, R, B) -> (G, A, B), summed over rows in double precision."""
+    found = torch.zeros(one.shape[0], one.shape[2], other.shape[2], dtype=torch.float64)
+    for start in range(0, one.shape[1], CHUNK):
+        found += one[:, start : start + CHUNK].transpose(1, 2) @ other[:, start : start + CHUNK]
+    return found

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Places, output_rows
+from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Convolution, Places, output_rows
 from autocompress.data import call
 from autocompress.errors import CandidateFailed
 from autocompress.task import Inputs
 
+TARGET_BYTES = 1 << 30  # of what all layers gave, at most
 BATCH_NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 LINEAR_LAYERS = (nn.Linear, *CONVOLUTION_LAYERS)
 RECURRENT_CORES = (nn.LSTM, nn.GRU, nn.RNN)
@@ -60,15 +61,13 @@ Gave = GaveRows | GaveStates | Statistics
 
 @dataclass
 class OriginalRun:
-    """By the name of the layer. several: layers that are called more than once, each call on its own. normed: those
-    with a batch norm right behind them.
-    """
+    """By the name of the layer. norms: the batch norm right behind a layer, which is given what that layer gave."""
 
     examples: int
     output: Any = None
     gave: dict[str, Gave] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
-    normed: set[str] = field(default_factory=set)
+    norms: dict[str, str] = field(default_factory=dict)
 
     def once(self, name: str) -> Gave | None:
         """What a layer gave that is called once; None of any other."""
@@ -76,9 +75,13 @@ class OriginalRun:
 
 
 def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun:
-    """Run the original once, in evaluation mode, and keep what its layers give."""
+    """Run the original once, in evaluation mode, and keep what its layers give: of as many places as there is memory
+    for.
+    """
     found = OriginalRun(examples)
-    last: list[tuple[str, Any]] = []
+    width = sum(len(layer.weight) for layer in whole.modules() if isinstance(layer, LINEAR_LAYERS))
+    most = TARGET_BYTES // (4 * max(width, 1))
+    last: list[tuple[str, nn.Linear | Convolution, Tensor]] = []
 
     def see(name: str, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any], gave: Any) -> None:
         found.calls[name] += 1
@@ -87,12 +90,16 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
             return
         if isinstance(layer, BATCH_NORM_LAYERS):
             found.gave[name] = Statistics.of(given)
-            if last and last[0][1] is given:
-                found.normed.add(last[0][0])
+            if (
+                last
+                and last[0][2] is given
+                and _unchanged(found.gave.get(last[0][0]), last[0][1], given, examples, most)
+            ):
+                found.norms[last[0][0]] = name
         try:
             if isinstance(layer, LINEAR_LAYERS) and is_plain_layer(layer) and isinstance(gave, Tensor):
-                found.gave[name] = GaveRows(*output_rows(layer, gave, examples))
-                last[:] = [(name, gave)]
+                found.gave[name] = GaveRows(*output_rows(layer, gave, examples, most))
+                last[:] = [(name, layer, gave)]
             elif isinstance(layer, RECURRENT_CORES) and is_plain_layer(layer):
                 found.gave[name] = GaveStates(*states_of(layer, given, gave, examples))
         except CandidateFailed:
@@ -139,6 +146,12 @@ def states_of(layer: nn.RNNBase, given: Tensor, gave: Any, examples: int) -> tup
     if not isinstance(states, Tensor):
         raise CandidateFailed("it is not given one sequence of every example but a packed one")
     pair = [tensor if layer.batch_first else tensor.transpose(0, 1) for tensor in (given, states)]
-    if layer.num_layers != 1 or any(each.dim() != 3 or len(each) != examples for each in pair):
+    plain = layer.num_layers == 1 and not layer.proj_size
+    if not plain or any(each.dim() != 3 or len(each) != examples for each in pair):
         raise CandidateFailed("it is not given one sequence of every example")
-    return pair[0], pair[1]
+    return pair[0].clone(), pair[1].clone()  # what follows may change them in place
+
+
+def _unchanged(gave: Gave | None, layer: nn.Linear | Convolution, given: Tensor, examples: int, most: int) -> bool:
+    """Whether a tensor is still what a layer gave: an activation may have changed it in place."""
+    return isinstance(gave, GaveRows) and torch.equal(output_rows(layer, given, examples, most)[0], gave.outputs)

@@ -1,12 +1,12 @@
 """One layer refitted: from what it reads now to what its original gave."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.repair.least_squares import Fit, RowSums, refit
+from autocompress.candidate.repair.least_squares import Fit, Rows, refit, squared
 from autocompress.candidate.repair.original import GaveRows, GaveStates
 from autocompress.candidate.repair.rows import Convolution, input_rows, weight_rows
 from autocompress.errors import CandidateFailed
@@ -33,22 +33,19 @@ class LayerFit:
 def refit_matrix(
     name: str,
     layer: nn.Linear | Convolution,
-    given: Sequence[Tensor],
-    gave: Sequence[GaveRows],
+    given: Tensor,
+    gave: GaveRows,
     outputs: Tensor,
     *,
     examples: int,
     normed: bool,
 ) -> Iterator[LayerFit]:
-    """Refit a linear layer or a convolution, to all of its calls at once. outputs: which of the original's it has.
-    normed: whether a batch norm behind it takes what an intercept would.
+    """Refit a linear layer or a convolution. outputs: which of the original's it has. normed: whether a batch norm
+    behind it takes what an intercept would.
     """
-    regressors = [input_rows(layer, x, examples, y.places) for x, y in zip(given, gave, strict=True)]
-    groups = regressors[0].shape[0]
-    kept = [y.outputs[..., outputs] for y in gave]
-    targets = [y.reshape(*y.shape[:2], groups, -1).movedim(2, 0) for y in kept]
-    z, t = (torch.cat(parts, 2) for parts in (regressors, targets))
-    own = weight_rows(layer)
+    z, own = input_rows(layer, given, examples, gave.places), weight_rows(layer)
+    kept = gave.outputs[..., outputs]
+    t = kept.reshape(*kept.shape[:2], len(z), -1).movedim(2, 0)
     found = _fit(z, t, own, intercept=layer.bias is not None or normed)
     if found is None:
         return
@@ -90,28 +87,15 @@ def refit_recurrent(
             yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, weight.shape[1], part + suffix)
 
 
-def _same(z: Tensor, t: Tensor, own: Tensor) -> bool:
-    """Whether a layer with these weights gives what the original gave. Told by the differences themselves: in sums of
-    products as small a one is lost.
-    """
-    off = (t - z @ own.transpose(1, 2)).square().sum(dtype=torch.float64)
-    return bool(off <= SAME * t.square().sum(dtype=torch.float64))
-
-
 def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool) -> tuple[Fit, int] | None:
     """z: (G, N, P, I). t: (G, N, P, O). own: (G, O, I). Also how many rows it was fitted on. None where nothing is to
     be gained.
     """
-    examples = z.shape[1]
-    held = torch.arange(examples) % HELD_OUT == HELD_OUT - 1
     if z.shape[:3] != t.shape[:3]:
         raise CandidateFailed(f"it reads {tuple(z.shape[1:3])} examples and places, and read {tuple(t.shape[1:3])}")
-    z_told, t_told = z[:, held].flatten(1, 2), t[:, held].flatten(1, 2)
-    if _same(z_told, t_told, own):
-        return None
-    told = RowSums.of(z_told, t_told)
-    fitted = RowSums.of(z[:, ~held].flatten(1, 2), t[:, ~held].flatten(1, 2))
-    if not all(bool(torch.isfinite(sums).all()) for rows in (told, fitted) for sums in (rows.zz, rows.tz)):
+    held = torch.arange(z.shape[1]) % HELD_OUT == HELD_OUT - 1
+    fitted, told = (Rows(z[:, part].flatten(1, 2), t[:, part].flatten(1, 2)) for part in (~held, held))
+    if squared(told.off(own)) <= SAME * squared(told.targets):
         return None
     found = refit(fitted, told, own, intercept=intercept)
-    return None if found is None else (found, fitted.rows)
+    return None if found is None else (found, fitted.regressors.shape[1])

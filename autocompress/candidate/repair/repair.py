@@ -7,6 +7,7 @@ norm are recalibrated in the same moment.
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,22 +50,23 @@ def repair(
     counterparts: Counterparts,
     original: OriginalRun,
     inputs: Inputs,
-    check: Callable[[], None] = lambda: None,
+    goes_on: Callable[[], bool] = lambda: True,
     *,
     refits: bool = True,
 ) -> Repair:
-    """Repair ``changed`` in place. inputs: those that the original was run on. check: called before each layer; what it
-    raises ends the repair. refits: whether layers are refitted, or norms recalibrated alone.
+    """Repair ``changed`` in place. inputs: those that the original was run on. goes_on: asked before each layer whether
+    it is refitted too; what it raises ends the repair. refits: whether layers are refitted, or norms recalibrated
+    alone.
     """
     untouched = {name: value.clone() for name, value in changed.state_dict().items()}
-    before = _run(changed, counterparts, original, inputs, check, refits=False)[1]
+    before = _run(changed, counterparts, original, inputs, lambda: False)[1]
     if not refits:
         if not math.isfinite(before):
             changed.load_state_dict(untouched)
         return Repair((), before, before)
     recalibrated = {name: value.clone() for name, value in changed.state_dict().items()}
     changed.load_state_dict(untouched)
-    fits, error = _run(changed, counterparts, original, inputs, check, refits=True)
+    fits, error = _run(changed, counterparts, original, inputs, goes_on)
     if math.isfinite(error) and not error >= before:
         return Repair(tuple(fits), before, error)
     changed.load_state_dict(recalibrated if math.isfinite(before) else untouched)
@@ -76,13 +78,12 @@ def _run(
     counterparts: Counterparts,
     original: OriginalRun,
     inputs: Inputs,
-    check: Callable[[], None],
-    *,
-    refits: bool,
+    goes_on: Callable[[], bool],
 ) -> tuple[list[LayerFit], float]:
     """The fits, and the error of the output."""
     fits: list[LayerFit] = []
     shared = _shared(changed)
+    norms = {own.original for own in counterparts.layers if isinstance(original.once(own.original), Statistics)}
 
     def reach(counterpart: Counterpart, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         given, gave = first_tensor(args, named), original.once(counterpart.original)
@@ -91,15 +92,16 @@ def _run(
         outputs = torch.tensor(counterpart.outputs)
         if isinstance(layer, BATCH_NORM_LAYERS) and isinstance(gave, Statistics):
             _recalibrate(layer, Statistics.of(given), gave, outputs)
-        if not refits or counterpart.layer in shared:
             return
-        check()
-        try:
+        if counterpart.layer in shared or not goes_on():
+            return
+        # A layer of which the rows cannot be told by example, or whose fit fails, stays as it is.
+        with suppress(CandidateFailed, RuntimeError):
             if isinstance(layer, LINEAR_LAYERS) and isinstance(gave, GaveRows):
-                normed = counterpart.original in original.normed
+                normed = original.norms.get(counterpart.original) in norms
                 fits.extend(
                     refit_matrix(
-                        counterpart.layer, layer, [given], [gave], outputs, examples=original.examples, normed=normed
+                        counterpart.layer, layer, given, gave, outputs, examples=original.examples, normed=normed
                     )
                 )
             elif isinstance(layer, RECURRENT_CORES) and isinstance(gave, GaveStates):
@@ -107,8 +109,6 @@ def _run(
                 assert isinstance(whole, nn.RNNBase)
                 given = given if layer.batch_first else given.transpose(0, 1)
                 fits.extend(refit_recurrent(counterpart.layer, layer, whole, given, gave, outputs))
-        except CandidateFailed:
-            return  # what it is given cannot be told apart by example: it stays as it is
 
     handles = [
         changed.get_submodule(own.layer).register_forward_pre_hook(partial(reach, own), with_kwargs=True)

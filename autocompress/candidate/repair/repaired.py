@@ -1,7 +1,9 @@
 """A recipe's structure, repaired step by step, and where its weights lie."""
 
 import hashlib
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,8 +15,12 @@ from autocompress.candidate.repair.declared import check_declared
 from autocompress.candidate.repair.original import OriginalRun, run_original
 from autocompress.candidate.repair.repair import repair
 from autocompress.candidate.structure import build, structural
+from autocompress.candidate.weights import load_weights
+from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Counterparts
 from autocompress.recipe import Plan, Recipe, Step
+
+MOST_SECONDS = 60.0  # of the repair after one step; the layers that it did not come to stay as they are
 
 
 def repaired(
@@ -25,19 +31,19 @@ def repaired(
 
     Recipes with the same structure are repaired once. Raises CandidateFailed naming the strategy.
     """
-    sample = calibration_sample(opened.context) if opened.policy.repair else None
     steps = structural(recipe, opened.plugins)
-    if not steps or sample is None:
+    sample = calibration_sample(opened.context) if steps and opened.policy.repair else None
+    if sample is None:
         return *build(recipe, opened.context, opened.plugins, plans, opened.plans), None
     if plans is None:
         plans = build(recipe, opened.context, opened.plugins, None, opened.plans)[1]
     named = [[s.strategy, s.values, opened.plugins.origin.get(f"strategies:{s.strategy}")] for s in steps]
     key = opened.store.key("repaired", opened.fingerprint, opened.context.seed, named, plans, sample.digest)
-    weights = opened.store.load(key)  # of an entry that is damaged None: it is made again
-    if weights is not None:
+    if opened.store.path(key).exists():
         model, decided = build(recipe, opened.context, opened.plugins, plans, opened.plans)
-        model.load_state_dict(weights)
-        return model, decided, key
+        with suppress(CandidateFailed):  # of an entry that is damaged or does not fit: it is made again
+            load_weights(opened.store, model, key)
+            return model, decided, key
     repairer = _Repairer(opened, sample)
     with opened.supervisor.during("repair", f"repair: {recipe.techniques()}"):
         model, decided = build(recipe, opened.context, opened.plugins, plans, opened.plans, repairer)
@@ -59,24 +65,29 @@ class _Repairer:
         check_declared(counterparts, model)
         opened = self._opened
 
-        def between() -> None:
+        ends = time.monotonic() + MOST_SECONDS
+
+        def goes_on() -> bool:
             opened.supervisor.check()
             opened.lock.give_way()
+            return time.monotonic() < ends
 
-        repair(model, counterparts, self._original(counterparts.whole), self._sample.inputs, between)
+        repair(model, counterparts, self._original(counterparts.whole), self._sample.inputs, goes_on)
         self.repaired = True
 
     def _original(self, whole: nn.Module) -> OriginalRun:
-        """What the model gave before the step, run once for a state of it; the latest two are kept, one of which is the
-        reference's as a rule.
+        """What the model gave before the step. That of the first step of a recipe is kept: as a rule it is what the
+        reference gave, and so the same for all.
         """
-        known: dict[str, OriginalRun] = self._opened.context.once("repair.originals", dict)
+        known: dict[str, OriginalRun] = self._opened.context.once("repair.original", dict)
         state = _state(whole)
-        if state not in known:
-            if len(known) > 1:
-                known.pop(list(known)[-1])
-            known[state] = run_original(whole, self._sample.inputs, self._sample.examples)
-        return known[state]
+        if state in known:
+            return known[state]
+        run = run_original(whole, self._sample.inputs, self._sample.examples)
+        if not self.repaired:
+            known.clear()
+            known[state] = run
+        return run
 
 
 def _state(model: nn.Module) -> str:

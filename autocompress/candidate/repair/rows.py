@@ -17,7 +17,8 @@ from autocompress.errors import CandidateFailed
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONVOLUTION_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LEAST_ROWS = 4096  # that a layer is fitted on, where it has so many
-ROWS_PER_COLUMN = 10  # of the widest input that a layer can have
+ROWS_PER_COLUMN = 12  # a quarter of them is held out
+MOST_VALUES = 1 << 26  # regressors of all rows of a layer: a quarter of a GiB
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,13 @@ class Places:
     chosen: Tensor
 
     @classmethod
-    def of(cls, shape: Sequence[int], examples: int, width: int) -> "Places":
-        """As many as a fit of so many regressors needs, the same ones whenever it is asked."""
+    def of(cls, shape: Sequence[int], examples: int, width: int, most: int) -> "Places":
+        """As many as a fit of so many regressors needs, the same ones whenever it is asked. most: rows of all examples
+        together that there is memory for.
+        """
         count = math.prod(shape)
-        wanted = max(1, math.ceil(max(LEAST_ROWS, ROWS_PER_COLUMN * width) / examples))
+        rows = min(max(LEAST_ROWS, ROWS_PER_COLUMN * width), MOST_VALUES // width, most)
+        wanted = max(1, math.ceil(rows / examples))
         if wanted >= count:
             return cls(tuple(shape), torch.arange(count))
         drawn = torch.randperm(count, generator=torch.Generator().manual_seed(count))[:wanted]
@@ -56,18 +60,15 @@ def examples_first(tensor: Tensor, examples: int, features: int) -> Tensor:
     raise CandidateFailed(f"of what it is given, {tuple(tensor.shape)}, no axis is the {examples} examples'")
 
 
-def output_rows(layer: nn.Module, output: Tensor, examples: int, places: Places | None = None) -> tuple[Tensor, Places]:
-    """What a layer gave at some places, without its bias -> (N, P, O), and the places; chosen here where none are
-    given.
-    """
-    convolution = isinstance(layer, CONVOLUTION_LAYERS)
-    rows = examples_first(output, examples, 1 if convolution else -1)
-    if places is None:
-        places = Places.of(rows.shape[1:-1], examples, regressors(layer))
+def output_rows(
+    layer: nn.Linear | Convolution, output: Tensor, examples: int, most: int = LEAST_ROWS * LEAST_ROWS
+) -> tuple[Tensor, Places]:
+    """What a layer gave at some places, without its bias -> (N, P, O), and the places. most: rows, of all examples."""
+    rows = examples_first(output, examples, 1 if isinstance(layer, CONVOLUTION_LAYERS) else -1)
+    places = Places.of(rows.shape[1:-1], examples, regressors(layer), most)
     rows = rows.flatten(1, -2) if rows.dim() > 2 else rows.unsqueeze(1)
     rows = rows[:, places.chosen]
-    bias = getattr(layer, "bias", None)
-    return rows if bias is None else rows - bias.detach(), places
+    return rows if layer.bias is None else rows - layer.bias.detach(), places
 
 
 def input_rows(layer: nn.Linear | Convolution, given: Tensor, examples: int, places: Places) -> Tensor:
@@ -98,11 +99,9 @@ def weight_rows(layer: nn.Linear | Convolution) -> Tensor:
     return weight.reshape(groups, len(weight) // groups, -1)
 
 
-def regressors(layer: nn.Module) -> int:
+def regressors(layer: nn.Linear | Convolution) -> int:
     """How many a layer's outputs are sums of."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return math.prod(weight.shape[1:])
+    return math.prod(layer.weight.shape[1:])
 
 
 def _windows(layer: Convolution, given: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def recipe_file(
         plans=outcome.plans,
         weights=None if outcome.checkpoint is None else weights_in_store(outcome.checkpoint),
         learned=outcome.learned,
-        calibration=prepared.calibration if outcome.plans else {},
+        calibration=outcome.calibration,
         hardware=profile.model_dump(mode="json"),
         facts={
             "val": evaluation.score.val,

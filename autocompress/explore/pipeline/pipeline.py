@@ -26,17 +26,18 @@ from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.pipeline.evaluated import evaluation_of, recipe_file
 from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
-from autocompress.explore.pipeline.variants import Ratios, variants_for, worth_gating
+from autocompress.explore.pipeline.variants import Ratios, is_for_size, variants_for, worth_gating
 from autocompress.explore.pipeline.worth import no_faster, too_slow
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest, latency_of
-from autocompress.plugin.contract import Stage
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Plan, Recipe, Step
 from autocompress.storage.atomic import write_text
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
 from autocompress.verdict import FAR_OVER
+
+TimedFile = tuple[ModelFile, Latency]
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,11 @@ class Pipeline:
         """
         left = self._left(limit_s)
         weights = await self.operations.train(request, limit_s=left())
-        untrained = request.start + request.examples == 0 and request.recipe.step(TRAIN) is not None
-        if first_look and untrained and weights.checkpoint is None:
+        trained = request.start + request.examples > 0 or request.recipe.step(TRAIN) is None
+        first_look = first_look and not trained
+        if first_look and weights.checkpoint is None:
             return Outcome(plans=weights.plans, rung=request.rung)
-        variants = self._variants(request.recipe, trained=not untrained)
+        variants = variants_for(request.recipe, self.ratios, self.prepared.applicable, trained=trained)
         made = await self.operations.make(
             FamilyFiles(
                 weights,
@@ -172,14 +174,15 @@ class Pipeline:
             ),
             limit_s=left(),
         )
-        return await self._measured(
-            made, weights, request.rung, worth_below, left, fastest_alone=first_look and untrained
-        )
+        return await self._measured(made, weights, request.rung, worth_below, left, first_look=first_look)
 
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants."""
         left = self._left(limit_s)
-        weights, variants = TrainedWeights(Recipe(), ()), tuple(self._variants(Recipe()))
+        weights, variants = (
+            TrainedWeights(Recipe(), ()),
+            tuple(variants_for(Recipe(), self.ratios, self.prepared.applicable)),
+        )
         request = FamilyFiles(weights, 0, self.prepared.exporter, variants, source=self.prepared.reference)
         made = await self.operations.make(request, limit_s=left())
         return await self._measured(made, weights, 0, None, left)
@@ -215,10 +218,10 @@ class Pipeline:
         worth_below: float | None,
         left: Callable[[], float],
         *,
-        fastest_alone: bool = False,
+        first_look: bool = False,
     ) -> Outcome:
-        """The files of a family timed, and those worth it scored; a failure costs its own file alone. fastest_alone:
-        whether the fastest one is enough, to tell whether the family is worth training.
+        """The files of a family timed, and those worth it scored; a failure costs its own file alone. first_look: the
+        fastest that can be scored is enough.
         """
         outcome = Outcome(
             plans=weights.plans,
@@ -229,6 +232,7 @@ class Pipeline:
             train_s=weights.seconds,
             examples=weights.examples,
             failed=made.failed,
+            calibration=dict(weights.calibration),
         )
         base = await self._latency(made.source, left())
         timed = [(made.source, base)]
@@ -245,32 +249,35 @@ class Pipeline:
                 outcome = replace(outcome, slower=(*outcome.slower, self._rejected(file, latency, reason)))
                 continue
             timed.append((file, latency))
-        if fastest_alone:
-            kept = min(timed, key=lambda pair: pair[1].ratio)
-            for file, _ in timed:
-                if file is not kept[0]:
-                    self._discard(file)
-            timed = [kept]
-        return await self._scored(made, timed, outcome, worth_below, left)
-
-    async def _scored(
-        self,
-        made: Made,
-        timed: Sequence[tuple[ModelFile, Latency]],
-        outcome: Outcome,
-        worth_below: float | None,
-        left: Callable[[], float],
-    ) -> Outcome:
-        fastest = min((latency for _, latency in timed), key=lambda latency: latency.ratio)
-        kept: list[tuple[ModelFile, Latency]] = []
+        fastest_first = sorted(timed, key=lambda pair: pair[1].ratio)
+        if first_look:
+            return await self._first_scored(made, fastest_first, outcome, left)
+        kept: list[TimedFile] = []
         for file, latency in timed:
-            if latency is not fastest and not self._for_size(file) and too_slow(latency, worth_below):
+            if file is not fastest_first[0][0] and not self._for_size(file) and too_slow(latency, worth_below):
                 reason = f"no faster than a model that loses nothing ({latency.ratio:.3g} of the reference's latency)"
                 outcome = replace(outcome, hopeless=(*outcome.hopeless, self._rejected(file, latency, reason)))
             else:
                 kept.append((file, latency))
-        answers = await self.operations.score([file for file, _ in kept], limit_s=left())
-        for (file, latency), answer in zip(kept, answers, strict=True):
+        return _or_why_not(await self._scored(made, kept, outcome, left))
+
+    async def _first_scored(
+        self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, left: Callable[[], float]
+    ) -> Outcome:
+        """The first of the files that can be scored; the others go."""
+        for number, each in enumerate(timed, 1):
+            outcome = await self._scored(made, [each], outcome, left)
+            if outcome.evaluations:
+                for file, _ in timed[number:]:
+                    self._discard(file)
+                break
+        return _or_why_not(outcome)
+
+    async def _scored(
+        self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, left: Callable[[], float]
+    ) -> Outcome:
+        answers = await self.operations.score([file for file, _ in timed], limit_s=left())
+        for (file, latency), answer in zip(timed, answers, strict=True):
             if isinstance(answer, NotScored):
                 outcome = self._without(outcome, file, answer.strategy, answer.reason)
                 continue
@@ -278,8 +285,6 @@ class Pipeline:
             recipe = recipe_file(evaluation, outcome, self.prepared, made.exporter, self.profile, self.seed)
             write_text((self.folder.root / evaluation.artifact).with_name(RECIPE), recipe.to_toml())
             outcome = replace(outcome, evaluations=(*outcome.evaluations, evaluation))
-        if not outcome.evaluations and outcome.failed:
-            raise CandidateFailed(outcome.failed[0][2], outcome.failed[0][1])
         return outcome
 
     def _without(self, outcome: Outcome, file: ModelFile, strategy: str | None, reason: str) -> Outcome:
@@ -296,20 +301,17 @@ class Pipeline:
         if file != self.prepared.reference:
             discard(self.folder.root / file.path)
 
-    def _variants(self, recipe: Recipe, *, trained: bool = True) -> list[Step]:
-        """trained: whether those are wanted too that are written from what a training learned."""
-        learned = {a.name for a in self.prepared.applicable if Stage.TRAIN in a.stages}
-        found = variants_for(recipe, self.ratios, self.prepared.applicable)
-        return [variant for variant in found if trained or variant.strategy not in learned]
-
     def _for_size(self, file: ModelFile) -> bool:
-        """Whether a file is made for its size, and so kept whatever its latency."""
-        variant = file.recipe.variant
-        return variant is not None and any(
-            a.name == variant.strategy and a.size_only is not None for a in self.prepared.applicable
-        )
+        return is_for_size(file.recipe.variant, self.prepared.applicable)
 
     def _left(self, limit_s: float) -> Callable[[], float]:
         """Seconds that are left of a limit, which all operations of a candidate share."""
         began = self.now()
         return lambda: max(1.0, limit_s - (self.now() - began))
+
+
+def _or_why_not(outcome: Outcome) -> Outcome:
+    """Raises CandidateFailed where an outcome is nothing but failures."""
+    if not outcome.evaluations and outcome.failed:
+        raise CandidateFailed(outcome.failed[0][2], outcome.failed[0][1])
+    return outcome

@@ -16,9 +16,11 @@ def untimed(applicable: Sequence[Applicable], only: Sequence[str] | None) -> Rat
     return tuple((Step.of(a.name, **params), 1.0) for a in applicable if a.in_use(only) for params in a.variants)
 
 
-def variants_for(recipe: Recipe, ratios: Ratios, applicable: Sequence[Applicable]) -> list[Step]:
+def variants_for(
+    recipe: Recipe, ratios: Ratios, applicable: Sequence[Applicable], *, trained: bool = True
+) -> list[Step]:
     """The graph variants that go with the recipe: no tag conflicts with its steps, and a graph part that belongs to a
-    step has that step.
+    step has that step. trained: whether those are among them that are written from what a training learned.
     """
     known = {a.name: a for a in applicable}
     on = [known[step.strategy] for step in recipe.steps if step.strategy in known]
@@ -26,9 +28,15 @@ def variants_for(recipe: Recipe, ratios: Ratios, applicable: Sequence[Applicable
     for variant, _ in ratios:
         own = known[variant.strategy]
         conflicts = any(own.conflicts(other) for other in on if other is not own)
-        if not conflicts and (own in on or own.stages == (Stage.GRAPH,)):
+        can = trained or Stage.TRAIN not in own.stages
+        if can and not conflicts and (own in on or own.stages == (Stage.GRAPH,)):
             allowed.append(variant)
     return allowed
+
+
+def is_for_size(variant: Step | None, applicable: Sequence[Applicable]) -> bool:
+    """Whether a variant is made for its size, and so kept whatever its latency."""
+    return variant is not None and any(a.name == variant.strategy and a.size_only is not None for a in applicable)
 
 
 def worth_gating(recipe: Recipe, ratios: Ratios, applicable: Sequence[Applicable]) -> list[Step]:

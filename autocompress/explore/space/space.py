@@ -36,7 +36,10 @@ class Space:
         """Narrow a space to what applies. Raises UsageError when a parameter does not exist or nothing is left."""
         chosen = [a for a in applicable if a.in_use(file.strategies) and (file.train or Stage.TRAIN not in a.stages)]
         if not chosen:
-            reasons = "; ".join(f"{r.strategy}: {r.reason}" for r in refused) or "none is installed"
+            trains = [a for a in applicable if a.in_use(file.strategies)]
+            said = [f"{a.name} trains, and nothing is to be trained" for a in trains]
+            said += [f"{r.strategy}: {r.reason}" for r in refused]
+            reasons = "; ".join(said) or "none is installed"
             raise UsageError(f"no strategy of the space {file.name!r} applies to this task ({reasons})")
         own = {f"{a.name}.{p.name}": p for a in chosen for p in a.parameters} | {
             f"{TRAIN}.{p.name}": p for p in TRAIN_PARAMETERS

@@ -111,6 +111,7 @@ class Training:
             checkpoint=last.checkpoint,
             plans=last.plans,
             learned=last.learned,
+            calibration=last.calibration,
         )
         with self.under_way(family.recipe):
             try:

@@ -85,16 +85,16 @@ def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[
     for consumer in consumers:
         by_layer.setdefault(consumer.layer, []).append(consumer)
     found = {consumer.key: InputMoments(consumer.weight.shape[1], consumer.bias) for consumer in consumers}
-    latest: list[tuple[str, Any]] = []
+    latest: list[tuple[str, Any, float]] = []
 
     def see(name: str, module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
         if isinstance(module, BATCH_NORMS):
-            for layer, tensor in latest:
-                if tensor is given[0]:
+            for layer, tensor, total in latest:
+                if tensor is given[0] and float(tensor.sum()) == total:  # no activation changed it in place
                     for consumer in by_layer[layer]:
                         found[consumer.key].centred = True
             return
-        latest[:] = [(name, gave)]
+        latest[:] = [(name, gave, float(gave.sum()))] if isinstance(gave, Tensor) else []
         for consumer in by_layer[name]:
             moments = found[consumer.key]
             moments.add(consumer.reads(given, gave, moments.pick))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autocompress.candidate.repair.least_squares import Fit, RowSums, refit
+from autocompress.candidate.repair.least_squares import Fit, Rows, refit
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def seeded() -> None:
 
 def fitted(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool = False, held: int = 50) -> Fit | None:
     """The last rows are held out."""
-    parts = [RowSums.of(z[:, rows], t[:, rows]) for rows in (slice(None, -held), slice(-held, None))]
+    parts = [Rows(z[:, rows], t[:, rows]) for rows in (slice(None, -held), slice(-held, None))]
     return refit(parts[0], parts[1], own, intercept=intercept)
 
 
@@ -127,12 +127,30 @@ def test_nan_changes_nothing(place: str, side: str) -> None:
     assert fitted(z, t, torch.zeros(1, 2, 4), intercept=True) is None
 
 
-def test_sums_are_those_of_centred_rows() -> None:
-    z, t, own = 3 + torch.randn(2, 300, 4), torch.randn(2, 300, 5) - 1, torch.randn(2, 5, 4)
-    sums = RowSums.of(z, t)
-    direct = RowSums.of(z - z.mean(1, keepdim=True), t - t.mean(1, keepdim=True))
-    centred = sums.centred(sums)
-    torch.testing.assert_close(centred.zz, direct.zz, atol=1e-2, rtol=1e-4)
-    torch.testing.assert_close(centred.tz, direct.tz, atol=1e-2, rtol=1e-4)
-    by_hand = float((t - z @ own.transpose(1, 2)).square().sum())
-    assert sums.error(own.double()) == pytest.approx(by_hand, rel=1e-4)
+def test_regressors_far_from_zero_are_fitted_about_their_means() -> None:
+    """Their squares hide how they vary: what the weights have to make up for is in the seventh digit."""
+    z, wanted = 1000 + torch.randn(1, 2000, 6), torch.randn(1, 3, 6)
+    found = fitted(z, (z - 1000) @ wanted.transpose(1, 2) + 5, torch.zeros(1, 3, 6), intercept=True)
+    assert found is not None
+    torch.testing.assert_close(found.weights.float(), wanted, atol=2e-2, rtol=2e-2)
+    assert found.after < 1e-3
+
+
+def test_of_fewer_rows_than_regressors_the_answer_is_the_same_and_no_matrix_as_wide_as_these_is_made() -> None:
+    z, own = torch.randn(1, 90, 60), torch.randn(1, 4, 60)
+    t = z @ (own + torch.randn(1, 4, 1) * torch.randn(1, 1, 60)).transpose(1, 2)
+    few, many = slice(None, 40), slice(40, None)
+    found = refit(Rows(z[:, few], t[:, few]), Rows(z[:, many], t[:, many]), own, intercept=False)
+    assert found is not None
+    rows, off = z[0, few].double(), (t - z @ own.transpose(1, 2))[0, few].double()
+    ridge = found.ridge * rows.square().sum() / 60
+    by_hand = torch.linalg.solve(rows.T @ rows + ridge * torch.eye(60), rows.T @ off).T
+    torch.testing.assert_close(found.weights[0], own[0].double() + by_hand, atol=1e-5, rtol=1e-5)
+
+
+def test_as_wide_a_layer_as_there_is_is_fitted_on_a_few_rows() -> None:
+    """A matrix of its regressors would take 27 GiB."""
+    z = torch.randn(1, 3, 1).expand(1, 3, 60_000).repeat(1, 4, 1)
+    found = fitted(z, z[..., :2], torch.zeros(1, 2, 60_000), held=4)
+    assert found is not None
+    assert found.after < 0.01

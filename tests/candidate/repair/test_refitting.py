@@ -29,7 +29,7 @@ def test_a_layer_that_reads_what_it_read_is_not_fitted(seed: int, monkeypatch: p
     before = copy.deepcopy(layer)
     with torch.no_grad():
         gave = GaveRows(*output_rows(layer, layer(x), N))
-    assert list(refit_matrix("it", layer, [x], [gave], torch.arange(7), examples=N, normed=False)) == []
+    assert list(refit_matrix("it", layer, x, gave, torch.arange(7), examples=N, normed=False)) == []
     assert torch.equal(layer.weight, before.weight)
     assert layer.bias is not None
     assert torch.equal(layer.bias, before.bias)

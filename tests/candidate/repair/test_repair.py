@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.repair.declared import check_declared
-from autocompress.candidate.repair.original import run_original
+from autocompress.candidate.repair.original import GaveStates, run_original
 from autocompress.candidate.repair.repair import Repair, repair
 from autocompress.data import call, primary
 from autocompress.plugin.contract import Counterpart, Counterparts
@@ -541,9 +541,52 @@ def test_what_ends_the_work_ends_the_repair() -> None:
     declared = narrowed_counterparts(model, removals, context)
     changed = narrowing.apply(copy.deepcopy(model), {"remove": removals}, context)
 
-    def stop() -> None:
+    def stop() -> bool:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         repair(changed, declared, run_original(declared.whole, x, N), x, stop)
     assert not any(module._forward_pre_hooks for module in changed.modules())
+
+
+def test_layers_that_there_is_no_time_for_stay_as_they_are_and_norms_are_recalibrated_all_the_same() -> None:
+    model, x, removals = doubled("beside a stream")
+    context = context_of(x)
+    declared = narrowed_counterparts(model, removals, context)
+    changed, alone = (narrowing.apply(copy.deepcopy(model), {"remove": removals}, context) for _ in range(2))
+    original = run_original(declared.whole, x, N)
+    found = repair(changed, declared, original, x, lambda: False)
+    repair(alone, declared, original, x, refits=False)
+    assert found.fits == ()
+    assert same_state(changed, alone)
+
+
+class InPlace(nn.Module):
+    """What layers are given and give is changed in place behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 6)
+        self.rnn = nn.LSTM(6, 6, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        states = self.rnn(x)[0]
+        x += 3 * states
+        return states.mul_(0).add(x)
+
+
+def test_what_a_recurrent_layer_was_given_and_gave_is_kept_as_it_was_then() -> None:
+    model, x = InPlace().eval(), torch.randn(N, 4, 5)
+    found = run_original(model, x, N).once("rnn")
+    assert isinstance(found, GaveStates)
+    with torch.no_grad():
+        given = model.first(x)
+        torch.testing.assert_close(found.inputs, given)
+        torch.testing.assert_close(found.states, model.rnn(given)[0])
+
+
+@pytest.mark.parametrize(("between", "norms"), [(nn.Identity(), {"0": "2"}), (nn.ReLU(inplace=True), {})], ids=str)
+def test_a_norm_behind_an_activation_in_place_takes_no_intercept(between: nn.Module, norms: dict[str, str]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), between, nn.BatchNorm2d(4)).eval()
+    assert run_original(model, torch.randn(IMAGES), N).norms == norms

@@ -241,4 +241,17 @@ def test_the_original_is_run_once_for_all_recipes(opened: Any, monkeypatch: pyte
         repaired(opened, Recipe((Step.of("cut", count=count),)), None)
     assert len(runs) == 1
     repaired(opened, TWICE, None)
-    assert len(runs) == 2
+    assert len(runs) == 2, "of what its first step left too"
+    repaired(opened, Recipe((Step.of("cut", count=5),)), None)
+    assert len(runs) == 2, "what the reference gave is kept"
+
+
+def test_weights_that_do_not_fit_the_structure_are_made_again(opened: Any, repairs: list[Any]) -> None:
+    """As where a strategy changed under development and its plans are the same."""
+    one, _, key = repaired(opened, CUT, None)
+    assert key is not None
+    opened.store.save(key, {"other": torch.zeros(3)})
+    other, _, same_key = repaired(opened, CUT, None)
+    assert same_key == key
+    assert same(one, other)
+    assert len(repairs) == 2

@@ -69,10 +69,17 @@ def test_of_a_convolution(name: str) -> None:
 def test_at_some_of_many_places_the_same_ones_each_time(layer: nn.Conv2d, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LEAST_ROWS", 100)
     given = torch.randn(N, 2, 20, 20)
-    wanted = -(-max(100, 10 * (layer.in_channels // layer.groups) * 9) // N)
+    wanted = -(-max(100, rows.ROWS_PER_COLUMN * (layer.in_channels // layer.groups) * 9) // N)
     one, other = agree(layer, given, wanted), agree(layer, given)
     assert torch.equal(one.chosen, other.chosen)
     assert len(one.chosen.unique()) == wanted
+
+
+def test_there_are_no_more_rows_than_there_is_memory_for() -> None:
+    layer, given = nn.Linear(6, 3), torch.randn(N, 5000, 6)
+    assert len(output_rows(layer, layer(given), N, most=70)[1].chosen) == 10
+    wide = nn.Linear(rows.MOST_VALUES // 14, 1)
+    assert len(output_rows(wide, torch.zeros(N, 5000, 1), N)[1].chosen) == 2
 
 
 def test_the_examples_axis_is_found() -> None:
