@@ -295,6 +295,11 @@ class OpenedHere:
         asked = TrainRequest(recipe, self.opening.arithmetic, examples=examples, **request)
         return asyncio.run(self.pipeline.evaluate(asked, skip=skip, limit_s=math.inf))
 
+    def look_at(self, recipe: Recipe) -> Outcome:
+        """Before any training."""
+        asked = TrainRequest(recipe, self.opening.arithmetic)
+        return asyncio.run(self.pipeline.evaluate(asked, limit_s=math.inf, first_look=True))
+
 
 @pytest.fixture(scope="session")
 def open_here() -> Callable[..., OpenedHere]:

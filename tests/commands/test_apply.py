@@ -86,7 +86,7 @@ def test_what_training_learned_is_in_the_model_made_again(opened: Any, target: s
 
 def test_a_file_that_saves_size_alone_is_trained_anew(opened: Any, target: str, tmp_path: Path) -> None:
     recipe = recipe_of(opened, Recipe(), "float16")
-    assert "trained anew" in apply_recipe(recipe, target, tmp_path / "made", redo=True)
+    assert "made anew" in apply_recipe(recipe, target, tmp_path / "made", redo=True)
     assert RecipeFile.read(tmp_path / "made" / "recipe.toml").recipe == RecipeFile.read(recipe).recipe
 
 

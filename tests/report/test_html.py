@@ -393,10 +393,18 @@ def test_the_correlation_between_rungs_says_of_how_many(families: int, said: str
         for epochs in (1, 3)
     ]
     once = candidate("once", 0.9, 0.2, ("student", {}))
+    trained += [
+        candidate(f"b{n}-{e}", 0.9, 0.2, ("factorize", {"keep": n}), fidelity=e) for n in range(9) for e in (0, 1)
+    ]
     page = rendered(tmp_path, candidates=[*document()["candidates"], *trained, once], rank_correlation=-0.87)
     assert f"rank correlation -0.87 of the {families} families" in page.text
     assert said in page.text
-    assert ("too few" in page.text) is (families < 6)
+    assert ("too few" in page.text) is (families < 6), "one that was evaluated untrained was not trained on by that"
+
+
+def test_how_well_untrained_scores_foretell_trained_ones_is_shown(tmp_path: Path) -> None:
+    assert "untrained against trained" not in rendered(tmp_path).text
+    assert "rank correlation 0.64" in rendered(tmp_path, untrained_rank_correlation=0.641).text
 
 
 @pytest.mark.parametrize(("asked", "shown"), [(budget(0.2), 0.16), (budget(speedup=4), 0.125)], ids=["ms", "speed-up"])

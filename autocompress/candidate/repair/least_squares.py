@@ -21,15 +21,15 @@ CHUNK = 8192  # rows, multiplied in single precision at a time
 
 
 @dataclass(frozen=True)
-class Rows:
+class RegressionRows:
     """By group. regressors: (G, R, I). targets: (G, R, O)."""
 
     regressors: Tensor
     targets: Tensor
 
-    def about(self, regressors: Tensor, targets: Tensor) -> "Rows":
+    def about(self, regressors: Tensor, targets: Tensor) -> "RegressionRows":
         """Less these means, (G, 1, I) and (G, 1, O)."""
-        return Rows(self.regressors - regressors, self.targets - targets)
+        return RegressionRows(self.regressors - regressors, self.targets - targets)
 
     def off(self, weights: Tensor) -> Tensor:
         """What weights (G, O, I) leave of the targets."""
@@ -50,7 +50,7 @@ class Fit:
     after: float
 
 
-def refit(fitted: Rows, held_out: Rows, weights: Tensor, *, intercept: bool) -> Fit | None:
+def refit(fitted: RegressionRows, held_out: RegressionRows, weights: Tensor, *, intercept: bool) -> Fit | None:
     """The weights that give the targets best; None where none does clearly better than those there are.
 
     fitted, held_out: of different examples. weights: (G, O, I), what the layer has. intercept: whether it has a bias,

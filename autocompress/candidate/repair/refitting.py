@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.repair.least_squares import Fit, Rows, refit, squared
+from autocompress.candidate.repair.least_squares import Fit, RegressionRows, refit, squared
 from autocompress.candidate.repair.original import GaveRows, GaveStates
 from autocompress.candidate.repair.rows import Convolution, input_rows, weight_rows
 from autocompress.errors import CandidateFailed
@@ -94,7 +94,7 @@ def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool) -> tuple[Fit, in
     if z.shape[:3] != t.shape[:3]:
         raise CandidateFailed(f"it reads {tuple(z.shape[1:3])} examples and places, and read {tuple(t.shape[1:3])}")
     held = torch.arange(z.shape[1]) % HELD_OUT == HELD_OUT - 1
-    fitted, told = (Rows(z[:, part].flatten(1, 2), t[:, part].flatten(1, 2)) for part in (~held, held))
+    fitted, told = (RegressionRows(z[:, part].flatten(1, 2), t[:, part].flatten(1, 2)) for part in (~held, held))
     if squared(told.off(own)) <= SAME * squared(told.targets):
         return None
     found = refit(fitted, told, own, intercept=intercept)

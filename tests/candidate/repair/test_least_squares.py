@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autocompress.candidate.repair.least_squares import Fit, Rows, refit
+from autocompress.candidate.repair.least_squares import Fit, RegressionRows, refit
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def seeded() -> None:
 
 def fitted(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool = False, held: int = 50) -> Fit | None:
     """The last rows are held out."""
-    parts = [Rows(z[:, rows], t[:, rows]) for rows in (slice(None, -held), slice(-held, None))]
+    parts = [RegressionRows(z[:, rows], t[:, rows]) for rows in (slice(None, -held), slice(-held, None))]
     return refit(parts[0], parts[1], own, intercept=intercept)
 
 
@@ -140,7 +140,7 @@ def test_of_fewer_rows_than_regressors_the_answer_is_the_same_and_no_matrix_as_w
     z, own = torch.randn(1, 90, 60), torch.randn(1, 4, 60)
     t = z @ (own + torch.randn(1, 4, 1) * torch.randn(1, 1, 60)).transpose(1, 2)
     few, many = slice(None, 40), slice(40, None)
-    found = refit(Rows(z[:, few], t[:, few]), Rows(z[:, many], t[:, many]), own, intercept=False)
+    found = refit(RegressionRows(z[:, few], t[:, few]), RegressionRows(z[:, many], t[:, many]), own, intercept=False)
     assert found is not None
     rows, off = z[0, few].double(), (t - z @ own.transpose(1, 2))[0, few].double()
     ridge = found.ridge * rows.square().sum() / 60

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from autocompress.budget import Budget
+from autocompress.candidate import score
 from autocompress.candidate.count import count
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.worker import WorkerCrashed
@@ -277,6 +278,52 @@ def test_a_rung_goes_on_from_the_checkpoint_of_the_one_before(opened: Any) -> No
     further = opened.evaluate(family, rung=1, start=256, examples=256, checkpoint=first.checkpoint, plans=first.plans)
     assert further.epochs == pytest.approx(2.0)
     assert further.evaluations[0].digest != first.evaluations[0].digest
+
+
+def test_before_any_training_the_fastest_file_alone_is_scored_and_kept(opened: Any) -> None:
+    outcome = opened.look_at(Recipe((HALF, DISTIL, TRAIN)))
+    (found,) = outcome.evaluations
+    assert found.recipe.variant is not None, "int8 is the fastest"
+    assert (outcome.epochs, outcome.examples, outcome.failed) == (0, 0, ())
+    assert outcome.checkpoint is not None
+    assert outcome.calibration["examples"] == 251
+    folders = opened.task.folder.root / "candidates"
+    family = {recipe.id for recipe in (found.recipe.family, found.recipe)}
+    kept = {path.parent.name for path in folders.glob("*-0/model.onnx") if path.parent.name[:-2] in family}
+    assert kept == {found.id}
+    recipe = RecipeFile.read((opened.task.folder.root / found.artifact).with_name("recipe.toml"))
+    assert recipe.calibration == outcome.calibration
+
+
+def test_a_file_that_cannot_be_scored_makes_way_for_the_next_fastest(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = score._scored
+
+    def scored(task: Any, file: Any) -> Any:
+        if file.recipe.variant is not None:
+            raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
+        return real(task, file)
+
+    monkeypatch.setattr(score, "_scored", scored)
+    outcome = opened.look_at(Recipe((HALF, DISTIL, Step.of("train", lr=0.002, batch_size=64))))
+    assert [e.recipe.variant for e in outcome.evaluations] == [None]
+    assert outcome.failed
+    assert all("NaN" in reason for *_, reason in outcome.failed)
+
+
+def test_what_is_not_repaired_is_not_looked_at_before_it_is_trained(opened: Any) -> None:
+    outcome = opened.look_at(Recipe((DISTIL, TRAIN)))
+    assert (outcome.evaluations, outcome.checkpoint, outcome.failed) == ((), None, ())
+
+
+def test_what_a_structure_was_repaired_on_is_known_after_its_trainings_too(opened: Any) -> None:
+    family = Recipe((HALF, DISTIL, TRAIN))
+    first = opened.evaluate(family, examples=64)
+    on = {"checkpoint": first.checkpoint, "plans": first.plans, "calibration": first.calibration}
+    further = opened.evaluate(family, rung=1, start=64, examples=64, **on)
+    assert first.calibration == further.calibration != {}
+    assert opened.evaluate(Recipe((DISTIL, TRAIN)), examples=64).calibration == {}
 
 
 def test_the_recipe_beside_a_model_has_all_it_takes_to_make_it_again(opened: Any) -> None:

@@ -133,3 +133,8 @@ def test_choices_for_a_strategy_that_does_not_apply_here_are_no_mistake():
 def test_space_where_nothing_applies_says_why():
     with pytest.raises(UsageError, match=r"no strategy of the space 'mine' applies.*carve: no convolution"):
         Space.of(SpaceFile(name="mine"), [], [Refusal("carve", "no convolution")])
+
+
+def test_where_only_training_applies_and_nothing_is_to_be_trained_it_is_said():
+    with pytest.raises(UsageError, match="tune trains, and nothing is to be trained"):
+        Space.of(SpaceFile(name="mine", train=False), [TUNE], [])
