@@ -28,7 +28,6 @@ from autocompress.compute.policy import WorkerPolicy
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Gate
 from autocompress.explore.policy import SearchParts, SearchPolicy
-from autocompress.explore.schedule.rungs import LAST
 from autocompress.explore.space.structure_model import StructureModel
 from autocompress.measure import latency_of
 from autocompress.recipe import Recipe
@@ -59,7 +58,6 @@ class Unaimed(StructureModel):
 
 
 OURS = SearchPolicy()
-ONCE = {"eta": 1, "first_share": OURS.first_share * OURS.eta**LAST, "most_epochs": OURS.most_epochs * OURS.eta**LAST}
 
 
 def trained(**others: Any) -> SearchPolicy:
@@ -75,7 +73,8 @@ POLICIES: dict[str, SearchPolicy] = {  # by name: what is off, or what is set to
     "gate": SearchPolicy(parts=SearchParts(gating=Untimed, structure_model=Unlearned)),
     "aim": SearchPolicy(parts=SearchParts(structure_model=Unaimed)),
     "hopeless": SearchPolicy(least_gain=None),
-    "rungs": SearchPolicy(promotes=False, **ONCE),
+    "repair": trained(repair=False),
+    "rungs": SearchPolicy(promotes=False),
     "teacher_cache": trained(teacher_bytes=0),
     "free_variants": SearchPolicy(most_variants=1),
     "bfloat16": trained(bfloat16=False),
@@ -84,8 +83,8 @@ POLICIES: dict[str, SearchPolicy] = {  # by name: what is off, or what is set to
     "neighbours": SearchPolicy(neighbours=0),
     "tpe": SearchPolicy(parts=SearchParts(sampler=RandomSampler)),
     "full_training": finishing(0.0),
-    "first_rung_0.008": SearchPolicy(first_share=0.008),
-    "first_rung_0.032": SearchPolicy(first_share=0.032),
+    "first_training_0.02": SearchPolicy(first_share=0.02),
+    "first_training_0.08": SearchPolicy(first_share=0.08),
     "finishing_0.3": finishing(0.3),
     "finishing_0.7": finishing(0.7),
 }

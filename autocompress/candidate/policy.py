@@ -16,4 +16,4 @@ class TrainingPolicy:
     teacher_bytes: int = 1 << 30  # of its outputs, kept for a copy of the data at most: 0.68 at 0
     taught_block: int = 1024  # examples augmented at a time, or taught and kept as one entry of the store: not measured
     snapshot_s: float = 45.0  # between two snapshots of a training, which a crash can cost: not measured
-    repair: bool = True  # structures are repaired before they are trained: not measured
+    repair: bool = True  # structures are repaired before they are trained; without, docs/performance.md says
