@@ -62,7 +62,8 @@ def floor(width: int, only: Sequence[str] | None, folder: str) -> tuple[Any, dic
     from autocompress.budget import Budget
     from autocompress.compute.in_process import in_process
     from autocompress.explore.opening.floor import find_floor
-    from autocompress.explore.pipeline.pipeline import Gate, Pipeline
+    from autocompress.explore.pipeline.gate import Gate
+    from autocompress.explore.pipeline.pipeline import Pipeline
     from autocompress.explore.pipeline.variants import untimed
     from autocompress.explore.space.space import Space
     from autocompress.explore.space.space_file import load_space

@@ -25,8 +25,8 @@ from autocompress.budget import Budget
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.comparison import TimingSession
 from autocompress.compute.policy import WorkerPolicy
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.gating import Gating
-from autocompress.explore.pipeline.pipeline import Gate
 from autocompress.explore.policy import SearchParts, SearchPolicy
 from autocompress.explore.space.structure_model import StructureModel
 from autocompress.measure import latency_of

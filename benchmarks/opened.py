@@ -17,7 +17,8 @@ from autocompress.data import call, primary, targets_of
 from autocompress.evaluation import Outcome
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
-from autocompress.explore.pipeline.pipeline import Gate, Pipeline
+from autocompress.explore.pipeline.gate import Gate
+from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step

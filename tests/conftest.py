@@ -34,7 +34,8 @@ from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Outcome
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
-from autocompress.explore.pipeline.pipeline import Gate, Pipeline
+from autocompress.explore.pipeline.gate import Gate
+from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.latency import Latency
 from autocompress.measure import latency_of
 from autocompress.plugin.contract import Array, Feed, Runtime, Session

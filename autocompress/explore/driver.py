@@ -21,7 +21,7 @@ from autocompress.explore.history.history import History
 from autocompress.explore.opening.first_recipes import default_recipes, first_recipes
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.opening.opener import Opened
-from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.progress import Progress
 from autocompress.explore.proposing.proposer import Proposer
 from autocompress.explore.proposing.sampler import Asked, Sampler

@@ -9,8 +9,9 @@ from autocompress.candidate.request import TrainRequest
 from autocompress.comparison import TimingSession
 from autocompress.compute.operations import WorkerOperations
 from autocompress.evaluation import Evaluation, Outcome
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.gating import Gating
-from autocompress.explore.pipeline.pipeline import Gate, Pipeline
+from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.recipe import Recipe, Step
 
 from . import declared as cost

@@ -8,7 +8,7 @@ from contextlib import suppress
 from autocompress.budget import Budget
 from autocompress.errors import CandidateFailed
 from autocompress.explore.concurrency import all_done
-from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.space.ladders import ladders, single_defaults, strongest_recipes
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.structure_model import FEWEST_TIMED

@@ -7,8 +7,8 @@ from typing import Any
 from autocompress.budget import Budget
 from autocompress.errors import CandidateFailed
 from autocompress.explore.opening.first_recipes import Try
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.gating import Gating
-from autocompress.explore.pipeline.pipeline import Gate
 from autocompress.explore.space.ladders import strongest_recipes
 from autocompress.explore.space.space import Space
 from autocompress.latency import Latency

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from autocompress.budget import Budget
 from autocompress.explore.clock.durations import Durations
-from autocompress.explore.pipeline.pipeline import Gate, Pipeline
+from autocompress.explore.pipeline.gate import Gate
+from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.recipe import Recipe
 
 GATE_LIMIT_S = 120.0  # for one structure, at most

@@ -5,7 +5,7 @@
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from autocompress.budget import Budget
@@ -25,33 +25,19 @@ from autocompress.compute.operations import Operations
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.pipeline.evaluated import evaluation_of, recipe_file
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
 from autocompress.explore.pipeline.variants import Ratios, is_for_size, variants_for, worth_gating
-from autocompress.explore.pipeline.worth import no_faster, too_slow
+from autocompress.explore.pipeline.worth import is_far_over, no_faster, too_slow
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest, latency_of
 from autocompress.profile import HardwareProfile
-from autocompress.recipe import TRAIN, Plan, Recipe, Step
+from autocompress.recipe import TRAIN, Recipe, Step
 from autocompress.storage.atomic import write_text
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
-from autocompress.verdict import FAR_OVER
 
 TimedFile = tuple[ModelFile, Latency]
-
-
-@dataclass(frozen=True)
-class Gate:
-    """The untrained structure, exported and timed as its fastest variant. slower: variants that were surely no faster
-    than the float file they were made from. plans: None where nothing was built. macs: multiply-
-    accumulates of one call. sessions: each that this took, with the digest of its graph.
-    """
-
-    latency: Latency
-    plans: tuple[Plan, ...] | None
-    slower: tuple[Step, ...] = ()
-    macs: int = 0
-    sessions: tuple[tuple[str, TimingSession], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +75,7 @@ class Pipeline:
         temporary: list[ModelFile] = []
         try:
             for variant in (*worth_gating(recipe, self.ratios, self.prepared.applicable), None):
-                if variant is None and self._is_far_over(timed, budget):
+                if variant is None and is_far_over(timed, self.ratios, budget):
                     break
                 if made is None or variant is not None:
                     found = await self.operations.make(
@@ -126,19 +112,6 @@ class Pipeline:
         source = timed.get(None)
         slower = tuple(v for v, latency in timed.items() if v is not None and source and no_faster(latency, source))
         return Gate(fastest, made.plans, slower, made.macs, tuple(sessions))
-
-    def _is_far_over(self, timed: Mapping[Step | None, Latency], budget: Budget) -> bool:
-        """Whether the float file need not be timed: a variant that was much faster on the reference is far over the
-        budget.
-        """
-        known = dict(self.ratios)
-        return any(
-            variant is not None
-            and known[variant] * FAR_OVER <= 1
-            and budget.ruled_out(latency)
-            and budget.excess(latency) >= FAR_OVER - 1
-            for variant, latency in timed.items()
-        )
 
     async def evaluate(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from autocompress.errors import CandidateFailed
 from autocompress.explore.history.family import Family
-from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.structure_model import StructureModel

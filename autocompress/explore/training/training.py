@@ -13,7 +13,8 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.history.facts import Evaluated, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
-from autocompress.explore.pipeline.pipeline import Gate, Pipeline
+from autocompress.explore.pipeline.gate import Gate
+from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.progress import Progress
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.time_budget import TimeBudget

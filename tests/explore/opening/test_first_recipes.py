@@ -9,7 +9,7 @@ from autocompress.budget import Budget
 from autocompress.errors import CandidateFailed
 from autocompress.explore.opening.first_recipes import default_recipes, first_recipes
 from autocompress.explore.opening.floor import find_floor
-from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.space_file import SpaceFile
 from autocompress.latency import Latency

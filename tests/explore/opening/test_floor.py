@@ -8,7 +8,7 @@ import pytest
 from autocompress.budget import Budget
 from autocompress.errors import CandidateFailed
 from autocompress.explore.opening.floor import Floor, time_floor
-from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.space_file import SpaceFile
 from autocompress.latency import Latency

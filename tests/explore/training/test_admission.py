@@ -11,7 +11,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Score
 from autocompress.explore.history.facts import Evaluated
 from autocompress.explore.history.history import History
-from autocompress.explore.pipeline.pipeline import Gate
+from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space.ladders import default_recipe
 from autocompress.explore.space.space import Space
