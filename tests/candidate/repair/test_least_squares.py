@@ -7,11 +7,6 @@ from torch import Tensor
 from autocompress.candidate.repair.least_squares import Fit, RegressionRows, refit
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
-
-
 def fitted(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool = False, held: int = 50) -> Fit | None:
     """The last rows are held out."""
     parts = [RegressionRows(z[:, rows], t[:, rows]) for rows in (slice(None, -held), slice(-held, None))]

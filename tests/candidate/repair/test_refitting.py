@@ -15,11 +15,6 @@ from autocompress.errors import CandidateFailed
 N = 40
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_a_layer_that_reads_what_it_read_is_not_fitted(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where what it reads lies far from zero, and sums of squares say little of small differences."""

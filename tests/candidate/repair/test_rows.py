@@ -11,11 +11,6 @@ from autocompress.errors import CandidateFailed
 N = 7  # examples
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
-
-
 def agree(layer: nn.Linear | Convolution, given: Tensor, places: int | None = None) -> Places:
     with torch.no_grad():
         gave, chosen = output_rows(layer, layer(given), N)
