@@ -51,7 +51,7 @@ class Store:
         held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         with replacing(self.path(key)) as temporary:
             try:
-                save_file(held, temporary, metadata={STAMP: self._version, MARK: _content(held)})
+                save_file(held, temporary, metadata={STAMP: self._version, MARK: digest_of_tensors(held)})
             except SafetensorError as error:  # its way of telling an operating system's error
                 raise OSError(str(error)) from error
 
@@ -70,7 +70,7 @@ class Store:
         if written.get(STAMP) != self._version:
             self._unusable(path, f"version {written.get(STAMP)} wrote it, this one reads {self._version}")
             return None
-        if written.get(MARK) != _content(tensors):
+        if written.get(MARK) != digest_of_tensors(tensors):
             self._unusable(path, "its content was altered")
             return None
         with suppress(OSError):
@@ -145,7 +145,7 @@ def _is_entry(path: Path) -> bool:
     return isinstance(written, dict) and written.keys() >= {STAMP, MARK}
 
 
-def _content(tensors: Mapping[str, Tensor]) -> str:
+def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """Digest over names, types, shapes and bytes."""
     state = hashlib.sha256()
     for name in sorted(tensors):

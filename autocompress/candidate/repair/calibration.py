@@ -1,13 +1,13 @@
 """The training examples that a structure is repaired on."""
 
-import hashlib
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import call, tensors_of
+from autocompress.data import call, named_tensors, tensors_of
 from autocompress.plugin.contract import Context
+from autocompress.storage.store import digest_of_tensors
 from autocompress.task import Inputs
 
 EXAMPLES = 256  # at most; what counts is rows over width, and an image has many places
@@ -41,11 +41,7 @@ def _drawn(context: Context) -> CalibrationSample | None:
     if count < FEWEST:
         return None
     inputs = next(context.train_batches(count, count)).inputs
-    state = hashlib.sha256()
-    for tensor in tensors_of(inputs):
-        state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        state.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return CalibrationSample(inputs, count, state.hexdigest())
+    return CalibrationSample(inputs, count, digest_of_tensors(named_tensors(inputs)))
 
 
 def _bytes_an_example(context: Context) -> int:

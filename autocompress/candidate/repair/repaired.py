@@ -1,12 +1,9 @@
 """A recipe's structure, repaired step by step, and where its weights lie."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
-import torch
 from torch import nn
 
 from autocompress.candidate.open_task import OpenTask
@@ -18,7 +15,8 @@ from autocompress.candidate.structure import build, structural
 from autocompress.candidate.weights import load_weights
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Counterparts
-from autocompress.recipe import Plan, Recipe, Step
+from autocompress.recipe import Plan, Recipe, Step, digest
+from autocompress.storage.store import digest_of_tensors
 
 MOST_SECONDS = 60.0  # of the repair after one step; the layers that it did not come to stay as they are
 
@@ -80,7 +78,8 @@ class _Repairer:
         reference gave, and so the same for all.
         """
         known: dict[str, OriginalRun] = self._opened.context.once("repair.original", dict)
-        state = _state(whole)
+        kinds = [(name, str(type(module))) for name, module in whole.named_modules()]
+        state = digest([kinds, digest_of_tensors(whole.state_dict())])
         if state in known:
             return known[state]
         run = run_original(whole, self._sample.inputs, self._sample.examples)
@@ -88,13 +87,3 @@ class _Repairer:
             known.clear()
             known[state] = run
         return run
-
-
-def _state(model: nn.Module) -> str:
-    """Digest of the kinds of the modules and of all values."""
-    state = hashlib.sha256(repr([(name, type(module)) for name, module in model.named_modules()]).encode())
-    values: dict[str, Any] = model.state_dict()
-    for name, value in values.items():
-        state.update(f"{name}{tuple(value.shape)}".encode())
-        state.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return state.hexdigest()
