@@ -11,17 +11,27 @@ NORMAL = 1.959964  # standard deviations of a normal distribution that hold 95 %
 
 @dataclass(frozen=True)
 class Score:
-    """In the metric's own unit, higher is better. val_low, val_high: 95 % interval over the validation examples."""
+    """In the metric's own unit, higher is better. val_low, val_high: 95 % interval over the validation examples.
+
+    sampled: the number of validation examples that it was told from, as the difference from the reference on the same
+    ones; None where it is the metric of all of them.
+    """
 
     val: float
     val_low: float
     val_high: float
     test: float | None = None
+    sampled: int | None = None
 
     @property
     def error(self) -> float:
         """The standard error of ``val``, of which its interval has 1.96 on either side."""
         return (self.val_high - self.val_low) / 2 / NORMAL
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is of all validation examples: nothing else is on the front."""
+        return self.sampled is None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from autocompress.candidate.request import (
     MakeRequest,
     ModelFile,
     NotScored,
+    Sample,
     Scored,
     TrainedWeights,
     TrainRequest,
@@ -176,7 +177,9 @@ class Arithmetical:
         recipe = self._files[request.candidate][0].recipe
         return session((0.5 if recipe.variant else 1.0) * strength(recipe))
 
-    async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
+    async def score(
+        self, files: Sequence[ModelFile], sample: Sample | None = None, *, limit_s: float
+    ) -> tuple[Scored | NotScored, ...]:
         return tuple(map(self._scored, files))
 
     def _scored(self, file: ModelFile) -> Scored:

@@ -117,6 +117,17 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """So many validation examples, spread over the split, on which a file is compared with the reference. outputs:
+    store key of the reference's on the whole split. score: the reference's there.
+    """
+
+    examples: int
+    outputs: str
+    score: Score
+
+
+@dataclass(frozen=True)
 class Scored:
     """What a file scores on the validation split, and what it takes to keep. outputs: store key of its outputs."""
 

@@ -9,26 +9,31 @@ from torch import Tensor
 
 from autocompress.candidate.count import compressed_size, count
 from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.request import ModelFile, NotScored, Scored
-from autocompress.data import Split, chance_score, paired_difference, score_of, targets_of
+from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
+from autocompress.data import Split, chance_score, compared_score, paired_difference, score_of, spread, targets_of
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Chance
 from autocompress.measure import outputs_of
 
 
-def score_files(opened: OpenTask, files: Sequence[ModelFile]) -> tuple[Scored | NotScored, ...]:
-    """Score files on the validation split; one that cannot be scored costs itself alone."""
+def score_files(
+    opened: OpenTask, files: Sequence[ModelFile], sample: Sample | None = None
+) -> tuple[Scored | NotScored, ...]:
+    """Score files on the validation split, or beside the reference on a sample of it; one that cannot be scored costs
+    itself alone.
+    """
     found: list[Scored | NotScored] = []
     for file in files:
         try:
-            found.append(_scored(opened, file))
+            found.append(_scored(opened, file, sample))
         except CandidateFailed as error:
             found.append(NotScored(error.strategy, error.reason))
     return tuple(found)
 
 
-def _scored(opened: OpenTask, file: ModelFile) -> Scored:
+def _scored(opened: OpenTask, file: ModelFile, sample: Sample | None) -> Scored:
     path = opened.folder.root / file.path
+    split = opened.val if sample is None else opened.val.sampled(sample.examples)
     with opened.supervisor.during("score", f"score: {file.recipe.techniques()}"), ThreadPoolExecutor(1) as beside:
         packed = beside.submit(compressed_size, path)
 
@@ -36,13 +41,17 @@ def _scored(opened: OpenTask, file: ModelFile) -> Scored:
             packed.result()
             opened.lock.give_way()
 
-        outputs = outputs_of(lambda: opened.open(path), opened.val, opened.profile.batch, give_way)
+        outputs = outputs_of(lambda: opened.open(path), split, opened.profile.batch, give_way)
     if not torch.isfinite(outputs).all():
         raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
-    own = score_of(opened.task, outputs, targets_of(opened.val))
+    if sample is None:
+        own = score_of(opened.task, outputs, targets_of(split))
+    else:
+        reference = _stored(opened, sample.outputs)[spread(opened.val.size, sample.examples)]
+        own = compared_score(opened.task, outputs, reference, targets_of(split), sample.score)
     if own.val != own.val or own.val in (float("inf"), float("-inf")):
         raise CandidateFailed(f"the metric is {own.val} on the validation split")
-    key = opened.store.key("val", file.digest)
+    key = opened.store.key("val", file.digest, str(own.sampled or ""))
     opened.store.save(key, {"outputs": outputs})
     params, macs = count(path)
     return Scored(own, path.stat().st_size, packed.result(), params, macs, key)

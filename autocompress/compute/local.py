@@ -16,6 +16,7 @@ from autocompress.candidate.request import (
     MakeRequest,
     ModelFile,
     NotScored,
+    Sample,
     Scored,
     TrainedWeights,
     TrainRequest,
@@ -116,9 +117,9 @@ class LocalComputation:
         with self._lock.working():
             return make.make(self.opened, request, model)
 
-    def score(self, files: Sequence[ModelFile]) -> tuple[Scored | NotScored, ...]:
+    def score(self, files: Sequence[ModelFile], sample: Sample | None = None) -> tuple[Scored | NotScored, ...]:
         with self._lock.working():
-            return score.score_files(self.opened, files)
+            return score.score_files(self.opened, files, sample)
 
     def test(self, files: Sequence[ModelFile]) -> list[float]:
         with self._lock.working():

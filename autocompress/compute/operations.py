@@ -17,6 +17,7 @@ from autocompress.candidate.request import (
     MakeRequest,
     ModelFile,
     NotScored,
+    Sample,
     Scored,
     TrainedWeights,
     TrainRequest,
@@ -66,8 +67,10 @@ class Operations(Protocol):
     async def compare(self, request: CompareRequest, *, limit_s: float) -> TimingSession:
         """One session of a file beside the reference, on the target."""
 
-    async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
-        """Score files on the validation split."""
+    async def score(
+        self, files: Sequence[ModelFile], sample: Sample | None = None, *, limit_s: float
+    ) -> tuple[Scored | NotScored, ...]:
+        """Score files on the validation split, or on a sample of it."""
 
     async def test(self, files: Sequence[ModelFile], *, limit_s: float) -> list[float]:
         """The metric of files on the test split."""
@@ -148,8 +151,11 @@ class WorkerOperations:
         session: TimingSession = await self._again(self._comparing, "compare", request, limit_s=limit_s)
         return session
 
-    async def score(self, files: Sequence[ModelFile], *, limit_s: float) -> tuple[Scored | NotScored, ...]:
-        scored: tuple[Scored | NotScored, ...] = await self._again(self._computing, "score", files, limit_s=limit_s)
+    async def score(
+        self, files: Sequence[ModelFile], sample: Sample | None = None, *, limit_s: float
+    ) -> tuple[Scored | NotScored, ...]:
+        call = self._again(self._computing, "score", files, sample, limit_s=limit_s)
+        scored: tuple[Scored | NotScored, ...] = await call
         return scored
 
     async def test(self, files: Sequence[ModelFile], *, limit_s: float) -> list[float]:

@@ -15,9 +15,9 @@ from autocompress.data.feeds import (
     stored_feeds,
 )
 from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called, primary
-from autocompress.data.scores import paired_difference, score_of, targets_of
+from autocompress.data.scores import compared_score, paired_difference, score_of, targets_of
 from autocompress.data.seeding import seeded
-from autocompress.data.split import Split
+from autocompress.data.split import Split, spread
 from autocompress.data.task_data import read_data
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "call",
     "captured",
     "chance_score",
+    "compared_score",
     "every_module_called",
     "feed_of",
     "feeds_to_store",
@@ -44,6 +45,7 @@ __all__ = [
     "read_data",
     "score_of",
     "seeded",
+    "spread",
     "spread_feeds",
     "stored_feeds",
     "targets_of",

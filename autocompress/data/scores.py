@@ -54,6 +54,18 @@ def paired_difference(task: Task, one: Tensor, other: Tensor, targets: Tensor, s
     return difference, float(np.std(draws[:, 0] - draws[:, 1])) if len(draws) else 0.0
 
 
+def compared_score(task: Task, own: Tensor, reference: Tensor, targets: Tensor, whole: Score) -> Score:
+    """The score on a whole split, told from a sample of its examples: the reference's there and the difference between
+    both on the sample, which is known several times better than either score on it (a control variate). The interval
+    has the error of both.
+
+    own, reference: outputs for the examples of ``targets`` (N, ...). whole: the reference's score on the whole split.
+    """
+    difference, error = paired_difference(task, own, reference, targets)
+    val, half = whole.val + difference, NORMAL * math.hypot(error, whole.error)
+    return Score(val, val - half, val + half, sampled=len(targets))
+
+
 def _bootstrap(metric: Metric, outputs: list[Tensor], targets: Tensor, seed: int) -> Floats:
     """The metric of each of ``outputs`` on the same resampled examples -> (at most RESAMPLES, len(outputs)); resamples
     that the metric cannot score are left out."""

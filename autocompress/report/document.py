@@ -94,7 +94,7 @@ def tried(standings: Standings) -> int:
 
 def _point(e: Evaluation) -> dict[str, Any]:
     return {
-        "score": {"val": e.score.val, "val_low": e.score.val_low, "val_high": e.score.val_high, "test": e.score.test},
+        "score": asdict(e.score),
         "latency_ms": latency_document(e.latency),
         "size_bytes": e.size_bytes,
         "compressed_bytes": e.compressed_bytes,

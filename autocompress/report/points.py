@@ -53,7 +53,7 @@ def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
         "tags": [t for t in (*tags, "" if explain.is_quiet(p) else "timed on a busy machine", alone) if t],
         "name": explain.techniques(p),
         "val": explain.score_text(score["val"], metric),
-        "interval": f"{explain.score_text(score['val_low'], metric)} – {explain.score_text(score['val_high'], metric)}",
+        "interval": _interval(score, metric),
         "test": explain.score_text(score["test"], metric),
         "p50": _digits(explain.shown_ms(p, document, "p50")),
         "p90": _digits(explain.shown_ms(p, document, "p90")),
@@ -63,6 +63,12 @@ def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
         "macs": _amount(p["macs"]),
         "steps": explain.steps(p),
     }
+
+
+def _interval(score: dict[str, Any], metric: str) -> str:
+    low, high = (explain.score_text(score[end], metric) for end in ("val_low", "val_high"))
+    sampled = score.get("sampled")
+    return f"{low} – {high}" + (f", from {sampled:,} examples" if sampled else "")
 
 
 def _digits(value: float) -> str:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import paired_difference, score_of
+from autocompress.data import compared_score, paired_difference, score_of
 from autocompress.data.scores import wilson
+from autocompress.evaluation import Score
 from autocompress.task import Task
 
 
@@ -164,3 +165,34 @@ def test_other_metrics_are_compared_on_the_same_resamples():
     noise = torch.randn(300, 1, generator=torch.Generator().manual_seed(1))
     _, error = paired_difference(make(first_column_mean), base + noise, base, torch.zeros(300))
     assert error == pytest.approx(1 / math.sqrt(300), rel=0.25)
+
+
+# -- told from a sample ------------------------------------------------------------------------------------------------
+
+
+def test_a_score_told_from_a_sample_is_nearer_than_the_samples_own() -> None:
+    """Models that err on the same examples: how hard a sample is cancels out."""
+    task, generator = make(), torch.Generator().manual_seed(0)
+    hard = torch.rand(20_000, generator=generator) < 0.1
+    wrong = hard | (torch.rand(20_000, generator=generator) < 0.02)
+    targets = torch.zeros(20_000, dtype=torch.long)
+    own, reference = answers(wrong.long().tolist()), answers(hard.long().tolist())
+    whole, truth = score_of(task, reference, targets), score_of(task, own, targets).val
+    told, plain, held = [], [], 0
+    for number in range(60):
+        drawn = torch.randperm(20_000, generator=torch.Generator().manual_seed(number))[:500]
+        score = compared_score(task, own[drawn], reference[drawn], targets[drawn], whole)
+        told.append(abs(score.val - truth))
+        plain.append(abs(score_of(task, own[drawn], targets[drawn]).val - truth))
+        held += score.val_low <= truth <= score.val_high
+    assert np.mean(told) < 0.6 * np.mean(plain)
+    assert held >= 52
+    assert score.sampled == 500
+
+
+def test_a_score_told_from_a_sample_has_at_least_the_error_of_the_references() -> None:
+    task, targets = make(), torch.zeros(100, dtype=torch.long)
+    same = answers([0] * 90 + [1] * 10)
+    found = compared_score(task, same, same, targets, Score(0.9, 0.88, 0.92))
+    assert found.val == 0.9
+    assert found.error > Score(0.9, 0.88, 0.92).error

@@ -232,7 +232,8 @@ def test_without_a_budget_nothing_is_trained_that_is_no_faster_than_what_loses_n
     ended = played(replace(kinds.CNN, graphs=lossless), minutes=20)
     document = ended.front
     reference = score_of(document["reference"])
-    kept = [c for c in document["candidates"] if score_of(c) >= reference - 0.001]
+    whole = [c for c in document["candidates"] if c["score"]["sampled"] is None]
+    kept = [c for c in whole if score_of(c) >= reference - 0.001]
     bar = min(ratio_of(c) for c in kept if c["fidelity"] == 0)
     assert bar < 1, "int8 alone"
     trained = [c for c in document["candidates"] if c["fidelity"] > 0]
@@ -240,7 +241,7 @@ def test_without_a_budget_nothing_is_trained_that_is_no_faster_than_what_loses_n
     assert min(map(ratio_of, trained)) < bar
     said = [r for r in document["rejected"] if "too near" in r["reason"] or "loses nothing" in r["reason"]]
     assert said
-    assert all(r["ratio"] > 0.9 * min(map(ratio_of, kept)) for r in said)
+    assert all(r["ratio"] > 0.85 * min(map(ratio_of, kept)) for r in said)
 
 
 # -- what fails --------------------------------------------------------------------------------------------------------

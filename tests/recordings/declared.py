@@ -161,12 +161,14 @@ class Declared:
         """What the latency of a recipe's file depends on."""
         return f"{self._structure(recipe)} {recipe.variant}"
 
-    def score(self, recipe: Recipe, rung: int, examples: int) -> float:
-        """On the validation split, after so many examples in all. Raises CandidateFailed when it is not finite."""
+    def score(self, recipe: Recipe, rung: int, examples: int, sampled: int | None = None) -> float:
+        """On the validation split or a sample of it, after so many examples in all. Raises CandidateFailed when it is
+        not finite.
+        """
         by = recipe.variant.strategy if recipe.variant else "export"
         if any(self._has(fault, recipe, by) for fault in self.faults.unscored):
             raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
-        return self._rounded(self._score(recipe, rung, examples), self.kind.val_examples)
+        return self._rounded(self._score(recipe, rung, examples), sampled or self.kind.val_examples)
 
     def test_score(self, recipe: Recipe, rung: int, val: float) -> float:
         """On the test split, of a file with that validation score; NaN when the metric is undefined there."""

@@ -12,6 +12,7 @@ from autocompress.evaluation import Evaluation, Outcome
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.explore.pipeline.scoring import Stands, anything_stands
 from autocompress.recipe import Recipe, Step
 
 from . import declared as cost
@@ -48,13 +49,14 @@ class RecordedPipeline(Pipeline):
         *,
         skip: Sequence[Step] = (),
         worth_below: float | None = None,
+        stands: Stands = anything_stands,
         limit_s: float,
         first_look: bool = False,
     ) -> Outcome:
         executor = self.operations.executor
         executor.groups[request.recipe.id] = tuple(skip), worth_below, limit_s
         return await super().evaluate(
-            request, skip=skip, worth_below=worth_below, limit_s=limit_s, first_look=first_look
+            request, skip=skip, worth_below=worth_below, stands=stands, limit_s=limit_s, first_look=first_look
         )
 
     async def session(self, evaluation: Evaluation, seconds: float, limit_s: float) -> TimingSession:

@@ -215,7 +215,14 @@ def _end(document: dict[str, Any]) -> Played:
 
 def _point(candidate: dict[str, Any]) -> list[Any]:
     score, latency = candidate["score"], candidate["latency_ms"]
-    return [score["val"], score["test"], latency["ratio"], latency["statistic"], latency["quiet_sessions"]]
+    return [
+        score["val"],
+        score["sampled"],
+        score["test"],
+        latency["ratio"],
+        latency["statistic"],
+        latency["quiet_sessions"],
+    ]
 
 
 def _written(recipe: list[dict[str, Any]]) -> str:

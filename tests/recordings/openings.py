@@ -6,7 +6,7 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.candidate.preparation import Preparation
-from autocompress.candidate.request import FamilyFiles, MakeRequest, ModelFile
+from autocompress.candidate.request import FamilyFiles, MakeRequest, ModelFile, Sample
 from autocompress.explore.opening.opener import Opened
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest
@@ -79,8 +79,8 @@ def _compare(request: CompareRequest) -> Entry:
     }
 
 
-def _score(files: Sequence[ModelFile]) -> Entry:
-    return {"files": [_short(Path(file.path)) for file in files]}
+def _score(files: Sequence[ModelFile], sample: Sample | None) -> Entry:
+    return {"files": [_short(Path(file.path)) for file in files], "sampled": sample and sample.examples}
 
 
 def _opened(prepared: Preparation, only: Sequence[str] | None) -> Entry:

@@ -18,6 +18,7 @@ from autocompress.candidate.request import (
     MakeRequest,
     ModelFile,
     NotScored,
+    Sample,
     Scored,
     TrainedWeights,
     TrainRequest,
@@ -243,9 +244,12 @@ class DeclaredExecutor:
     async def _chance(self, outputs: str, limit_s: float) -> Chance:
         return Chance(cost.CHANCE, 0.001)
 
-    async def _score(self, files: Sequence[ModelFile], limit_s: float) -> tuple[Scored | NotScored, ...]:
-        await self.takes(cost.SCORED_S * len(files), limit_s, "evaluate")
-        return tuple(map(self._scored, files))
+    async def _score(
+        self, files: Sequence[ModelFile], sample: Sample | None, limit_s: float
+    ) -> tuple[Scored | NotScored, ...]:
+        share = 1.0 if sample is None else sample.examples / self.declared.kind.val_examples
+        await self.takes(share * cost.SCORED_S * len(files), limit_s, "evaluate")
+        return tuple(self._scored(file, sample) for file in files)
 
     async def _test(self, files: Sequence[ModelFile], limit_s: float) -> list[float]:
         names = [Path(file.path).parent.name for file in files]
@@ -284,15 +288,17 @@ class DeclaredExecutor:
         self.remembered.knows(recipe, path, rung or 0)
         return ModelFile(recipe, path, f"digest-{name}", self.declared.graph(recipe))
 
-    def _scored(self, file: ModelFile) -> Scored | NotScored:
+    def _scored(self, file: ModelFile, sample: Sample | None) -> Scored | NotScored:
         declared, name = self.declared, Path(file.path).parent.name
         rung, recipe = self.remembered.rungs[file.path], file.recipe
         try:
-            score = declared.score(recipe, rung, self.remembered.seen.get(f"{recipe.family.id}-{rung}", 0))
+            seen = self.remembered.seen.get(f"{recipe.family.id}-{rung}", 0)
+            score = declared.score(recipe, rung, seen, sample.examples if sample else None)
         except CandidateFailed as error:
             return NotScored(None, error.reason)
         self.remembered.scores[name] = score
-        size, own = declared.bytes_of(recipe), Score(score, round(score - 0.01, 6), round(score + 0.01, 6))
+        sampled, size = sample.examples if sample else None, declared.bytes_of(recipe)
+        own = Score(score, round(score - 0.01, 6), round(score + 0.01, 6), sampled=sampled)
         return Scored(own, size, round(0.9 * size), declared.params(recipe), declared.macs(recipe), f"val-{name}")
 
     def _epochs(self, seen: int) -> float:

@@ -17,6 +17,7 @@ from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.explore.opening.reference import informed, open_reference
 from autocompress.explore.pipeline.gating import Gating
 from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.explore.pipeline.scoring import sample_of
 from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS, session_s
 from autocompress.explore.pipeline.variants import untimed
 from autocompress.explore.policy import SearchPolicy
@@ -85,7 +86,9 @@ class Opener:
             )
             self._refuse_an_undecidable_percentile(opening)
             settled_space = Space.of(self.settings.space, opening.applicable, opening.refused)
-            pipeline = informed(pipeline, opening, only)
+            reference, val_examples = opening.reference, opening.prepared.val_examples
+            sample = sample_of(reference, val_examples, self.settings.profile.batch, self.clock.limit_s)
+            pipeline = replace(informed(pipeline, opening, only), sample=sample)
             if why := self._another(first, opening.prepared, space, settled_space):
                 prepared_s = self.clock.elapsed() - began
                 if self.settings.budget.bounded:

@@ -16,6 +16,7 @@ from autocompress.candidate.request import (
     Made,
     ModelFile,
     NotScored,
+    Sample,
     TrainedWeights,
     TrainRequest,
     UntrainedFiles,
@@ -26,6 +27,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.pipeline.evaluated import evaluation_of, recipe_file
 from autocompress.explore.pipeline.gate import Gate
+from autocompress.explore.pipeline.scoring import Stands, TimedFile, anything_stands, score_each
 from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
 from autocompress.explore.pipeline.variants import Ratios, is_for_size, variants_for, worth_gating
 from autocompress.explore.pipeline.worth import is_far_over, no_faster, too_slow
@@ -37,13 +39,12 @@ from autocompress.storage.atomic import write_text
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
 
-TimedFile = tuple[ModelFile, Latency]
-
 
 @dataclass(frozen=True)
 class Pipeline:
     """ratios: of the graph variants on the reference. timed: what was timed so far. session_s: seconds of one timing
-    session, at most. now: seconds of this process. most_variants: of a trained family; None: all.
+    session, at most. now: seconds of this process. most_variants: of a trained family; None: all. sample: what files
+    are scored on first; None: on all examples at once.
     """
 
     operations: Operations
@@ -56,6 +57,7 @@ class Pipeline:
     session_s: float = SESSION_S[1]
     now: Callable[[], float] = time.monotonic
     most_variants: int | None = None
+    sample: Sample | None = None
 
     def on(self, prepared: Preparation) -> "Pipeline":
         """The same on a task that is known better; what was timed beside another reference counts no more."""
@@ -119,6 +121,7 @@ class Pipeline:
         *,
         skip: Sequence[Step] = (),
         worth_below: float | None = None,
+        stands: Stands = anything_stands,
         limit_s: float,
         first_look: bool = False,
     ) -> Outcome:
@@ -127,9 +130,10 @@ class Pipeline:
 
         Every file is timed before any is scored: what is no faster than the file it was made from, or too slow to add
         anything to the front, is not scored; the fastest one is in any case. skip: graph variants not to make.
-        worth_below: the latency ratio at and above which a file adds nothing, whatever it scores. first_look: it is
-        asked before the training of a recipe that trains, to tell whether that is worth it: the fastest file alone is
-        scored, and where nothing was repaired none is made.
+        worth_below: the latency ratio at and above which a file adds nothing, whatever it scores. stands: whether
+        a file of this score and latency ratio would be on the front, which is what is scored on all examples.
+        first_look: it is asked before the training of a recipe that trains, to tell whether that is worth it: the
+        fastest file alone is scored, and where nothing was repaired none is made.
         """
         left = self._left(limit_s)
         weights = await self.operations.train(request, limit_s=left())
@@ -147,7 +151,7 @@ class Pipeline:
             ),
             limit_s=left(),
         )
-        return await self._measured(made, weights, request.rung, worth_below, left, first_look=first_look)
+        return await self._measured(made, weights, request.rung, worth_below, stands, left, first_look=first_look)
 
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants."""
@@ -158,7 +162,7 @@ class Pipeline:
         )
         request = FamilyFiles(weights, 0, self.prepared.exporter, variants, source=self.prepared.reference)
         made = await self.operations.make(request, limit_s=left())
-        return await self._measured(made, weights, 0, None, left)
+        return await self._measured(made, weights, 0, None, anything_stands, left)
 
     async def session(self, evaluation: Evaluation, seconds: float, limit_s: float) -> TimingSession:
         """A finished file timed in one more session, which may take so many seconds."""
@@ -189,6 +193,7 @@ class Pipeline:
         weights: TrainedWeights,
         rung: int,
         worth_below: float | None,
+        stands: Stands,
         left: Callable[[], float],
         *,
         first_look: bool = False,
@@ -224,7 +229,7 @@ class Pipeline:
             timed.append((file, latency))
         fastest_first = sorted(timed, key=lambda pair: pair[1].ratio)
         if first_look:
-            return await self._first_scored(made, fastest_first, outcome, left)
+            return await self._first_scored(made, fastest_first, outcome, stands, left)
         kept: list[TimedFile] = []
         for file, latency in timed:
             if file is not fastest_first[0][0] and not self._for_size(file) and too_slow(latency, worth_below):
@@ -232,14 +237,19 @@ class Pipeline:
                 outcome = replace(outcome, hopeless=(*outcome.hopeless, self._rejected(file, latency, reason)))
             else:
                 kept.append((file, latency))
-        return _or_why_not(await self._scored(made, kept, outcome, left))
+        return _or_why_not(await self._scored(made, kept, outcome, stands, left))
 
     async def _first_scored(
-        self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, left: Callable[[], float]
+        self,
+        made: Made,
+        timed: Sequence[TimedFile],
+        outcome: Outcome,
+        stands: Stands,
+        left: Callable[[], float],
     ) -> Outcome:
         """The first of the files that can be scored; the others go."""
         for number, each in enumerate(timed, 1):
-            outcome = await self._scored(made, [each], outcome, left)
+            outcome = await self._scored(made, [each], outcome, stands, left)
             if outcome.evaluations:
                 for file, _ in timed[number:]:
                     self._discard(file)
@@ -247,9 +257,14 @@ class Pipeline:
         return _or_why_not(outcome)
 
     async def _scored(
-        self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, left: Callable[[], float]
+        self,
+        made: Made,
+        timed: Sequence[TimedFile],
+        outcome: Outcome,
+        stands: Stands,
+        left: Callable[[], float],
     ) -> Outcome:
-        answers = await self.operations.score([file for file, _ in timed], limit_s=left())
+        answers = await score_each(self.operations, timed, self.sample, stands, left)
         for (file, latency), answer in zip(timed, answers, strict=True):
             if isinstance(answer, NotScored):
                 outcome = self._without(outcome, file, answer.strategy, answer.reason)

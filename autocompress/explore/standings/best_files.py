@@ -1,6 +1,6 @@
 """The front of the files evaluated so far, followed as they come."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autocompress.evaluation import Evaluation
@@ -39,8 +39,10 @@ class BestFiles:
         return BestFiles(_nondominated([*self.front, *current]), _lossless(current, objective, self.lossless))
 
 
-def _nondominated(files: Sequence[Evaluation]) -> Files:
-    return tuple(files[i] for i in pareto([point(e) for e in files]))
+def _nondominated(files: Iterable[Evaluation]) -> Files:
+    """Of those that were scored on all examples: what a sample alone was told of was dominated then."""
+    whole = [e for e in files if e.score.whole]
+    return tuple(whole[i] for i in pareto([point(e) for e in whole]))
 
 
 def _lossless(files: Iterable[Evaluation], objective: Objective, known: float | None = None) -> float | None:

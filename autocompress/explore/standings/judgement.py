@@ -47,7 +47,7 @@ class Judgement:
 
     @property
     def recommendable(self) -> bool:
-        return self.keeps_latency and self.keeps_score and self.worth
+        return self.keeps_latency and self.keeps_score and self.worth and self.evaluation.score.whole
 
     @property
     def possible(self) -> bool:
@@ -55,7 +55,8 @@ class Judgement:
         may be allowed.
         """
         within = self.keeps_latency or (self.latency is not None and not self.latency.decided and self.excess <= 0)
-        return within and self.worth and (self.drop is None or self.drop.answer != "not met")
+        kept = self.drop is None or self.drop.answer != "not met"
+        return within and kept and self.worth and self.evaluation.score.whole
 
     @property
     def hopeful(self) -> bool:

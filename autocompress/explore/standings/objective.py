@@ -43,7 +43,8 @@ class Objective:
 
     def loses_nothing(self, evaluation: Evaluation) -> bool:
         """Whether a file is known to be as good as the reference, and how fast it is."""
-        return evaluation.latency.quiet and evaluation.score.val >= self.reference.score.val - WITHIN
+        known = evaluation.latency.quiet and evaluation.score.whole
+        return known and evaluation.score.val >= self.reference.score.val - WITHIN
 
     def clipped(self, evaluation: Evaluation) -> Point:
         """A file's point for deciding where to spend time: within the budget, faster is not better."""

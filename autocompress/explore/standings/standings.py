@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from autocompress.budget import Budget
+from autocompress.data import keeps_half_the_lead
 from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.history.facts import Conclusion, Failed
 from autocompress.explore.history.family import Family
@@ -95,8 +96,10 @@ class Standings:
         return list(self._known.front)
 
     def reported_front(self) -> list[Evaluation]:
-        """The candidates nothing dominates, by what is reported of them, the fastest first."""
-        candidates = self.candidates()
+        """The candidates nothing dominates, by what is reported of them, the fastest first; none that lost its score,
+        which is fast for nothing.
+        """
+        candidates = [e for e in self.candidates() if e.score.whole and self._worth_having(e.score.val)]
         return [candidates[i] for i in pareto([point(e) for e in candidates])]
 
     def judgements(self) -> list[Judgement]:
@@ -145,6 +148,11 @@ class Standings:
         known. None when none is.
         """
         return self._known.best.lossless
+
+    def would_stand(self, score: float, ratio: float) -> bool:
+        """Whether a file of this score and latency ratio would be on the front, and be worth having."""
+        dominated = any(e.score.val >= score and e.latency.ratio <= ratio for e in self.front())
+        return not dominated and self._worth_having(score)
 
     def gain_at_most(self, ratio: float) -> float:
         """The hypervolume that a model of this latency ratio would add to the front if it lost nothing."""
@@ -197,11 +205,16 @@ class Standings:
         before = {f.id: assessment.best_of(outcome.evaluations).score.val for f, outcome in families}
         return rank_correlation(before, {f.id: assessment.standing(f).latest.score.val for f, _ in families})
 
+    def _worth_having(self, score: float) -> bool:
+        """Whether a file of this score keeps half of the reference's lead, or any loss was allowed."""
+        asked = self.budget.max_drop is not None
+        return asked or keeps_half_the_lead(score, self.opening.reference.score, self.opening.chance)
+
     def in_use(self) -> set[str]:
         """Store keys that a search still needs: the weights of what is on the front or may be trained on,
         the outputs that the front is compared by, and what timing sessions recorded.
         """
-        wanted = self.front()
+        wanted = [self.opening.reference, *self.front()]
         best = [family for e in wanted if (family := self._known.candidates.family_of(e)) is not None]
         families = {f.id: f for f in (*best, *self.finalists(FINALISTS_KEPT))}
         weights = {outcome.checkpoint for f in families.values() for outcome in f.outcomes if outcome.checkpoint}

@@ -91,6 +91,7 @@ class Training:
             request,
             skip=skip,
             worth_below=self._worth_below(),
+            stands=self._standings.would_stand,
             limit_s=self._durations.within(limit_s),
             first_look=first_look,
         )

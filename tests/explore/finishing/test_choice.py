@@ -22,16 +22,25 @@ FAR = (1.0, 0.001)  # a difference of scores that is no tie
 def file(make_latency: Callable[..., Latency]) -> MakeFile:
     """``file("a", score=0.89, ratio=0.4)``: how that file is judged, by default for twice the speed."""
 
-    def evaluation(name: str, score: float, ratio: float, size: int, quiet: bool) -> Evaluation:
-        own, latency = Score(score, score - 0.01, score + 0.01), make_latency(ratio, quiet=quiet)
+    def evaluation(
+        name: str, score: float, ratio: float, size: int, quiet: bool, sampled: int | None = None
+    ) -> Evaluation:
+        own, latency = Score(score, score - 0.01, score + 0.01, sampled=sampled), make_latency(ratio, quiet=quiet)
         return Evaluation(
             name, Recipe(), 1.0, 0, own, latency, size, 8, 5, 7, "a", name, f"graph-{name}", f"val-{name}"
         )
 
     def make(
-        name: str, score: float, ratio: float, size: int = 10, budget: Budget = TWICE, quiet: bool = True
+        name: str,
+        score: float,
+        ratio: float,
+        size: int = 10,
+        budget: Budget = TWICE,
+        quiet: bool = True,
+        sampled: int | None = None,
     ) -> Judgement:
-        found, reference = evaluation(name, score, ratio, size, quiet), evaluation("reference", 0.9, 1.0, 99, True)
+        found = evaluation(name, score, ratio, size, quiet, sampled)
+        reference = evaluation("reference", 0.9, 1.0, 99, True)
         return judge(found, reference, budget, (0.9 - score, 0.001), Chance(0.1, 0.01), 1000)
 
     return make
@@ -53,6 +62,14 @@ def chosen(files: Sequence[Judgement], *, bounded: bool = True, **differences: t
 def test_with_a_budget_the_most_accurate_that_keeps_it_is_recommended(file: MakeFile):
     files = [file("a", 0.85, 0.3), file("b", 0.88, 0.4), file("c", 0.89, 0.6)]
     assert chosen(files, a=FAR, c=FAR) == "b"
+
+
+def test_what_was_scored_on_a_sample_alone_is_neither_recommended_nor_nearest(file: MakeFile):
+    lucky, known = file("lucky", 0.9, 0.3, sampled=1000), file("known", 0.85, 0.4)
+    assert not lucky.possible
+    assert chosen([lucky, known]) == "known"
+    assert chosen([lucky]) is None
+    assert nearest([lucky, file("slow", 0.85, 0.6)]).evaluation.id == "slow"
 
 
 def test_what_is_not_known_to_keep_the_budget_is_not_recommended(file: MakeFile):

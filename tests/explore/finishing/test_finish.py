@@ -80,8 +80,18 @@ def test_a_model_that_lost_its_score_is_not_recommended_for_its_speed_alone(play
     assert {score_of(c) >= 0.515 for c in within(some)} == {True, False}
     assert all(c["keeps_lead"] == (score_of(c) >= 0.515) for c in within(some))
     assert score_of(chosen_of(some)) >= 0.515
+    assert any(c["on_front"] for c in some["candidates"])
+    assert all(c["keeps_lead"] for c in some["candidates"] if c["on_front"])
     asked = played(kinds.UNTRAINED, minutes=2, budget=Budget(speedup=6, max_drop=60)).front
     assert score_of(chosen_of(asked)) < 0.515, "somebody said how much may be lost"
+
+
+def test_only_what_was_scored_on_all_examples_is_on_the_front(played: Played) -> None:
+    document = played(kinds.CNN, minutes=20).front
+    sampled = [c for c in document["candidates"] if c["score"]["sampled"] is not None]
+    assert len(sampled) > 5
+    assert {c["score"]["sampled"] for c in sampled} == {1000}
+    assert not any(c["on_front"] or c["id"] == document["recommended"] for c in sampled)
 
 
 def test_a_metric_that_is_undefined_on_the_test_split_leaves_no_test_score_and_a_note(played: Played) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from autocompress.budget import Budget
 from autocompress.candidate import score
 from autocompress.candidate.count import count
-from autocompress.candidate.request import TrainRequest
+from autocompress.candidate.request import Sample, TrainRequest
 from autocompress.compute.worker import WorkerCrashed
 from autocompress.errors import CandidateFailed
 from autocompress.explore.pipeline.timed_graphs import TimedGraphs
@@ -300,16 +300,40 @@ def test_a_file_that_cannot_be_scored_makes_way_for_the_next_fastest(
 ) -> None:
     real = score._scored
 
-    def scored(task: Any, file: Any) -> Any:
+    def scored(task: Any, file: Any, sample: Any) -> Any:
         if file.recipe.variant is not None:
             raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
-        return real(task, file)
+        return real(task, file, sample)
 
     monkeypatch.setattr(score, "_scored", scored)
     outcome = opened.look_at(Recipe((HALF, DISTIL, Step.of("train", lr=0.002, batch_size=64))))
     assert [e.recipe.variant for e in outcome.evaluations] == [None]
     assert outcome.failed
     assert all("NaN" in reason for *_, reason in outcome.failed)
+
+
+def test_a_sample_tells_the_score_beside_the_reference_on_the_same_examples(opened: Any, tiny_task: Task) -> None:
+    reference = opened.opening.reference
+    sample = Sample(40, reference.outputs, reference.score)
+    sampling = replace(opened.pipeline, sample=sample)
+
+    def evaluated(stands: Any) -> Any:
+        request = TrainRequest(Recipe((HALF,)), opened.opening.arithmetic)
+        outcome = asyncio.run(sampling.evaluate(request, stands=stands, limit_s=math.inf))
+        return min(outcome.evaluations, key=lambda e: e.latency.ratio)
+
+    told = evaluated(lambda score, ratio: False)
+    assert (told.score.sampled, told.score.whole) == (40, False)
+    images, labels = tiny_task.val
+    spread_over = torch.arange(40) * (len(labels) - 1) // 39
+    some = images[spread_over], labels[spread_over]
+    root = opened.task.folder.root
+    difference = accuracy_of(root / told.artifact, some) - accuracy_of(root / reference.artifact, some)
+    assert told.score.val == pytest.approx(reference.score.val + difference, abs=1e-6)
+    assert told.score.val_high - told.score.val_low > reference.score.val_high - reference.score.val_low
+    known = evaluated(lambda score, ratio: True)
+    assert known.score.whole
+    assert known.score.val == pytest.approx(accuracy_of(root / known.artifact, (images, labels)), abs=1e-6)
 
 
 def test_what_is_not_repaired_is_not_looked_at_before_it_is_trained(opened: Any) -> None:

@@ -63,7 +63,7 @@ class Draw:
 
     def evaluation(self, recipe: Recipe, rung: int = 0, number: int = 0) -> Evaluation:
         name, score = f"{recipe.id}-{number}", self.random.choice(SCORES)
-        own = Score(score, score, score)
+        own = Score(score, score, score, sampled=self.random.choice((None, None, 50)))
         graph = f"graph {self.random.choice((recipe, recipe, Recipe()))}"
         return Evaluation(name, recipe, 1.0, rung, own, self.latency(), 10, 8, 5, 7, "a", name, graph, f"val-{name}")
 
@@ -211,9 +211,12 @@ class Definition:
         points = [point(e) for e in self.front()]
         return self.volume(*points, (self.reference_score, ratio)) - self.volume(*points)
 
+    def would_stand(self, score: float, ratio: float) -> bool:
+        return not any(e.score.val >= score and e.latency.ratio <= ratio for e in self.front())
+
     def worth_below(self) -> float | None:
         every = map(self.current, (self.opening.reference, *self.own, *self.all))
-        sound = [e for e in every if e.latency.quiet]
+        sound = [e for e in every if e.latency.quiet and e.score.sampled is None]
         return min((e.latency.ratio_high for e in sound if e.score.val >= self.reference_score - 0.001), default=None)
 
     def slower_variants(self, family: Recipe) -> tuple[Step, ...]:
@@ -283,7 +286,7 @@ class Definition:
         return rank_correlation(before, {name: self.standing(self.families[name]).latest.score.val for name in first})
 
     def in_use(self) -> set[str]:
-        wanted = self.front()
+        wanted = [self.opening.reference, *self.front()]
         names = {e.recipe.family.id for e in wanted} | {f.id for f in self.finalists(8)}
         outcomes = [o for name, family in self.families.items() if name in names for o in family.outcomes]
         return {o.checkpoint for o in outcomes if o.checkpoint} | {e.outputs for e in wanted}
@@ -298,8 +301,8 @@ def point(file: Evaluation) -> Point:
 
 
 def nondominated(files: Sequence[Evaluation]) -> list[Evaluation]:
-    """The fastest first; of equal files the first one."""
-    first = {point(e): e for e in reversed(files)}
+    """Of those scored on all examples, the fastest first; of equal files the first one."""
+    first = {point(e): e for e in reversed(files) if e.score.sampled is None}
     kept = [e for p, e in first.items() if not any(dominates(other, p) for other in first)]
     return sorted(kept, key=lambda e: e.latency.ratio)
 
@@ -328,6 +331,7 @@ def answers(by: Any, recipes: Sequence[Recipe]) -> dict[str, Any]:
         "candidates": list(map(rounded, by.candidates())),
         "steering": by.steering,
         "gain_at_most": [by.gain_at_most(ratio) for ratio in (0.1, 0.4)],
+        "would_stand": [by.would_stand(score, ratio) for score in SCORES for ratio in RATIOS],
         "slower_variants": [by.slower_variants(recipe) for recipe in recipes],
         "standing": [by.standing(family) for family in by.families.values()],
         "contending": [f.recipe for f in by.contending()],
