@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,9 @@ def _run(
     search: Search | None = None  # once the task is open
     with TerminalView(console, quiet) as view, stop_signals() as interrupted:
         supervisor = Supervisor(view.doing, view.note, lambda: interrupted() is not None)
-        operations = _operations(settings, task, workers, folder, plugins, view, supervisor, clock, policy.workers)
+        operations = _operations(
+            settings, task, workers, folder, plugins, view, supervisor, clock, policy.workers, progress
+        )
 
         async def whole() -> dict[str, Any]:
             nonlocal search
@@ -227,11 +230,20 @@ def _operations(
     supervisor: Supervisor,
     clock: Clock,
     policy: WorkerPolicy,
+    progress: Progress,
 ) -> WorkerOperations:
     """Computed by worker processes for a task that they can open, and by this process for an object of its own."""
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers, policy)
-        return worker_processes(config, folder.worker_log, view.doing, supervisor.stop, view.note, clock.elapsed)
+        return worker_processes(
+            config,
+            folder.worker_log,
+            view.doing,
+            supervisor.stop,
+            view.note,
+            clock.elapsed,
+            settled=lambda arithmetic: progress.keep_arithmetic(asdict(arithmetic)),
+        )
     return in_process(
         task,
         settings.profile,

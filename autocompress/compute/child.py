@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from autocompress.compute.service import Service
 from autocompress.compute.threads import Threads, use_threads
-from autocompress.compute.worker import TELL_EVERY_S, WorkerConfig
+from autocompress.compute.worker import STARTED, TELL_EVERY_S, WorkerConfig
 from autocompress.cores import cores
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 
@@ -88,6 +88,7 @@ def answer_calls(
     adapt = computing.adapt if computing is not None else lambda: None
     supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set, adapt)
     service = Service(serve(config, supervisor))
+    pipe.send((STARTED, None))
     while True:
         supervisor.phases.skip()
         method, args, threads = calls.get()
