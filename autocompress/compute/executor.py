@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import Service
-from autocompress.compute.starting import not_started
+from autocompress.compute.starting import failed_by, not_started
 from autocompress.compute.worker import Worker
 from autocompress.cores import cores
-from autocompress.errors import AutocompressError, CandidateFailed, one_line
+from autocompress.errors import AutocompressError
 from autocompress.memory import memory_bytes
 from autocompress.supervisor import tell_nobody
 
@@ -53,7 +53,7 @@ class InProcess:
         except AutocompressError:
             raise
         except Exception as error:  # as in the child: this candidate fails
-            raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}") from error
+            raise failed_by(error) from error
         finally:
             self._spent.update(self._phases.taken())
 

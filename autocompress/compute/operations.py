@@ -30,7 +30,7 @@ from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.supervisor import tell_nobody
 
-TIMED_WITHIN_S = 60.0  # that timing a training step may take; it takes a few, as a rule: not measured
+TIMED_WITHIN_S = 30.0  # that timing a training step may take; it takes about 3: not measured where it is long
 PLAINLY = "in float32 and the default memory layout"
 
 Strategies = Sequence[str] | None  # those of the search space; None for all that are installed

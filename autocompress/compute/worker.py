@@ -19,7 +19,7 @@ from typing import Any
 
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import OPENS
-from autocompress.compute.starting import ended_at_once, not_started
+from autocompress.compute.starting import ended_at_once, last_words, not_started
 from autocompress.errors import CandidateFailed, Interrupted, UsageError
 from autocompress.memory import memory_bytes, peak_bytes, resident_bytes
 from autocompress.storage.atomic import no_space
@@ -241,7 +241,8 @@ class Worker:
             by_signal = code is not None and code < 0
             if not self._has_started and not (by_signal and self._can_start):
                 raise ended_at_once(_ending(code), self._log, self._said_before) from error
-            reason = f"the worker process ended ({_ending(code)}); see {self._log}"
+            said = "" if by_signal else last_words(self._log, self._said_before)
+            reason = f"the worker process ended ({_ending(code)}){said}; see {self._log}"
             if by_signal:
                 raise WorkerCrashed(reason, doing=doing, killed=code not in FAULTS) from error
             raise WorkerDied(reason, doing=doing) from error

@@ -43,8 +43,8 @@ def test_the_rule_on_channels_last_was_looked_at_with_this_torch() -> None:
         f"torch {torch.__version__} is newer than the one in CHANNELS_LAST_CRASHES (candidate/capabilities.py). On a "
         "processor with AVX2 and without AVX-512, look whether the backward of Conv2d(3, 48, 1, stride=2) for "
         "randn(16, 3, 64, 64), both in channels_last, still ends the process, and whether convolutions of 2 to 6 "
-        "channels to 8 to 16 at 32 x 32 still hang there: raise the version if so, else leave it and, once the torch of "
-        "pyproject.toml is newer, remove the rule and this test"
+        "channels to 8 to 16 at 32 x 32 still hang there: raise the version if so; else the "
+        "rule and this test can go, once pyproject.toml asks for this torch or a newer one"
     )
 
 

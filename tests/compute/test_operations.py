@@ -119,7 +119,7 @@ def test_where_the_arithmetic_was_not_to_blame_later_trainings_keep_it(errors: l
     assert on.kept == []
 
 
-@pytest.mark.parametrize("error", [WorkerCrashed("SIGSEGV"), WorkerDied("no answer within 60 s")])
+@pytest.mark.parametrize("error", [WorkerCrashed("SIGSEGV"), WorkerDied("no answer within 30 s")])
 def test_where_timing_a_step_ends_the_worker_trainings_are_plain_and_the_search_goes_on(error: WorkerDied) -> None:
     on = Trainings(Dying(error))
     found = asyncio.run(on.operations.time_training(limit_s=3600.0))
@@ -129,4 +129,4 @@ def test_where_timing_a_step_ends_the_worker_trainings_are_plain_and_the_search_
     ]
     (limit_s,) = on.dying.limits
     assert limit_s is not None
-    assert limit_s <= 60, "it does not hold up the search for all of its time"
+    assert limit_s <= 30, "it does not hold up the search for all of its time"

@@ -149,6 +149,12 @@ def test_crash_names_the_signal_or_the_code_and_the_next_call_starts_a_fresh_chi
     assert bed.pid() != before
 
 
+def test_last_words_of_a_child_that_ended_itself_are_told(bed: Bed):
+    bed.worker.call("say", "libgomp: Thread creation failed")
+    with pytest.raises(WorkerDied, match=r"ended \(exit code 1\): libgomp: Thread creation failed; see .*worker\.log"):
+        bed.worker.call("leave", 1)
+
+
 def test_hang_is_stopped_at_the_limit(bed: Bed):
     pid = bed.pid()
     with pytest.raises(WorkerDied, match="no answer within 1 s: it was stopped") as caught:
