@@ -76,7 +76,8 @@ def search(
     speedup: times faster than the reference, on the ratio to it; excludes ``budget_ms``. max_drop: points of score that
     may be lost. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials:
     families at most. no_train: nothing is trained; what is repaired, quantized or dropped is measured as it is.
-    workers: processes that share the cores and compute candidates side by side (1); a Task object has one.
+    workers: processes that share the cores and compute candidates side by side (1), fewer where they do not fit
+    into memory; a Task object has one.
     out: the run folder (``runs/<task>``); the same call on it resumes. policy: what a search decides by; for
     benchmarks.
 
