@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def search(
     speedup: times faster than the reference, on the ratio to it; excludes ``budget_ms``. max_drop: points of score that
     may be lost. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials:
     families at most. no_train: nothing is trained; what is repaired, quantized or dropped is measured as it is.
-    workers: processes that share the cores and compute candidates side by side (1); a Task object has one.
+    workers: processes that share the cores and compute candidates side by side (1), fewer where they do not fit
+    into memory; a Task object has one.
     out: the run folder (``runs/<task>``); the same call on it resumes. policy: what a search decides by; for
     benchmarks.
 
@@ -159,7 +161,9 @@ def _run(
     search: Search | None = None  # once the task is open
     with TerminalView(console, quiet) as view, stop_signals() as interrupted:
         supervisor = Supervisor(view.doing, view.note, lambda: interrupted() is not None)
-        operations = _operations(settings, task, workers, folder, plugins, view, supervisor, clock, policy.workers)
+        operations = _operations(
+            settings, task, workers, folder, plugins, view, supervisor, clock, policy.workers, progress
+        )
 
         async def whole() -> dict[str, Any]:
             nonlocal search
@@ -227,11 +231,20 @@ def _operations(
     supervisor: Supervisor,
     clock: Clock,
     policy: WorkerPolicy,
+    progress: Progress,
 ) -> WorkerOperations:
     """Computed by worker processes for a task that they can open, and by this process for an object of its own."""
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers, policy)
-        return worker_processes(config, folder.worker_log, view.doing, supervisor.stop, view.note, clock.elapsed)
+        return worker_processes(
+            config,
+            folder.worker_log,
+            view.doing,
+            supervisor.stop,
+            view.note,
+            clock.elapsed,
+            settled=lambda arithmetic: progress.keep_arithmetic(asdict(arithmetic)),
+        )
     return in_process(
         task,
         settings.profile,

@@ -245,10 +245,20 @@ def main() -> None:
 def _fail(error: Exception, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
-    kind = "" if isinstance(error, AutocompressError) else f"{type(error).__name__}: "
-    hint = "" if isinstance(error, AutocompressError) else " (--debug shows where)"
-    typer.echo(f"autocompress: {kind}{one_line(error, 2000)}{hint}", err=True)
+    typer.echo(f"autocompress: {_told(error)}", err=True)
     sys.exit(code)
+
+
+def _told(error: Exception) -> str:
+    """In one line; of an error that is not ours what is known to help, and how to see more."""
+    said = one_line(error, 2000)
+    if isinstance(error, AutocompressError):
+        return said
+    from autocompress.compute.starting import fix_of
+
+    said = f"{type(error).__name__}: {said}"
+    fix = fix_of(said)
+    return f"{said}{f'; {fix}' if fix else ''} (--debug shows where)"
 
 
 def _say(text: str) -> None:

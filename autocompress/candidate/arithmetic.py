@@ -1,13 +1,16 @@
-"""In which number format and memory layout a training computes: the way that was timed to be fastest here."""
+"""In which number format and memory layout a training computes: the way that was timed to be fastest here, of those
+that the processor can compute.
+"""
 
 import math
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from autocompress.candidate.capabilities import Capabilities, capabilities
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.data import call, map_inputs, primary, tensors_of
 from autocompress.task import Inputs, Loss
@@ -26,9 +29,19 @@ class Arithmetic:
     channels_last: bool = False
     device: str = "cpu"
 
-    def available(self) -> bool:
-        """Whether its device is there, on this machine and now."""
-        return self.device == "cpu" or torch.cuda.is_available()
+    @property
+    def plainest(self) -> "Arithmetic":
+        """Float32 and the default memory layout, on the same device: what everything else is checked against."""
+        return replace(self, bfloat16=False, channels_last=False)
+
+    def available(self, here: Capabilities | None = None) -> bool:
+        """Whether its device is there and computes so. here: None for this machine and now."""
+        here = here or capabilities()
+        return (
+            self.device in ("cpu", here.device)
+            and (not self.bfloat16 or here.computes_bfloat16(self.device))
+            and (not self.channels_last or here.trains_channels_last(self.device))
+        )
 
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16)
@@ -47,18 +60,29 @@ class Arithmetic:
 
 
 def fastest_arithmetic(
-    model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor, policy: TrainingPolicy = TrainingPolicy()
+    model: nn.Module,
+    loss: Loss,
+    inputs: Inputs,
+    targets: Tensor,
+    policy: TrainingPolicy = TrainingPolicy(),
+    here: Capabilities | None = None,
 ) -> Arithmetic:
-    """The way in which a training step is fastest, by timing each."""
-    formats = [False, True] if any(t.dim() == 4 for t in tensors_of(inputs)) else [False]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    """The way in which a training step is fastest, by timing each that the machine can compute. It may end the process:
+    a kernel may crash. here: None for this machine.
+    """
+    here = here or capabilities()
+    device, images = here.device, any(t.dim() == 4 for t in tensors_of(inputs))
+    formats = (False, True) if images else (False,)
     precisions = (False, True) if policy.bfloat16 else (False,)
-    ways = [Arithmetic(bfloat16, last, device) for last in formats for bfloat16 in precisions]
+    every = [Arithmetic(bfloat16, last, device) for last in formats for bfloat16 in precisions]
+    ways = [way for way in every if way.available(here)]  # the plainest is the first
     few = map_inputs(lambda tensor: tensor[:SMALL_BATCH], inputs), targets[:SMALL_BATCH]
     if device != "cpu":
         _step_seconds(ways[0], model, loss, *few, policy.long_s)  # a GPU is set up by its first step
     if _step_seconds(ways[0], model, loss, *few, policy.long_s) > policy.long_s * SMALL_BATCH / len(targets):
         inputs, targets = few
+    if len(ways) == 1:
+        return ways[0]
     seconds = {way: _step_seconds(way, model, loss, inputs, targets, policy.long_s) for way in ways}
     return min(seconds, key=lambda way: seconds[way])
 

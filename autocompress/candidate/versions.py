@@ -1,6 +1,5 @@
 """What made the numbers of a run."""
 
-import os
 import platform
 from importlib import metadata
 
@@ -28,7 +27,7 @@ def versions(runtime: Runtime, profile: HardwareProfile) -> dict[str, str]:
         runtime.name: runtime.version(),
         "platform": platform.platform(),
         "cpu": here.processor,
-        "cores": str(os.cpu_count()),
+        "cores": str(here.cores),
         "instructions": " ".join(here.instructions),
         **(
             {"int8_sums": CUT_OFF_SUMS if runtime.saturates(profile) else EXACT_SUMS}

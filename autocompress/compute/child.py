@@ -14,10 +14,11 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from autocompress.compute.service import Service
+from autocompress.compute.starting import failed_by
 from autocompress.compute.threads import Threads, use_threads
-from autocompress.compute.worker import TELL_EVERY_S, WorkerConfig
+from autocompress.compute.worker import STARTED, TELL_EVERY_S, WorkerConfig
 from autocompress.cores import cores
-from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
+from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 
 if TYPE_CHECKING:
     from autocompress.supervisor import Supervisor, Tell
@@ -88,6 +89,7 @@ def answer_calls(
     adapt = computing.adapt if computing is not None else lambda: None
     supervisor = _supervisor(tell, lambda text: pipe.send(("note", text)), stopping.is_set, adapt)
     service = Service(serve(config, supervisor))
+    pipe.send((STARTED, None))
     while True:
         supervisor.phases.skip()
         method, args, threads = calls.get()
@@ -105,7 +107,7 @@ def answer_calls(
             Exception
         ) as error:  # a fault of ours or a plug-in's: this candidate fails, with the traceback in the log
             traceback.print_exc()
-            answer = "error", CandidateFailed(f"{type(error).__name__}: {one_line(error)}")
+            answer = "error", failed_by(error)
         pipe.send(("spent", supervisor.phases.taken()))
         pipe.send(answer)
 

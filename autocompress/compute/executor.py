@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -10,9 +10,12 @@ from typing import Any, Protocol
 
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import Service
+from autocompress.compute.starting import failed_by, not_started
 from autocompress.compute.worker import Worker
 from autocompress.cores import cores
-from autocompress.errors import AutocompressError, CandidateFailed, one_line
+from autocompress.errors import AutocompressError
+from autocompress.memory import memory_bytes
+from autocompress.supervisor import tell_nobody
 
 
 class Executor(Protocol):
@@ -50,7 +53,7 @@ class InProcess:
         except AutocompressError:
             raise
         except Exception as error:  # as in the child: this candidate fails
-            raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}") from error
+            raise failed_by(error) from error
         finally:
             self._spent.update(self._phases.taken())
 
@@ -75,10 +78,19 @@ class InProcess:
 
 
 class Pool:
-    """Several workers, each with its share of the cores. Calls go to whoever is free."""
+    """Several workers, each with its share of the cores. Calls go to whoever is free. note: told what a user should
+    read.
+    """
 
-    def __init__(self, workers: Sequence[Worker], policy: WorkerPolicy = WorkerPolicy()) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        policy: WorkerPolicy = WorkerPolicy(),
+        note: Callable[[str], None] = tell_nobody,
+    ) -> None:
         self._workers = list(workers)
+        self._policy = policy
+        self._note = note
         self._cores = policy.cores or cores()
         self.concurrency = len(self._workers)
         self._sharing = self.concurrency
@@ -100,20 +112,45 @@ class Pool:
             each.start()
 
     def opened(self, *args: Any) -> None:
-        """The task is open: the other workers open it too, with what the first one found."""
+        """The task is open: as many workers as there is memory for open it too, with what the first one found."""
+        self._leave(self._that_fit())
         for each in self._workers:
             each.opened(*args)
         for other in self._workers[1:]:
             self._opening.append(asyncio.ensure_future(self._run(other, "ready")))
             self._opening[-1].add_done_callback(lambda f: f.cancelled() or f.exception())  # its next call tells
 
+    def _that_fit(self) -> int:
+        """How many workers there is memory for, each as much as the first one took to open the task."""
+        needed = self._workers[0].peak_bytes()
+        if not needed:
+            return len(self._workers)
+        return max(1, int(self._policy.memory_share * memory_bytes() / needed))
+
+    def _leave(self, most: int) -> None:
+        """End the workers beyond the first so many, which share the memory then."""
+        others = self._workers[most:]
+        if not others:
+            return
+        self._note(f"{len(self._workers)} workers do not fit into memory: {most} of them compute")
+        del self._workers[most:]
+        self.concurrency = most
+        for each in self._workers:
+            each.share_memory(most)
+        for each in others:
+            each.close()
+
     async def _run(self, worker: Worker, method: str, *args: Any, limit_s: float | None = None) -> Any:
         """A call of one worker, which is idle afterwards."""
         assert self._idle is not None
-        threads = max(1, self._cores // self._sharing)
+        threads = max(1, self._cores // min(self._sharing, self.concurrency))
         call = partial(worker.call, method, *args, limit_s=limit_s, threads=threads)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._waiting, call)
+            try:
+                waiting = asyncio.get_running_loop().run_in_executor(self._waiting, call)
+            except RuntimeError as error:  # no thread can be started to wait
+                raise not_started(error) from error
+            return await waiting
         finally:
             self._idle.put_nowait(worker)
 

@@ -11,6 +11,7 @@ from autocompress.compute.executor import InProcess
 from autocompress.compute.local import LocalComputation, UnopenedTask
 from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.target import target_here
+from autocompress.compute.threads import use_no_more_than_cores
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.storage.folder import RunFolder
@@ -30,6 +31,7 @@ def in_process(
     policy: TrainingPolicy = TrainingPolicy(),
 ) -> WorkerOperations:
     """``prepare`` comes first."""
+    use_no_more_than_cores()
     supervisor = supervisor or Supervisor()
     unopened = UnopenedTask(lambda: task, profile, plugins, folder, seed, supervisor, policy=policy)
     return _operations(unopened, profile, plugins, folder, supervisor, clock)
@@ -56,6 +58,7 @@ def opened_in_process(
     score_on: int | None = None,
 ) -> OpenedInProcess:
     """only: the strategies in use; None for all that are installed. score_on: at most so many validation examples."""
+    use_no_more_than_cores()
     supervisor = supervisor or Supervisor()
     unopened = UnopenedTask(lambda: task, profile, plugins, folder, seed, supervisor, score_on)
     computation, prepared = unopened.prepare(None, only)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.candidate.capabilities import capabilities
 from autocompress.candidate.preparation import KnownTask, Preparation
 from autocompress.candidate.request import (
     Made,
@@ -24,11 +25,14 @@ from autocompress.candidate.request import (
 )
 from autocompress.comparison import TimingSession
 from autocompress.compute.executor import Executor
-from autocompress.compute.worker import WorkerCrashed
+from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.evaluation import Chance
 from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.supervisor import tell_nobody
+
+TIMED_WITHIN_S = 30.0  # that timing a training step may take; it takes about 3: not measured where it is long
+PLAINLY = "in float32 and the default memory layout"
 
 Strategies = Sequence[str] | None  # those of the search space; None for all that are installed
 Surveyed = tuple[tuple[Applicable, ...], tuple[Refusal, ...]]
@@ -41,7 +45,8 @@ class Operations(Protocol):
     computed ended or was ended, Interrupted at a safe point, and UsageError for a task that no search could use.
     """
 
-    concurrency: int
+    @property
+    def concurrency(self) -> int: ...
 
     async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         """Open the task: all that a gate needs. known: what another process found; what it exported is kept."""
@@ -53,13 +58,17 @@ class Operations(Protocol):
         """What the strategies with a graph part offer, for files that will be scored."""
 
     async def time_training(self, *, limit_s: float) -> Arithmetic:
-        """How a training step is computed fastest."""
+        """How a training step is computed fastest; where trying that ends the worker or takes too long, the plainest
+        arithmetic.
+        """
 
     def opened(self, prepared: Preparation, only: Strategies) -> None:
         """What every worker that is started from now on begins with."""
 
     async def train(self, request: TrainRequest, *, limit_s: float) -> TrainedWeights:
-        """Build a family's structure and train it; when the worker crashes, once more from where it was kept."""
+        """Build a family's structure and train it; when the worker crashes, once more from where it was kept, in the
+        plainest arithmetic.
+        """
 
     async def make(self, request: MakeRequest, *, limit_s: float) -> Made:
         """Export a family or an untrained structure, and rewrite the file into its graph variants."""
@@ -93,7 +102,8 @@ class Operations(Protocol):
 class WorkerOperations:
     """Operations on worker processes. computing: those that hold the task. comparing: the one that times files.
 
-    clock: seconds. note: told what a user should read.
+    clock: seconds. note: told what a user should read. settled: told the arithmetic that trainings keep to, once
+    another one crashed.
     """
 
     def __init__(
@@ -102,12 +112,18 @@ class WorkerOperations:
         comparing: Executor,
         clock: Callable[[], float],
         note: Callable[[str], None] = tell_nobody,
+        settled: Callable[[Arithmetic], None] = tell_nobody,
     ) -> None:
         self._computing = computing
         self._comparing = comparing
         self._clock = clock
         self._note = note
-        self.concurrency = computing.concurrency
+        self._settled = settled
+        self._crashing: set[Arithmetic] = set()
+
+    @property
+    def concurrency(self) -> int:
+        return self._computing.concurrency
 
     async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         self._comparing.start()  # while the task is opened
@@ -123,21 +139,41 @@ class WorkerOperations:
         return found
 
     async def time_training(self, *, limit_s: float) -> Arithmetic:
-        arithmetic: Arithmetic = await self._computing.call("time_training", limit_s=limit_s)
-        return arithmetic
+        try:
+            timed: Arithmetic = await self._computing.call("time_training", limit_s=min(limit_s, TIMED_WITHIN_S))
+        except WorkerDied as error:
+            self._note(f"timing a training step: {error.reason}: trainings compute {PLAINLY}")
+            return Arithmetic(device=capabilities().device)
+        return timed
 
     def opened(self, prepared: Preparation, only: Strategies) -> None:
         self._computing.opened(prepared, only)
 
     async def train(self, request: TrainRequest, *, limit_s: float) -> TrainedWeights:
         began = self._clock()
+        if request.arithmetic in self._crashing:
+            request = replace(request, arithmetic=request.arithmetic.plainest)
         try:
             return await self._train(request, limit_s)
         except WorkerCrashed as error:
-            self._note(f"{error.reason}: {request.recipe.techniques()} goes on in a new one")
-            if request.limit_s is not None:
-                request = replace(request, limit_s=max(1.0, request.limit_s - (self._clock() - began)))
-        return await self._train(request, limit_s)
+            crash = error
+        plain = request.arithmetic.plainest
+        how = "" if plain == request.arithmetic else f", {PLAINLY}"
+        self._note(f"{crash.reason}: {request.recipe.techniques()} goes on in a new one{how}")
+        again = replace(request, arithmetic=plain)
+        if request.limit_s is not None:
+            again = replace(again, limit_s=max(1.0, request.limit_s - (self._clock() - began)))
+        weights = await self._train(again, limit_s)
+        if plain != request.arithmetic and not crash.killed:
+            self._keep_to(plain, request.arithmetic)
+        return weights
+
+    def _keep_to(self, plain: Arithmetic, crashing: Arithmetic) -> None:
+        """What crashed in one arithmetic and not in the plainest was its fault."""
+        if crashing not in self._crashing:
+            self._crashing.add(crashing)
+            self._note(f"from now on trainings compute {PLAINLY}")
+            self._settled(plain)
 
     async def _train(self, request: TrainRequest, limit_s: float) -> TrainedWeights:
         weights: TrainedWeights = await self._computing.call("train", request, limit_s=limit_s)

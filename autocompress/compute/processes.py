@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.compute.executor import Pool
 from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.worker import Worker, WorkerConfig
@@ -19,14 +20,16 @@ def worker_processes(
     interrupted: Callable[[], bool],
     note: Callable[[str], None],
     clock: Callable[[], float],
+    settled: Callable[[Arithmetic], None],
 ) -> WorkerOperations:
     """Operations computed by ``config.workers`` processes. log: what they print. tell: told what each does, as
     ``tell(text, fraction, worker=number)``. interrupted: asked while they work. note: told what a user should read.
+    settled: told the arithmetic that trainings keep to, once another one crashed.
     """
 
     def worker(config: WorkerConfig, number: int) -> Worker:
         return Worker(config, log, partial(tell, worker=number), interrupted, note)
 
-    computing = Pool([worker(config, number) for number in range(config.workers)], config.policy)
+    computing = Pool([worker(config, number) for number in range(config.workers)], config.policy, note)
     comparing = Pool([worker(replace(config, task=None), FIRST)], config.policy)
-    return WorkerOperations(computing, comparing, clock, note)
+    return WorkerOperations(computing, comparing, clock, note, settled)

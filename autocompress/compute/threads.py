@@ -22,6 +22,13 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def use_no_more_than_cores() -> None:
+    """Where torch computes with as many threads as the host has processors and this process may use fewer of them."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
+
+
 def layer_speed(threads: int, most: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Small layers a second, of work enough for ``most`` threads, computed with so many. Draws nothing at random."""
     import torch

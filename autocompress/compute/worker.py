@@ -19,12 +19,16 @@ from typing import Any
 
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import OPENS
+from autocompress.compute.starting import ended_at_once, last_words, not_started
 from autocompress.errors import CandidateFailed, Interrupted, UsageError
+from autocompress.memory import memory_bytes, peak_bytes, resident_bytes
 from autocompress.storage.atomic import no_space
 from autocompress.supervisor import Tell, tell_nobody
 
 TELL_EVERY_S = 0.2
 OPEN_LIMIT_S = 300.0  # to open a task, at least
+STARTED = "started"  # the first message of a child
+FAULTS = {-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,13 @@ class WorkerDied(CandidateFailed):
 
 
 class WorkerCrashed(WorkerDied):
-    """It was ended by a signal that is not ours: a crash, or somebody else's kill. What it did can be tried again."""
+    """It was ended by a signal that is not ours: a crash, or somebody else's kill. What it did can be tried again.
+    killed: by a signal that no fault of a program raises.
+    """
+
+    def __init__(self, reason: str, strategy: str | None = None, doing: str = "", *, killed: bool = False) -> None:
+        super().__init__(reason, strategy, doing)
+        self.killed = killed
 
 
 class Worker:
@@ -87,12 +97,17 @@ class Worker:
         self._pipe: Connection | None = None
         self._opening: tuple[Any, ...] | None = None  # what a fresh child opens the task with
         self._is_open = False
+        self._has_started = False  # this child
+        self._can_start = False  # one did before
+        self._said_before = 0  # bytes of the log, before the child
+        self._sharing = config.workers  # that the memory is for
 
     def call(self, method: str, *args: Any, limit_s: float | None = None, threads: int = 0) -> Any:
         """Run a method of what the child holds, with so many threads (0: all there are); returns or raises what it
         does.
 
-        Raises WorkerDied when the child ends meanwhile, or takes longer than ``limit_s`` seconds.
+        Raises WorkerDied when the child ends meanwhile, or takes longer than ``limit_s`` seconds; WorkerNotStarted when
+        there can be none.
         """
         self.start()
         opens = method == OPENS
@@ -119,6 +134,14 @@ class Worker:
         """What a fresh child is to open the task with, from now on."""
         self._opening = args
 
+    def share_memory(self, workers: int) -> None:
+        """From now on so many have the memory, this one included."""
+        self._sharing = workers
+
+    def peak_bytes(self) -> int | None:
+        """The most memory that the child had so far; None where there is none or the system does not say."""
+        return None if self._process is None else peak_bytes(self._process.pid)
+
     def kill(self) -> None:
         """End the child at once, from any thread; whoever waits for its answer learns that it died."""
         process = self._process
@@ -138,27 +161,36 @@ class Worker:
             self._process = None
 
     def start(self) -> None:
-        """Start a child, unless there is one."""
+        """Start a child, unless there is one. Raises WorkerNotStarted when the system refuses it."""
         if self._process is not None:
             return
-        self._is_open = False
-        ours, theirs = socket.socketpair()
+        self._is_open = self._has_started = False
         try:
             log = self._log.open("ab")
         except OSError as error:
             raise no_space(self._log, error) from error
-        with log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", self.child, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a terminal's Ctrl-C is for the driver, which asks the child to stop
-            )
-        theirs.close()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            log.close()
+            raise not_started(error) from error
+        with log, theirs:
+            self._said_before = log.tell()
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", self.child, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # a terminal's Ctrl-C is for the driver, which asks the child to stop
+                )
+            except OSError as error:
+                ours.close()
+                raise not_started(error) from error
         self._pipe = Connection(ours.detach())
-        self._pipe.send(self._config)
+        with contextlib.suppress(OSError):  # it has ended already; the next call tells
+            self._pipe.send(self._config)
 
     def _exchange(self, method: str, args: tuple[Any, ...], limit_s: float | None, threads: int) -> Any:
         assert self._pipe is not None
@@ -175,6 +207,8 @@ class Worker:
                         self._tell(*value)
                     elif kind == "note":
                         self._note(value)
+                    elif kind == STARTED:
+                        self._has_started = self._can_start = True
                     elif kind == "spent":
                         self.spent.update(value)
                     elif kind == "result":
@@ -197,27 +231,37 @@ class Worker:
                 if self._over_memory():
                     self.close()
                     raise WorkerDied(
-                        f"it used over {self._memory_share:.0%} of the machine's memory and was stopped", doing=doing
+                        f"it used over {self._memory_share:.0%} of the memory that there is here and was stopped",
+                        doing=doing,
                     )
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             code = _wait(self._process)
+            self._read_what_is_left()
             self.close()
-            by_itself = code is not None and code < 0
-            reason = f"the worker process ended ({_ending(code)}); see {self._log}"
-            raise (WorkerCrashed if by_itself else WorkerDied)(reason, doing=doing) from error
+            by_signal = code is not None and code < 0
+            if not self._has_started and not (by_signal and self._can_start):
+                raise ended_at_once(_ending(code), self._log, self._said_before) from error
+            said = "" if by_signal else last_words(self._log, self._said_before)
+            reason = f"the worker process ended ({_ending(code)}){said}; see {self._log}"
+            if by_signal:
+                raise WorkerCrashed(reason, doing=doing, killed=code not in FAULTS) from error
+            raise WorkerDied(reason, doing=doing) from error
+
+    def _read_what_is_left(self) -> None:
+        """Of a child that ended while it was idle: whether it had started."""
+        for _ in range(2):  # the first time the pipe may only tell that what was sent was not read
+            with contextlib.suppress(EOFError, OSError):
+                while self._pipe is not None and self._pipe.poll():
+                    if self._pipe.recv()[0] == STARTED:
+                        self._has_started = self._can_start = True
 
     @property
     def _memory_share(self) -> float:
-        return self._config.policy.memory_share / self._config.workers
+        return self._config.policy.memory_share / self._sharing
 
     def _over_memory(self) -> bool:
-        if self._process is None:
-            return False
-        try:
-            resident = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError, ValueError):
-            return False
-        return resident > self._memory_share * os.sysconf("SC_PHYS_PAGES")
+        resident = None if self._process is None else resident_bytes(self._process.pid)
+        return resident is not None and resident > self._memory_share * memory_bytes()
 
 
 def _wait(process: "subprocess.Popen[bytes] | None") -> int | None:

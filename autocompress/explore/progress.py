@@ -86,6 +86,11 @@ class Progress:
         self._record.set("floor", floor)
         self._record.set("opening", opening)
 
+    def keep_arithmetic(self, arithmetic: Kept) -> None:
+        """Trainings compute in another one than was found when the task was opened."""
+        assert self.opening is not None
+        self._record.set("opening", {**self.opening, "arithmetic": arithmetic})
+
     # Of what comes next in it.
 
     @property

@@ -6,13 +6,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from autocompress.cgroups import PROC, SYS, processor_quota, text_of, throttled_s
 from autocompress.comparison import Conditions
 from autocompress.cores import cores
 from autocompress.errors import UsageError
 from autocompress.profile import HardwareProfile
 
-PROC = Path("/proc")
-SYS = Path("/sys")
 UNKNOWN = "unknown"  # a processor that the system does not name
 INSTRUCTIONS = (
     "avx2",
@@ -41,7 +40,7 @@ class Counters:
 
     @classmethod
     def now(cls) -> "Counters":
-        return cls(time.monotonic(), _stolen_s(), resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, _throttled_s())
+        return cls(time.monotonic(), _stolen_s(), resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, throttled_s())
 
     def until(self, later: "Counters") -> Conditions:
         passed = max(later.seconds - self.seconds, 1e-9)
@@ -75,10 +74,10 @@ def machine(proc: Path = PROC, sys: Path = SYS) -> Machine:
     cpufreq = sys / "devices/system/cpu/cpu0/cpufreq"
     return Machine(
         processor=info.get("model name", UNKNOWN),
-        cores=cores(),
+        cores=cores(proc, sys),
         instructions=tuple(name for name in INSTRUCTIONS if name in flags),
-        quota=_quota(sys),
-        governor=_text(cpufreq / "scaling_governor"),
+        quota=processor_quota(proc, sys),
+        governor=text_of(cpufreq / "scaling_governor"),
         turbo=_turbo(sys),
     )
 
@@ -131,7 +130,7 @@ def advice(found: Machine, threads: int, conditions: Conditions, quiet: float, b
 def _fields(path: Path) -> dict[str, str]:
     """The first value of each field."""
     fields: dict[str, str] = {}
-    for line in (_text(path) or "").splitlines():
+    for line in (text_of(path) or "").splitlines():
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())
     return fields
@@ -139,40 +138,14 @@ def _fields(path: Path) -> dict[str, str]:
 
 def _stolen_s() -> tuple[float, ...]:
     """Of each processor."""
-    lines = [line.split() for line in (_text(PROC / "stat") or "").splitlines()]
+    lines = [line.split() for line in (text_of(PROC / "stat") or "").splitlines()]
     own = [values for values in lines if len(values) > 8 and values[0][:3] == "cpu" and values[0] != "cpu"]
     return tuple(int(values[8]) / os.sysconf("SC_CLK_TCK") for values in own)
 
 
-def _throttled_s() -> float:
-    for path, unit in ((SYS / "fs/cgroup/cpu.stat", 1e-6), (SYS / "fs/cgroup/cpu/cpu.stat", 1e-9)):
-        for line in (_text(path) or "").splitlines():
-            name, _, value = line.partition(" ")
-            if name in ("throttled_usec", "throttled_time"):
-                return int(value) * unit
-    return 0.0
-
-
-def _quota(sys: Path) -> float | None:
-    """Of control groups, the second version or the first."""
-    whole = (_text(sys / "fs/cgroup/cpu.max") or "").split()
-    if not whole:
-        whole = [_text(sys / f"fs/cgroup/cpu/cpu.cfs_{name}_us") or "-1" for name in ("quota", "period")]
-    if whole[0] == "max" or int(whole[0]) < 0:
-        return None
-    return int(whole[0]) / int(whole[1])
-
-
 def _turbo(sys: Path) -> bool | None:
-    no_turbo = _text(sys / "devices/system/cpu/intel_pstate/no_turbo")
-    boost = _text(sys / "devices/system/cpu/cpufreq/boost")
+    no_turbo = text_of(sys / "devices/system/cpu/intel_pstate/no_turbo")
+    boost = text_of(sys / "devices/system/cpu/cpufreq/boost")
     if no_turbo is not None:
         return no_turbo == "0"
     return boost == "1" if boost is not None else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None

@@ -25,9 +25,9 @@ def test_what_the_target_makes_of_sums_is_recorded_where_it_runs_int8(saturating
 
 def test_the_processor_is_recorded_with_its_instructions_for_int8(monkeypatch: pytest.MonkeyPatch) -> None:
     class Known:
-        processor, instructions = "Some CPU", ("avx2", "avx512_vnni")
+        processor, instructions, cores = "Some CPU", ("avx2", "avx512_vnni"), 2
 
     monkeypatch.setattr("autocompress.candidate.versions.machine", Known)
     found = versions(Processor(False), INT8)
     assert found["instructions"] == "avx2 avx512_vnni"
-    assert found["cpu"] == "Some CPU"
+    assert (found["cpu"], found["cores"]) == ("Some CPU", "2")

@@ -10,6 +10,7 @@ import pytest
 
 from autocompress.candidate.request import Made, UntrainedFiles
 from autocompress.compute.worker import Worker, WorkerConfig, WorkerDied
+from autocompress.cores import cores
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
@@ -78,11 +79,11 @@ def test_error_class_of_the_task_file_arrives_as_an_error(bed: Bed):
 def test_a_task_is_loaded_with_as_many_threads_whatever_a_call_may_use(bed: Bed):
     """What it trains itself is the same then, in whichever process of the search."""
     said = set()
-    for threads in (1, len(os.sched_getaffinity(0))):
+    for threads in (1, cores()):
         with pytest.raises(UsageError) as caught:
             bed.open("import torch\ndef task():\n    raise UsageError(f'{torch.get_num_threads()} threads')\n", threads)
         said.add(str(caught.value))
-    assert said == {f"{len(os.sched_getaffinity(0))} threads"}
+    assert said == {f"{cores()} threads"}
 
 
 UNSEEDED = """

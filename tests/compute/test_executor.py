@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from autocompress.compute import executor
 from autocompress.compute.executor import InProcess, Pool
 from autocompress.compute.policy import WorkerPolicy
+from autocompress.compute.starting import WorkerNotStarted
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.supervisor import Supervisor
 
@@ -24,6 +26,8 @@ class FakeWorker:
         self.known: tuple[Any, ...] | None = None
         self.dead = threading.Event()
         self.closed = False
+        self.peak: int | None = None
+        self.memory_shared_by: int | None = None
         self.spent = Counter({"train": 1.0, name: 2.0})
         self.together: threading.Barrier | None = None  # set: evaluate returns when as many run at once
 
@@ -43,6 +47,12 @@ class FakeWorker:
 
     def opened(self, opening: Any, *args: Any) -> None:
         self.known = (opening, *args)
+
+    def peak_bytes(self) -> int | None:
+        return self.peak
+
+    def share_memory(self, workers: int) -> None:
+        self.memory_shared_by = workers
 
     def kill(self) -> None:
         self.dead.set()
@@ -95,6 +105,42 @@ def test_what_one_opened_every_other_opens_with(workers: list[FakeWorker]):
     asyncio.run(opened())
     assert [worker.known for worker in workers] == [("a", ["carve"])] * 2
     pool.close()
+
+
+@pytest.mark.parametrize(("gib", "fit"), [(2.0, 4), (4.0, 2), (5.0, 1), (40.0, 1), (None, 4)])
+def test_as_many_workers_compute_as_there_is_memory_for(
+    gib: float | None, fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten GiB nine tenths: each worker takes what the first one took to open the task."""
+    monkeypatch.setattr(executor, "memory_bytes", lambda: 10 * 2**30)
+    workers, noted = [FakeWorker(name) for name in "abcd"], list[str]()
+    workers[0].peak = None if gib is None else int(gib * 2**30)
+    pool = Pool(workers, WorkerPolicy(cores=8, memory_share=0.9), noted.append)
+
+    async def opened() -> list[str]:
+        with pool.sharing(1):
+            pool.opened(await pool.call("prepare", None), None)
+        return await asyncio.gather(*(pool.call("evaluate", n) for n in range(8)))
+
+    assert set(asyncio.run(opened())) <= set("abcd"[:fit])
+    assert pool.concurrency == fit
+    assert [worker.closed for worker in workers] == [False] * fit + [True] * (4 - fit)
+    assert {threads for method, threads in workers[0].calls if method == "evaluate"} == {8 // fit}
+    assert noted == ([] if fit == 4 else [f"4 workers do not fit into memory: {fit} of them compute"])
+    if fit < 4:
+        assert workers[0].memory_shared_by == fit
+    pool.close()
+
+
+def test_a_thread_that_cannot_be_started_is_told(workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch):
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = Pool(workers, EIGHT_CORES)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(WorkerNotStarted, match=r"can't start new thread; the limit of processes"):
+        asyncio.run(pool.call("prepare", None))
+    pool.kill()
 
 
 def test_a_failed_call_leaves_its_worker_free(workers: list[FakeWorker]):

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,12 @@ class Dying:
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
+        self.asked: list[Any] = []
+        self.limits: list[float | None] = []
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> str:
+        self.asked += args
+        self.limits.append(limit_s)
         if self.errors:
             raise self.errors.pop(0)
         return method
@@ -62,3 +68,65 @@ def test_what_a_signal_ended_is_tried_once_more(name: str) -> None:
 def test_what_ran_over_its_time_is_not(name: str) -> None:
     with pytest.raises(WorkerDied, match="late"):
         answered(OPERATIONS[name], WorkerDied("late"))
+
+
+FAST = Arithmetic(bfloat16=True, channels_last=True, device="cuda")
+PLAIN = Arithmetic(device="cuda")
+
+
+@dataclass
+class Trainings:
+    """Trainings in the fast arithmetic, on a worker that ends at its first calls. kept: what was settled on."""
+
+    dying: Dying
+    noted: list[str] = field(default_factory=list)
+    kept: list[Arithmetic] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        executor: Any = self.dying
+        self.operations = WorkerOperations(executor, executor, lambda: 0.0, self.noted.append, self.kept.append)
+
+    def train(self) -> None:
+        asyncio.run(self.operations.train(TrainRequest(Recipe(), FAST), limit_s=9))
+
+    @property
+    def computed(self) -> list[Arithmetic]:
+        return [request.arithmetic for request in self.dying.asked]
+
+
+def test_a_training_that_crashed_is_tried_again_in_the_plainest_arithmetic_and_so_are_those_after_it() -> None:
+    on = Trainings(Dying(WorkerCrashed("SIGSEGV")))
+    on.train()
+    assert on.computed == [FAST, PLAIN]
+    on.train()
+    assert on.computed == [FAST, PLAIN, PLAIN]
+    assert on.kept == [PLAIN], "it is remembered once"
+    assert on.noted[0].endswith("goes on in a new one, in float32 and the default memory layout")
+    assert on.noted[1:] == ["from now on trainings compute in float32 and the default memory layout"]
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [[WorkerCrashed("SIGKILL", killed=True)], [WorkerCrashed("SIGSEGV"), WorkerCrashed("SIGSEGV")]],
+    ids=["somebody ended it", "the plainest crashes too"],
+)
+def test_where_the_arithmetic_was_not_to_blame_later_trainings_keep_it(errors: list[Exception]) -> None:
+    on = Trainings(Dying(*errors))
+    with suppress(WorkerCrashed):
+        on.train()
+    on.train()
+    assert on.computed == [FAST, PLAIN, FAST]
+    assert on.kept == []
+
+
+@pytest.mark.parametrize("error", [WorkerCrashed("SIGSEGV"), WorkerDied("no answer within 30 s")])
+def test_where_timing_a_step_ends_the_worker_trainings_are_plain_and_the_search_goes_on(error: WorkerDied) -> None:
+    on = Trainings(Dying(error))
+    found = asyncio.run(on.operations.time_training(limit_s=3600.0))
+    assert found.plainest == found
+    assert on.noted == [
+        f"timing a training step: {error.reason}: trainings compute in float32 and the default memory layout"
+    ]
+    (limit_s,) = on.dying.limits
+    assert limit_s is not None
+    assert limit_s <= 30, "it does not hold up the search for all of its time"

@@ -4,6 +4,7 @@ Its child does what it is told and loads nothing; what it does with a task is in
 """
 
 import contextlib
+import errno
 import os
 import pickle
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from autocompress.compute.policy import WorkerPolicy
+from autocompress.compute.starting import WorkerNotStarted
 from autocompress.compute.worker import Worker, WorkerConfig, WorkerCrashed, WorkerDied
 from autocompress.errors import AutocompressError, CandidateFailed, Interrupted, UsageError
 
@@ -62,7 +64,8 @@ class Bed:
 
 @pytest.fixture
 def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    for folder in (tmp_path, Path(__file__).parent):
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     made = Bed(tmp_path)
     yield made
     made.worker.close()
@@ -141,8 +144,15 @@ def test_crash_names_the_signal_or_the_code_and_the_next_call_starts_a_fresh_chi
     with pytest.raises(WorkerDied, match=rf"the worker process ended \({reason}\); see .*worker\.log") as caught:
         bed.worker.call(method, int(number))
     assert isinstance(caught.value, WorkerCrashed) == (reason == "SIGSEGV"), "a signal may come from outside"
+    assert not getattr(caught.value, "killed", False), "a fault of the program"
     assert not alive(before)
     assert bed.pid() != before
+
+
+def test_last_words_of_a_child_that_ended_itself_are_told(bed: Bed):
+    bed.worker.call("say", "libgomp: Thread creation failed")
+    with pytest.raises(WorkerDied, match=r"ended \(exit code 1\): libgomp: Thread creation failed; see .*worker\.log"):
+        bed.worker.call("leave", 1)
 
 
 def test_hang_is_stopped_at_the_limit(bed: Bed):
@@ -170,10 +180,61 @@ def test_hang_that_ignores_sigterm_is_stopped_when_interrupted(bed: Bed, monkeyp
     assert not alive(pid)
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EAGAIN, "Resource temporarily unavailable; the limit of processes and threads is reached: raise it"),
+        (errno.ENOMEM, "Cannot allocate memory; there is too little memory: raise the limit"),
+        (errno.EMFILE, "Too many open files; the limit of open files is reached: raise it"),
+        (errno.EPERM, "Operation not permitted; see what the system allows"),
+    ],
+)
+def test_a_child_that_the_system_refuses_is_told_with_what_would_help(
+    number: int, said: str, bed: Bed, monkeypatch: pytest.MonkeyPatch
+):
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with pytest.raises(WorkerNotStarted, match=f"^a worker process cannot be started: {said}") as caught:
+        bed.pid()
+    assert caught.value.exit_code == 1
+    assert not isinstance(caught.value, CandidateFailed), "a search would try one candidate after another"
+
+
+@pytest.mark.parametrize(
+    ("dies", "said"),
+    [
+        ('raise RuntimeError("can\'t start new thread")', r"\(exit code 1\): .* new thread; the limit of processes"),
+        ("print('old CPU'); sys.exit(3)", r"\(exit code 3\): old CPU; see .*worker.log"),
+        ("os.kill(os.getpid(), 9)", r"\(SIGKILL\); there is too little memory"),
+        ("raise MemoryError", r"\(exit code 1\): MemoryError; there is too little memory"),
+    ],
+    ids=["no thread", "some other cause", "killed", "no memory"],
+)
+def test_a_child_that_ends_at_once_is_told_with_its_last_words(dies: str, said: str, bed: Bed, tmp_path: Path):
+    (tmp_path / "worker.log").write_text("MemoryError, of an earlier child\n")
+    (tmp_path / "dies.py").write_text(f"import os, sys\n{dies}\n")
+    bed.worker.child = "dies"
+    with pytest.raises(WorkerNotStarted, match=f"^a worker process ended as it was started {said}"):
+        bed.pid()
+
+
+def test_a_child_that_was_killed_before_its_first_call_had_started_all_the_same(bed: Bed):
+    bed.worker.start()
+    assert eventually(lambda: bed.worker._pipe.poll())
+    bed.worker._process.kill()
+    bed.worker._process.wait()
+    with pytest.raises(WorkerCrashed, match="SIGKILL") as caught:
+        bed.pid()
+    assert caught.value.killed
+    assert bed.pid()
+
+
 def test_too_much_memory_stops_the_child(bed: Bed, monkeypatch: pytest.MonkeyPatch):
     pid = bed.pid()
     bed.set(monkeypatch, memory_share=1e-9)
-    with pytest.raises(WorkerDied, match="of the machine's memory"):
+    with pytest.raises(WorkerDied, match="of the memory that there is here"):
         bed.worker.call("sleep", LONG_S)
     assert not alive(pid)
 

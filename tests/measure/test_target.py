@@ -15,6 +15,7 @@ from torch import nn
 
 from autocompress.candidate.export import export
 from autocompress.comparison import TimingSession
+from autocompress.cores import cores
 from autocompress.data import feeds_to_store
 from autocompress.errors import CandidateFailed
 from autocompress.measure import CompareRequest, LocalTarget, MachineLock
@@ -25,7 +26,7 @@ from autocompress.supervisor import Supervisor
 
 from .another import another
 
-ALL_CORES = len(os.sched_getaffinity(0))
+ALL_CORES = cores()
 
 
 class Watched(MachineLock):

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from autocompress.candidate.preparation import Preparation
 from autocompress.compute.operations import Operations
+from autocompress.compute.starting import fix_of
 from autocompress.compute.worker import OPEN_LIMIT_S, WorkerDied
 from autocompress.errors import AutocompressError, UsageError
 from autocompress.explore.clock.clock import Clock
@@ -168,7 +169,7 @@ async def _named(operation: Awaitable[T]) -> T:
         return await operation
     except WorkerDied as error:
         at = f' at "{error.doing}"' if error.doing else ""
-        raise AutocompressError(
-            f"the task could not be opened{at}: {error.reason}; a large task needs more --minutes, and a strategy "
-            "that is named there can be left out (--space)"
-        ) from error
+        fix = fix_of(error.reason) or (
+            "a large task needs more --minutes, and a strategy that is named there can be left out (--space)"
+        )
+        raise AutocompressError(f"the task could not be opened{at}: {error.reason}; {fix}") from error
