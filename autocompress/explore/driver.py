@@ -29,6 +29,7 @@ from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.early_stopping import EarlyStopping, causes_of_nothing
 from autocompress.explore.schedule.rung_lengths import kept_lengths, lengthen
 from autocompress.explore.schedule.time_budget import TimeBudget
+from autocompress.explore.space.ladders import ladder_to
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.admission import Admission
 from autocompress.explore.training.training import Training
@@ -254,7 +255,8 @@ class Search:
 
         first, defaults = [], []
         if self.standings.steering.bounded:
-            first = await first_recipes(self._space, self.standings.steering, gate)
+            also = [ladder_to(self._space, self._floor.found[0])] if self._floor.found and self._floor.subset else []
+            first = await first_recipes(self._space, self.standings.steering, gate, also)
             # What the bisection saw, the sampler knows too.
             for recipe in (r for r in gated if r not in first and self._admission.over(gated[r])):
                 self._reject(self._sampler.given(recipe), gated[recipe], "over the budget before training")
