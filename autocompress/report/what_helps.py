@@ -59,7 +59,7 @@ def _none_is_fast(files: Sequence[Candidate], document: Document) -> str:
     if floor and floor["within"]:
         failed = f" ({len(document['failed'])} failed)" if document["failed"] else ""
         return (
-            f"A structure of this space is that fast ({speed}), and none that is was scored in "
+            f"A structure of this space is that fast ({speed}), but none was scored in "
             f"{_minutes(document['minutes'])}{failed}. {_time_in_full(None, files, document)}"
         )
     what = "Nothing in this space" if floor and floor["over"] else "No file here"
@@ -71,17 +71,19 @@ def _lost_too_much(fast: Sequence[Candidate], document: Document) -> str | None:
     allowed = document["budget"]["max_drop"]
     if not all(_lost(c, document) for c in fast):
         return None
-    best = max(fast, key=lambda c: float(c["score"]["val"]))
+    known = [c for c in fast if c["verdicts"]["latency"]["answer"] == "met"]
+    best = max(known or fast, key=lambda c: float(c["score"]["val"]))
     how = (
         f"scores {score_text(best['score']['val'], document['metric'])}, less than half of what the reference is "
         "better than chance"
         if allowed is None
         else f"loses {best['loss']['points']:.2f} points, and {allowed:g} may be lost"
     )
-    files = "One file is" if len(fast) == 1 else f"{len(fast)} files are"
-    lost = f"{files} fast enough and lost too much score: {'it' if len(fast) == 1 else 'the best'}, {techniques(best)},"
+    count = len(known or fast)
+    files, which = ("One file", "it") if count == 1 else (f"{count} files", "the best")
+    verb = "may be" if not known else "is" if count == 1 else "are"
     time = f" {_time_in_full(best, fast, document)}" if _trains(best) else ""
-    return f"{lost} {how}.{time}"
+    return f"{files} {verb} fast enough and lost too much score: {which}, {techniques(best)}, {how}.{time}"
 
 
 def _not_told(fast: Sequence[Candidate], document: Document) -> str | None:

@@ -126,7 +126,7 @@ def test_what_is_far_over_is_too_slow_on_however_busy_a_machine() -> None:
 
 def test_structures_that_fast_were_not_scored_in_the_time() -> None:
     said = told(file("quantize", 0.5, "not met", trains=False, epochs=0), failed=[{}, {}])
-    assert "A structure of this space is that fast (0.1 ms, 10.0x), and none that is was scored" in said
+    assert "A structure of this space is that fast (0.1 ms, 10.0x), but none was scored" in said
     assert "in the 1 minute given (2 failed)" in said
     assert "used up before anything was trained: --minutes 5 would be reasonable" in said
     said = told(file("quantize", 0.5, "not met", epochs=6, seconds=12))
@@ -175,6 +175,13 @@ def test_a_loss_that_was_not_allowed_is_told_in_points() -> None:
     assert "minutes" not in said, "nothing of it trains"
 
 
+def test_of_those_that_are_known_to_be_fast_enough_the_best_is_named() -> None:
+    may = file("a", 0.22, "undecided", 0.4, lead=False, quiet=0)
+    assert told(may).startswith("One file may be fast enough and lost too much score: it, a, scores 40.00 %")
+    known = file("b", 0.1, "met", 0.3, lead=False)
+    assert told(may, known).startswith("One file is fast enough and lost too much score: it, b, scores 30.00 %")
+
+
 def test_one_that_is_fast_enough_and_kept_its_score_is_not_said_to_have_lost_it() -> None:
     files = [file("a", 0.1, "met", 0.3, lead=False), file("b", 0.2, "undecided", 0.89)]
     assert "lost too much" not in told(*files)
@@ -220,6 +227,10 @@ def test_with_a_loss_allowed_either_limit_may_give() -> None:
     assert told(fast, slow, max_drop=1).endswith(
         "here: --speedup 1.9 (b, 90.00 %), or --max-drop 4.17 at the latency asked for (a, 86.00 %)."
     )
+    worse = file("d", 0.1, "met", 0.8, drop="not met")
+    assert told(worse, fast, slow, max_drop=1) == told(fast, slow, max_drop=1).replace(
+        "One file is", "2 files are"
+    ).replace("it, a", "the best, a")
     assert told(fast, max_drop=1).endswith("here: --max-drop 4.17 at the latency asked for (a, 86.00 %).")
     none = file("c", 0.5, "not met", 0.86, drop="not met")
     assert told(none, max_drop=1).endswith("here: --speedup 1.9 --max-drop 4.17 (c, 86.00 %).")

@@ -21,8 +21,8 @@ from autocompress.recipe import Recipe
 
 GREEDY_SHARE = 0.5  # of the time that is left, for the greedy search: what it finds has to be trained
 
-Timed = tuple[Recipe, Latency]
-Build = Callable[[Recipe], Awaitable[Timed | None]]
+TimedRecipe = tuple[Recipe, Latency]
+Build = Callable[[Recipe], Awaitable[TimedRecipe | None]]
 Enough = Callable[[Latency], bool]
 
 
@@ -34,7 +34,7 @@ class Floor:
     """
 
     budget: Budget
-    found: Timed | None = None
+    found: TimedRecipe | None = None
     subset: bool = False
     answers: Mapping[Recipe, Gate | CandidateFailed] = field(default_factory=dict)
 
@@ -113,14 +113,14 @@ async def time_floor(space: Space, gating: Gating, budget: Budget, clock: Clock)
     return Floor(budget, nearer, nearer != found, answers)
 
 
-async def find_floor(space: Space, gate: Try, enough: Enough) -> Timed | None:
+async def find_floor(space: Space, gate: Try, enough: Enough) -> TimedRecipe | None:
     """The first of the smallest structures that is ``enough``, else the fastest of them and of the model as it is; None
     when none can be built.
 
     The one of all strategies together is gated first. A step that finds nothing left to do, after what the others did,
     is left out.
     """
-    found: list[Timed] = []
+    found: list[TimedRecipe] = []
     for recipe in (*strongest_recipes(space), Recipe()):
         built = await _built(space, recipe, gate)
         if built is not None and enough(built[1]):
@@ -129,14 +129,14 @@ async def find_floor(space: Space, gate: Try, enough: Enough) -> Timed | None:
     return min(found, key=_ratio, default=None)
 
 
-async def find_subset(space: Space, known: Timed, gate: Try, enough: Enough) -> Timed:
+async def find_subset(space: Space, known: TimedRecipe, gate: Try, enough: Enough) -> TimedRecipe:
     """The fastest set of strategies that a greedy search finds: from all together, and from ``known``, the fastest so
     far, one strategy at a time is left out or added, as long as that is faster. The first that is ``enough`` ends it.
 
     At most twice the square of the number of strategies is gated; where every strategy helps, each is left out once.
     """
 
-    async def build(recipe: Recipe) -> Timed | None:
+    async def build(recipe: Recipe) -> TimedRecipe | None:
         return await _built(space, recipe, gate)
 
     together = [built for recipe in strongest_recipes(space)[:1] if (built := await build(recipe)) is not None]
@@ -147,10 +147,10 @@ async def find_subset(space: Space, known: Timed, gate: Try, enough: Enough) -> 
     return known
 
 
-async def _descended(space: Space, start: Timed, build: Build, enough: Enough) -> Timed:
+async def _descended(space: Space, start: TimedRecipe, build: Build, enough: Enough) -> TimedRecipe:
     """Steepest descent of latency; a step has to be faster than the intervals of both."""
     for _ in space.structural:
-        near: list[Timed] = [start]
+        near: list[TimedRecipe] = [start]
         for recipe in strongest_neighbours(space, start[0]):
             built = await build(recipe)
             near += [built] if built is not None else []
@@ -163,11 +163,11 @@ async def _descended(space: Space, start: Timed, build: Build, enough: Enough) -
     return start
 
 
-def _ratio(timed: Timed) -> float:
+def _ratio(timed: TimedRecipe) -> float:
     return timed[1].ratio
 
 
-async def _built(space: Space, recipe: Recipe, gate: Try) -> Timed | None:
+async def _built(space: Space, recipe: Recipe, gate: Try) -> TimedRecipe | None:
     """The structure that can be built of a recipe's steps, timed; None when that is none of its own."""
     while True:
         try:
