@@ -177,7 +177,8 @@ def _run(
                         f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
                     )
                     return read_front(folder.root)
-                document = write_results(await search.run(), settings, folder, plugins, clock, operations)
+                await search.run()
+                document = write_results(search, settings, folder, plugins, clock, operations)
                 progress.keep_finished(asked)
                 return document
             finally:
@@ -190,7 +191,7 @@ def _run(
                 if search is not None:
                     progress.keep_elapsed(clock.elapsed())
                     search.conclude_as_it_stands()
-                    write_results(search.standings, settings, folder, plugins, clock, operations)
+                    write_results(search, settings, folder, plugins, clock, operations)
             stopped = interrupted()
             if stopped is None:
                 if search is not None and isinstance(error, UsageError):  # but by now there is something to lose

@@ -29,6 +29,7 @@ from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.early_stopping import EarlyStopping, causes_of_nothing
 from autocompress.explore.schedule.rung_lengths import kept_lengths, lengthen
 from autocompress.explore.schedule.time_budget import TimeBudget
+from autocompress.explore.space.ladders import ladder_to
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.admission import Admission
 from autocompress.explore.training.training import Training
@@ -70,7 +71,7 @@ class Search:
         self._check_interrupted = check_interrupted
         self._policy = opened.policy
         self._space = opened.space
-        self._floor = opened.floor
+        self.floor = opened.floor
         self._gating = opened.gating
         self._arithmetic = opened.opening.arithmetic
         self._refused = 0  # structures in a row
@@ -124,6 +125,11 @@ class Search:
         view.opened(opened.opening, self._space)
         self._view.status(self.standings, self._clock.left())
 
+    @property
+    def full_epochs(self) -> float:
+        """Of the training split, that a finalist is trained for at most: in full."""
+        return self._time.full_examples / self.standings.opening.prepared.train_examples
+
     async def run(self) -> Standings:
         """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
         Raises Interrupted with the state saved.
@@ -144,12 +150,12 @@ class Search:
     def _floor_is_over(self) -> bool:
         """Whether even the fastest model of the space is over the budget."""
         budget = self._settings.budget
-        return self._floor.is_over and all(budget.excess(e.latency) > 0 for e in self.standings.candidates())
+        return self.floor.is_over and all(budget.excess(e.latency) > 0 for e in self.standings.candidates())
 
     async def _make_the_floor(self) -> None:
         """Train the fastest model of the space, which comes nearest to the budget, and keep it."""
-        assert self._floor.found is not None
-        recipe, latency = self._floor.found
+        assert self.floor.found is not None
+        recipe, latency = self.floor.found
         free = min(e.latency.ratio for e in self.standings.candidates())
         if latency.ratio >= free or not recipe.steps or self.standings.ended(recipe):
             return
@@ -254,7 +260,8 @@ class Search:
 
         first, defaults = [], []
         if self.standings.steering.bounded:
-            first = await first_recipes(self._space, self.standings.steering, gate)
+            also = [ladder_to(self._space, self.floor.found[0])] if self.floor.found and self.floor.subset else []
+            first = await first_recipes(self._space, self.standings.steering, gate, also)
             # What the bisection saw, the sampler knows too.
             for recipe in (r for r in gated if r not in first and self._admission.over(gated[r])):
                 self._reject(self._sampler.given(recipe), gated[recipe], "over the budget before training")

@@ -7,10 +7,12 @@ from typing import Any
 from autocompress.comparison import together
 from autocompress.evaluation import Evaluation
 from autocompress.explore.history.facts import Nearest, Recommended
+from autocompress.explore.opening.floor import Floor
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.measure import advice, machine
 from autocompress.profile import HardwareProfile
+from autocompress.report.what_helps import what_would_help
 from autocompress.storage.front import SCHEMA
 from autocompress.verdict import Verdict
 
@@ -18,7 +20,7 @@ from autocompress.verdict import Verdict
 @dataclass(frozen=True)
 class Circumstances:
     """What surrounds the numbers: the profile, the seed, versions, plug-ins, wall-clock seconds, and the seconds of all
-    workers by what they went into.
+    workers by what they went into. minutes: that were given. full_epochs: of a training in full.
     """
 
     profile: HardwareProfile
@@ -26,6 +28,9 @@ class Circumstances:
     environment: dict[str, Any]
     wall_seconds: float
     spent_s: dict[str, float]
+    minutes: float
+    floor: Floor
+    full_epochs: float
 
 
 def front_document(standings: Standings, around: Circumstances) -> dict[str, Any]:
@@ -34,7 +39,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
     judgements, chosen = standings.judgements(), standings.concluded
     recommended = chosen.id if isinstance(chosen, Recommended) else None
     nearest = chosen.id if isinstance(chosen, Nearest) else None
-    return {
+    document = {
         "schema": SCHEMA,
         "task": standings.opening.name,
         "profile": around.profile.name,
@@ -55,6 +60,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
                 "id": j.evaluation.id,
                 "recipe": j.evaluation.recipe.to_json(),
                 "fidelity": j.evaluation.epochs,
+                "train_seconds": round(_train_s(j.evaluation, standings), 2),
                 "feasible": j.recommendable,
                 "verdicts": {"latency": _verdict(j.latency), "drop": _verdict(j.drop)},
                 "loss": {"points": j.loss, "error": j.error},
@@ -84,12 +90,38 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "tried": tried(standings),
         "wall_seconds": round(around.wall_seconds, 2),
         "spent_seconds": {name: round(seconds, 2) for name, seconds in sorted(around.spent_s.items())},
+        "minutes": around.minutes,
+        "full_epochs": around.full_epochs,
+        "call_overhead_ms": standings.opening.prepared.overhead_ms,
+        "floor": _floor(around.floor),
     }
+    return {**document, "would_help": what_would_help(document)}
 
 
 def tried(standings: Standings) -> int:
     """Recipes looked at: files evaluated, structures rejected, failures."""
     return len(standings.candidates()) + len(standings.rejected) + len(standings.failed)
+
+
+def _train_s(evaluation: Evaluation, standings: Standings) -> float:
+    """Seconds that a file's family had trained by then."""
+    family = standings.families.get(evaluation.recipe.family.id)
+    return sum(o.train_s for o in family.outcomes if o.epochs <= evaluation.epochs) if family else 0.0
+
+
+def _floor(floor: Floor) -> dict[str, Any] | None:
+    """The fastest model that was found before the search; None without a budget. over: whether it is surely over it;
+    within: whether it was not, on however busy a machine.
+    """
+    if floor.found is None:
+        return None
+    recipe, latency = floor.found
+    return {
+        "recipe": recipe.to_json(),
+        "latency_ms": latency_document(latency),
+        "over": floor.is_over,
+        "within": floor.budget.excess(latency) <= 0,
+    }
 
 
 def _point(e: Evaluation) -> dict[str, Any]:

@@ -150,8 +150,12 @@ def is_quiet(candidate: Candidate) -> bool:
 
 
 def undecided(candidate: Candidate) -> str:
-    """Why a verdict could not be reached, said after a sentence."""
+    """Why a verdict could not be reached, said after a sentence; nothing of a file of which the other limit is not
+    kept.
+    """
     verdicts = (candidate.get("verdicts") or {}).values()
+    if "not met" in answers(candidate):
+        return ""
     return "".join(
         f" Undecided: {verdict['reason']}." for verdict in verdicts if verdict and verdict["answer"] == "undecided"
     )

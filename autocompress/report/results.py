@@ -5,8 +5,8 @@ from typing import Any
 
 from autocompress.compute.operations import WorkerOperations
 from autocompress.explore.clock.clock import Clock
+from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings
-from autocompress.explore.standings.standings import Standings
 from autocompress.measure import machine
 from autocompress.plugin.loader import PluginSet
 from autocompress.report.document import Circumstances, front_document
@@ -16,15 +16,15 @@ from autocompress.storage.folder import RunFolder
 
 
 def write_results(
-    standings: Standings,
+    search: Search,
     settings: Settings,
     folder: RunFolder,
     plugins: PluginSet,
     clock: Clock,
     operations: WorkerOperations,
 ) -> dict[str, Any]:
-    """Write the front as it stands; the document of ``front.json``."""
-    found = machine()
+    """Write the front of a search as it stands; the document of ``front.json``."""
+    found, standings = machine(), search.standings
     environment = {
         **standings.opening.prepared.versions,
         "profile": settings.profile.model_dump(mode="json"),
@@ -38,6 +38,9 @@ def write_results(
         environment,
         clock.elapsed(),
         _spent_s(clock, operations),
+        settings.minutes,
+        search.floor,
+        search.full_epochs,
     )
     document = commit(folder, front_document(standings, around))
     write_report(document, folder.report)

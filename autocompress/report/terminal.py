@@ -183,6 +183,8 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     if said:
         console.print(Text(said))
     console.print(Text(explain.conclusion(document), style="bold"))
+    for line in document.get("would_help", ()):
+        console.print(Text(line))
     for line in document.get("advice", ()):
         console.print(Text(f"machine: {line}", style="dim"))
     for more in (explain.smallest(document), explain.int8_scores(document)):

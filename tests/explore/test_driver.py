@@ -162,6 +162,17 @@ def test_the_floor_is_of_the_exporter_and_the_space_that_are_used(
     assert floors[0] == floors[1]
 
 
+def test_what_one_strategy_makes_slower_of_another_ends_no_search(played: Played) -> None:
+    """All together and each alone are over the budget: that a pair is within it is found, and what it can be."""
+    hindering = (("small", "carve", 5.0),)
+    ended = played(kinds.CNN, budget=Budget(speedup=11), faults=Faults(hindering=hindering))
+    assert any("can be met: the smallest structure takes" in note for note in ended.notes)
+    assert ended.front["status"] == "feasible"
+    gated = [call["recipe"] for call in ended.asked("gate")]
+    pairs = [at for at, recipe in enumerate(gated) if "carve" in recipe and "drop" in recipe]
+    assert pairs[1] == pairs[0] + 1, "a milder one of the pair is what the search begins with"
+
+
 def test_a_budget_that_binds_nothing_is_said_to_be_so(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
     document = played(kinds.CNN, budget=Budget(latency_ms=1e6)).front
     print_front(Console(width=200), document, "run")

@@ -50,7 +50,8 @@ class Fault:
 class Faults:
     """unbuilt: the structure cannot be made. untrained: the training fails. hanging: it takes far too long. unmade: the
     graph variant cannot be made. unscored: a file's outputs are not finite. clashing: after the first of the two the
-    second finds nothing left to do. disturbed: share of the sessions. unmeasured: share of those after a
+    second finds nothing left to do. hindering: with both of the two a structure takes so many times as long.
+    disturbed: share of the sessions. unmeasured: share of those after a
     file's first that fail. reference_disturbed: the reference's own. other_exporter: why it writes no file.
     faster_exporter: its file is faster. untested: the test split cannot be scored. undefined: share of test scores that
     are not a number. outputs_gone: no two files can be compared.
@@ -62,6 +63,7 @@ class Faults:
     unmade: tuple[Fault, ...] = ()
     unscored: tuple[Fault, ...] = ()
     clashing: tuple[tuple[str, str], ...] = ()
+    hindering: tuple[tuple[str, str, float], ...] = ()
     disturbed: float = 0.0
     unmeasured: float = 0.0
     reference_disturbed: bool = False
@@ -232,6 +234,9 @@ class Declared:
             if what == "latency" and own.grain:
                 strength = round(strength / own.grain) * own.grain
             left *= 1 - getattr(own, what) * strength
+        for one, other, times in self.faults.hindering:
+            if what == "latency" and recipe.step(one) and recipe.step(other):
+                left *= times
         return left
 
     def _strength(self, step: Step) -> float:

@@ -190,7 +190,9 @@ async def _process(
     except Killed:
         why = "killed"
     if search is not None:
-        around = Circumstances(settings.profile, scenario.seed, {}, clock.elapsed(), {})
+        around = Circumstances(
+            settings.profile, scenario.seed, {}, clock.elapsed(), {}, process.minutes, search.floor, search.full_epochs
+        )
         document = front_document(search.standings, around)
     return Ended(executor.log.entries, executor.calls, view.notes, why, opened, document, clock.elapsed())
 

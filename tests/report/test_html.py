@@ -250,6 +250,15 @@ def test_infeasible_run_shows_the_nearest(tmp_path: Path) -> None:
     assert "recommended" not in page.traces()
 
 
+def test_what_would_help_is_in_the_page_and_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = ["The tightest budget that can be met here: --speedup 3.1 (<b>)."]
+    none = {"recommended": None, "nearest": "both", "would_help": said}
+    assert said[0] in rendered(tmp_path, **none).text
+    assert "tightest" not in rendered(tmp_path).text
+    print_front(Console(width=80), document(**none), "runs/x")
+    assert said[0] in " ".join(capsys.readouterr().out.split())
+
+
 def test_reference_alone_is_a_report_too(tmp_path: Path) -> None:
     alone = {"candidates": [], "recommended": None, "rejected": [], "failed": [], "refused": [], "warnings": []}
     page = rendered(tmp_path, **alone, status="infeasible")

@@ -26,7 +26,6 @@ from autocompress.explore.view import View
 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not worth warming up again
-MOST_LAST_LENGTHS = 4  # a finalist trains at most this many times the last rung's length, if time is left
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 MOST_COMPARED = 30  # files that may be recommended, compared with the reference example by example
 TEST_SLACK = 4  # times what it should take
@@ -75,7 +74,7 @@ class Finish:
         count = 1 if self._standings.steering.bounded else FINALISTS
         finalists = self._standings.finalists(count)
         left = self._clock.left() - self._time.closing_s()
-        await self._train_on(finalists, MOST_LAST_LENGTHS * self._time.lengths[-1].examples, left)
+        await self._train_on(finalists, self._time.full_examples, left)
         await self.conclude()
 
     async def _train_on(self, families: Sequence[Family], most: int, seconds: float) -> None:

@@ -2,7 +2,7 @@
 trained.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from autocompress.budget import Budget
@@ -21,12 +21,13 @@ SHARES_BETWEEN = (0.5, 0.25, 0.75)  # of a ladder of strengths, timed beside bot
 Try = Callable[[Recipe], Awaitable[Gate]]
 
 
-async def first_recipes(space: Space, budget: Budget, gate: Try) -> list[Recipe]:
+async def first_recipes(space: Space, budget: Budget, gate: Try, also: Sequence[list[Recipe]] = ()) -> list[Recipe]:
     """Default recipes to begin with under a budget: for each structural strategy the mildest default structure that
     meets it by the margin, found by bisection, then the next stronger ones, one strategy after another. The more
-    strategies there are, the fewer recipes of each: what they give together is for the sampler to find.
+    strategies there are, the fewer recipes of each: what they give together is for the sampler to find. also: recipes
+    at rising strength that come before those.
     """
-    rising = list(ladders(space))
+    rising = [*also, *ladders(space)]
     mildest = await all_done(_mildest_within(ladder, budget, gate) for ladder in rising)
     columns = [ladder[at : at + STRENGTHS_WHERE_FEW] for ladder, at in zip(rising, mildest, strict=True)]
     rounds = STRENGTHS_WHERE_FEW if len(columns) <= FEW_STRATEGIES else STRENGTHS_WHERE_MANY

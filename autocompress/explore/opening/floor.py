@@ -1,28 +1,41 @@
-"""The floor: the fastest model that a space allows, timed before anything is scored or trained."""
+"""The floor: the fastest model that a space allows, timed before anything is scored or trained.
 
-from collections.abc import Callable, Mapping
+What one strategy leaves can make another's result slower, so neither all together nor each alone has to be the fastest.
+Where none of these meets the budget, sets of them are searched greedily, a strategy less or more at a time.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.errors import CandidateFailed
+from autocompress.explore.clock.clock import Clock
 from autocompress.explore.opening.first_recipes import Try
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.gating import Gating
-from autocompress.explore.space.ladders import strongest_recipes
+from autocompress.explore.space.ladders import strongest_neighbours, strongest_recipes
 from autocompress.explore.space.space import Space
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe
+
+GREEDY_SHARE = 0.5  # of the time that is left, for the greedy search: what it finds has to be trained
+
+TimedRecipe = tuple[Recipe, Latency]
+Build = Callable[[Recipe], Awaitable[TimedRecipe | None]]
+Enough = Callable[[Latency], bool]
 
 
 @dataclass(frozen=True)
 class Floor:
     """found: the fastest of the smallest structures, up to the first that meets the budget; None without a budget, or
-    when none can be built. answers: of all that were timed in looking for it.
+    when none can be built. subset: whether it is of some strategies, and neither all together nor one alone came as
+    near. answers: of all that were timed in looking for it.
     """
 
     budget: Budget
-    found: tuple[Recipe, Latency] | None = None
+    found: TimedRecipe | None = None
+    subset: bool = False
     answers: Mapping[Recipe, Gate | CandidateFailed] = field(default_factory=dict)
 
     @classmethod
@@ -30,10 +43,13 @@ class Floor:
         """What an earlier process found, or None."""
         if not stored:
             return None
-        return cls(budget, (Recipe.from_json(stored["recipe"]), Latency.from_json(stored["latency"])))
+        found = Recipe.from_json(stored["recipe"]), Latency.from_json(stored["latency"])
+        return cls(budget, found, stored.get("subset", False))
 
     def to_json(self) -> dict[str, Any] | None:
-        return self.found and {"recipe": self.found[0].to_json(), "latency": asdict(self.found[1])}
+        if self.found is None:
+            return None
+        return {"recipe": self.found[0].to_json(), "latency": asdict(self.found[1]), "subset": self.subset}
 
     @property
     def is_over(self) -> bool:
@@ -64,43 +80,94 @@ def is_over(budget: Budget, latency: Latency) -> bool:
     return latency.quiet and budget.excluded(latency)
 
 
-async def time_floor(space: Space, gating: Gating, budget: Budget) -> Floor:
-    """Time the smallest structures. Of each the fastest variant is timed: which is fastest on the reference is not
-    known yet.
+async def time_floor(space: Space, gating: Gating, budget: Budget, clock: Clock) -> Floor:
+    """Time the smallest structures, and where all of them are over the budget those of other sets of strategies. Of
+    each the fastest variant is timed: which is fastest on the reference is not known yet.
     """
     if not budget.bounded:
         return Floor(budget)
     answers: dict[Recipe, Gate | CandidateFailed] = {}
+    until = float("inf")
 
     async def gate(recipe: Recipe) -> Gate:
-        try:
-            answers[recipe] = answer = await gating.time(recipe, Budget())
-        except CandidateFailed as error:
-            answers[recipe] = error
-            raise
+        if recipe not in answers:
+            if clock.elapsed() > until:
+                raise CandidateFailed("there is no time to look for a faster one")
+            try:
+                answers[recipe] = await gating.time(recipe, Budget())
+            except CandidateFailed as error:
+                answers[recipe] = error
+        answer = answers[recipe]
+        if isinstance(answer, CandidateFailed):
+            raise answer
         return answer
 
-    found = await find_floor(space, gate, lambda latency: meets(budget, latency))
-    return Floor(budget, found, answers)
+    def enough(latency: Latency) -> bool:
+        return meets(budget, latency)
+
+    found = await find_floor(space, gate, enough)
+    if found is None or not is_over(budget, found[1]):
+        return Floor(budget, found, answers=answers)
+    until = clock.elapsed() + GREEDY_SHARE * clock.left()
+    nearer = await find_subset(space, found, gate, enough)
+    return Floor(budget, nearer, nearer != found, answers)
 
 
-async def find_floor(space: Space, gate: Try, enough: Callable[[Latency], bool]) -> tuple[Recipe, Latency] | None:
+async def find_floor(space: Space, gate: Try, enough: Enough) -> TimedRecipe | None:
     """The first of the smallest structures that is ``enough``, else the fastest of them and of the model as it is; None
     when none can be built.
 
     The one of all strategies together is gated first. A step that finds nothing left to do, after what the others did,
     is left out.
     """
-    found: list[tuple[Recipe, Latency]] = []
+    found: list[TimedRecipe] = []
     for recipe in (*strongest_recipes(space), Recipe()):
         built = await _built(space, recipe, gate)
         if built is not None and enough(built[1]):
             return built
         found += [built] if built is not None else []
-    return min(found, key=lambda pair: pair[1].ratio, default=None)
+    return min(found, key=_ratio, default=None)
 
 
-async def _built(space: Space, recipe: Recipe, gate: Try) -> tuple[Recipe, Latency] | None:
+async def find_subset(space: Space, known: TimedRecipe, gate: Try, enough: Enough) -> TimedRecipe:
+    """The fastest set of strategies that a greedy search finds: from all together, and from ``known``, the fastest so
+    far, one strategy at a time is left out or added, as long as that is faster. The first that is ``enough`` ends it.
+
+    At most twice the square of the number of strategies is gated; where every strategy helps, each is left out once.
+    """
+
+    async def build(recipe: Recipe) -> TimedRecipe | None:
+        return await _built(space, recipe, gate)
+
+    together = [built for recipe in strongest_recipes(space)[:1] if (built := await build(recipe)) is not None]
+    for start in (*together, known):
+        known = min(known, await _descended(space, start, build, enough), key=_ratio)
+        if enough(known[1]):
+            break
+    return known
+
+
+async def _descended(space: Space, start: TimedRecipe, build: Build, enough: Enough) -> TimedRecipe:
+    """Steepest descent of latency; a step has to be faster than the intervals of both."""
+    for _ in space.structural:
+        near: list[TimedRecipe] = [start]
+        for recipe in strongest_neighbours(space, start[0]):
+            built = await build(recipe)
+            near += [built] if built is not None else []
+            if built is not None and enough(built[1]):
+                return built
+        fastest = min(near, key=_ratio)
+        if fastest[1].ratio_high >= start[1].ratio_low:
+            return fastest
+        start = fastest
+    return start
+
+
+def _ratio(timed: TimedRecipe) -> float:
+    return timed[1].ratio
+
+
+async def _built(space: Space, recipe: Recipe, gate: Try) -> TimedRecipe | None:
     """The structure that can be built of a recipe's steps, timed; None when that is none of its own."""
     while True:
         try:

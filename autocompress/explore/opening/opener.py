@@ -143,7 +143,7 @@ class Opener:
         return Floor.from_json(self.settings.budget, progress.floor)
 
     async def _floor(self, space: Space, gating: Gating) -> Floor:
-        floor = await time_floor(space, gating, self.settings.budget)
+        floor = await time_floor(space, gating, self.settings.budget, self.clock)
         if note := floor.note():
             self.note(note)
         return floor

@@ -26,8 +26,11 @@ class EarlyStopping:
 
 
 def causes_of_nothing(standings: Standings) -> str:
-    """Where several candidates failed and none worked, why, each cause with its count; empty otherwise."""
+    """Where several candidates failed and none worked, why, each cause with its count; empty otherwise. Structures that
+    could be built, and were over the budget, say as much for the strategies as failures say against them.
+    """
     causes = [failed.reason for failed in standings.failed]
-    if standings.families or len(causes) < GIVE_UP_AFTER:
+    built = sum(rejected.recipe.variant is None for rejected in standings.rejected)
+    if standings.families or len(causes) < max(GIVE_UP_AFTER, built):
         return ""
     return "; ".join(f"{causes.count(cause)}x {cause}" for cause in dict.fromkeys(causes))

@@ -16,6 +16,7 @@ CLOSING_S = 3.0  # writing the front and the report
 # What finishing does, and the time that is kept for it.
 FINALISTS = 3  # families trained in full without a budget; the front has several
 CONTENDERS = 2  # and under one: the better of them, trained equally long, has the time
+MOST_LAST_LENGTHS = 4  # a finalist trains at most this many times the last rung's length, if time is left
 MEASURED_AGAIN = 12  # files of the front, at most
 JUDGED = 3  # files that may be recommended, timed in sessions of their own
 PATIENCE = 4  # times the usual length of a session, for a finalist beside which nothing was quiet
@@ -51,6 +52,11 @@ class TimeBudget:
     def lengths(self) -> tuple[rungs.Length, ...]:
         """Of the rungs."""
         return self._lengths
+
+    @property
+    def full_examples(self) -> int:
+        """As many as a finalist is trained on at most: in full."""
+        return MOST_LAST_LENGTHS * self._lengths[-1].examples
 
     def lengthen(self, factor: float) -> None:
         """From now on all rungs are so many times as long."""

@@ -33,6 +33,14 @@ def ladders(space: Space) -> Iterator[list[Recipe]]:
                 yield [default_recipe(space, [Step.of(strategy.name, **{**defaults, **step})]) for step in steps]
 
 
+def ladder_to(space: Space, strongest: Recipe) -> list[Recipe]:
+    """A recipe with all its strengths rising together to those that it has, mildest first."""
+    ends = [at for *_, at in space.movable_strengths(strongest)]
+    last = max(ends, default=0)
+    found = [space.moved(strongest, [round(n / max(last, 1) * end) for end in ends]) for n in range(last + 1)]
+    return [*dict.fromkeys((*found[:-1], strongest))]
+
+
 def single_defaults(space: Space) -> list[Recipe]:
     """Each structural strategy alone, with its default parameters."""
     return [
@@ -51,6 +59,23 @@ def strongest_recipes(space: Space) -> list[Recipe]:
         default_recipe(space, [_strongest_step(a, every) for a in chosen]) for chosen in sets for every in (True, False)
     ]
     return list(dict.fromkeys(found))
+
+
+def strongest_neighbours(space: Space, recipe: Recipe) -> list[Recipe]:
+    """The recipe with one structural strategy less, for each that it has, and with one more at its strongest, which
+    takes the place of those that it does not go with.
+    """
+    own = {a.name: a for a in space.structural}
+    steps = {step.strategy: step for step in recipe.steps if step.strategy in own}
+    found = []
+    for name, strategy in own.items():
+        if name in steps:
+            chosen = {other: step for other, step in steps.items() if other != name}
+        else:
+            kept = {other: step for other, step in steps.items() if not strategy.conflicts(own[other])}
+            chosen = {**kept, name: _strongest_step(strategy, every=True)}
+        found.append(default_recipe(space, [chosen[other] for other in own if other in chosen]))
+    return found
 
 
 def _strongest_step(strategy: Applicable, every: bool) -> Step:

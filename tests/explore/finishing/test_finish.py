@@ -1,6 +1,8 @@
 """Which model a search recommends, of which nothing was computed, on a declared clock."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from autocompress.budget import Budget
@@ -8,7 +10,8 @@ from autocompress.explore.standings.front import dominates
 from tests.recordings import kinds
 from tests.recordings.declared import Faults
 from tests.recordings.documents import chosen_of, ratio_of, score_of
-from tests.recordings.harness import Ended
+from tests.recordings.harness import Ended, searched
+from tests.recordings.scenarios import Process, Scenario
 
 Played = Callable[..., Ended]
 FOUR_TIMES = Budget(speedup=4)
@@ -43,6 +46,30 @@ def test_a_budget_below_the_floor_keeps_the_nearest(played: Played) -> None:
     fastest = min(document["candidates"], key=ratio_of)
     assert near["latency_ms"]["ratio_low"] <= fastest["latency_ms"]["ratio_high"], "it may be the fastest"
     assert near["fidelity"] > 0, "the fastest structure is trained before it is kept"
+
+
+def test_the_budget_that_is_said_to_be_met_here_is_met_by_a_search_for_it(tmp_path: Path) -> None:
+    def found(name: str, speedup: float) -> Any:
+        scenario = Scenario("search", kinds.CNN, (Process(8),), Budget(speedup=speedup))
+        return searched(scenario, tmp_path / name)[0].front
+
+    said = " ".join(found("first", 500)["would_help"])
+    assert "Nothing in this space is that fast" in said
+    (offered,) = re.findall(r"can be met here: --speedup ([0-9.]+) \(", said)
+    assert float(offered) > 1
+    again = found("second", float(offered))
+    assert (again["status"], again["would_help"]) == ("feasible", [])
+
+
+def test_what_was_cut_short_is_told_how_long_a_training_in_full_takes(played: Played) -> None:
+    """60 epochs of 50,000 examples, of a family that was trained for some of them in a second for each 4,000."""
+    front = played(kinds.CNN, minutes=2, budget=Budget(speedup=4, max_drop=0)).front
+    (lost,) = [line for line in front["would_help"] if "lost too much score" in line]
+    assert re.search(
+        r"trained for [0-9.]+ of 60 epochs: about [0-9.]+ minutes would train one such family in full", lost
+    )
+    (minutes,) = re.findall(r"--minutes ([0-9.]+) would be reasonable", lost)
+    assert float(minutes) > 2
 
 
 def test_on_a_machine_that_is_always_busy_nothing_is_left_out(played: Played) -> None:

@@ -1,6 +1,12 @@
 """When a search gives up on gaining more."""
 
-from autocompress.explore.schedule.early_stopping import FEWEST_FAMILIES, EarlyStopping
+from types import SimpleNamespace
+from typing import Any
+
+from autocompress.evaluation import Rejected
+from autocompress.explore.history.facts import Failed
+from autocompress.explore.schedule.early_stopping import FEWEST_FAMILIES, EarlyStopping, causes_of_nothing
+from autocompress.recipe import Recipe, Step
 
 
 def test_a_search_that_gains_goes_on():
@@ -39,3 +45,15 @@ def test_nothing_feasible_yet_is_no_gain_and_the_first_that_is_one():
     assert not stall.stalled(FEWEST_FAMILIES, 1000.0), "there is everything to be gained"
     stall.seen(0.5, 90.0)
     assert not stall.stalled(FEWEST_FAMILIES, 170.0)
+
+
+def test_a_search_that_builds_structures_does_not_give_up_because_some_fail():
+    failed = [Failed(Recipe(), None, "nothing to do")] * 5
+    built, variant = Rejected(Recipe(), "over", 1.0, 0.5), Rejected(Recipe((), Step.of("int8")), "slower", 1.0, 1.1)
+
+    def causes(*rejected: Rejected) -> str:
+        standings: Any = SimpleNamespace(failed=failed, rejected=rejected, families={})
+        return causes_of_nothing(standings)
+
+    assert causes(*[variant] * 9, *[built] * 2) == "5x nothing to do"
+    assert causes(*[built] * 29) == ""

@@ -2,7 +2,14 @@
 
 import optuna
 
-from autocompress.explore.space.ladders import default_recipe, ladders, single_defaults, strongest_recipes
+from autocompress.explore.space.ladders import (
+    default_recipe,
+    ladder_to,
+    ladders,
+    single_defaults,
+    strongest_neighbours,
+    strongest_recipes,
+)
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.recipe import TRAIN, Step
 from tests.explore.space.strategies import ALL, BUILD, FOLD, PRUNE, TUNE, names, space_of
@@ -65,3 +72,23 @@ def test_defaults_respect_tags():
     carve = Applicable("carve", (Stage.STRUCTURE,), PRUNE.parameters, narrow, narrow)
     fold = Applicable("fold", (Stage.STRUCTURE,), FOLD.parameters, narrow, narrow)
     assert not any({"carve", "fold"} <= names(r) for r in strongest_recipes(space_of(carve, fold, TUNE)))
+
+
+def test_a_recipe_rises_from_its_mildest_strengths_to_its_own():
+    (strongest,) = (r for r in strongest_recipes(space_of(*ALL)) if {"shrink", "carve", "fold"} <= names(r))
+    ladder = ladder_to(space_of(*ALL), strongest)
+    assert [r.steps[1].values["ratio"] for r in ladder] == [0.1, 0.3, 0.5, 0.7]
+    assert [r.steps[0].values["width"] for r in (ladder[0], ladder[-1])] == [0.9, 0.1]
+    assert ladder[-1] == strongest
+    assert {r.steps[-1] for r in ladder} == {strongest.steps[-1]}, "it is trained the same way"
+
+
+def test_neighbours_have_one_strategy_less_or_one_more_in_the_place_of_what_it_does_not_go_with():
+    narrow = frozenset({"narrow"})
+    carve = Applicable("carve", (Stage.STRUCTURE,), PRUNE.parameters, narrow, narrow)
+    fold = Applicable("fold", (Stage.STRUCTURE,), FOLD.parameters, narrow, narrow)
+    space = space_of(BUILD, carve, fold, TUNE)
+    together = strongest_recipes(space)[0]
+    assert {"shrink", "carve"} <= names(together)
+    near = [names(recipe) & {"shrink", "carve", "fold"} for recipe in strongest_neighbours(space, together)]
+    assert near == [{"carve"}, {"shrink"}, {"shrink", "fold"}]
