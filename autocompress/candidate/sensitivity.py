@@ -25,9 +25,7 @@ from autocompress.plugin.contract import ShrinkableGroup
 from autocompress.recipe import Recipe, Step
 
 MOST_LOST = DEFAULT_DROP / 100  # of the metric: a point
-REMOVALS_A_GROUP = (
-    4  # a removal of each group: it is known to a sixteenth of it, which is nearer than so few examples tell
-)
+REMOVALS_A_GROUP = 4  # it is known to a sixteenth then, which is nearer than so few examples tell
 SCORED_EXAMPLES = (1000, 500, 250)  # of a slow model fewer; of the last, a point is two or three
 SCORING_S = 3.0  # of one model, about
 TIMED_FIRST, TIMED = 32, 3  # examples, and how often, to tell how slow it is
@@ -94,15 +92,15 @@ def group_sensitivities(
     opened: OpenTask, strategy: str, groups: Sequence[ShrinkableGroup], within_s: float
 ) -> list[GroupSensitivity]:
     """In the order of ``groups``, those included that there was no time for. within_s: seconds, about: what was begun
-    is ended.
+    is ended, and one removal is always tried unless it is 0.
     """
     began = time.monotonic()
     bisections = [_Bisection(opened, strategy, group) for group in groups]
-    for bisection in bisections * REMOVALS_A_GROUP:
+    for number, bisection in enumerate(bisections * REMOVALS_A_GROUP):
         gone = time.monotonic() - began
-        if gone >= within_s:
+        if not within_s or (number and gone >= within_s):
             break
-        opened.supervisor.tell(f"sensitivity: {strategy}, {bisection.group.name}", gone / within_s)
+        opened.supervisor.tell(f"sensitivity: {strategy}, {bisection.group.name}", min(gone / within_s, 1.0))
         bisection.step()
     return [bisection.found() for bisection in bisections]
 

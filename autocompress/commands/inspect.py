@@ -132,7 +132,9 @@ def _unchanged(opening: Opening) -> dict[str, dict[str, Any]]:
 
 
 def _sensitivity(opened: OpenTask, opening: Opening, within_s: float, warnings: list[str]) -> dict[str, dict[str, Any]]:
-    """For each structural strategy that tells of groups, how much of each can go. The time is theirs in equal parts."""
+    """For each structural strategy that tells of groups, how much of each can go. The strategies with most groups come
+    first, and each has as much of the time as it has groups.
+    """
     groups: dict[str, list[ShrinkableGroup]] = {}
     for applicable in opening.applicable:
         strategy = opened.plugins.strategy(applicable.name)
@@ -142,10 +144,11 @@ def _sensitivity(opened: OpenTask, opening: Opening, within_s: float, warnings: 
             if told:
                 groups[applicable.name] = told
     found: dict[str, dict[str, Any]] = {}
-    ends = time.monotonic() + within_s
-    for number, (name, own) in enumerate(groups.items()):
-        part_s = max(0.0, ends - time.monotonic()) / (len(groups) - number)
-        measure = partial(group_sensitivities, opened, name, own, part_s)
+    ends, others = time.monotonic() + within_s, sum(map(len, groups.values()))
+    for name, own in sorted(groups.items(), key=lambda item: -len(item[1])):
+        left_s = max(ends - time.monotonic(), min(within_s, 1.0))
+        measure = partial(group_sensitivities, opened, name, own, left_s * len(own) / others)
+        others -= len(own)
         rows = _asked(name, "how much can go", measure, warnings)
         if rows:
             scored = len(unchanged_scored(opened).split)

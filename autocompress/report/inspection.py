@@ -109,7 +109,8 @@ def _sensitivity(console: Console, sensitivity: dict[str, dict[str, Any]], metri
         failed = [row for row in groups if row["failed"]]
         repaired = any(row["repaired"] for row in looked_at)
         table = _section(console, f"Sensitivity: {strategy}", ">can go", ">lost", ">beyond", "group")
-        console.print(_text(_what_can_go(answer, metric, repaired=repaired), "dim"))
+        if looked_at:
+            console.print(_text(_what_can_go(answer, metric, repaired=repaired), "dim"))
         looked_at.sort(key=_share)
         for row in looked_at[:MOST_SENSITIVE]:
             unlike = " (not repaired)" if repaired and not row["repaired"] else ""
