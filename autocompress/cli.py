@@ -117,9 +117,16 @@ def search_command(
 
 @app.command("inspect")
 def inspect_command(
-    task: Annotated[str, typer.Argument(help="my_task.py:factory")], profile: Profile = "cpu", as_json: Json = False
+    task: Annotated[str, typer.Argument(help="my_task.py:factory")],
+    profile: Profile = "cpu",
+    seconds: Annotated[
+        float, typer.Option(min=0, help="How long to look for what can go of each group, about; 0 for not at all.")
+    ] = 25.0,
+    as_json: Json = False,
 ) -> None:
-    """Before a search: reference score and latency, which strategies apply and why the others do not."""
+    """Before a search: reference score and latency, which strategies apply and why the others do not, and how much of
+    each group of channels, units or heads can go.
+    """
     from rich.console import Console
 
     from autocompress.commands.inspect import inspect_task
@@ -127,7 +134,7 @@ def inspect_command(
     from autocompress.report.terminal import TerminalView
 
     with TerminalView(Console(stderr=True)) as view:
-        found = inspect_task(task, profile, view.doing)
+        found = inspect_task(task, profile, view.doing, sensitivity_s=seconds)
     if as_json:
         _print(found, as_json)
     else:

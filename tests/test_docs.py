@@ -123,7 +123,7 @@ def test_the_guide_names_only_what_exists() -> None:
         if call:
             assert call[2].split(", ") in arguments.get(call[1], []), quoted
             checked.add(call[1])
-    assert {"StructureStrategy", "TrainHook", "plan", "after_step", "sensitivity"} <= checked
+    assert {"StructureStrategy", "TrainHook", "plan", "after_step", "shrinkable_groups"} <= checked
 
 
 def test_the_guides_commands_and_options_exist() -> None:

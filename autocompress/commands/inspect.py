@@ -4,6 +4,7 @@ left alone.
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -12,12 +13,13 @@ from typing import Any, TypeVar
 
 from autocompress.candidate.export import SCOPE
 from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.sensitivity import MOST_LOST, group_sensitivities, unchanged_scored
 from autocompress.candidate.structure import blamed_on
 from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
-from autocompress.plugin.contract import Context, StructureStrategy
+from autocompress.plugin.contract import Context, ShrinkableGroup, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.storage.folder import RunFolder
@@ -25,13 +27,21 @@ from autocompress.supervisor import Supervisor, Tell, tell_nobody
 from autocompress.task import load_task
 
 SCORED = 2000
+SENSITIVITY_S = 25.0
 T = TypeVar("T")
 
 
-def inspect_task(target: str, profile: str, tell: Tell = tell_nobody, score_on: int = SCORED) -> dict[str, Any]:
+def inspect_task(
+    target: str,
+    profile: str,
+    tell: Tell = tell_nobody,
+    score_on: int = SCORED,
+    sensitivity_s: float = SENSITIVITY_S,
+) -> dict[str, Any]:
     """Reference score, latency and size; its time by operator; every strategy with its parameters, or why it does not
-    apply; the graph variants of the unchanged weights, measured; the loss that each prunable group costs, and why other
-    layers are left as they are. score_on: validation examples, for each file; a search scores on all.
+    apply; the graph variants of the unchanged weights, measured; how much of each group can go before a point is lost,
+    and why other layers are left as they are. score_on: validation examples, for each file; a search scores on all.
+    sensitivity_s: seconds for what can go, about; the groups that they do not suffice for are listed without it.
     """
     plugins = load_plugins()
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
@@ -56,7 +66,7 @@ def inspect_task(target: str, profile: str, tell: Tell = tell_nobody, score_on: 
             },
             "does_not_apply": {r.strategy: r.reason for r in opening.refused},
             "unchanged_weights": _unchanged(opening),
-            "sensitivity": _sensitivity(opened, opening, warnings),
+            "sensitivity": _sensitivity(opened, opening, sensitivity_s, warnings),
             "left_alone": _left_alone(opened, warnings),
             "warnings": warnings,
         }
@@ -121,21 +131,33 @@ def _unchanged(opening: Opening) -> dict[str, dict[str, Any]]:
     return {**measured, **slower, **failed}
 
 
-def _sensitivity(opened: OpenTask, opening: Opening, warnings: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """For each structural strategy that tells, the groups it can shrink, most sensitive first."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def _sensitivity(opened: OpenTask, opening: Opening, within_s: float, warnings: list[str]) -> dict[str, dict[str, Any]]:
+    """For each structural strategy that tells of groups, how much of each can go. The strategies with most groups come
+    first, and each has as much of the time as it has groups.
+    """
+    groups: dict[str, list[ShrinkableGroup]] = {}
     for applicable in opening.applicable:
         strategy = opened.plugins.strategy(applicable.name)
         if isinstance(strategy, StructureStrategy):
-            opened.supervisor.tell(f"sensitivity: {applicable.name}", None)
-            rows = _asked(applicable.name, "sensitivity", partial(_parts, strategy, opened.context), warnings)
-            if rows:
-                found[applicable.name] = rows
+            opened.supervisor.tell(f"groups: {applicable.name}", None)
+            told = _asked(applicable.name, "its groups", partial(_groups, strategy, opened.context), warnings)
+            if told:
+                groups[applicable.name] = told
+    found: dict[str, dict[str, Any]] = {}
+    ends, others = time.monotonic() + within_s, sum(map(len, groups.values()))
+    for name, own in sorted(groups.items(), key=lambda item: -len(item[1])):
+        left_s = max(ends - time.monotonic(), min(within_s, 1.0))
+        measure = partial(group_sensitivities, opened, name, own, left_s * len(own) / others)
+        others -= len(own)
+        rows = _asked(name, "how much can go", measure, warnings)
+        if rows:
+            scored = len(unchanged_scored(opened).split)
+            found[name] = {"lost": MOST_LOST, "scored": scored, "groups": [asdict(row) for row in rows]}
     return found
 
 
-def _parts(strategy: StructureStrategy, context: Context) -> list[dict[str, Any]]:
-    return [asdict(part) for part in strategy.sensitivity(context)]
+def _groups(strategy: StructureStrategy, context: Context) -> list[ShrinkableGroup]:
+    return list(strategy.shrinkable_groups(context))
 
 
 def _left_alone(opened: OpenTask, warnings: list[str]) -> dict[str, dict[str, str]]:

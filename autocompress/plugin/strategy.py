@@ -1,7 +1,7 @@
 """A strategy and its parts; ``contract`` says how they go together."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -81,15 +81,20 @@ class Strategy:
 
 
 @dataclass(frozen=True)
-class Sensitivity:
-    """How much a part of the model matters: ``loss`` is what the task's training loss rises by, over a sample of
-    training examples and without any training, when ``share`` of the group is removed. Finite.
+class ShrinkableGroup:
+    """Units of the reference that a strategy can remove while it leaves all others, so that the core can find out how
+    many of them can go.
+
+    name: what a user knows it by; no two of a strategy have the same. units: how many there are. counts: how many of
+    them can go at a time, ascending; of a block that goes as a whole one number. plan_without: ``plan_without(count)``
+    is the plan by which ``apply`` takes ``count`` of them out of the reference, those that matter least. It raises
+    CandidateFailed.
     """
 
-    group: str
+    name: str
     units: int
-    share: float
-    loss: float
+    counts: Sequence[int]
+    plan_without: Callable[[int], Plan]
 
 
 class StructureStrategy(Strategy, ABC):
@@ -112,8 +117,10 @@ class StructureStrategy(Strategy, ABC):
         """
         return None
 
-    def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
-        """What ``inspect`` shows of the parts of the model that this strategy can shrink, most sensitive first."""
+    def shrinkable_groups(self, context: Context) -> Sequence[ShrinkableGroup]:
+        """The groups of the reference of which ``inspect`` finds out how much can go, those first that are most worth
+        shrinking: time may not suffice for all.
+        """
         return ()
 
     def left_alone(self, context: Context) -> Mapping[str, str]:

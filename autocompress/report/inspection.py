@@ -20,7 +20,7 @@ def print_inspection(console: Console, found: dict[str, Any]) -> None:
     _operators(console, found["operators"])
     _strategies(console, found)
     _unchanged(console, found["unchanged_weights"], metric)
-    _sensitivity(console, found["sensitivity"])
+    _sensitivity(console, found["sensitivity"], metric)
     _left_alone(console, found["left_alone"])
     if found["warnings"]:
         console.print()
@@ -102,16 +102,70 @@ def _unchanged(console: Console, variants: dict[str, dict[str, Any]], metric: st
     console.print(table)
 
 
-def _sensitivity(console: Console, sensitivity: dict[str, list[dict[str, Any]]]) -> None:
-    for strategy, groups in sensitivity.items():
-        title = f"Sensitivity: {strategy} (rise of the loss, nothing retrained)"
-        table = _section(console, title, ">loss", ">removed", "group")
-        for row in groups[:MOST_SENSITIVE]:
-            removed = f"{row['units'] * row['share']:.0f} of {row['units']}"
-            table.add_row(f"{row['loss']:+.3f}", removed, _text(row["group"]))
-        if len(groups) > MOST_SENSITIVE:
-            table.add_row("", "", _text(f"{len(groups) - MOST_SENSITIVE} less sensitive ones", "dim"))
+def _sensitivity(console: Console, sensitivity: dict[str, dict[str, Any]], metric: str) -> None:
+    for strategy, answer in sensitivity.items():
+        groups = answer["groups"]
+        looked_at = [row for row in groups if row["can_go"] or row["cannot_go"]]
+        failed = [row for row in groups if row["failed"]]
+        repaired = any(row["repaired"] for row in looked_at)
+        table = _section(console, f"Sensitivity: {strategy}", ">can go", ">lost", ">beyond", "group")
+        if looked_at:
+            console.print(_text(_what_can_go(answer, metric, repaired=repaired), "dim"))
+        looked_at.sort(key=_share)
+        for row in looked_at[:MOST_SENSITIVE]:
+            unlike = " (not repaired)" if repaired and not row["repaired"] else ""
+            group = _text(row["group"]).append(unlike, "dim")
+            table.add_row(_can_go(row), _lost(row["can_go"], metric), _beyond(row, metric), group)
+        for row in failed[:LEFT]:
+            table.add_row("-", "-", "-", _text(f"{row['group']}: {row['failed']}", "dim"))
+        less = looked_at[MOST_SENSITIVE:]
+        if less:
+            table.add_row("", "", "", _text(f"{len(less)} more: {100 * _share(less[0]):.0f} % or more can go", "dim"))
+        others = [row["group"] for row in groups if row not in looked_at and row not in failed]
+        if others:
+            text = f"no time for {len(others)} more: {', '.join(others[:LEFT])}{', ...' if len(others) > LEFT else ''}"
+            table.add_row("", "", "", _text(text, "dim"))
         console.print(table)
+
+
+def _what_can_go(answer: dict[str, Any], metric: str, *, repaired: bool) -> str:
+    """What the numbers say."""
+    lost = "a point" if metric == "accuracy" else f"{answer['lost']:g}"
+    how = "repaired and not trained" if repaired else "neither repaired nor trained"
+    return f"How much can go before {lost} of {metric} is lost, {how}, on {answer['scored']:,} examples."
+
+
+def _removed(row: dict[str, Any]) -> int:
+    return int(row["can_go"]["count"]) if row["can_go"] else 0
+
+
+def _share(row: dict[str, Any]) -> float:
+    return _removed(row) / float(row["units"])
+
+
+def _can_go(row: dict[str, Any]) -> str:
+    """How much can go of what was tried, "≥" where nothing larger was, "<" what cannot where nothing smaller can."""
+    count, units = _removed(row), row["units"]
+    bound = "" if row["cannot_go"] or count == units else "≥ "
+    if not row["can_go"] and (least := row["cannot_go"]["count"]) < units:
+        bound, count = "< ", least
+    return f"{bound}{100 * count / units:.0f} % ({count} of {units})"
+
+
+def _lost(removal: dict[str, Any] | None, metric: str) -> str:
+    """With its standard error, in points of accuracy or in the metric's own unit."""
+    if removal is None:
+        return "-"
+    if removal["lost"] is None:
+        return "no number"
+    scale, form = (100, ".1f") if metric == "accuracy" else (1, ".3g")
+    return f"{scale * removal['lost']:{form}} ± {scale * removal['error']:{form}}"
+
+
+def _beyond(row: dict[str, Any], metric: str) -> str:
+    """What the next larger removal lost that was tried."""
+    beyond = row["cannot_go"]
+    return f"{beyond['count']}: {_lost(beyond, metric)}" if beyond else "-"
 
 
 def _left_alone(console: Console, left: dict[str, dict[str, str]]) -> None:

@@ -1,7 +1,6 @@
 """The checks of a structure part."""
 
 import json
-import math
 from contextlib import suppress
 
 import torch
@@ -114,14 +113,32 @@ class StructureChecks(Checks):
             "give the indices that apply keeps, in its order, and inputs=None for a layer that reads something else"
         )
 
-    def test_sensitivity_is_ordered_and_changes_nothing(self, structure: StructureStrategy, lab: Lab) -> None:
-        with untouched(lab.context.model, "sensitivity"):
-            found = list(structure.sensitivity(lab.context))
-        for part in found:
-            sound = part.group and part.units > 0 and 0 < part.share <= 1 and math.isfinite(part.loss)
-            assert sound, f"sensitivity needs a group, its units, a share in (0, 1] and a finite loss: {part}"
-        losses = [part.loss for part in found]
-        assert losses == sorted(losses, reverse=True), "sensitivity lists the most sensitive part first, by its loss"
+    def test_its_groups_shrink_by_as_many_units_as_asked(self, structure: StructureStrategy, lab: Lab) -> None:
+        with untouched(lab.context.model, "shrinkable_groups"):
+            groups = list(structure.shrinkable_groups(lab.context))
+        assert len({group.name for group in groups}) == len(groups), "no two shrinkable_groups have the same name"
+        for group in groups:
+            counts = list(group.counts)
+            ascending = counts and counts == sorted(set(counts))
+            sound = is_sentence(group.name) and ascending and counts[0] > 0 and counts[-1] <= group.units
+            assert sound, (
+                f"a group has a name and counts of its {group.units} units that can go, ascending, from 1: "
+                f"{group.name!r}, {counts}"
+            )
+        for group in {group.name: group for group in (*groups[:1], *groups[-1:])}.values():
+            with untouched(lab.context.model, "plan_without"):
+                few, many = (dict(group.plan_without(group.counts[end])) for end in (0, -1))
+            assert is_plain([few, many]), "a plan of plan_without must be JSON, as any plan"
+            less, least = (self._parameters(lab.applied(plan)) for plan in (few, many))
+            own = self._parameters(lab.context.model)
+            assert least <= less < own, (
+                f"{group.name}: without {group.counts[0]} and {group.counts[-1]} of its units the model has {less} and "
+                f"{least} parameters, and {own} with all: plan_without takes out as many units as it is asked for"
+            )
+            self._runs(lab, lab.applied(many), f"after {group.name} lost {group.counts[-1]} units")
+
+    def _parameters(self, model: torch.nn.Module) -> int:
+        return sum(value.numel() for value in model.parameters())
 
     def test_what_it_leaves_alone_has_a_reason(self, structure: StructureStrategy, lab: Lab) -> None:
         with untouched(lab.context.model, "left_alone"):

@@ -13,7 +13,7 @@ from torch import nn
 from autocompress.commands import inspect as inspection
 from autocompress.commands.inspect import inspect_task
 from autocompress.explore.opening.reference import open_task
-from autocompress.plugin.contract import Context, Params, Plan, Sensitivity, StructureStrategy
+from autocompress.plugin.contract import Context, Params, Plan, ShrinkableGroup, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.report.inspection import print_inspection
@@ -21,7 +21,7 @@ from autocompress.report.inspection import print_inspection
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    return inspect_task("autocompress.testing.tasks:lstm", "cpu")
+    return inspect_task("autocompress.testing.tasks:lstm", "cpu", sensitivity_s=3600)
 
 
 def test_time_by_operator_is_the_whole_time_slowest_first(found: dict[str, Any]):
@@ -45,11 +45,17 @@ def test_what_saves_size_only_is_said_and_measured_once(found: dict[str, Any]):
     assert half["size_bytes"] < 0.75 * found["size_bytes"]  # though it may be slower
 
 
-def test_groups_come_with_the_loss_they_cost_most_sensitive_first(found: dict[str, Any]):
-    groups = found["sensitivity"]["prune_recurrent"]
-    assert groups
-    assert [g["loss"] for g in groups] == sorted((g["loss"] for g in groups), reverse=True)
-    assert all(g["units"] > 1 and 0 < g["share"] < 1 for g in groups)
+def test_groups_come_with_how_much_of_them_can_go_after_repair(found: dict[str, Any]):
+    told = found["sensitivity"]["prune_recurrent"]
+    assert told["lost"] == 0.01
+    assert told["scored"] == found["examples"]["val"]
+    for group in told["groups"]:
+        assert group["repaired"]
+        assert group["can_go"] or group["cannot_go"]
+        assert not group["can_go"] or (
+            group["can_go"]["lost"] <= 0.01 and 0 < group["can_go"]["count"] < group["units"]
+        )
+        assert not group["cannot_go"] or group["cannot_go"]["lost"] > 0.01
 
 
 def test_which_exporter_and_why(found: dict[str, Any]):
@@ -68,7 +74,7 @@ class Stubborn(StructureStrategy):
     def apply(self, model: nn.Module, plan: Plan, context: Context) -> nn.Module:
         raise NotImplementedError
 
-    def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
+    def shrinkable_groups(self, context: Context) -> Sequence[ShrinkableGroup]:
         raise ValueError("no idea")
 
     def left_alone(self, context: Context) -> Mapping[str, str]:
@@ -91,11 +97,11 @@ def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
     )
     assert found["warnings"] == [
         "fake cannot tell time by operator: KeyError: 'clock'",
-        "stubborn cannot tell sensitivity: ValueError: no idea",
+        "stubborn cannot tell its groups: ValueError: no idea",
         "stubborn cannot tell what it leaves alone: ValueError: nor of that",
     ]
     assert (found["operators"], found["sensitivity"], found["left_alone"]) == ([], {}, {})
-    assert {"read the data", "export the reference (dynamo)", "sensitivity: stubborn"} <= set(told)
+    assert {"read the data", "export the reference (dynamo)", "groups: stubborn"} <= set(told)
     assert found["scored"] == 40
     shown = printed(found)
     assert "on 40 of 96 examples" in shown
@@ -139,13 +145,62 @@ def test_equal_reasons_are_shown_once(found: dict[str, Any]) -> None:
     ]
 
 
+def removal(count: int, lost: float | None = 0.004) -> dict[str, Any]:
+    return {"count": count, "lost": lost, "error": None if lost is None else 0.003}
+
+
+def row(group: str, **others: Any) -> dict[str, Any]:
+    """Of a group that was not looked at, but for what is said otherwise."""
+    nothing = {"can_go": None, "cannot_go": None, "repaired": bool(others), "failed": None}
+    return {"group": group, "units": 32, **nothing, **others}
+
+
+def told(*groups: dict[str, Any]) -> dict[str, Any]:
+    return {"lost": 0.01, "scored": 1000, "groups": list(groups)}
+
+
+def test_what_can_go_is_shown_the_least_first_with_what_it_costs_and_what_more_would(found: dict[str, Any]) -> None:
+    groups = told(
+        row("much", can_go=removal(24), cannot_go=removal(26, 0.0316)),
+        row("more", can_go=removal(30)),
+        row("half", can_go=removal(16), cannot_go=removal(18, None), repaired=False),
+        row("little", cannot_go=removal(2, 0.25)),
+        row("block", units=1, cannot_go=removal(1, 0.25)),
+        row("other", units=1, can_go=removal(1)),
+        row("odd", failed="not today"),
+        *(row(f"late{n}") for n in range(6)),
+    )
+    shown = printed({**found, "sensitivity": {"cut": groups}})
+    section = shown[shown.index("Sensitivity: cut") : shown.index("Left as they are")]
+    assert "repaired and not trained, on 1,000 examples." in " ".join(section.split())
+    lines = [" ".join(line.split()) for line in section.splitlines()]
+    lines = lines[lines.index("can go lost beyond group") + 1 :]
+    assert lines[:7] == [
+        "< 6 % (2 of 32) - 2: 25.0 ± 0.3 little",
+        "0 % (0 of 1) - 1: 25.0 ± 0.3 block",
+        "50 % (16 of 32) 0.4 ± 0.3 18: no number half (not repaired)",
+        "75 % (24 of 32) 0.4 ± 0.3 26: 3.2 ± 0.3 much",
+        "≥ 94 % (30 of 32) 0.4 ± 0.3 - more",
+        "100 % (1 of 1) 0.4 ± 0.3 - other",
+        "- - - odd: not today",
+    ]
+    assert "no time for 6 more: late0, late1, late2, late3, ..." in " ".join(lines[7:])
+
+
+def test_it_is_said_when_nothing_was_repaired_and_in_which_unit(found: dict[str, Any]) -> None:
+    score = {"overlap": 0.5, "low": 0.4, "high": 0.6}
+    groups = told(row("only", can_go=removal(16), repaired=False))
+    words = " ".join(printed({**found, "score": score, "sensitivity": {"cut": groups}}).split())
+    assert "before 0.01 of overlap is lost, neither repaired nor trained, on 1,000 examples." in words
+    assert "≥ 50 % (16 of 32) 0.004 ± 0.003 - only" in words
+
+
 def test_long_lists_end_with_how_many_are_left_out(found: dict[str, Any]) -> None:
     operators = [{"name": f"layer\x1b[2J {n}", "operator": "Gemm", "ms": 0.1, "share": 1 / 14} for n in range(14)]
-    groups = [{"group": f"group {n}", "units": 32, "share": 0.25, "loss": 1.0 - n} for n in range(15)]
-    shown = printed({**found, "operators": operators, "sensitivity": {"prune_channels": groups}})
+    groups = [row(f"group {n}", can_go=removal(n + 1), cannot_go=removal(n + 2, 0.02)) for n in range(15)]
+    shown = printed({**found, "operators": operators, "sensitivity": {"prune_channels": told(*groups)}})
     assert "4 others" in shown
-    assert "3 less sensitive ones" in shown
-    assert "8 of 32" in shown
+    assert "3 more: 41 % or more can go" in shown
     assert "\x1b" not in shown, "a name from a file does not command the terminal"
 
 

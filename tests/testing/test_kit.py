@@ -26,7 +26,7 @@ from autocompress.plugin.contract import (
     GraphStrategy,
     LossTerm,
     Parameter,
-    Sensitivity,
+    ShrinkableGroup,
     Strategy,
     StructureStrategy,
     TrainHook,
@@ -266,19 +266,55 @@ class Centred(nn.Module):
         return x - self.mean
 
 
-SENSITIVITY = "test_sensitivity_is_ordered_and_changes_nothing"
+GROUPS = "test_its_groups_shrink_by_as_many_units_as_asked"
 
 
-@broken(SENSITIVITY, "lists the most sensitive part first")
-class LeastSensitiveFirst(Cut):
-    def sensitivity(self, context):
-        return [Sensitivity("stem", 16, 0.5, 0.1), Sensitivity("down", 32, 0.5, 0.2)]
+class CutByGroup(Cut):
+    """A sound one that says how its group shrinks."""
+
+    units, counts = 32, range(1, 32)
+
+    def shrinkable_groups(self, context):
+        return [ShrinkableGroup("down", self.units, self.counts, lambda count: self.plan_without(count, context))]
+
+    def plan_without(self, count, context):
+        return self.plan(context.model, {"removed": count}, context)
 
 
-@broken(SENSITIVITY, "a share in (0, 1]")
-class SensitivityInPercent(Cut):
-    def sensitivity(self, context):
-        return [Sensitivity("down", 32, 50, 0.2)]
+@broken(GROUPS, "no two shrinkable_groups have the same name")
+class GroupsOfOneName(CutByGroup):
+    def shrinkable_groups(self, context):
+        return 2 * super().shrinkable_groups(context)
+
+
+@broken(GROUPS, "counts of its 32 units that can go, ascending, from 1")
+class AllFromNone(CutByGroup):
+    counts = range(32)
+
+
+@broken(GROUPS, "counts of its 16 units that can go, ascending, from 1")
+class MoreThanThereAre(CutByGroup):
+    units = 16
+
+
+@broken(GROUPS, "takes out as many units as it is asked for")
+class KeepsAsManyAsAreToGo(CutByGroup):
+    def plan_without(self, count, context):
+        return super().plan_without(32 - count, context)
+
+
+@broken(GROUPS, "plan_without changed the model it may only look at")
+class CutsWhilePlanningAGroup(CutByGroup):
+    def plan_without(self, count, context):
+        plan = super().plan_without(count, context)
+        self.apply(context.model, plan, context)
+        return plan
+
+
+@broken(GROUPS, "a plan of plan_without must be JSON")
+class PlansAGroupByNumber(CutByGroup):
+    def plan_without(self, count, context):
+        return {0: super().plan_without(count, context)["kept"]}
 
 
 LEFT = "test_what_it_leaves_alone_has_a_reason"
@@ -650,6 +686,10 @@ class SoundStructure(StrategyConformance):
 
 class SoundDeclaration(OnCnn):
     strategy = DeclaredCut()
+
+
+class SoundGroups(OnCnn):
+    strategy = CutByGroup()
 
 
 class SoundTraining(OnCnn):

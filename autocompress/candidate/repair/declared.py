@@ -1,7 +1,7 @@
 """Whether what a structural step declares fits the model that it made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -75,6 +75,22 @@ def check_declared(counterparts: Counterparts, changed: nn.Module) -> None:
         _check_directions(own, now, before)
         if own.inputs is not None:
             _check_indices(own, "inputs", own.inputs, now.inputs or 0, before.inputs or 0)
+
+
+def narrowed_layers(counterparts: Counterparts) -> Counterparts:
+    """The layers that lost channels, and the norms; all where none lost any, as when blocks were taken out."""
+
+    def lost(own: Counterpart) -> bool:
+        before = ChannelCounts.of(counterparts.whole.get_submodule(own.original))
+        sides = before and ((own.outputs, before.outputs), (own.inputs, before.inputs))
+        return any(kept is not None and width is not None and len(kept) < width for kept, width in sides or ())
+
+    def is_norm(own: Counterpart) -> bool:
+        return isinstance(counterparts.whole.get_submodule(own.original), NORMS_OF_CHANNELS)
+
+    narrowed = {own.layer for own in counterparts.layers if lost(own) and not is_norm(own)}
+    layers = tuple(own for own in counterparts.layers if own.layer in narrowed or is_norm(own))
+    return replace(counterparts, layers=layers) if narrowed else counterparts
 
 
 def _layer(model: nn.Module, name: str) -> nn.Module | None:

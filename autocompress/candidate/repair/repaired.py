@@ -8,7 +8,7 @@ from torch import nn
 
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.repair.calibration import CalibrationSample, calibration_sample
-from autocompress.candidate.repair.declared import check_declared
+from autocompress.candidate.repair.declared import check_declared, narrowed_layers
 from autocompress.candidate.repair.original import OriginalRun, run_original
 from autocompress.candidate.repair.repair import repair
 from autocompress.candidate.structure import build, structural
@@ -42,25 +42,43 @@ def repaired(
         with suppress(CandidateFailed):  # of an entry that is damaged or does not fit: it is made again
             load_weights(opened.store, model, key)
             return model, decided, key
-    repairer = _Repairer(opened, sample)
     with opened.supervisor.during("repair", f"repair: {recipe.techniques()}"):
-        model, decided = build(recipe, opened.context, opened.plugins, plans, opened.plans, repairer)
-        if not repairer.repaired:
-            return model, decided, None
-        opened.store.save(key, model.state_dict())
-    return model, decided, key
+        repaired_model, carried_out, any_repaired = built_and_repaired(opened, recipe, plans, sample)
+        if any_repaired:
+            opened.store.save(key, repaired_model.state_dict())
+    return repaired_model, carried_out, key if any_repaired else None
+
+
+def built_and_repaired(
+    opened: OpenTask,
+    recipe: Recipe,
+    plans: Sequence[Plan] | None,
+    sample: CalibrationSample | None,
+    *,
+    narrowed_alone: bool = False,
+) -> tuple[nn.Module, tuple[Plan, ...], bool]:
+    """A recipe's structure, the plans that made it, and whether anything of it was repaired: nothing is without a
+    sample. Neither looked up nor stored. narrowed_alone: whether of the layers those alone are refitted that lost
+    channels, which is quicker. Raises CandidateFailed naming the strategy.
+    """
+    repairer = None if sample is None else _Repairer(opened, sample, narrowed_alone)
+    model, decided = build(recipe, opened.context, opened.plugins, plans, opened.plans, repairer)
+    return model, decided, repairer is not None and repairer.repaired
 
 
 class _Repairer:
     """Called after each structural step that says which layers stand for which."""
 
-    def __init__(self, opened: OpenTask, sample: CalibrationSample) -> None:
+    def __init__(self, opened: OpenTask, sample: CalibrationSample, narrowed_alone: bool) -> None:
         self._opened = opened
         self._sample = sample
+        self._narrowed_alone = narrowed_alone
         self.repaired = False
 
     def __call__(self, step: Step, counterparts: Counterparts, model: nn.Module) -> None:
         check_declared(counterparts, model)
+        if self._narrowed_alone:
+            counterparts = narrowed_layers(counterparts)
         opened = self._opened
 
         ends = time.monotonic() + MOST_SECONDS

@@ -5,6 +5,7 @@ Follows: Veit et al., "Residual Networks Behave Like Ensembles of Relatively Sha
 "ShortGPT", 2024, with the order of ``block_order``.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 
 from torch import nn
@@ -15,7 +16,7 @@ from autocompress.plugin.contract import (
     Parameter,
     Params,
     Plan,
-    Sensitivity,
+    ShrinkableGroup,
     Strategy,
     StructureStrategy,
 )
@@ -24,12 +25,10 @@ from autocompress_plugins.reasons import because
 from autocompress_plugins.shrinking.block_order import (
     droppable_of_reference,
     least_harmful,
-    losses_without,
     most_dropped,
 )
 from autocompress_plugins.shrinking.block_removal import without
 from autocompress_plugins.shrinking.counterparts import shortened_counterparts
-from autocompress_plugins.shrinking.training_loss import most_sensitive_first, rise
 
 autocompress_api = 2
 
@@ -57,12 +56,14 @@ class DropBlocks(StructureStrategy):
     def counterparts(self, model: nn.Module, plan: Plan, context: Context) -> Counterparts:
         return shortened_counterparts(model, plan["drop"])
 
-    def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
-        loss_without = losses_without(context)
-        names, whole = droppable_of_reference(context).names, loss_without([])
-        return most_sensitive_first(
-            [Sensitivity(name, units=1, share=1.0, loss=rise(loss_without([name]), whole)) for name in names]
-        )
+    def shrinkable_groups(self, context: Context) -> Sequence[ShrinkableGroup]:
+        def left(name: str) -> int:
+            return sum(value.numel() for value in without(copy.deepcopy(context.model), [name]).parameters())
+
+        def block(name: str) -> ShrinkableGroup:
+            return ShrinkableGroup(name, 1, (1,), lambda _: {"drop": [name]})
+
+        return [block(name) for name in sorted(droppable_of_reference(context).names, key=left)]
 
     def left_alone(self, context: Context) -> Mapping[str, str]:
         return droppable_of_reference(context).kept

@@ -12,7 +12,7 @@ from autocompress.plugin.contract import (
     Parameter,
     Params,
     Plan,
-    Sensitivity,
+    ShrinkableGroup,
     StructureStrategy,
 )
 from autocompress_plugins.shrinking import narrowing
@@ -53,8 +53,8 @@ class UnitPruning(StructureStrategy):
     def counterparts(self, model: nn.Module, plan: Plan, context: Context) -> Counterparts:
         return narrowed_counterparts(model, plan["remove"], context)
 
-    def sensitivity(self, context: Context) -> Sequence[Sensitivity]:
-        return narrowing.sensitivity(context, self.kinds)
+    def shrinkable_groups(self, context: Context) -> Sequence[ShrinkableGroup]:
+        return narrowing.shrinkable_groups(context, self.kinds)
 
     def left_alone(self, context: Context) -> Mapping[str, str]:
         return narrowing.left_alone(context, self.kinds)

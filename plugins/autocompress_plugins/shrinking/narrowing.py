@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import nn
 
 from autocompress.errors import CandidateFailed
-from autocompress.plugin.contract import Context, Plan, Sensitivity
+from autocompress.plugin.contract import Context, Plan, ShrinkableGroup
 from autocompress_plugins.reasons import because
 from autocompress_plugins.shrinking import allocation
 from autocompress_plugins.shrinking.channel_graph import channel_graph
@@ -16,13 +17,10 @@ from autocompress_plugins.shrinking.group_check import why_wrong
 from autocompress_plugins.shrinking.groups import HEADS, FoundGroups, Group
 from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.removal import remove_units
-from autocompress_plugins.shrinking.training_loss import most_sensitive_first
 from autocompress_plugins.shrinking.unit_measurements import (
     BOTTOM_UP_SECTIONS,
-    half_width,
     importances,
     least_important,
-    losses_without_half,
     trained_losses_without_half,
 )
 
@@ -75,16 +73,18 @@ def apply(model: nn.Module, plan: Plan, context: Context) -> nn.Module:
     return remove_units(model, context.example_inputs, plan["remove"])
 
 
-def sensitivity(context: Context, kinds: frozenset[str]) -> list[Sensitivity]:
-    """What removing half of each group costs, most sensitive first."""
+def shrinkable_groups(context: Context, kinds: frozenset[str]) -> list[ShrinkableGroup]:
+    """Each group of the reference by itself, those with most compute first."""
     model, found = channel_graph(context).find_groups(context.model, context.example_inputs, kinds)
-    losses = losses_without_half(model, found.groups, context)
-    return most_sensitive_first(
-        [
-            Sensitivity(group.root, group.size, 1 - half_width(group) / group.size, float(loss))
-            for group, loss in zip(found.groups, losses, strict=True)
-        ]
-    )
+
+    def plan_without(group: Group, count: int) -> Plan:
+        values = importances(model, found.groups, "surgeon", context)[group.root]
+        return {"remove": {group.root: least_important(values, group, group.size - count)}}
+
+    return [
+        ShrinkableGroup(own.root, own.size, range(own.blocks, own.size, own.blocks), partial(plan_without, own))
+        for own in sorted(found.groups, key=lambda group: -group.macs)
+    ]
 
 
 def _planned(model: nn.Module, amount: Amount, context: Context, sure: int | None) -> Plan:

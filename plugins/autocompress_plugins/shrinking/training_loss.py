@@ -7,14 +7,13 @@ made once is kept.
 import copy
 import math
 import time
-from collections.abc import Collection, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from autocompress.data import Batch, call, primary
-from autocompress.plugin.contract import Context, Sensitivity
+from autocompress.plugin.contract import Context
 from autocompress.task import Loss
 
 LOSSES_S = 8.0  # spent on the losses that one plan is made by, about: a structure waits for it before it can be timed
@@ -57,10 +56,3 @@ def mean_loss(model: nn.Module, batches: Iterable[Batch], loss_fn: Loss) -> floa
 def rise(loss: float, base: float) -> float:
     """By how much ``loss`` is above ``base``; infinite where one of them is no number."""
     return loss - base if math.isfinite(loss) and math.isfinite(base) else math.inf
-
-
-def most_sensitive_first(parts: Collection[Sensitivity]) -> list[Sensitivity]:
-    """Sorted by loss. JSON has no infinity: in its place stands twice the largest loss that is a number, at least 1."""
-    most = max((part.loss for part in parts if math.isfinite(part.loss)), default=0.0)
-    finite = [part if math.isfinite(part.loss) else replace(part, loss=max(2 * most, 1.0)) for part in parts]
-    return sorted(finite, key=lambda part: -part.loss)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from autocompress.candidate.repair.declared import check_declared
+from autocompress.candidate.repair.declared import check_declared, narrowed_layers
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Counterpart, Counterparts
 
@@ -95,3 +95,14 @@ def test_of_a_layer_that_is_in_the_model_twice_both_names_are_known() -> None:
     layers = tuple(Counterpart(name, name, (0, 1), (0, 1)) for name in ("0", "1"))
     check_declared(Counterparts(both, layers), both)
     assert torch.equal(both[0].weight, both[1].weight)
+
+
+def test_the_layers_that_lost_channels_are_told_from_those_behind() -> None:
+    layers = nn.Conv1d(4, 6, 1), nn.BatchNorm1d(6), nn.Conv1d(6, 5, 1), nn.BatchNorm1d(5), nn.Conv1d(5, 3, 1)
+    four, five, six, three = (tuple(range(count)) for count in (4, 5, 6, 3))
+    narrowed = Counterpart("0", "0", four, four), Counterpart("1", "1", four), Counterpart("2", "2", five, four)
+    behind = Counterpart("3", "3", five), Counterpart("4", "4", three, five)
+    found = narrowed_layers(Counterparts(nn.Sequential(*layers), (*narrowed, *behind)))
+    assert [own.layer for own in found.layers] == ["0", "1", "2", "3"], "norms follow everywhere"
+    whole = Counterparts(nn.Sequential(*layers), (Counterpart("2", "2", five, six), *behind))
+    assert narrowed_layers(whole) == whole, "where none lost any, all are"

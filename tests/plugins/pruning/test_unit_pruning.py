@@ -15,7 +15,6 @@ from autocompress_plugins.pruning.prune_channels import PruneChannels
 from autocompress_plugins.pruning.prune_recurrent import PruneRecurrent
 from autocompress_plugins.pruning.unit_pruning import UnitPruning
 from autocompress_plugins.shrinking.channel_graph import channel_graph
-from autocompress_plugins.shrinking.group_check import half
 from autocompress_plugins.shrinking.removal import remove_units
 from autocompress_plugins.shrinking.unit_measurements import importances, least_important
 
@@ -74,19 +73,22 @@ def test_the_least_important_units_do_least_harm(
     assert loss(harmless, context) < 0.7 * loss(harmful, context)
 
 
-@pytest.mark.parametrize("kind", [PruneChannels, PruneRecurrent], ids=lambda kind: kind.name)
-def test_sensitivity_says_what_removing_half_costs(kind: type[UnitPruning], request: pytest.FixtureRequest):
+@each_strategy
+def test_each_group_shrinks_alone_those_with_most_compute_first(
+    kind: type[UnitPruning], request: pytest.FixtureRequest
+):
     context = request.getfixturevalue(MILD[kind][0].__name__)
-    sensitive = {part.group: part for part in kind().sensitivity(context)}
-    model, found = channel_graph(context).find_groups(context.model, context.example_inputs, kind.kinds)
-    assert {name: part.units for name, part in sensitive.items()} == {g.root: g.size for g in found.groups}
-    first = next(group for group in found.groups if group.root == next(iter(sensitive)))
-    units = least_important(importances(model, [first], "l2", context)[first.root], first, first.size // 2)
-    assert len(units) == len(half(first)) == round(first.size * sensitive[first.root].share)
-    rise = loss(remove_units(model, context.example_inputs, {first.root: units}), context) - loss(
-        context.model, context
-    )
-    assert sensitive[first.root].loss == pytest.approx(rise, rel=0.5)  # it looks at fewer examples
+    groups = kind().shrinkable_groups(context)
+    found = channel_graph(context).find_groups(context.model, context.example_inputs, kind.kinds)[1]
+    own = {group.root: group for group in found.groups}
+    assert {group.name: group.units for group in groups} == {name: group.size for name, group in own.items()}
+    macs = [own[group.name].macs for group in groups]
+    assert macs == sorted(macs, reverse=True)
+    for group in groups:
+        assert list(group.counts) == [n for n in range(1, group.units) if n % own[group.name].blocks == 0]
+        few, many = (group.plan_without(count)["remove"] for count in (group.counts[0], group.counts[-1]))
+        assert (sizes(few), sizes(many)) == ({group.name: group.counts[0]}, {group.name: group.counts[-1]})
+        assert set(few[group.name]) <= set(many[group.name])
 
 
 def test_criteria_choose_other_units_and_as_many(cnn: Context):

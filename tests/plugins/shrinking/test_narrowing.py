@@ -280,7 +280,7 @@ def test_asking_whether_a_strategy_applies_checks_one_group_of_its_kinds(
     assert narrowing.refuses(context, frozenset({MLP}), "") is None
     assert narrowing.refuses(context, frozenset({RECURRENT}), "no such") == "no such"
     assert checked == [MLP], "what was checked is remembered"
-    narrowing.sensitivity(context, EVERY_KIND)
+    narrowing.shrinkable_groups(context, EVERY_KIND)
     assert sorted(checked) == sorted([CHANNELS, HEADS, HEADS, MLP, MLP])
 
 

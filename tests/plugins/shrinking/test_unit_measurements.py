@@ -1,6 +1,6 @@
 """What is measured of units: on these weights and these data, finite or last, once for the reference."""
 
-import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,23 +10,32 @@ from torch import Tensor, nn
 
 from autocompress.plugin.contract import Context
 from autocompress_plugins.shrinking import narrowing
+from autocompress_plugins.shrinking.channel_graph import channel_graph
 from autocompress_plugins.shrinking.groups import CHANNELS
 from autocompress_plugins.shrinking.narrowing import Amount
+from autocompress_plugins.shrinking.unit_measurements import half_width, losses_without_half
 
 MakeContext = Callable[..., Context]
 X = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 KINDS = frozenset({CHANNELS})
 
 
-def test_sensitivity_is_of_these_weights_and_these_data(make_context: MakeContext):
+def losses(context: Context) -> dict[str, float]:
+    """What is lost without half of each group, by its root."""
+    model, found = channel_graph(context).find_groups(context.model, context.example_inputs, KINDS)
+    without = losses_without_half(model, found.groups, context)
+    return {group.root: float(loss) for group, loss in zip(found.groups, without, strict=True)}
+
+
+def test_losses_are_of_these_weights_and_these_data(make_context: MakeContext):
     """What was measured of another opening of the task, or of another, is not taken for it."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 2))
-    (before,) = narrowing.sensitivity(make_context(model, X), KINDS)
-    (other_data,) = narrowing.sensitivity(make_context(model, 3 * X), KINDS)
+    before = losses(make_context(model, X))["1"]
+    other_data = losses(make_context(model, 3 * X))["1"]
     with torch.no_grad():
         model[3].weight *= 5
-    (other_weights,) = narrowing.sensitivity(make_context(model, X), KINDS)
-    assert len({before.loss, other_data.loss, other_weights.loss}) == 3
+    other_weights = losses(make_context(model, X))["1"]
+    assert len({before, other_data, other_weights}) == 3
 
 
 def test_what_was_measured_is_not_measured_again(make_context: MakeContext):
@@ -38,30 +47,30 @@ def test_what_was_measured_is_not_measured_again(make_context: MakeContext):
         return nn.functional.mse_loss(outputs, targets)
 
     context = replace(context, task=replace(context.task, loss=counted))
-    first, losses = narrowing.sensitivity(context, KINDS), len(asked)
-    assert losses > 0
-    assert narrowing.sensitivity(context, KINDS) == first
+    first, measured = losses(context), len(asked)
+    assert measured > 0
+    assert losses(context) == first
     narrowing.plan(context.model, Amount({CHANNELS: 0.5}, allocation="sensitivity"), context)
-    assert len(asked) == losses
+    assert len(asked) == measured
     plans = [narrowing.plan(context.model, Amount({CHANNELS: ratio}, "taylor"), context) for ratio in (0.25, 0.5)]
     assert plans[0] != plans[1]
-    gradients = len(asked) - losses
+    gradients = len(asked) - measured
     narrowing.plan(context.model, Amount({CHANNELS: 0.75}, "taylor"), context)
-    assert len(asked) - losses == gradients > 0
+    assert len(asked) - measured == gradients > 0
 
 
-def test_sensitivity_says_which_share_was_removed(make_context: MakeContext):
-    """An odd width has no half."""
+def test_of_an_odd_width_nearly_half_goes(make_context: MakeContext):
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU(), nn.Linear(5, 2))
     context = make_context(model, X)
-    (found,) = narrowing.sensitivity(context, KINDS)
+    (group,) = channel_graph(context).find_groups(context.model, context.example_inputs, KINDS)[1].groups
+    gone = group.size - half_width(group)
     norms = (model[1].weight.square().sum(1) + model[3].weight.square().sum(0)).argsort()
     with torch.no_grad():
         whole = nn.functional.mse_loss(model(X), context.task.train[1])
-        model[3].weight[:, norms[: round(found.share * found.units)]] = 0
+        model[3].weight[:, norms[:gone]] = 0
         rise = float(nn.functional.mse_loss(model(X), context.task.train[1]) - whole)
-    assert found.share in (pytest.approx(2 / 5), pytest.approx(3 / 5))
-    assert found.loss == pytest.approx(rise, rel=1e-4)
+    assert gone in (2, 3)
+    assert losses(context)["1"] == pytest.approx(rise, rel=1e-4)
 
 
 class Product(nn.Module):
@@ -93,14 +102,10 @@ def product(make_context: MakeContext) -> Context:
     return replace(context, task=replace(context.task, loss=logarithmic))
 
 
-def test_a_group_without_which_the_loss_is_no_number_is_the_most_sensitive(product: Context):
-    found = narrowing.sensitivity(product, KINDS)
-    assert [part.group for part in found] == ["a", "b"]
-    assert found[0].loss > found[1].loss == pytest.approx(0.693, abs=1e-3)
-    json.dumps([part.loss for part in found], allow_nan=False)
-
-
-def test_and_keeps_its_units_when_shares_go_by_sensitivity(product: Context):
+def test_a_group_without_which_the_loss_is_no_number_keeps_its_units(product: Context):
+    found = losses(product)
+    assert math.isinf(found["a"])
+    assert found["b"] == pytest.approx(0.693, abs=1e-3)
     removed = narrowing.plan(product.model, Amount({CHANNELS: 0.25}, allocation="sensitivity"), product)["remove"]
     assert {root: len(units) for root, units in removed.items()} == {"b": 2}
 
@@ -110,9 +115,7 @@ def test_where_the_references_own_loss_is_no_number_all_groups_count_alike(produ
         return torch.where(((outputs - 1).abs() < 0.5).all(), outputs.mean(), torch.nan)
 
     context = replace(product, task=replace(product.task, loss=narrow))
-    found = narrowing.sensitivity(context, KINDS)
-    assert len({part.loss for part in found}) == 1
-    json.dumps([part.loss for part in found], allow_nan=False)
+    assert len(set(losses(context).values())) == 1
     removed = narrowing.plan(context.model, Amount({CHANNELS: 0.25}, allocation="sensitivity"), context)["remove"]
     assert {root: len(units) for root, units in removed.items()} == {"a": 1, "b": 1}
 

@@ -1,0 +1,175 @@
+"""How much of each group of the reference can go, repaired and with nothing trained, before a point is lost.
+
+Each group is shrunk alone, by a bisection over how many of its units go: a model that has lost more is taken to score
+worse. Half of each group is tried first, then what is told by it, as long as there is time: the more of it, the nearer
+the answers. How many examples are scored depends on how fast the model is. Of the layers those that lost channels are
+refitted; a search refits those behind too, so that it may take more.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.budget import DEFAULT_DROP
+from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.repair.calibration import calibration_sample
+from autocompress.candidate.repair.repaired import built_and_repaired
+from autocompress.candidate.structure import blamed_on
+from autocompress.data import Split, call, paired_difference, primary, targets_of
+from autocompress.errors import CandidateFailed
+from autocompress.plugin.contract import ShrinkableGroup
+from autocompress.recipe import Recipe, Step
+
+MOST_LOST = DEFAULT_DROP / 100  # of the metric: a point
+REMOVALS_A_GROUP = 4  # it is known to a sixteenth then, which is nearer than so few examples tell
+SCORED_EXAMPLES = (1000, 500, 250)  # of a slow model fewer; of the last, a point is two or three
+SCORING_S = 3.0  # of one model, about
+TIMED_FIRST, TIMED = 32, 3  # examples, and how often, to tell how slow it is
+SCORED_AT_ONCE = 128
+OF_ROUNDING = 1e-9  # of a difference of two scores
+
+
+@dataclass(frozen=True)
+class Removal:
+    """count: units that went. lost: score of the unchanged model minus that of what is left, on the same examples; None
+    where what is left gives no number. error: standard error of it.
+    """
+
+    count: int
+    lost: float | None
+    error: float | None
+
+
+@dataclass(frozen=True)
+class GroupSensitivity:
+    """can_go: the largest removal tried that loses at most a point. cannot_go: the smallest that loses more. Each is
+    None where no such one was tried, both where there was no time for any. repaired: whether what was left was. failed:
+    why nothing can be told of it.
+    """
+
+    group: str
+    units: int
+    can_go: Removal | None = None
+    cannot_go: Removal | None = None
+    repaired: bool = False
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
+class UnchangedScored:
+    """The examples that every removal is scored on, and what the unchanged model gives for them."""
+
+    split: Split
+    outputs: Tensor
+    targets: Tensor
+    score: float
+
+
+def unchanged_scored(opened: OpenTask) -> UnchangedScored:
+    """On examples spread over those of the validation split that are scored; the same for all groups of a task."""
+    return opened.context.once("sensitivity.unchanged", lambda: _scored(opened))
+
+
+def _scored(opened: OpenTask) -> UnchangedScored:
+    model, few = opened.context.model, opened.val.sampled(TIMED_FIRST)
+    took: list[float] = []
+    for _ in range(TIMED):
+        began = time.perf_counter()
+        outputs_in_torch(model, few)
+        took.append(time.perf_counter() - began)
+    each = min(took) / len(few)
+    many = next((count for count in SCORED_EXAMPLES if count * each <= SCORING_S), SCORED_EXAMPLES[-1])
+    split = opened.val.sampled(many)
+    outputs, targets = outputs_in_torch(model, split), targets_of(split)
+    return UnchangedScored(split, outputs, targets, float(opened.task.metric_fn(outputs, targets)))
+
+
+def group_sensitivities(
+    opened: OpenTask, strategy: str, groups: Sequence[ShrinkableGroup], within_s: float
+) -> list[GroupSensitivity]:
+    """In the order of ``groups``, those included that there was no time for. within_s: seconds, about: what was begun
+    is ended, and one removal is always tried unless it is 0.
+    """
+    began = time.monotonic()
+    bisections = [_Bisection(opened, strategy, group) for group in groups]
+    for number, bisection in enumerate(bisections * REMOVALS_A_GROUP):
+        gone = time.monotonic() - began
+        if not within_s or (number and gone >= within_s):
+            break
+        opened.supervisor.tell(f"sensitivity: {strategy}, {bisection.group.name}", min(gone / within_s, 1.0))
+        bisection.step()
+    return [bisection.found() for bisection in bisections]
+
+
+class _Bisection:
+    """Over the counts of one group."""
+
+    def __init__(self, opened: OpenTask, strategy: str, group: ShrinkableGroup) -> None:
+        self.group = group
+        self._opened = opened
+        self._strategy = strategy
+        self._unchanged = unchanged_scored(opened)
+        self._low, self._high = -1, len(group.counts)  # the counts between them are to be tried
+        self._outputs: dict[int, Tensor] = {}  # by how many units went
+        self._repaired = False
+        self._failed: str | None = None
+
+    def step(self) -> None:
+        """Try the middle one, where one is left."""
+        if self._high - self._low <= 1 or self._failed is not None:
+            return
+        middle = (self._low + self._high) // 2
+        count = self.group.counts[middle]
+        try:
+            self._outputs[count] = self._outputs_without(count)
+        except CandidateFailed as error:
+            self._failed = error.reason
+            return
+        if self._lost(count) <= MOST_LOST + OF_ROUNDING:
+            self._low = middle
+        else:
+            self._high = middle
+
+    def found(self) -> GroupSensitivity:
+        """As far as it has come."""
+        name, units, counts = self.group.name, self.group.units, self.group.counts
+        if self._failed is not None:
+            return GroupSensitivity(name, units, failed=self._failed)
+        can_go = self._removal(counts[self._low]) if self._low >= 0 else None
+        cannot_go = self._removal(counts[self._high]) if self._high < len(counts) else None
+        return GroupSensitivity(name, units, can_go, cannot_go, self._repaired)
+
+    def _outputs_without(self, count: int) -> Tensor:
+        """Raises CandidateFailed."""
+        opened, recipe = self._opened, Recipe((Step.of(self._strategy),))
+        opened.supervisor.check()
+        with blamed_on(self._strategy):
+            plan = self.group.plan_without(count)
+        sample = calibration_sample(opened.context)
+        model, _, self._repaired = built_and_repaired(opened, recipe, [plan], sample, narrowed_alone=True)
+        with blamed_on(self._strategy):
+            return outputs_in_torch(model, self._unchanged.split)
+
+    def _lost(self, count: int) -> float:
+        """Score of the unchanged model minus that without ``count`` units; infinite where that is no number."""
+        outputs = self._outputs[count]
+        if not torch.isfinite(outputs).all():
+            return math.inf
+        lost = self._unchanged.score - float(self._opened.task.metric_fn(outputs, self._unchanged.targets))
+        return lost if math.isfinite(lost) else math.inf
+
+    def _removal(self, count: int) -> Removal:
+        if math.isinf(self._lost(count)):
+            return Removal(count, None, None)
+        before, outputs = self._unchanged, self._outputs[count]
+        return Removal(count, *paired_difference(self._opened.task, before.outputs, outputs, before.targets))
+
+
+def outputs_in_torch(model: nn.Module, split: Split) -> Tensor:
+    """In evaluation mode -> (N, ...)."""
+    with torch.inference_mode():
+        return torch.cat([primary(call(model.eval(), batch.inputs)) for batch in split.batches(SCORED_AT_ONCE)])
