@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +168,16 @@ def _run(
             nonlocal search
             try:
                 opened = await Opener(
-                    settings, operations, folder, record, clock, durations, supervisor.check, view.note, policy
+                    settings,
+                    operations,
+                    folder,
+                    record,
+                    clock,
+                    durations,
+                    supervisor.check,
+                    view.opened,
+                    view.note,
+                    policy,
                 ).open()
                 search = Search(settings, opened, operations, folder, record, view, clock, durations, supervisor.check)
                 if progress.finished == asked and folder.front.exists():
@@ -244,7 +252,7 @@ def _operations(
             supervisor.stop,
             view.note,
             clock.elapsed,
-            settled=lambda arithmetic: progress.keep_arithmetic(asdict(arithmetic)),
+            settled=progress.keep_arithmetic,
         )
     return in_process(
         task,

@@ -243,7 +243,9 @@ def main() -> None:
         durations = Durations(clock)
 
         async def go() -> None:
-            opener = Opener(settings, operations, folder, record, clock, durations, lambda: None, watch.note)
+            opener = Opener(
+                settings, operations, folder, record, clock, durations, lambda: None, watch.opened, watch.note
+            )
             opened = await opener.open()
             await Search(settings, opened, operations, folder, record, watch, clock, durations, lambda: None).run()
 

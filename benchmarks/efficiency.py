@@ -68,6 +68,7 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
 
     used = ("prune_channels", "distill_logits", "quantize_static")
     opened = open_here(load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), used, seed)
+    arithmetic = opened.computation.time_training()
     variants = tuple(variant for variant, _ in opened.pipeline.ratios)  # the fastest on the reference first
     skip = {True: variants[1:], False: variants}
     reference = opened.opening.reference
@@ -91,7 +92,7 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
         quantized = trial.suggest_categorical("int8", [True, False])
         request = TrainRequest(
             Recipe((prune, distil, train)),
-            opened.opening.arithmetic,
+            arithmetic,
             examples=round(EPOCHS * opened.opening.prepared.train_examples),
             limit_s=left,
         )

@@ -29,6 +29,7 @@ from statistics import mean
 from typing import Any
 
 from autocompress.budget import Budget
+from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.request import TrainRequest
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Applicable, Parameter, Stage, stages_of
@@ -142,7 +143,8 @@ def measured(opened: OpenedHere, recipe: Recipe, examples: int, graph: frozenset
     """
     trains = recipe.step(TRAIN) is not None
     skip = tuple(step for step, _ in opened.pipeline.ratios if step.strategy not in graph)
-    request = TrainRequest(recipe, opened.opening.arithmetic, examples=examples if trains else 0)
+    arithmetic = asyncio.run(opened.pipeline.operations.time_training(limit_s=math.inf)) if trains else Arithmetic()
+    request = TrainRequest(recipe, arithmetic, examples=examples if trains else 0)
     try:
         outcome = asyncio.run(opened.pipeline.evaluate(request, skip=skip, limit_s=math.inf))
     except CandidateFailed as error:

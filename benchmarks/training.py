@@ -62,7 +62,7 @@ def ways(task: str, folder: Path) -> dict[str, Any]:
 
     used = ("student", "distill_logits")
     opened = open_here(load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), used)
-    held, arithmetic = opened.task, opened.opening.arithmetic
+    held, arithmetic = opened.task, opened.computation.time_training()
     stream = opened.computation.stream(arithmetic)
     print(f"trains in {arithmetic}", flush=True)
     student = Recipe((Step.of("student", width=WIDTH, dropped=0, weights="inherited"),))

@@ -54,7 +54,7 @@ def measure(task: str, structure: dict[str, Any], examples: int, folder: Path) -
 
     plugins, used = load_plugins(), (*structure, "distill_logits")
     opened = open_here(load_task(task), load_profile("cpu"), plugins, RunFolder(folder), used)
-    held, arithmetic = opened.task, opened.opening.arithmetic
+    held, arithmetic = opened.task, opened.computation.time_training()
     stream = opened.computation.stream(arithmetic)
     recipe = Recipe(tuple(Step.of(name, **params) for name, params in structure.items()))
 

@@ -293,12 +293,12 @@ class OpenedHere:
         return asyncio.run(self.pipeline.gate(recipe, budget, math.inf))
 
     def evaluate(self, recipe: Recipe, examples: int = 0, skip: Sequence[Step] = (), **request: Any) -> Outcome:
-        asked = TrainRequest(recipe, self.opening.arithmetic, examples=examples, **request)
+        asked = TrainRequest(recipe, examples=examples, **request)
         return asyncio.run(self.pipeline.evaluate(asked, skip=skip, limit_s=math.inf))
 
     def look_at(self, recipe: Recipe) -> Outcome:
         """Before any training."""
-        asked = TrainRequest(recipe, self.opening.arithmetic)
+        asked = TrainRequest(recipe)
         return asyncio.run(self.pipeline.evaluate(asked, limit_s=math.inf, first_look=True))
 
 

@@ -26,7 +26,7 @@ class TrainRequest:
     """
 
     recipe: Recipe
-    arithmetic: Arithmetic
+    arithmetic: Arithmetic = Arithmetic()
     rung: int = 0
     start: int = 0
     examples: int = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import export
 from autocompress.candidate.make import rewrite
 from autocompress.candidate.reading import read_task
@@ -130,7 +131,8 @@ async def _trained_anew(
     """Plan and train anew, with the stored length of training."""
     opening, pipeline = await open_task(here.operations, here.prepared, run, profile, stored.seed, needed)
     examples = round(stored.epochs * opening.prepared.train_examples)
-    request = TrainRequest(stored.recipe.family, opening.arithmetic, examples=examples)
+    arithmetic = await here.operations.time_training(limit_s=math.inf) if examples else Arithmetic()
+    request = TrainRequest(stored.recipe.family, arithmetic, examples=examples)
     outcome = await pipeline.evaluate(request, limit_s=math.inf)
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
     if made is None:

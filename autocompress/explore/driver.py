@@ -3,7 +3,8 @@
 It is one coroutine for each worker: between two ``await`` nothing else of the driver runs.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from optuna.trial import FrozenTrial
 
@@ -18,7 +19,7 @@ from autocompress.explore.finishing.finish import Finish
 from autocompress.explore.history.facts import Evaluated, Failed, Gated, Timed, TrialFact
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
-from autocompress.explore.opening.first_recipes import default_recipes, first_recipes
+from autocompress.explore.opening.first_recipes import default_recipes, first_of, first_recipes
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.opening.opener import Opened
 from autocompress.explore.pipeline.gate import Gate
@@ -29,7 +30,7 @@ from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.early_stopping import EarlyStopping, causes_of_nothing
 from autocompress.explore.schedule.rung_lengths import kept_lengths, lengthen
 from autocompress.explore.schedule.time_budget import TimeBudget
-from autocompress.explore.space.ladders import ladder_to
+from autocompress.explore.space.ladders import ladder_to, ladders, single_defaults
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.admission import Admission
 from autocompress.explore.training.training import Training
@@ -73,7 +74,8 @@ class Search:
         self._space = opened.space
         self.floor = opened.floor
         self._gating = opened.gating
-        self._arithmetic = opened.opening.arithmetic
+        self._finds_first = self._policy.first_recipes and bool(self._space.structural) and not self._progress.is_begun
+        self._finding = asyncio.Lock()  # what comes first
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
         self._early_stopping = EarlyStopping()
@@ -122,7 +124,6 @@ class Search:
             view,
             check_interrupted,
         )
-        view.opened(opened.opening, self._space)
         self._view.status(self.standings, self._clock.left())
 
     @property
@@ -160,7 +161,8 @@ class Search:
         if latency.ratio >= free or not recipe.steps or self.standings.ended(recipe):
             return
         examples = self._time.lengths[rungs.TRAINED].examples
-        request = TrainRequest(recipe, self._arithmetic, rung=rungs.TRAINED, examples=examples, limit_s=TRAINED_S)
+        arithmetic = self._training.arithmetic
+        request = TrainRequest(recipe, arithmetic, rung=rungs.TRAINED, examples=examples, limit_s=TRAINED_S)
         try:
             self.history.enter(Evaluated(recipe, await self._training.evaluate(request)))
         except CandidateFailed as error:
@@ -171,6 +173,8 @@ class Search:
         try:
             while not self._done() and self._failure is None:
                 self._check_interrupted()
+                if self._finds_first and not proposer.is_waiting:
+                    await self._find_first(proposer)
                 family = None if proposer.is_waiting else self._promotable()  # what comes first stands at the budget
                 if family is not None:
                     await self._training.advance(family, self._time.lengths[family.rung + 1])
@@ -232,12 +236,13 @@ class Search:
         self._sampler.learn(asked, trial)
 
     async def _begin(self) -> Proposer:
-        """Find what to try before the sampler is asked: what a kill interrupted, then default recipes."""
-        if self._policy.first_recipes and self._space.structural and not self._progress.is_begun:
-            await self._find_first()
-        waiting = self._progress.pending
+        """What comes before the sampler is asked: what a kill interrupted; then one default recipe, so that a first
+        family is there soon. The other defaults are found after it.
+        """
+        waiting, ended = self._progress.pending, self.standings.ended
+        if self._finds_first:
+            waiting += await self._one_default()
         waiting += [recipe for recipe in self._progress.first if recipe not in waiting]
-        ended = self.standings.ended
         return Proposer(
             self._sampler,
             self.standings,
@@ -248,26 +253,51 @@ class Search:
             defaults=self._progress.defaults,
         )
 
-    async def _find_first(self) -> None:
-        gated: dict[Recipe, Gate] = {}
+    async def _one_default(self) -> list[Recipe]:
+        """Of the first strategy: as mild as the budget allows, its default without one."""
+        if not self.standings.steering.bounded:
+            return single_defaults(self._space)[:1]
+        rising = [*self._ladders_to_the_floor(), *ladders(self._space)]
+        return await first_of(rising[:1], self.standings.steering, self._timed_in_time({}), rounds=1)
+
+    async def _find_first(self, proposer: Proposer) -> None:
+        """Where to begin beside that; who else has nothing to do meanwhile waits."""
+        async with self._finding:
+            if not self._finds_first:
+                return
+            gated: dict[Recipe, Gate] = {}
+            gate, first, defaults = self._timed_in_time(gated), list[Recipe](), list[Recipe]()
+            if self.standings.steering.bounded:
+                also = self._ladders_to_the_floor()
+                first = await first_recipes(self._space, self.standings.steering, gate, also)
+                # What the bisection saw, the sampler knows too.
+                for recipe in (r for r in gated if r not in first and self._admission.over(gated[r])):
+                    self._reject(self._sampler.given(recipe), gated[recipe], "over the budget before training")
+            else:
+                defaults = await default_recipes(self._space, gate)
+            proposer.begin([recipe for recipe in first if not self.standings.ended(recipe)], defaults)
+            self._progress.keep_begun(first=first, defaults=defaults)
+            self._finds_first = False
+
+    def _ladders_to_the_floor(self) -> list[list[Recipe]]:
+        """Where a set of strategies had to be looked for to meet the budget at all: that at every strength."""
+        return [ladder_to(self._space, self.floor.found[0])] if self.floor.found and self.floor.subset else []
+
+    def _timed_in_time(self, gated: dict[Recipe, Gate]) -> Callable[[Recipe], Awaitable[Gate]]:
+        """A structure's latency, within the share of the time there is for finding what comes first. gated: what was
+        timed is entered there.
+        """
         until = self._clock.elapsed() + FIRST_SHARE * self._time.spare_s()
+        turns = asyncio.Semaphore(self._operations.concurrency)
 
         async def gate(recipe: Recipe) -> Gate:
-            if self._clock.elapsed() > until:
-                raise CandidateFailed("there is no time to look for a milder one")
-            gated[recipe] = await self._admission.gate(recipe)
-            return gated[recipe]
+            async with turns:
+                if self._clock.elapsed() > until:
+                    raise CandidateFailed("there is no time to look for a milder one")
+                gated[recipe] = await self._admission.gate(recipe)
+                return gated[recipe]
 
-        first, defaults = [], []
-        if self.standings.steering.bounded:
-            also = [ladder_to(self._space, self.floor.found[0])] if self.floor.found and self.floor.subset else []
-            first = await first_recipes(self._space, self.standings.steering, gate, also)
-            # What the bisection saw, the sampler knows too.
-            for recipe in (r for r in gated if r not in first and self._admission.over(gated[r])):
-                self._reject(self._sampler.given(recipe), gated[recipe], "over the budget before training")
-        else:
-            defaults = await default_recipes(self._space, gate)
-        self._progress.keep_begun(first=first, defaults=defaults)
+        return gate
 
     async def _recorded_gate(self, recipe: Recipe) -> Gate:
         gate = await self._gating.time(recipe, self.standings.steering)

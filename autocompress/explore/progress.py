@@ -3,9 +3,11 @@ read here.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.recipe import Recipe
 
 Kept = dict[str, Any]
@@ -86,10 +88,16 @@ class Progress:
         self._record.set("floor", floor)
         self._record.set("opening", opening)
 
-    def keep_arithmetic(self, arithmetic: Kept) -> None:
-        """Trainings compute in another one than was found when the task was opened."""
-        assert self.opening is not None
-        self._record.set("opening", {**self.opening, "arithmetic": arithmetic})
+    @property
+    def arithmetic(self) -> Arithmetic | None:
+        """How trainings compute; None before that was timed, and where it is not available any more."""
+        stored: Kept | None = self._record.get("arithmetic")
+        found = stored and Arithmetic(**stored)
+        return found if found and found.available() else None
+
+    def keep_arithmetic(self, arithmetic: Arithmetic) -> None:
+        """How trainings compute from now on."""
+        self._record.set("arithmetic", asdict(arithmetic))
 
     # Of what comes next in it.
 

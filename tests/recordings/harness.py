@@ -178,7 +178,8 @@ async def _process(
 
     why, opened, search, document = None, None, None, None
     try:
-        opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, view.note, policy)
+        shown = view.opened, view.note
+        opener = Opener(settings, operations, folder, record, clock, durations, check_interrupted, *shown, policy)
         opened = await opener.open()
         opened = replace(opened, pipeline=RecordedPipeline.like(opened.pipeline))
         if not only_open:

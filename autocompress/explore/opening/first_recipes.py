@@ -28,9 +28,16 @@ async def first_recipes(space: Space, budget: Budget, gate: Try, also: Sequence[
     at rising strength that come before those.
     """
     rising = [*also, *ladders(space)]
+    rounds = STRENGTHS_WHERE_FEW if len(rising) <= FEW_STRATEGIES else STRENGTHS_WHERE_MANY
+    return await first_of(rising, budget, gate, rounds)
+
+
+async def first_of(rising: Sequence[list[Recipe]], budget: Budget, gate: Try, rounds: int) -> list[Recipe]:
+    """Of each ladder of strengths the mildest structure that meets the budget, and the next stronger ones, in turn.
+    rounds: how many of each.
+    """
     mildest = await all_done(_mildest_within(ladder, budget, gate) for ladder in rising)
-    columns = [ladder[at : at + STRENGTHS_WHERE_FEW] for ladder, at in zip(rising, mildest, strict=True)]
-    rounds = STRENGTHS_WHERE_FEW if len(columns) <= FEW_STRATEGIES else STRENGTHS_WHERE_MANY
+    columns = [ladder[at : at + rounds] for ladder, at in zip(rising, mildest, strict=True)]
     return [column[i] for i in range(rounds) for column in columns if i < len(column)]
 
 

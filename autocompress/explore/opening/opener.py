@@ -1,4 +1,4 @@
-"""From what was asked to an opened search: the task prepared, the floor known, the reference evaluated."""
+"""From what was asked to an opened search: the task prepared, the reference evaluated, the floor known."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +28,8 @@ from autocompress.measure import USUAL
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
+OTHER_EXPORTER_SHARE = 0.01  # of a search's time: the other exporter takes about as long as opening the task did
+
 T = TypeVar("T")
 
 
@@ -45,7 +47,8 @@ class Opened:
 
 @dataclass(frozen=True)
 class Opener:
-    """check_interrupted: raises Interrupted when the search is to end. note: told what a user should read."""
+    """check_interrupted: raises Interrupted when the search is to end. show: told of the opening once there are
+    first points. note: told what a user should read."""
 
     settings: Settings
     operations: Operations
@@ -54,12 +57,14 @@ class Opener:
     clock: Clock
     durations: Durations
     check_interrupted: Callable[[], None]
+    show: Callable[[Opening, Space], None]
     note: Callable[[str], None]
     policy: SearchPolicy = SearchPolicy()
 
     async def open(self) -> Opened:
-        """Open the task and what an earlier process recorded; before the reference is evaluated, look whether the
-        budget can be met at all. Raises UsageError when this is not the same search.
+        """Open the task and what an earlier process recorded: the unchanged model's files are the first points of the
+        front. Where none of them meets the budget, look whether anything can. Raises UsageError when this is not the
+        same search.
         """
         progress = Progress(self.record)
         identity.refuse_another_version(progress)
@@ -71,38 +76,28 @@ class Opener:
             prepared_s = progress.prepared_s or self.clock.elapsed() - began
             space = Space.of(self.settings.space, first.applicable, first.refused)
             identity.refuse_another_search(progress, self.settings, space)
-            floor = self._known_floor(progress, space)
             pipeline = self._pipeline(first, only)
-            if floor is None:
-                floor = await self._floor(space, self._gating(pipeline, prepared_s))
-            opening = await _named(
-                open_reference(
-                    pipeline,
-                    known,
-                    only,
-                    limit_s=limit_s,
-                    compare_exporters=self.policy.compare_exporters,
-                    trains=bool(space.training),
-                )
-            )
+            compared = self.policy.compare_exporters and prepared_s <= OTHER_EXPORTER_SHARE * self.clock.limit_s
+            opening = await _named(open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=compared))
             self._refuse_an_undecidable_percentile(opening)
-            settled_space = Space.of(self.settings.space, opening.applicable, opening.refused)
+            space = Space.of(self.settings.space, opening.applicable, opening.refused)
+            opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, space)))
+            self.show(opening, space)
+            if space.training and progress.arithmetic is None:
+                progress.keep_arithmetic(await _named(self.operations.time_training(limit_s=limit_s)))
             reference, val_examples = opening.reference, opening.prepared.val_examples
             sample = sample_of(reference, val_examples, self.settings.profile.batch, self.clock.limit_s)
             pipeline = replace(informed(pipeline, opening, only), sample=sample)
-            if why := self._another(first, opening.prepared, space, settled_space):
-                prepared_s = self.clock.elapsed() - began
-                if self.settings.budget.bounded:
-                    self.note(f"{why}: the floor is timed again")
-                floor = await self._floor(settled_space, self._gating(pipeline, prepared_s))
-        opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, settled_space)))
+            floor = self._known_floor(progress, space)
+            if floor is None:
+                floor = await self._floor(opening, space, self._gating(pipeline, prepared_s))
         progress.keep_opened(  # nothing is recorded of a task that could not be opened
-            identity=identity.identity_of(self.settings, settled_space),
+            identity=identity.identity_of(self.settings, space),
             prepared_s=prepared_s,
             floor=floor.to_json(),
             opening=EarlierOpening.of(opening).to_json(),
         )
-        return Opened(opening, settled_space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
+        return Opened(opening, space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
 
     def _refuse_an_undecidable_percentile(self, opening: Opening) -> None:
         """Raises UsageError when all sessions of a finalist have too few calls for the profile's percentile."""
@@ -142,18 +137,16 @@ class Opener:
             return None
         return Floor.from_json(self.settings.budget, progress.floor)
 
-    async def _floor(self, space: Space, gating: Gating) -> Floor:
-        floor = await time_floor(space, gating, self.settings.budget, self.clock)
+    async def _floor(self, opening: Opening, space: Space, gating: Gating) -> Floor:
+        """Not looked for where a file of the unchanged model meets the budget."""
+        budget = self.settings.budget
+        unchanged = (opening.reference, *opening.reference_family.evaluations)
+        if not budget.bounded or any(budget.excess(e.latency) <= 0 for e in unchanged):
+            return Floor(budget)
+        floor = await time_floor(space, gating, budget, self.clock)
         if note := floor.note():
             self.note(note)
         return floor
-
-    @staticmethod
-    def _another(first: Preparation, settled: Preparation, space: Space, settled_space: Space) -> str:
-        """Why what was timed before the reference was evaluated does not count any more; nothing when it does."""
-        if settled.exporter != first.exporter:
-            return f"the {settled.exporter} exporter's file is faster"
-        return "other strategies apply" if settled_space != space else ""
 
     def _said(self, opening: Opening, space: Space) -> list[str]:
         named = set(self.settings.space.strategies or ())

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.preparation import EarlierPreparation, Preparation
 from autocompress.evaluation import Chance, Evaluation, Outcome
 from autocompress.explore.pipeline.variants import Ratios, untimed
@@ -14,12 +13,11 @@ from autocompress.plugin.contract import Applicable, Refusal
 
 @dataclass(frozen=True)
 class Opening:
-    """All that a search needs to know of its task. reference_family: the reference's own graph variants. arithmetic:
-    how training computes. chance: of the metric; None where it is not known.
+    """All that a search needs to know of its task. reference_family: the reference's own graph variants. chance: of
+    the metric; None where it is not known.
     """
 
     prepared: Preparation
-    arithmetic: Arithmetic
     reference: Evaluation
     reference_family: Outcome
     warnings: tuple[str, ...]
@@ -56,7 +54,6 @@ class EarlierOpening:
     """What is kept of an opening for a resume, which finds out the rest anew."""
 
     prepared: EarlierPreparation
-    arithmetic: Arithmetic
     reference: Evaluation
     reference_family: Outcome
     chance: Chance | None = None
@@ -65,12 +62,11 @@ class EarlierOpening:
     def of(cls, opening: Opening) -> "EarlierOpening":
         prepared = opening.prepared
         earlier = EarlierPreparation(prepared.fingerprint, prepared.exporter, prepared.export_note)
-        return cls(earlier, opening.arithmetic, opening.reference, opening.reference_family, opening.chance)
+        return cls(earlier, opening.reference, opening.reference_family, opening.chance)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "prepared": asdict(self.prepared),
-            "arithmetic": asdict(self.arithmetic),
             "reference": self.reference.to_json(),
             "reference_family": self.reference_family.to_json(),
             "chance": self.chance and asdict(self.chance),
@@ -80,7 +76,6 @@ class EarlierOpening:
     def from_json(cls, value: dict[str, Any]) -> "EarlierOpening":
         return cls(
             prepared=EarlierPreparation(**value["prepared"]),
-            arithmetic=Arithmetic(**value["arithmetic"]),
             reference=Evaluation.from_json(value["reference"]),
             reference_family=Outcome.from_json(value["reference_family"]),
             chance=value["chance"] and Chance(**value["chance"]),

@@ -1,12 +1,11 @@
-"""After the floor and before any candidate: settle the exporter, ask what the strategies offer, time a training step,
-evaluate the reference. Each is an operation of its own.
+"""Before any candidate: settle the exporter, ask what the strategies offer, evaluate the reference. Each is an
+operation of its own.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
@@ -35,13 +34,11 @@ async def open_reference(
     *,
     limit_s: float,
     compare_exporters: bool = True,
-    trains: bool = True,
 ) -> Opening:
-    """Make ready for training, and evaluate the reference. Raises UsageError when it cannot be trained or evaluated.
+    """Evaluate the reference. Raises UsageError when it cannot be evaluated.
 
     pipeline: on the prepared task. known: what an earlier process found; what it measured is kept unless the reference
-    was exported anew. compare_exporters: whether the other exporter is tried too. trains: whether anything will be
-    trained; how fast a step can be is not timed otherwise.
+    was exported anew. compare_exporters: whether the other exporter is tried too.
     """
     operations, prepared = pipeline.operations, pipeline.prepared
     if prepared.exported:
@@ -51,9 +48,6 @@ async def open_reference(
             prepared = await _with_the_faster_exporter(pipeline, limit_s)
         prepared = await _asked_again(pipeline.on(prepared), only, limit_s)
     operations.opened(prepared, only)
-    arithmetic = known.arithmetic if known is not None and known.arithmetic.available() else None
-    if arithmetic is None:
-        arithmetic = await operations.time_training(limit_s=limit_s) if trains else Arithmetic()
     if known is not None:
         reference, family, chance = known.reference, known.reference_family, known.chance
     else:
@@ -67,7 +61,7 @@ async def open_reference(
         *_busy(reference),
         *_overhead(prepared, reference),
     )
-    return Opening(prepared, arithmetic, reference, family, warnings, chance)
+    return Opening(prepared, reference, family, warnings, chance)
 
 
 async def open_task(

@@ -54,6 +54,11 @@ class Proposer:
         """Whether some of what comes first is left."""
         return bool(self._waiting)
 
+    def begin(self, waiting: Sequence[Recipe], defaults: Sequence[Recipe]) -> None:
+        """What comes first, and the defaults of each strategy alone, are found."""
+        self._waiting += [recipe for recipe in waiting if recipe not in self._waiting]
+        self._defaults = list(defaults)
+
     def next(self) -> Asked | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""
         for _ in range(KNOWN_IN_A_ROW):

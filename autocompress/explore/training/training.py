@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.worker import WorkerDied
 from autocompress.errors import CandidateFailed
@@ -61,16 +62,22 @@ class Training:
         """Ids of the families that are under way."""
         return set(self._busy)
 
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """In which trainings compute."""
+        return self._progress.arithmetic or Arithmetic()
+
     async def begin(self, recipe: Recipe, gate: Gate) -> Outcome:
         """A new family as it was repaired; its first training where nothing of it can be."""
         lengths, skip = self._time.lengths, gate.slower
-        request = TrainRequest(recipe, self._standings.opening.arithmetic, rung=rungs.UNTRAINED, plans=gate.plans)
+        request = TrainRequest(recipe, rung=rungs.UNTRAINED, plans=gate.plans)
         outcome = await self.evaluate(request, skip, first_look=True)
         if outcome.evaluations:
             return outcome
         first = lengths[rungs.TRAINED]
         trained = replace(
             request,
+            arithmetic=self.arithmetic,
             rung=rungs.TRAINED,
             examples=first.examples,
             limit_s=min(first.seconds, self._time.training_s()),
@@ -104,7 +111,7 @@ class Training:
         limit_s = max(total.seconds - family.train_s, 1.0)
         request = TrainRequest(
             family.recipe,
-            self._standings.opening.arithmetic,
+            self.arithmetic,
             rung=family.rung + 1,
             start=family.examples,
             examples=max(total.examples - family.examples, 0),

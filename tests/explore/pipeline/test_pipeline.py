@@ -87,7 +87,7 @@ def test_pruning_distilling_and_quantizing_leave_a_smaller_model_that_still_work
 def test_of_a_family_no_more_variants_are_made_than_asked_for(opened: Any) -> None:
     assert len(opened.pipeline.ratios) > 1
     few = replace(opened.pipeline, most_variants=1)
-    outcome = asyncio.run(few.evaluate(TrainRequest(Recipe((HALF,)), opened.opening.arithmetic), limit_s=math.inf))
+    outcome = asyncio.run(few.evaluate(TrainRequest(Recipe((HALF,))), limit_s=math.inf))
     made = {e.recipe.variant for e in outcome.evaluations} | {
         r.recipe.variant for r in (*outcome.slower, *outcome.hopeless)
     }
@@ -318,7 +318,7 @@ def test_a_sample_tells_the_score_beside_the_reference_on_the_same_examples(open
     sampling = replace(opened.pipeline, sample=sample)
 
     def evaluated(stands: Any) -> Any:
-        request = TrainRequest(Recipe((HALF,)), opened.opening.arithmetic)
+        request = TrainRequest(Recipe((HALF,)))
         outcome = asyncio.run(sampling.evaluate(request, stands=stands, limit_s=math.inf))
         return min(outcome.evaluations, key=lambda e: e.latency.ratio)
 

@@ -103,7 +103,7 @@ def trained() -> Callable[..., nn.Module]:
         *,
         start: int = 0,
         batch_size: int = 32,
-        arithmetic: Arithmetic = Arithmetic(),  # noqa: B008
+        arithmetic: Arithmetic = Arithmetic(),
     ) -> nn.Module:
         stream = TrainStream(context.task, context.train, Teacher(context.task.copy_of_model(), arithmetic), 0)
         named = [(type(hook).__name__, hook) for hook in hooks]

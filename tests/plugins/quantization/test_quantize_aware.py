@@ -107,7 +107,7 @@ def trained(
     hooks: Mapping[str, TrainHook],
     examples: int = 1024,
     lr: float = 4e-3,
-    arithmetic: Arithmetic = Arithmetic(),  # noqa: B008 - frozen
+    arithmetic: Arithmetic = Arithmetic(),
     model: nn.Module | None = None,
 ) -> Trained:
     model = model or context.task.copy_of_model()
