@@ -130,7 +130,7 @@ async def _trained_anew(
     """Plan and train anew, with the stored length of training."""
     opening, pipeline = await open_task(here.operations, here.prepared, run, profile, stored.seed, needed)
     examples = round(stored.epochs * opening.prepared.train_examples)
-    request = TrainRequest(stored.recipe.family, opening.arithmetic, examples=examples)
+    request = TrainRequest(stored.recipe.family, opening.arithmetic, examples=examples, calibration=stored.calibration)
     outcome = await pipeline.evaluate(request, limit_s=math.inf)
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
     if made is None:
