@@ -9,6 +9,7 @@ docs/performance.md.
 """
 
 import copy
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -30,7 +31,7 @@ from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.task import Inputs
 
 MOST_SECONDS = 20.0  # of one structure
-LATE = 1.5  # times what it should take, at the end of which it is annealed whatever steps are left
+OVERTIME = 0.5  # times what it should take, in which it is annealed when it is late
 LEAST_STEPS, MOST_STEPS = 24, 512  # fewer gain nothing that could be told from noise
 PROBED_STEPS, PROBED_SHARE = 4, 0.1  # to learn what a step takes; of the time, at most
 LEARNING_RATE = 1e-3
@@ -38,6 +39,7 @@ BATCH = 32  # examples, at most
 BATCHES = 4  # that as many examples make as the repair had memory for
 EXAMPLES = 4096  # that are read, at most, and held out
 INPUT_BYTES = 1 << 28  # of these, at most
+LEAST_GAIN = 0.1  # of the squared error on held-out inputs, that it has to take away: less was noise in the score
 HELD_OUT = 4  # one in so many, at most, tells whether it helps
 RECONSTRUCTION = "reconstructed_on"  # examples, with repetitions: what a recipe records beside the calibration
 
@@ -99,36 +101,37 @@ def reconstructed(
 
 
 def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, text: str) -> Trained | None:
-    """None where it did not help, or is too dear."""
-    examples, late_s = int(request.calibration.get(RECONSTRUCTION, 0)), None
-    if request.limit_s is None and not examples:
+    """None where it does not help, or is too dear."""
+    examples, limit_s = int(request.calibration.get(RECONSTRUCTION, 0)), request.limit_s
+    if limit_s is None and not examples:
         return None
     inputs = unlabelled_inputs(opened, request.arithmetic)
     if inputs is None:
         return None
 
-    def trained(examples: int, limit_s: float | None) -> Trained:
-        schedule = Schedule(LEARNING_RATE, inputs.batch, 0, examples, limit_s)
+    def trained(examples: int, limit_s: float | None, clock: Callable[[], float]) -> Trained:
         return train(
             copy.deepcopy(model),
             [("reconstruction", OutputError(inputs.spread))],
             opened.task.loss_fn,
             inputs.stream,
-            schedule,
+            Schedule(LEARNING_RATE, inputs.batch, 0, examples, limit_s),
             request.arithmetic,
             between=opened.safe_point(text),
-            clock=opened.working_s,
+            clock=clock,
         )
 
-    if request.limit_s is not None:
-        limit_s = min(request.limit_s, MOST_SECONDS)
-        probed = trained(PROBED_STEPS * inputs.batch, PROBED_SHARE * limit_s)
+    overtime_s, due_s = None, 0.0
+    if limit_s is not None:
+        limit_s = min(limit_s, MOST_SECONDS)
+        probed = trained(PROBED_STEPS * inputs.batch, PROBED_SHARE * limit_s, opened.working_s)
         steps = min(MOST_STEPS, int(limit_s * probed.examples / inputs.batch / max(probed.seconds, 1e-6)))
         if steps < LEAST_STEPS:
             return None
-        examples, late_s = steps * inputs.batch, LATE * limit_s
-    found = trained(examples, late_s)
-    return found if inputs.error(found.model) < inputs.error(model) else None
+        examples, overtime_s, due_s = steps * inputs.batch, OVERTIME * limit_s, opened.working_s() + limit_s
+    # A clock that stands still until the work is overdue: until then the weights follow from the number of steps alone.
+    found = trained(examples, overtime_s, lambda: max(opened.working_s(), due_s))
+    return found if inputs.error(found.model) < (1 - LEAST_GAIN) * inputs.error(model) else None
 
 
 def unlabelled_inputs(opened: OpenTask, arithmetic: Arithmetic) -> UnlabelledInputs | None:

@@ -102,7 +102,7 @@ def test_as_many_steps_as_before_give_the_same_weights(
     opened: Any, tiny_task: Task, fake_runtime: Any, tmp_path: Path
 ) -> None:
     first, key, facts = reconstructed(
-        opened, replace(BY_STEPS, calibration={}, limit_s=0.05), damaged(opened), "repaired"
+        opened, replace(BY_STEPS, calibration={}, limit_s=0.1), damaged(opened), "repaired"
     )
     other = opening(tiny_task, fake_runtime, tmp_path / "other")
     again = reconstructed(other, replace(BY_STEPS, calibration=facts), damaged(other), "repaired")
