@@ -64,12 +64,11 @@ class Training:
     async def begin(self, recipe: Recipe, gate: Gate) -> Outcome:
         """A new family as it was repaired; its first training where nothing of it can be."""
         first, skip = self._time.lengths[rungs.TRAINED], gate.slower
-        limit_s = min(first.seconds, self._time.training_s())
         request = TrainRequest(
             recipe,
             self._standings.opening.arithmetic,
             rung=rungs.UNTRAINED,
-            limit_s=None if recipe.step(TRAIN) else limit_s,  # what nothing trains is reconstructed
+            limit_s=None if recipe.step(TRAIN) else self._training_s(first),  # what nothing trains is reconstructed
             plans=gate.plans,
         )
         outcome = await self.evaluate(request, skip, first_look=True)
@@ -79,11 +78,15 @@ class Training:
             request,
             rung=rungs.TRAINED,
             examples=first.examples,
-            limit_s=limit_s,
+            limit_s=self._training_s(first),
             length_s=first.seconds,
             plans=outcome.plans,
         )
         return await self.evaluate(trained, skip)
+
+    def _training_s(self, length: rungs.Length) -> float:
+        """What a training of that length may take now."""
+        return min(length.seconds, self._time.training_s())
 
     async def evaluate(
         self, request: TrainRequest, skip: tuple[Step, ...] = (), *, first_look: bool = False
