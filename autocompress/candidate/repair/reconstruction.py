@@ -9,9 +9,11 @@ docs/performance.md.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median_low
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +35,7 @@ from autocompress.task import Inputs
 MOST_SECONDS = 20.0  # of one structure
 OVERTIME = 0.5  # times what it should take, in which it is annealed when it is late
 LEAST_STEPS, MOST_STEPS = 24, 512  # fewer gain nothing that could be told from noise
-PROBED_STEPS, PROBED_SHARE = 4, 0.1  # to learn what a step takes; of the time, at most
+PROBED_STEPS, PROBED_SHARE = 8, 0.1  # to learn what a step takes; of the time, at most
 LEARNING_RATE = 1e-3
 BATCH = 32  # examples, at most
 BATCHES = 4  # that as many examples make as the repair had memory for
@@ -108,6 +110,12 @@ def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, te
     inputs = unlabelled_inputs(opened, request.arithmetic)
     if inputs is None:
         return None
+    clock, safe_point = opened.working_s, opened.safe_point(text)
+    began: list[float] = []  # when each step did
+
+    def between(fraction: float) -> None:
+        safe_point(fraction)
+        began.append(clock())
 
     def trained(examples: int, limit_s: float | None, clock: Callable[[], float]) -> Trained:
         return train(
@@ -117,21 +125,27 @@ def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, te
             inputs.stream,
             Schedule(LEARNING_RATE, inputs.batch, 0, examples, limit_s),
             request.arithmetic,
-            between=opened.safe_point(text),
+            between=between,
             clock=clock,
         )
 
     overtime_s, due_s = None, 0.0
     if limit_s is not None:
         limit_s = min(limit_s, MOST_SECONDS)
-        probed = trained(PROBED_STEPS * inputs.batch, PROBED_SHARE * limit_s, opened.working_s)
-        steps = min(MOST_STEPS, int(limit_s * probed.examples / inputs.batch / max(probed.seconds, 1e-6)))
+        trained(PROBED_STEPS * inputs.batch, PROBED_SHARE * limit_s, clock)
+        steps = _affordable([*began, clock()], limit_s)
         if steps < LEAST_STEPS:
             return None
-        examples, overtime_s, due_s = steps * inputs.batch, OVERTIME * limit_s, opened.working_s() + limit_s
+        examples, overtime_s, due_s = steps * inputs.batch, OVERTIME * limit_s, clock() + limit_s
     # A clock that stands still until the work is overdue: until then the weights follow from the number of steps alone.
-    found = trained(examples, overtime_s, lambda: max(opened.working_s(), due_s))
+    found = trained(examples, overtime_s, lambda: max(clock(), due_s))
     return found if inputs.error(found.model) < (1 - LEAST_GAIN) * inputs.error(model) else None
+
+
+def _affordable(moments: Sequence[float], limit_s: float) -> int:
+    """How many steps there is time for. moments: when each step so far began, and the last one ended."""
+    took = [after - before for before, after in pairwise(moments)]
+    return min(MOST_STEPS, int(limit_s / max(median_low(took), 1e-6))) if took else 0
 
 
 def unlabelled_inputs(opened: OpenTask, arithmetic: Arithmetic) -> UnlabelledInputs | None:
