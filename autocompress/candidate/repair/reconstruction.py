@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.repair.calibration import calibration_sample
-from autocompress.candidate.repair.repair import output_error
+from autocompress.candidate.repair.repair import relative_output_error
 from autocompress.candidate.request import TrainRequest
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
@@ -32,17 +32,17 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.task import Inputs
 
-MOST_SECONDS = 20.0  # of one structure
+RECONSTRUCTION_SECONDS = 20.0  # of one structure
 OVERTIME = 0.5  # times what it should take, in which it is annealed when it is late
 LEAST_STEPS, MOST_STEPS = 24, 512  # fewer gain nothing that could be told from noise
 PROBED_STEPS, PROBED_SHARE = 8, 0.1  # to learn what a step takes; of the time, at most
-LEARNING_RATE = 1e-3
-BATCH = 32  # examples, at most
-BATCHES = 4  # that as many examples make as the repair had memory for
-EXAMPLES = 4096  # that are read, at most, and held out
+PEAK_LR = 1e-3
+MOST_A_STEP = 32  # examples, at most
+STEPS_IN_MEMORY = 4  # that as many examples make as the repair had memory for
+MOST_READ = 4096  # that are read, at most, and held out
 INPUT_BYTES = 1 << 28  # of these, at most
-LEAST_GAIN = 0.1  # of the squared error on held-out inputs, that it has to take away: less was noise in the score
-HELD_OUT = 4  # one in so many, at most, tells whether it helps
+LEAST_FALL = 0.1  # of the squared error on held-out inputs, that it has to take away: less was noise in the score
+HELD_OUT_OF = 4  # one in so many, at most, tells whether it helps
 RECONSTRUCTION = "reconstructed_on"  # examples, with repetitions: what a recipe records beside the calibration
 
 
@@ -65,7 +65,7 @@ class UnlabelledInputs:
     def error(self, model: nn.Module) -> float:
         """Squared error of the output on the held-out inputs, as a share of the original's spread."""
         with torch.no_grad():
-            return output_error(primary(call(model.eval(), self.held_out)), self.wanted)
+            return relative_output_error(primary(call(model.eval(), self.held_out)), self.wanted)
 
 
 class OutputError(TrainHook):
@@ -123,7 +123,7 @@ def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, te
             [("reconstruction", OutputError(inputs.spread))],
             opened.task.loss_fn,
             inputs.stream,
-            Schedule(LEARNING_RATE, inputs.batch, 0, examples, limit_s),
+            Schedule(PEAK_LR, inputs.batch, 0, examples, limit_s),
             request.arithmetic,
             between=between,
             clock=clock,
@@ -131,7 +131,7 @@ def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, te
 
     overtime_s, due_s = None, 0.0
     if limit_s is not None:
-        limit_s = min(limit_s, MOST_SECONDS)
+        limit_s = min(limit_s, RECONSTRUCTION_SECONDS)
         trained(PROBED_STEPS * inputs.batch, PROBED_SHARE * limit_s, clock)
         steps = _affordable([*began, clock()], limit_s)
         if steps < LEAST_STEPS:
@@ -139,7 +139,7 @@ def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, te
         examples, overtime_s, due_s = steps * inputs.batch, OVERTIME * limit_s, clock() + limit_s
     # A clock that stands still until the work is overdue: until then the weights follow from the number of steps alone.
     found = trained(examples, overtime_s, lambda: max(clock(), due_s))
-    return found if inputs.error(found.model) < (1 - LEAST_GAIN) * inputs.error(model) else None
+    return found if inputs.error(found.model) < (1 - LEAST_FALL) * inputs.error(model) else None
 
 
 def _affordable(moments: Sequence[float], limit_s: float) -> int:
@@ -159,14 +159,14 @@ def _drawn(opened: OpenTask, arithmetic: Arithmetic) -> UnlabelledInputs | None:
         return None
     one = tensors_of(context.example_inputs)
     bytes_each = sum(t.numel() * t.element_size() for t in one) // max(1, len(one[0]))
-    pool = context.train.sampled(max(sample.examples, min(EXAMPLES, INPUT_BYTES // max(1, bytes_each))))
-    every = max(HELD_OUT, len(pool) // sample.examples)
+    pool = context.train.sampled(max(sample.examples, min(MOST_READ, INPUT_BYTES // max(1, bytes_each))))
+    every = max(HELD_OUT_OF, len(pool) // sample.examples)
     rows = torch.arange(len(pool))
     held = rows % every == every - 1
     read, held_out = pool.take(rows[~held]), pool.take(rows[held]).inputs
     with torch.no_grad():
         wanted = primary(call(context.model, held_out))
-    batch = min(BATCH, max(1, sample.examples // BATCHES))
+    batch = min(MOST_A_STEP, max(1, sample.examples // STEPS_IN_MEMORY))
     stream = TrainStream(
         opened.task,
         Split(context.train.name, len(read.targets), lambda indices: pool.take(rows[~held][list(indices)]), read),

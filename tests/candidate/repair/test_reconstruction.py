@@ -111,7 +111,7 @@ def test_as_many_steps_as_before_give_the_same_weights(
 
 
 def test_where_the_error_does_not_fall_it_stays_as_it_is(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(under_test, "LEARNING_RATE", 10.0)
+    monkeypatch.setattr(under_test, "PEAK_LR", 10.0)
     model = damaged(opened)
     assert reconstructed(opened, BY_STEPS, model, "repaired") == (model, "repaired", {})
 
