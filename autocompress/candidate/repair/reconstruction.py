@@ -91,7 +91,7 @@ def reconstructed(
     repaired: the key of the weights that it has. Raises Interrupted.
     """
     text = f"reconstruct: {request.recipe.techniques()}"
-    with opened.supervisor.during("repair", text), seeded(opened.context.seed):
+    with opened.supervisor.during("repair", text):
         found = None
         with suppress(CandidateFailed, RuntimeError):  # it diverges, or has no gradient
             found = _reconstructed(opened, request, model, text)
@@ -118,16 +118,17 @@ def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, te
         began.append(clock())
 
     def trained(examples: int, limit_s: float | None, clock: Callable[[], float]) -> Trained:
-        return train(
-            copy.deepcopy(model),
-            [("reconstruction", OutputError(inputs.spread))],
-            opened.task.loss_fn,
-            inputs.stream,
-            Schedule(PEAK_LR, inputs.batch, 0, examples, limit_s),
-            request.arithmetic,
-            between=between,
-            clock=clock,
-        )
+        with seeded(opened.context.seed):  # dropout draws the same, whatever was made before
+            return train(
+                copy.deepcopy(model),
+                [("reconstruction", OutputError(inputs.spread))],
+                opened.task.loss_fn,
+                inputs.stream,
+                Schedule(PEAK_LR, inputs.batch, 0, examples, limit_s),
+                request.arithmetic,
+                between=between,
+                clock=clock,
+            )
 
     overtime_s, due_s = None, 0.0
     if limit_s is not None:
