@@ -41,6 +41,7 @@ MOST_A_STEP = 32  # examples, at most
 STEPS_IN_MEMORY = 4  # that as many examples make as the repair had memory for
 MOST_READ = 4096  # that are read, at most, and held out
 INPUT_BYTES = 1 << 28  # of these, at most
+LEAST_ERROR = 0.02  # squared, as a share of the original's spread: what is nearer has lost next to no score
 LEAST_FALL = 0.1  # of the squared error on held-out inputs, that it has to take away: less was noise in the score
 HELD_OUT_OF = 4  # one in so many, at most, tells whether it helps
 RECONSTRUCTION = "reconstructed_on"  # examples, with repetitions: what a recipe records beside the calibration
@@ -85,7 +86,7 @@ def reconstructed(
     opened: OpenTask, request: TrainRequest, model: nn.Module, repaired: str
 ) -> tuple[nn.Module, str, dict[str, int]]:
     """A repaired structure nearer to the original, the store key of its weights, and what a recipe records of it; all
-    as it was, and nothing, where the steps did not help, or are too dear.
+    as it was, and nothing, where it is near already, or the steps did not help or are too dear.
 
     It has as much time as the request says; without a limit as many steps as the request knows of an earlier time.
     repaired: the key of the weights that it has. Raises Interrupted.
@@ -103,12 +104,12 @@ def reconstructed(
 
 
 def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, text: str) -> Trained | None:
-    """None where it does not help, or is too dear."""
+    """None where there is little to gain, it does not help, or is too dear."""
     examples, limit_s = int(request.calibration.get(RECONSTRUCTION, 0)), request.limit_s
     if limit_s is None and not examples:
         return None
     inputs = unlabelled_inputs(opened, request.arithmetic)
-    if inputs is None:
+    if inputs is None or (before := inputs.error(model)) < LEAST_ERROR:
         return None
     clock, safe_point = opened.working_s, opened.safe_point(text)
     began: list[float] = []  # when each step did
@@ -140,7 +141,7 @@ def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, te
         examples, overtime_s, due_s = steps * inputs.batch, OVERTIME * limit_s, clock() + limit_s
     # A clock that stands still until the work is overdue: until then the weights follow from the number of steps alone.
     found = trained(examples, overtime_s, lambda: max(clock(), due_s))
-    return found if inputs.error(found.model) < (1 - LEAST_FALL) * inputs.error(model) else None
+    return found if inputs.error(found.model) < (1 - LEAST_FALL) * before else None
 
 
 def _affordable(moments: Sequence[float], limit_s: float) -> int:

@@ -55,12 +55,12 @@ def opening(task: Task, runtime: Any, folder: Path) -> Any:
     return opened
 
 
-def damaged(opened: Any) -> nn.Module:
+def damaged(opened: Any, noise: float = 0.1) -> nn.Module:
     """The original with noise on its weights."""
     model = opened.task.copy_of_model().eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+            parameter.add_(noise * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
     return model
 
 
@@ -112,6 +112,13 @@ def test_where_the_error_does_not_fall_it_stays_as_it_is(opened: Any, monkeypatc
     monkeypatch.setattr(under_test, "PEAK_LR", 10.0)
     model = damaged(opened)
     assert reconstructed(opened, BY_STEPS, model, "repaired") == (model, "repaired", {})
+
+
+def test_what_is_near_already_stays_as_it_is(opened: Any) -> None:
+    model = damaged(opened, 0.001)
+    assert 0 < error(opened, model) < 0.02
+    assert reconstructed(opened, BY_STEPS, model, "repaired") == (model, "repaired", {})
+    assert not opened.told, "no step was made"
 
 
 def test_a_model_without_a_gradient_stays_as_it_is(opened: Any) -> None:
