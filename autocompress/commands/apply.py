@@ -128,7 +128,10 @@ async def _trained_anew(
     here: OpenedInProcess, run: RunFolder, profile: HardwareProfile, stored: RecipeFile, needed: Sequence[str]
 ) -> Evaluation:
     """Plan and train anew, with the stored length of training."""
-    opening, pipeline = await open_task(here.operations, here.prepared, run, profile, stored.seed, needed)
+    trains = stored.recipe.step(TRAIN) is not None
+    opening, pipeline = await open_task(
+        here.operations, here.prepared, run, profile, stored.seed, needed, trains=trains
+    )
     examples = round(stored.epochs * opening.prepared.train_examples)
     request = TrainRequest(stored.recipe.family, opening.arithmetic, examples=examples, calibration=stored.calibration)
     outcome = await pipeline.evaluate(request, limit_s=math.inf)
