@@ -79,10 +79,15 @@ async def open_task(
     only: Sequence[str] | None = None,
     *,
     compare_exporters: bool = True,
+    trains: bool = True,
 ) -> tuple[Opening, Pipeline]:
-    """Finish opening a prepared task for a few candidates, without a search around them and without limits."""
+    """Finish opening a prepared task for a few candidates, without a search around them and without limits. trains: as
+    for ``open_reference``.
+    """
     first = Pipeline(operations, folder, profile, seed, prepared, untimed(prepared.applicable, only))
-    opening = await open_reference(first, None, only, limit_s=math.inf, compare_exporters=compare_exporters)
+    opening = await open_reference(
+        first, None, only, limit_s=math.inf, compare_exporters=compare_exporters, trains=trains
+    )
     return opening, informed(first, opening, only)
 
 
