@@ -116,8 +116,8 @@ class RecipeFile:
 
     plans: what each structural step decided, by its position in the recipe; replaying them needs no data.
     weights: the trained or repaired weights (safetensors), relative to the file; None when they are neither.
-    calibration: how many training examples the structure was repaired on, and the digest of their inputs; nothing where
-    it was not.
+    calibration: how many training examples the structure was repaired on, and the digest of their inputs, and on how
+    many it was reconstructed where nothing trained it; nothing where it was not repaired.
     """
 
     recipe: Recipe

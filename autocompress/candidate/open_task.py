@@ -1,6 +1,7 @@
 """An opened task: what every candidate is made with."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,22 @@ class OpenTask:
     @property
     def runtime(self) -> Runtime:
         return self.context.runtime
+
+    def working_s(self) -> float:
+        """A clock in seconds, which stands still while others have the machine."""
+        return time.monotonic() - self.lock.waited_s
+
+    def safe_point(self, text: str) -> Callable[[float], None]:
+        """To be called between two steps of a training, with the fraction that is done; it raises Interrupted when the
+        work is to end. text: what happens.
+        """
+
+        def between(fraction: float) -> None:
+            self.supervisor.check()
+            self.lock.give_way()
+            self.supervisor.tell(text, fraction)
+
+        return between
 
     def open(self, path: Path) -> Session:
         """An ONNX file, ready to run on the target."""

@@ -20,9 +20,9 @@ class TrainRequest:
     checkpoint, plans: what an earlier rung left.
 
     start, examples: the piece of the training stream; examples = 0 trains nothing. limit_s: seconds there are for it
-    now. length_s: that it takes in all, with what was trained of it before it was cut off; None for as long as there
-    is. learned: what an earlier rung's hooks learned beside the weights. calibration: what its structure was repaired
-    on.
+    now; where the recipe trains nothing, for its reconstruction. length_s: that it takes in all, with what was trained
+    of it before it was cut off; None for as long as there is. learned: what an earlier rung's hooks learned beside the
+    weights. calibration: what its structure was repaired on, and how far it was reconstructed.
     """
 
     recipe: Recipe

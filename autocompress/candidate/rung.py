@@ -1,6 +1,5 @@
 """One training of a family: from its structure or the checkpoint of the rung before, to a checkpoint of its own."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ from torch import nn
 from autocompress.candidate.make import built
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.repair.calibration import calibration_sample
+from autocompress.candidate.repair.reconstruction import reconstructed
 from autocompress.candidate.repair.repaired import repaired
 from autocompress.candidate.request import TrainedWeights, TrainRequest
 from autocompress.candidate.snapshot import Snapshots
@@ -44,6 +44,9 @@ def train_rung(
         weights_key, calibration = request.checkpoint, dict(request.calibration)
     strategies = [(step, opened.plugins.strategies.get(step.strategy)) for step in request.recipe.steps]
     training = [(step, strategy) for step, strategy in strategies if isinstance(strategy, TrainingStrategy)]
+    if found is None and weights_key is not None and not training:
+        model, weights_key, facts = reconstructed(opened, request, model, weights_key)
+        calibration |= facts
     if not training or not request.examples:
         epochs = _epochs(opened, request, 0)
         untrained = TrainedWeights(request.recipe, plans, weights_key, request.learned, epochs)
@@ -61,11 +64,6 @@ def train_rung(
     snapshots = Snapshots(opened.store, opened.store.key("partial", *parts), opened.policy)
     text = f"train: {request.recipe.techniques()}"
 
-    def between(fraction: float) -> None:
-        opened.supervisor.check()
-        opened.lock.give_way()
-        opened.supervisor.tell(text, fraction)
-
     # Dropout draws the same, whatever was made before.
     with opened.supervisor.during("train", text), seeded(opened.context.seed + request.start):
         trained = train(
@@ -75,9 +73,9 @@ def train_rung(
             stream(),
             schedule,
             request.arithmetic,
-            between=between,
+            between=opened.safe_point(text),
             snapshots=snapshots,
-            clock=lambda: time.monotonic() - opened.lock.waited_s,
+            clock=opened.working_s,
         )
         checkpoint = opened.store.key("weights", *parts)
         opened.store.save(checkpoint, trained.model.state_dict())

@@ -132,7 +132,7 @@ async def _trained_anew(
     opening, pipeline = await open_task(here.operations, here.prepared, run, profile, stored.seed, needed)
     examples = round(stored.epochs * opening.prepared.train_examples)
     arithmetic = await here.operations.time_training(limit_s=math.inf) if examples else Arithmetic()
-    request = TrainRequest(stored.recipe.family, arithmetic, examples=examples)
+    request = TrainRequest(stored.recipe.family, arithmetic, examples=examples, calibration=stored.calibration)
     outcome = await pipeline.evaluate(request, limit_s=math.inf)
     made = next((e for e in outcome.evaluations if e.recipe == stored.recipe), None)
     if made is None:

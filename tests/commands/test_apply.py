@@ -10,6 +10,8 @@ from typing import Any
 import onnx
 import pytest
 
+from autocompress.candidate.repair import reconstruction
+from autocompress.candidate.repair.reconstruction import RECONSTRUCTION
 from autocompress.commands import apply
 from autocompress.commands.apply import apply_recipe
 from autocompress.errors import AutocompressError
@@ -66,9 +68,9 @@ def opened(
         yield open_quickly(load_task(target), shared_plugins, tmp_path_factory.mktemp("run"), only=NAMED)
 
 
-def recipe_of(opened: Any, family: Recipe, variant: str) -> Path:
+def recipe_of(opened: Any, family: Recipe, variant: str, **request: Any) -> Path:
     """The recipe.toml of one file of a family."""
-    outcome = opened.evaluate(family, examples=300)
+    outcome = opened.evaluate(family, examples=300, **request)
     made = next(e for e in outcome.evaluations if e.recipe.variant and e.recipe.variant.strategy == variant)
     path: Path = opened.task.folder.root / made.artifact
     return path.with_name("recipe.toml")
@@ -88,6 +90,18 @@ def test_a_file_that_saves_size_alone_is_trained_anew(opened: Any, target: str, 
     recipe = recipe_of(opened, Recipe(), "float16")
     assert "made anew" in apply_recipe(recipe, target, tmp_path / "made", redo=True)
     assert RecipeFile.read(tmp_path / "made" / "recipe.toml").recipe == RecipeFile.read(recipe).recipe
+
+
+def test_what_nothing_trained_is_reconstructed_by_as_many_steps_as_it_was(
+    opened: Any, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconstruction, "LEAST_ERROR", 0.0)  # its repair is all but exact
+    recipe = recipe_of(opened, Recipe(FAMILY.steps[:1]), "float16", calibration={RECONSTRUCTION: 3200})
+    assert RecipeFile.read(recipe).calibration[RECONSTRUCTION] == 3200
+    apply_recipe(recipe, target, tmp_path / "made", redo=True)
+    made, stored = (RecipeFile.read(path) for path in (tmp_path / "made" / "recipe.toml", recipe))
+    assert made.calibration == stored.calibration
+    assert made.facts["val"] == stored.facts["val"]
 
 
 def test_a_variant_that_is_no_longer_offered_is_said_to_be(opened: Any, target: str, tmp_path: Path) -> None:

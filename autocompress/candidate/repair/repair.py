@@ -120,7 +120,7 @@ def _run(
     finally:
         for handle in handles:
             handle.remove()
-    return fits, _output_error(output, primary(original.output))
+    return fits, relative_output_error(output, primary(original.output))
 
 
 def _recalibrate(norm: nn.Module, now: Statistics, before: Statistics, outputs: Tensor) -> None:
@@ -147,7 +147,7 @@ def _shared(model: nn.Module) -> set[str]:
     return {path for paths in holders.values() if len(paths) > 1 for path in paths}
 
 
-def _output_error(output: Tensor, wanted: Tensor) -> float:
+def relative_output_error(output: Tensor, wanted: Tensor) -> float:
     """Squared error of the output, as a share of how far the original's outputs lie from their mean."""
     spread = (wanted - wanted.mean(0)).double().square().sum().clamp(min=1e-30)
     return float((output - wanted).double().square().sum() / spread)

@@ -20,7 +20,7 @@ from autocompress.explore.progress import Progress
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.time_budget import TimeBudget
 from autocompress.explore.standings.standings import Standings
-from autocompress.recipe import Recipe, Step
+from autocompress.recipe import TRAIN, Recipe, Step
 from autocompress.storage.folder import RunFolder
 
 CALL_SLACK_S = 180.0  # export, quantization and measuring around a training
@@ -69,22 +69,30 @@ class Training:
 
     async def begin(self, recipe: Recipe, gate: Gate) -> Outcome:
         """A new family as it was repaired; its first training where nothing of it can be."""
-        lengths, skip = self._time.lengths, gate.slower
-        request = TrainRequest(recipe, rung=rungs.UNTRAINED, plans=gate.plans)
+        first, skip = self._time.lengths[rungs.TRAINED], gate.slower
+        request = TrainRequest(
+            recipe,
+            rung=rungs.UNTRAINED,
+            limit_s=None if recipe.step(TRAIN) else self._training_s(first),  # what nothing trains is reconstructed
+            plans=gate.plans,
+        )
         outcome = await self.evaluate(request, skip, first_look=True)
         if outcome.evaluations:
             return outcome
-        first = lengths[rungs.TRAINED]
         trained = replace(
             request,
             arithmetic=self.arithmetic,
             rung=rungs.TRAINED,
             examples=first.examples,
-            limit_s=min(first.seconds, self._time.training_s()),
+            limit_s=self._training_s(first),
             length_s=first.seconds,
             plans=outcome.plans,
         )
         return await self.evaluate(trained, skip)
+
+    def _training_s(self, length: rungs.Length) -> float:
+        """What a training of that length may take now."""
+        return min(length.seconds, self._time.training_s())
 
     async def evaluate(
         self, request: TrainRequest, skip: tuple[Step, ...] = (), *, first_look: bool = False

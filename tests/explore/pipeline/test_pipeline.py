@@ -18,6 +18,7 @@ from torch import nn
 from autocompress.budget import Budget
 from autocompress.candidate import score
 from autocompress.candidate.count import count
+from autocompress.candidate.repair.reconstruction import RECONSTRUCTION
 from autocompress.candidate.request import Sample, TrainRequest
 from autocompress.compute.worker import WorkerCrashed
 from autocompress.errors import CandidateFailed
@@ -348,6 +349,18 @@ def test_what_a_structure_was_repaired_on_is_known_after_its_trainings_too(opene
     further = opened.evaluate(family, rung=1, start=64, examples=64, **on)
     assert first.calibration == further.calibration != {}
     assert opened.evaluate(Recipe((DISTIL, TRAIN)), examples=64).calibration == {}
+
+
+def test_what_nothing_will_train_is_reconstructed_in_the_time_that_there_is(opened: Any) -> None:
+    repaired, nearer = (opened.evaluate(Recipe((HALF,)), limit_s=limit_s) for limit_s in (None, 1.0))
+    assert RECONSTRUCTION not in repaired.calibration
+    assert nearer.calibration[RECONSTRUCTION] > 0
+    assert nearer.checkpoint != repaired.checkpoint
+    assert (nearer.epochs, nearer.examples) == (0, 0)
+    again = opened.evaluate(Recipe((HALF,)), calibration=nearer.calibration)
+    assert again.calibration == nearer.calibration
+    assert {e.digest for e in again.evaluations} == {e.digest for e in nearer.evaluations}
+    assert RECONSTRUCTION not in opened.look_at(Recipe((HALF, DISTIL, TRAIN))).calibration
 
 
 def test_the_recipe_beside_a_model_has_all_it_takes_to_make_it_again(opened: Any) -> None:
