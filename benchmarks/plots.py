@@ -174,6 +174,15 @@ def repair_ranks(axes: Axes, document: Document) -> None:
     axes.set(xlabel="untrained score, %", ylabel="trained score, %")
 
 
+def reconstruction(axes: Axes, document: Document) -> None:
+    """Validation scores of structures as they were repaired, and reconstructed for so many seconds."""
+    rows = document["rows"]
+    stages = [name for name in rows[0] if name == "repaired" or (name.endswith(" s") and not name.startswith("examples"))]
+    _bars(axes, [row["recipe"] for row in rows], {stage: [row[stage] for row in rows] for stage in stages})
+    axes.axhline(document["reference"], color="black", linewidth=1, label="reference")
+    axes.set(ylabel="validation score", ylim=(min(row["repaired"] for row in rows) - 0.02, None))
+
+
 PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "driver": driver,
     "efficiency": areas,
@@ -181,6 +190,7 @@ PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "mechanisms": mechanisms,
     "repair": repair,
     "repair_ranks": repair_ranks,
+    "reconstruction": reconstruction,
     "scaling": scaling,
     "strategies": strategies,
     "threads": threads,

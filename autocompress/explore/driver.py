@@ -92,7 +92,7 @@ class Search:
             self._admission.remember(recipe, answer)
             if isinstance(answer, Gate):
                 self._record_sessions(answer)
-        first_lengths = rungs.lengths(clock.limit_s, opened.opening.prepared.train_examples, self._policy)
+        first_lengths = rungs.lengths(clock.limit_s, self._policy)
         self._time = TimeBudget(
             clock,
             durations,

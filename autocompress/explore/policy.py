@@ -40,7 +40,7 @@ class SearchPolicy:
 
     # How long families train.
     first_share: float = 0.04  # of the whole time, for a first training: not measured since families begin repaired
-    most_epochs: float = 5.0  # of the training split, at the first rung: not measured; tests train less
+    most_seen: int = 100_000  # examples, by a first training: rankings settle within some hundred steps: not measured
     eta: int = 3  # of how many families one is trained, and times as long as the training before: not measured
     promotes: bool = True  # untrained families are trained before the end: not measured since they begin repaired
     most_finishing: float = (

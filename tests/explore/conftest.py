@@ -22,7 +22,7 @@ from tests.recordings.harness import Ended, searched
 from tests.recordings.kinds import Kind
 from tests.recordings.scenarios import Process, Scenario
 
-QUICK = SearchPolicy(compare_exporters=False, most_epochs=1.0)  # the other exporter takes ten times as long
+QUICK = SearchPolicy(compare_exporters=False, most_seen=512)  # the other exporter takes ten times as long
 MINUTES = 60.0  # far more than three trials take: how busy the machine is changes nothing
 
 

@@ -27,11 +27,11 @@ class Length:
         return Length(self.seconds * factor, round(self.examples * factor))
 
 
-def lengths(seconds: float, examples: int, policy: SearchPolicy = SearchPolicy()) -> tuple[Length, ...]:
-    """The length of each rung, of all trainings up to it; of the first one nothing. seconds: of the whole search.
-    examples: in the training split; a tiny data set is read only so many times at the first training.
+def lengths(seconds: float, policy: SearchPolicy = SearchPolicy()) -> tuple[Length, ...]:
+    """The length of each rung, of all trainings up to it; of the first one nothing. seconds: of the whole search. A
+    small data set is read as often as that takes: what counts is how many steps are made.
     """
-    first = Length(policy.first_share * seconds, max(1, round(policy.most_epochs * examples)))
+    first = Length(policy.first_share * seconds, policy.most_seen)
     return (first.times(0), *(first.times(policy.eta ** (rung - TRAINED)) for rung in range(TRAINED, LAST + 1)))
 
 

@@ -14,7 +14,7 @@ from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.rung_lengths import kept_lengths, lengthen
 from autocompress.explore.schedule.time_budget import TimeBudget
 
-LENGTHS = rungs.lengths(600, 50_000)
+LENGTHS = rungs.lengths(600)
 LONGER = tuple(length.times(3) for length in LENGTHS)
 
 

@@ -19,7 +19,7 @@ from autocompress.explore.schedule.time_budget import (
     TimeBudget,
 )
 
-LENGTHS = rungs.lengths(600, 50_000)
+LENGTHS = rungs.lengths(600)
 
 
 def file(ms: float, name: str = "", quiet: bool = True) -> Any:
