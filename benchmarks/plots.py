@@ -177,7 +177,7 @@ def repair_ranks(axes: Axes, document: Document) -> None:
 def reconstruction(axes: Axes, document: Document) -> None:
     """Validation scores of structures as they were repaired, and reconstructed for so many seconds."""
     rows = document["rows"]
-    stages = [name for name in rows[0] if name == "repaired" or (name.endswith(" s") and not name.startswith("examples"))]
+    stages = ["repaired", *(name for name in rows[0] if name.endswith(" s") and not name.startswith("examples"))]
     _bars(axes, [row["recipe"] for row in rows], {stage: [row[stage] for row in rows] for stage in stages})
     axes.axhline(document["reference"], color="black", linewidth=1, label="reference")
     axes.set(ylabel="validation score", ylim=(min(row["repaired"] for row in rows) - 0.02, None))
