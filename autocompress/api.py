@@ -69,16 +69,13 @@ def search(
     """Search for the most accurate model within a latency budget and return the document of ``front.json``.
 
     task: ``"my_task.py:factory"`` (computed in a worker process that may crash without the search), or a Task object
-    (computed in this
-    process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms: milliseconds on
-    the profile's statistic.
-    speedup: times faster than the reference, on the ratio to it; excludes ``budget_ms``. max_drop: points of score that
-    may be lost. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials:
-    families at most. no_train: nothing is trained; what is repaired, quantized or dropped is measured as it is.
-    workers: processes that share the cores and compute candidates side by side (1), fewer where they do not fit
-    into memory; a Task object has one.
-    out: the run folder (``runs/<task>``); the same call on it resumes. policy: what a search decides by; for
-    benchmarks.
+    (computed in this process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms:
+    milliseconds on the profile's statistic. speedup: times faster than the reference, on the ratio to it; excludes
+    ``budget_ms``. max_drop: points of score that may be lost. minutes: in all, over resumes, finishing included (15;
+    1.5 for the demo). trials: families at most. no_train: nothing is trained; what is repaired, reconstructed,
+    quantized or dropped is measured as it is. workers: processes that share the cores and compute candidates side by
+    side (1), fewer where they do not fit into memory; a Task object has one. out: the run folder (``runs/<task>``); the
+    same call on it resumes. policy: what a search decides by; for benchmarks.
 
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
     act on.
@@ -196,8 +193,9 @@ def _run(
             document = _run_to_end(whole())
         except AutocompressError as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
-                if search is not None:
+                if progress.opening is not None and not isinstance(error, UsageError):
                     progress.keep_elapsed(clock.elapsed())
+                if search is not None:
                     search.conclude_as_it_stands()
                     write_results(search, settings, folder, plugins, clock, operations)
             stopped = interrupted()

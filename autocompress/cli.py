@@ -66,7 +66,7 @@ def search_command(
         int | None, typer.Option(help="Processes that share the cores, each with a candidate of its own.")
     ] = None,
     no_train: Annotated[
-        bool | None, typer.Option("--no-train", help="Train nothing: repair, quantize, drop and measure.")
+        bool | None, typer.Option("--no-train", help="Train nothing: repair, reconstruct, quantize, drop.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder (runs/<task>). The same command on it resumes.")

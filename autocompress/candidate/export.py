@@ -5,6 +5,7 @@ first is used unless it fails or the second one's file of the reference is clear
 candidate when it fails there.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from torch import nn
+from torch.jit._trace import TracerWarning
 
 from autocompress.candidate.export_cause import cause_of
 from autocompress.candidate.silence import silent
@@ -120,6 +122,20 @@ def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -
         raise CandidateFailed(cause_of(error)) from error
     finally:
         raw.unlink(missing_ok=True)
+
+
+def decides_by_values(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a trace of the model makes Python numbers of tensors, as a branch on what it computes does: the trace
+    follows one branch and says no more of it. Comparisons of shapes make them too.
+    """
+    wrapped, values = PositionalModel(model, inputs).eval(), tuple(named_tensors(inputs).values())
+    with every_module_called(), torch.no_grad(), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", TracerWarning)
+        try:
+            torch.jit.trace(wrapped, values, check_trace=False)  # type: ignore[no-untyped-call]
+        except Exception:  # what cannot be traced is exported otherwise
+            return False
+    return any(issubclass(w.category, TracerWarning) and "to a Python" in str(w.message) for w in said)
 
 
 def fold(source: Path, target: Path) -> None:

@@ -1,10 +1,11 @@
 """The unchanged model as a file, by either exporter."""
 
+from contextlib import suppress
 from pathlib import Path
 
-from autocompress.candidate.export import export_right, first_that_works
+from autocompress.candidate.export import EXPORTERS, decides_by_values, export_right, first_that_works
 from autocompress.candidate.export_cause import branching, unexportable
-from autocompress.candidate.make import CHECKED_BATCHES, file_of
+from autocompress.candidate.make import CHECKED_BATCHES, discard, file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile
 from autocompress.data import profile_inputs
@@ -14,11 +15,17 @@ from autocompress.recipe import Recipe
 
 def first_reference(first: str, opened: OpenTask) -> tuple[str, str]:
     """Export the reference by an exporter, or by the other one if that gives no right file: which one, and why. Raises
-    UsageError when neither does.
+    UsageError when neither does, and when what a tracer wrote may be one branch of several and the other exporter finds
+    that it is.
     """
     worked, causes = first_that_works(first, lambda name: export_reference(opened, name, opened.folder.reference))
     if worked is None:
         raise unexportable(causes)
+    tracer, other = EXPORTERS
+    example = next(profile_inputs(opened.val, opened.profile.batch, 1))
+    if worked == tracer and other not in causes and decides_by_values(opened.context.model, example):
+        with suppress(CandidateFailed):
+            discard(opened.folder.root / other_reference(opened, other).path)
     return worked, f"by {worked}" + "".join(f"; {other} failed: {why}" for other, why in causes.items())
 
 

@@ -1,5 +1,6 @@
 """A finished file: scored and counted, its outputs kept for comparisons on the same examples; later tested."""
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
 from autocompress.data import Split, chance_score, compared_score, paired_difference, score_of, spread, targets_of
 from autocompress.errors import CandidateFailed
-from autocompress.evaluation import Chance
+from autocompress.evaluation import Chance, Score
 from autocompress.measure import outputs_of
 
 
@@ -32,6 +33,7 @@ def score_files(
 
 
 def _scored(opened: OpenTask, file: ModelFile, sample: Sample | None) -> Scored:
+    """Of a sample that does not tell, the score on the whole split."""
     path = opened.folder.root / file.path
     split = opened.val if sample is None else opened.val.sampled(sample.examples)
     with opened.supervisor.during("score", f"score: {file.recipe.techniques()}"), ThreadPoolExecutor(1) as beside:
@@ -44,17 +46,30 @@ def _scored(opened: OpenTask, file: ModelFile, sample: Sample | None) -> Scored:
         outputs = outputs_of(lambda: opened.open(path), split, opened.profile.batch, give_way)
     if not torch.isfinite(outputs).all():
         raise CandidateFailed("the model gives NaN or infinite outputs on the validation split")
-    if sample is None:
-        own = score_of(opened.task, outputs, targets_of(split))
-    else:
-        reference = _stored(opened, sample.outputs)[spread(opened.val.size, sample.examples)]
-        own = compared_score(opened.task, outputs, reference, targets_of(split), sample.score)
+    own = score_of(opened.task, outputs, targets_of(split)) if sample is None else _compared(opened, outputs, sample)
+    if own is None:
+        return _scored(opened, file, None)
     if own.val != own.val or own.val in (float("inf"), float("-inf")):
         raise CandidateFailed(f"the metric is {own.val} on the validation split")
     key = opened.store.key("val", file.digest, str(own.sampled or ""))
     opened.store.save(key, {"outputs": outputs})
     params, macs = count(path)
     return Scored(own, path.stat().st_size, packed.result(), params, macs, key)
+
+
+def _compared(opened: OpenTask, outputs: Tensor, sample: Sample) -> Score | None:
+    """Told from a sample; None where that cannot be: the reference's outputs are not kept any more, or the metric is
+    undefined there, as an area under a curve is without both classes.
+    """
+    stored, split = opened.store.load(sample.outputs), opened.val.sampled(sample.examples)
+    if stored is None:
+        return None
+    reference = stored["outputs"][spread(opened.val.size, sample.examples)]
+    try:
+        score = compared_score(opened.task, outputs, reference, targets_of(split), sample.score)
+    except Exception:  # the user's metric raises anything
+        return None
+    return score if math.isfinite(score.val) else None
 
 
 def test_scores(opened: OpenTask, files: Sequence[ModelFile]) -> list[float]:

@@ -31,7 +31,6 @@ from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.supervisor import tell_nobody
 
-TIMED_WITHIN_S = 30.0  # that timing a training step may take; it takes about 3: not measured where it is long
 PLAINLY = "in float32 and the default memory layout"
 
 Strategies = Sequence[str] | None  # those of the search space; None for all that are installed
@@ -140,7 +139,7 @@ class WorkerOperations:
 
     async def time_training(self, *, limit_s: float) -> Arithmetic:
         try:
-            timed: Arithmetic = await self._computing.call("time_training", limit_s=min(limit_s, TIMED_WITHIN_S))
+            timed: Arithmetic = await self._computing.call("time_training", limit_s=limit_s)
         except WorkerDied as error:
             self._note(f"timing a training step: {error.reason}: trainings compute {PLAINLY}")
             return Arithmetic(device=capabilities().device)

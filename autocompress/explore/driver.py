@@ -129,7 +129,7 @@ class Search:
     @property
     def full_epochs(self) -> float:
         """Of the training split, that a finalist is trained for at most: in full."""
-        return self._time.full_examples / self.standings.opening.prepared.train_examples
+        return round(self._time.full_examples / self.standings.opening.prepared.train_examples, 1)
 
     async def run(self) -> Standings:
         """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
@@ -173,10 +173,10 @@ class Search:
         try:
             while not self._done() and self._failure is None:
                 self._check_interrupted()
-                if self._finds_first and not proposer.is_waiting:
-                    await self._find_first(proposer)
                 family = None if proposer.is_waiting else self._promotable()  # what comes first stands at the budget
-                if family is not None:
+                if family is None and self._finds_first and not proposer.is_waiting:
+                    await self._find_first(proposer)
+                elif family is not None:
                     await self._training.advance(family, self._time.lengths[family.rung + 1])
                     if note := lengthen(self._time, self.standings, self._progress, self._policy):
                         self._view.note(note)
@@ -263,7 +263,7 @@ class Search:
     async def _find_first(self, proposer: Proposer) -> None:
         """Where to begin beside that; who else has nothing to do meanwhile waits."""
         async with self._finding:
-            if not self._finds_first:
+            if not self._finds_first or self._failure is not None:
                 return
             gated: dict[Recipe, Gate] = {}
             gate, first, defaults = self._timed_in_time(gated), list[Recipe](), list[Recipe]()
@@ -292,7 +292,7 @@ class Search:
 
         async def gate(recipe: Recipe) -> Gate:
             async with turns:
-                if self._clock.elapsed() > until:
+                if self._clock.elapsed() > until or self._failure is not None:
                     raise CandidateFailed("there is no time to look for a milder one")
                 gated[recipe] = await self._admission.gate(recipe)
                 return gated[recipe]

@@ -50,7 +50,7 @@ class SearchPolicy:
 
     # What is tried.
     compare_exporters: bool = (
-        True  # the slower exporter too, for the file that is faster: not measured; tests do without
+        True  # the slower exporter too, where it takes 1 % of the time: not measured; tests do without
     )
     first_recipes: bool = True  # a search begins with them: 0.746 -> 0.461 without
     remembered: int = 400  # trials the sampler looks at, at most, for its time grows with them: not measured

@@ -5,7 +5,7 @@ from math import log10
 from typing import Any
 
 from autocompress.report import explain
-from autocompress.report.points import Shown, listed, outside, row_of
+from autocompress.report.points import Shown, listed, outside, row_of, unmet
 
 HOVER_WIDTH = 40  # characters: plotly does not wrap a hover text, and it has to fit a telephone
 
@@ -45,7 +45,9 @@ def figure_json(document: dict[str, Any], points: list[Shown], lowest: float | N
 
     others = [p for p in points if not (p["on_front"] or p["is_reference"])]
     draw("others", [p for p in others if p["feasible"]], "var(--muted)", {"size": 7}, opacity=0.5)
-    draw(outside(document), [p for p in others if not p["feasible"]], "var(--muted)", {"size": 7}, opacity=0.5)
+    for name in (outside(document), "undecided", "scored on a sample"):
+        shown = [p for p in others if not p["feasible"] and unmet(p, document) == name]
+        draw(name, shown, "var(--muted)", {"size": 7}, opacity=0.5)
     # A staircase, because between two models there is no third: until the next one's latency, the last one is the best.
     line = {"color": "var(--front)", "width": 1.5, "shape": "hv"}
     front = [p for p in points if p["on_front"]]

@@ -124,7 +124,8 @@ def smallest(document: Document) -> str | None:
     metric, reference = document["metric"], document["reference"]
     allowed = document["budget"]["max_drop"]
     least = reference["score"]["val"] - (DEFAULT_DROP if allowed is None else allowed) / 100
-    enough = [c for c in document["candidates"] if c["score"]["val"] >= least - 1e-9]
+    whole = [c for c in document["candidates"] if not c["score"].get("sampled")]
+    enough = [c for c in whole if c["score"]["val"] >= least - 1e-9]
     if not enough:
         return None
     found = min(enough, key=lambda c: (c["compressed_bytes"], -c["score"]["val"]))

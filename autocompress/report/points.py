@@ -38,6 +38,8 @@ def outside(document: dict[str, Any]) -> str:
 def unmet(p: Shown, document: dict[str, Any]) -> str:
     """What a file that cannot be recommended misses, or may miss."""
     answers = explain.answers(p)
+    if p["score"].get("sampled") and "not met" not in answers:
+        return "scored on a sample"
     if "not met" in answers or "undecided" not in answers:
         return outside(document)
     return "undecided"

@@ -57,6 +57,10 @@ class TerminalView:
             f"p50 {reference.latency.p50:.4g} ms, "
             f"p90 {reference.latency.p90:.4g} ms, {reference.params:,} parameters, {reference.macs / 1e6:.4g} M MACs"
         )
+        faster = sorted(opening.reference_family.evaluations, key=lambda e: e.latency.ratio)
+        for e in faster:
+            score = explain.score_text(e.score.val, opening.metric)
+            self.note(f"unchanged, {e.recipe.techniques()}: {score} at {1 / e.latency.ratio:.2f}x")
         names = list(dict.fromkeys([*(a.name for a in space.families), *space.graph]))
         self.note(f"strategies: {', '.join(names)}")
         size_only = [a.name for a in opening.applicable if a.size_only and a.name not in names]

@@ -177,7 +177,7 @@ def test_a_model_whose_weights_the_store_no_longer_has_is_delivered_and_its_reci
     run: Any, finished: Any, tmp_path: Path
 ) -> None:
     finished.copied_to(tmp_path / "run")
-    for path in (tmp_path / "run" / "store").glob("weights-*"):
+    for path in (tmp_path / "run" / "store").glob("*.safetensors"):
         path.unlink()
     (tmp_path / "run" / "front.json").unlink()
     document = run(speedup=3, trials=1, minutes=1e-6)

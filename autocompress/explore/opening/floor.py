@@ -1,4 +1,5 @@
-"""The floor: the fastest model that a space allows, timed before anything is scored or trained.
+"""The floor: the fastest model that a space allows, timed before anything is trained, where no file of the unchanged
+model meets the budget.
 
 What one strategy leaves can make another's result slower, so neither all together nor each alone has to be the fastest.
 Where none of these meets the budget, sets of them are searched greedily, a strategy less or more at a time.
@@ -81,8 +82,8 @@ def is_over(budget: Budget, latency: Latency) -> bool:
 
 
 async def time_floor(space: Space, gating: Gating, budget: Budget, clock: Clock) -> Floor:
-    """Time the smallest structures, and where all of them are over the budget those of other sets of strategies. Of
-    each the fastest variant is timed: which is fastest on the reference is not known yet.
+    """Time the smallest structures, and where all of them are over the budget those of other sets of strategies, each
+    with the variants that were fast on the reference.
     """
     if not budget.bounded:
         return Floor(budget)

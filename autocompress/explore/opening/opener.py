@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from autocompress.candidate.preparation import Preparation
@@ -28,6 +29,7 @@ from autocompress.measure import USUAL
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import Record
 
+TIMED_WITHIN_S = 30.0  # that timing a training step may take; it takes about 3: not measured where it is long
 OTHER_EXPORTER_SHARE = 0.01  # of a search's time: the other exporter takes about as long as opening the task did
 
 T = TypeVar("T")
@@ -84,19 +86,22 @@ class Opener:
             opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, space)))
             self.show(opening, space)
             if space.training and progress.arithmetic is None:
-                progress.keep_arithmetic(await _named(self.operations.time_training(limit_s=limit_s)))
+                timed_s = TIMED_WITHIN_S + prepared_s  # a worker that is asked may have to open the task first
+                progress.keep_arithmetic(await _named(self.operations.time_training(limit_s=timed_s)))
+            keep = partial(
+                progress.keep_opened,
+                identity=identity.identity_of(self.settings, space),
+                prepared_s=prepared_s,
+                opening=EarlierOpening.of(opening).to_json(),
+            )
+            floor = self._known_floor(progress, space)
+            keep(floor=floor and floor.to_json())  # nothing is recorded of a task that could not be opened
             reference, val_examples = opening.reference, opening.prepared.val_examples
             sample = sample_of(reference, val_examples, self.settings.profile.batch, self.clock.limit_s)
             pipeline = replace(informed(pipeline, opening, only), sample=sample)
-            floor = self._known_floor(progress, space)
             if floor is None:
                 floor = await self._floor(opening, space, self._gating(pipeline, prepared_s))
-        progress.keep_opened(  # nothing is recorded of a task that could not be opened
-            identity=identity.identity_of(self.settings, space),
-            prepared_s=prepared_s,
-            floor=floor.to_json(),
-            opening=EarlierOpening.of(opening).to_json(),
-        )
+        keep(floor=floor.to_json())
         return Opened(opening, space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
 
     def _refuse_an_undecidable_percentile(self, opening: Opening) -> None:
@@ -152,7 +157,7 @@ class Opener:
         named = set(self.settings.space.strategies or ())
         said = [f"{a.name}: {a.size_only}" for a in opening.applicable if a.name in named and a.size_only]
         if space.structural and not space.training:
-            said.append("nothing is trained: changed structures are repaired and measured as they are")
+            said.append("nothing is trained: changed structures are repaired, reconstructed and measured as they are")
         return said
 
 

@@ -86,9 +86,8 @@ def informed(pipeline: Pipeline, opening: Opening, only: Sequence[str] | None) -
 
 
 async def _with_the_faster_exporter(pipeline: Pipeline, limit_s: float) -> Preparation:
-    """Export the reference by the other exporter too, and go on from its file where that is clearly faster. It takes
-    ten times as long as the first one, so what is gated before does not wait for it. Raises UsageError when it finds
-    that the model cannot be held by a graph.
+    """Export the reference by the other exporter too, and go on from its file where that is clearly faster. Raises
+    UsageError when it finds that the model cannot be held by a graph.
     """
     prepared, (first, other) = pipeline.prepared, EXPORTERS
     if prepared.exporter != first:

@@ -264,7 +264,7 @@ class Pipeline:
         stands: Stands,
         left: Callable[[], float],
     ) -> Outcome:
-        answers = await score_each(self.operations, timed, self.sample, stands, left)
+        answers = await score_each(self.operations, timed, self.sample, stands, left, self._for_size)
         for (file, latency), answer in zip(timed, answers, strict=True):
             if isinstance(answer, NotScored):
                 outcome = self._without(outcome, file, answer.strategy, answer.reason)

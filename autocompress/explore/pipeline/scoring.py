@@ -41,19 +41,24 @@ async def score_each(
     sample: Sample | None,
     stands: Stands,
     left: Callable[[], float],
+    for_size: Callable[[ModelFile], bool] = lambda file: False,
 ) -> list[Scored | NotScored]:
     """The score of each file of a family, on the whole split where it would be on the front: ``stands``, and no faster
     file of the family that does is as good on the same examples. sample: None to score all on the whole split. left:
-    seconds that there are.
+    seconds that there are. for_size: whether a file is made for its size, and so scored on the whole split whatever its
+    speed.
     """
     answers = list(await operations.score([file for file, _ in files], sample, limit_s=left()))
     best = -math.inf  # of the faster ones that stand, on the sample
     for number in sorted(range(len(files)), key=lambda i: files[i][1].ratio):
         (file, latency), answer = files[number], answers[number]
-        if not isinstance(answer, Scored) or answer.score.val <= best or not stands(answer.score.val, latency.ratio):
+        if not isinstance(answer, Scored):
+            continue
+        on_front = answer.score.val > best and stands(answer.score.val, latency.ratio)
+        if not on_front and not for_size(file):
             continue
         if not answer.score.whole:
             (answers[number],) = await operations.score([file], limit_s=left())
-        if isinstance(answers[number], Scored):
+        if on_front and isinstance(answers[number], Scored):
             best = answer.score.val
     return answers

@@ -17,6 +17,7 @@ CLOSING_S = 3.0  # writing the front and the report
 FINALISTS = 3  # families trained in full without a budget; the front has several
 CONTENDERS = 2  # and under one: the better of them, trained equally long, has the time
 MOST_LAST_LENGTHS = 4  # a finalist trains at most this many times the last rung's length, if time is left
+FULL_EPOCHS = 60  # of the training split, or as many, if that is more
 MEASURED_AGAIN = 12  # files of the front, at most
 JUDGED = 3  # files that may be recommended, timed in sessions of their own
 PATIENCE = 4  # times the usual length of a session, for a finalist beside which nothing was quiet
@@ -56,7 +57,8 @@ class TimeBudget:
     @property
     def full_examples(self) -> int:
         """As many as a finalist is trained on at most: in full."""
-        return MOST_LAST_LENGTHS * self._lengths[-1].examples
+        epochs = FULL_EPOCHS * self._standings.opening.prepared.train_examples
+        return max(MOST_LAST_LENGTHS * self._lengths[-1].examples, epochs)
 
     def lengthen(self, factor: float) -> None:
         """From now on all rungs are so many times as long."""

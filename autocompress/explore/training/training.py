@@ -16,6 +16,7 @@ from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.explore.pipeline.scoring import anything_stands
 from autocompress.explore.progress import Progress
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.time_budget import TimeBudget
@@ -97,8 +98,8 @@ class Training:
     async def evaluate(
         self, request: TrainRequest, skip: tuple[Step, ...] = (), *, first_look: bool = False
     ) -> Outcome:
-        """Train a family and measure its files. skip: graph variants that are known to be slower. first_look: see
-        ``Pipeline.evaluate``.
+        """Train a family and measure its files, those of a finalist on all examples. skip: graph variants that are
+        known to be slower. first_look: see ``Pipeline.evaluate``.
         """
         skip = tuple(dict.fromkeys((*skip, *self._standings.slower_variants(request.recipe))))
         limit_s = (request.limit_s or 0.0) + CALL_SLACK_S + SCORED_TWICE * self._time.scored_s()
@@ -106,7 +107,7 @@ class Training:
             request,
             skip=skip,
             worth_below=self._worth_below(),
-            stands=self._standings.would_stand,
+            stands=anything_stands if request.length_s is None and request.examples else self._standings.would_stand,
             limit_s=self._durations.within(limit_s),
             first_look=first_look,
         )

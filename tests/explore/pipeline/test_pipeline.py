@@ -337,6 +337,28 @@ def test_a_sample_tells_the_score_beside_the_reference_on_the_same_examples(open
     assert known.score.val == pytest.approx(accuracy_of(root / known.artifact, (images, labels)), abs=1e-6)
 
 
+def undefined_on_few(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    if len(targets) <= 40:
+        raise ValueError("there is one class only")
+    return float((outputs.argmax(1) == targets).float().mean())
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["the reference's outputs are gone", "the metric is undefined"])
+def test_a_sample_that_does_not_tell_is_no_reason_to_fail(
+    lost: bool, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = opened.opening.reference
+    outputs = "val-00000000000000000000" if lost else reference.outputs
+    if not lost:
+        monkeypatch.setattr(opened.task.task, "metric", undefined_on_few)
+    sampling = replace(opened.pipeline, sample=Sample(40, outputs, reference.score))
+    outcome = asyncio.run(
+        sampling.evaluate(TrainRequest(Recipe((HALF,))), stands=lambda score, ratio: False, limit_s=math.inf)
+    )
+    assert outcome.evaluations
+    assert all(e.score.whole for e in outcome.evaluations)
+
+
 def test_what_is_not_repaired_is_not_looked_at_before_it_is_trained(opened: Any) -> None:
     outcome = opened.look_at(Recipe((DISTIL, TRAIN)))
     assert (outcome.evaluations, outcome.checkpoint, outcome.failed) == ((), None, ())

@@ -46,12 +46,14 @@ def score_family(make_latency: Callable[..., Latency]) -> Callable[..., dict[str
         ratios: dict[str, float],
         stands: Stands = anything_stands,
         sample: Sample | None = SAMPLE,
+        for_size: str = "",
     ) -> dict[str, Any]:
         files = [
             (ModelFile(Recipe(), name, f"digest {name}", f"graph {name}"), make_latency(ratio))
             for name, ratio in ratios.items()
         ]
-        found = asyncio.run(score_each(operations, files, sample, stands, lambda: 9.0))
+        asked = score_each(operations, files, sample, stands, lambda: 9.0, lambda file: file.path == for_size)
+        found = asyncio.run(asked)
         return {
             name: answer.score if isinstance(answer, Scored) else None
             for name, answer in zip(ratios, found, strict=True)
@@ -86,6 +88,12 @@ def test_what_the_front_dominates_is_not_scored_further(score_family: Any) -> No
     found = score_family(operations, {"float": 0.5, "int8": 0.25}, stands=lambda score, ratio: False)
     assert operations.asked == [(["float", "int8"], 1000)]
     assert not any(score.whole for score in found.values())
+
+
+def test_what_is_made_for_its_size_is_scored_on_all_examples_whatever_its_speed(score_family: Any) -> None:
+    operations = DeclaredScores({"float": (0.88, 0.881), "small": (0.88, 0.882), "int8": (0.88, 0.879)})
+    found = score_family(operations, {"float": 0.5, "small": 0.6, "int8": 0.25}, for_size="small")
+    assert [score.sampled for score in found.values()] == [1000, None, None]
 
 
 def test_a_file_that_fails_costs_itself_alone(score_family: Any) -> None:
