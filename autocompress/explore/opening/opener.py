@@ -95,7 +95,7 @@ class Opener:
                 opening=EarlierOpening.of(opening).to_json(),
             )
             floor = self._known_floor(progress, space)
-            keep(floor=None if floor is None else floor.to_json())  # nothing is recorded of a task that could not be opened
+            keep(floor=None if floor is None else floor.to_json())  # before that, nothing is recorded
             reference, val_examples = opening.reference, opening.prepared.val_examples
             sample = sample_of(reference, val_examples, self.settings.profile.batch, self.clock.limit_s)
             pipeline = replace(informed(pipeline, opening, only), sample=sample)
