@@ -15,7 +15,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from torch import nn
-from torch.jit._trace import TracerWarning
+from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from autocompress.candidate.export_cause import cause_of
 from autocompress.candidate.silence import silent
