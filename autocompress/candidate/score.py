@@ -49,7 +49,7 @@ def _scored(opened: OpenTask, file: ModelFile, sample: Sample | None) -> Scored:
     own = score_of(opened.task, outputs, targets_of(split)) if sample is None else _compared(opened, outputs, sample)
     if own is None:
         return _scored(opened, file, None)
-    if own.val != own.val or own.val in (float("inf"), float("-inf")):
+    if not math.isfinite(own.val):
         raise CandidateFailed(f"the metric is {own.val} on the validation split")
     key = opened.store.key("val", file.digest, str(own.sampled or ""))
     opened.store.save(key, {"outputs": outputs})

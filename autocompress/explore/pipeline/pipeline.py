@@ -7,6 +7,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from autocompress.budget import Budget
 from autocompress.candidate.make import discard
@@ -27,7 +28,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.pipeline.evaluated import evaluation_of, recipe_file
 from autocompress.explore.pipeline.gate import Gate
-from autocompress.explore.pipeline.scoring import Stands, TimedFile, anything_stands, score_each
+from autocompress.explore.pipeline.scoring import ScoreFiles, Stands, TimedFile, anything_stands, score_each
 from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
 from autocompress.explore.pipeline.variants import Ratios, is_for_size, variants_for, worth_gating
 from autocompress.explore.pipeline.worth import is_far_over, no_faster, too_slow
@@ -151,7 +152,7 @@ class Pipeline:
             ),
             limit_s=left(),
         )
-        return await self._measured(made, weights, request.rung, worth_below, stands, left, first_look=first_look)
+        return await self._measured(made, weights, request.rung, worth_below, left, stands, first_look=first_look)
 
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants."""
@@ -162,7 +163,7 @@ class Pipeline:
         )
         request = FamilyFiles(weights, 0, self.prepared.exporter, variants, source=self.prepared.reference)
         made = await self.operations.make(request, limit_s=left())
-        return await self._measured(made, weights, 0, None, anything_stands, left)
+        return await self._measured(made, weights, 0, None, left)
 
     async def session(self, evaluation: Evaluation, seconds: float, limit_s: float) -> TimingSession:
         """A finished file timed in one more session, which may take so many seconds."""
@@ -193,8 +194,8 @@ class Pipeline:
         weights: TrainedWeights,
         rung: int,
         worth_below: float | None,
-        stands: Stands,
         left: Callable[[], float],
+        stands: Stands = anything_stands,
         *,
         first_look: bool = False,
     ) -> Outcome:
@@ -227,9 +228,10 @@ class Pipeline:
                 outcome = replace(outcome, slower=(*outcome.slower, self._rejected(file, latency, reason)))
                 continue
             timed.append((file, latency))
+        score = partial(score_each, self.operations, self.sample, stands, self._for_size, left)
         fastest_first = sorted(timed, key=lambda pair: pair[1].ratio)
         if first_look:
-            return await self._first_scored(made, fastest_first, outcome, stands, left)
+            return await self._first_scored(made, fastest_first, outcome, score)
         kept: list[TimedFile] = []
         for file, latency in timed:
             if file is not fastest_first[0][0] and not self._for_size(file) and too_slow(latency, worth_below):
@@ -237,35 +239,22 @@ class Pipeline:
                 outcome = replace(outcome, hopeless=(*outcome.hopeless, self._rejected(file, latency, reason)))
             else:
                 kept.append((file, latency))
-        return _or_why_not(await self._scored(made, kept, outcome, stands, left))
+        return _or_why_not(await self._scored(made, kept, outcome, score))
 
     async def _first_scored(
-        self,
-        made: Made,
-        timed: Sequence[TimedFile],
-        outcome: Outcome,
-        stands: Stands,
-        left: Callable[[], float],
+        self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, score: ScoreFiles
     ) -> Outcome:
         """The first of the files that can be scored; the others go."""
         for number, each in enumerate(timed, 1):
-            outcome = await self._scored(made, [each], outcome, stands, left)
+            outcome = await self._scored(made, [each], outcome, score)
             if outcome.evaluations:
                 for file, _ in timed[number:]:
                     self._discard(file)
                 break
         return _or_why_not(outcome)
 
-    async def _scored(
-        self,
-        made: Made,
-        timed: Sequence[TimedFile],
-        outcome: Outcome,
-        stands: Stands,
-        left: Callable[[], float],
-    ) -> Outcome:
-        answers = await score_each(self.operations, timed, self.sample, stands, left, self._for_size)
-        for (file, latency), answer in zip(timed, answers, strict=True):
+    async def _scored(self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, score: ScoreFiles) -> Outcome:
+        for (file, latency), answer in zip(timed, await score(timed), strict=True):
             if isinstance(answer, NotScored):
                 outcome = self._without(outcome, file, answer.strategy, answer.reason)
                 continue

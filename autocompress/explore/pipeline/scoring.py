@@ -3,7 +3,7 @@ the whole split for what would.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
 from autocompress.compute.operations import Operations
@@ -16,6 +16,7 @@ WORTH_SAMPLING = 2  # times the sample: a split of fewer examples is scored whol
 
 TimedFile = tuple[ModelFile, Latency]
 Stands = Callable[[float, float], bool]  # whether a file of this score and latency ratio would be on the front
+ScoreFiles = Callable[[Sequence[TimedFile]], Awaitable[list[Scored | NotScored]]]  # of one family
 
 
 def anything_stands(score: float, ratio: float) -> bool:
@@ -37,16 +38,16 @@ def sample_of(reference: Evaluation, examples: int, batch: int, limit_s: float) 
 
 async def score_each(
     operations: Operations,
-    files: Sequence[TimedFile],
     sample: Sample | None,
     stands: Stands,
+    for_size: Callable[[ModelFile], bool],
     left: Callable[[], float],
-    for_size: Callable[[ModelFile], bool] = lambda file: False,
+    files: Sequence[TimedFile],
 ) -> list[Scored | NotScored]:
     """The score of each file of a family, on the whole split where it would be on the front: ``stands``, and no faster
-    file of the family that does is as good on the same examples. sample: None to score all on the whole split. left:
-    seconds that there are. for_size: whether a file is made for its size, and so scored on the whole split whatever its
-    speed.
+    file of the family that does is as good on the same examples. sample: None to score all on the whole split.
+    for_size: whether a file is made for its size, and so scored on the whole split whatever its speed. left: seconds
+    that there are.
     """
     answers = list(await operations.score([file for file, _ in files], sample, limit_s=left()))
     best = -math.inf  # of the faster ones that stand, on the sample

@@ -52,7 +52,7 @@ def score_family(make_latency: Callable[..., Latency]) -> Callable[..., dict[str
             (ModelFile(Recipe(), name, f"digest {name}", f"graph {name}"), make_latency(ratio))
             for name, ratio in ratios.items()
         ]
-        asked = score_each(operations, files, sample, stands, lambda: 9.0, lambda file: file.path == for_size)
+        asked = score_each(operations, sample, stands, lambda file: file.path == for_size, lambda: 9.0, files)
         found = asyncio.run(asked)
         return {
             name: answer.score if isinstance(answer, Scored) else None
