@@ -112,11 +112,14 @@ class _Bisection:
         self.group = group
         self._opened = opened
         self._strategy = strategy
-        self._unchanged = unchanged_scored(opened)
         self._low, self._high = -1, len(group.counts)  # the counts between them are to be tried
         self._outputs: dict[int, Tensor] = {}  # by how many units went
         self._repaired = False
         self._failed: str | None = None
+
+    @property
+    def _unchanged(self) -> UnchangedScored:
+        return unchanged_scored(self._opened)
 
     def step(self) -> None:
         """Try the middle one, where one is left."""
