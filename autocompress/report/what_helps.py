@@ -127,7 +127,7 @@ def _too_few_examples(files: Sequence[Candidate], document: Document) -> str | N
 def _other_budgets(files: Sequence[Candidate], document: Document) -> str | None:
     """As their options are typed; nothing where the sentence on the nearest file says the same."""
     asked, metric = document["budget"]["max_drop"], document["metric"]
-    worth = [c for c in files if c["keeps_lead"]]
+    worth = [c for c in files if c["keeps_lead"] and not c["score"].get("sampled")]
     kept = [c for c in worth if asked is None or c["verdicts"]["drop"]["answer"] == "met"]
     within = [c for c in worth if c["verdicts"]["latency"]["answer"] == "met"] if asked is not None else []
     offers: list[tuple[str, Candidate]] = []
