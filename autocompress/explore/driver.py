@@ -174,12 +174,12 @@ class Search:
             while not self._done() and self._failure is None:
                 self._check_interrupted()
                 family = None if proposer.is_waiting else self._promotable()  # what comes first stands at the budget
-                if family is None and self._finds_first and not proposer.is_waiting:
-                    await self._find_first(proposer)
-                elif family is not None:
+                if family is not None:
                     await self._training.advance(family, self._time.lengths[family.rung + 1])
                     if note := lengthen(self._time, self.standings, self._progress, self._policy):
                         self._view.note(note)
+                elif self._finds_first and not proposer.is_waiting:
+                    await self._find_first(proposer)
                 elif not await self._new_family(proposer):
                     return
                 self._view.status(self.standings, self._clock.left())
