@@ -1,5 +1,6 @@
 """What measuring one model gave: its score with an interval, its latency, its size."""
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -40,6 +41,19 @@ class Chance:
 
     score: float
     error: float
+
+
+def keeps_half_the_lead(score: float, reference: Score, chance: Chance | None) -> bool:
+    """Whether a file keeps at least half of what the reference is ahead of chance; higher scores are better.
+
+    Always so when chance is unknown, and when the reference's lead is within its error: the lower half of its 95 %
+    interval and 1.96 standard deviations of chance, added as independent errors are.
+    """
+    if chance is None:
+        return True
+    lead = reference.val - chance.score
+    error = math.hypot(reference.val - reference.val_low, NORMAL * chance.error)
+    return not lead > error or score >= chance.score + lead / 2
 
 
 @dataclass(frozen=True)

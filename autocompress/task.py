@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,40 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autocompress.classes import IGNORED
 from autocompress.errors import UsageError, one_line
+from autocompress.losses import cross_entropy, mse
+from autocompress.nested import Nested, named_tensors, primary
 from autocompress.recipe import digest
 
-Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
-Metric = Callable[[Tensor, Tensor], float]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Inputs = Nested
+Metric = Callable[[Any, Any], float]
+Loss = Callable[[Any, Any], Tensor]
 
-
-def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Share of examples whose largest output is the target's class, 0..1. Outputs (N, K) or (N, ..., K) over
-    targets.
-    """
-    return float((outputs.argmax(class_axis(outputs, targets)) == targets).float().mean())
-
-
-def class_axis(outputs: Tensor, targets: Tensor) -> int:
-    """The axis of ``outputs`` that holds the classes: the second as in cross_entropy, else the last."""
-    return 1 if outputs.shape[:1] + outputs.shape[2:] == targets.shape else -1
-
-
-def class_count(outputs: Tensor, targets: Tensor) -> int | None:
-    """How many classes ``outputs`` tells apart, when ``targets`` are their labels: whole numbers, one for each place of
-    the outputs beside the axis of two classes or more. None otherwise, as in regression; what the task calls its loss
-    and its metric does not matter.
-    """
-    if outputs.dim() < 2 or targets.is_floating_point():
-        return None
-    axis = class_axis(outputs, targets) % outputs.dim()
-    labelled = outputs.shape[:axis] + outputs.shape[axis + 1 :] == targets.shape
-    return outputs.shape[axis] if labelled and outputs.shape[axis] > 1 else None
-
-
-METRICS: dict[str, Metric] = {"accuracy": accuracy}
-LOSSES: dict[str, Loss] = {"cross_entropy": nn.functional.cross_entropy, "mse": nn.functional.mse_loss}
+ONE_TENSOR = ("torch.nn.", "torchmetrics.", "autocompress.losses")  # modules of losses and metrics of one tensor
+OUTPUT = "output"  # the name of a model's only output; several are output_0, output_1, ... or have names of their own
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "mse": mse}
 
 
 @dataclass(eq=False)
@@ -56,12 +36,22 @@ class Task:
     """A compression task.
 
     name: names the run folder. model: the trained module; a copy is worked on, never the module itself.
-    train, val, test: each a ``(inputs, targets)`` pair of tensors, a Dataset of such pairs, or a DataLoader. Inputs are
-    one tensor, a tuple, or a dict of tensors, examples along the first dimension. ``val`` steers the search; ``test``
-    (optional) is opened once, for the finalists.
-    metric: "accuracy", or ``callable(outputs, targets) -> float``, higher is better.
-    loss: "cross_entropy", "mse", or ``callable(outputs, targets) -> scalar tensor``, lower is better.
+    train, val, test: each a ``(inputs, targets)`` pair, a Dataset of such pairs, or a DataLoader. Inputs and targets
+    are tensors, or tuples, dicts and dataclasses of them, examples along the first dimension of each. ``val`` steers
+    the search; ``test`` (optional) is opened once, for the finalists.
+    metric: "accuracy", the name of a metric of torchmetrics, ``callable(outputs, targets) -> float``, or an object with
+    ``update(outputs, targets)``, ``compute()`` and ``reset()``. loss: "cross_entropy", "mse", or ``callable(outputs,
+    targets) -> scalar tensor``, lower is better. Both are given what the model returns, whole; what torch and
+    torchmetrics define, and what is given by name, the one output that is scored. maximize: False for a metric of
+    which lower is better.
     augment: optional ``callable(inputs) -> inputs`` on a training batch.
+    batch: optional ``callable(batch) -> (inputs, targets)`` of what the loader gives; pairs, and dicts with labels
+    inside, need none.
+    outputs: names of the outputs to deliver; all of them when left out. distill: the name of the output that is scored
+    and a classifier's logits, where it is not ``.logits``, "logits" or the first one. Names are a dict's keys, a named
+    tuple's or a dataclass's fields; of a tuple ``output_0``, ``output_1``, ...
+    dynamic: the axes of inputs that vary from example to example, ``{"input_ids": {1: "sequence"}}``.
+    groups: optional ``callable(inputs, targets) -> one label an example``, to report by; labels: names of the classes.
     example_inputs: a batch of inputs to trace the model with; taken from ``train`` when left out.
     student: optional ``callable(width) -> module``, an untrained smaller model, width in (0, 1].
 
@@ -73,11 +63,18 @@ class Task:
     train: Any
     val: Any
     test: Any = None
-    metric: str | Metric = "accuracy"
+    metric: Any = "accuracy"
     loss: str | Loss = "cross_entropy"
     augment: Callable[[Any], Any] | None = None
     example_inputs: Inputs | None = None
     student: Callable[[float], nn.Module] | None = None
+    maximize: bool = True
+    batch: Callable[[Any], Any] | None = None
+    outputs: Sequence[str] | None = None
+    distill: str | None = None
+    dynamic: Mapping[str, Mapping[int, str]] | None = None
+    groups: Callable[[Any, Any], Any] | None = None
+    labels: Sequence[str] | None = None
     source: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
@@ -85,24 +82,44 @@ class Task:
             raise UsageError(f"Task.name must be a non-empty string, not {self.name!r}")
         if not isinstance(self.model, nn.Module):
             raise UsageError(f"Task.model must be a torch.nn.Module, not {type(self.model).__name__}")
-        for label, value, known in (("metric", self.metric, METRICS), ("loss", self.loss, LOSSES)):
-            if not callable(value) and not (isinstance(value, str) and value in known):
-                raise UsageError(f"Task.{label} must be one of {', '.join(known)} or a callable, not {value!r}")
-        for label in ("augment", "student"):
+        if not callable(self.loss) and not (isinstance(self.loss, str) and self.loss in LOSSES):
+            raise UsageError(f"Task.loss must be one of {', '.join(LOSSES)} or a callable, not {self.loss!r}")
+        for label in ("augment", "student", "batch", "groups"):
             if getattr(self, label) is not None and not callable(getattr(self, label)):
                 raise UsageError(f"Task.{label} must be a callable, not {type(getattr(self, label)).__name__}")
+        for label in ("outputs", "labels"):
+            value = getattr(self, label)
+            if value is not None and (isinstance(value, str) or not all(isinstance(name, str) for name in value)):
+                raise UsageError(f"Task.{label} must be a list of names, not {value!r}")
+
+    def scored(self, returned: Nested) -> Tensor:
+        """The one tensor of what the model returns that stands for the rest where one has to. Raises UsageError."""
+        if self.distill is None:
+            return primary(returned)
+        named = named_tensors(returned, OUTPUT)
+        if self.distill not in named:
+            raise UsageError(f"Task.distill is {self.distill!r}, and the model returns {', '.join(named) or 'nothing'}")
+        return named[self.distill]
 
     @property
     def metric_name(self) -> str:
-        return self.metric if isinstance(self.metric, str) else getattr(self.metric, "__name__", "metric")
-
-    @property
-    def metric_fn(self) -> Metric:
-        return METRICS[self.metric] if isinstance(self.metric, str) else self.metric
+        metric = self.metric
+        return metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
 
     @property
     def loss_fn(self) -> Loss:
-        return LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        """The loss of what the model returns, whole, and the targets."""
+        loss = LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        if takes_one_tensor(loss):
+            return lambda returned, targets: loss(self.scored(returned), targets)
+        return loss
+
+    @property
+    def ignored(self) -> int:
+        """The label that does not count: the loss's own ``ignore_index``, or -100."""
+        given = self.loss.keywords if isinstance(self.loss, partial) else getattr(self.loss, "__dict__", {})
+        label = given.get("ignore_index", IGNORED)
+        return label if isinstance(label, int) else IGNORED
 
     def copy_of_model(self) -> nn.Module:
         """A private copy in evaluation mode, on the CPU, in float32, every parameter trainable."""
@@ -118,6 +135,15 @@ class Task:
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         return model
+
+
+def takes_one_tensor(function: object) -> bool:
+    """Whether a loss or a metric is one that is defined for a tensor of outputs: this package's, torch's own, or one of
+    torchmetrics.
+    """
+    function = function.func if isinstance(function, partial) else function
+    defined = function if inspect.isfunction(function) or inspect.isbuiltin(function) else type(function)
+    return (getattr(defined, "__module__", None) or "").startswith(ONE_TENSOR)
 
 
 def load_task(target: str) -> Task:

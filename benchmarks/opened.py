@@ -13,12 +13,13 @@ from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.in_process import opened_in_process
 from autocompress.compute.local import LocalComputation
-from autocompress.data import call, primary, targets_of
+from autocompress.data import call, targets_of
 from autocompress.evaluation import Outcome
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.nested import primary
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step

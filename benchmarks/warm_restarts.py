@@ -45,7 +45,8 @@ def measure(task: str, structure: dict[str, Any], examples: int, folder: Path) -
 
     from autocompress.candidate.structure import build
     from autocompress.candidate.train import Schedule, train
-    from autocompress.data import call, primary
+    from autocompress.data import call
+    from autocompress.nested import primary
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step

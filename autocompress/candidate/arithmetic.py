@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from autocompress.candidate.capabilities import Capabilities, capabilities
 from autocompress.candidate.policy import TrainingPolicy
-from autocompress.data import call, map_inputs, primary, tensors_of
-from autocompress.task import Inputs, Loss
+from autocompress.data import Batch, call
+from autocompress.nested import Nested, as_float, map_tensors, tensors_of
+from autocompress.task import Loss
 
 TIMED_STEPS = 3  # timed in each way: the first one warms up
 SMALL_BATCH = 8  # examples, on which a model is timed of which a whole batch would take long
@@ -46,8 +47,8 @@ class Arithmetic:
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16)
 
-    def place(self, inputs: Inputs) -> Inputs:
-        return map_inputs(self.place_tensor, inputs)
+    def place(self, value: Nested) -> Nested:
+        return map_tensors(self.place_tensor, value)
 
     def place_tensor(self, tensor: Tensor) -> Tensor:
         tensor = tensor.to(self.device, non_blocking=True)
@@ -62,8 +63,7 @@ class Arithmetic:
 def fastest_arithmetic(
     model: nn.Module,
     loss: Loss,
-    inputs: Inputs,
-    targets: Tensor,
+    batch: Batch,
     policy: TrainingPolicy = TrainingPolicy(),
     here: Capabilities | None = None,
 ) -> Arithmetic:
@@ -71,34 +71,32 @@ def fastest_arithmetic(
     a kernel may crash. here: None for this machine.
     """
     here = here or capabilities()
-    device, images = here.device, any(t.dim() == 4 for t in tensors_of(inputs))
+    device, images = here.device, any(t.dim() == 4 for t in tensors_of(batch.inputs))
     formats = (False, True) if images else (False,)
     precisions = (False, True) if policy.bfloat16 else (False,)
     every = [Arithmetic(bfloat16, last, device) for last in formats for bfloat16 in precisions]
     ways = [way for way in every if way.available(here)]  # the plainest is the first
-    few = map_inputs(lambda tensor: tensor[:SMALL_BATCH], inputs), targets[:SMALL_BATCH]
+    few = batch.at(slice(SMALL_BATCH))
     if device != "cpu":
-        _step_seconds(ways[0], model, loss, *few, policy.long_s)  # a GPU is set up by its first step
-    if _step_seconds(ways[0], model, loss, *few, policy.long_s) > policy.long_s * SMALL_BATCH / len(targets):
-        inputs, targets = few
+        _step_seconds(ways[0], model, loss, few, policy.long_s)  # a GPU is set up by its first step
+    if _step_seconds(ways[0], model, loss, few, policy.long_s) > policy.long_s * SMALL_BATCH / len(batch):
+        batch = few
     if len(ways) == 1:
         return ways[0]
-    seconds = {way: _step_seconds(way, model, loss, inputs, targets, policy.long_s) for way in ways}
+    seconds = {way: _step_seconds(way, model, loss, batch, policy.long_s) for way in ways}
     return min(seconds, key=lambda way: seconds[way])
 
 
-def _step_seconds(
-    way: Arithmetic, model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor, long_s: float
-) -> float:
+def _step_seconds(way: Arithmetic, model: nn.Module, loss: Loss, batch: Batch, long_s: float) -> float:
     times: list[float] = []
     while len(times) < TIMED_STEPS and sum(times) < long_s:
         start = time.monotonic()
         try:
             way.place_model(model).train()
-            placed, labels = way.place(inputs), way.place_tensor(targets)
+            placed, targets = way.place(batch.inputs), way.place(batch.targets)
             with way.autocast():
-                outputs = primary(call(model, placed)).float()
-            value = loss(outputs, labels)
+                returned = map_tensors(as_float, call(model, placed))
+            value = loss(returned, targets)
             model.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
             float(value.detach())  # a GPU has finished by then

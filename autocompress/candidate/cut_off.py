@@ -19,7 +19,7 @@ CLEARLY_FURTHER, ROUNDING = 2.0, 0.02
 
 
 def refuse_cut_off(path: Path, source: Path, context: Context) -> None:
-    """Raise CandidateFailed when the first outputs of ``path``, over a few training examples, are clearly further from
+    """Raise CandidateFailed when the outputs of ``path``, over a few training examples, are clearly further from
     those of ``source``, the float file that it was made from, than they are when no sum is cut off. Nothing is compared
     where the target sums exactly.
     """
@@ -39,10 +39,14 @@ def refuse_cut_off(path: Path, source: Path, context: Context) -> None:
         )
 
 
-def _outputs(session: Session, feeds: Sequence[Feed]) -> Array:
-    return np.concatenate([np.asarray(session.run(feed)[0], np.float64).ravel() for feed in feeds])
+def _outputs(session: Session, feeds: Sequence[Feed]) -> list[Array]:
+    """Of each output of the file all numbers."""
+    calls = zip(*(session.run(feed) for feed in feeds), strict=True)
+    return [
+        np.concatenate([np.asarray(output, np.float64).ravel() for output in calls_of_one]) for calls_of_one in calls
+    ]
 
 
-def _off(outputs: Array, trained: Array) -> float:
-    """Mean absolute difference, as a share of the standard deviation of what is expected."""
-    return float(np.abs(outputs - trained).mean() / (trained.std() or 1.0))
+def _off(outputs: Sequence[Array], trained: Sequence[Array]) -> float:
+    """Mean absolute difference, as a share of the standard deviation of what is expected, of the worst output."""
+    return max(float(np.abs(o - t).mean() / (t.std() or 1.0)) for o, t in zip(outputs, trained, strict=True))

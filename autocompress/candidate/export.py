@@ -19,8 +19,9 @@ from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from autocompress.candidate.export_cause import cause_of
 from autocompress.candidate.silence import silent
-from autocompress.data import PositionalModel, call, every_module_called, feed_of, map_inputs, named_tensors, primary
+from autocompress.data import OutputLayout, PositionalModel, call, every_module_called, feed_of, named_inputs
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
+from autocompress.nested import map_tensors
 from autocompress.plugin.contract import Session
 from autocompress.storage.atomic import is_full, no_space, replacing
 from autocompress.storage.onnx_file import keeps_data_elsewhere
@@ -32,7 +33,7 @@ LOGGERS = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir
 SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``PositionalModel``
 
 
-def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str:
+def export(model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path, exporter: str) -> str:
     """Write ``model`` as ``target`` with the shapes of ``inputs`` built in; returns the exporter that worked.
 
     Raises CandidateFailed when neither exporter takes the model.
@@ -40,13 +41,14 @@ def export(model: nn.Module, inputs: Inputs, target: Path, exporter: str) -> str
 
     def write(name: str) -> None:
         with replacing(target) as temporary:
-            export_with(name, model, inputs, temporary)
+            export_with(name, model, layout, inputs, temporary)
 
     return _exported(exporter, write)
 
 
 def export_checked(
     model: nn.Module,
+    layout: OutputLayout,
     inputs: Sequence[Inputs],
     target: Path,
     exporter: str,
@@ -56,7 +58,7 @@ def export_checked(
 
     Raises CandidateFailed with the cause of each when none does.
     """
-    return _exported(exporter, lambda name: export_right(name, model, inputs, target, open_file))
+    return _exported(exporter, lambda name: export_right(name, model, layout, inputs, target, open_file))
 
 
 def _exported(exporter: str, write: Callable[[str], None]) -> str:
@@ -69,6 +71,7 @@ def _exported(exporter: str, write: Callable[[str], None]) -> str:
 def export_right(
     exporter: str,
     model: nn.Module,
+    layout: OutputLayout,
     inputs: Sequence[Inputs],
     target: Path,
     open_file: Callable[[Path], Session],
@@ -77,9 +80,9 @@ def export_right(
     CandidateFailed.
     """
     with replacing(target) as temporary:
-        export_with(exporter, model, inputs[0], temporary)
+        export_with(exporter, model, layout, inputs[0], temporary)
         session = open_file(temporary)
-        check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
+        check(session, [feed_of(i, session.input_names) for i in inputs], model, layout, inputs)
 
 
 def first_that_works(exporter: str, write: Callable[[str], None]) -> tuple[str | None, dict[str, str]]:
@@ -96,9 +99,11 @@ def first_that_works(exporter: str, write: Callable[[str], None]) -> tuple[str |
     return None, causes
 
 
-def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -> None:
-    """Export by one exporter and fold constants. Raises CandidateFailed with the exporter's cause."""
-    wrapped, named = PositionalModel(model, inputs).eval(), named_tensors(inputs)
+def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path) -> None:
+    """Export by one exporter, every delivered output by its name, and fold constants. Raises CandidateFailed with the
+    exporter's cause.
+    """
+    wrapped, named = PositionalModel(model, inputs, layout.names).eval(), named_inputs(inputs)
     raw = target.with_suffix(".raw.onnx")
     try:
         with silent(*LOGGERS), every_module_called(), torch.inference_mode(False), torch.no_grad():
@@ -108,7 +113,7 @@ def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -
                 str(raw),
                 dynamo=exporter == "dynamo",
                 input_names=list(named),
-                output_names=["output"],
+                output_names=list(layout.names),
                 verbose=False,
                 external_data=False,
             )
@@ -124,11 +129,11 @@ def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -
         raw.unlink(missing_ok=True)
 
 
-def decides_by_values(model: nn.Module, inputs: Inputs) -> bool:
+def decides_by_values(model: nn.Module, layout: OutputLayout, inputs: Inputs) -> bool:
     """Whether a trace of the model makes Python numbers of tensors, as a branch on what it computes does: the trace
     follows one branch and says no more of it. Comparisons of shapes make them too.
     """
-    wrapped, values = PositionalModel(model, inputs).eval(), tuple(named_tensors(inputs).values())
+    wrapped, values = PositionalModel(model, inputs, layout.names).eval(), tuple(named_inputs(inputs).values())
     with every_module_called(), torch.no_grad(), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", TracerWarning)
         try:
@@ -158,7 +163,7 @@ def keep_inputs(path: Path, inputs: Inputs) -> None:
     """
     model = onnx.load(str(path))
     found = {value.name: value for value in model.graph.input}
-    values = named_tensors(inputs)
+    values = named_inputs(inputs)
     if found.keys() == values.keys():
         return
     del model.graph.input[:]
@@ -169,33 +174,59 @@ def keep_inputs(path: Path, inputs: Inputs) -> None:
     onnx.save(model, str(path))
 
 
-def check(session: Session, feeds: Sequence[Any], model: nn.Module, inputs: Sequence[Inputs]) -> float:
-    """Largest difference between the file's and the module's output, as a share of the output's range.
+def check(
+    session: Session, feeds: Sequence[Any], model: nn.Module, layout: OutputLayout, inputs: Sequence[Inputs]
+) -> float:
+    """Largest difference between the file's and the module's outputs, as a share of the range of the output; of whole
+    numbers the share of them that differ.
 
-    Raises CandidateFailed above 1e-3, or when the file gives NaN.
+    Raises CandidateFailed above 1e-3, or when the file gives NaN where the module does not.
     """
     worst = 0.0
     model.eval()
     for feed, batch in zip(feeds, inputs, strict=True):
-        with torch.no_grad():
-            expected = primary(call(model, map_inputs(torch.clone, batch))).float().numpy()
+        expected = _expected(model, layout, batch)
         try:
-            got = np.asarray(session.run(feed)[0], dtype=np.float32)
+            got = session.run(feed)
         except Exception as error:  # a runtime raises anything
             raise CandidateFailed(f"the exported file does not run: {one_line(error, 200)}") from error
-        if got.shape != expected.shape:
-            raise CandidateFailed(f"the exported file gives shape {got.shape}, the module {expected.shape}")
-        if not np.isfinite(got).all():
-            raise CandidateFailed("the exported file gives NaN or infinite outputs")
-        span = max(float(np.ptp(expected)), float(np.abs(expected).max()), 1e-6)
-        worst = max(worst, float(np.abs(got - expected).max()) / span)
-        if worst > OUTPUT_TOLERANCE:
-            with torch.no_grad():
-                again = primary(call(model, map_inputs(torch.clone, batch))).float().numpy()
-            if float(np.abs(again - expected).max()) / span > OUTPUT_TOLERANCE:
-                raise CandidateFailed("the module gives other outputs each time it is called")
-            raise CandidateFailed(
-                f"the exported file and the module disagree by {worst:.2g} of the output's range "
-                f"(allowed {OUTPUT_TOLERANCE:g})"
-            )
+        if len(got) != len(expected):
+            raise CandidateFailed(f"the exported file gives {len(got)} outputs, the module {len(expected)}")
+        for number, (name, wanted) in enumerate(expected.items()):
+            which = f" as {name}" if len(expected) > 1 else ""
+            found = np.asarray(got[number])
+            if found.shape != wanted.shape:
+                raise CandidateFailed(f"the exported file gives shape {found.shape}{which}, the module {wanted.shape}")
+            if (~np.isfinite(found) & np.isfinite(wanted)).any():
+                raise CandidateFailed(f"the exported file gives NaN or infinite outputs{which}")
+            difference = _difference(found, wanted)
+            worst = max(worst, difference)
+            if difference > OUTPUT_TOLERANCE:
+                if _difference(_expected(model, layout, batch)[name], wanted) > OUTPUT_TOLERANCE:
+                    raise CandidateFailed("the module gives other outputs each time it is called")
+                raise CandidateFailed(
+                    f"the exported file and the module disagree by {difference:.2g} of the output's range{which} "
+                    f"(allowed {OUTPUT_TOLERANCE:g})"
+                )
     return worst
+
+
+def _expected(model: nn.Module, layout: OutputLayout, batch: Inputs) -> dict[str, Any]:
+    with torch.no_grad():
+        delivered = layout.delivered(call(model, map_tensors(torch.clone, batch)))
+    return {name: tensor.numpy() for name, tensor in delivered.items()}
+
+
+def _difference(found: Any, wanted: Any) -> float:
+    """The largest, as a share of the range of what is wanted; of whole numbers how many differ, as a share."""
+    if not wanted.size:
+        return 0.0
+    if not np.issubdtype(wanted.dtype, np.floating):
+        return float((found != wanted).mean())
+    finite = np.isfinite(wanted)
+    if not finite.all():
+        found, wanted = found[finite], wanted[finite]
+        if not wanted.size:
+            return 0.0
+    span = max(float(np.ptp(wanted)), float(np.abs(wanted).max()), 1e-6)
+    return float(np.abs(found.astype(np.float32) - wanted).max()) / span

@@ -52,8 +52,8 @@ def _exported(opened: OpenTask, request: FamilyFiles, model: nn.Module | None) -
     opened.lock.give_way()
     target = _target(opened, request, None)
     with opened.supervisor.during("export", f"export: {request.recipe.techniques()}"):
-        checked = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_BATCHES))
-        exporter = export_checked(model, checked, target, request.exporter, opened.open)
+        checked = list(profile_inputs(opened.val.split, opened.profile.batch, CHECKED_BATCHES))
+        exporter = export_checked(model, opened.context.layout, checked, target, request.exporter, opened.open)
     return Made(file_of(opened, request.recipe, target), exporter, plans, count(target)[1])
 
 
@@ -62,8 +62,8 @@ def _exported_untrained(opened: OpenTask, request: UntrainedFiles) -> Made:
     opened.lock.give_way()
     target = _target(opened, request, None)
     with opened.supervisor.during("export", f"export: {request.recipe.techniques()}"):
-        inputs = next(profile_inputs(opened.val, opened.profile.batch, 1))
-        exporter = export(model, inputs, target, request.exporter)
+        inputs = next(profile_inputs(opened.val.split, opened.profile.batch, 1))
+        exporter = export(model, opened.context.layout, inputs, target, request.exporter)
     return Made(file_of(opened, request.recipe, target), exporter, plans, count(target)[1])
 
 

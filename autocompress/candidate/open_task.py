@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.structure import KnownPlans
-from autocompress.data import Feed, Split
+from autocompress.data import Feed, ScoredSet
 from autocompress.measure import MachineLock
 from autocompress.plugin.contract import Context, Runtime, Session
 from autocompress.plugin.loader import PluginSet
@@ -32,8 +32,8 @@ class OpenTask:
     folder: RunFolder
     store: Store
     context: Context
-    val: Split
-    test: Split | None
+    val: ScoredSet
+    test: ScoredSet | None
     fingerprint: str
     feeds: Sequence[Feed]
     lock: MachineLock

@@ -19,7 +19,7 @@ from autocompress.candidate.reference import first_reference
 from autocompress.candidate.request import ModelFile
 from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
-from autocompress.data import feed_of, feeds_to_store, profile_inputs
+from autocompress.data import ScoredSet, feed_of, feeds_to_store, profile_inputs
 from autocompress.errors import CandidateFailed, UsageError, one_line
 from autocompress.measure import MachineLock, call_overhead_ms
 from autocompress.plugin.contract import Applicable, Refusal
@@ -110,6 +110,7 @@ def prepare(
             f"{folder.root} holds a search of another model, data or task file ({known.fingerprint} then, "
             f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
         )
+    test = read.splits.get("test")
     inputs = list(profile_inputs(val, profile.batch, TIMED_FEEDS))
     opened = OpenTask(
         task=task,
@@ -118,8 +119,8 @@ def prepare(
         folder=folder,
         store=store,
         context=read.context,
-        val=val if score_on is None else val.sampled(score_on),
-        test=read.splits.get("test"),
+        val=ScoredSet(task, val if score_on is None else val.sampled(score_on), read.context.layout),
+        test=ScoredSet(task, test, read.context.layout) if test else None,
         fingerprint=read.fingerprint,
         feeds=[feed_of(i) for i in inputs],
         lock=lock or MachineLock(folder.root),
@@ -138,7 +139,6 @@ def prepare(
     else:
         context = read.context.for_timing() if exported else read.context  # of a known file nothing is asked again
         applicable, refused = survey(context, plugins, only, supervisor)
-    test = read.splits.get("test")
     return opened, Preparation(
         name=task.name,
         fingerprint=read.fingerprint,
@@ -184,7 +184,7 @@ def time_training(opened: OpenTask) -> Arithmetic:
     with opened.supervisor.during("open", "time a training step"), opened.lock.measuring():
         try:
             model = task.copy_of_model()
-            return fastest_arithmetic(model, task.loss_fn, batch.inputs, batch.targets, opened.policy)
+            return fastest_arithmetic(model, task.loss_fn, batch, opened.policy)
         except Exception as error:
             cause = f"{type(error).__name__}: {one_line(error, 200)}"
             raise UsageError(

@@ -33,6 +33,7 @@ def read_task(task: Task, profile: HardwareProfile, runtime: Runtime, reference:
         runtime=runtime,
         model=task.copy_of_model(),
         example_inputs=data.example_inputs,
+        layout=data.layout,
         train=train,
         reference=reference,
         seed=seed,
@@ -42,7 +43,8 @@ def read_task(task: Task, profile: HardwareProfile, runtime: Runtime, reference:
 
 
 def commonest_class(task: Task, val: Split) -> float | None:
-    if task.metric != "accuracy" or val.memory is None:
+    """The share of the commonest label, where the metric is the share of right answers and labels are at hand."""
+    if task.metric != "accuracy" or val.memory is None or val.memory.targets.is_floating_point():
         return None
-    targets = val.memory.targets
-    return float(torch.unique(targets, return_counts=True)[1].max()) / targets.numel()
+    labels = val.memory.targets[val.memory.targets != task.ignored]
+    return float(torch.unique(labels, return_counts=True)[1].max()) / float(labels.numel())

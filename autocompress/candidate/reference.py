@@ -22,8 +22,12 @@ def first_reference(first: str, opened: OpenTask) -> tuple[str, str]:
     if worked is None:
         raise unexportable(causes)
     tracer, other = EXPORTERS
-    example = next(profile_inputs(opened.val, opened.profile.batch, 1))
-    if worked == tracer and other not in causes and decides_by_values(opened.context.model, example):
+    example = next(profile_inputs(opened.val.split, opened.profile.batch, 1))
+    if (
+        worked == tracer
+        and other not in causes
+        and decides_by_values(opened.context.model, opened.context.layout, example)
+    ):
         with suppress(CandidateFailed):
             discard(opened.folder.root / other_reference(opened, other).path)
     return worked, f"by {worked}" + "".join(f"; {other} failed: {why}" for other, why in causes.items())
@@ -31,9 +35,9 @@ def first_reference(first: str, opened: OpenTask) -> tuple[str, str]:
 
 def export_reference(opened: OpenTask, exporter: str, path: Path) -> None:
     """Write the reference as ``path``. Raises CandidateFailed when it cannot be exported, or the file is not right."""
-    inputs = list(profile_inputs(opened.val, opened.profile.batch, CHECKED_BATCHES))
+    inputs = list(profile_inputs(opened.val.split, opened.profile.batch, CHECKED_BATCHES))
     with opened.supervisor.during("export", f"export the reference ({exporter})"):
-        export_right(exporter, opened.context.model, inputs, path, opened.open)
+        export_right(exporter, opened.context.model, opened.context.layout, inputs, path, opened.open)
 
 
 def other_reference(opened: OpenTask, exporter: str) -> ModelFile:

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autocompress.budget import DEFAULT_DROP
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.repair.calibration import calibration_sample
 from autocompress.candidate.repair.repaired import built_and_repaired
 from autocompress.candidate.structure import blamed_on
-from autocompress.data import Split, call, paired_difference, primary, targets_of
+from autocompress.data import Kept, ScoredSet, call
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import ShrinkableGroup
 from autocompress.recipe import Recipe, Step
@@ -61,11 +61,10 @@ class GroupSensitivity:
 
 @dataclass(frozen=True)
 class UnchangedScored:
-    """The examples that every removal is scored on, and what the unchanged model gives for them."""
+    """The examples that every removal is scored on, and what is kept of the unchanged model's outputs for them."""
 
-    split: Split
-    outputs: Tensor
-    targets: Tensor
+    examples: ScoredSet
+    kept: Kept
     score: float
 
 
@@ -79,13 +78,13 @@ def _scored(opened: OpenTask) -> UnchangedScored:
     took: list[float] = []
     for _ in range(TIMED):
         began = time.perf_counter()
-        outputs_in_torch(model, few)
+        kept_in_torch(model, few)
         took.append(time.perf_counter() - began)
     each = min(took) / len(few)
     many = next((count for count in SCORED_EXAMPLES if count * each <= SCORING_S), SCORED_EXAMPLES[-1])
-    split = opened.val.sampled(many)
-    outputs, targets = outputs_in_torch(model, split), targets_of(split)
-    return UnchangedScored(split, outputs, targets, float(opened.task.metric_fn(outputs, targets)))
+    examples = opened.val.sampled(many)
+    kept = kept_in_torch(model, examples)
+    return UnchangedScored(examples, kept, examples.value(kept))
 
 
 def group_sensitivities(
@@ -113,7 +112,7 @@ class _Bisection:
         self._opened = opened
         self._strategy = strategy
         self._low, self._high = -1, len(group.counts)  # the counts between them are to be tried
-        self._outputs: dict[int, Tensor] = {}  # by how many units went
+        self._kept: dict[int, Kept] = {}  # by how many units went
         self._repaired = False
         self._failed: str | None = None
 
@@ -128,7 +127,7 @@ class _Bisection:
         middle = (self._low + self._high) // 2
         count = self.group.counts[middle]
         try:
-            self._outputs[count] = self._outputs_without(count)
+            self._kept[count] = self._kept_without(count)
         except CandidateFailed as error:
             self._failed = error.reason
             return
@@ -146,7 +145,7 @@ class _Bisection:
         cannot_go = self._removal(counts[self._high]) if self._high < len(counts) else None
         return GroupSensitivity(name, units, can_go, cannot_go, self._repaired)
 
-    def _outputs_without(self, count: int) -> Tensor:
+    def _kept_without(self, count: int) -> Kept:
         """Raises CandidateFailed."""
         opened, recipe = self._opened, Recipe((Step.of(self._strategy),))
         opened.supervisor.check()
@@ -155,24 +154,27 @@ class _Bisection:
         sample = calibration_sample(opened.context)
         model, _, self._repaired = built_and_repaired(opened, recipe, [plan], sample, narrowed_alone=True)
         with blamed_on(self._strategy):
-            return outputs_in_torch(model, self._unchanged.split)
+            return kept_in_torch(model, self._unchanged.examples)
 
     def _lost(self, count: int) -> float:
         """Score of the unchanged model minus that without ``count`` units; infinite where that is no number."""
-        outputs = self._outputs[count]
-        if not torch.isfinite(outputs).all():
-            return math.inf
-        lost = self._unchanged.score - float(self._opened.task.metric_fn(outputs, self._unchanged.targets))
+        lost = self._unchanged.score - self._unchanged.examples.value(self._kept[count])
         return lost if math.isfinite(lost) else math.inf
 
     def _removal(self, count: int) -> Removal:
         if math.isinf(self._lost(count)):
             return Removal(count, None, None)
-        before, outputs = self._unchanged, self._outputs[count]
-        return Removal(count, *paired_difference(self._opened.task, before.outputs, outputs, before.targets))
+        before = self._unchanged
+        return Removal(count, *before.examples.difference(before.kept, self._kept[count]))
 
 
-def outputs_in_torch(model: nn.Module, split: Split) -> Tensor:
-    """In evaluation mode -> (N, ...)."""
+def kept_in_torch(model: nn.Module, examples: ScoredSet) -> Kept:
+    """What is kept of a model's outputs in evaluation mode. Raises CandidateFailed where they are no numbers."""
+    pieces = []
     with torch.inference_mode():
-        return torch.cat([primary(call(model.eval(), batch.inputs)) for batch in split.batches(SCORED_AT_ONCE)])
+        for batch in examples.split.batches(SCORED_AT_ONCE):
+            rows = examples.layout.rows_of(call(model.eval(), batch.inputs))
+            if not torch.isfinite(rows[examples.layout.scored]).all():
+                raise CandidateFailed("the model gives NaN or infinite outputs")
+            pieces.append(examples.keep(rows, batch.targets))
+    return examples.joined(pieces)

@@ -6,18 +6,18 @@ the teacher's outputs belong to an (example, copy). They are computed block by b
 whichever process comes first, and kept in the store.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import itemgetter
 
 import torch
 from torch import Tensor
 
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.teacher import Teacher
-from autocompress.data import Features, Split, map_inputs, ordered_as, seeded, tensors_of
+from autocompress.data import Features, Split, ordered_as, rows_in, seeded, take_rows
 from autocompress.errors import AutocompressError
+from autocompress.nested import Nested, filled, tensors_of
 from autocompress.storage.store import Store
 from autocompress.task import Inputs, Task
 
@@ -28,10 +28,15 @@ TEACHER_BATCH = 128
 
 @dataclass(frozen=True)
 class TrainBatch:
+    """teacher: the reference's outputs by name, where they were asked for; features: of its layers."""
+
     inputs: Inputs
-    targets: Tensor
-    teacher: Tensor | None
-    features: Features = field(default_factory=dict)  # of the teacher's layers that were asked for
+    targets: Nested
+    teacher: dict[str, Tensor] | None
+    features: Features = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return rows_in(self.targets)
 
 
 class TrainStream:
@@ -47,13 +52,14 @@ class TrainStream:
         policy: TrainingPolicy = TrainingPolicy(),
     ) -> None:
         self.split = split
+        self.layout = teacher.layout
         self._augment = task.augment
         self.teacher = teacher
         self._seed = seed
         self._kept = kept
         self._policy = policy
         self._copies: dict[int, Inputs] = {}
-        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # copy -> (outputs, which rows are filled)
+        self._known: dict[int, tuple[dict[str, Tensor], Tensor]] = {}  # copy -> (outputs, which rows are filled)
         held = sum(t.element_size() * t.numel() for t in tensors_of(split.memory.inputs)) if split.memory else 0
         self._in_memory = split.memory is not None and (task.augment is None or held * 2 <= COPY_BYTES)
         self._copy_count = 1 if task.augment is None else max(1, min(COPIES, COPY_BYTES // max(held, 1)))
@@ -82,7 +88,7 @@ class TrainStream:
         copy, chosen = epoch % self._copy_count, order[at]
         if self._in_memory:
             assert self.split.memory is not None
-            inputs, targets = map_inputs(lambda t: t[chosen], self._copy(copy)), self.split.memory.targets[chosen]
+            inputs, targets = take_rows(self._copy(copy), chosen), take_rows(self.split.memory.targets, chosen)
         else:
             batch = self.split.take(chosen)
             inputs = self._augmented(batch.inputs, self._seed + epoch * 1_000_003 + int(chosen[0]))
@@ -96,7 +102,7 @@ class TrainStream:
         size = self._policy.taught_block
         for block in range(at.start // size, (at.stop - 1) // size + 1):
             self._teach(epoch, block, order[block * size : (block + 1) * size])
-        return TrainBatch(inputs, targets, self._known[copy][0][chosen])
+        return TrainBatch(inputs, targets, take_rows(self._known[copy][0], chosen))
 
     def _copy(self, copy: int) -> Inputs:
         assert self.split.memory is not None
@@ -107,8 +113,8 @@ class TrainStream:
                 tensors_of(self._augmented(batch.inputs, self._seed * 31 + copy * 1_000_003 + number))
                 for number, batch in enumerate(self.split.batches(self._policy.taught_block))
             ]
-            columns = iter([torch.cat(column) for column in zip(*parts, strict=True)])
-            self._copies[copy] = map_inputs(lambda _: next(columns), self.split.memory.inputs)
+            columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+            self._copies[copy] = filled(self.split.memory.inputs, columns)
         return self._copies[copy]
 
     def _augmented(self, inputs: Inputs, seed: int) -> Inputs:
@@ -122,11 +128,11 @@ class TrainStream:
     def _fits(self, copy: int, inputs: Inputs) -> bool:
         """Whether the teacher's outputs for a copy of the data can be held; makes room for them."""
         if copy not in self._known:
-            one = self.teacher.outputs(map_inputs(lambda t: t[:1], inputs))
-            if one[0].numel() * one.element_size() * len(self.split) > self._policy.teacher_bytes:
+            one = self.teacher.outputs(take_rows(inputs, slice(1)))
+            if sum(t.numel() * t.element_size() for t in one.values()) * len(self.split) > self._policy.teacher_bytes:
                 return False
             self._known[copy] = (
-                torch.zeros(len(self.split), *one.shape[1:]),
+                {name: torch.zeros(len(self.split), *t.shape[1:], dtype=t.dtype) for name, t in one.items()},
                 torch.zeros(len(self.split), dtype=torch.bool),
             )
         return True
@@ -134,20 +140,23 @@ class TrainStream:
     def _teach(self, epoch: int, block: int, rows: Tensor) -> None:
         """Fill in the teacher's outputs for the examples ``rows``, a block of an epoch."""
         copy = epoch % self._copy_count
-        outputs, filled = self._known[copy]
-        if bool(filled[rows].all()):
+        outputs, known = self._known[copy]
+        if bool(known[rows].all()):
             return
         at = self._policy.taught_block, epoch, block
         found = self._kept.get(*at) if self._kept else None
-        if found is None or found.shape != outputs[rows].shape:
-            held = map_inputs(lambda t: t[rows], self._copy(copy))
+        if found is None or {n: t.shape for n, t in found.items()} != {n: t[rows].shape for n, t in outputs.items()}:
+            held = take_rows(self._copy(copy), rows)
             parts = [
-                map_inputs(itemgetter(slice(i, i + TEACHER_BATCH)), held) for i in range(0, len(rows), TEACHER_BATCH)
+                self.teacher.outputs(take_rows(held, slice(i, i + TEACHER_BATCH)))
+                for i in range(0, len(rows), TEACHER_BATCH)
             ]
-            found = torch.cat([self.teacher.outputs(part) for part in parts])
+            found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             if self._kept:
                 self._kept.put(*at, found)
-        outputs[rows], filled[rows] = found, True
+        for name, taught in found.items():
+            outputs[name][rows] = taught
+        known[rows] = True
 
 
 class TaughtBlocks:
@@ -157,14 +166,13 @@ class TaughtBlocks:
         self._store = store
         self._task = task
 
-    def get(self, size: int, epoch: int, block: int) -> Tensor | None:
-        """size: examples of a block."""
-        found = self._store.load(self._key(size, epoch, block))
-        return None if found is None else found.get("outputs")
+    def get(self, size: int, epoch: int, block: int) -> dict[str, Tensor] | None:
+        """The outputs by name. size: examples of a block."""
+        return self._store.load(self._key(size, epoch, block))
 
-    def put(self, size: int, epoch: int, block: int, outputs: Tensor) -> None:
+    def put(self, size: int, epoch: int, block: int, outputs: Mapping[str, Tensor]) -> None:
         with suppress(AutocompressError):
-            self._store.save(self._key(size, epoch, block), {"outputs": outputs})
+            self._store.save(self._key(size, epoch, block), outputs)
 
     def _key(self, size: int, epoch: int, block: int) -> str:
         return self._store.key("teacher", *self._task, size, epoch, block)

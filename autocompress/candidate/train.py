@@ -20,8 +20,9 @@ from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.snapshot import Snapshots, TrainingProgress
 from autocompress.candidate.stream import TrainBatch, TrainStream
 from autocompress.candidate.structure import blamed_on
-from autocompress.data import call, captured, primary
+from autocompress.data import OutputLayout, call, captured
 from autocompress.errors import CandidateFailed, Interrupted
+from autocompress.nested import as_float, map_tensors
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.supervisor import tell_nobody
 from autocompress.task import Loss
@@ -123,10 +124,10 @@ def train(
             snapshots.keep(model, optimizer, beside, TrainingProgress(done, elapsed))
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * annealed(fraction)
-        if frozen != (len(batch.targets) == 1):
+        if frozen != (len(batch) == 1):
             frozen = not frozen
             _freeze_statistics(model, frozen)
-        total = _loss(hooks, loss, _run(model, batch, fraction, layers, arithmetic))
+        total = _loss(hooks, loss, _run(model, batch, fraction, layers, arithmetic, stream.layout))
         value = float(total.detach())
         if not math.isfinite(value):
             raise CandidateFailed(
@@ -140,7 +141,7 @@ def train(
             if fraction >= hook.starts_at:
                 with blamed_on(name):
                     hook.after_step(model, fraction)
-        done += len(batch.targets)
+        done += len(batch)
     if snapshots:
         snapshots.ended(model, optimizer, beside, TrainingProgress(done, clock() - began))
     for name, hook in reversed(hooks):
@@ -155,16 +156,30 @@ def train(
 
 
 def _run(
-    model: nn.Module, batch: TrainBatch, fraction: float, layers: Sequence[str], arithmetic: Arithmetic
+    model: nn.Module,
+    batch: TrainBatch,
+    fraction: float,
+    layers: Sequence[str],
+    arithmetic: Arithmetic,
+    layout: OutputLayout,
 ) -> TrainStep:
     """What the model gives for a batch, beside what the teacher gave."""
     inputs = arithmetic.place(batch.inputs)
     with arithmetic.autocast(), captured(model, layers) as found:
-        outputs = primary(call(model, inputs)).float()
-    features = {name: value.float() for name, value in found.items()}
-    teacher = None if batch.teacher is None else arithmetic.place_tensor(batch.teacher)
-    targets = arithmetic.place_tensor(batch.targets)
-    return TrainStep(inputs, targets, outputs, teacher, fraction, features, batch.features)
+        returned = map_tensors(as_float, call(model, inputs))
+    heads, taught = layout.heads(returned), arithmetic.place(batch.teacher)
+    return TrainStep(
+        inputs,
+        arithmetic.place(batch.targets),
+        heads[layout.scored],
+        None if taught is None else taught[layout.scored],
+        fraction,
+        {name: value.float() for name, value in found.items()},
+        batch.features,
+        heads,
+        taught,
+        returned,
+    )
 
 
 def _module(made: object, by: str) -> nn.Module:
@@ -209,7 +224,7 @@ def _loss(hooks: Sequence[tuple[str, TrainHook]], loss: Loss, step: TrainStep) -
             scale *= term.task_scale
             total = value if total is None else total + value
     if scale or total is None:
-        own = scale * loss(step.outputs, step.targets)
+        own = scale * loss(step.returned, step.targets)
         total = own if total is None else total + own
     return total
 

@@ -151,7 +151,7 @@ def _sensitivity(opened: OpenTask, opening: Opening, within_s: float, warnings: 
         others -= len(own)
         rows = _asked(name, "how much can go", measure, warnings)
         if rows:
-            scored = len(unchanged_scored(opened).split)
+            scored = len(unchanged_scored(opened).examples)
             found[name] = {"lost": MOST_LOST, "scored": scored, "groups": [asdict(row) for row in rows]}
     return found
 

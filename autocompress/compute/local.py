@@ -137,6 +137,6 @@ class LocalComputation:
             opened = self.opened
             task, seed = opened.task, opened.context.seed
             kept = TaughtBlocks(opened.store, opened.fingerprint, seed, str(arithmetic))
-            teacher = Teacher(task.copy_of_model(), arithmetic)
+            teacher = Teacher(task.copy_of_model(), arithmetic, opened.context.layout)
             self._streams[arithmetic] = TrainStream(task, opened.context.train, teacher, seed, kept, opened.policy)
         return self._streams[arithmetic]

@@ -3,8 +3,7 @@ the names below alone.
 """
 
 from autocompress.arrays import Array
-from autocompress.data.batch import Batch, map_inputs, named_tensors, ordered_as, tensors_of
-from autocompress.data.chance import chance_score, keeps_half_the_lead
+from autocompress.data.batch import Batch, PerExample, named_inputs, ordered_as, rows_in, take_rows
 from autocompress.data.feeds import (
     Feed,
     feed_of,
@@ -14,8 +13,10 @@ from autocompress.data.feeds import (
     spread_feeds,
     stored_feeds,
 )
-from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called, primary
-from autocompress.data.scores import compared_score, paired_difference, score_of, targets_of
+from autocompress.data.layout import OutputLayout, output_layout
+from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called
+from autocompress.data.scored_set import ScoredSet
+from autocompress.data.scoring.scorer import Kept
 from autocompress.data.seeding import seeded
 from autocompress.data.split import Split, spread
 from autocompress.data.task_data import read_data
@@ -25,29 +26,27 @@ __all__ = [
     "Batch",
     "Features",
     "Feed",
+    "Kept",
+    "OutputLayout",
+    "PerExample",
     "PositionalModel",
+    "ScoredSet",
     "Split",
     "call",
     "captured",
-    "chance_score",
-    "compared_score",
     "every_module_called",
     "feed_of",
     "feeds_to_store",
-    "keeps_half_the_lead",
-    "map_inputs",
-    "named_tensors",
+    "named_inputs",
     "ordered_as",
+    "output_layout",
     "padded",
-    "paired_difference",
-    "primary",
     "profile_inputs",
     "read_data",
-    "score_of",
+    "rows_in",
     "seeded",
     "spread",
     "spread_feeds",
     "stored_feeds",
-    "targets_of",
-    "tensors_of",
+    "take_rows",
 ]

@@ -1,45 +1,79 @@
-"""The structure of a batch: inputs of one tensor, a tuple or a dict of tensors, and its targets."""
+"""A batch: inputs as the model takes them, targets as the loss and the metric do, both nested, by example."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from autocompress.task import Inputs
+from autocompress.nested import Nested, filled, map_tensors, named_tensors, tensors_of
+
+INPUT = "input"  # the name of a graph's only input; several are input_0, input_1, ... or have names of their own
+
+
+class PerExample(list[Any]):
+    """One value an example, where they differ in shape and no tensor holds them all: the boxes of each image."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """inputs: as the model takes them, examples first. targets: one tensor, examples first."""
+    """inputs: tensors, or tuples, dicts and dataclasses of them, examples along the first dimension of each. targets:
+    the same, or ``PerExample``.
+    """
 
-    inputs: Inputs
-    targets: Tensor
+    inputs: Nested
+    targets: Nested
 
+    def __len__(self) -> int:
+        return rows_in(self.targets)
 
-def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:
-    """The tensors of the inputs, in order."""
-    if isinstance(inputs, Tensor):
-        return (inputs,)
-    return tuple(inputs.values()) if isinstance(inputs, Mapping) else tuple(inputs)
+    def at(self, rows: Tensor | slice) -> "Batch":
+        """The examples at ``rows`` (1-D int64)."""
+        return Batch(take_rows(self.inputs, rows), take_rows(self.targets, rows))
 
-
-def map_inputs(fn: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
-    """The inputs with ``fn`` applied to each tensor."""
-    if isinstance(inputs, Tensor):
-        return fn(inputs)
-    if isinstance(inputs, Mapping):
-        return {name: fn(tensor) for name, tensor in inputs.items()}
-    return tuple(fn(tensor) for tensor in inputs)
-
-
-def named_tensors(inputs: Inputs) -> dict[str, Tensor]:
-    """The tensors by the names of the graph's inputs, in order: a dict's keys, else ``input`` or ``input_0``, ..."""
-    if isinstance(inputs, Tensor):
-        return {"input": inputs}
-    return dict(inputs) if isinstance(inputs, Mapping) else {f"input_{i}": t for i, t in enumerate(inputs)}
+    @property
+    def bytes_each(self) -> float:
+        """Of the tensors of one example."""
+        held = sum(t.element_size() * t.numel() for t in (*tensors_of(self.inputs), *tensors_of(self.targets)))
+        return held / max(len(self), 1)
 
 
-def ordered_as(like: Inputs, inputs: Inputs) -> Inputs:
+def rows_in(value: Nested) -> int:
+    """How many examples a value holds: the length of what is by example, or of its first tensor."""
+    if isinstance(value, PerExample):
+        return len(value)
+    return len(tensors_of(value)[0])
+
+
+def take_rows(value: Nested, rows: Tensor | slice) -> Nested:
+    """The examples at ``rows`` of every tensor."""
+    if isinstance(value, PerExample):
+        return PerExample(value[rows] if isinstance(rows, slice) else (value[i] for i in rows.tolist()))
+    return map_tensors(lambda tensor: tensor[rows], value)
+
+
+def joined(values: Sequence[Nested]) -> Nested:
+    """The examples of all, one after the other. Raises RuntimeError or ValueError where their shapes do not match."""
+    first = values[0]
+    if isinstance(first, PerExample):
+        return PerExample(each for value in values for each in value)
+    if len(values) == 1:
+        return first
+    return filled(first, [torch.cat(parts) for parts in zip(*map(tensors_of, values), strict=True)])
+
+
+def joined_batches(batches: Sequence[Batch]) -> Batch:
+    """As ``joined``."""
+    return Batch(joined([batch.inputs for batch in batches]), joined([batch.targets for batch in batches]))
+
+
+def named_inputs(inputs: Nested) -> dict[str, Tensor]:
+    """The tensors of the inputs by the names of the graph's inputs, in order."""
+    return named_tensors(inputs, INPUT)
+
+
+def ordered_as(like: Nested, inputs: Nested) -> Nested:
     """``inputs`` with the entries of ``like``, in their order, where both are dicts; what is more is left out."""
     if isinstance(like, Mapping) and isinstance(inputs, Mapping):
         return {name: inputs[name] for name in like}
@@ -50,3 +84,10 @@ def as_held(tensor: Tensor) -> Tensor:
     """The tensor as splits hold it: on the CPU, without history, floating point as float32."""
     tensor = tensor.detach().cpu()
     return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def as_target(tensor: Tensor) -> Tensor:
+    """A target as splits hold it: as ``as_held``, and whole numbers as int64, as losses want them."""
+    tensor = as_held(tensor)
+    whole = not tensor.is_floating_point() and tensor.dtype not in (torch.bool, torch.int64)
+    return tensor.long() if whole and not tensor.is_complex() else tensor

@@ -1,15 +1,20 @@
 """What is checked of a split before a search: that the model takes it, that no number is wrong."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from autocompress.data.batch import Batch, named_tensors, tensors_of
-from autocompress.data.model_call import call, primary
+from autocompress.classes import class_count, is_soft
+from autocompress.data.batch import Batch, PerExample
+from autocompress.data.layout import returned_for
 from autocompress.data.split import Split
-from autocompress.errors import UsageError, one_line
-from autocompress.task import Task, class_count
+from autocompress.errors import UsageError
+from autocompress.nested import Nested, tensors_of
+from autocompress.task import Task
+
+READ_AT_ONCE = 4096
 
 
 def check_split(split: Split, task: Task) -> None:
@@ -22,22 +27,19 @@ def check_split(split: Split, task: Task) -> None:
     wrong = _Faults(f"the {split.name} split has labels out of range", f"expected 0..{(classes or 0) - 1}")
     lost = _Faults(f"the {split.name} split has NaN or infinite targets", "clean or drop them")
     seen: set[int] = set()
-    for batch in split.batches(4096):
-        rows = torch.zeros(len(batch.targets), dtype=torch.bool)
-        for tensor in (t for t in tensors_of(batch.inputs) if t.is_floating_point()):
-            rows |= ~_each(torch.isfinite(tensor))
-        bad.add(rows)
-        if classes is not None:
-            outside = (batch.targets < 0) | (batch.targets >= classes)
+    for batch in split.batches(READ_AT_ONCE):
+        bad.add(_not_finite(batch.inputs, len(batch)))
+        lost.add(_not_finite(batch.targets, len(batch)))
+        if classes is not None and not batch.targets.is_floating_point() and batch.targets.dtype != torch.bool:
+            counted = batch.targets != task.ignored
+            outside = ((batch.targets < 0) | (batch.targets >= classes)) & counted
             labels = (
                 [own[bad_ones].tolist()[:1] for own, bad_ones in zip(batch.targets, outside, strict=True)]
                 if outside.any()
                 else []
             )
             wrong.add(~_each(~outside), [label[0] if label else "" for label in labels])
-            seen |= set(torch.unique(batch.targets).tolist())
-        elif batch.targets.is_floating_point():
-            lost.add(~_each(torch.isfinite(batch.targets)))
+            seen |= set(torch.unique(batch.targets[counted]).tolist())
     for faults in (bad, wrong, lost):
         faults.refuse()
     if len(seen) == 1:
@@ -45,6 +47,20 @@ def check_split(split: Split, task: Task) -> None:
             f"the {split.name} split has one class only ({seen.pop()} in all {split.size} examples): "
             "nothing can be learned or scored"
         )
+
+
+def _not_finite(value: Nested, count: int) -> Tensor:
+    """Which of ``count`` examples hold a number that is none -> (count,)."""
+    rows = torch.zeros(count, dtype=torch.bool)
+    if isinstance(value, PerExample):
+        return torch.tensor([_unfit(each) for each in value])
+    for tensor in (t for t in tensors_of(value) if t.is_floating_point()):
+        rows |= ~_each(torch.isfinite(tensor))
+    return rows
+
+
+def _unfit(value: Any) -> bool:
+    return any(t.is_floating_point() and not bool(torch.isfinite(t).all()) for t in tensors_of(value))
 
 
 def _each(good: Tensor) -> Tensor:
@@ -81,12 +97,17 @@ def _class_count(task: Task, split: Split) -> int | None:
     if task.metric != "accuracy" and task.loss != "cross_entropy":
         return None
     batch = split.take(torch.arange(min(2, split.size)))
-    if batch.targets.is_floating_point():
+    outputs = task.scored(returned_for(task.copy_of_model(), batch.inputs))
+    if not isinstance(batch.targets, Tensor):
+        raise UsageError(
+            f"the {split.name} split has targets that are no tensor but {type(batch.targets).__name__}, and "
+            "cross_entropy and accuracy need labels: give Task.loss and Task.metric as callables"
+        )
+    if batch.targets.is_floating_point() and not is_soft(outputs, batch.targets):
         raise UsageError(
             f"the {split.name} split has {batch.targets.dtype} targets, but "
-            "cross_entropy and accuracy need integer labels"
+            "cross_entropy and accuracy need integer labels, or probabilities of the classes that sum to 1"
         )
-    outputs = probe(task, batch)
     classes = class_count(outputs, batch.targets)
     if classes is None:
         raise UsageError(
@@ -94,27 +115,7 @@ def _class_count(task: Task, split: Split) -> int | None:
             f"{tuple(outputs.shape)}: expected outputs (N, classes) for labels (N,), with two classes or more, or one "
             "such row for each place of an example"
         )
-    return classes
-
-
-def probe(task: Task, batch: Batch) -> Tensor:
-    """The model's output on a batch. Raises UsageError naming the shapes when the model does not take it."""
-    shapes = ", ".join(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in named_tensors(batch.inputs).items())
-    try:
-        with torch.inference_mode():
-            outputs = primary(call(task.copy_of_model(), batch.inputs))
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"the model does not take the data ({shapes}): {type(error).__name__}: {one_line(error, 200)}"
-        ) from error
-    if outputs.dim() == 0 or len(outputs) != len(batch.targets):
-        raise UsageError(
-            f"the model gives outputs of shape {tuple(outputs.shape)} for "
-            f"{len(batch.targets)} examples: expected one row an example"
-        )
-    return outputs
+    return None if is_soft(outputs, batch.targets) else classes
 
 
 def overlap(one: Split, other: Split) -> int:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from autocompress.arrays import Array
-from autocompress.data.batch import Batch, map_inputs, named_tensors
+from autocompress.data.batch import Batch, named_inputs
 from autocompress.data.split import Split
+from autocompress.nested import map_tensors
 from autocompress.task import Inputs
 
 Feed = Mapping[str, Array]
@@ -17,7 +18,7 @@ def feed_of(inputs: Inputs, names: Sequence[str] | None = None) -> Feed:
     """The runtime's inputs by name. ``names`` are the graph's, in order; a dict is matched by name. None: the names
     that an exported file gets.
     """
-    values = named_tensors(inputs)
+    values = named_inputs(inputs)
     if names is None:
         names = list(values)
     ordered = list(values.values())
@@ -26,17 +27,17 @@ def feed_of(inputs: Inputs, names: Sequence[str] | None = None) -> Feed:
 
 def padded(batch: Batch, size: int) -> Inputs:
     """The batch's inputs, the last example repeated up to ``size``: a graph has the profile's batch built in."""
-    missing = size - len(batch.targets)
+    missing = size - len(batch)
     if missing == 0:
         return batch.inputs
-    return map_inputs(lambda t: torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]), batch.inputs)
+    return map_tensors(lambda t: torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]), batch.inputs)
 
 
 def profile_inputs(split: Split, batch: int, batches: int) -> Iterator[Inputs]:
     """The first inputs of a split at the profile's batch, the last example repeated when the split is too small."""
     for number in range(batches):
         indices = torch.arange(number * batch, (number + 1) * batch) % len(split)
-        yield map_inputs(lambda t: t.contiguous(), padded(split.take(indices), batch))
+        yield map_tensors(lambda t: t.contiguous(), padded(split.take(indices), batch))
 
 
 def spread_feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:
@@ -47,7 +48,7 @@ def spread_feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:
 
 def feeds_to_store(inputs: Sequence[Inputs]) -> dict[str, Tensor]:
     """Feeds as an entry of the store: tensors by ``number/name``."""
-    return {f"{n}/{name}": tensor for n, one in enumerate(inputs) for name, tensor in named_tensors(one).items()}
+    return {f"{n}/{name}": tensor for n, one in enumerate(inputs) for name, tensor in named_inputs(one).items()}
 
 
 def stored_feeds(tensors: Mapping[str, Tensor]) -> list[Feed]:

@@ -1,4 +1,4 @@
-"""Calling a model with a batch, and the tensor of its outputs that is scored."""
+"""Calling a model on nested inputs, and what modules inside it give meanwhile."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,29 +8,39 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.task import Inputs
+from autocompress.nested import Nested, filled, named_tensors, primary
+from autocompress.task import OUTPUT
 
 
-def call(model: Callable[..., Any], inputs: Inputs) -> Any:
-    """Call a model with one tensor, a tuple as positional or a dict as keyword arguments."""
+def call(model: Callable[..., Any], inputs: Nested) -> Any:
+    """Call a model with one value, with a tuple or list as positional or a mapping as keyword arguments."""
     with every_module_called():
-        if isinstance(inputs, Tensor):
-            return model(inputs)
-        return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+        return _call(model, inputs)
+
+
+def _call(model: Callable[..., Any], inputs: Nested) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
 
 
 class PositionalModel(nn.Module):
-    """A model as an exporter takes it: the tensors of ``inputs`` one by one, the scored tensor as the only output."""
+    """A model as an exporter takes it: the tensors of ``inputs`` one by one in, the tensors called ``outputs`` out."""
 
-    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+    def __init__(self, model: nn.Module, inputs: Nested, outputs: Sequence[str]) -> None:
         super().__init__()
         self.model = model
-        self.names = list(inputs) if isinstance(inputs, Mapping) else None
+        self._like = inputs
+        self._outputs = tuple(outputs)
 
-    def forward(self, *tensors: Tensor) -> Tensor:
-        if self.names is not None:
-            return primary(self.model(**dict(zip(self.names, tensors, strict=True))))
-        return primary(self.model(*tensors))
+    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        found = named_tensors(_call(self.model, filled(self._like, tensors)), OUTPUT)
+        if missing := [name for name in self._outputs if name not in found]:
+            raise CandidateFailed(f"the model returns {', '.join(found) or 'no tensors'}, not {', '.join(missing)}")
+        outputs = tuple(found[name] for name in self._outputs)
+        return outputs if len(outputs) > 1 else outputs[0]
 
 
 @contextmanager
@@ -44,21 +54,6 @@ def every_module_called() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-def primary(output: Any) -> Tensor:
-    """The tensor that is scored: the output itself, its ``.logits``, its "logits" entry, or its first element."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(getattr(output, "logits", None), Tensor):
-        return output.logits  # type: ignore[no-any-return]
-    if isinstance(output, Mapping) and output:
-        return primary(output["logits"] if "logits" in output else next(iter(output.values())))
-    if isinstance(output, (tuple, list)) and output:
-        return primary(output[0])
-    raise UsageError(
-        f"the model returns {type(output).__name__}: return a tensor, a tuple of tensors, or an object with .logits"
-    )
 
 
 Features = dict[str, Tensor]

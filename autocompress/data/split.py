@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from autocompress.data.batch import Batch, map_inputs, tensors_of
+from autocompress.data.batch import Batch
+from autocompress.nested import tensors_of
 
 SAMPLE = 64  # examples of a split that the fingerprint covers, and that are read twice
 
@@ -25,10 +26,15 @@ class Split:
     def __len__(self) -> int:
         return self.size
 
+    @property
+    def title(self) -> str:
+        """Its name in a sentence."""
+        return {"val": "validation", "train": "training"}.get(self.name, self.name)
+
     def take(self, indices: Tensor) -> Batch:
         """The examples at ``indices`` (1-D int64)."""
         if self.memory is not None:
-            return Batch(map_inputs(lambda t: t[indices], self.memory.inputs), self.memory.targets[indices])
+            return self.memory.at(indices)
         return self._collect(indices.tolist())
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
@@ -48,7 +54,7 @@ class Split:
         indices = spread(self.size, SAMPLE)
         batch = self.take(indices)
         state = hashlib.sha256(str(self.size).encode())
-        for tensor in (*tensors_of(batch.inputs), batch.targets):
+        for tensor in (*tensors_of(batch.inputs), *tensors_of(batch.targets)):
             state.update(
                 f"{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
             )

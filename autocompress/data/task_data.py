@@ -4,23 +4,26 @@ from dataclasses import dataclass
 
 import torch
 
-from autocompress.data.batch import Batch, as_held, map_inputs
-from autocompress.data.checks import check_split, overlap, probe
+from autocompress.data.batch import Batch, as_held
+from autocompress.data.checks import check_split, overlap
+from autocompress.data.layout import OutputLayout, output_layout
 from autocompress.data.loading import open_split
 from autocompress.data.split import Split
 from autocompress.errors import UsageError
+from autocompress.nested import map_tensors
 from autocompress.task import Inputs, Task
 
 
 @dataclass(frozen=True)
 class TaskData:
     """splits: "train", "val" and, where the task has one, "test". digests: of a sample of each split that gives the
-    same examples each time. example_inputs: the task's, or a batch of two.
+    same examples each time. example_inputs: the task's, or a batch of two. layout: of what the model returns.
     """
 
     splits: dict[str, Split]
     digests: dict[str, str]
     example_inputs: Inputs
+    layout: OutputLayout
     warnings: tuple[str, ...]
 
 
@@ -29,7 +32,7 @@ def read_data(task: Task) -> TaskData:
     first index.
     """
     splits = {
-        name: open_split(name, getattr(task, name))
+        name: open_split(name, getattr(task, name), task.batch)
         for name in ("train", "val", "test")
         if getattr(task, name) is not None
     }
@@ -39,16 +42,17 @@ def read_data(task: Task) -> TaskData:
     samples = {name: split.sample_digest() for name, split in splits.items()}
     steady = {name: digest for name, digest in samples.items() if digest == splits[name].sample_digest()}
     warnings = [f"the {name} split gives other examples each time it is read" for name in samples if name not in steady]
+    model = task.copy_of_model()
+    layouts = {name: output_layout(task, model, _first_two(split)) for name, split in splits.items()}
     for split in splits.values():
-        probe(task, _first_two(split))
         check_split(split, task)
     for name in ("val", "test"):
         shared = overlap(splits["train"], splits[name]) if name in splits else 0
         if shared:
             warnings.append(f"{shared} examples of the {name} split are also in the training split: its scores flatter")
     two = _first_two(splits["train"]).inputs
-    example_inputs = two if task.example_inputs is None else map_inputs(as_held, task.example_inputs)
-    return TaskData(splits, steady, example_inputs, tuple(warnings))
+    example_inputs = two if task.example_inputs is None else map_tensors(as_held, task.example_inputs)
+    return TaskData(splits, steady, example_inputs, layouts["val"], tuple(warnings))
 
 
 def _first_two(split: Split) -> Batch:

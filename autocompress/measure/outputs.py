@@ -1,7 +1,7 @@
 """The outputs of a file over a split, which is not timed."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autocompress.data import Split, feed_of, padded
+from autocompress.data import Batch, OutputLayout, Split, feed_of, padded
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
-from autocompress.plugin.contract import Session
+from autocompress.plugin.contract import Feed, Session
 
 EXAMPLES_AT_ONCE = 64
+BYTES_AT_ONCE = 64 << 20  # of outputs, about, that a thread holds before they are handed on
 
 
 @contextmanager
@@ -31,35 +32,46 @@ def outputs_of(
     open_session: Callable[[], Session],
     split: Split,
     batch_size: int,
+    layout: OutputLayout,
     give_way: Callable[[], None] = lambda: None,
     read: int = EXAMPLES_AT_ONCE,
-) -> Tensor:
-    """Run every example of ``split`` through the model at the profile's batch and return the outputs, in order.
+) -> Iterator[tuple[Batch, Mapping[str, Tensor]]]:
+    """Run every example of ``split`` through the model at the profile's batch: pieces of the split, in order, with the
+    outputs for them (``OutputLayout.rows``).
 
     Nothing is timed here, so as many sessions as this process has threads share the examples. They are read many at
     once: one at a time that takes as long as a small model does. give_way: called between two pieces of the work, while
-    nothing runs. read: examples at once, by each thread between two of those moments.
+    nothing runs. read: examples at once, by each thread between two of those moments; fewer where their outputs are
+    large.
     """
     sessions = [open_session() for _ in range(torch.get_num_threads())]
-    share = min(read, -(-len(split) // len(sessions)))
+    each = sum(t[:1].element_size() * t[:1].numel() for t in layout.rows_of(layout.like).values())
+    share = min(read, -(-len(split) // len(sessions)), max(1, BYTES_AT_ONCE // max(each, 1)))
     piece = -(-share // batch_size) * batch_size
     starts = range(0, len(split), piece)
     reading = threading.Lock()
 
-    def work(session: Session, start: int) -> Tensor:
+    def work(session: Session, start: int) -> tuple[Batch, Mapping[str, Tensor]]:
         with reading:  # a Dataset need not stand two readers at once
             batch = split.take(torch.arange(start, min(start + piece, len(split))))
-        size, found = len(batch.targets), []
-        feed = feed_of(padded(batch, -(-size // batch_size) * batch_size), session.input_names)
+        whole = -(-len(batch) // batch_size) * batch_size
+        feed = feed_of(padded(batch, whole), session.input_names)
+        found: list[Mapping[str, Tensor]] = []
         with running():
-            for first in range(0, size, batch_size):
+            for first in range(0, whole, batch_size):
                 call = {name: values[first : first + batch_size] for name, values in feed.items()}
-                found.append(np.array(session.run(call)[0]))
-        return torch.from_numpy(np.concatenate(found)[:size])
+                found.append(layout.rows(delivered_by(session, call, layout)))
+        return batch, {name: torch.cat([rows[name] for rows in found])[: len(batch)] for name in found[0]}
 
-    done: list[Tensor] = []
     with ThreadPoolExecutor(len(sessions)) as pool:
         for number in range(0, len(starts), len(sessions)):
-            done += pool.map(work, sessions, starts[number : number + len(sessions)])
+            yield from pool.map(work, sessions, starts[number : number + len(sessions)])
             give_way()
-    return torch.cat(done).float()
+
+
+def delivered_by(session: Session, feed: Feed, layout: OutputLayout) -> dict[str, Tensor]:
+    """What one call of a file gives, by the names of the outputs. Raises CandidateFailed when they are not as many."""
+    arrays = session.run(feed)
+    if len(arrays) != len(layout.names):
+        raise CandidateFailed(f"the file gives {len(arrays)} outputs, the model {len(layout.names)}")
+    return {name: torch.from_numpy(np.array(array)) for name, array in zip(layout.names, arrays, strict=True)}

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from autocompress.data import Batch, Feed, Split
+from autocompress.data import Batch, Feed, OutputLayout, Split
 from autocompress.plugin.runtime import Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
@@ -22,10 +22,11 @@ class Context:
     """What a strategy may look at. It changes none of it.
 
     runtime: what opens and runs files on the target. model: the reference, a copy in evaluation mode. example_inputs:
-    the task's, or a batch of two. reference: its exported ONNX file. feeds: up to N training examples as the runtime's
-    inputs, at the profile's batch. scored: whether what is made will be scored; where it is only timed, ``feeds`` gives
-    four examples at most, and a strategy can leave out what betters scores alone. learned: for a graph part, what the
-    training hooks of this candidate learned (``TrainHook.learned``), by strategy. memory: what ``once`` keeps.
+    the task's, or a batch of two. layout: what the model returns, by name. reference: its exported ONNX file. feeds: up
+    to N training examples as the runtime's inputs, at the profile's batch. scored: whether what is made will be scored;
+    where it is only timed, ``feeds`` gives four examples at most, and a strategy can leave out what betters scores
+    alone. learned: for a graph part, what the training hooks of this candidate learned (``TrainHook.learned``), by
+    strategy. memory: what ``once`` keeps.
 
     What a strategy says of itself is asked before anything is scored, of the file of the first exporter that works.
     Strategies with a graph part are asked again when it is settled which exporter's file the reference is, with
@@ -37,6 +38,7 @@ class Context:
     runtime: "Runtime"
     model: nn.Module
     example_inputs: Inputs
+    layout: OutputLayout
     train: Split
     reference: Path
     seed: int

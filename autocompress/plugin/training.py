@@ -14,18 +14,23 @@ class TrainStep:
     """One optimizer step, as a training hook sees it. ``progress`` runs from 0 to 1 over this training; for a candidate
     that is trained on later it starts again from 0.
 
-    teacher: the reference model's outputs for this very batch (N, ...), or None when no hook asked for them.
+    outputs: the one tensor of the model's outputs that is scored (N, ...), in float32. heads: every output by name, in
+    float32, examples first. returned: what the model returned, whole. teacher, teacher_heads: the reference model's
+    outputs for this very batch, the scored one and all by name; None when no hook asked for them.
     features, teacher_features: what the modules named in ``TrainHook.layers`` and ``TrainHook.teacher_layers`` gave for
     this batch, in float32; the teacher's carry no gradient.
     """
 
     inputs: Inputs
-    targets: Tensor
+    targets: Any
     outputs: Tensor
     teacher: Tensor | None
     progress: float
     features: Mapping[str, Tensor] = field(default_factory=dict)
     teacher_features: Mapping[str, Tensor] = field(default_factory=dict)
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_heads: Mapping[str, Tensor] | None = None
+    returned: Any = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from autocompress.data import call, primary, targets_of
+from autocompress.classes import class_axis, class_count
+from autocompress.data import ScoredSet, call
+from autocompress.nested import primary
 from autocompress.plugin.contract import (
     GraphStrategy,
     LossTerm,
@@ -18,7 +20,7 @@ from autocompress.plugin.contract import (
     TrainingStrategy,
     TrainStep,
 )
-from autocompress.task import Task, class_axis, class_count
+from autocompress.task import Task
 from autocompress.testing import tasks
 from autocompress.testing.lab import Lab, untouched
 
@@ -108,7 +110,7 @@ class Checks:
         assert outputs.isfinite().all(), f"{whose} gives NaN or infinite outputs"
 
     def _agree(self, lab: Lab, outputs: Tensor, expected: Tensor, whose: str) -> None:
-        targets = targets_of(lab.val)
+        targets = ScoredSet(lab.context.task, lab.val, lab.context.layout).targets
         if self.tolerance is None and class_count(expected, targets):
             axis = class_axis(expected, targets)
             share = float((outputs.argmax(axis) == expected.argmax(axis)).float().mean())

@@ -64,7 +64,8 @@ class Lab:
         profile = HardwareProfile(name="conformance")
         read = read_task(task, profile, _runtime(profile.runtime), folder / "reference.onnx", SEED)
         lab = cls(strategy, read.context, read.splits["val"], _runtime(profile.runtime), folder)
-        export(lab.context.model, next(profile_inputs(lab.val, profile.batch, 1)), lab.context.reference, EXPORTER)
+        inputs = next(profile_inputs(lab.val, profile.batch, 1))
+        export(lab.context.model, read.context.layout, inputs, lab.context.reference, EXPORTER)
         return lab
 
     def of(self, strategy: Strategy) -> "Lab":
@@ -127,7 +128,9 @@ class Lab:
     ) -> Trained:
         """A few steps of the real training loop."""
         context, plain = self.context, Arithmetic()
-        stream = TrainStream(context.task, context.train, Teacher(context.task.copy_of_model(), plain), SEED)
+        stream = TrainStream(
+            context.task, context.train, Teacher(context.task.copy_of_model(), plain, context.layout), SEED
+        )
         schedule = Schedule(LEARNING_RATE, LAB_BATCH, 0, examples)
         try:
             with seeded(luck):
@@ -167,10 +170,11 @@ class Lab:
         return target
 
     def outputs(self, path: Path) -> Tensor:
-        """Outputs of a file on the validation split, (N, ...)."""
+        """The scored output of a file on the validation split, (N, ...)."""
         try:
-            profile = self.context.profile
-            return outputs_of(lambda: self.runtime.open(path, profile), self.val, profile.batch)
+            profile, layout = self.context.profile, self.context.layout
+            found = outputs_of(lambda: self.runtime.open(path, profile), self.val, profile.batch, layout)
+            return torch.cat([rows[layout.scored] for _, rows in found])
         except CandidateFailed as error:
             fail(f"the written file does not run in {self.runtime.name}: {error.reason}")
 
@@ -179,9 +183,9 @@ class Lab:
         inputs = list(profile_inputs(self.val, self.context.profile.batch, CHECKED_BATCHES))
         path = self._folder() / "model.onnx"
         try:
-            export(model, inputs[0], path, EXPORTER)
+            export(model, self.context.layout, inputs[0], path, EXPORTER)
             session = self.runtime.open(path, self.context.profile)
-            check(session, [feed_of(i, session.input_names) for i in inputs], model, inputs)
+            check(session, [feed_of(i, session.input_names) for i in inputs], model, self.context.layout, inputs)
         except CandidateFailed as error:
             fail(f"the model {when} must export to ONNX and the file agree with it: {error.reason}")
         return path

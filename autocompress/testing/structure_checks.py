@@ -8,8 +8,9 @@ import torch
 from autocompress.candidate.count import count
 from autocompress.candidate.repair.declared import check_declared
 from autocompress.candidate.weights import load_weights
-from autocompress.data import call, primary
+from autocompress.data import call
 from autocompress.errors import CandidateFailed
+from autocompress.nested import primary
 from autocompress.plugin.contract import Params, StructureStrategy
 from autocompress.storage.store import Store
 from autocompress.testing.checks import Checks, Neighbour, is_plain, is_sentence

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import call, primary
+from autocompress.data import call
+from autocompress.nested import primary
 from autocompress.task import Inputs
 
 SAME_OUTPUT = 1e-4  # of the output's range

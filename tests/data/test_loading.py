@@ -16,9 +16,10 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from autocompress.data import Split, named_tensors, tensors_of
+from autocompress.data import Split, named_inputs
 from autocompress.data.loading import open_split
 from autocompress.errors import UsageError
+from autocompress.nested import tensors_of
 
 X = torch.randn(130, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(130) % 4
@@ -98,7 +99,7 @@ def test_several_modalities_by_position(kind: str):
     assert torch.equal(two, tokens)
     assert two.dtype == torch.int64  # token ids stay integers
     assert torch.equal(targets, Y)
-    assert list(named_tensors(split.take(torch.tensor([0])).inputs)) == ["input_0", "input_1"]
+    assert list(named_inputs(split.take(torch.tensor([0])).inputs)) == ["input_0", "input_1"]
 
 
 @pytest.mark.parametrize("kind", ["tensors", "dataset", "loader"])

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from autocompress.data import call, primary
+from autocompress.data import call
 from autocompress.errors import UsageError
+from autocompress.nested import primary
 
 X = torch.randn(130, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(130) % 4

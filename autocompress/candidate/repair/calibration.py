@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import call, named_tensors, tensors_of
+from autocompress.data import call, named_inputs
+from autocompress.nested import tensors_of
 from autocompress.plugin.contract import Context
 from autocompress.storage.store import digest_of_tensors
 from autocompress.task import Inputs
@@ -41,7 +42,7 @@ def _drawn(context: Context) -> CalibrationSample | None:
     if count < FEWEST:
         return None
     inputs = next(context.train_batches(count, count)).inputs
-    return CalibrationSample(inputs, count, digest_of_tensors(named_tensors(inputs)))
+    return CalibrationSample(inputs, count, digest_of_tensors(named_inputs(inputs)))
 
 
 def _bytes_an_example(context: Context) -> int:

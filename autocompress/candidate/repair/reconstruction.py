@@ -9,7 +9,7 @@ docs/performance.md.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,7 +17,7 @@ from statistics import median_low
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.open_task import OpenTask
@@ -27,8 +27,9 @@ from autocompress.candidate.request import TrainRequest
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, Trained, train
-from autocompress.data import Split, call, primary, seeded, tensors_of
+from autocompress.data import Split, call, seeded
 from autocompress.errors import CandidateFailed
+from autocompress.nested import Nested, as_float, map_tensors, tensors_of
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.task import Inputs
 
@@ -55,31 +56,33 @@ class UnlabelledInputs:
 
     stream: TrainStream
     held_out: Inputs
-    wanted: Tensor
+    wanted: Nested
     batch: int
 
     @property
-    def spread(self) -> float:
-        """The variance of what the original gives."""
-        return max(float(self.wanted.var()), 1e-30)
+    def spreads(self) -> dict[str, float]:
+        """The variance of each output of the original, by name."""
+        heads = self.stream.layout.heads(self.wanted)
+        return {name: max(float(head.var()), 1e-30) for name, head in heads.items() if head.is_floating_point()}
 
     def error(self, model: nn.Module) -> float:
         """Squared error of the output on the held-out inputs, as a share of the original's spread."""
         with torch.no_grad():
-            return relative_output_error(primary(call(model.eval(), self.held_out)), self.wanted)
+            return relative_output_error(call(model.eval(), self.held_out), self.wanted)
 
 
 class OutputError(TrainHook):
-    """The squared error to the teacher's outputs is the whole loss, as a share of ``spread``, their variance."""
+    """The squared error to the teacher's outputs is the whole loss, of each as a share of its variance."""
 
     needs_teacher = True
 
-    def __init__(self, spread: float) -> None:
-        self._spread = spread
+    def __init__(self, spreads: Mapping[str, float]) -> None:
+        self._spreads = spreads
 
     def loss(self, step: TrainStep) -> LossTerm:
-        assert step.teacher is not None
-        return LossTerm(F.mse_loss(step.outputs, step.teacher) / self._spread, 1.0, task_scale=0.0)
+        assert step.teacher_heads is not None
+        errors = [F.mse_loss(step.heads[n], step.teacher_heads[n]) / spread for n, spread in self._spreads.items()]
+        return LossTerm(torch.stack(errors).mean(), 1.0, task_scale=0.0)
 
 
 def reconstructed(
@@ -122,7 +125,7 @@ def _reconstructed(opened: OpenTask, request: TrainRequest, model: nn.Module, te
         with seeded(opened.context.seed):  # dropout draws the same, whatever was made before
             return train(
                 copy.deepcopy(model),
-                [("reconstruction", OutputError(inputs.spread))],
+                [("reconstruction", OutputError(inputs.spreads))],
                 opened.task.loss_fn,
                 inputs.stream,
                 Schedule(PEAK_LR, inputs.batch, 0, examples, limit_s),
@@ -167,12 +170,12 @@ def _drawn(opened: OpenTask, arithmetic: Arithmetic) -> UnlabelledInputs | None:
     held = rows % every == every - 1
     read, held_out = pool.take(rows[~held]), pool.take(rows[held]).inputs
     with torch.no_grad():
-        wanted = primary(call(context.model, held_out))
+        wanted = map_tensors(as_float, call(context.model, held_out))
     batch = min(MOST_A_STEP, max(1, sample.examples // STEPS_IN_MEMORY))
     stream = TrainStream(
         opened.task,
-        Split(context.train.name, len(read.targets), lambda indices: pool.take(rows[~held][list(indices)]), read),
-        Teacher(opened.task.copy_of_model(), arithmetic),
+        Split(context.train.name, len(read), lambda indices: pool.take(rows[~held][list(indices)]), read),
+        Teacher(opened.task.copy_of_model(), arithmetic, context.layout),
         context.seed,
         policy=replace(opened.policy, taught_block=batch),  # no more runs of the original than there are steps
     )

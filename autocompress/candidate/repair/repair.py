@@ -26,8 +26,9 @@ from autocompress.candidate.repair.original import (
     first_tensor,
 )
 from autocompress.candidate.repair.refitting import LayerFit, refit_matrix, refit_recurrent
-from autocompress.data import call, primary
+from autocompress.data import call
 from autocompress.errors import CandidateFailed
+from autocompress.nested import Nested, tensors_of
 from autocompress.plugin.contract import Counterpart, Counterparts
 from autocompress.task import Inputs
 
@@ -116,11 +117,11 @@ def _run(
     ]
     try:
         with torch.no_grad():
-            output = primary(call(changed.eval(), inputs))
+            returned = call(changed.eval(), inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return fits, relative_output_error(output, primary(original.output))
+    return fits, relative_output_error(returned, original.output)
 
 
 def _recalibrate(norm: nn.Module, now: Statistics, before: Statistics, outputs: Tensor) -> None:
@@ -147,7 +148,17 @@ def _shared(model: nn.Module) -> set[str]:
     return {path for paths in holders.values() if len(paths) > 1 for path in paths}
 
 
-def relative_output_error(output: Tensor, wanted: Tensor) -> float:
-    """Squared error of the output, as a share of how far the original's outputs lie from their mean."""
+def relative_output_error(returned: Nested, wanted: Nested) -> float:
+    """Squared error of what a model returns, as a share of how far the original's outputs lie from their mean: the mean
+    over the outputs. Raises CandidateFailed where they are not of the same shapes.
+    """
+    pairs = list(zip(tensors_of(returned), tensors_of(wanted), strict=False))
+    if [one.shape for one in tensors_of(returned)] != [other.shape for other in tensors_of(wanted)]:
+        raise CandidateFailed("the changed model returns other outputs than the original")
+    errors = [_relative(one, other) for one, other in pairs if other.is_floating_point()]
+    return sum(errors) / max(len(errors), 1)
+
+
+def _relative(output: Tensor, wanted: Tensor) -> float:
     spread = (wanted - wanted.mean(0)).double().square().sum().clamp(min=1e-30)
     return float((output - wanted).double().square().sum() / spread)

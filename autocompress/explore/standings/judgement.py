@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autocompress.budget import Budget
-from autocompress.data import keeps_half_the_lead
-from autocompress.evaluation import Chance, Evaluation
+from autocompress.evaluation import Chance, Evaluation, keeps_half_the_lead
 from autocompress.verdict import Verdict, drop_verdict, too_small_a_split
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from autocompress.budget import Budget
-from autocompress.data import keeps_half_the_lead
-from autocompress.evaluation import Evaluation, Outcome, Rejected
+from autocompress.evaluation import Evaluation, Outcome, Rejected, keeps_half_the_lead
 from autocompress.explore.history.facts import Conclusion, Failed
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History

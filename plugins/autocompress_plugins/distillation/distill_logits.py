@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 
+from autocompress.classes import class_axis, class_count
 from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Strategy, TrainHook, TrainStep
 from autocompress.plugin.hooks import hookimpl
-from autocompress.task import class_axis, class_count
 from autocompress_plugins.distillation.distillation import Distillation
 from autocompress_plugins.model_runs import output
 

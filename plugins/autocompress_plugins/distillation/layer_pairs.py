@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autocompress.data import primary, tensors_of
 from autocompress.errors import CandidateFailed, UsageError
+from autocompress.nested import primary, tensors_of
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS

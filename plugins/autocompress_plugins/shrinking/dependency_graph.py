@@ -12,8 +12,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from autocompress.data import call, primary
+from autocompress.data import call
 from autocompress.errors import CandidateFailed, one_line
+from autocompress.nested import tensors_of
 from autocompress.task import Inputs
 from autocompress_plugins.shrinking.attention_layers import HeadAttention, MultiheadSelfAttention
 from autocompress_plugins.shrinking.opaque import Opaque
@@ -35,7 +36,7 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
             return graph.build_dependency(
                 model,
                 inputs,
-                forward_fn=lambda m, x: primary(call(m, x)),
+                forward_fn=lambda m, x: [t for t in tensors_of(call(m, x)) if t.grad_fn is not None],
                 customized_pruners={nn.RMSNorm: _NormPruner()} | {kind: _OpaquePruner() for kind in kinds},
             )
     except Exception as error:

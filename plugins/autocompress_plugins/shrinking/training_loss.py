@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from autocompress.data import Batch, call, primary
+from autocompress.data import Batch, call
 from autocompress.plugin.contract import Context
 from autocompress.task import Loss
 
@@ -39,7 +39,7 @@ def seconds_an_example(context: Context) -> float:
         began = time.perf_counter()
         mean_loss(copy.deepcopy(context.model), batches, context.task.loss_fn)
         took.append(time.perf_counter() - began)
-    return min(took) / sum(len(batch.targets) for batch in batches)
+    return min(took) / sum(len(batch) for batch in batches)
 
 
 def mean_loss(model: nn.Module, batches: Iterable[Batch], loss_fn: Loss) -> float:
@@ -47,9 +47,9 @@ def mean_loss(model: nn.Module, batches: Iterable[Batch], loss_fn: Loss) -> floa
     total, count = 0.0, 0
     with torch.inference_mode():
         for batch in batches:
-            value = loss_fn(primary(call(model.eval(), batch.inputs)), batch.targets)
-            total += float(value) * len(batch.targets)
-            count += len(batch.targets)
+            value = loss_fn(call(model.eval(), batch.inputs), batch.targets)
+            total += float(value) * len(batch)
+            count += len(batch)
     return total / count if math.isfinite(total) else math.inf
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from autocompress.data import primary, tensors_of
+from autocompress.nested import primary, tensors_of
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.model_runs import output, watched

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from autocompress.candidate.repair.declared import check_declared
 from autocompress.candidate.repair.original import run_original
 from autocompress.candidate.repair.repair import Repair, repair
-from autocompress.data import call, primary
+from autocompress.data import call
+from autocompress.nested import primary
 from autocompress.plugin.contract import Counterparts
 from autocompress_plugins.shrinking import narrowing
 from autocompress_plugins.shrinking.attention_layers import HeadAttention

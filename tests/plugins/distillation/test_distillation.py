@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.data import call, primary
+from autocompress.data import call
+from autocompress.nested import primary
 from autocompress.plugin.contract import Context, LossTerm, TrainHook, TrainStep
 from autocompress.task import Task
 from autocompress_plugins.distillation.distill_features import DistillFeatures

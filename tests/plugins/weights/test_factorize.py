@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from autocompress.candidate.count import count
 from autocompress.candidate.export import check
-from autocompress.data import call, feed_of, primary
+from autocompress.data import call, feed_of
 from autocompress.errors import CandidateFailed
+from autocompress.nested import primary
 from autocompress.plugin.contract import Context
 from autocompress_plugins.weights.factorize import SHARES_KEPT, Factorize
 from autocompress_plugins.weights.thin_layers import factorizable

@@ -1,0 +1,127 @@
+"""What a model returns: which tensors, by which names, and along which axis of each its examples are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.data.batch import Batch, named_inputs, take_rows
+from autocompress.data.model_call import call
+from autocompress.errors import CandidateFailed, UsageError, one_line
+from autocompress.nested import Nested, as_float, map_tensors, named_tensors
+from autocompress.task import OUTPUT, Task
+
+
+@dataclass(frozen=True)
+class OutputLayout:
+    """What a model returns in evaluation mode, with its tensors by name.
+
+    like: a returned value. names: of the tensors that are delivered, in order. axes: the axis of each along which its
+    examples are; None where there is none, and the tensor is the same for any batch. scored: the name of the one that
+    stands for the rest where one has to.
+    """
+
+    like: Nested
+    names: tuple[str, ...]
+    axes: Mapping[str, int | None]
+    scored: str
+
+    def delivered(self, returned: Nested) -> dict[str, Tensor]:
+        """The tensors that a file gives, by name, as the model returns them. Raises CandidateFailed naming those that
+        the model does not return.
+        """
+        found = named_tensors(returned, OUTPUT)
+        if missing := [name for name in self.names if name not in found]:
+            raise CandidateFailed(
+                f"the model returns {', '.join(found) or 'no tensors'}, and lacks {', '.join(missing)}, which the "
+                "reference returns"
+            )
+        return {name: found[name] for name in self.names}
+
+    def heads(self, returned: Nested) -> dict[str, Tensor]:
+        """The delivered tensors among what a model returns while it trains, which may be more or other than in
+        evaluation mode: those of the same names, and the scored one in any case; floating point as float32.
+        """
+        found = named_tensors(returned, OUTPUT)
+        heads = {name: as_float(found[name]) for name in self.names if name in found}
+        if self.scored not in heads:
+            heads[self.scored] = as_float(next(iter(found.values())))
+        return heads
+
+    def rows(self, delivered: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of the delivered tensors those that are by example, examples first, floating point as float32."""
+        return {
+            name: as_float(delivered[name]).movedim(axis, 0)
+            for name in self.names
+            if (axis := self.axes[name]) is not None
+        }
+
+    def rows_of(self, returned: Nested) -> dict[str, Tensor]:
+        """The same of what a model returns."""
+        return self.rows(self.delivered(returned))
+
+    def returned(self, rows: Mapping[str, Tensor]) -> Nested:
+        """Such rows as a model returns them, whole. What is the same for any batch is as it was in ``like``; None
+        stands for what is not delivered.
+        """
+        names = iter(named_tensors(self.like, OUTPUT).items())
+
+        def put_back(_: Tensor) -> Tensor | None:
+            name, shared = next(names)
+            if name not in self.names:
+                return None
+            axis = self.axes[name]
+            return shared if axis is None else rows[name].movedim(0, axis)
+
+        return map_tensors(put_back, self.like)
+
+
+def output_layout(task: Task, model: nn.Module, batch: Batch) -> OutputLayout:
+    """What a model returns for a batch of one example or more. Raises UsageError naming the shapes when the model does
+    not take it, when it returns nothing by example, and when the task names outputs that it does not return.
+    """
+    two, three = (returned_for(model, take_rows(batch.inputs, torch.arange(count) % len(batch))) for count in (2, 3))
+    named, more = named_tensors(two, OUTPUT), named_tensors(three, OUTPUT)
+    task.scored(two)
+    if named.keys() != more.keys():
+        raise UsageError(f"the model returns {', '.join(named)} for two examples and {', '.join(more)} for three")
+    names = tuple(named if task.outputs is None else task.outputs)
+    if unknown := [name for name in names if name not in named]:
+        raise UsageError(f"Task.outputs names {', '.join(unknown)}, and the model returns {', '.join(named)}")
+    axes = {name: _axis_of_examples(named[name], more[name]) for name in names}
+    scored = next(name for name, tensor in named.items() if tensor is task.scored(two))
+    if scored not in names:
+        raise UsageError(f"Task.outputs leaves out {scored}, which is scored: add it, or name another in Task.distill")
+    if axes[scored] is None:
+        raise UsageError(
+            f"the model gives outputs of shape {tuple(named[scored].shape)} for 2 examples: expected one row an example"
+        )
+    return OutputLayout(map_tensors(torch.clone, two), names, axes, scored)
+
+
+def _axis_of_examples(two: Tensor, three: Tensor) -> int | None:
+    """The axis that is as long as there are examples; the first that is where nothing changes with the batch."""
+    if two.dim() != three.dim():
+        return None
+    changed = [axis for axis, sizes in enumerate(zip(two.shape, three.shape, strict=True)) if sizes == (2, 3)]
+    return changed[0] if changed else None
+
+
+def returned_for(model: nn.Module, inputs: Nested) -> Nested:
+    """What a model returns for a batch. Raises UsageError naming the shapes when it does not take it."""
+    shapes = ", ".join(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in named_inputs(inputs).items())
+    try:
+        with torch.inference_mode():
+            returned = call(model, inputs)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"the model does not take the data ({shapes}): {type(error).__name__}: {one_line(error, 200)}"
+        ) from error
+    if not named_tensors(returned, OUTPUT):
+        raise UsageError(
+            f"the model returns {type(returned).__name__}: return a tensor, or a tuple, dict or dataclass of tensors"
+        )
+    return returned

@@ -1,0 +1,87 @@
+"""Accuracy: of the outputs the answered classes are kept, a byte or two for each place, and no interval is drawn."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from autocompress.classes import answers_of
+from autocompress.data.scoring.scorer import Estimate, Kept, Scorer
+from autocompress.evaluation import NORMAL
+from autocompress.nested import Nested
+
+ANSWERS = "answers"
+
+
+class AnswersScorer(Scorer):
+    """Share of places answered with the label of the target, or with the likeliest class of a soft one. Errors count
+    examples, whose places are not independent of each other (the ratio estimator of cluster sampling: Cochran,
+    "Sampling Techniques", 3rd edition, 1977, chapter 6).
+    """
+
+    def keep(self, rows: Mapping[str, Tensor], targets: Nested) -> Kept:
+        outputs = rows[self.layout.scored]
+        answers = answers_of(outputs, targets)
+        return {ANSWERS: answers.to(torch.uint8 if outputs.shape[1:].numel() <= 256 else torch.int32)}
+
+    def value(self, kept: Kept, targets: Nested) -> float:
+        right, places = self._counts(kept, targets)
+        return self.sign * float(right.sum() / places.sum())
+
+    def estimate(self, kept: Kept, targets: Nested, seed: int) -> Estimate:
+        """Wilson's interval (Wilson 1927) of as many independent places as have the same error."""
+        right, places = self._counts(kept, targets)
+        share, error = _ratio(right, places)
+        independent = share * (1 - share) / error**2 if error > 0 else 0.0
+        count = min(max(independent, len(right)), float(places.sum()))
+        low, high = wilson(share, count)
+        if self.sign < 0:
+            return Estimate(-share, -high, -low)
+        return Estimate(share, low, high)
+
+    def difference(self, one: Kept, other: Kept, targets: Nested, seed: int) -> tuple[float, float]:
+        """The error counts at least one example that disagrees."""
+        (right, places), (others, _) = self._counts(one, targets), self._counts(other, targets)
+        difference, error = _ratio(right - others, places)
+        return self.sign * difference, max(error, 1 / len(places)) if len(places) > 1 else 1.0
+
+    def constant(self, kept: Kept, targets: Nested) -> float:
+        """Of the commonest class among the answers."""
+        answers = kept[ANSWERS]
+        labels = self._labels(answers, targets)
+        commonest = answers.flatten().mode().values
+        return self.sign * float((labels == commonest)[labels != self.task.ignored].double().mean())
+
+    def _counts(self, kept: Kept, targets: Nested) -> tuple[Tensor, Tensor]:
+        """How many places of each example are right, and how many count -> (N,), (N,), float64."""
+        answers = kept[ANSWERS]
+        labels = self._labels(answers, targets)
+        counted = labels != self.task.ignored
+        right = (answers == labels) & counted
+        return right.flatten(1).sum(1).double() if right.dim() > 1 else right.double(), (
+            counted.flatten(1).sum(1).double() if counted.dim() > 1 else counted.double()
+        )
+
+    @staticmethod
+    def _labels(answers: Tensor, targets: Nested) -> Tensor:
+        labels: Tensor = targets if targets.shape == answers.shape else targets.argmax(1)
+        return labels
+
+
+def _ratio(parts: Tensor, wholes: Tensor) -> tuple[float, float]:
+    """Sum of the parts over the sum of the wholes, each (N,), and its standard error."""
+    total, count = float(wholes.sum()), len(parts)
+    share = float(parts.sum()) / total
+    if count < 2:
+        return share, 0.0
+    residuals = parts - share * wholes
+    return share, float(residuals.std()) * math.sqrt(count) / total
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """95 % interval of a share of ``count`` (Wilson 1927)."""
+    z = NORMAL
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,117 @@
+"""Values of tensors nested in tuples, lists, mappings and dataclasses: what a model takes and returns, and its targets.
+
+Anything else inside such a value (None, a number, a flag) is kept where it is.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from autocompress.errors import UsageError
+
+Nested = Any  # a tensor, or tuples, lists, mappings and dataclasses of such values
+
+
+def named_tensors(value: Nested, alone: str) -> dict[str, Tensor]:
+    """The tensors by name, in order.
+
+    A tensor that is the whole value is called ``alone``; the entries of a tuple or list ``alone_0``, ``alone_1``, ...;
+    those of a mapping, a named tuple or a dataclass by their own names; what is nested deeper by its path, with points
+    between the names.
+    """
+    if isinstance(value, Tensor):
+        return {alone: value}
+    found: dict[str, Tensor] = {}
+    for name, inner in _entries(value):
+        _collect(f"{alone}_{name}" if isinstance(name, int) else name, inner, found)
+    return found
+
+
+def _collect(path: str, value: Nested, found: dict[str, Tensor]) -> None:
+    if isinstance(value, Tensor):
+        found[path] = value
+    else:
+        for name, inner in _entries(value):
+            _collect(f"{path}.{name}", inner, found)
+
+
+def tensors_of(value: Nested) -> tuple[Tensor, ...]:
+    """The tensors, in order."""
+    if isinstance(value, Tensor):
+        return (value,)
+    return tuple(tensor for _, inner in _entries(value) for tensor in tensors_of(inner))
+
+
+def map_tensors(fn: Callable[[Tensor], Any], value: Nested) -> Nested:
+    """The same structure with ``fn`` applied to each tensor, in order."""
+    if isinstance(value, Tensor):
+        return fn(value)
+    if isinstance(value, Mapping):
+        return _mapping(value, {name: map_tensors(fn, inner) for name, inner in value.items()})
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(fn, inner) for inner in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map_tensors(fn, inner) for inner in value)
+    if _is_dataclass(value):
+        made = copy.copy(value)
+        for name, inner in _entries(value):
+            object.__setattr__(made, str(name), map_tensors(fn, inner))
+        return made
+    return value
+
+
+def filled(like: Nested, tensors: Iterable[Tensor]) -> Nested:
+    """The structure of ``like`` with these tensors in place of its own, in order."""
+    values = iter(tensors)
+    return map_tensors(lambda _: next(values), like)
+
+
+def as_float(tensor: Tensor) -> Tensor:
+    """Floating point as float32."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def primary(value: Nested) -> Tensor:
+    """The one tensor that stands for all a module returns, where one has to: the tensor itself, its ``.logits``, its
+    "logits" entry, or the first tensor in it. Raises UsageError when there is none.
+    """
+    logits = value.get("logits") if isinstance(value, Mapping) else getattr(value, "logits", None)
+    if not isinstance(value, Tensor) and isinstance(logits, Tensor):
+        return logits
+    for tensor in tensors_of(value):
+        return tensor
+    raise UsageError(
+        f"the model returns {type(value).__name__}: return a tensor, or a tuple, dict or dataclass of tensors"
+    )
+
+
+def _entries(value: Nested) -> Iterator[tuple[str | int, Nested]]:
+    """The entries of a value with their names, or their numbers; none where it is no structure."""
+    if isinstance(value, Mapping):
+        yield from ((str(name), inner) for name, inner in value.items())
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from zip(value._fields, value, strict=True)
+    elif isinstance(value, (tuple, list)):
+        yield from enumerate(value)
+    elif _is_dataclass(value):
+        yield from ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+
+
+def _is_dataclass(value: Nested) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _mapping(like: Mapping[Any, Any], entries: dict[Any, Any]) -> Mapping[Any, Any]:
+    """Of the kind of ``like`` where that takes entries (a model's own output class), else a dict."""
+    if type(like) is dict:
+        return entries
+    try:
+        made = copy.copy(like)
+        for name, inner in entries.items():
+            made[name] = inner  # type: ignore[index]
+    except TypeError:
+        return entries
+    return made
