@@ -1,5 +1,5 @@
-"""A loss of a user's that takes every output with every target: shapes that differ by axes of length one broadcast, with
-a warning at most, and train towards the mean of the targets.
+"""A loss of a user's that takes every output with every target: shapes that differ by axes of length one broadcast,
+with a warning at most, and train towards the mean of the targets.
 """
 
 import math
@@ -35,13 +35,13 @@ def broadcast_warnings(task: Task, model: Any, split: Split) -> list[str]:
     if task.loss == "mse":
         as_shaped(outputs, batch.targets)
         return [
-            f"the {split.name} split has targets of shape {given} an example for outputs of shape {own}: the loss takes "
-            "them in the outputs' shape; a metric is given them as they are"
+            f"the {split.name} split has targets of shape {given} an example for outputs of shape {own}: the loss "
+            "takes them in the outputs' shape; a metric is given them as they are"
         ]
     if callable(task.loss) and _broadcasts(task, model, batch):
         raise DataError(
-            f"Task.loss takes every output with every target of the {split.name} split: outputs have the shape {own} an "
-            f"example and targets {given}; give targets of the outputs' shape, or squeeze in the loss"
+            f"Task.loss takes every output with every target of the {split.name} split: outputs have the shape {own} "
+            f"an example and targets {given}; give targets of the outputs' shape, or squeeze in the loss"
         )
     return []
 

@@ -28,7 +28,7 @@ def check_split(split: Split, task: Task, overlaps: Overlaps | None = None) -> N
     checks = SplitChecks(split, task)
     if split.memory is None:
         split.watch(checks if overlaps is None else WatchedBy(split.name, checks, overlaps))
-        for _ in split.read([spread(len(split), SAMPLE)]):
+        for _ in split.read(torch.split(spread(len(split), SAMPLE), SAMPLE // 4)):
             pass
         return
     for start in range(0, len(split), READ_AT_ONCE):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SAMPLE = 64  # examples of a split that the fingerprint covers, and that are read before all others
 
 Collect = Callable[[Sequence[int]], Batch]
-Read = Callable[[Iterable[Sequence[int]]], Iterator[Batch]]
+Read = Callable[[Iterable[Sequence[int]], int], Iterator[Batch]]
 
 
 class Watch(Protocol):
@@ -85,8 +85,10 @@ class Split:
             return self.memory.at(indices)
         return self._looked_at(indices, self._collect(indices.tolist()))
 
-    def read(self, chunks: Iterable[Tensor]) -> Iterator[Batch]:
-        """The examples at each of ``chunks``, in order, read ahead where the user's loader has workers."""
+    def read(self, chunks: Iterable[Tensor], seed: int = 0) -> Iterator[Batch]:
+        """The examples at each of ``chunks``, in order, read ahead where the user's loader has workers. seed: of what a
+        Dataset draws in them.
+        """
         if self.memory is not None or self._read is None:
             yield from map(self.take, chunks)
             return
@@ -97,7 +99,7 @@ class Split:
                 asked.append(chunk)
                 yield chunk.tolist()
 
-        for batch in self._read(rows()):
+        for batch in self._read(rows(), seed):
             yield self._looked_at(asked.pop(0), batch)
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
@@ -113,7 +115,7 @@ class Split:
             len(kept),
             lambda indices: self.take(kept[list(indices)]),
             self.take(kept) if self.memory is not None else None,
-            read=lambda chunks: self.read(kept[list(chunk)] for chunk in chunks),
+            read=lambda chunks, seed: self.read((kept[list(chunk)] for chunk in chunks), seed),
             steady=self.steady,
             by_rows=self.by_rows,
             seconds_each=self.seconds_each,

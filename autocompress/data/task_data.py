@@ -49,13 +49,13 @@ def read_data(task: Task, reading: Reading = HERE) -> TaskData:
     model = task.copy_of_model()
     layouts = {name: output_layout(task, model, _first_two(split)) for name, split in splits.items()}
     overlaps = Overlaps(splits, reading.say)
-    for name, split in splits.items():
+    for split in splits.values():
         check_split(split, task, overlaps)
         said += broadcast_warnings(task, model, split)
     said += overlaps.found()
     if "test" not in splits:
         said.append(
-            "there is no test split: the validation split chooses the model and is all that judges it, which flatters it"
+            "there is no test split: the validation split chooses the model and alone judges it, which flatters it"
         )
     two = _first_two(splits["train"]).inputs
     example_inputs = two if task.example_inputs is None else map_tensors(as_held, task.example_inputs)
