@@ -1,8 +1,8 @@
 """The training examples in the order every candidate sees them, with the teacher's outputs for them.
 
 All candidates read one stream: an order that the seed and the epoch decide (``data/drawing.py``), augmented under a
-seed of the epoch and the position, so that they differ by their recipe alone. Where an example is the same whatever it is
-read together with, the user's augmentation is called for ``Split.batch_size`` examples at a time, counted from the
+seed of the epoch and the position, so that they differ by their recipe alone. Where an example is the same whatever it
+is read together with, the user's augmentation is called for ``Split.batch_size`` examples at a time, counted from the
 beginning of the epoch, so that candidates of any batch size train on the same; otherwise for each batch.
 """
 
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from autocompress.candidate.policy import TrainingPolicy

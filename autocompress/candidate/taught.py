@@ -1,5 +1,5 @@
-"""The teacher's outputs, computed once where that is cheaper: by example where examples are the same each time, by block
-of an epoch where they are augmented. Whichever process comes first computes them, and the store keeps them.
+"""The teacher's outputs, computed once where that is cheaper: by example where examples are the same each time, by
+block of an epoch where they are augmented. Whichever process comes first computes them, and the store keeps them.
 """
 
 import time
