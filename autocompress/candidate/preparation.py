@@ -43,8 +43,9 @@ class Preparation:
     exporter, export_note: which one wrote the reference file, and why. reference: that file. exported: it is new, and
     nothing was measured of it. feeds: store key of the inputs that files are timed with. chance: the score of always
     answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
-    of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the user's loader trains
-    with; None where a recipe is free to choose. scored_on: how many validation examples there is time to read; None: all.
+    of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the user's loader
+    trains with; None where a recipe is free to choose. scored_on: how many validation examples there is time to read;
+    None: all.
     """
 
     name: str

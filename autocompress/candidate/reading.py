@@ -22,7 +22,7 @@ class Read:
 
 
 def read_task(
-    task: Task, profile: HardwareProfile, runtime: Runtime, reference: Path, seed: int, reading: Reading
+    task: Task, profile: HardwareProfile, runtime: Runtime, reference: Path, seed: int, reading: Reading = Reading()
 ) -> Read:
     """Read the data and refuse what no search could use. Raises UsageError naming the split, the count and the first
     index. reading: where, and within which bounds.

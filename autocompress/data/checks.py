@@ -1,6 +1,6 @@
 """What is checked of a split before a search: that the model takes it, that no number is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -67,11 +67,7 @@ class SplitChecks:
             return
         counted = targets != self._ignored
         outside = ((targets < 0) | (targets >= self._classes)) & counted
-        labels: list[Any] = [""] * len(rows)
-        if outside.any():
-            firsts = [own[bad].tolist()[:1] for own, bad in zip(targets, outside, strict=True)]
-            labels = [first[0] if first else "" for first in firsts]
-        self._wrong.add(rows, ~_each(~outside), labels)
+        self._wrong.add(rows, ~_each(~outside), lambda at: targets[at][outside[at]].tolist()[0])
         self._labels |= set(torch.unique(targets[counted]).tolist())
 
     def refuse(self) -> None:
@@ -111,12 +107,12 @@ class _Faults:
         self._what, self._way_out = what, way_out
         self._count, self._first, self._value = 0, -1, ""
 
-    def add(self, rows: Tensor, faulty: Tensor, values: Sequence[object] | None = None) -> None:
-        """faulty: which of the examples at ``rows`` are. values: what is wrong with each."""
+    def add(self, rows: Tensor, faulty: Tensor, value: Callable[[int], object] | None = None) -> None:
+        """faulty: which of the examples at ``rows`` are. value: what is wrong with one of them."""
         if faulty.any() and self._first < 0:
             at = int(faulty.nonzero()[0])
             self._first = int(rows[at])
-            self._value = "" if values is None else f" is {values[at]}"
+            self._value = "" if value is None else f" is {value(at)}"
         self._count += int(faulty.sum())
 
     def refuse(self) -> None:

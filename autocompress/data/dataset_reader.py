@@ -2,9 +2,12 @@
 ``collate_fn``. What goes wrong names the example.
 """
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, ClassVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -150,22 +153,27 @@ class DatasetReader:
             return
         loader, sampler = self._loader(seed)
         sampler.wanted = chunks
-        batches = self._all_of(loader)
-        for given in batches:
+        for given in self._all_of(loader):
             yield self._batch(given)
         if self._given.persistent_workers:
             self._persistent = loader
 
     def _all_of(self, loader: "DataLoader[Any]") -> Iterator[Any]:
         batches: Iterator[Any] | None = None
-        while True:
+        for number in count():
             try:
-                batches = batches or iter(loader)
-                given = next(batches)
+                with WorkerEndings():
+                    if batches is None:
+                        batches = iter(loader)
+                    given = next(batches)
             except StopIteration:
                 return
             except Exception as error:  # of a worker process, or of starting one
-                raise DataError(f"the {self.name} split cannot be read by its workers: {cause_of(error)}") from error
+                ended = isinstance(error, (ConnectionError, EOFError))
+                cause = "one of them ended" if ended else cause_of(error)
+                raise DataError(
+                    f"the {self.name} split cannot be read by its loader's workers, after {number} batches: {cause}"
+                ) from error
             yield given
 
     def _loader(self, seed: int) -> "tuple[DataLoader[Any], Chunks]":
@@ -195,6 +203,32 @@ class DatasetReader:
         if isinstance(given, Fault):
             raise DataError(f"the {self.name} split cannot be read at {given.at}: {given.cause}")
         return batch_of(self.name, given, self._as_pair)
+
+
+class WorkerEndings:
+    """While open, a worker process of a loader that ends by itself is an error here. torch's handler of the signal for
+    that raises in whatever this process does at the moment, once there was a loader with workers; it is only on while
+    open, and asked at once of those that ended meanwhile.
+    """
+
+    of_torch: ClassVar[Any] = None
+
+    def __enter__(self) -> None:
+        self._before = signal.getsignal(signal.SIGCHLD)
+        self._there = threading.current_thread() is threading.main_thread()
+        if self._there and self.of_torch is not None:
+            signal.signal(signal.SIGCHLD, WorkerEndings.of_torch)
+            try:
+                WorkerEndings.of_torch(signal.SIGCHLD, None)
+            except BaseException:
+                self.__exit__()
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        now = signal.getsignal(signal.SIGCHLD)
+        if self._there and now is not self._before:
+            WorkerEndings.of_torch = now
+            signal.signal(signal.SIGCHLD, self._before)
 
 
 def _odd_one(examples: Sequence[Any]) -> int | None:

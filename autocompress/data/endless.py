@@ -47,18 +47,20 @@ class ExampleStream:
 
     def batches(self) -> Iterator[Batch]:
         """From the beginning, as the source gives them."""
+        examples = 0
         try:
             with seeded(0):  # a loader draws the seed of its workers
                 source = iter(self._source)
-            for number, given in enumerate(source):
-                try:
-                    yield batch_of(self.name, given, self._as_pair)
-                except DataError as error:
-                    raise DataError(f"{error} (batch {number})") from error
+            for given in source:
+                batch = batch_of(self.name, given, self._as_pair)
+                examples += len(batch)
+                yield batch
         except (DataError, GeneratorExit):
             raise
         except Exception as error:  # the user's code raises anything
-            raise DataError(f"the {self.name} split cannot be read on: {cause_of(error)}") from error
+            raise DataError(
+                f"the {self.name} split cannot be read on after {examples} examples: {cause_of(error)}"
+            ) from error
 
     def first(self, limit_s: float, most_bytes: int, check: Callable[[], None]) -> FirstBatches:
         """What can be read within the bounds; as far as it takes for a head in any case."""

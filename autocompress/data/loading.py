@@ -21,7 +21,7 @@ from autocompress.data.dataset_reader import DatasetReader
 from autocompress.data.drawing import drawing_of, drawn_set
 from autocompress.data.endless import ExampleStream, GeneratedExamples, joined
 from autocompress.data.example_cache import ExampleCache
-from autocompress.data.reading import HERE, Reading
+from autocompress.data.reading import Reading
 from autocompress.data.split import Split, spread
 from autocompress.errors import DataError, UsageError
 from autocompress.nested import Nested, tensors_of
@@ -33,7 +33,7 @@ SCORED = 2000  # examples: of which a share of right answers is known within two
 ITERATED = 64  # examples of a batch of a bare IterableDataset
 
 
-def open_split(name: str, source: Any, as_pair: AsPair | None = None, reading: Reading = HERE) -> Split:
+def open_split(name: str, source: Any, as_pair: AsPair | None = None, reading: Reading = Reading()) -> Split:
     """A split from tensors, a Dataset, a DataLoader or a generator. Raises UsageError when it is none of these, empty
     or ragged.
 

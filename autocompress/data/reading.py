@@ -31,6 +31,3 @@ class Reading:
     ends_s: float = 2.0
     scored_s: float = 10.0
     most_bytes: int = field(default_factory=held_in_memory)
-
-
-HERE = Reading()  # nothing is kept, nobody is told

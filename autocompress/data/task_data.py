@@ -10,7 +10,7 @@ from autocompress.data.checks import check_split
 from autocompress.data.layout import OutputLayout, output_layout
 from autocompress.data.loading import open_split
 from autocompress.data.overlap import Overlaps
-from autocompress.data.reading import HERE, Reading
+from autocompress.data.reading import Reading
 from autocompress.data.split import Split
 from autocompress.errors import UsageError
 from autocompress.nested import map_tensors
@@ -30,7 +30,7 @@ class TaskData:
     warnings: tuple[str, ...]
 
 
-def read_data(task: Task, reading: Reading = HERE) -> TaskData:
+def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
     """Read the splits and refuse what no search could use. Raises UsageError naming the split, the count and the
     first index.
     """
