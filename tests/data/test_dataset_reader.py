@@ -109,9 +109,9 @@ def test_what_cannot_be_read_names_the_example(tmp_path: Path, workers: int, how
 def test_a_worker_that_ends_or_blocks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(DataError, match=r"cannot be read by its loader's workers, after \d batches: .*(ended|exited)"):
         targets(lazily(loader(Decoded(tmp_path / "one", failing_at(137, lambda: os._exit(3))))))
-    monkeypatch.setattr(dataset_reader, "BLOCKED_S", 1.0)
+    monkeypatch.setattr(dataset_reader, "BLOCKED_S", 0.5)
     with pytest.raises(DataError, match=r"cannot be read by its loader's workers, after \d batches: .*timed out"):
-        targets(lazily(loader(Decoded(tmp_path / "two", failing_at(137, lambda: time.sleep(60))))))
+        targets(lazily(loader(Decoded(tmp_path / "two", failing_at(137, lambda: time.sleep(2))))))
 
 
 def test_a_collate_function_that_pads_to_each_batch_is_kept_to(tmp_path: Path):
