@@ -1,10 +1,10 @@
-"""What reading data costs: a search on 200,000 examples that take 5 ms each to decode, and an epoch of training by each way
-to hand over the same examples.
+"""What reading data costs: a search on 200,000 examples that take 5 ms each to decode, and an epoch of training by each
+way to hand over the same examples.
 
     python benchmarks/loading.py [--minutes 1.5] [--examples 200000] [--rounds 5]
 
-Prints seconds until the first points of the front are there, the most memory of all processes together (proportional set
-size, so that what workers share counts once), how many examples were decoded and how many of them more than once; then
+Prints seconds until the first points of the front are there, the most memory of all processes together (proportional
+set size: what workers share counts once), how many examples were decoded and how many of them more than once; then
 the seconds of an epoch over those of tensors, and whether scores are the same. Writes benchmarks/results/loading.json.
 """
 

@@ -1,5 +1,5 @@
-"""A task whose examples take long to decode, for benchmarks/loading.py: striped pictures of four kinds, each made from its
-number by 5 ms of computing. Every decoding is written down in the file that ``LOADING_LOG`` names.
+"""A task whose examples take long to decode, for benchmarks/loading.py: striped pictures of four kinds, each made from
+its number by 5 ms of computing. Every decoding is written down in the file that ``LOADING_LOG`` names.
 """
 
 import os

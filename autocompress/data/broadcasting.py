@@ -35,8 +35,8 @@ def broadcast_warnings(task: Task, model: Any, split: Split) -> list[str]:
     if task.loss == "mse":
         as_shaped(outputs, batch.targets)
         return [
-            f"the {split.name} split has targets of shape {given} an example for outputs of shape {own}: the loss "
-            "takes them in the outputs' shape; a metric is given them as they are"
+            f"targets have the shape {given} an example and outputs {own}: the loss takes them in the outputs' "
+            "shape, a metric as they are"
         ]
     if callable(task.loss) and _broadcasts(task, model, batch):
         raise DataError(

@@ -59,7 +59,7 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
         )
     two = _first_two(splits["train"]).inputs
     example_inputs = two if task.example_inputs is None else map_tensors(as_held, task.example_inputs)
-    return TaskData(splits, digests, example_inputs, layouts["val"], tuple(said))
+    return TaskData(splits, digests, example_inputs, layouts["val"], tuple(dict.fromkeys(said)))
 
 
 def _first_two(split: Split) -> Batch:

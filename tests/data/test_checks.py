@@ -224,7 +224,7 @@ def told(loss: object, targets: Tensor = REGRESSION) -> list[str]:
 
 
 def test_targets_are_brought_to_the_outputs_shape_by_mse_and_it_is_said():
-    assert "targets of shape () an example for outputs of shape (1,)" in told("mse")[0]
+    assert "targets have the shape () an example and outputs (1,)" in told("mse")[0]
     assert told("mse", REGRESSION[:, None]) == []
 
 
