@@ -18,7 +18,7 @@ from autocompress.task import Task
 
 TOLD = "Using a target size"  # the beginning of torch's own warning
 LOOKED_AT = 3  # examples
-SAME = 1e-4  # of a loss, relative
+SAME_LOSS = 1e-4  # of a loss, relative
 
 
 def broadcast_warnings(task: Task, model: Any, split: Split) -> list[str]:
@@ -64,7 +64,7 @@ def _broadcasts(task: Task, model: Any, batch: Batch) -> bool:
     except Exception:  # what the user's loss raises is told when a training step is tried
         return False
     total = sum(each)
-    return not any(math.isclose(whole, value, rel_tol=SAME, abs_tol=1e-7) for value in (total, total / len(each)))
+    return not any(math.isclose(whole, value, rel_tol=SAME_LOSS, abs_tol=1e-7) for value in (total, total / len(each)))
 
 
 def _loss(task: Task, model: Any, batch: Batch) -> tuple[float, Tensor]:

@@ -15,7 +15,7 @@ from autocompress.errors import DataError
 from autocompress.nested import Nested, tensors_of
 from autocompress.task import Task
 
-READ_AT_ONCE = 4096
+CHECKED_AT_ONCE = 4096
 
 
 def check_split(split: Split, task: Task, overlaps: Overlaps | None = None) -> None:
@@ -31,8 +31,8 @@ def check_split(split: Split, task: Task, overlaps: Overlaps | None = None) -> N
         for _ in split.read(torch.split(spread(len(split), SAMPLE), SAMPLE // 4)):
             pass
         return
-    for start in range(0, len(split), READ_AT_ONCE):
-        rows = torch.arange(start, min(start + READ_AT_ONCE, len(split)))
+    for start in range(0, len(split), CHECKED_AT_ONCE):
+        rows = torch.arange(start, min(start + CHECKED_AT_ONCE, len(split)))
         checks.look_at(rows, split.take(rows))
     checks.refuse()
 

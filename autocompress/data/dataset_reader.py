@@ -29,7 +29,7 @@ class Fault:
     cause: str
 
 
-class Examples(Dataset[Any]):
+class NumberedExamples(Dataset[Any]):
     """(row, example) pairs of a Dataset, through the cache. numbers: the indices that rows stand for; None: the rows
     themselves. What raises gives a ``Fault``, since an error of a worker process would not name the example. Its other
     attributes are the Dataset's: a ``worker_init_fn`` finds this one in ``get_worker_info()``.
@@ -124,7 +124,7 @@ class DatasetReader:
         self, name: str, dataset: Any, as_pair: AsPair | None, loader: Any = None, numbers: Sequence[int] | None = None
     ) -> None:
         self.name = name
-        self.examples = Examples(dataset, numbers)
+        self.examples = NumberedExamples(dataset, numbers)
         self._as_pair = as_pair
         self._given = loader
         self._collated = Collated(default_collate if loader is None else loader.collate_fn or default_collate)
@@ -170,7 +170,7 @@ class DatasetReader:
                 return
             except Exception as error:  # of a worker process, or of starting one
                 ended = isinstance(error, (ConnectionError, EOFError))
-                cause = "one of them ended" if ended else cause_of(error)
+                cause = "one of them ended" if ended else reading_cause(error)
                 raise DataError(
                     f"the {self.name} split cannot be read by its loader's workers, after {number} batches: {cause}"
                 ) from error
@@ -241,7 +241,7 @@ def _odd_one(examples: Sequence[Any]) -> int | None:
     return odd[0] if len(odd) < len(shapes) / 2 and odd else None
 
 
-def cause_of(error: Exception) -> str:
+def reading_cause(error: Exception) -> str:
     """What was raised, in a worker process too, without the traceback that its text carries."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     if "Original Traceback" in str(error):

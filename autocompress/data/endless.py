@@ -9,14 +9,13 @@ from typing import Any
 
 from autocompress.data.batch import Batch, joined_batches
 from autocompress.data.conversion import AsPair, batch_of
-from autocompress.data.dataset_reader import cause_of
+from autocompress.data.dataset_reader import reading_cause
 from autocompress.data.seeding import seeded
 from autocompress.errors import DataError, one_line
 
 HEAD_EXAMPLES = 2048  # of a stream, held in memory: what calibrates, plans and is looked at
 HEAD_BYTES = 256 << 20
 HEAD_S = 10.0  # that reading them may take
-FEWEST = 64  # examples, of which a head may exist
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class ExampleStream:
             raise
         except Exception as error:  # the user's code raises anything
             raise DataError(
-                f"the {self.name} split cannot be read on after {examples} examples: {cause_of(error)}"
+                f"the {self.name} split cannot be read on after {examples} examples: {reading_cause(error)}"
             ) from error
 
     def first(self, limit_s: float, most_bytes: int, check: Callable[[], None]) -> FirstBatches:
@@ -83,7 +82,7 @@ class ExampleStream:
         """Hold the first examples, a power of two of them so that a slower process holds as many; the rest of what was
         read is let go, unless it cannot be read again.
         """
-        whole = joined(self.name, first.batches)
+        whole = whole_of(self.name, first.batches)
         count = min(HEAD_EXAMPLES, 1 << (len(whole).bit_length() - 1))
         count = max(1, min(count, int(HEAD_BYTES / max(whole.bytes_each, 1))))
         self.head = whole.at(slice(count))
@@ -129,12 +128,12 @@ class ExampleStream:
         first = self._held[0]
         if len(first) == size:
             return self._held.pop(0)
-        whole = joined(self.name, self._held)
+        whole = whole_of(self.name, self._held)
         self._held = [whole.at(slice(size, None))] if len(whole) > size else []
         return whole.at(slice(size))
 
 
-def joined(name: str, batches: list[Batch]) -> Batch:
+def whole_of(name: str, batches: list[Batch]) -> Batch:
     """Raises DataError for examples of several shapes."""
     if not batches:
         raise DataError(f"the {name} split is empty")

@@ -19,7 +19,7 @@ from autocompress.data.batch import Batch
 from autocompress.data.conversion import AsPair, batch_of
 from autocompress.data.dataset_reader import DatasetReader
 from autocompress.data.drawing import drawing_of, drawn_set
-from autocompress.data.endless import ExampleStream, GeneratedExamples, joined
+from autocompress.data.endless import ExampleStream, GeneratedExamples, whole_of
 from autocompress.data.example_cache import ExampleCache
 from autocompress.data.reading import Reading
 from autocompress.data.split import Split, spread
@@ -28,8 +28,8 @@ from autocompress.nested import Nested, tensors_of
 from autocompress.storage.atomic import UNFINISHED
 
 READ_TWICE = 16  # examples: a random one of two views is the same in all of them once in 65,000 times
-READ_AT_ONCE = 512
-SCORED = 2000  # examples: of which a share of right answers is known within two points or so
+READ_INTO_MEMORY = 512
+WORTH_SCORING = 2000  # examples: of which a share of right answers is known within two points or so
 ITERATED = 64  # examples of a batch of a bare IterableDataset
 
 
@@ -97,11 +97,13 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
 def _read_whole(reader: DatasetReader, reading: Reading) -> Batch | None:
     """None where examples turn out to have several shapes, which the user's collate function pads."""
     size, batches = len(reader), list[Batch]()
-    for batch in reader.read(range(start, min(start + READ_AT_ONCE, size)) for start in range(0, size, READ_AT_ONCE)):
+    for batch in reader.read(
+        range(start, min(start + READ_INTO_MEMORY, size)) for start in range(0, size, READ_INTO_MEMORY)
+    ):
         reading.check()
         batches.append(batch)
     try:
-        return joined(reader.name, batches)
+        return whole_of(reader.name, batches)
     except DataError:
         return None
 
@@ -117,11 +119,11 @@ def _from_iterable(
     limit_s = reading.ends_s if trains else math.inf if sized else reading.scored_s
     first = stream.first(limit_s, reading.most_bytes, reading.check)
     if first.ended:
-        return _in_memory(name, joined(name, first.batches), batch_size)
+        return _in_memory(name, whole_of(name, first.batches), batch_size)
     if not trains:
         raise DataError(
             f"the {name} split has not ended after {first.examples} examples ({first.seconds:.0f} s), and what has no "
-            f"end cannot be scored: give the first {SCORED} or so of it (itertools.islice inside its __iter__), or a "
+            f"end cannot be scored: give the first {WORTH_SCORING} or so of it (itertools.islice in its __iter__), or a "
             "Dataset"
         )
     head = stream.read_on_from(first)

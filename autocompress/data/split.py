@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SAMPLE = 64  # examples of a split that the fingerprint covers, and that are read before all others
 
 Collect = Callable[[Sequence[int]], Batch]
-Read = Callable[[Iterable[Sequence[int]], int], Iterator[Batch]]
+ReadChunks = Callable[[Iterable[Sequence[int]], int], Iterator[Batch]]
 
 
 class Watch(Protocol):
@@ -45,7 +45,7 @@ class Split:
         collect: Collect,
         batch: Batch | None = None,
         *,
-        read: Read | None = None,
+        read: ReadChunks | None = None,
         drawing: Drawing | None = None,
         batch_size: int | None = None,
         steady: bool = True,
