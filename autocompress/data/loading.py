@@ -123,8 +123,8 @@ def _from_iterable(
     if not trains:
         raise DataError(
             f"the {name} split has not ended after {first.examples} examples ({first.seconds:.0f} s), and what has no "
-            f"end cannot be scored: give the first {WORTH_SCORING} or so of it (itertools.islice in its __iter__), or a "
-            "Dataset"
+            f"end cannot be scored: give the first {WORTH_SCORING} or so of it (itertools.islice in its __iter__), or "
+            "a Dataset"
         )
     head = stream.read_on_from(first)
     reading.say(
