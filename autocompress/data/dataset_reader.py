@@ -17,6 +17,7 @@ from autocompress.data.conversion import AsPair, batch_of
 from autocompress.data.example_cache import ExampleCache, NotKept
 from autocompress.errors import DataError, one_line
 from autocompress.nested import tensors_of
+from autocompress.supervisor import tell_nobody
 
 BLOCKED_S = 120.0  # without a batch from a loader's workers, after which they are taken to be stuck
 
@@ -35,12 +36,13 @@ class NumberedExamples(Dataset[Any]):
     attributes are the Dataset's: a ``worker_init_fn`` finds this one in ``get_worker_info()``.
     """
 
-    OWN = ("whole", "numbers", "cache")
+    OWN = ("whole", "numbers", "cache", "not_kept")
 
     def __init__(self, whole: Any, numbers: Sequence[int] | None = None) -> None:
         self.whole = whole
         self.numbers = numbers
         self.cache: ExampleCache | None = None
+        self.not_kept = ""  # the kind of object that the cache cannot hold
 
     def __getattr__(self, name: str) -> Any:
         if name in self.OWN:  # while it is unpickled
@@ -66,7 +68,8 @@ class NumberedExamples(Dataset[Any]):
             if self.cache is not None and not isinstance(example, Fault):
                 try:
                     self.cache.put(row, example)
-                except NotKept:
+                except NotKept as what:
+                    self.not_kept = str(what)
                     self.cache.full = True  # nor can others be
         return [(row, decoded[row] if row in decoded else self.cache.get(row)) for row in rows]  # type: ignore[union-attr]
 
@@ -117,19 +120,28 @@ class Chunks:
 
 class DatasetReader:
     """loader: whose workers and ``collate_fn`` are used; None for a bare Dataset. numbers: the indices that are read,
-    in order; None: all. Raises DataError naming the split, the example and the cause.
+    in order; None: all. say: told when not all examples can be kept. Raises DataError naming the split, the example
+    and the cause.
     """
 
     def __init__(
-        self, name: str, dataset: Any, as_pair: AsPair | None, loader: Any = None, numbers: Sequence[int] | None = None
+        self,
+        name: str,
+        dataset: Any,
+        as_pair: AsPair | None,
+        loader: Any = None,
+        numbers: Sequence[int] | None = None,
+        say: Callable[[str], None] = tell_nobody,
     ) -> None:
         self.name = name
         self.examples = NumberedExamples(dataset, numbers)
         self._as_pair = as_pair
+        self._say = say
         self._given = loader
         self._collated = Collated(default_collate if loader is None else loader.collate_fn or default_collate)
         self.workers: int = 0 if loader is None else loader.num_workers
         self._reads_here = not self.workers or loader.worker_init_fn is None
+        self._said_full = False
         self._persistent: DataLoader[Any] | None = None  # between two uses
 
     def __len__(self) -> int:
@@ -142,9 +154,11 @@ class DatasetReader:
 
     def take(self, rows: Sequence[int]) -> Batch:
         """One batch, read in this process unless only a loader's workers are set up to read."""
-        if self._reads_here or self._knows(rows):
-            return self._batch(self._collated(self.examples.__getitems__(rows)))
-        return next(iter(self.read([rows])))
+        if not self._reads_here and not self._knows(rows):
+            return next(iter(self.read([rows])))
+        batch = self._batch(self._collated(self.examples.__getitems__(rows)))
+        self._say_when_full()
+        return batch
 
     def read(self, chunks: Iterable[Sequence[int]], seed: int = 0) -> Iterator[Batch]:
         """A batch for each chunk of rows, in order, read ahead by the loader's workers. seed: of what they draw."""
@@ -157,6 +171,18 @@ class DatasetReader:
             yield self._batch(given)
         if self._given.persistent_workers:
             self._persistent = loader
+        self._say_when_full()
+
+    def _say_when_full(self) -> None:
+        cache = self.examples.cache
+        if cache is None or self._said_full or not cache.is_full:
+            return
+        self._said_full = True
+        if self.examples.not_kept:
+            why = f"they hold {self.examples.not_kept} objects; tensors, arrays and numbers can be"
+        else:
+            why = f"there is room for {cache.most_bytes / 2**30:.3g} GiB of them, half of the free disk"
+        self._say(f"not all examples of the {self.name} split are kept, and some are decoded each time: {why}")
 
     def _all_of(self, loader: "DataLoader[Any]") -> Iterator[Any]:
         batches: Iterator[Any] | None = None

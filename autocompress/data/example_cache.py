@@ -47,6 +47,12 @@ class ExampleCache:
     def __reduce__(self) -> tuple[Any, ...]:
         return ExampleCache, (self._path, self._size)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether what was kept last, by any process, may have been the last that there was room for."""
+        kept, used = int(np.count_nonzero(self._index[:, START])), os.fstat(self._records).st_size
+        return self.full or (kept > 0 and used + used / kept > self.most_bytes)
+
     def has(self, number: int) -> bool:
         return bool(self._index[number, START])
 

@@ -61,7 +61,7 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
     if len(dataset) == 0:
         raise DataError(f"the {name} split is empty")
     numbers = None if loader is None else drawn_set(name, loader, len(dataset))
-    reader = DatasetReader(name, dataset, as_pair, loader, numbers)
+    reader = DatasetReader(name, dataset, as_pair, loader, numbers, reading.say)
     size = len(reader)
     drawing = None if loader is None else drawing_of(name, loader, len(dataset), numbers)
     cache = None if reading.folder is None else ExampleCache(reading.folder / f"{UNFINISHED}examples-{name}", size)

@@ -77,6 +77,28 @@ def test_each_example_is_decoded_once_however_often_it_is_read(tmp_path: Path, w
     assert len(data.decodings()) <= SIZE + twice
 
 
+class Picture:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def of_pictures(pairs: list[tuple[Picture, int]]) -> tuple[Tensor, Tensor]:
+    return torch.tensor([[float(x.number)] for x, _ in pairs]), torch.tensor([y for _, y in pairs])
+
+
+def test_it_is_said_once_that_not_all_can_be_kept(tmp_path: Path):
+    said: list[str] = []
+    reading = Reading(tmp_path / "store", said.append, most_bytes=0)
+    pictures = open_split(
+        "val", DataLoader(Decoded(tmp_path / "log", Picture), 16, collate_fn=of_pictures), None, reading
+    )
+    for _ in range(2):
+        assert targets(pictures) == list(range(SIZE))
+    (told,) = said
+    assert "not all examples of the val split are kept" in told
+    assert "they hold Picture objects" in told
+
+
 def test_what_gives_others_each_time_is_read_each_time(tmp_path: Path):
     split = lazily(Decoded(tmp_path / "log", lambda i: torch.rand(3)), tmp_path / "store")
     assert not split.steady

@@ -1,12 +1,13 @@
 """Every way of giving data reads as the same examples; what cannot be read is refused, naming the split."""
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -16,10 +17,11 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from autocompress.data import Reading, Split, named_inputs
+from autocompress.data import Reading, ScoredSet, Split, call, named_inputs, read_data
 from autocompress.data.loading import open_split
 from autocompress.errors import DataError, Interrupted, UsageError
 from autocompress.nested import tensors_of
+from autocompress.task import Task
 
 X = torch.randn(130, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(130) % 4
@@ -301,6 +303,38 @@ def test_a_stream_that_raises_names_its_batch():
         DataError, match="the train split cannot be read on after 64 examples: OSError: the disk is gone"
     ):
         open_split("train", DataLoader(Failing(), 32))
+
+
+# -- the same scores ---------------------------------------------------------------------------------------------------
+
+
+def test_the_same_task_scores_the_same_however_it_is_handed_over():
+    def as_dict(pairs: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        return {"x": torch.stack([x for x, _ in pairs]), "labels": torch.stack([y for _, y in pairs])}
+
+    class Named(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    model, pairs = Named(3, 4).requires_grad_(False), TensorDataset(X, Y)
+    sources = {
+        "tensors": (X, Y),
+        "Dataset": pairs,
+        "workers": DataLoader(pairs, 16, num_workers=2),
+        "dict batches": DataLoader(pairs, 16, collate_fn=as_dict),
+    }
+    scores = {}
+    for (name, source), most_bytes in product(sources.items(), (1 << 30, 0)):
+        task = Task("t", model, source, source, metric=lambda o, t: float((o.softmax(1)[range(len(t)), t]).mean()))
+        data = read_data(task, Reading(most_bytes=most_bytes))
+        scored = ScoredSet(task, data.splits["val"], data.layout)
+        kept = [
+            scored.keep(data.layout.rows_of(call(model, batch.inputs)), batch.targets)
+            for batch in data.splits["val"].batches(32)
+        ]
+        scores[name, most_bytes] = scored.value(scored.joined(kept))
+    assert len(set(scores.values())) == 1
 
 
 # -- samplers and batch sizes ------------------------------------------------------------------------------------------
