@@ -2,12 +2,10 @@
 ``collate_fn``. What goes wrong names the example.
 """
 
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -15,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from autocompress.data.batch import Batch
 from autocompress.data.conversion import AsPair, batch_of
 from autocompress.data.example_cache import ExampleCache, NotKept
+from autocompress.data.loader_workers import each_of, reading_cause
 from autocompress.errors import DataError, one_line
 from autocompress.nested import tensors_of
 from autocompress.supervisor import tell_nobody
@@ -162,12 +161,22 @@ class DatasetReader:
 
     def read(self, chunks: Iterable[Sequence[int]], seed: int = 0) -> Iterator[Batch]:
         """A batch for each chunk of rows, in order, read ahead by the loader's workers. seed: of what they draw."""
-        if not self.workers:
+        if not self.workers or (isinstance(chunks, list) and all(map(self._knows, chunks))):
             yield from map(self.take, chunks)
             return
         loader, sampler = self._loader(seed)
         sampler.wanted = chunks
-        for given in self._all_of(loader):
+        batches = each_of(loader)
+        for number in count():
+            try:
+                given = next(batches, None)
+            except Exception as error:  # of a worker process, or of starting one
+                raise DataError(
+                    f"the {self.name} split cannot be read by its loader's workers, after {number} batches: "
+                    f"{reading_cause(error)}"
+                ) from error
+            if given is None:
+                break
             yield self._batch(given)
         if self._given.persistent_workers:
             self._persistent = loader
@@ -183,24 +192,6 @@ class DatasetReader:
         else:
             why = f"there is room for {cache.most_bytes / 2**30:.3g} GiB of them, half of the free disk"
         self._say(f"not all examples of the {self.name} split are kept, and some are decoded each time: {why}")
-
-    def _all_of(self, loader: "DataLoader[Any]") -> Iterator[Any]:
-        batches: Iterator[Any] | None = None
-        for number in count():
-            try:
-                with WorkerEndings():
-                    if batches is None:
-                        batches = iter(loader)
-                    given = next(batches)
-            except StopIteration:
-                return
-            except Exception as error:  # of a worker process, or of starting one
-                ended = isinstance(error, (ConnectionError, EOFError))
-                cause = "one of them ended" if ended else reading_cause(error)
-                raise DataError(
-                    f"the {self.name} split cannot be read by its loader's workers, after {number} batches: {cause}"
-                ) from error
-            yield given
 
     def _loader(self, seed: int) -> "tuple[DataLoader[Any], Chunks]":
         if (kept := self._persistent) is not None:
@@ -231,32 +222,6 @@ class DatasetReader:
         return batch_of(self.name, given, self._as_pair)
 
 
-class WorkerEndings:
-    """While open, a worker process of a loader that ends by itself is an error here. torch's handler of the signal for
-    that raises in whatever this process does at the moment, once there was a loader with workers; it is only on while
-    open, and asked at once of those that ended meanwhile.
-    """
-
-    of_torch: ClassVar[Any] = None
-
-    def __enter__(self) -> None:
-        self._before = signal.getsignal(signal.SIGCHLD)
-        self._there = threading.current_thread() is threading.main_thread()
-        if self._there and self.of_torch is not None:
-            signal.signal(signal.SIGCHLD, WorkerEndings.of_torch)
-            try:
-                WorkerEndings.of_torch(signal.SIGCHLD, None)
-            except BaseException:
-                self.__exit__()
-                raise
-
-    def __exit__(self, *_: object) -> None:
-        now = signal.getsignal(signal.SIGCHLD)
-        if self._there and now is not self._before:
-            WorkerEndings.of_torch = now
-            signal.signal(signal.SIGCHLD, self._before)
-
-
 def _odd_one(examples: Sequence[Any]) -> int | None:
     """The first of the examples that differs in shape from the others; None where none stands out."""
     shapes = [tuple((tuple(t.shape), t.dtype) for t in tensors_of(example)) for example in examples]
@@ -265,11 +230,3 @@ def _odd_one(examples: Sequence[Any]) -> int | None:
     commonest = max(shapes, key=shapes.count)
     odd = [number for number, shape in enumerate(shapes) if shape != commonest]
     return odd[0] if len(odd) < len(shapes) / 2 and odd else None
-
-
-def reading_cause(error: Exception) -> str:
-    """What was raised, in a worker process too, without the traceback that its text carries."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if "Original Traceback" in str(error):
-        return one_line(lines[-1], 200)
-    return f"{type(error).__name__}: {one_line(error, 200)}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from autocompress.data.batch import Batch, joined_batches
 from autocompress.data.conversion import AsPair, batch_of
-from autocompress.data.dataset_reader import reading_cause
+from autocompress.data.loader_workers import each_of, reading_cause
 from autocompress.data.seeding import seeded
 from autocompress.errors import DataError, one_line
 
@@ -48,9 +48,7 @@ class ExampleStream:
         """From the beginning, as the source gives them."""
         examples = 0
         try:
-            with seeded(0):  # a loader draws the seed of its workers
-                source = iter(self._source)
-            for given in source:
+            for given in each_of(_Seeded(self._source)):
                 batch = batch_of(self.name, given, self._as_pair)
                 examples += len(batch)
                 yield batch
@@ -144,6 +142,17 @@ def whole_of(name: str, batches: list[Batch]) -> Batch:
             f"the {name} split has examples of different shapes: {one_line(error)}; pad them to one shape, or give a "
             "Dataset, whose examples can be read by index"
         ) from error
+
+
+@dataclass(frozen=True)
+class _Seeded:
+    """A source, begun under a seed: a loader draws that of its workers."""
+
+    source: Iterable[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        with seeded(0):
+            return iter(self.source)
 
 
 @dataclass

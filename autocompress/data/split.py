@@ -86,11 +86,16 @@ class Split:
         return self._looked_at(indices, self._collect(indices.tolist()))
 
     def read(self, chunks: Iterable[Tensor], seed: int = 0) -> Iterator[Batch]:
-        """The examples at each of ``chunks``, in order, read ahead where the user's loader has workers. seed: of what a
+        """The examples at each of ``chunks``, in order, read ahead where the user's loader has workers; of
+        a list whose examples are all kept already, in this process. seed: of what a
         Dataset draws in them.
         """
         if self.memory is not None or self._read is None:
             yield from map(self.take, chunks)
+            return
+        if isinstance(chunks, list):
+            for chunk, batch in zip(chunks, self._read([chunk.tolist() for chunk in chunks], seed), strict=True):
+                yield self._looked_at(chunk, batch)
             return
         asked: list[Tensor] = []  # and not given yet
 
@@ -105,7 +110,7 @@ class Split:
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """Consecutive batches in order, the last one possibly smaller; at most ``limit`` examples."""
         end = min(self.size, limit or self.size)
-        return self.read(torch.arange(start, min(start + batch_size, end)) for start in range(0, end, batch_size))
+        return self.read([torch.arange(start, min(start + batch_size, end)) for start in range(0, end, batch_size)])
 
     def sampled(self, count: int) -> "Split":
         """At most ``count`` examples, spread over the split."""
@@ -115,7 +120,9 @@ class Split:
             len(kept),
             lambda indices: self.take(kept[list(indices)]),
             self.take(kept) if self.memory is not None else None,
-            read=lambda chunks, seed: self.read((kept[list(chunk)] for chunk in chunks), seed),
+            read=lambda chunks, seed: self.read(
+                [kept[chunk] for chunk in chunks] if isinstance(chunks, list) else (kept[list(c)] for c in chunks), seed
+            ),
             steady=self.steady,
             by_rows=self.by_rows,
             seconds_each=self.seconds_each,
