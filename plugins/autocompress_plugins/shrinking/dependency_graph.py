@@ -5,16 +5,16 @@ convolutions, RMS norms, slices of the channels.
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from autocompress.data import call
+from autocompress.data import call, computing_as_in_training, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
-from autocompress.nested import tensors_of
+from autocompress.nested import Nested, tensors_of
 from autocompress.task import Inputs
 from autocompress_plugins.shrinking.attention_layers import HeadAttention, MultiheadSelfAttention
 from autocompress_plugins.shrinking.opaque import Opaque
@@ -25,9 +25,12 @@ POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLIC
 
 
 def trace(model: nn.Module, inputs: Inputs) -> Any:
-    """The dependency graph of a model in prunable form. Raises CandidateFailed."""
+    """The dependency graph of a model in prunable form, with what runs in training mode alone, such as an auxiliary
+    head. Raises CandidateFailed.
+    """
     kinds = (RecurrentLayer, RecurrentBarrier, HeadAttention, MultiheadSelfAttention)
     try:
+        alone = run_in_training_alone(model, inputs)
         with without_warnings(), opaque(model), torch.enable_grad():
             graph = tp.DependencyGraph()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.SLICE] = _SlicePruner()
@@ -36,13 +39,18 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
             return graph.build_dependency(
                 model,
                 inputs,
-                forward_fn=lambda m, x: [t for t in tensors_of(call(m, x)) if t.grad_fn is not None],
+                forward_fn=lambda m, x: [t for t in tensors_of(_run(m, x, bool(alone))) if t.grad_fn is not None],
                 customized_pruners={nn.RMSNorm: _NormPruner()} | {kind: _OpaquePruner() for kind in kinds},
             )
     except Exception as error:
         raise CandidateFailed(
             f"the dependency graph cannot be traced: {type(error).__name__}: {one_line(error, 160)}"
         ) from error
+
+
+def _run(model: nn.Module, inputs: Inputs, training: bool) -> Nested:
+    with computing_as_in_training(model) if training else nullcontext():
+        return call(model, inputs)
 
 
 def knows_places(graph: Any) -> bool:
