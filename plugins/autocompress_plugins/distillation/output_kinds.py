@@ -15,6 +15,7 @@ from autocompress.task import Task
 
 EXAMPLES = 16  # of the training split, whose targets are looked at
 TARGET = "target"  # the name of the targets' only tensor; of a tuple target_0, target_1, ...
+LEAST_EMBEDDING = 16  # numbers an example, where nothing else tells an embedding from a few measures
 UNIT = 1e-3  # how far a length or a sum of probabilities may be from 1
 
 
@@ -51,8 +52,9 @@ def output_kinds(task: Task) -> dict[str, FoundOutput]:
        the axis of two classes or more, or probabilities over the second axis: class logits.
     4. ``Task.distill`` names it, or its exponentials sum to 1 over the channels: class logits, or logarithms of
        probabilities, without labels by place, as for CTC.
-    5. A tensor of the targets has its shape, but for axes of length 1, or it is one number an example: numbers.
-    6. (N, D): an embedding. With more axes, as the raw detections (N, C, H, W) of a level: a map.
+    5. A tensor of the targets has its shape, but for axes of length 1: numbers.
+    6. (N, D) or (N,): an embedding where D is 16 or more, else numbers, as measures that no target names.
+    7. It has more axes, as the raw detections (N, C, H, W) of a level: a map.
 
     Channels are the second axis of outputs with four axes or more, else the last. Where several targets fit, the one
     with the output's name comes first, then the first that is no other output's. Raises UsageError as a search does for
@@ -107,9 +109,9 @@ def _kind(output: Tensor, targets: Mapping[str, Tensor], task: Task, *, named: b
     for name, target in targets.items():
         if _sizes(target.shape[1:]) == _sizes(output.shape[1:]):
             return FoundOutput(OutputKind.NUMBERS, name, channels)
-    if output[0].numel() == 1:
-        return FoundOutput(OutputKind.NUMBERS)
-    return FoundOutput(OutputKind.EMBEDDING if output.dim() == 2 else OutputKind.MAP, axis=channels)
+    if output.dim() > 2:
+        return FoundOutput(OutputKind.MAP, axis=channels)
+    return FoundOutput(OutputKind.EMBEDDING if output[0].numel() >= LEAST_EMBEDDING else OutputKind.NUMBERS)
 
 
 def _holds_labels(output: Tensor, target: Tensor, ignored: int) -> bool:
