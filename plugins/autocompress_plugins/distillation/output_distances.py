@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEAST_SPREAD = 0.1  # of the output's: a channel that is nearly always the same would count too much
+LEAST_SPREAD = 0.1  # of a channel's own size: one that is nearly always the same would count too much
+LEAST_OF_ALL = 1e-3  # of the output's mean spread, for one that is nearly always 0
 
 
 def divergence(student: Tensor, teacher: Tensor, axis: int, temperature: float, counted: Tensor | None) -> Tensor:
@@ -33,15 +34,17 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def channel_spread(outputs: Iterator[Tensor], axis: int) -> Tensor:
-    """The standard deviation of each channel of an output over batches of it, in a shape that broadcasts to it."""
+    """The standard deviation of each channel of an output over batches of it, in a shape that broadcasts to it: at
+    least a tenth of the channel's root mean square.
+    """
     count, total, squares, dims = 0, torch.zeros(()), torch.zeros(()), 0
     for output in outputs:
         dims, axis = output.dim(), axis % output.dim()
         rows = output.double().movedim(axis, -1).reshape(-1, output.shape[axis])
         count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
-    mean = total / count
-    spread = (squares / count - mean.square()).clamp(min=0).sqrt().float()
-    least = LEAST_SPREAD * float(spread.mean())
+    size = squares / count
+    spread = (size - (total / count).square()).clamp(min=0).sqrt()
+    spread = torch.maximum(spread, LEAST_SPREAD * size.sqrt())
     shape = [1] * dims
     shape[axis] = -1
-    return spread.clamp(min=least or 1.0).view(shape)
+    return spread.clamp(min=LEAST_OF_ALL * float(spread.mean()) or 1.0).float().view(shape)

@@ -57,7 +57,7 @@ def output_kinds(task: Task) -> dict[str, FoundOutput]:
     7. It has more axes, as the raw detections (N, C, H, W) of a level: a map.
 
     Channels are the second axis of outputs with four axes or more, else the last. Where several targets fit, the one
-    with the output's name comes first, then the first that is no other output's. Raises UsageError as a search does for
+    with the output's name comes first, then the first that is not another's. Raises UsageError as a search does for
     data that it cannot use.
     """
     data = read_data(task)
@@ -83,7 +83,7 @@ def _found(task: Task, layout: OutputLayout, model: nn.Module, batch: Batch) -> 
     with torch.no_grad():
         delivered = layout.delivered(call(model.eval(), batch.at(slice(2)).inputs))
     outputs, targets = layout.rows(delivered), targets_by_name(batch.targets)
-    taken: set[str | None] = set()
+    taken: set[str | None] = set(layout.names)
     found = {}
     for name in layout.names:
         if not delivered[name].is_floating_point():
