@@ -10,7 +10,11 @@ from torch import nn
 from autocompress.data.model_call import call
 from autocompress.nested import Nested
 
-NORMS_AND_DROPOUT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+NORMS_AND_DROPOUT = (  # and what a model's own code makes of them
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
 
 
 def run_in_training_alone(model: nn.Module, inputs: Nested) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEAST_SPREAD = 0.1  # of a channel's own size: one that is nearly always the same would count too much
-LEAST_OF_ALL = 1e-3  # of the output's mean spread, for one that is nearly always 0
+OF_OWN_SIZE = 0.1  # of a channel's own size: one that is nearly always the same would count too much
+OF_MEAN_SPREAD = 1e-3  # of the output's mean spread, for one that is nearly always 0
 
 
 def divergence(student: Tensor, teacher: Tensor, axis: int, temperature: float, counted: Tensor | None) -> Tensor:
@@ -44,7 +44,7 @@ def channel_spread(outputs: Iterator[Tensor], axis: int) -> Tensor:
         count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
     size = squares / count
     spread = (size - (total / count).square()).clamp(min=0).sqrt()
-    spread = torch.maximum(spread, LEAST_SPREAD * size.sqrt())
+    spread = torch.maximum(spread, OF_OWN_SIZE * size.sqrt())
     shape = [1] * dims
     shape[axis] = -1
-    return spread.clamp(min=LEAST_OF_ALL * float(spread.mean()) or 1.0).float().view(shape)
+    return spread.clamp(min=OF_MEAN_SPREAD * float(spread.mean()) or 1.0).float().view(shape)

@@ -13,7 +13,7 @@ from autocompress.nested import Nested, named_tensors
 from autocompress.plugin.contract import Context
 from autocompress.task import Task
 
-EXAMPLES = 16  # of the training split, whose targets are looked at
+FIRST_EXAMPLES = 16  # of the training split, whose targets are looked at
 TARGET = "target"  # the name of the targets' only tensor; of a tuple target_0, target_1, ...
 LEAST_EMBEDDING = 16  # numbers an example, where nothing else tells an embedding from a few measures
 UNIT = 1e-3  # how far a length or a sum of probabilities may be from 1
@@ -61,7 +61,7 @@ def output_kinds(task: Task) -> dict[str, FoundOutput]:
     data that it cannot use.
     """
     data = read_data(task)
-    first = next(data.splits["train"].sampled(EXAMPLES).batches(EXAMPLES))
+    first = next(data.splits["train"].sampled(FIRST_EXAMPLES).batches(FIRST_EXAMPLES))
     return _found(task, data.layout, task.copy_of_model(), first)
 
 
@@ -69,7 +69,7 @@ def kinds_in(context: Context) -> dict[str, FoundOutput]:
     """The same of an opened task."""
 
     def find() -> dict[str, FoundOutput]:
-        return _found(context.task, context.layout, context.model, next(context.train_batches(EXAMPLES)))
+        return _found(context.task, context.layout, context.model, next(context.train_batches(FIRST_EXAMPLES)))
 
     return context.once("distillation.output_kinds", find)
 
