@@ -17,8 +17,8 @@ LossOf = Callable[[Tensor], Tensor]  # indices of examples (B,) -> the loss of t
 def trained(
     model: nn.Module, loss_of: LossOf, examples: int, steps: int, peak: float = 4e-3, batch: int = 32
 ) -> nn.Module:
-    """Train in place by AdamW under one cycle of the learning rate, or load what was trained so by the same code. batch:
-    examples a step.
+    """Train in place by AdamW under one cycle of the learning rate, ``batch`` examples a step, or load what the same
+    code trained before.
     """
     source = (
         inspect.getsource(sys.modules[loss_of.__module__]) + f"{model} {examples} {steps} {batch} {torch.__version__}"
