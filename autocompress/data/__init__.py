@@ -20,7 +20,7 @@ from autocompress.data.scoring.scorer import Kept
 from autocompress.data.seeding import seeded
 from autocompress.data.split import Split, spread
 from autocompress.data.task_data import read_data
-from autocompress.data.training_mode import computing_as_in_training, run_in_training_alone
+from autocompress.data.training_mode import computing_as_in_training, is_within, run_in_training_alone
 
 __all__ = [
     "Array",
@@ -39,6 +39,7 @@ __all__ = [
     "every_module_called",
     "feed_of",
     "feeds_to_store",
+    "is_within",
     "named_inputs",
     "ordered_as",
     "output_layout",

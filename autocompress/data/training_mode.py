@@ -1,6 +1,6 @@
 """What a model does in training mode alone: auxiliary heads, which no evaluation and no file sees."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -31,7 +31,12 @@ def run_in_training_alone(model: nn.Module, inputs: Nested) -> tuple[str, ...]:
     if not evaluated <= trained:
         return ()
     names = [n for n, m in model.named_modules() if n in trained - evaluated and any(True for _ in m.parameters())]
-    return tuple(n for n in names if not any(n.startswith(f"{outer}.") for outer in names))
+    return tuple(n for n in names if not is_within(n.rpartition(".")[0], names))
+
+
+def is_within(name: str, outer: Sequence[str]) -> bool:
+    """Whether a module is one of these or inside one, by their names."""
+    return any(f"{name}.".startswith(f"{one}.") for one in outer)
 
 
 @contextmanager

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.reading import read_task
-from autocompress.plugin.contract import Context
+from autocompress.candidate.repair.declared import check_declared
+from autocompress.plugin.contract import Context, StructureStrategy
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task
+from autocompress_plugins.distillation.student import Student
 from autocompress_plugins.pruning.prune_channels import PruneChannels
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
@@ -59,6 +62,18 @@ def test_an_auxiliary_head_is_narrowed_with_what_it_reads(open_task: OpenContext
     assert smaller.aux[0].weight.grad is not None
     left = PruneChannels().left_alone(context)
     assert {name for name, reason in left.items() if "training mode alone" in reason} == {"aux.0", "aux.2"}
+
+
+@pytest.mark.parametrize("strategy", [PruneChannels(), Student()], ids=lambda strategy: strategy.name)
+def test_what_can_be_repaired_is_declared_without_it(strategy: StructureStrategy, open_task: OpenContext) -> None:
+    context = open_task(auxiliary())
+    model = context.task.copy_of_model()
+    params = {p.name: p.default for p in strategy.parameters(context)} | {"ratio": 0.5, "width": 0.5}
+    plan = strategy.plan(model, params, context)
+    declared = strategy.counterparts(model, plan, context)
+    smaller = strategy.apply(model, plan, context)
+    check_declared(declared, smaller)
+    assert {own.layer for own in declared.layers} == {"stem", "body", "head"}
 
 
 def test_where_the_head_cannot_follow_its_channels_stay(open_task: OpenContext) -> None:
