@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from autocompress.data import call, computing_as_in_training, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
-from autocompress.nested import Nested, tensors_of
+from autocompress.nested import tensors_of
 from autocompress.task import Inputs
 from autocompress_plugins.shrinking.attention_layers import HeadAttention, MultiheadSelfAttention
 from autocompress_plugins.shrinking.opaque import Opaque
@@ -39,7 +40,7 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
             return graph.build_dependency(
                 model,
                 inputs,
-                forward_fn=lambda m, x: [t for t in tensors_of(_run(m, x, bool(alone))) if t.grad_fn is not None],
+                forward_fn=partial(_ends, training=bool(alone)),
                 customized_pruners={nn.RMSNorm: _NormPruner()} | {kind: _OpaquePruner() for kind in kinds},
             )
     except Exception as error:
@@ -48,9 +49,11 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
         ) from error
 
 
-def _run(model: nn.Module, inputs: Inputs, training: bool) -> Nested:
+def _ends(model: nn.Module, inputs: Inputs, *, training: bool) -> list[Tensor]:
+    """The outputs, each by an operation of its own: one that other layers read too is an end of the graph as well."""
     with computing_as_in_training(model) if training else nullcontext():
-        return call(model, inputs)
+        returned = call(model, inputs)
+    return [tensor.clone() for tensor in tensors_of(returned) if tensor.grad_fn is not None]
 
 
 def knows_places(graph: Any) -> bool:
