@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from autocompress.data import Reading, Split, read_data, spread_feeds
+from autocompress.data import Reading, Split, read_data, run_in_training_alone, spread_feeds
 from autocompress.plugin.contract import Context, Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task, fingerprint
@@ -41,7 +41,9 @@ def read_task(
         seed=seed,
         feeds=lambda count: spread_feeds(train, profile.batch, count),
     )
-    return Read(context, data.splits, fingerprint(task, data.digests), data.warnings)
+    alone = run_in_training_alone(context.model, context.example_inputs)
+    warnings = [f"{name} runs in training mode alone: it is trained along, and is not in the file" for name in alone]
+    return Read(context, data.splits, fingerprint(task, data.digests), (*data.warnings, *warnings))
 
 
 def commonest_class(task: Task, val: Split) -> float | None:
