@@ -3,8 +3,8 @@ applies. What comes of it can gate structures; which exporter is the better one,
 found out after that.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,6 +21,7 @@ from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
 from autocompress.data import feed_of, feeds_to_store, profile_inputs
 from autocompress.errors import CandidateFailed, UsageError, one_line
+from autocompress.fingerprint import differences_of
 from autocompress.measure import MachineLock, call_overhead_ms
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
@@ -42,7 +43,7 @@ class Preparation:
     exporter, export_note: which one wrote the reference file, and why. reference: that file. exported: it is new, and
     nothing was measured of it. feeds: store key of the inputs that files are timed with. chance: the score of always
     answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
-    of a call of a file that computes nothing; 0 where the runtime cannot run one.
+    of a call of a file that computes nothing; 0 where the runtime cannot run one. parts: of the fingerprint, by name.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Preparation:
     warnings: tuple[str, ...]
     versions: dict[str, str]
     overhead_ms: float = 0.0
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class EarlierPreparation:
     fingerprint: str
     exporter: str
     export_note: str
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 KnownTask = Preparation | EarlierPreparation
@@ -107,8 +110,9 @@ def prepare(
     val = read.splits["val"]
     if known is not None and known.fingerprint != read.fingerprint:  # before anything of it is written over
         raise UsageError(
-            f"{folder.root} holds a search of another model, data or task file ({known.fingerprint} then, "
-            f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
+            f"{folder.root} holds a search of another task: "
+            f"{differences_of(known.parts, read.parts) or 'what changes its results differs'}; "
+            f"give another --out, or the task {folder.root} was made with"
         )
     inputs = list(profile_inputs(val, profile.batch, TIMED_FEEDS))
     opened = OpenTask(
@@ -158,6 +162,7 @@ def prepare(
         warnings=read.warnings,
         versions=versions(runtime, opened.profile),
         overhead_ms=_overhead_ms(opened),
+        parts=read.parts,
     )
 
 

@@ -6,19 +6,24 @@ from pathlib import Path
 import torch
 
 from autocompress.data import Split, read_data, spread_feeds
+from autocompress.fingerprint import fingerprint_of, parts_of
 from autocompress.plugin.contract import Context, Runtime
 from autocompress.profile import HardwareProfile
-from autocompress.task import Task, fingerprint
+from autocompress.task import Task
 
 
 @dataclass(frozen=True)
 class Read:
-    """A task whose data was read and checked; nothing was exported or measured."""
+    """A task whose data was read and checked; nothing was exported or measured. parts: of its fingerprint, by name."""
 
     context: Context
     splits: dict[str, Split]
-    fingerprint: str
+    parts: dict[str, str]
     warnings: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint_of(self.parts)
 
 
 def read_task(task: Task, profile: HardwareProfile, runtime: Runtime, reference: Path, seed: int) -> Read:
@@ -38,7 +43,7 @@ def read_task(task: Task, profile: HardwareProfile, runtime: Runtime, reference:
         seed=seed,
         feeds=lambda count: spread_feeds(train, profile.batch, count),
     )
-    return Read(context, data.splits, fingerprint(task, data.digests), data.warnings)
+    return Read(context, data.splits, parts_of(task, data.digests), data.warnings)
 
 
 def commonest_class(task: Task, val: Split) -> float | None:
