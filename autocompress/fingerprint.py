@@ -29,12 +29,13 @@ COUNTED = (  # fields of a task; one that is None, or that it lacks, is no part 
     *("metric", "loss", "augment", "student"),
     *("maximize", "batch", "outputs", "distill", "dynamic", "groups", "labels"),
 )
-SAID = {"train": "training data", "val": "validation data", "test": "test data", "model": "model's structure or code"}
+CALLED = {"train": "training data", "val": "validation data", "test": "test data", "model": "model's structure or code"}
 GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME"}
 STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
-OWN = Path(__file__).resolve().parent
+AUTOCOMPRESS = Path(__file__).resolve().parent
 UNCOUNTED = {"__doc__", "__module__", "__qualname__", "__dict__", "__weakref__", "__annotations__", "__annotate_func__"}
 UNCOUNTED |= {"__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl", "__annotations_cache__"}
+MAKING = {"__init__", "__new__", "__post_init__"}
 UNCOUNTED |= {"__dataclass_fields__", "__dataclass_params__", "__repr__", "extra_repr"}
 CELLS = {"NOP", "CACHE", "EXTENDED_ARG", "LOAD_CLOSURE", "MAKE_CELL", "COPY_FREE_VARS"}  # say nothing, or in an order
 # that the names of variables decide
@@ -60,7 +61,7 @@ def differences_of(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if not before or not now or not names:
         return ""
-    said = [f"its {SAID.get(name, name)}" for name in names]
+    said = [f"its {CALLED.get(name, name)}" for name in names]
     listed = f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]
     one = len(said) == 1 and names[0] not in ("weights", "train", "val", "test", "outputs", "groups", "labels")
     return f"{listed} {'differs' if one else 'differ'}"
@@ -71,7 +72,7 @@ class Description:
     parameters and buffers count.
     """
 
-    def __init__(self, with_weights: bool = True, seen: dict[int, tuple[int, object]] | None = None) -> None:
+    def __init__(self, with_weights: bool = True, seen: dict[object, tuple[int, object]] | None = None) -> None:
         self._with_weights = with_weights
         self._seen = {} if seen is None else seen  # the value is held, so that its id stays its own
 
@@ -145,7 +146,7 @@ class Description:
             return [_name(kind)]
         slots = [name for base in kind.__mro__ for name in _slots(base) if hasattr(value, name)]
         held = {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
-        return [self.of(kind), self._attributes(held, own=_is_users(kind))]
+        return [self._made_by(kind), self._attributes(held, own=_is_users(kind))]
 
     def _attributes(self, held: Mapping[str, Any], own: bool = True) -> Any:
         return [[name, self.of(held[name])] for name in sorted(held) if own or not name.startswith("_")]
@@ -160,7 +161,7 @@ class Description:
         held = {name: value for name, value in vars(module).items() if name not in vars(nn.Module())}
         hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
         return [
-            self.of(type(module)),
+            self._made_by(type(module)),
             told,
             self._attributes(held, own=_is_users(type(module))),
             [self.of(hook) for hook in hooks],
@@ -170,8 +171,18 @@ class Description:
     def _class(self, kind: type) -> Any:
         if not _is_users(kind):
             return ["class", _name(kind)]
-        held = {name: value for name, value in vars(kind).items() if name not in UNCOUNTED and name not in _slots(kind)}
-        return ["class", kind.__name__, [self.of(base) for base in kind.__bases__], self._attributes(held)]
+        return ["class", kind.__name__, [self.of(base) for base in kind.__bases__], self._attributes(_held(kind))]
+
+    def _made_by(self, kind: type) -> Any:
+        """Of the class of an object, whose state says what making it came to."""
+        if not _is_users(kind):
+            return self.of(kind)
+        if (kind, "made") in self._seen:
+            return ["seen", self._seen[kind, "made"][0]]
+        self._seen[kind, "made"] = len(self._seen), kind
+        name, held = kind.__name__, _held(kind)
+        bases = [self._made_by(base) for base in kind.__bases__]
+        return ["made by", name, bases, self._attributes({k: v for k, v in held.items() if k not in MAKING})]
 
     def _function(self, function: FunctionType) -> Any:
         code = function.__code__
@@ -294,6 +305,11 @@ def _imported(code: CodeType, names: Mapping[str, Any]) -> Iterator[ModuleType]:
         before = [*before[-2:], i.argval]
 
 
+def _held(kind: type) -> dict[str, Any]:
+    """What counts of what a class defines."""
+    return {name: value for name, value in vars(kind).items() if name not in UNCOUNTED and name not in _slots(kind)}
+
+
 def _slots(kind: type) -> tuple[str, ...]:
     slots = vars(kind).get("__slots__", ())
     return tuple(n for n in ((slots,) if isinstance(slots, str) else slots) if not n.startswith("__"))
@@ -319,7 +335,7 @@ def _is_users(value: Any) -> bool:
         module = getattr(value, "__module__", None) or getattr(value, "__name__", "")
         return module not in sys.builtin_module_names and (module == "__main__" or module not in sys.modules)
     packages = {"site-packages", "dist-packages"} & set(path.parts)
-    return not (packages or _is_standard(value) or path.is_relative_to(OWN))
+    return not (packages or _is_standard(value) or path.is_relative_to(AUTOCOMPRESS))
 
 
 def _is_standard(value: Any) -> bool:
