@@ -88,8 +88,8 @@ class Budget:
         if self.max_drop is None or not 0 < self.max_drop < SMALL_DROP:
             return None
         return (
-            f"--max-drop counts in points, hundredths of the metric's unit: {self.max_drop:g} is {self.max_drop:g} of a "
-            f"point of {metric}, {self.max_drop / 100:g} in its own unit; for one point give --max-drop 1"
+            f"--max-drop counts in points, hundredths of the metric's unit: {self.max_drop:g} is {self.max_drop:g} of "
+            f"a point of {metric}, {self.max_drop / 100:g} in its own unit; for one point give --max-drop 1"
         )
 
     def allows_score(self, score: float, reference: float) -> bool:
