@@ -397,6 +397,15 @@ def test_batches_are_those_of_a_batch_sampler_of_the_users():
     batches = [b.targets.tolist() for b in stream.batches(0, 90, 8, teacher=False)]
     assert batches[:2] == [[0, 25, 1], [1, 26, 2]]
     assert len(batches) == 30
+    assert stream.split.batch_size == 3
+
+
+def test_a_loader_that_drops_its_last_batch_trains_on_whole_ones():
+    stream = make(data=DataLoader(TensorDataset(X, Y), 8, shuffle=True, drop_last=True))
+    assert [len(b) for b in stream.batches(0, 96, 8, teacher=False)] == [8] * 12
+    assert len(set(seen(stream.batches(0, 48, 8, teacher=False)))) == 48
+    few = make(data=DataLoader(TensorDataset(X, Y), 64, drop_last=True))
+    assert [len(b) for b in few.batches(0, SIZE, 64, teacher=False)] == [SIZE]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
