@@ -22,6 +22,7 @@ from autocompress.data.scoring.scorer import Kept
 from autocompress.data.seeding import seeded
 from autocompress.data.split import Split, spread
 from autocompress.data.task_data import read_data
+from autocompress.data.training_mode import computing_as_in_training, is_within, run_in_training_alone
 
 __all__ = [
     "Array",
@@ -38,9 +39,11 @@ __all__ = [
     "Split",
     "call",
     "captured",
+    "computing_as_in_training",
     "every_module_called",
     "feed_of",
     "feeds_to_store",
+    "is_within",
     "joined",
     "named_inputs",
     "ordered_as",
@@ -49,6 +52,7 @@ __all__ = [
     "profile_inputs",
     "read_data",
     "rows_in",
+    "run_in_training_alone",
     "seeded",
     "spread",
     "spread_feeds",
