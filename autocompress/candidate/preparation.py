@@ -111,7 +111,7 @@ def prepare(
             f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
         )
     test = read.splits.get("test")
-    inputs = list(profile_inputs(val, profile.batch, TIMED_FEEDS))
+    inputs = list(profile_inputs(val, profile, read.context.layout, TIMED_FEEDS))
     opened = OpenTask(
         task=task,
         profile=profile,
@@ -171,7 +171,8 @@ def _overhead_ms(opened: OpenTask) -> float:
 
 def _kept_feeds(opened: OpenTask, inputs: Sequence[Inputs]) -> str:
     """Store key of the inputs that files are timed with, for whoever times them."""
-    key = opened.store.key("feeds", opened.fingerprint, opened.profile.batch)
+    shapes = [dict(opened.profile.shapes)] if opened.profile.shapes else []
+    key = opened.store.key("feeds", opened.fingerprint, opened.profile.batch, *shapes)
     if not opened.store.path(key).exists():
         opened.store.save(key, feeds_to_store(inputs))
     return key

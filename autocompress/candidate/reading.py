@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from autocompress.data import Split, read_data, spread_feeds
+from autocompress.data import Split, check_profile_shapes, read_data, spread_feeds
 from autocompress.plugin.contract import Context, Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task, fingerprint
@@ -27,11 +27,13 @@ def read_task(task: Task, profile: HardwareProfile, runtime: Runtime, reference:
     """
     data = read_data(task)
     train = data.splits["train"]
+    model = task.copy_of_model()
+    check_profile_shapes(profile, data.layout, model, data.example_inputs)
     context = Context(
         task=task,
         profile=profile,
         runtime=runtime,
-        model=task.copy_of_model(),
+        model=model,
         example_inputs=data.example_inputs,
         layout=data.layout,
         train=train,

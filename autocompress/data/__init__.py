@@ -4,6 +4,7 @@ the names below alone.
 
 from autocompress.arrays import Array
 from autocompress.data.batch import Batch, PerExample, named_inputs, ordered_as, rows_in, take_rows
+from autocompress.data.dynamic import check_profile_shapes, resized
 from autocompress.data.feeds import (
     Feed,
     feed_of,
@@ -34,6 +35,7 @@ __all__ = [
     "Split",
     "call",
     "captured",
+    "check_profile_shapes",
     "every_module_called",
     "feed_of",
     "feeds_to_store",
@@ -43,6 +45,7 @@ __all__ = [
     "padded",
     "profile_inputs",
     "read_data",
+    "resized",
     "rows_in",
     "seeded",
     "spread",
