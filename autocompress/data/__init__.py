@@ -14,7 +14,7 @@ from autocompress.data.feeds import (
     spread_feeds,
     stored_feeds,
 )
-from autocompress.data.layout import OutputLayout, output_layout
+from autocompress.data.layout import Axes, OutputLayout, output_layout
 from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called
 from autocompress.data.scored_set import ScoredSet
 from autocompress.data.scoring.scorer import Kept
@@ -24,6 +24,7 @@ from autocompress.data.task_data import read_data
 
 __all__ = [
     "Array",
+    "Axes",
     "Batch",
     "Features",
     "Feed",

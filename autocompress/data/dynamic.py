@@ -60,9 +60,7 @@ def free_axes(task: Task, splits: Mapping[str, Split], example_inputs: Nested | 
     first = seen["val"][0]
     named = _named_by(task, first)
     every = [(where, shapes) for where, all_of_it in seen.items() for shapes in all_of_it]
-    alike = [
-        (where, s) for where, s in every if {n: len(v) for n, v in s.items()} == {n: len(v) for n, v in first.items()}
-    ]
+    alike = [(where, shapes) for where, shapes in every if _axes_in(shapes) == _axes_in(first)]
     sizes = {
         (name, axis): tuple(shapes[name][axis] for _, shapes in alike)
         for name, shape in first.items()

@@ -1,6 +1,7 @@
 """What a model returns: which tensors, by which names, and along which axis of each its examples are."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -9,9 +10,8 @@ from torch import Tensor, nn
 from autocompress.data.batch import Batch, named_inputs, take_rows
 from autocompress.data.model_call import call
 from autocompress.errors import CandidateFailed, UsageError, one_line
-from autocompress.nested import Nested, as_float, map_tensors, named_tensors
+from autocompress.nested import Nested, as_float, map_tensors, named_tensors, unused
 from autocompress.task import OUTPUT, Task
-
 
 Axes = Mapping[str, Mapping[int, str]]  # of tensors by name: axes that vary, with the names of their sizes
 
@@ -45,6 +45,18 @@ class OutputLayout:
                 "reference returns"
             )
         return {name: found[name] for name in self.names}
+
+    def names_in_file(self, inputs: Iterable[str]) -> dict[str, str]:
+        """What the outputs are called in a file with these inputs, in order: by their own names, any character other
+        than letters, digits and ``_ . - /`` as ``_``; with "_output" behind it where an input has the name, or the name
+        is empty.
+        """
+        taken, found = set(inputs), dict[str, str]()
+        for name in self.names:
+            plain = re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
+            found[name] = unused(f"{plain}_{OUTPUT}" if plain in taken or not plain else plain, taken)
+            taken.add(found[name])
+        return found
 
     def heads(self, returned: Nested) -> dict[str, Tensor]:
         """The delivered tensors among what a model returns while it trains, which may be more or other than in
