@@ -116,7 +116,7 @@ def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: I
     """
     inputs = _not_one(layout, inputs)
     wrapped, named = PositionalModel(model, inputs, layout.names).eval(), named_inputs(inputs)
-    dynamo, outputs = exporter == "dynamo", layout.names_in_file(named)
+    dynamo, outputs = exporter == "dynamo", layout.names_in_file({*named, *wrapped.state_dict()})
     raw = target.with_suffix(".raw.onnx")
     try:
         with silent(*LOGGERS), every_module_called(), torch.inference_mode(False), torch.no_grad():

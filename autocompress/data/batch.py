@@ -71,7 +71,7 @@ def joined_padded(values: Sequence[Nested], label: float = 0) -> Nested:
     if isinstance(first, PerExample) or len(values) == 1:
         return joined(values)
     columns = list(zip(*map(tensors_of, values), strict=True))
-    return filled(first, [torch.cat(_padded_alike(column, label)) for column in columns])
+    return filled(first, [torch.cat(tuple(_padded_alike(column, label))) for column in columns])
 
 
 def _padded_alike(tensors: Sequence[Tensor], label: float) -> Sequence[Tensor]:

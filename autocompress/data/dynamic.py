@@ -80,8 +80,8 @@ def free_axes(task: Task, splits: Mapping[str, Split], example_inputs: Nested | 
         for axis, size in own.items():
             if sizes[name, axis] != by_name[size]:
                 raise UsageError(
-                    f"Task.dynamic calls two sizes {size!r}: axis {axis} of {name} is {_listed(sizes[name, axis])} long, "
-                    f"and another {_listed(by_name[size])}: give them names of their own"
+                    f"Task.dynamic calls two sizes {size!r}: axis {axis} of {name} is {_listed(sizes[name, axis])} "
+                    f"long, and another {_listed(by_name[size])}: give them names of their own"
                 )
     where = [title for title, _ in alike]
     said = tuple(_said(size, inputs, where, by_name[size]) for size, inputs in shown.items())
@@ -183,6 +183,10 @@ def _named_by(task: Task, shapes: Shapes) -> dict[str, dict[int, str]]:
     return {name: dict(axes) for name, axes in given.items()}
 
 
+def _axes_in(shapes: Shapes) -> dict[str, int]:
+    return {name: len(shape) for name, shape in shapes.items()}
+
+
 def _shapes(inputs: Nested) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in named_inputs(inputs).items()}
 
@@ -203,7 +207,7 @@ def _said(size: str, inputs: Sequence[tuple[str, int]], where: Sequence[str], si
     )
     names = " and ".join(f"axis {axis} of {name}" for name, axis in inputs)
     return (
-        f"{names} has different sizes, {lengths}: files take any size there ({size!r}) and are timed at that of the "
+        f"sizes differ along {names}, {lengths}: files take any size there ({size!r}) and are timed at that of the "
         "first validation examples, or the one that the profile gives in [shapes]"
     )
 

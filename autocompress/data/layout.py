@@ -1,7 +1,7 @@
 """What a model returns: which tensors, by which names, and along which axis of each its examples are."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -46,15 +46,16 @@ class OutputLayout:
             )
         return {name: found[name] for name in self.names}
 
-    def names_in_file(self, inputs: Iterable[str]) -> dict[str, str]:
-        """What the outputs are called in a file with these inputs, in order: by their own names, any character other
-        than letters, digits and ``_ . - /`` as ``_``; with "_output" behind it where an input has the name, or the name
-        is empty.
+    def names_in_file(self, inputs_and_weights: Collection[str]) -> dict[str, str]:
+        """What the outputs are called in a file, in order: by their own names, with ``_`` for any character other than
+        letters, digits and ``_ . - /``, "output_" before a name that begins with another than a letter or ``_``, and
+        "_output" behind one that an input or a weight has.
         """
-        taken, found = set(inputs), dict[str, str]()
+        taken, found = set(inputs_and_weights), dict[str, str]()
         for name in self.names:
             plain = re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
-            found[name] = unused(f"{plain}_{OUTPUT}" if plain in taken or not plain else plain, taken)
+            plain = plain if re.match("[A-Za-z_]", plain) else f"{OUTPUT}_{plain}"
+            found[name] = unused(f"{plain}_{OUTPUT}" if plain in inputs_and_weights else plain, taken)
             taken.add(found[name])
         return found
 

@@ -80,9 +80,7 @@ class ScoredSet:
         own, reference: what was kept of both on this sample. whole: the reference's score on the whole split.
         """
         sizes = {name: tuple(slice(size) for size in tensor.shape) for name, tensor in own.items()}
-        beside = {
-            name: tensor[sizes[name]] for name, tensor in reference.items()
-        }  # no longer than this sample's longest
+        beside = {name: tensor[sizes[name]] for name, tensor in reference.items()}  # without what only pads the sample
         difference, error = self.difference(own, beside)
         val, half = whole.val + difference, NORMAL * math.hypot(error, whole.error)
         return Score(val, val - half, val + half, sampled=len(self))
