@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from autocompress.classes import IGNORED
 from autocompress.errors import UsageError, one_line
 from autocompress.losses import cross_entropy, mse
-from autocompress.nested import Nested, named_tensors, primary
+from autocompress.nested import Nested, map_tensors, named_tensors, primary
 from autocompress.recipe import digest
 
 Inputs = Nested
@@ -82,6 +82,11 @@ class Task:
             raise UsageError(f"Task.name must be a non-empty string, not {self.name!r}")
         if not isinstance(self.model, nn.Module):
             raise UsageError(f"Task.model must be a torch.nn.Module, not {type(self.model).__name__}")
+        if not (isinstance(self.metric, str) or callable(self.metric) or is_metric_object(self.metric)):
+            raise UsageError(
+                "Task.metric must be a name, a callable or an object with update, compute and reset, not "
+                f"{self.metric!r}"
+            )
         if not callable(self.loss) and not (isinstance(self.loss, str) and self.loss in LOSSES):
             raise UsageError(f"Task.loss must be one of {', '.join(LOSSES)} or a callable, not {self.loss!r}")
         for label in ("augment", "student", "batch", "groups"):
@@ -122,7 +127,9 @@ class Task:
         return label if isinstance(label, int) else IGNORED
 
     def copy_of_model(self) -> nn.Module:
-        """A private copy in evaluation mode, on the CPU, in float32, every parameter trainable."""
+        """A private copy in evaluation mode, on the CPU, in float32, every parameter trainable. What the task does not
+        deliver is None in what it returns there; while it trains it returns everything.
+        """
         try:
             model = copy.deepcopy(self.model)
         except Exception as error:
@@ -134,7 +141,22 @@ class Task:
         model = model.cpu().float().eval()
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
+        if self.outputs is not None:
+            model.register_forward_hook(partial(_delivered, frozenset(self.outputs)))
         return model
+
+
+def _delivered(names: frozenset[str], model: nn.Module, given: object, returned: Nested) -> Nested:
+    """A hook: what a model returns in evaluation mode without the outputs that are not among ``names``."""
+    if model.training:
+        return returned
+    order = iter(named_tensors(returned, OUTPUT))
+    return map_tensors(lambda tensor: tensor if next(order) in names else None, returned)
+
+
+def is_metric_object(value: object) -> bool:
+    """Whether a metric is one that is updated batch by batch, as those of torchmetrics are."""
+    return all(callable(getattr(value, method, None)) for method in ("update", "compute", "reset"))
 
 
 def takes_one_tensor(function: object) -> bool:

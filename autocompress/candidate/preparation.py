@@ -19,8 +19,8 @@ from autocompress.candidate.reference import first_reference
 from autocompress.candidate.request import ModelFile
 from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
-from autocompress.data import ScoredSet, feed_of, feeds_to_store, profile_inputs
-from autocompress.errors import CandidateFailed, UsageError, one_line
+from autocompress.data import Reading, ScoredSet, Split, feed_of, feeds_to_store, profile_inputs
+from autocompress.errors import CandidateFailed, DataError, UsageError, one_line
 from autocompress.measure import MachineLock, call_overhead_ms
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
@@ -33,6 +33,7 @@ from autocompress.task import Inputs, Task
 
 SPEED_BATCH = 64
 TIMED_FEEDS = 4
+FEWEST_SCORED = 500  # examples, whatever they take to read: a share of right answers is known within 4 points
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Preparation:
     exporter, export_note: which one wrote the reference file, and why. reference: that file. exported: it is new, and
     nothing was measured of it. feeds: store key of the inputs that files are timed with. chance: the score of always
     answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
-    of a call of a file that computes nothing; 0 where the runtime cannot run one.
+    of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the user's loader
+    trains with; None where a recipe is free to choose. scored_on: how many validation examples there is time to read;
+    None: all.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Preparation:
     warnings: tuple[str, ...]
     versions: dict[str, str]
     overhead_ms: float = 0.0
+    batch_size: int | None = None
+    scored_on: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class EarlierPreparation:
     fingerprint: str
     exporter: str
     export_note: str
+    scored_on: int | None = None
 
 
 KnownTask = Preparation | EarlierPreparation
@@ -103,7 +109,8 @@ def prepare(
     runtime = plugins.runtime(profile.runtime)
     store = Store(folder.stored, supervisor.note)
     with supervisor.during("open", "read the data"):
-        read = read_task(task, profile, runtime, folder.reference, seed)
+        reading = Reading(folder.stored, supervisor.note, supervisor.check)
+        read = read_task(task, profile, runtime, folder.reference, seed, reading)
     val = read.splits["val"]
     if known is not None and known.fingerprint != read.fingerprint:  # before anything of it is written over
         raise UsageError(
@@ -111,7 +118,13 @@ def prepare(
             f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
         )
     test = read.splits.get("test")
-    inputs = list(profile_inputs(val, profile, read.context.layout, TIMED_FEEDS))
+    scored_on, warnings = (known.scored_on, ()) if known is not None else _affordable(val, policy)
+    if score_on is None:
+        score_on = scored_on
+    if test is not None and (most := _affordable(test, policy)[0]) is not None:
+        test = test.sampled(most)
+    scored = val if score_on is None else val.sampled(score_on)
+    inputs = list(profile_inputs(scored, profile, read.context.layout, TIMED_FEEDS))
     opened = OpenTask(
         task=task,
         profile=profile,
@@ -119,7 +132,7 @@ def prepare(
         folder=folder,
         store=store,
         context=read.context,
-        val=ScoredSet(task, val if score_on is None else val.sampled(score_on), read.context.layout),
+        val=ScoredSet(task, scored, read.context.layout),
         test=ScoredSet(task, test, read.context.layout) if test else None,
         fingerprint=read.fingerprint,
         feeds=[feed_of(i) for i in inputs],
@@ -146,7 +159,7 @@ def prepare(
         own_metric=task.metric != "accuracy",
         chance=commonest_class(task, val),
         train_examples=len(read.splits["train"]),
-        val_examples=len(val),
+        val_examples=len(val) if scored_on is None else min(len(val), scored_on),
         test_examples=len(test) if test else 0,
         applicable=applicable,
         refused=refused,
@@ -155,10 +168,25 @@ def prepare(
         exported=exported,
         reference=file_of(opened, Recipe(), folder.reference),
         feeds=_kept_feeds(opened, inputs),
-        warnings=read.warnings,
+        warnings=(*read.warnings, *warnings),
         versions=versions(runtime, opened.profile),
         overhead_ms=_overhead_ms(opened),
+        batch_size=read.splits["train"].batch_size,
+        scored_on=scored_on,
     )
+
+
+def _affordable(split: Split, policy: TrainingPolicy) -> tuple[int | None, tuple[str, ...]]:
+    """How many examples of a split that is scored there is time to read, None for all, and what is said of it."""
+    whole_s = split.seconds_each * len(split)
+    if whole_s <= policy.reading_s:
+        return None, ()
+    count = min(len(split), max(FEWEST_SCORED, int(policy.reading_s / split.seconds_each)))
+    said = (
+        f"the {split.title} split takes about {whole_s:.0f} s to read: files are scored on {count} of its {len(split)} "
+        "examples, spread over it"
+    )
+    return count, (said,)
 
 
 def _overhead_ms(opened: OpenTask) -> float:
@@ -186,6 +214,8 @@ def time_training(opened: OpenTask) -> Arithmetic:
         try:
             model = task.copy_of_model()
             return fastest_arithmetic(model, task.loss_fn, batch, opened.policy)
+        except DataError:
+            raise
         except Exception as error:
             cause = f"{type(error).__name__}: {one_line(error, 200)}"
             raise UsageError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from autocompress.data import Split, check_profile_shapes, read_data, spread_feeds
+from autocompress.data import Reading, Split, check_profile_shapes, read_data, spread_feeds
 from autocompress.plugin.contract import Context, Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task, fingerprint
@@ -21,11 +21,13 @@ class Read:
     warnings: tuple[str, ...]
 
 
-def read_task(task: Task, profile: HardwareProfile, runtime: Runtime, reference: Path, seed: int) -> Read:
+def read_task(
+    task: Task, profile: HardwareProfile, runtime: Runtime, reference: Path, seed: int, reading: Reading = Reading()
+) -> Read:
     """Read the data and refuse what no search could use. Raises UsageError naming the split, the count and the first
-    index.
+    index. reading: where, and within which bounds.
     """
-    data = read_data(task)
+    data = read_data(task, reading)
     train = data.splits["train"]
     model = task.copy_of_model()
     check_profile_shapes(profile, data.layout, model, data.example_inputs)

@@ -84,6 +84,8 @@ def _scored(opened: OpenTask) -> UnchangedScored:
     many = next((count for count in SCORED_EXAMPLES if count * each <= SCORING_S), SCORED_EXAMPLES[-1])
     examples = opened.val.sampled(many)
     kept = kept_in_torch(model, examples)
+    if kept is None:
+        raise CandidateFailed("the model gives NaN or infinite outputs")
     return UnchangedScored(examples, kept, examples.value(kept))
 
 
@@ -112,7 +114,7 @@ class _Bisection:
         self._opened = opened
         self._strategy = strategy
         self._low, self._high = -1, len(group.counts)  # the counts between them are to be tried
-        self._kept: dict[int, Kept] = {}  # by how many units went
+        self._kept: dict[int, Kept | None] = {}  # by how many units went
         self._repaired = False
         self._failed: str | None = None
 
@@ -145,7 +147,7 @@ class _Bisection:
         cannot_go = self._removal(counts[self._high]) if self._high < len(counts) else None
         return GroupSensitivity(name, units, can_go, cannot_go, self._repaired)
 
-    def _kept_without(self, count: int) -> Kept:
+    def _kept_without(self, count: int) -> Kept | None:
         """Raises CandidateFailed."""
         opened, recipe = self._opened, Recipe((Step.of(self._strategy),))
         opened.supervisor.check()
@@ -158,23 +160,26 @@ class _Bisection:
 
     def _lost(self, count: int) -> float:
         """Score of the unchanged model minus that without ``count`` units; infinite where that is no number."""
-        lost = self._unchanged.score - self._unchanged.examples.value(self._kept[count])
+        kept = self._kept[count]
+        if kept is None:
+            return math.inf
+        lost = self._unchanged.score - self._unchanged.examples.value(kept)
         return lost if math.isfinite(lost) else math.inf
 
     def _removal(self, count: int) -> Removal:
-        if math.isinf(self._lost(count)):
+        kept, before = self._kept[count], self._unchanged
+        if kept is None or math.isinf(self._lost(count)):
             return Removal(count, None, None)
-        before = self._unchanged
-        return Removal(count, *before.examples.difference(before.kept, self._kept[count]))
+        return Removal(count, *before.examples.difference(before.kept, kept))
 
 
-def kept_in_torch(model: nn.Module, examples: ScoredSet) -> Kept:
-    """What is kept of a model's outputs in evaluation mode. Raises CandidateFailed where they are no numbers."""
+def kept_in_torch(model: nn.Module, examples: ScoredSet) -> Kept | None:
+    """What is kept of a model's outputs in evaluation mode; None where they are no numbers."""
     pieces = []
     with torch.inference_mode():
         for batch in examples.split.batches(SCORED_AT_ONCE):
             rows = examples.layout.rows_of(call(model.eval(), batch.inputs))
             if not torch.isfinite(rows[examples.layout.scored]).all():
-                raise CandidateFailed("the model gives NaN or infinite outputs")
+                return None
             pieces.append(examples.keep(rows, batch.targets))
     return examples.joined(pieces)

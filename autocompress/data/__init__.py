@@ -3,7 +3,8 @@ the names below alone.
 """
 
 from autocompress.arrays import Array
-from autocompress.data.batch import Batch, PerExample, named_inputs, ordered_as, rows_in, take_rows
+from autocompress.data.batch import Batch, PerExample, joined, named_inputs, ordered_as, rows_in, take_rows
+from autocompress.data.drawing import Order
 from autocompress.data.dynamic import check_profile_shapes, resized
 from autocompress.data.feeds import (
     Feed,
@@ -16,6 +17,7 @@ from autocompress.data.feeds import (
 )
 from autocompress.data.layout import Axes, OutputLayout, output_layout
 from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called
+from autocompress.data.reading import Reading
 from autocompress.data.scored_set import ScoredSet
 from autocompress.data.scoring.scorer import Kept
 from autocompress.data.seeding import seeded
@@ -29,9 +31,11 @@ __all__ = [
     "Features",
     "Feed",
     "Kept",
+    "Order",
     "OutputLayout",
     "PerExample",
     "PositionalModel",
+    "Reading",
     "ScoredSet",
     "Split",
     "call",
@@ -40,6 +44,7 @@ __all__ = [
     "every_module_called",
     "feed_of",
     "feeds_to_store",
+    "joined",
     "named_inputs",
     "ordered_as",
     "output_layout",

@@ -194,7 +194,7 @@ def _shapes(inputs: Nested) -> Shapes:
 def _shapes_of(split: Split) -> Iterator[Shapes]:
     """Of the first two examples, and where batches are made as they are read, of a few examples alone."""
     yield _shapes(split.take(torch.arange(min(2, len(split)))).inputs)
-    if split.memory is None:
+    if not split.by_rows:
         for index in spread(len(split), LOOKED_AT):
             yield _shapes(split.take(index[None]).inputs)
 

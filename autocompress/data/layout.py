@@ -20,10 +20,10 @@ Axes = Mapping[str, Mapping[int, str]]  # of tensors by name: axes that vary, wi
 class OutputLayout:
     """What a model returns in evaluation mode, with its tensors by name.
 
-    like: a returned value. names: of the tensors that are delivered, in order. axes: the axis of each along which its
-    examples are; None where there is none, and the tensor is the same for any batch. scored: the name of the one that
-    stands for the rest where one has to. dynamic: the axes of the inputs that vary in size from batch to batch, and are
-    free in files; varying: those of the outputs that follow; sizes: some at which the model runs, by name.
+    like: a returned value. names: of its tensors, which are those that the task delivers. axes: the axis of each along
+    which its examples are; None where there is none, and the tensor is the same for any batch. scored: the name of the
+    one that stands for the rest where one has to. dynamic: the axes of the inputs that vary in size from batch to
+    batch, and are free in files; varying: those of the outputs that follow; sizes: some at which the model runs.
     """
 
     like: Nested
@@ -103,21 +103,17 @@ def output_layout(task: Task, model: nn.Module, batch: Batch) -> OutputLayout:
     """
     two, three = (returned_for(model, take_rows(batch.inputs, torch.arange(count) % len(batch))) for count in (2, 3))
     named, more = named_tensors(two, OUTPUT), named_tensors(three, OUTPUT)
-    task.scored(two)
+    if unknown := [name for name in task.outputs or () if name not in named]:
+        raise UsageError(f"Task.outputs names {', '.join(unknown)}, which the model does not return")
     if named.keys() != more.keys():
         raise UsageError(f"the model returns {', '.join(named)} for two examples and {', '.join(more)} for three")
-    names = tuple(named if task.outputs is None else task.outputs)
-    if unknown := [name for name in names if name not in named]:
-        raise UsageError(f"Task.outputs names {', '.join(unknown)}, and the model returns {', '.join(named)}")
-    axes = {name: _axis_of_examples(named[name], more[name]) for name in names}
+    axes = {name: _axis_of_examples(named[name], more[name]) for name in named}
     scored = next(name for name, tensor in named.items() if tensor is task.scored(two))
-    if scored not in names:
-        raise UsageError(f"Task.outputs leaves out {scored}, which is scored: add it, or name another in Task.distill")
     if axes[scored] is None:
         raise UsageError(
             f"the model gives outputs of shape {tuple(named[scored].shape)} for 2 examples: expected one row an example"
         )
-    layout = OutputLayout(map_tensors(torch.clone, two), names, axes, scored)
+    layout = OutputLayout(map_tensors(torch.clone, two), tuple(named), axes, scored)
     _refuse_squeezed(layout, model, take_rows(batch.inputs, torch.arange(1)))
     return layout
 

@@ -10,10 +10,9 @@ from autocompress.data.scoring.scorer import Scorer
 from autocompress.data.scoring.whole import WholeScorer
 from autocompress.errors import UsageError
 from autocompress.nested import Nested
-from autocompress.task import Metric, Task, takes_one_tensor
+from autocompress.task import Metric, Task, is_metric_object, takes_one_tensor
 
 METRICS = {"accuracy": accuracy}
-OBJECT = ("update", "compute", "reset")  # the methods of a metric that is an object
 
 
 def scorer_of(task: Task, layout: OutputLayout) -> Scorer:
@@ -31,11 +30,7 @@ def metric_of(task: Task) -> Metric:
             raise UsageError(f"Task.metric must be one of {', '.join(METRICS)} or a callable, not {metric!r}")
         named = partial(METRICS[metric], ignored=task.ignored)
         return lambda returned, targets: named(task.scored(returned), targets)
-    whole = partial(_computed, metric) if all(hasattr(metric, name) for name in OBJECT) else metric
-    if not callable(whole):
-        raise UsageError(
-            f"Task.metric must be a name, a callable or an object with update, compute and reset, not {metric!r}"
-        )
+    whole = partial(_computed, metric) if is_metric_object(metric) else metric
     if takes_one_tensor(metric):
         return lambda returned, targets: whole(task.scored(returned), targets)
     return whole

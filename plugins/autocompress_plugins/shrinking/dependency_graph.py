@@ -36,13 +36,18 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
             return graph.build_dependency(
                 model,
                 inputs,
-                forward_fn=lambda m, x: [t for t in tensors_of(call(m, x)) if t.grad_fn is not None],
+                forward_fn=_ends,
                 customized_pruners={nn.RMSNorm: _NormPruner()} | {kind: _OpaquePruner() for kind in kinds},
             )
     except Exception as error:
         raise CandidateFailed(
             f"the dependency graph cannot be traced: {type(error).__name__}: {one_line(error, 160)}"
         ) from error
+
+
+def _ends(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """The outputs, each by an operation of its own: one that other layers read too is an end of the graph as well."""
+    return [tensor.clone() for tensor in tensors_of(call(model, inputs)) if tensor.grad_fn is not None]
 
 
 def knows_places(graph: Any) -> bool:
