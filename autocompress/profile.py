@@ -43,6 +43,9 @@ class HardwareProfile(BaseModel):
         written: dict[str, Any] = write(self)
         return {name: value for name, value in written.items() if name != "shapes" or value}
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
     @property
     def as_it_is(self) -> bool:
         """Whether every moment counts, however busy the machine is."""

@@ -19,7 +19,7 @@ from autocompress.nested import Nested, filled
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task
 
-LOOKED_AT = 6  # examples of a split that is read, each alone: a collate function pads them to their own sizes
+LOOKED_AT = 16  # examples of a split that is read, each alone: a collate function pads them to their own sizes
 MOST_SIZES = 4  # at which a model is run
 SIZE = "length"  # the name of a size that the data show; the next ones are length_2, ...
 
