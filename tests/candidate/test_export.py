@@ -14,11 +14,11 @@ from torch import nn
 from autocompress.candidate import export as module
 from autocompress.candidate.export import EXPORTERS, check, export, export_right, export_with
 from autocompress.candidate.export_cause import branching, unexportable
+from autocompress.data import OutputLayout
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Session
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
-from autocompress.data import OutputLayout
 from autocompress.task import Inputs
 from tests.layouts import layout_of
 
@@ -108,7 +108,9 @@ def test_a_file_takes_its_name_only_when_it_agrees_with_its_module(plugins: Plug
 
     target, inputs = tmp_path / "m.onnx", [torch.randn(1, 4)]
     with pytest.raises(CandidateFailed, match=r"disagree by [\d.]+"):
-        export_right("torchscript", OtherWhenTraced(), layout_of(OtherWhenTraced(), inputs[0]), inputs, target, open_file)
+        export_right(
+            "torchscript", OtherWhenTraced(), layout_of(OtherWhenTraced(), inputs[0]), inputs, target, open_file
+        )
     assert list(tmp_path.iterdir()) == []
     export_right("torchscript", LINEAR, layout_of(LINEAR, inputs[0]), inputs, target, open_file)
     assert target.exists()
