@@ -128,7 +128,7 @@ def prepare(
     if test is not None and (most := _affordable(test, policy)[0]) is not None:
         test = test.sampled(most)
     scored = val if score_on is None else val.sampled(score_on)
-    inputs = list(profile_inputs(scored, profile.batch, TIMED_FEEDS))
+    inputs = list(profile_inputs(scored, profile, read.context.layout, TIMED_FEEDS))
     opened = OpenTask(
         task=task,
         profile=profile,
@@ -204,7 +204,8 @@ def _overhead_ms(opened: OpenTask) -> float:
 
 def _kept_feeds(opened: OpenTask, inputs: Sequence[Inputs]) -> str:
     """Store key of the inputs that files are timed with, for whoever times them."""
-    key = opened.store.key("feeds", opened.fingerprint, opened.profile.batch)
+    shapes = [dict(opened.profile.shapes)] if opened.profile.shapes else []
+    key = opened.store.key("feeds", opened.fingerprint, opened.profile.batch, *shapes)
     if not opened.store.path(key).exists():
         opened.store.save(key, feeds_to_store(inputs))
     return key

@@ -50,7 +50,7 @@ def _scored(opened: OpenTask, file: ModelFile, sample: Sample | None) -> Scored:
         raise CandidateFailed(f"the metric is {own.val} on the validation split")
     key = opened.store.key("val", file.digest, str(own.sampled or ""))
     opened.store.save(key, kept)
-    params, macs = count(path)
+    params, macs = count(path, opened.feeds[0])
     return Scored(own, path.stat().st_size, packed.result(), params, macs, key)
 
 

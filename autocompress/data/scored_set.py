@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autocompress.data.batch import joined, take_rows
+from autocompress.data.batch import joined_padded, take_rows
 from autocompress.data.layout import OutputLayout
 from autocompress.data.scoring.scorer import Kept, Scorer
 from autocompress.data.scoring.scorers import scorer_of
@@ -38,7 +38,7 @@ class ScoredSet:
     def targets(self) -> Nested:
         if self.split.memory is not None:
             return self.split.memory.targets
-        return joined([batch.targets for batch in self.split.batches(READ_AT_ONCE)])
+        return joined_padded([batch.targets for batch in self.split.batches(READ_AT_ONCE)], self._task.ignored)
 
     def sampled(self, count: int) -> "ScoredSet":
         """At most ``count`` of the examples, spread over the split."""
@@ -54,8 +54,10 @@ class ScoredSet:
 
     @staticmethod
     def joined(pieces: Iterable[Kept]) -> Kept:
-        """What was kept of consecutive pieces of the split."""
-        return joined([dict(piece) for piece in pieces])  # type: ignore[no-any-return]
+        """What was kept of consecutive pieces of the split; where they differ in length, padded with zeros, which stand
+        beside targets that do not count.
+        """
+        return joined_padded([dict(piece) for piece in pieces])  # type: ignore[no-any-return]
 
     def value(self, kept: Kept) -> float:
         """The metric, higher is better. It may raise what the metric does."""
@@ -77,7 +79,9 @@ class ScoredSet:
 
         own, reference: what was kept of both on this sample. whole: the reference's score on the whole split.
         """
-        difference, error = self.difference(own, reference)
+        sizes = {name: tuple(slice(size) for size in tensor.shape) for name, tensor in own.items()}
+        beside = {name: tensor[sizes[name]] for name, tensor in reference.items()}  # without what only pads the sample
+        difference, error = self.difference(own, beside)
         val, half = whole.val + difference, NORMAL * math.hypot(error, whole.error)
         return Score(val, val - half, val + half, sampled=len(self))
 
