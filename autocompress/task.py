@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from autocompress.classes import IGNORED
 from autocompress.errors import UsageError, one_line
 from autocompress.losses import cross_entropy, mse
+from autocompress.metric_names import checked_metric, metric_and_entry
 from autocompress.nested import Nested, named_tensors, primary
 from autocompress.recipe import digest
 
@@ -40,10 +41,11 @@ class Task:
     are tensors, or tuples, dicts and dataclasses of them, examples along the first dimension of each. ``val`` steers
     the search; ``test`` (optional) is opened once, for the finalists.
     metric: "accuracy", the name of a metric of torchmetrics, ``callable(outputs, targets) -> float``, or an object with
-    ``update(outputs, targets)``, ``compute()`` and ``reset()``. loss: "cross_entropy", "mse", or ``callable(outputs,
-    targets) -> scalar tensor``, lower is better. Both are given what the model returns, whole; what torch and
-    torchmetrics define, and what is given by name, the one output that is scored. maximize: False for a metric of
-    which lower is better.
+    ``update(outputs, targets)``, ``compute()`` and ``reset()``; of one that gives a dict, with the entry that counts:
+    ``(metric, "map")``. loss: "cross_entropy", "mse", or ``callable(outputs, targets) -> scalar tensor``, lower is
+    better. Both are given what the model returns, whole; what torch and torchmetrics define, and what is given by name,
+    the one output that is scored. maximize: False for a metric of which lower is better; left out, what torchmetrics
+    says of the metric, and True for the user's own.
     augment: optional ``callable(inputs) -> inputs`` on a training batch.
     batch: optional ``callable(batch) -> (inputs, targets)`` of what the loader gives; pairs, and dicts with labels
     inside, need none.
@@ -68,7 +70,7 @@ class Task:
     augment: Callable[[Any], Any] | None = None
     example_inputs: Inputs | None = None
     student: Callable[[float], nn.Module] | None = None
-    maximize: bool = True
+    maximize: bool | None = None
     batch: Callable[[Any], Any] | None = None
     outputs: Sequence[str] | None = None
     distill: str | None = None
@@ -84,6 +86,7 @@ class Task:
             raise UsageError(f"Task.model must be a torch.nn.Module, not {type(self.model).__name__}")
         if not callable(self.loss) and not (isinstance(self.loss, str) and self.loss in LOSSES):
             raise UsageError(f"Task.loss must be one of {', '.join(LOSSES)} or a callable, not {self.loss!r}")
+        self.metric = checked_metric(self.metric, self.maximize)
         for label in ("augment", "student", "batch", "groups"):
             if getattr(self, label) is not None and not callable(getattr(self, label)):
                 raise UsageError(f"Task.{label} must be a callable, not {type(getattr(self, label)).__name__}")
@@ -103,8 +106,11 @@ class Task:
 
     @property
     def metric_name(self) -> str:
-        metric = self.metric
-        return metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
+        metric, entry = metric_and_entry(self.metric)
+        if entry is not None or isinstance(metric, str):
+            return entry or metric
+        metric = metric.func if isinstance(metric, partial) else metric
+        return getattr(metric, "__name__", type(metric).__name__)
 
     @property
     def loss_fn(self) -> Loss:

@@ -42,13 +42,13 @@ class Preparation:
     exporter, export_note: which one wrote the reference file, and why. reference: that file. exported: it is new, and
     nothing was measured of it. feeds: store key of the inputs that files are timed with. chance: the score of always
     answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
-    of a call of a file that computes nothing; 0 where the runtime cannot run one.
+    of a call of a file that computes nothing; 0 where the runtime cannot run one. maximize: whether higher values of
+    the metric are better.
     """
 
     name: str
     fingerprint: str
     metric: str
-    own_metric: bool
     chance: float | None
     train_examples: int
     val_examples: int
@@ -63,6 +63,7 @@ class Preparation:
     warnings: tuple[str, ...]
     versions: dict[str, str]
     overhead_ms: float = 0.0
+    maximize: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def prepare(
         )
     test = read.splits.get("test")
     inputs = list(profile_inputs(val, profile.batch, TIMED_FEEDS))
+    scored = ScoredSet(task, val if score_on is None else val.sampled(score_on), read.context.layout)
     opened = OpenTask(
         task=task,
         profile=profile,
@@ -119,8 +121,8 @@ def prepare(
         folder=folder,
         store=store,
         context=read.context,
-        val=ScoredSet(task, val if score_on is None else val.sampled(score_on), read.context.layout),
-        test=ScoredSet(task, test, read.context.layout) if test else None,
+        val=scored,
+        test=scored.on(test) if test else None,
         fingerprint=read.fingerprint,
         feeds=[feed_of(i) for i in inputs],
         lock=lock or MachineLock(folder.root),
@@ -143,7 +145,7 @@ def prepare(
         name=task.name,
         fingerprint=read.fingerprint,
         metric=task.metric_name,
-        own_metric=task.metric != "accuracy",
+        maximize=scored.maximize,
         chance=commonest_class(task, val),
         train_examples=len(read.splits["train"]),
         val_examples=len(val),

@@ -8,11 +8,11 @@ refitted; a search refits those behind too, so that it may take more.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autocompress.budget import DEFAULT_DROP
 from autocompress.candidate.open_task import OpenTask
@@ -21,6 +21,7 @@ from autocompress.candidate.repair.repaired import built_and_repaired
 from autocompress.candidate.structure import blamed_on
 from autocompress.data import Kept, ScoredSet, call
 from autocompress.errors import CandidateFailed
+from autocompress.nested import Nested
 from autocompress.plugin.contract import ShrinkableGroup
 from autocompress.recipe import Recipe, Step
 
@@ -170,11 +171,13 @@ class _Bisection:
 
 def kept_in_torch(model: nn.Module, examples: ScoredSet) -> Kept:
     """What is kept of a model's outputs in evaluation mode. Raises CandidateFailed where they are no numbers."""
-    pieces = []
-    with torch.inference_mode():
+
+    def pieces() -> Iterator[tuple[Mapping[str, Tensor], Nested]]:
         for batch in examples.split.batches(SCORED_AT_ONCE):
             rows = examples.layout.rows_of(call(model.eval(), batch.inputs))
             if not torch.isfinite(rows[examples.layout.scored]).all():
                 raise CandidateFailed("the model gives NaN or infinite outputs")
-            pieces.append(examples.keep(rows, batch.targets))
-    return examples.joined(pieces)
+            yield rows, batch.targets
+
+    with torch.inference_mode():
+        return examples.kept(pieces())

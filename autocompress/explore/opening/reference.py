@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from autocompress.budget import DEFAULT_DROP
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
@@ -18,6 +19,7 @@ from autocompress.explore.pipeline.variants import untimed
 from autocompress.latency import beside_itself
 from autocompress.measure import MOSTLY, CompareRequest, latency_of
 from autocompress.profile import HardwareProfile
+from autocompress.score_scale import POINTS, ScoreScale
 from autocompress.storage.atomic import copy_file
 from autocompress.storage.folder import RunFolder
 
@@ -57,7 +59,7 @@ async def open_reference(
     warnings = (
         *prepared.warnings,
         *_chance(prepared, reference),
-        *_scale(prepared, reference),
+        *_scale(ScoreScale(prepared.metric, prepared.maximize), reference),
         *_busy(reference),
         *_overhead(prepared, reference),
     )
@@ -148,14 +150,16 @@ def _chance(prepared: Preparation, reference: Evaluation) -> list[str]:
     ]
 
 
-def _scale(prepared: Preparation, reference: Evaluation) -> list[str]:
+def _scale(scale: ScoreScale, reference: Evaluation) -> list[str]:
     """Points, and what counts as a loss, are hundredths of the metric's unit."""
-    value = reference.score.val
-    if not prepared.own_metric or LEAST_SCALE < abs(value) < MOST_SCALE:
+    value = abs(reference.score.val)
+    if scale.in_percent or LEAST_SCALE < value < MOST_SCALE:
         return []
+    share = f", {100 * DEFAULT_DROP / POINTS / value:.2g} % of that" if value else ""
     return [
-        f"the metric is {value:.4g} on the reference, and differences are told in hundredths of one: scale Task.metric "
-        "so that 0.01 is a difference that matters"
+        f"{scale.metric} is {scale.scored(reference.score)} on the reference, and a point, as in --max-drop "
+        f"{DEFAULT_DROP:g}, is {DEFAULT_DROP / POINTS:g} of it in its own unit{share}: scale Task.metric so that 0.01 is a "
+        "difference that matters, or say with --max-drop how many hundredths may be lost"
     ]
 
 
