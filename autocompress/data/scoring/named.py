@@ -1,5 +1,6 @@
 """A metric of torchmetrics by its name: what the outputs and targets are tells which class of it."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ def named_object(task: Task, named: NamedMetric, outputs: Tensor, targets: Neste
     UsageError when the metric is not one of such targets.
     """
     kind, count = kind_of(outputs, targets)
+    if kind != MULTICLASS and REGRESSION in named.classes:
+        kind = REGRESSION
     if kind == MULTICLASS and count == 2 and not named.of_both and BINARY in named.classes:
         kind = BINARY
     if kind == BINARY and (named.of_both or BINARY not in named.classes) and MULTICLASS in named.classes:
@@ -92,4 +95,6 @@ class _Arguments:
 
 
 def _made(cls: type[Metric], arguments: dict[str, Any]) -> Metric:
-    return cls(**arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it holds all outputs: so does whoever calls it
+        return cls(**arguments)

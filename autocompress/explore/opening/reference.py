@@ -158,8 +158,8 @@ def _scale(scale: ScoreScale, reference: Evaluation) -> list[str]:
     share = f", {100 * DEFAULT_DROP / POINTS / value:.2g} % of that" if value else ""
     return [
         f"{scale.metric} is {scale.scored(reference.score)} on the reference, and a point, as in --max-drop "
-        f"{DEFAULT_DROP:g}, is {DEFAULT_DROP / POINTS:g} of it in its own unit{share}: scale Task.metric so that 0.01 is a "
-        "difference that matters, or say with --max-drop how many hundredths may be lost"
+        f"{DEFAULT_DROP:g}, is {DEFAULT_DROP / POINTS:g} in its unit{share}: scale Task.metric so that 0.01 is "
+        "a difference that matters, or say with --max-drop how many hundredths may be lost"
     ]
 
 
