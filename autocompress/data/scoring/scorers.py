@@ -23,7 +23,7 @@ FIRST = 16  # targets, that tell what kind of metric fits
 def scorer_of(task: Task, layout: OutputLayout, first_targets: Callable[[int], Nested]) -> Scorer:
     """first_targets: of so many examples. Raises UsageError when the metric does not fit outputs and targets."""
     metric, entry = metric_and_entry(task.metric)
-    if metric == ACCURACY:
+    if isinstance(metric, str) and metric == ACCURACY:  # == with a metric of torchmetrics makes another metric
         return AnswersScorer(task, layout)
     if isinstance(metric, str):
         from autocompress.data.scoring.named import named_object  # torchmetrics takes a second or two
