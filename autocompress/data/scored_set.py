@@ -21,7 +21,7 @@ from autocompress.task import Task
 READ_AT_ONCE = 1024  # targets
 PERMUTATIONS = 20  # a tenth of what the interval of a metric of the user's own takes
 FEWEST_PERMUTATIONS = 2  # that say how far they spread
-PERMUTED_BYTES = 128 << 20  # of outputs, about, that are kept to be put beside other targets
+PERMUTED_BYTES = 64 << 20  # of outputs, about, that are kept to be put beside other targets
 FEWEST_PERMUTED, MOST_PERMUTED = 8, 512  # examples
 CLEARLY = 3.0  # standard deviations of a permutation, by which those are better than the outputs as they are
 
@@ -72,20 +72,36 @@ class ScoredSet:
         """What is kept of a file's outputs (``OutputLayout.rows``), so that they need not be. pieces: of all examples,
         in order, with their targets. It may raise CandidateFailed.
         """
-        return self._scorer.kept(pieces, len(self.split))
+        if not self._scorer.uses_targets or "targets" in self.__dict__:
+            return self._scorer.kept(pieces, len(self.split))
+        seen: list[Nested] = []  # so that nothing has to be read for them once more
+
+        def noted() -> Pieces:
+            for rows, targets in pieces:
+                seen.append(targets)
+                yield rows, targets
+
+        kept = self._scorer.kept(noted(), len(self.split))
+        self.targets = joined(seen)
+        return kept
+
+    @property
+    def _targets(self) -> Nested:
+        """For the scorer: where it does without, they are not held."""
+        return self.targets if self._scorer.uses_targets else None
 
     def value(self, kept: Kept) -> float:
         """The metric, higher is better. Raises CandidateFailed when the metric raises or gives no number."""
-        return self._scorer.value(kept, self.targets)
+        return self._scorer.value(kept, self._targets)
 
     def score(self, kept: Kept, seed: int = 0) -> Score:
         """The metric with a 95 % interval over the examples. Raises CandidateFailed as ``value`` does."""
-        found = self._scorer.estimate(kept, self.targets, seed)
+        found = self._scorer.estimate(kept, self._targets, seed)
         return Score(found.value, found.low, found.high)
 
     def difference(self, one: Kept, other: Kept, seed: int = 0) -> tuple[float, float]:
         """Score of ``one`` minus score of ``other`` on these examples, and its standard error."""
-        return self._scorer.difference(one, other, self.targets, seed)
+        return self._scorer.difference(one, other, self._targets, seed)
 
     def compared(self, own: Kept, reference: Kept, whole: Score) -> Score:
         """The score on a whole split, told from this sample of its examples: the reference's there and the difference
@@ -143,11 +159,11 @@ class ScoredSet:
         own, sign = self.value(kept), self._scorer.sign
         if not permuted - own > CLEARLY * deviation + 1e-6 * abs(own):
             return
-        other = "maximize=False" if self.maximize else "no maximize=False"
+        other = "give Task(maximize=False)" if self.maximize else "take maximize=False out of Task"
         raise UsageError(
             f"the metric {self._task.metric_name} rewards what is worse: it is {sign * own:.4g} for the reference's "
-            f"outputs and {sign * permuted:.4g} when each stands beside another example's target; give Task {other}, "
-            "or check outputs against targets"
+            f"outputs and {sign * permuted:.4g} when each stands beside another example's target; {other}, or "
+            "check outputs against targets"
         )
 
     def _of_one_answer(self, kept: Kept, otherwise: float) -> float:

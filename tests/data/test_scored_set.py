@@ -253,7 +253,7 @@ def fitted() -> tuple[Tensor, Tensor]:
 
 def test_an_error_handed_over_as_it_is_is_noticed():
     outputs, targets = fitted()
-    said = r"rmse rewards what is worse: it is 5\d\.\d* for .* and 1?\d\d\.?\d* when .*; give Task maximize=False"
+    said = r"rmse rewards what is worse: it is 5\d\.\d* for .* and 1?\d\d\.?\d* when .*; give Task.maximize=False"
     with pytest.raises(UsageError, match=said):
         chance_of(outputs, targets, rmse)
 
@@ -261,7 +261,7 @@ def test_an_error_handed_over_as_it_is_is_noticed():
 def test_a_score_that_is_turned_round_is_noticed():
     outputs, targets = fitted()
     examples = set_of(outputs, targets, negative_mse, maximize=False)
-    with pytest.raises(UsageError, match=r"rewards what is worse.*give Task no maximize=False"):
+    with pytest.raises(UsageError, match=r"rewards what is worse.*take maximize=False out of Task"):
         examples.chance(kept_of(examples, outputs))
 
 

@@ -29,8 +29,10 @@ class Scorer(ABC):
     """Scores a task's outputs by its metric, in the metric's own unit, turned round where lower is better.
 
     maximize: whether higher values of the metric are better. surely: whether that is known of the metric itself, and
-    not taken from the task.
+    not taken from the task. uses_targets: whether what is kept is of no use without the targets.
     """
+
+    uses_targets = True
 
     def __init__(self, task: Task, layout: OutputLayout, *, maximize: bool = True, surely: bool = True) -> None:
         self.task = task

@@ -41,6 +41,8 @@ class SumsScorer(ResampledScorer):
     class errors are too large then, and not too small.
     """
 
+    uses_targets = False
+
     def __init__(
         self, task: Task, layout: OutputLayout, given: MetricObject, *, maximize: bool = True, surely: bool = True
     ) -> None:

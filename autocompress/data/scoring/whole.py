@@ -57,7 +57,7 @@ class WholeScorer(ResampledScorer):
     def constant(self, kept: Kept, targets: Nested) -> float:
         """Of the mean of each output."""
         means = {
-            name: rows.double().mean(0, keepdim=True).to(rows.dtype).expand_as(rows)
+            name: rows.mean(0, keepdim=True, dtype=torch.float64).to(rows.dtype).expand_as(rows)
             for name, rows in _outputs(kept).items()
         }
         return self._computed(means, targets)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autocompress.budget import DEFAULT_DROP
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.make import discard
 from autocompress.candidate.preparation import Preparation
@@ -26,6 +25,7 @@ from autocompress.storage.folder import RunFolder
 BETWEEN_EXPORTERS = 2  # sessions, that compare their files
 CLEARLY_FASTER = 0.97  # of the latency of the first exporter's file, which is the one that is quicker to write
 ABOVE_CHANCE = 0.01  # of the metric: what a reference has to have over always answering the commonest class
+EXAMPLE_DROP = 2  # points, to say what they are
 LEAST_SCALE, MOST_SCALE = 0.02, 10.0  # of a metric whose hundredths mean something
 
 
@@ -155,11 +155,11 @@ def _scale(scale: ScoreScale, reference: Evaluation) -> list[str]:
     value = abs(reference.score.val)
     if scale.in_percent or LEAST_SCALE < value < MOST_SCALE:
         return []
-    share = f", {100 * DEFAULT_DROP / POINTS / value:.2g} % of that" if value else ""
+    share = f" ({100 * EXAMPLE_DROP / POINTS / value:.2g} % of that)" if value else ""
     return [
-        f"{scale.metric} is {scale.scored(reference.score)} on the reference, and a point, as in --max-drop "
-        f"{DEFAULT_DROP:g}, is {DEFAULT_DROP / POINTS:g} in its unit{share}: scale Task.metric so that 0.01 is "
-        "a difference that matters, or say with --max-drop how many hundredths may be lost"
+        f"{scale.metric} is {scale.scored(reference.score)} on the reference, and points are hundredths of its unit: "
+        f"--max-drop {EXAMPLE_DROP} stands for {EXAMPLE_DROP / POINTS:g} of {scale.metric}{share}; scale Task.metric so "
+        "that 0.01 is a difference that matters, or ask for as many points as matter"
     ]
 
 
