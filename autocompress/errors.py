@@ -16,6 +16,12 @@ class UsageError(AutocompressError):
     exit_code = 2
 
 
+class DataError(UsageError):
+    """The user's data cannot be read or used. It may be found in the middle of a search, and no candidate is to blame:
+    the search ends with all that is finished kept.
+    """
+
+
 class CandidateFailed(AutocompressError):
     """One candidate failed. The cause is recorded and the search goes on."""
 

@@ -55,10 +55,10 @@ def map_tensors(fn: Callable[[Tensor], Any], value: Nested) -> Nested:
         return type(value)(*(map_tensors(fn, inner) for inner in value))
     if isinstance(value, (tuple, list)):
         return type(value)(map_tensors(fn, inner) for inner in value)
-    if _is_dataclass(value):
+    if names := _fields(value):
         made = copy.copy(value)
-        for name, inner in _entries(value):
-            object.__setattr__(made, str(name), map_tensors(fn, inner))
+        for name in names:
+            object.__setattr__(made, name, map_tensors(fn, getattr(value, name)))
         return made
     return value
 
@@ -78,9 +78,10 @@ def primary(value: Nested) -> Tensor:
     """The one tensor that stands for all a module returns, where one has to: the tensor itself, its ``.logits``, its
     "logits" entry, or the first tensor in it. Raises UsageError when there is none.
     """
-    logits = value.get("logits") if isinstance(value, Mapping) else getattr(value, "logits", None)
-    if not isinstance(value, Tensor) and isinstance(logits, Tensor):
-        return logits
+    if not isinstance(value, Tensor):
+        logits = dict(_entries(value)).get("logits")
+        if tensors_of(logits):
+            return primary(logits)
     for tensor in tensors_of(value):
         return tensor
     raise UsageError(
@@ -96,12 +97,17 @@ def _entries(value: Nested) -> Iterator[tuple[str | int, Nested]]:
         yield from zip(value._fields, value, strict=True)
     elif isinstance(value, (tuple, list)):
         yield from enumerate(value)
-    elif _is_dataclass(value):
-        yield from ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+    elif names := _fields(value):
+        yield from ((name, getattr(value, name)) for name in names)
 
 
-def _is_dataclass(value: Nested) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+def _fields(value: Nested) -> list[str]:
+    """The fields of a dataclass, or of an object that has ``logits`` among its attributes; none of anything else."""
+    if isinstance(value, (Tensor, type)):
+        return []
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value)]
+    return list({"logits": None} | getattr(value, "__dict__", {})) if hasattr(value, "logits") else []
 
 
 def _mapping(like: Mapping[Any, Any], entries: dict[Any, Any]) -> Mapping[Any, Any]:

@@ -1,27 +1,24 @@
 """What the user brings: a trained model, its data, and how to score it."""
 
 import copy
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from autocompress.classes import IGNORED
 from autocompress.errors import UsageError, one_line
 from autocompress.losses import cross_entropy, mse
 from autocompress.metric_names import checked_metric, metric_and_entry
-from autocompress.nested import Nested, named_tensors, primary
-from autocompress.recipe import digest
+from autocompress.nested import Nested, map_tensors, named_tensors, primary
 
 Inputs = Nested
 Metric = Callable[[Any, Any], float]
@@ -77,7 +74,6 @@ class Task:
     dynamic: Mapping[str, Mapping[int, str]] | None = None
     groups: Callable[[Any, Any], Any] | None = None
     labels: Sequence[str] | None = None
-    source: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -128,7 +124,9 @@ class Task:
         return label if isinstance(label, int) else IGNORED
 
     def copy_of_model(self) -> nn.Module:
-        """A private copy in evaluation mode, on the CPU, in float32, every parameter trainable."""
+        """A private copy in evaluation mode, on the CPU, in float32, every parameter trainable. What the task does not
+        deliver is None in what it returns there; while it trains it returns everything.
+        """
         try:
             model = copy.deepcopy(self.model)
         except Exception as error:
@@ -140,7 +138,17 @@ class Task:
         model = model.cpu().float().eval()
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
+        if self.outputs is not None:
+            model.register_forward_hook(partial(_delivered, frozenset(self.outputs)))
         return model
+
+
+def _delivered(names: frozenset[str], model: nn.Module, given: object, returned: Nested) -> Nested:
+    """A hook: what a model returns in evaluation mode without the outputs that are not among ``names``."""
+    if model.training:
+        return returned
+    order = iter(named_tensors(returned, OUTPUT))
+    return map_tensors(lambda tensor: tensor if next(order) in names else None, returned)
 
 
 def takes_one_tensor(function: object) -> bool:
@@ -177,10 +185,6 @@ def load_task(target: str) -> Task:
         ) from error
     if not isinstance(task, Task):
         raise UsageError(f"{location}:{name}() returned {type(task).__name__}, expected autocompress.Task")
-    try:
-        task.source = inspect.getsource(module)
-    except (OSError, TypeError):
-        task.source = ""
     return task
 
 
@@ -227,28 +231,3 @@ def _where(error: BaseException, location: str) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f" (line {line})" if line else ""
-
-
-def fingerprint(task: Task, samples: dict[str, str]) -> str:
-    """Digest over the state dict, the task's source, what scores and trains it, and the size and a sample of each split
-    (``samples``).
-    """
-    state = hashlib.sha256()
-    for name, tensor in sorted(task.model.state_dict().items()):
-        state.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        state.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    callables = {name: _code(getattr(task, name)) for name in ("metric", "loss", "augment", "student")}
-    parts = {"state": state.hexdigest(), "source": task.source, "data": samples, "model": str(task.model)}
-    return digest(parts | callables)[:16]
-
-
-def _code(given: object) -> str:
-    """What tells a function of a task object from another; of a task file the source does."""
-    code = getattr(given, "__code__", None)
-    if code is None:
-        return given if isinstance(given, str) else type(given).__qualname__
-    return f"{code.co_qualname} {hashlib.sha256(code.co_code).hexdigest()} {code.co_names} {_constants(code.co_consts)}"
-
-
-def _constants(values: tuple[object, ...]) -> list[str]:
-    return [str(v) for v in values if isinstance(v, (int, float, str, bool, type(None)))]

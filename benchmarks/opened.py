@@ -5,21 +5,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from autocompress.budget import Budget
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import TrainRequest
+from autocompress.candidate.sensitivity import kept_in_torch
 from autocompress.compute.in_process import opened_in_process
 from autocompress.compute.local import LocalComputation
-from autocompress.data import call, targets_of
 from autocompress.evaluation import Outcome
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.pipeline import Pipeline
-from autocompress.nested import primary
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step
@@ -65,6 +63,5 @@ def open_here(
 
 def module_score(opened: OpenTask, model: nn.Module) -> float:
     """The metric of a module itself, in evaluation mode, on the validation examples."""
-    with torch.no_grad():
-        outputs = torch.cat([primary(call(model.eval(), b.inputs)) for b in opened.val.batches(SCORED_BATCH)])
-    return float(opened.task.metric_fn(outputs, targets_of(opened.val)))
+    kept = kept_in_torch(model, opened.val)
+    return math.nan if kept is None else opened.val.value(kept)

@@ -25,7 +25,6 @@ from autocompress.compute.threads import Threads
 from autocompress.cores import cores
 from autocompress.data import call
 from autocompress.data.loading import open_split
-from autocompress.nested import primary
 from autocompress.task import Task, load_task
 
 BATCH, STEPS = 64, 10  # examples, and steps of each number of threads a round
@@ -35,7 +34,7 @@ def step_ms(task: Task, batch: Any) -> float:
     """Milliseconds of a training step, on average over some."""
     model, began = task.copy_of_model().train(), time.perf_counter()
     for _ in range(STEPS):
-        loss = task.loss_fn(primary(call(model, batch.inputs)), batch.targets)
+        loss = task.loss_fn(call(model, batch.inputs), batch.targets)
         model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
     return 1e3 * (time.perf_counter() - began) / STEPS

@@ -79,7 +79,7 @@ def ways(task: str, folder: Path) -> dict[str, Any]:
 
         return run
 
-    teacher = Teacher(held.task.copy_of_model(), arithmetic)
+    teacher = Teacher(held.task.copy_of_model(), arithmetic, held.context.layout)
     untaught = TrainStream(
         held.task, held.context.train, teacher, held.context.seed, policy=TrainingPolicy(teacher_bytes=0)
     )

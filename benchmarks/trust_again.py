@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from autocompress.commands.verify import recorder, reference_quiet_ms
-from autocompress.data import paired_difference, targets_of
+from autocompress.data import Kept, ScoredSet, output_layout
 from autocompress.data.loading import open_split
 from autocompress.measure import outputs_of
 from autocompress.plugin.loader import load_plugins
@@ -38,8 +40,12 @@ def paired_on_test(out: Path, target: str) -> dict[str, Any]:
     path, reference, profile = _files(out)
     test, runtime = open_split("test", task.test), load_plugins().runtime(profile.runtime)
 
-    def outputs(file: Path) -> Any:
-        return outputs_of(lambda: runtime.open(file, profile), test, profile.batch)
+    layout = output_layout(task, task.copy_of_model(), test.take(torch.arange(min(2, len(test)))))
+    examples = ScoredSet(task, test, layout)
 
-    loss, error = paired_difference(task, outputs(reference), outputs(path), targets_of(test))
+    def kept(file: Path) -> Kept:
+        found = outputs_of(lambda: runtime.open(file, profile), test, profile.batch, layout)
+        return examples.joined(examples.keep(rows, batch.targets) for batch, rows in found)
+
+    loss, error = examples.difference(kept(reference), kept(path))
     return {"test_loss": 100 * loss, "test_error": 100 * error}

@@ -41,12 +41,10 @@ def main() -> None:
 
 def measure(task: str, structure: dict[str, Any], examples: int, folder: Path) -> dict[str, Any]:
     import torch
-    from opened import open_here
+    from opened import module_score, open_here
 
     from autocompress.candidate.structure import build
     from autocompress.candidate.train import Schedule, train
-    from autocompress.data import call
-    from autocompress.nested import primary
     from autocompress.plugin.loader import load_plugins
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step
@@ -60,10 +58,7 @@ def measure(task: str, structure: dict[str, Any], examples: int, folder: Path) -
     recipe = Recipe(tuple(Step.of(name, **params) for name, params in structure.items()))
 
     def score(model: Any) -> float:
-        batches = list(held.val.batches(500))
-        with torch.no_grad():
-            outputs = torch.cat([primary(call(model, batch.inputs)) for batch in batches])
-        return float(held.task.metric_fn(outputs, torch.cat([batch.targets for batch in batches])))
+        return module_score(held, model)
 
     def trained(model: Any, start: int, length: int, lr: float) -> Any:
         hook = plugins.strategies["distill_logits"].hook(DISTILLED, held.context)  # type: ignore[attr-defined]

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from torch.utils.data import Dataset
 
+import autocompress.api
 from autocompress import Task, search
 from autocompress.errors import AutocompressError, UsageError
 from autocompress.explore.policy import SearchPolicy
@@ -113,6 +116,38 @@ def test_what_goes_wrong_later_loses_nothing_that_was_computed(
     assert record.get("opening")
     record.close()
     assert Path("run/reference/model.onnx").exists()
+
+
+class GoingBad(Dataset[Any]):
+    """Validation examples that differ a little each time; once ``bad``, one of them cannot be read."""
+
+    bad = False
+
+    def __init__(self, task: Task) -> None:
+        self.inputs, self.targets = task.val
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Any:
+        if self.bad and index == 7:
+            raise OSError("the disk is gone")
+        return self.inputs[index] + 1e-4 * torch.rand(()), self.targets[index]
+
+
+def test_an_example_that_cannot_be_read_later_ends_the_search_with_what_is_finished(
+    start: Search, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+):
+    val, run = GoingBad(tiny_task), autocompress.api.Search.run
+
+    async def go_bad(search: Any) -> Any:
+        val.bad = True
+        return await run(search)
+
+    monkeypatch.setattr("autocompress.api.Search.run", go_bad)
+    with pytest.raises(AutocompressError, match="the val split cannot be read at index 7: OSError: the disk is gone"):
+        start(replace(tiny_task, val=val), out="run", quiet=True, minutes=0.3)
+    assert Path("run/front.json").exists(), "with the files of the unchanged model"
 
 
 @pytest.mark.parametrize(

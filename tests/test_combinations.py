@@ -19,6 +19,7 @@ from autocompress.plugin.contract import Applicable, Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import TRAIN, Recipe, Step, Value
 from autocompress.testing import tasks
+from tests.layouts import layout_of
 
 TASKS = {task.__name__: task for task in tasks.ALL}
 # What may be left to say for the second of two: the first has taken what it works on.
@@ -83,7 +84,7 @@ def test_any_two_structural_strategies_go_together_in_either_order(
     here, applicable = open_it(task)
     opened = here.task
     structural = [a for a in applicable if min(a.stages) in (Stage.BUILD, Stage.STRUCTURE)]
-    inputs = opened.val.take(torch.arange(1)).inputs
+    inputs = opened.val.split.take(torch.arange(1)).inputs
     built = 0
     for first, second in permutations(structural, 2):
         if second.stages[0] < first.stages[0] or first.excludes & second.provides or second.excludes & first.provides:
@@ -95,8 +96,8 @@ def test_any_two_structural_strategies_go_together_in_either_order(
                 pytest.fail(f"{first.name}, then {second.name}: {error.reason}")
             continue
         path = tmp_path / "both.onnx"
-        export(model, inputs, path, "torchscript")
-        check(opened.open(path), [feed_of(inputs)], model, [inputs])
+        export(model, layout_of(model, inputs), inputs, path, "torchscript")
+        check(opened.open(path), [feed_of(inputs)], model, layout_of(model, inputs), [inputs])
         built += 1
     assert built >= len(structural)
 
@@ -114,7 +115,7 @@ def test_three_structural_strategies_go_together_and_replay(
     here, applicable = open_it(task)
     opened = here.task
     known = {a.name: a for a in applicable}
-    inputs = opened.val.take(torch.arange(1)).inputs
+    inputs = opened.val.split.take(torch.arange(1)).inputs
     orders = [order for order in permutations(three) if "student" not in order[1:]]
     built: list[tuple[str, ...]] = []
     for order in orders:
@@ -132,8 +133,8 @@ def test_three_structural_strategies_go_together_and_replay(
         weights = again.state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
         path = tmp_path / "three.onnx"
-        export(model, inputs, path, "torchscript")
-        check(opened.open(path), [feed_of(inputs)], model, [inputs])
+        export(model, layout_of(model, inputs), inputs, path, "torchscript")
+        check(opened.open(path), [feed_of(inputs)], model, layout_of(model, inputs), [inputs])
         built.append(order)
     assert len(built) >= len(orders) / 2, built
 

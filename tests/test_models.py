@@ -235,7 +235,9 @@ CASES = {
     "transformer_encoder": Case(Encoder, tokens, frozenset({"prune_attention"})),
     "attention": Case(Attending, steps, frozenset({"prune_attention"})),
     "dict_inputs": Case(Named, named, frozenset({"prune_channels"}), both=True),
-    "tuple_inputs_and_output": Case(Pair, pairs, frozenset({"prune_channels"}), both=True),
+    "tuple_inputs_and_output": Case(
+        Pair, pairs, frozenset({"prune_channels"}), others={"outputs": ["output_0"]}, both=True
+    ),
     "dataclass_with_logits": Case(WithLogits, rows, frozenset({"prune_channels"}), both=True),
     "regression": Case(
         lambda: nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1)),

@@ -15,5 +15,6 @@ class TrainingPolicy:
     long_s: float = 1.0  # of timing one way to compute, after which it is known: not measured
     teacher_bytes: int = 1 << 30  # of its outputs, kept for a copy of the data at most: 0.68 at 0
     taught_block: int = 1024  # examples augmented at a time, or taught and kept as one entry of the store: not measured
+    reading_s: float = 10.0  # of reading a split that is scored, for which it is sampled otherwise: not measured
     snapshot_s: float = 45.0  # between two snapshots of a training, which a crash can cost: not measured
     repair: bool = True  # structures are repaired before they are trained; without, docs/performance.md says

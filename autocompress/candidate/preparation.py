@@ -3,8 +3,8 @@ applies. What comes of it can gate structures; which exporter is the better one,
 found out after that.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -19,8 +19,9 @@ from autocompress.candidate.reference import first_reference
 from autocompress.candidate.request import ModelFile
 from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
-from autocompress.data import ScoredSet, feed_of, feeds_to_store, profile_inputs
-from autocompress.errors import CandidateFailed, UsageError, one_line
+from autocompress.data import Reading, ScoredSet, Split, feed_of, feeds_to_store, profile_inputs
+from autocompress.errors import CandidateFailed, DataError, UsageError, one_line
+from autocompress.fingerprint import differences_of
 from autocompress.measure import MachineLock, call_overhead_ms
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
@@ -33,6 +34,7 @@ from autocompress.task import Inputs, Task
 
 SPEED_BATCH = 64
 TIMED_FEEDS = 4
+FEWEST_SCORED = 500  # examples, whatever they take to read: a share of right answers is known within 4 points
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Preparation:
     exporter, export_note: which one wrote the reference file, and why. reference: that file. exported: it is new, and
     nothing was measured of it. feeds: store key of the inputs that files are timed with. chance: the score of always
     answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
-    of a call of a file that computes nothing; 0 where the runtime cannot run one. maximize: whether higher values of
-    the metric are better.
+    of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the user's loader
+    trains with; None where a recipe is free to choose. scored_on: how many validation examples there is time to read;
+    None: all. parts: of the fingerprint, by name. maximize: whether higher values of the metric are better.
     """
 
     name: str
@@ -63,6 +66,9 @@ class Preparation:
     warnings: tuple[str, ...]
     versions: dict[str, str]
     overhead_ms: float = 0.0
+    batch_size: int | None = None
+    scored_on: int | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
     maximize: bool = True
 
 
@@ -75,6 +81,8 @@ class EarlierPreparation:
     fingerprint: str
     exporter: str
     export_note: str
+    scored_on: int | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 KnownTask = Preparation | EarlierPreparation
@@ -104,16 +112,23 @@ def prepare(
     runtime = plugins.runtime(profile.runtime)
     store = Store(folder.stored, supervisor.note)
     with supervisor.during("open", "read the data"):
-        read = read_task(task, profile, runtime, folder.reference, seed)
+        reading = Reading(folder.stored, supervisor.note, supervisor.check)
+        read = read_task(task, profile, runtime, folder.reference, seed, reading)
     val = read.splits["val"]
     if known is not None and known.fingerprint != read.fingerprint:  # before anything of it is written over
         raise UsageError(
-            f"{folder.root} holds a search of another model, data or task file ({known.fingerprint} then, "
-            f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
+            f"{folder.root} holds a search of another task: "
+            f"{differences_of(known.parts, read.parts) or 'what changes its results differs'}; "
+            f"give another --out, or the task {folder.root} was made with"
         )
     test = read.splits.get("test")
-    inputs = list(profile_inputs(val, profile.batch, TIMED_FEEDS))
+    scored_on, warnings = (known.scored_on, ()) if known is not None else _affordable(val, policy)
+    if score_on is None:
+        score_on = scored_on
+    if test is not None and (most := _affordable(test, policy)[0]) is not None:
+        test = test.sampled(most)
     scored = ScoredSet(task, val if score_on is None else val.sampled(score_on), read.context.layout)
+    inputs = list(profile_inputs(scored.split, profile.batch, TIMED_FEEDS))
     opened = OpenTask(
         task=task,
         profile=profile,
@@ -148,7 +163,7 @@ def prepare(
         maximize=scored.maximize,
         chance=commonest_class(task, val),
         train_examples=len(read.splits["train"]),
-        val_examples=len(val),
+        val_examples=len(val) if scored_on is None else min(len(val), scored_on),
         test_examples=len(test) if test else 0,
         applicable=applicable,
         refused=refused,
@@ -157,10 +172,26 @@ def prepare(
         exported=exported,
         reference=file_of(opened, Recipe(), folder.reference),
         feeds=_kept_feeds(opened, inputs),
-        warnings=read.warnings,
+        warnings=(*read.warnings, *warnings),
         versions=versions(runtime, opened.profile),
         overhead_ms=_overhead_ms(opened),
+        batch_size=read.splits["train"].batch_size,
+        scored_on=scored_on,
+        parts=read.parts,
     )
+
+
+def _affordable(split: Split, policy: TrainingPolicy) -> tuple[int | None, tuple[str, ...]]:
+    """How many examples of a split that is scored there is time to read, None for all, and what is said of it."""
+    whole_s = split.seconds_each * len(split)
+    if whole_s <= policy.reading_s:
+        return None, ()
+    count = min(len(split), max(FEWEST_SCORED, int(policy.reading_s / split.seconds_each)))
+    said = (
+        f"the {split.title} split takes about {whole_s:.0f} s to read: files are scored on {count} of its {len(split)} "
+        "examples, spread over it"
+    )
+    return count, (said,)
 
 
 def _overhead_ms(opened: OpenTask) -> float:
@@ -187,6 +218,8 @@ def time_training(opened: OpenTask) -> Arithmetic:
         try:
             model = task.copy_of_model()
             return fastest_arithmetic(model, task.loss_fn, batch, opened.policy)
+        except DataError:
+            raise
         except Exception as error:
             cause = f"{type(error).__name__}: {one_line(error, 200)}"
             raise UsageError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from autocompress.candidate.count import compressed_size, count
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
-from autocompress.data import Kept, ScoredSet
+from autocompress.data import KeptOutputs, ScoredSet
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Chance, Score
 from autocompress.measure import outputs_of
@@ -57,7 +57,7 @@ def _scored(opened: OpenTask, file: ModelFile, sample: Sample | None) -> Scored:
 
 
 def _compared(
-    opened: OpenTask, kept: Kept, val: ScoredSet, sample: Sample, give_way: Callable[[], None]
+    opened: OpenTask, kept: KeptOutputs, val: ScoredSet, sample: Sample, give_way: Callable[[], None]
 ) -> Score | None:
     """Told from a sample; None where that cannot be: what was kept of the reference's outputs is gone, or the metric is
     undefined there, as an area under a curve is without both classes.
@@ -72,7 +72,7 @@ def _compared(
     return score if math.isfinite(score.val) else None
 
 
-def _reference_on(opened: OpenTask, val: ScoredSet, sample: Sample, give_way: Callable[[], None]) -> Kept | None:
+def _reference_on(opened: OpenTask, val: ScoredSet, sample: Sample, give_way: Callable[[], None]) -> KeptOutputs | None:
     """What is kept of the reference's outputs on a sample: part of what was kept of all, or, where that is in blocks of
     examples, kept anew once.
     """
@@ -101,7 +101,7 @@ def test_scores(opened: OpenTask, files: Sequence[ModelFile]) -> list[float]:
     return scores
 
 
-def _kept(opened: OpenTask, path: Path, examples: ScoredSet, give_way: Callable[[], None]) -> Kept:
+def _kept(opened: OpenTask, path: Path, examples: ScoredSet, give_way: Callable[[], None]) -> KeptOutputs:
     """What is kept of a file's outputs. Raises CandidateFailed when they are no numbers."""
     layout = opened.context.layout
 
@@ -136,7 +136,7 @@ def chance(opened: OpenTask, outputs: str) -> Chance | None:
         return sample.chance(_kept(opened, opened.folder.reference, sample, opened.lock.give_way))
 
 
-def _stored(opened: OpenTask, key: str) -> Kept:
+def _stored(opened: OpenTask, key: str) -> KeptOutputs:
     stored = opened.store.load(key)
     if stored is None:
         raise CandidateFailed(f"the stored outputs {key} are missing")

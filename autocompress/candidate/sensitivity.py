@@ -19,7 +19,7 @@ from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.repair.calibration import calibration_sample
 from autocompress.candidate.repair.repaired import built_and_repaired
 from autocompress.candidate.structure import blamed_on
-from autocompress.data import Kept, ScoredSet, call
+from autocompress.data import KeptOutputs, ScoredSet, call
 from autocompress.errors import CandidateFailed
 from autocompress.nested import Nested
 from autocompress.plugin.contract import ShrinkableGroup
@@ -65,7 +65,7 @@ class UnchangedScored:
     """The examples that every removal is scored on, and what is kept of the unchanged model's outputs for them."""
 
     examples: ScoredSet
-    kept: Kept
+    kept: KeptOutputs
     score: float
 
 
@@ -85,6 +85,8 @@ def _scored(opened: OpenTask) -> UnchangedScored:
     many = next((count for count in SCORED_EXAMPLES if count * each <= SCORING_S), SCORED_EXAMPLES[-1])
     examples = opened.val.sampled(many)
     kept = kept_in_torch(model, examples)
+    if kept is None:
+        raise CandidateFailed("the model gives NaN or infinite outputs")
     return UnchangedScored(examples, kept, examples.value(kept))
 
 
@@ -113,7 +115,7 @@ class _Bisection:
         self._opened = opened
         self._strategy = strategy
         self._low, self._high = -1, len(group.counts)  # the counts between them are to be tried
-        self._kept: dict[int, Kept] = {}  # by how many units went
+        self._kept: dict[int, KeptOutputs | None] = {}  # by how many units went
         self._repaired = False
         self._failed: str | None = None
 
@@ -129,10 +131,11 @@ class _Bisection:
         count = self.group.counts[middle]
         try:
             self._kept[count] = self._kept_without(count)
+            lost = self._lost(count)
         except CandidateFailed as error:
             self._failed = error.reason
             return
-        if self._lost(count) <= MOST_LOST + OF_ROUNDING:
+        if lost <= MOST_LOST + OF_ROUNDING:
             self._low = middle
         else:
             self._high = middle
@@ -146,7 +149,7 @@ class _Bisection:
         cannot_go = self._removal(counts[self._high]) if self._high < len(counts) else None
         return GroupSensitivity(name, units, can_go, cannot_go, self._repaired)
 
-    def _kept_without(self, count: int) -> Kept:
+    def _kept_without(self, count: int) -> KeptOutputs | None:
         """Raises CandidateFailed."""
         opened, recipe = self._opened, Recipe((Step.of(self._strategy),))
         opened.supervisor.check()
@@ -159,25 +162,35 @@ class _Bisection:
 
     def _lost(self, count: int) -> float:
         """Score of the unchanged model minus that without ``count`` units; infinite where that is no number."""
-        lost = self._unchanged.score - self._unchanged.examples.value(self._kept[count])
+        kept = self._kept[count]
+        if kept is None:
+            return math.inf
+        lost = self._unchanged.score - self._unchanged.examples.value(kept)
         return lost if math.isfinite(lost) else math.inf
 
     def _removal(self, count: int) -> Removal:
-        if math.isinf(self._lost(count)):
+        kept, before = self._kept[count], self._unchanged
+        if kept is None or math.isinf(self._lost(count)):
             return Removal(count, None, None)
-        before = self._unchanged
-        return Removal(count, *before.examples.difference(before.kept, self._kept[count]))
+        return Removal(count, *before.examples.difference(before.kept, kept))
 
 
-def kept_in_torch(model: nn.Module, examples: ScoredSet) -> Kept:
-    """What is kept of a model's outputs in evaluation mode. Raises CandidateFailed where they are no numbers."""
+class _NotFinite(Exception):
+    """Outputs are no numbers."""
+
+
+def kept_in_torch(model: nn.Module, examples: ScoredSet) -> KeptOutputs | None:
+    """What is kept of a model's outputs in evaluation mode; None where they are no numbers."""
 
     def pieces() -> Iterator[tuple[Mapping[str, Tensor], Nested]]:
         for batch in examples.split.batches(SCORED_AT_ONCE):
             rows = examples.layout.rows_of(call(model.eval(), batch.inputs))
             if not torch.isfinite(rows[examples.layout.scored]).all():
-                raise CandidateFailed("the model gives NaN or infinite outputs")
+                raise _NotFinite
             yield rows, batch.targets
 
     with torch.inference_mode():
-        return examples.kept(pieces())
+        try:
+            return examples.kept(pieces())
+        except _NotFinite:
+            return None

@@ -1,29 +1,25 @@
-"""The training examples in the order every candidate sees them, with the teacher's outputs computed once.
+"""The training examples in the order every candidate sees them, with the teacher's outputs for them.
 
-All candidates read one stream: the same permutations, the same augmented copies, so that they differ by their recipe
-alone and share the teacher's work. Augmentation is drawn for ``COPIES`` copies of the data, an epoch each, in turn;
-the teacher's outputs belong to an (example, copy). They are computed block by block of the stream when first needed, by
-whichever process comes first, and kept in the store.
+All candidates read one stream: an order that the seed and the epoch decide (``data/drawing.py``), augmented under a
+seed of the epoch and the position, so that they differ by their recipe alone. Where an example is the same whatever it
+is read together with, the user's augmentation is called for ``Split.batch_size`` examples at a time, counted from the
+beginning of the epoch, so that candidates of any batch size train on the same; otherwise for each batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from autocompress.candidate.policy import TrainingPolicy
+from autocompress.candidate.taught import Outputs, TaughtBlocks, TaughtEpochs, TaughtExamples
 from autocompress.candidate.teacher import Teacher
-from autocompress.data import Features, Split, ordered_as, rows_in, seeded, take_rows
-from autocompress.errors import AutocompressError
-from autocompress.nested import Nested, filled, tensors_of
-from autocompress.storage.store import Store
+from autocompress.data import Batch, Features, Order, Split, joined, ordered_as, rows_in, seeded, take_rows
+from autocompress.nested import Nested
 from autocompress.task import Inputs, Task
 
-COPIES = 4
-COPY_BYTES = 2 << 30  # augmented copies kept in memory, all together
-TEACHER_BATCH = 128
+AUGMENTED = 64  # examples at a time, where the user's loader does not say
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,29 @@ class TrainBatch:
 
     inputs: Inputs
     targets: Nested
-    teacher: dict[str, Tensor] | None
+    teacher: Outputs | None
     features: Features = field(default_factory=dict)
 
     def __len__(self) -> int:
         return rows_in(self.targets)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Draws ``start`` to ``stop`` of an epoch."""
+
+    epoch: int
+    order: Order
+    start: int
+    stop: int
+
+    @property
+    def at(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def rows(self) -> Tensor:
+        return self.order.rows[self.at]
 
 
 class TrainStream:
@@ -48,131 +62,148 @@ class TrainStream:
         split: Split,
         teacher: Teacher,
         seed: int,
-        kept: "TaughtBlocks | None" = None,
+        kept: TaughtBlocks | None = None,
         policy: TrainingPolicy = TrainingPolicy(),
     ) -> None:
         self.split = split
         self.layout = teacher.layout
-        self._augment = task.augment
         self.teacher = teacher
+        self._augment = task.augment
         self._seed = seed
-        self._kept = kept
         self._policy = policy
-        self._copies: dict[int, Inputs] = {}
-        self._known: dict[int, tuple[dict[str, Tensor], Tensor]] = {}  # copy -> (outputs, which rows are filled)
-        held = sum(t.element_size() * t.numel() for t in tensors_of(split.memory.inputs)) if split.memory else 0
-        self._in_memory = split.memory is not None and (task.augment is None or held * 2 <= COPY_BYTES)
-        self._copy_count = 1 if task.augment is None else max(1, min(COPIES, COPY_BYTES // max(held, 1)))
+        self._orders: dict[int, Order] = {}  # the latest
+        self._ends: list[int] = []  # positions where epochs end
+        self._by_example = TaughtExamples(teacher, split, kept, policy)
+        self._by_epoch = TaughtEpochs(teacher, kept, policy)
 
     def batches(
         self, start: int, examples: int, batch_size: int, *, teacher: bool, layers: Sequence[str] = ()
     ) -> Iterator[TrainBatch]:
-        """Batches of ``batch_size`` from position ``start`` on, ``examples`` in all.
+        """Batches of ``batch_size`` from position ``start`` on, ``examples`` in all; where the user's loader has a
+        batch sampler of its own, its batches.
 
         A last batch of one joins the batch before it. layers: of the teacher, whose outputs are wanted; they are too
         large to be kept, so the teacher runs for each batch.
         """
+        if self.split.stream is not None:
+            read = self._read_on(start, examples, batch_size)
+        elif self._augment is not None and self.split.by_rows:
+            read = self._in_augmented_blocks(start, examples, batch_size, teacher and not layers)
+        else:
+            read = self._as_they_are(start, examples, batch_size, teacher and not layers)
+        for batch in read:
+            if layers:
+                yield TrainBatch(batch.inputs, batch.targets, *self.teacher.features(batch.inputs, layers))
+            elif teacher and batch.teacher is None:
+                yield TrainBatch(batch.inputs, batch.targets, self.teacher.outputs(batch.inputs))
+            else:
+                yield batch
+
+    # -- which examples ------------------------------------------------------------------------------------------------
+
+    def _segments(self, start: int, examples: int) -> Iterator[Piece]:
+        """The part of each epoch between two positions."""
         position, end = start, start + examples
         while position < end:
-            epoch, offset = divmod(position, len(self.split))
-            order = torch.randperm(len(self.split), generator=torch.Generator().manual_seed(self._seed + epoch))
-            stop = min(len(self.split), offset + end - position)
-            while offset < stop:
-                size = batch_size if stop - offset - batch_size != 1 or batch_size == 1 else batch_size + 1
-                chosen = slice(offset, min(offset + size, stop))
-                offset, position = chosen.stop, position + chosen.stop - chosen.start
-                yield self._batch(epoch, order, chosen, teacher, layers)
+            epoch, began = self._epoch_at(position)
+            order = self._order(epoch)
+            offset = position - began
+            stop = min(len(order.rows), end - began)
+            yield Piece(epoch, order, offset, stop)
+            position += stop - offset
 
-    def _batch(self, epoch: int, order: Tensor, at: slice, teacher: bool, layers: Sequence[str]) -> TrainBatch:
-        """The examples that are at ``at`` in the order of their epoch."""
-        copy, chosen = epoch % self._copy_count, order[at]
-        if self._in_memory:
-            assert self.split.memory is not None
-            inputs, targets = take_rows(self._copy(copy), chosen), take_rows(self.split.memory.targets, chosen)
-        else:
-            batch = self.split.take(chosen)
-            inputs = self._augmented(batch.inputs, self._seed + epoch * 1_000_003 + int(chosen[0]))
-            targets = batch.targets
-        if layers:
-            return TrainBatch(inputs, targets, *self.teacher.features(inputs, layers))
-        if not teacher:
-            return TrainBatch(inputs, targets, None)
-        if not self._in_memory or not self._fits(copy, inputs):
-            return TrainBatch(inputs, targets, self.teacher.outputs(inputs))
-        size = self._policy.taught_block
-        for block in range(at.start // size, (at.stop - 1) // size + 1):
-            self._teach(epoch, block, order[block * size : (block + 1) * size])
-        return TrainBatch(inputs, targets, take_rows(self._known[copy][0], chosen))
+    def _epoch_at(self, position: int) -> tuple[int, int]:
+        """The epoch that a position is in, and where it begins."""
+        while not self._ends or self._ends[-1] <= position:
+            began = self._ends[-1] if self._ends else 0
+            self._ends.append(began + len(self._order(len(self._ends)).rows))
+        epoch = next(number for number, end in enumerate(self._ends) if position < end)
+        return epoch, self._ends[epoch - 1] if epoch else 0
 
-    def _copy(self, copy: int) -> Inputs:
-        assert self.split.memory is not None
-        if self._augment is None:
-            return self.split.memory.inputs
-        if copy not in self._copies:
-            parts = [
-                tensors_of(self._augmented(batch.inputs, self._seed * 31 + copy * 1_000_003 + number))
-                for number, batch in enumerate(self.split.batches(self._policy.taught_block))
-            ]
-            columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-            self._copies[copy] = filled(self.split.memory.inputs, columns)
-        return self._copies[copy]
+    def _order(self, epoch: int) -> Order:
+        if epoch not in self._orders:
+            self._orders = {epoch: self.split.drawing.epoch(epoch, self._seed)}
+        return self._orders[epoch]
 
-    def _augmented(self, inputs: Inputs, seed: int) -> Inputs:
+    def _pieces(self, segment: Piece, batch_size: int) -> Iterator[Piece]:
+        """The batches of a segment."""
+        at, stop = segment.start, segment.stop
+        if segment.order.ends:
+            ends = [at, *(end for end in segment.order.ends if at < end < stop), stop]
+            yield from (Piece(segment.epoch, segment.order, one, other) for one, other in pairwise(ends))
+            return
+        for one, other in _batches_between(at, stop - at, batch_size):
+            yield Piece(segment.epoch, segment.order, one, other)
+
+    # -- three ways to read them ---------------------------------------------------------------------------------------
+
+    def _as_they_are(self, start: int, examples: int, batch_size: int, teacher: bool) -> Iterator[TrainBatch]:
+        """Each batch as the split gives it; where the user's augmentation is called, for each batch."""
+        keeps = teacher and self._augment is None and self.split.by_rows and self._by_example.fits()
+        asked: list[Piece] = []
+
+        def rows() -> Iterator[Tensor]:
+            for segment in self._segments(start, examples):
+                for piece in self._pieces(segment, batch_size):
+                    asked.append(piece)
+                    yield piece.rows
+
+        for batch in self.split.read(rows(), self._seed + start):
+            piece = asked.pop(0)
+            inputs = self._augmented(batch.inputs, piece.epoch, piece.start)
+            outputs = self._by_example.of(piece.epoch, piece.order.rows, piece.at) if keeps else None
+            yield TrainBatch(inputs, batch.targets, outputs)
+
+    def _in_augmented_blocks(self, start: int, examples: int, batch_size: int, teacher: bool) -> Iterator[TrainBatch]:
+        """Batches cut out of blocks that are augmented as a whole."""
+        size = self.split.batch_size or AUGMENTED
+        for segment in self._segments(start, examples):
+            epoch, order = segment.epoch, segment.order
+            first, last = segment.start // size, (segment.stop - 1) // size
+            rows = (order.rows[n * size : (n + 1) * size] for n in range(first, last + 1))
+            blocks = self.split.read(rows, self._seed + start)
+            held, begins, number = list[TrainBatch](), first * size, first
+            for piece in self._pieces(segment, batch_size):
+                while begins + sum(map(len, held)) < piece.stop:
+                    block = next(blocks)
+                    inputs = self._augmented(block.inputs, epoch, number * size)
+                    outputs = self._by_epoch.of(epoch, number, inputs, len(order.rows), size) if teacher else None
+                    held.append(TrainBatch(inputs, block.targets, outputs))
+                    number += 1
+                while begins + len(held[0]) <= piece.start:
+                    begins += len(held.pop(0))
+                yield _cut(held, slice(piece.start - begins, piece.stop - begins))
+
+    def _read_on(self, start: int, examples: int, batch_size: int) -> Iterator[TrainBatch]:
+        """From a stream, which has no epochs."""
+        assert self.split.stream is not None
+        sizes = [stop - at for at, stop in _batches_between(start, examples, batch_size)]
+        for batch in self.split.stream.from_position(start, sizes):
+            yield TrainBatch(self._augmented(batch.inputs, 0, start), batch.targets, None)
+            start += len(batch)
+
+    def _augmented(self, inputs: Inputs, epoch: int, position: int) -> Inputs:
         """The user's augmentation under a seed of its own; the caller's random state is left as it was."""
         if self._augment is None:
             return inputs
-        with seeded(seed):
+        with seeded(self._seed * 31 + epoch * 1_000_003 + position):
             augmented: Inputs = self._augment(inputs)
         return ordered_as(inputs, augmented)
 
-    def _fits(self, copy: int, inputs: Inputs) -> bool:
-        """Whether the teacher's outputs for a copy of the data can be held; makes room for them."""
-        if copy not in self._known:
-            one = self.teacher.outputs(take_rows(inputs, slice(1)))
-            if sum(t.numel() * t.element_size() for t in one.values()) * len(self.split) > self._policy.teacher_bytes:
-                return False
-            self._known[copy] = (
-                {name: torch.zeros(len(self.split), *t.shape[1:], dtype=t.dtype) for name, t in one.items()},
-                torch.zeros(len(self.split), dtype=torch.bool),
-            )
-        return True
 
-    def _teach(self, epoch: int, block: int, rows: Tensor) -> None:
-        """Fill in the teacher's outputs for the examples ``rows``, a block of an epoch."""
-        copy = epoch % self._copy_count
-        outputs, known = self._known[copy]
-        if bool(known[rows].all()):
-            return
-        at = self._policy.taught_block, epoch, block
-        found = self._kept.get(*at) if self._kept else None
-        if found is None or {n: t.shape for n, t in found.items()} != {n: t[rows].shape for n, t in outputs.items()}:
-            held = take_rows(self._copy(copy), rows)
-            parts = [
-                self.teacher.outputs(take_rows(held, slice(i, i + TEACHER_BATCH)))
-                for i in range(0, len(rows), TEACHER_BATCH)
-            ]
-            found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            if self._kept:
-                self._kept.put(*at, found)
-        for name, taught in found.items():
-            outputs[name][rows] = taught
-        known[rows] = True
+def _batches_between(start: int, examples: int, batch_size: int) -> Iterator[tuple[int, int]]:
+    """Where batches begin and stop; a last one of one joins the batch before it."""
+    end = start + examples
+    while start < end:
+        stop = end if end - start == batch_size + 1 and batch_size > 1 else min(start + batch_size, end)
+        yield start, stop
+        start = stop
 
 
-class TaughtBlocks:
-    """The teacher's outputs for a block of an epoch, in the store: a help to others, which a full disk goes without."""
-
-    def __init__(self, store: Store, *task: object) -> None:
-        self._store = store
-        self._task = task
-
-    def get(self, size: int, epoch: int, block: int) -> dict[str, Tensor] | None:
-        """The outputs by name. size: examples of a block."""
-        return self._store.load(self._key(size, epoch, block))
-
-    def put(self, size: int, epoch: int, block: int, outputs: Mapping[str, Tensor]) -> None:
-        with suppress(AutocompressError):
-            self._store.save(self._key(size, epoch, block), outputs)
-
-    def _key(self, size: int, epoch: int, block: int) -> str:
-        return self._store.key("teacher", *self._task, size, epoch, block)
+def _cut(blocks: Sequence[TrainBatch], at: slice) -> TrainBatch:
+    """The examples at ``at`` of consecutive blocks."""
+    if len(blocks) == 1 and at == slice(0, len(blocks[0])):
+        return blocks[0]
+    whole = Batch(joined([block.inputs for block in blocks]), joined([block.targets for block in blocks])).at(at)
+    taught = [block.teacher for block in blocks if block.teacher is not None]
+    return TrainBatch(whole.inputs, whole.targets, take_rows(joined(taught), at) if taught else None)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from autocompress.errors import CandidateFailed, Interrupted, one_line
+from autocompress.errors import CandidateFailed, DataError, Interrupted, one_line
 from autocompress.plugin.contract import Context, Counterparts, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe, Step
@@ -76,7 +76,7 @@ def blamed_on(strategy: str) -> Iterator[None]:
         yield
     except CandidateFailed as error:
         raise CandidateFailed(error.reason, error.strategy or strategy) from error
-    except Interrupted:
+    except (Interrupted, DataError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and is_full(error):

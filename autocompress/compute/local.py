@@ -21,8 +21,9 @@ from autocompress.candidate.request import (
     TrainedWeights,
     TrainRequest,
 )
-from autocompress.candidate.stream import TaughtBlocks, TrainStream
+from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.survey import graph_survey
+from autocompress.candidate.taught import TaughtBlocks
 from autocompress.candidate.teacher import Teacher
 from autocompress.evaluation import Chance
 from autocompress.measure import MachineLock

@@ -3,7 +3,8 @@ the names below alone.
 """
 
 from autocompress.arrays import Array
-from autocompress.data.batch import Batch, PerExample, named_inputs, ordered_as, rows_in, take_rows
+from autocompress.data.batch import Batch, PerExample, joined, named_inputs, ordered_as, rows_in, take_rows
+from autocompress.data.drawing import Order
 from autocompress.data.feeds import (
     Feed,
     feed_of,
@@ -15,28 +16,35 @@ from autocompress.data.feeds import (
 )
 from autocompress.data.layout import OutputLayout, output_layout
 from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called
+from autocompress.data.reading import Reading
 from autocompress.data.scored_set import ScoredSet
-from autocompress.data.scoring.scorer import Kept
+from autocompress.data.scoring.scorer import KeptOutputs
 from autocompress.data.seeding import seeded
 from autocompress.data.split import Split, spread
 from autocompress.data.task_data import read_data
+from autocompress.data.training_mode import computing_as_in_training, is_within, run_in_training_alone
 
 __all__ = [
     "Array",
     "Batch",
     "Features",
     "Feed",
-    "Kept",
+    "KeptOutputs",
+    "Order",
     "OutputLayout",
     "PerExample",
     "PositionalModel",
+    "Reading",
     "ScoredSet",
     "Split",
     "call",
     "captured",
+    "computing_as_in_training",
     "every_module_called",
     "feed_of",
     "feeds_to_store",
+    "is_within",
+    "joined",
     "named_inputs",
     "ordered_as",
     "output_layout",
@@ -44,6 +52,7 @@ __all__ = [
     "profile_inputs",
     "read_data",
     "rows_in",
+    "run_in_training_alone",
     "seeded",
     "spread",
     "spread_feeds",

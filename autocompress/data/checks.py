@@ -1,6 +1,6 @@
 """What is checked of a split before a search: that the model takes it, that no number is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,44 +9,76 @@ from torch import Tensor
 from autocompress.classes import class_count, is_soft
 from autocompress.data.batch import Batch, PerExample
 from autocompress.data.layout import returned_for
-from autocompress.data.split import Split
-from autocompress.errors import UsageError
+from autocompress.data.overlap import Overlaps, WatchedBy
+from autocompress.data.split import SAMPLE, Split, spread
+from autocompress.errors import DataError
 from autocompress.nested import Nested, tensors_of
 from autocompress.task import Task
 
-READ_AT_ONCE = 4096
+CHECKED_AT_ONCE = 4096
 
 
-def check_split(split: Split, task: Task) -> None:
-    """Refuse what would make every number wrong: NaN in inputs or targets, one class only, labels out of range.
+def check_split(split: Split, task: Task, overlaps: Overlaps | None = None) -> None:
+    """Refuse what would make every number wrong: NaN in inputs or targets, one class only, labels out of range. What is
+    in memory is looked at whole; of what is not a sample, and the rest when it is first read. overlaps:
+    told of what is read.
 
-    Raises UsageError naming the split, how many, and the first index.
+    Raises DataError naming the split, how many, and the first index.
     """
-    classes = _class_count(task, split)
-    bad = _Faults(f"the {split.name} split has NaN or infinite inputs", "clean or drop them")
-    wrong = _Faults(f"the {split.name} split has labels out of range", f"expected 0..{(classes or 0) - 1}")
-    lost = _Faults(f"the {split.name} split has NaN or infinite targets", "clean or drop them")
-    seen: set[int] = set()
-    for batch in split.batches(READ_AT_ONCE):
-        bad.add(_not_finite(batch.inputs, len(batch)))
-        lost.add(_not_finite(batch.targets, len(batch)))
-        if classes is not None and not batch.targets.is_floating_point() and batch.targets.dtype != torch.bool:
-            counted = batch.targets != task.ignored
-            outside = ((batch.targets < 0) | (batch.targets >= classes)) & counted
-            labels = (
-                [own[bad_ones].tolist()[:1] for own, bad_ones in zip(batch.targets, outside, strict=True)]
-                if outside.any()
-                else []
-            )
-            wrong.add(~_each(~outside), [label[0] if label else "" for label in labels])
-            seen |= set(torch.unique(batch.targets[counted]).tolist())
-    for faults in (bad, wrong, lost):
-        faults.refuse()
-    if len(seen) == 1:
-        raise UsageError(
-            f"the {split.name} split has one class only ({seen.pop()} in all {split.size} examples): "
-            "nothing can be learned or scored"
+    checks = SplitChecks(split, task)
+    if split.memory is None:
+        split.watch(checks if overlaps is None else WatchedBy(split.name, checks, overlaps))
+        for _ in split.read(torch.split(spread(len(split), SAMPLE), SAMPLE // 4)):
+            pass
+        return
+    for start in range(0, len(split), CHECKED_AT_ONCE):
+        rows = torch.arange(start, min(start + CHECKED_AT_ONCE, len(split)))
+        checks.look_at(rows, split.take(rows))
+    checks.refuse()
+
+
+class SplitChecks:
+    """What is found in the examples of a split, whichever were looked at."""
+
+    def __init__(self, split: Split, task: Task) -> None:
+        self._split = split
+        self._ignored = task.ignored
+        self._classes = _class_count(task, split)
+        self._bad = _Faults(f"the {split.name} split has NaN or infinite inputs", "clean or drop them")
+        self._wrong = _Faults(
+            f"the {split.name} split has labels out of range", f"expected 0..{(self._classes or 0) - 1}"
         )
+        self._lost = _Faults(f"the {split.name} split has NaN or infinite targets", "clean or drop them")
+        self._labels: set[int] = set()
+        self._looked_at = 0
+
+    def seen(self, rows: Tensor, batch: Batch) -> None:
+        """Raises DataError at once when something is wrong with these."""
+        self.look_at(rows, batch)
+        self.refuse()
+
+    def look_at(self, rows: Tensor, batch: Batch) -> None:
+        """rows: of the split, which the batch has."""
+        self._looked_at += len(rows)
+        self._bad.add(rows, _not_finite(batch.inputs, len(batch)))
+        self._lost.add(rows, _not_finite(batch.targets, len(batch)))
+        targets = batch.targets
+        if self._classes is None or targets.is_floating_point() or targets.dtype == torch.bool:
+            return
+        counted = targets != self._ignored
+        outside = ((targets < 0) | (targets >= self._classes)) & counted
+        self._wrong.add(rows, ~_each(~outside), lambda at: targets[at][outside[at]].tolist()[0])
+        self._labels |= set(torch.unique(targets[counted]).tolist())
+
+    def refuse(self) -> None:
+        """Raises DataError for what was found."""
+        for faults in (self._bad, self._wrong, self._lost):
+            faults.refuse()
+        if len(self._labels) == 1 and self._looked_at >= len(self._split):
+            raise DataError(
+                f"the {self._split.name} split has one class only ({min(self._labels)} in all {self._split.size} "
+                "examples): nothing can be learned or scored"
+            )
 
 
 def _not_finite(value: Nested, count: int) -> Tensor:
@@ -73,19 +105,19 @@ class _Faults:
 
     def __init__(self, what: str, way_out: str) -> None:
         self._what, self._way_out = what, way_out
-        self._count, self._seen, self._first, self._value = 0, 0, -1, ""
+        self._count, self._first, self._value = 0, -1, ""
 
-    def add(self, rows: Tensor, values: Sequence[object] | None = None) -> None:
-        if rows.any() and self._first < 0:
-            at = int(rows.nonzero()[0])
-            self._first = self._seen + at
-            self._value = "" if values is None else f" is {values[at]}"
-        self._count += int(rows.sum())
-        self._seen += len(rows)
+    def add(self, rows: Tensor, faulty: Tensor, value: Callable[[int], object] | None = None) -> None:
+        """faulty: which of the examples at ``rows`` are. value: what is wrong with one of them."""
+        if faulty.any() and self._first < 0:
+            at = int(faulty.nonzero()[0])
+            self._first = int(rows[at])
+            self._value = "" if value is None else f" is {value(at)}"
+        self._count += int(faulty.sum())
 
     def refuse(self) -> None:
         if self._count:
-            raise UsageError(
+            raise DataError(
                 f"{self._what}: {self._count} of them, the first at index {self._first}{self._value}; {self._way_out}"
             )
 
@@ -99,33 +131,20 @@ def _class_count(task: Task, split: Split) -> int | None:
     batch = split.take(torch.arange(min(2, split.size)))
     outputs = task.scored(returned_for(task.copy_of_model(), batch.inputs))
     if not isinstance(batch.targets, Tensor):
-        raise UsageError(
+        raise DataError(
             f"the {split.name} split has targets that are no tensor but {type(batch.targets).__name__}, and "
             "cross_entropy and accuracy need labels: give Task.loss and Task.metric as callables"
         )
     if batch.targets.is_floating_point() and not is_soft(outputs, batch.targets):
-        raise UsageError(
+        raise DataError(
             f"the {split.name} split has {batch.targets.dtype} targets, but "
             "cross_entropy and accuracy need integer labels, or probabilities of the classes that sum to 1"
         )
     classes = class_count(outputs, batch.targets)
     if classes is None:
-        raise UsageError(
+        raise DataError(
             f"the {split.name} split has targets of shape {tuple(batch.targets.shape)} for outputs of shape "
             f"{tuple(outputs.shape)}: expected outputs (N, classes) for labels (N,), with two classes or more, or one "
             "such row for each place of an example"
         )
     return None if is_soft(outputs, batch.targets) else classes
-
-
-def overlap(one: Split, other: Split) -> int:
-    """How many examples of ``other`` are also in ``one``, byte for byte (both in memory; 0 otherwise)."""
-    if one.memory is None or other.memory is None:
-        return 0
-    known = set(_keys(one.memory))
-    return sum(key in known for key in _keys(other.memory))
-
-
-def _keys(batch: Batch) -> list[int]:
-    columns = [t.reshape(len(t), -1).contiguous().view(torch.uint8) for t in tensors_of(batch.inputs)]
-    return [hash(row.tobytes()) for row in torch.cat(columns, 1).numpy()]

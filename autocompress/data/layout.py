@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from autocompress.data.batch import Batch, named_inputs, take_rows
 from autocompress.data.model_call import call
 from autocompress.errors import CandidateFailed, UsageError, one_line
-from autocompress.nested import Nested, as_float, map_tensors, named_tensors
+from autocompress.nested import Nested, as_float, map_tensors, named_tensors, primary
 from autocompress.task import OUTPUT, Task
 
 
@@ -17,9 +17,9 @@ from autocompress.task import OUTPUT, Task
 class OutputLayout:
     """What a model returns in evaluation mode, with its tensors by name.
 
-    like: a returned value. names: of the tensors that are delivered, in order. axes: the axis of each along which its
-    examples are; None where there is none, and the tensor is the same for any batch. scored: the name of the one that
-    stands for the rest where one has to.
+    like: a returned value. names: of its tensors, which are those that the task delivers. axes: the axis of each along
+    which its examples are; None where there is none, and the tensor is the same for any batch. scored: the name of the
+    one that stands for the rest where one has to.
     """
 
     like: Nested
@@ -41,21 +41,19 @@ class OutputLayout:
 
     def heads(self, returned: Nested) -> dict[str, Tensor]:
         """The delivered tensors among what a model returns while it trains, which may be more or other than in
-        evaluation mode: those of the same names, and the scored one in any case; floating point as float32.
+        evaluation mode: those of the same names, and what stands for the rest in any case; as ``rows``.
         """
         found = named_tensors(returned, OUTPUT)
-        heads = {name: as_float(found[name]) for name in self.names if name in found}
-        if self.scored not in heads:
-            heads[self.scored] = as_float(next(iter(found.values())))
-        return heads
+        heads = {name: found[name] for name in self.names if name in found}
+        heads.setdefault(self.scored, primary(returned))
+        return {name: self._examples_first(name, tensor) for name, tensor in heads.items()}
 
     def rows(self, delivered: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of the delivered tensors those that are by example, examples first, floating point as float32."""
-        return {
-            name: as_float(delivered[name]).movedim(axis, 0)
-            for name in self.names
-            if (axis := self.axes[name]) is not None
-        }
+        return {name: self._examples_first(name, delivered[name]) for name in self.names if self.axes[name] is not None}
+
+    def _examples_first(self, name: str, tensor: Tensor) -> Tensor:
+        return as_float(tensor).movedim(self.axes[name] or 0, 0)
 
     def rows_of(self, returned: Nested) -> dict[str, Tensor]:
         """The same of what a model returns."""
@@ -83,21 +81,17 @@ def output_layout(task: Task, model: nn.Module, batch: Batch) -> OutputLayout:
     """
     two, three = (returned_for(model, take_rows(batch.inputs, torch.arange(count) % len(batch))) for count in (2, 3))
     named, more = named_tensors(two, OUTPUT), named_tensors(three, OUTPUT)
-    task.scored(two)
+    if unknown := [name for name in task.outputs or () if name not in named]:
+        raise UsageError(f"Task.outputs names {', '.join(unknown)}, which the model does not return")
     if named.keys() != more.keys():
         raise UsageError(f"the model returns {', '.join(named)} for two examples and {', '.join(more)} for three")
-    names = tuple(named if task.outputs is None else task.outputs)
-    if unknown := [name for name in names if name not in named]:
-        raise UsageError(f"Task.outputs names {', '.join(unknown)}, and the model returns {', '.join(named)}")
-    axes = {name: _axis_of_examples(named[name], more[name]) for name in names}
+    axes = {name: _axis_of_examples(named[name], more[name]) for name in named}
     scored = next(name for name, tensor in named.items() if tensor is task.scored(two))
-    if scored not in names:
-        raise UsageError(f"Task.outputs leaves out {scored}, which is scored: add it, or name another in Task.distill")
     if axes[scored] is None:
         raise UsageError(
             f"the model gives outputs of shape {tuple(named[scored].shape)} for 2 examples: expected one row an example"
         )
-    return OutputLayout(map_tensors(torch.clone, two), names, axes, scored)
+    return OutputLayout(map_tensors(torch.clone, two), tuple(named), axes, scored)
 
 
 def _axis_of_examples(two: Tensor, three: Tensor) -> int | None:

@@ -1,162 +1,174 @@
-"""The user's data as the search reads it: one split, indexable, checked once.
+"""The user's data as the search reads it: one split, examples by index.
 
-A split held in memory is a pair of tensors. A Dataset is read into memory once when it is deterministic and fits;
-otherwise it stays a Dataset and batches are collated from it.
+Tensors are held as they are. A Dataset that gives the same examples each time is held in memory where it is small and
+quickly read; otherwise what was decoded is kept on disk, and one that gives others each time is read each time. What
+has no end is read on from (``endless``).
 """
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+import math
+import time
+from collections.abc import Iterator, Sized
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    WeightedRandomSampler,
-    default_collate,
-)
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from autocompress.data.batch import Batch, PerExample, as_held, as_target, joined_batches
-from autocompress.data.split import SAMPLE, Split
-from autocompress.errors import UsageError, one_line
-from autocompress.nested import Nested, map_tensors, tensors_of
+from autocompress.data.batch import Batch
+from autocompress.data.conversion import AsPair, batch_of
+from autocompress.data.dataset_reader import DatasetReader
+from autocompress.data.drawing import drawing_of, drawn_set
+from autocompress.data.endless import ExampleStream, GeneratedExamples, whole_of
+from autocompress.data.example_cache import ExampleCache
+from autocompress.data.reading import Reading
+from autocompress.data.split import Split, spread
+from autocompress.errors import DataError, UsageError
+from autocompress.nested import Nested, tensors_of
+from autocompress.storage.atomic import UNFINISHED
 
-IN_MEMORY_BYTES = 4 << 30
-WHOLE = (SequentialSampler, RandomSampler, WeightedRandomSampler)  # samplers that draw from the whole data set
-LABELS = ("labels", "label", "targets", "target")  # the entry of a dict batch that holds the targets
-
-AsPair = Callable[[Any], Any]  # what the loader gives -> (inputs, targets)
+READ_TWICE = 16  # examples: a random one of two views is the same in all of them once in 65,000 times
+READ_INTO_MEMORY = 512
+WORTH_SCORING = 2000  # examples: of which a share of right answers is known within two points or so
+ITERATED = 64  # examples of a batch of a bare IterableDataset
 
 
-def open_split(name: str, source: Any, as_pair: AsPair | None = None, in_memory_bytes: int = IN_MEMORY_BYTES) -> Split:
-    """A split from tensors, a Dataset or a DataLoader. Raises UsageError when it is none of these, empty or ragged.
+def open_split(name: str, source: Any, as_pair: AsPair | None = None, reading: Reading = Reading()) -> Split:
+    """A split from tensors, a Dataset, a DataLoader or a generator. Raises UsageError when it is none of these, empty
+    or ragged.
 
-    as_pair: of what the source gives, as in ``Task.batch``. in_memory_bytes: a Dataset that is larger is read batch by
-    batch.
+    as_pair: of what the source gives, as in ``Task.batch``.
     """
-    if isinstance(source, IterableDataset):
-        source = DataLoader(source, batch_size=512)
     if isinstance(source, DataLoader):
         dataset = source.dataset
         if isinstance(dataset, IterableDataset) or source.batch_sampler is None or not isinstance(dataset, Sized):
-            return _in_memory(name, _concatenate(name, [_pair(name, batch, as_pair) for batch in source]))
-        if type(source.batch_sampler) is not BatchSampler:
-            dataset = Subset(dataset, sorted({index for batch in source.batch_sampler for index in batch}))
-        elif type(source.sampler) not in WHOLE:
-            dataset = Subset(dataset, sorted(set(source.sampler)))
-        return _from_dataset(name, dataset, source.collate_fn or default_collate, as_pair, in_memory_bytes)
+            return _from_iterable(name, source, as_pair, reading, _batch_size(source), sized=_is_sized(source))
+        return _from_dataset(name, dataset, as_pair, reading, source)
+    if isinstance(source, IterableDataset):
+        return _from_iterable(name, DataLoader(source, ITERATED), as_pair, reading, None, sized=_is_sized(source))
+    if isinstance(source, Iterator):
+        return _from_iterable(name, GeneratedExamples(source, default_collate), as_pair, reading, None, sized=False)
     if isinstance(source, (tuple, list)) and len(source) == 2 and not isinstance(source, Dataset):
-        return _in_memory(name, _pair(name, source, as_pair))
+        return _in_memory(name, batch_of(name, source, as_pair))
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return _from_dataset(name, source, default_collate, as_pair, in_memory_bytes)
+        return _from_dataset(name, source, as_pair, reading)
     raise UsageError(
         f"the {name} split is {type(source).__name__}: give (inputs, targets) tensors, a Dataset or a DataLoader"
     )
 
 
-def _from_dataset(
-    name: str, dataset: Any, collate: Callable[[list[Any]], Any], as_pair: AsPair | None, in_memory_bytes: int
-) -> Split:
-    def collect(indices: Sequence[int]) -> Batch:
-        try:
-            return _pair(name, collate([dataset[i] for i in indices]), as_pair)
-        except UsageError:
-            raise
-        except Exception as error:
-            raise UsageError(
-                f"the {name} split cannot be read at {indices[0]}..{indices[-1]}: "
-                f"{type(error).__name__}: {one_line(error)}"
-            ) from error
-
-    size = len(dataset)
-    if size == 0:
-        raise UsageError(f"the {name} split is empty")
-    lazy = Split(name, size, collect)
-    first = lazy.take(torch.arange(min(size, SAMPLE)))
-    if first.bytes_each * size > in_memory_bytes or lazy.sample_digest() != lazy.sample_digest():
-        return lazy
-    return _in_memory(name, _concatenate(name, list(lazy.batches(512))))
-
-
-def _in_memory(name: str, batch: Batch) -> Split:
-    return Split(name, len(batch), lambda indices: batch, batch)
-
-
-def _pair(name: str, given: Any, as_pair: AsPair | None = None) -> Batch:
-    if as_pair is not None:
-        try:
-            given = as_pair(given)
-        except Exception as error:  # the user's function raises anything
-            raise UsageError(
-                f"Task.batch on the {name} split raises {type(error).__name__}: {one_line(error)}"
-            ) from error
-    if isinstance(given, Mapping) and (labels := next((key for key in LABELS if key in given), None)):
-        given = {key: value for key, value in given.items() if key != labels}, given[labels]
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        entries = f" with {', '.join(map(str, given))}" if isinstance(given, Mapping) else ""
-        raise UsageError(
-            f"the {name} split must give (inputs, targets) pairs, or dicts with {' or '.join(LABELS[:2])} inside, not "
-            f"{type(given).__name__}{entries}: make them in Task.batch or the loader's collate_fn"
-        )
-    inputs = _tensors(name, "inputs", given[0])
-    inputs = tuple(inputs) if type(inputs) is list else dict(inputs) if isinstance(inputs, Mapping) else inputs
-    inputs = map_tensors(as_held, inputs)
-    sizes = _sizes(inputs)
-    targets = _targets(name, given[1], sizes[0] if sizes else 0)
-    whole = _sizes(targets)
-    if len({*sizes, *whole}) != 1:
-        counts, wanted = (" and ".join(map(str, dict.fromkeys(found))) or "no" for found in (sizes, whole))
-        raise UsageError(f"the {name} split has {counts} inputs and {wanted} targets: they must be as many")
-    if sizes[0] == 0:
-        raise UsageError(f"the {name} split is empty")
-    return Batch(inputs, targets)
+def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Reading, loader: Any = None) -> Split:
+    if len(dataset) == 0:
+        raise DataError(f"the {name} split is empty")
+    numbers = None if loader is None else drawn_set(name, loader, len(dataset))
+    reader = DatasetReader(name, dataset, as_pair, loader, numbers, reading.say)
+    size = len(reader)
+    drawing = None if loader is None else drawing_of(name, loader, len(dataset), numbers)
+    cache = None if reading.folder is None else ExampleCache(reading.folder / f"{UNFINISHED}examples-{name}", size)
+    looked_at = spread(size, READ_TWICE).tolist()
+    reader.keep_in(cache)
+    first = reader.take(looked_at)
+    reader.keep_in(None)
+    began = time.monotonic()
+    steady = _is_same(first, reader.take(looked_at))
+    each_s = (time.monotonic() - began) / len(looked_at) / max(1, reader.workers)
+    reader.keep_in(cache if steady else None)
+    by_rows = steady and _is_by_rows(first, map(reader.take, ([row] for row in looked_at)))
+    held = None
+    if by_rows and each_s * size <= reading.whole_s and first.bytes_each * size <= reading.most_bytes:
+        held = _read_whole(reader, reading)
+    if cache is not None and (held is not None or not steady):
+        reader.keep_in(None)
+        cache.discard()
+    return Split(
+        name,
+        size,
+        reader.take,
+        held,
+        read=reader.read,
+        drawing=drawing,
+        batch_size=_batch_size(loader),
+        steady=steady,
+        by_rows=by_rows,
+        seconds_each=0.0 if held else each_s,
+    )
 
 
-def _sizes(value: Nested) -> list[int]:
-    """How many examples each tensor holds."""
-    if isinstance(value, PerExample):
-        return [len(value)]
-    return [len(t) if t.dim() else 0 for t in tensors_of(value)]
-
-
-def _targets(name: str, given: Any, count: int) -> Nested:
-    """Tensors, or one value an example where the user gives a list of them that are no numbers."""
-    by_example = isinstance(given, (list, tuple)) and len(given) == count
-    if by_example and not all(isinstance(each, (int, float, bool)) for each in given):
-        values = [_tensors(name, "targets", each) for each in given]
-        if not all(isinstance(each, Tensor) for each in values) or len({each.shape for each in values}) > 1:
-            return PerExample(map_tensors(as_target, each) for each in values)
-    return map_tensors(as_target, _tensors(name, "targets", given))
-
-
-def _tensors(name: str, what: str, value: Any) -> Nested:
-    """The value with its arrays, and lists of numbers, as tensors."""
-    if isinstance(value, Tensor) or value is None:
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _tensors(name, f"{what} {key}", inner) for key, inner in value.items()}
-    numbers = not isinstance(value, (tuple, list)) or all(isinstance(each, (int, float, bool)) for each in value)
-    if numbers and not hasattr(value, "__dataclass_fields__"):
-        try:
-            return torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise UsageError(f"the {name} split: its {what} cannot become a tensor: {one_line(error, 120)}") from error
-    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        return type(value)(_tensors(name, f"{what} {i}", inner) for i, inner in enumerate(value))
-    return value
-
-
-def _concatenate(name: str, batches: list[Batch]) -> Batch:
-    if not batches:
-        raise UsageError(f"the {name} split is empty")
+def _read_whole(reader: DatasetReader, reading: Reading) -> Batch | None:
+    """None where examples turn out to have several shapes, which the user's collate function pads."""
+    size, batches = len(reader), list[Batch]()
+    for batch in reader.read(
+        range(start, min(start + READ_INTO_MEMORY, size)) for start in range(0, size, READ_INTO_MEMORY)
+    ):
+        reading.check()
+        batches.append(batch)
     try:
-        return joined_batches(batches)
-    except (RuntimeError, ValueError) as error:
-        raise UsageError(
-            f"the {name} split has examples of different shapes: {one_line(error)}; pad them to one shape"
-        ) from error
+        return whole_of(reader.name, batches)
+    except DataError:
+        return None
+
+
+def _from_iterable(
+    name: str, source: Any, as_pair: AsPair | None, reading: Reading, batch_size: int | None, *, sized: bool
+) -> Split:
+    """A set of examples when it ends, within the bounds or because it has a length; otherwise a stream, which trains
+    and is not scored.
+    """
+    trains = name == "train"
+    stream = ExampleStream(name, source, as_pair)
+    limit_s = reading.ends_s if trains else math.inf if sized else reading.scored_s
+    first = stream.first(limit_s, reading.most_bytes, reading.check)
+    if first.ended:
+        return _in_memory(name, whole_of(name, first.batches), batch_size)
+    if not trains:
+        raise DataError(
+            f"the {name} split has not ended after {first.examples} examples ({first.seconds:.0f} s), and what has no "
+            f"end cannot be scored: give the first {WORTH_SCORING} or so of it (itertools.islice in its __iter__), or "
+            "a Dataset"
+        )
+    head = stream.read_on_from(first)
+    reading.say(
+        f"the {name} split has not ended after {first.examples} examples: it is read on as training needs, and its "
+        f"first {len(head)} are what plans and calibration look at"
+    )
+    return Split(name, len(head), lambda indices: head, head, batch_size=batch_size, stream=stream)
+
+
+def _in_memory(name: str, batch: Batch, batch_size: int | None = None) -> Split:
+    return Split(name, len(batch), lambda indices: batch, batch, batch_size=batch_size)
+
+
+def _batch_size(loader: Any) -> int | None:
+    """What training keeps to; a loader's default of 1 says nothing."""
+    size = getattr(loader, "batch_size", None)
+    return size if isinstance(size, int) and size > 1 else None
+
+
+def _is_sized(source: Any) -> bool:
+    try:
+        len(source)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_same(one: Batch, other: Batch) -> bool:
+    return _alike((one.inputs, one.targets), (other.inputs, other.targets))
+
+
+def _is_by_rows(together: Batch, alone: Iterator[Batch]) -> bool:
+    return all(_is_same(together.at(slice(row, row + 1)), batch) for row, batch in enumerate(alone))
+
+
+def _alike(one: Nested, other: Nested) -> bool:
+    """Whether two values hold the same tensors; what is no number is not looked at."""
+    pairs = zip_longest(tensors_of(one), tensors_of(other))
+    return all(a is not None and b is not None and same_tensor(a, b) for a, b in pairs)
+
+
+def same_tensor(one: Tensor, other: Tensor) -> bool:
+    """Of one type and shape, and byte for byte the same (a NaN is itself)."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    same: bool = torch.equal(one.contiguous().view(-1).view(torch.uint8), other.contiguous().view(-1).view(torch.uint8))
+    return same

@@ -10,7 +10,7 @@ import torch
 from autocompress.data.batch import joined, take_rows
 from autocompress.data.layout import OutputLayout
 from autocompress.data.scoring.resampled import RESAMPLING_S
-from autocompress.data.scoring.scorer import Kept, Pieces, Scorer
+from autocompress.data.scoring.scorer import KeptOutputs, Pieces, Scorer
 from autocompress.data.scoring.scorers import scorer_of
 from autocompress.data.split import Split, spread
 from autocompress.errors import UsageError
@@ -62,13 +62,13 @@ class ScoredSet:
         """At most ``count`` of the examples, spread over the split."""
         return self.on(self.split.sampled(count))
 
-    def sample_of(self, kept: Kept, count: int) -> Kept | None:
+    def sample_of(self, kept: KeptOutputs, count: int) -> KeptOutputs | None:
         """Of what was kept over the whole split what belongs to ``sampled(count)``; None where that cannot be told, and
         has to be kept anew.
         """
         return self._scorer.cut(kept, spread(len(self.split), count), len(self.split))
 
-    def kept(self, pieces: Pieces) -> Kept:
+    def kept(self, pieces: Pieces) -> KeptOutputs:
         """What is kept of a file's outputs (``OutputLayout.rows``), so that they need not be. pieces: of all examples,
         in order, with their targets. It may raise CandidateFailed.
         """
@@ -90,20 +90,20 @@ class ScoredSet:
         """For the scorer: where it does without, they are not held."""
         return self.targets if self._scorer.uses_targets else None
 
-    def value(self, kept: Kept) -> float:
+    def value(self, kept: KeptOutputs) -> float:
         """The metric, higher is better. Raises CandidateFailed when the metric raises or gives no number."""
         return self._scorer.value(kept, self._targets)
 
-    def score(self, kept: Kept, seed: int = 0) -> Score:
+    def score(self, kept: KeptOutputs, seed: int = 0) -> Score:
         """The metric with a 95 % interval over the examples. Raises CandidateFailed as ``value`` does."""
         found = self._scorer.estimate(kept, self._targets, seed)
         return Score(found.value, found.low, found.high)
 
-    def difference(self, one: Kept, other: Kept, seed: int = 0) -> tuple[float, float]:
+    def difference(self, one: KeptOutputs, other: KeptOutputs, seed: int = 0) -> tuple[float, float]:
         """Score of ``one`` minus score of ``other`` on these examples, and its standard error."""
         return self._scorer.difference(one, other, self._targets, seed)
 
-    def compared(self, own: Kept, reference: Kept, whole: Score) -> Score:
+    def compared(self, own: KeptOutputs, reference: KeptOutputs, whole: Score) -> Score:
         """The score on a whole split, told from this sample of its examples: the reference's there and the difference
         between both on the sample, which is known several times better than either score on it (a control variate). The
         interval has the error of both.
@@ -123,7 +123,7 @@ class ScoredSet:
         count = max(FEWEST_PERMUTED, min(MOST_PERMUTED, PERMUTED_BYTES // max(each, 1)))
         return ScoredSet(self._task, self.split.sampled(count), self.layout, whole)
 
-    def chance(self, kept: Kept, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Chance | None:
+    def chance(self, kept: KeptOutputs, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Chance | None:
         """What the metric gives for outputs that have nothing to do with the targets, and the standard deviation of
         that; where it is more, what one answer given for every example scores. Higher is better.
 
@@ -152,7 +152,7 @@ class ScoredSet:
         self._refuse_reversed(kept, mean, spread_out)
         return Chance(max(mean, self._of_one_answer(kept, mean)), spread_out)
 
-    def _refuse_reversed(self, kept: Kept, permuted: float, deviation: float) -> None:
+    def _refuse_reversed(self, kept: KeptOutputs, permuted: float, deviation: float) -> None:
         """Raise UsageError when the metric, of which nobody but the task says so, is not better when higher."""
         if self._scorer.surely:
             return
@@ -166,7 +166,7 @@ class ScoredSet:
             "check outputs against targets"
         )
 
-    def _of_one_answer(self, kept: Kept, otherwise: float) -> float:
+    def _of_one_answer(self, kept: KeptOutputs, otherwise: float) -> float:
         try:
             score = self._scorer.constant(kept, self.targets)
         except Exception:  # the user's metric raises anything

@@ -1,13 +1,16 @@
 """All splits of a task, read and checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from autocompress.data.batch import Batch, as_held
-from autocompress.data.checks import check_split, overlap
+from autocompress.data.broadcasting import broadcast_warnings
+from autocompress.data.checks import check_split
 from autocompress.data.layout import OutputLayout, output_layout
 from autocompress.data.loading import open_split
+from autocompress.data.overlap import Overlaps
+from autocompress.data.reading import Reading
 from autocompress.data.split import Split
 from autocompress.errors import UsageError
 from autocompress.nested import map_tensors
@@ -27,32 +30,36 @@ class TaskData:
     warnings: tuple[str, ...]
 
 
-def read_data(task: Task) -> TaskData:
+def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
     """Read the splits and refuse what no search could use. Raises UsageError naming the split, the count and the
     first index.
     """
+    said: list[str] = []
+    noting = replace(reading, say=said.append)
     splits = {
-        name: open_split(name, getattr(task, name), task.batch)
+        name: open_split(name, getattr(task, name), task.batch, noting)
         for name in ("train", "val", "test")
         if getattr(task, name) is not None
     }
     for name in ("train", "val"):
         if name not in splits:
             raise UsageError(f"the task has no {name} split")
-    samples = {name: split.sample_digest() for name, split in splits.items()}
-    steady = {name: digest for name, digest in samples.items() if digest == splits[name].sample_digest()}
-    warnings = [f"the {name} split gives other examples each time it is read" for name in samples if name not in steady]
+    digests = {name: split.sample_digest() for name, split in splits.items() if split.steady}
+    said += [f"the {name} split gives other examples each time it is read" for name in splits if name not in digests]
     model = task.copy_of_model()
     layouts = {name: output_layout(task, model, _first_two(split)) for name, split in splits.items()}
+    overlaps = Overlaps(splits, reading.say)
     for split in splits.values():
-        check_split(split, task)
-    for name in ("val", "test"):
-        shared = overlap(splits["train"], splits[name]) if name in splits else 0
-        if shared:
-            warnings.append(f"{shared} examples of the {name} split are also in the training split: its scores flatter")
+        check_split(split, task, overlaps)
+        said += broadcast_warnings(task, model, split)
+    said += overlaps.found()
+    if "test" not in splits:
+        said.append(
+            "there is no test split: the validation split chooses the model and alone judges it, which flatters it"
+        )
     two = _first_two(splits["train"]).inputs
     example_inputs = two if task.example_inputs is None else map_tensors(as_held, task.example_inputs)
-    return TaskData(splits, steady, example_inputs, layouts["val"], tuple(warnings))
+    return TaskData(splits, digests, example_inputs, layouts["val"], tuple(dict.fromkeys(said)))
 
 
 def _first_two(split: Split) -> Batch:

@@ -1,9 +1,9 @@
 """The outputs of a file over a split, which is not timed."""
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import torch
@@ -48,12 +48,9 @@ def outputs_of(
     each = sum(t[:1].element_size() * t[:1].numel() for t in layout.rows_of(layout.like).values())
     share = min(read, -(-len(split) // len(sessions)), max(1, BYTES_AT_ONCE // max(each, 1)))
     piece = -(-share // batch_size) * batch_size
-    starts = range(0, len(split), piece)
-    reading = threading.Lock()
+    pieces = split.batches(piece)
 
-    def work(session: Session, start: int) -> tuple[Batch, Mapping[str, Tensor]]:
-        with reading:  # a Dataset need not stand two readers at once
-            batch = split.take(torch.arange(start, min(start + piece, len(split))))
+    def work(session: Session, batch: Batch) -> tuple[Batch, Mapping[str, Tensor]]:
         whole = -(-len(batch) // batch_size) * batch_size
         feed = feed_of(padded(batch, whole), session.input_names)
         found: list[Mapping[str, Tensor]] = []
@@ -64,8 +61,8 @@ def outputs_of(
         return batch, {name: torch.cat([rows[name] for rows in found])[: len(batch)] for name in found[0]}
 
     with ThreadPoolExecutor(len(sessions)) as pool:
-        for number in range(0, len(starts), len(sessions)):
-            yield from pool.map(work, sessions, starts[number : number + len(sessions)])
+        while some := list(islice(pieces, len(sessions))):
+            yield from pool.map(work, sessions, some)
             give_way()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.data import call
-from autocompress.nested import primary
+from autocompress.nested import primary, tensors_of
 from autocompress.task import Inputs
 
 SAME_OUTPUT = 1e-4  # of the output's range
@@ -24,10 +24,27 @@ def output(model: nn.Module, inputs: Inputs) -> Tensor:
         return primary(call(model.eval(), inputs))
 
 
+def outputs(model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
+    """All that the model gives, in evaluation mode, in which it stays, and without gradients."""
+    with torch.no_grad():
+        return tensors_of(call(model.eval(), inputs))
+
+
+def same_outputs(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    """Whether each of the outputs agrees, as by ``same_output``."""
+    return len(one) == len(other) and all(map(same_output, one, other))
+
+
+def shapes_of(given: Sequence[Tensor]) -> list[torch.Size]:
+    return [tensor.shape for tensor in given]
+
+
 def same_output(one: Tensor, other: Tensor) -> bool:
     """Whether two outputs agree to 1e-4 of their range."""
     if one.shape != other.shape:
         return False
+    if not one.numel() or not one.is_floating_point():
+        return torch.equal(one, other)
     return bool((one - other).abs().max() <= SAME_OUTPUT * (other.max() - other.min()).clamp(min=1e-6))
 
 

@@ -11,6 +11,7 @@ from autocompress.candidate import arithmetic
 from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
 from autocompress.candidate.capabilities import Capabilities
 from autocompress.candidate.policy import TrainingPolicy
+from autocompress.data import Batch
 
 CAPABLE = Capabilities(frozenset({"avx2", "avx512_bw", "avx512_bf16"}))
 AVX2 = Capabilities(frozenset({"avx2"}))
@@ -48,22 +49,22 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
 @pytest.mark.parametrize(("in_bfloat16", "chosen"), [(0.0001, True), (0.004, False)])
 def test_the_faster_format_is_chosen(in_bfloat16: float, chosen: bool, timed: Timed):
     timed.seconds[True] = in_bfloat16
-    assert fastest_arithmetic(timed, functional.cross_entropy, IMAGES, TARGETS, here=CAPABLE).bfloat16 == chosen
+    assert fastest_arithmetic(timed, functional.cross_entropy, Batch(IMAGES, TARGETS), here=CAPABLE).bfloat16 == chosen
 
 
 @pytest.mark.parametrize(("long_s", "largest"), [(10.0, 64), (0.02, 8)])
 def test_a_few_examples_are_enough_for_a_model_that_takes_long(long_s: float, largest: int, timed: Timed):
     policy = TrainingPolicy(long_s=long_s)
-    assert fastest_arithmetic(timed, functional.cross_entropy, IMAGES, TARGETS, policy, CAPABLE).bfloat16
+    assert fastest_arithmetic(timed, functional.cross_entropy, Batch(IMAGES, TARGETS), policy, CAPABLE).bfloat16
     assert max(timed.sizes) == largest
 
 
 def test_what_cannot_pay_is_not_tried(timed: Timed):
-    found = fastest_arithmetic(timed, functional.cross_entropy, IMAGES, TARGETS, here=AVX2)
+    found = fastest_arithmetic(timed, functional.cross_entropy, Batch(IMAGES, TARGETS), here=AVX2)
     assert found == Arithmetic()
     assert timed.formats == {(torch.float32, False)}
 
 
 def test_a_step_that_fails_is_told_where_there_is_no_choice(timed: Timed):
     with pytest.raises(RuntimeError):
-        fastest_arithmetic(timed, functional.cross_entropy, IMAGES.flatten(1), TARGETS.float(), here=AVX2)
+        fastest_arithmetic(timed, functional.cross_entropy, Batch(IMAGES.flatten(1), TARGETS.float()), here=AVX2)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from autocompress.candidate.count import count
 from autocompress.candidate.export import export_with
 from autocompress.plugin.loader import PluginSet
+from tests.layouts import layout_of
 
 Exported = Callable[..., Path]
 
@@ -23,7 +24,8 @@ Exported = Callable[..., Path]
 def exported(tmp_path: Path) -> Exported:
     def exported(model: nn.Module, *shape: int, exporter: str = "torchscript") -> Path:
         target = tmp_path / f"{exporter}.onnx"
-        export_with(exporter, model.eval(), torch.randn(*shape), target)
+        inputs = torch.randn(*shape)
+        export_with(exporter, model.eval(), layout_of(model, inputs), inputs, target)
         return target
 
     return exported

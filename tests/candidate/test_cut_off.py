@@ -56,7 +56,7 @@ def refuse(board: Board) -> None:
     def feeds(count: int) -> Iterator[Feed]:
         return ({"input": values} for values in INPUTS[:count])
 
-    unused: dict[str, Any] = dict.fromkeys(("task", "model", "example_inputs", "train", "reference"))
+    unused: dict[str, Any] = dict.fromkeys(("task", "model", "example_inputs", "layout", "train", "reference"))
     refuse_cut_off(
         INT8, SOURCE, Context(**unused, profile=HardwareProfile(name="x"), runtime=board, seed=0, feeds=feeds)
     )

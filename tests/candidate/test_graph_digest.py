@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from autocompress.candidate.export import EXPORTERS, export_with
 from autocompress.candidate.graph_digest import graph_digest
 from autocompress.plugin.loader import PluginSet
+from tests.layouts import layout_of
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def exported(folder: Path, model: nn.Module, inputs: Tensor, exporter: str = "torchscript") -> Path:
     target = folder / f"{len(list(folder.iterdir()))}.onnx"
-    export_with(exporter, model.eval(), inputs, target)
+    export_with(exporter, model.eval(), layout_of(model, inputs), inputs, target)
     return target
 
 

@@ -16,6 +16,7 @@ from autocompress.candidate import sensitivity as under_test
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.reading import read_task
 from autocompress.candidate.sensitivity import GroupSensitivity, Removal, group_sensitivities
+from autocompress.data import ScoredSet
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Counterpart, Counterparts, Params, ShrinkableGroup, StructureStrategy
 from autocompress.plugin.loader import PluginSet
@@ -94,7 +95,7 @@ def opened(cut: Cut, plugins: PluginSet, fake_runtime: Any, tmp_path: Path) -> A
     return SimpleNamespace(
         task=task,
         context=read.context,
-        val=read.splits["val"],
+        val=ScoredSet(task, read.splits["val"], read.context.layout),
         plugins=plugins,
         plans=None,
         policy=TrainingPolicy(),
@@ -151,8 +152,9 @@ def test_a_point_is_a_hundredth_of_the_metric(
     def metric(outputs: Tensor, targets: Tensor) -> float:
         return 0.5 if torch.equal(outputs, whole) else 0.5 - lost
 
-    whole = opened.context.model(opened.val.memory.inputs).detach()
+    whole = opened.context.model(opened.val.split.memory.inputs).detach()
     opened.task.metric = metric
+    opened.val = ScoredSet(opened.task, opened.val.split, opened.context.layout)
     (row,) = found(opened, cut.group("three", [12]))
     assert (row.can_go is not None) is can
 

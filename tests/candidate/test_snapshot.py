@@ -20,6 +20,7 @@ from autocompress.errors import Interrupted
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.storage.store import Store
 from autocompress.task import Task
+from tests.layouts import layout_of
 
 SCHEDULE = Schedule(lr=0.01, batch_size=32, start=0, examples=640)
 
@@ -55,9 +56,9 @@ def run(tiny_task: Task, tmp_path: Path) -> Run:
         policy: TrainingPolicy = TrainingPolicy(),
         **schedule: object,
     ):
-        stream = TrainStream(
-            tiny_task, open_split("train", tiny_task.train), Teacher(tiny_task.copy_of_model(), Arithmetic()), 0
-        )
+        model = tiny_task.copy_of_model()
+        teacher = Teacher(model, Arithmetic(), layout_of(model, tiny_task.train[0][:2]))
+        stream = TrainStream(tiny_task, open_split("train", tiny_task.train), teacher, 0)
         steps: list[float] = []
 
         def between(fraction: float) -> None:

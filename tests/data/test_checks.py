@@ -1,12 +1,18 @@
 """What no search could use is refused by index and count; examples of one split that are in another are counted."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
-from autocompress.data.checks import check_split, overlap, probe
+from autocompress.data import Reading, Split, output_layout
+from autocompress.data.broadcasting import broadcast_warnings
+from autocompress.data.checks import check_split
 from autocompress.data.loading import open_split
-from autocompress.errors import UsageError
+from autocompress.data.overlap import Overlaps
+from autocompress.errors import DataError, UsageError
 from autocompress.task import Task
 
 X = torch.randn(130, 3, generator=torch.Generator().manual_seed(0))
@@ -15,6 +21,10 @@ Y = torch.arange(130) % 4
 
 def classifier(features: int = 3, classes: int = 4) -> Task:
     return Task(name="t", model=nn.Linear(features, classes), train=(X, Y), val=(X, Y))
+
+
+def layout_of(task: Task, split: Split) -> object:
+    return output_layout(task, task.copy_of_model(), split.take(torch.arange(2)))
 
 
 # -- refused by their values -------------------------------------------------------------------------------------------
@@ -123,10 +133,15 @@ def test_nan_targets_are_refused():
 def test_shapes_that_do_not_match_the_model_are_named():
     split = open_split("train", (X, Y))
     with pytest.raises(UsageError, match=r"the model does not take the data \(input \(2, 3\) torch\.float32\)"):
-        probe(classifier(features=5), split.take(torch.arange(2)))
-    pooled = Task(name="t", model=nn.Sequential(nn.Flatten(0), nn.Linear(6, 4)), train=None, val=None)
+        layout_of(classifier(features=5), split)
+
+    class Pooled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mean(0))
+
+    pooled = Task(name="t", model=Pooled(3, 4), train=None, val=None)
     with pytest.raises(UsageError, match=r"outputs of shape \(4,\) for 2 examples: expected one row an example"):
-        probe(pooled, split.take(torch.arange(2)))
+        layout_of(pooled, split)
 
 
 def test_one_number_an_example_is_no_classification():
@@ -138,19 +153,88 @@ def test_one_number_an_example_is_no_classification():
 # -- overlap -----------------------------------------------------------------------------------------------------------
 
 
+def overlap_of(train: Split, val: Split) -> int:
+    """The number in the warning; 0 without one."""
+    warnings = Overlaps({"train": train, "val": val}).found()
+    return int(warnings[0].split()[0]) if warnings else 0
+
+
 def test_overlap_is_counted():
     train = open_split("train", (X[:100], Y[:100]))
-    assert overlap(train, open_split("val", (X[90:], Y[90:]))) == 10
-    assert overlap(train, open_split("val", (X[100:], Y[100:]))) == 0
-    assert overlap(train, open_split("val", (X[:5] + 1e-6, Y[:5]))) == 0
+    assert overlap_of(train, open_split("val", (X[90:], Y[90:]))) == 10
+    assert overlap_of(train, open_split("val", (X[100:], Y[100:]))) == 0
+    assert overlap_of(train, open_split("val", (X[:5] + 1e-6, Y[:5]))) == 0
 
 
 def test_overlap_needs_all_modalities_to_agree():
     train = open_split("train", ((X[:100], torch.zeros(100, 2)), Y[:100]))
     same, other = (open_split("val", ((X[:10], torch.full((10, 2), v)), Y[:10])) for v in (0.0, 1.0))
-    assert (overlap(train, same), overlap(train, other)) == (10, 0)
+    assert (overlap_of(train, same), overlap_of(train, other)) == (10, 0)
 
 
 def test_repeated_examples_are_each_counted():
     repeated = X[:1].repeat(20, 1)
-    assert overlap(open_split("train", (X, Y)), open_split("val", (repeated, Y[:20]))) == 20
+    assert overlap_of(open_split("train", (X, Y)), open_split("val", (repeated, Y[:20]))) == 20
+
+
+def test_overlap_is_found_as_data_is_read_that_is_not_in_memory():
+    said: list[str] = []
+    splits = {
+        "train": open_split("train", TensorDataset(X.repeat(20, 1), Y.repeat(20)), reading=Reading(most_bytes=0)),
+        "val": open_split("val", TensorDataset(X[:30], Y[:30]), reading=Reading(most_bytes=0)),
+    }
+    overlaps = Overlaps(splits, said.append)
+    for split in splits.values():
+        check_split(split, classifier(), overlaps)
+    before = len(said)
+    for split in splits.values():
+        list(split.batches(100))
+    assert [*said, *overlaps.found()][-1].startswith("30 examples of the val split are also in the training split")
+    assert len(said) - before <= 1, "said once"
+
+
+# -- what is not in memory ---------------------------------------------------------------------------------------------
+
+
+def test_a_fault_that_is_read_late_names_its_index_then():
+    bad = X.repeat(4, 1)
+    bad[333] = torch.nan
+    split = open_split("val", TensorDataset(bad, Y.repeat(4)), reading=Reading(most_bytes=0))
+    check_split(split, classifier())  # of a sample
+    list(split.batches(100, 300))
+    with pytest.raises(DataError, match="the val split has NaN or infinite inputs: 1 of them, the first at index 333;"):
+        list(split.batches(100))
+
+
+def test_one_class_is_known_when_all_was_read():
+    split = open_split("val", TensorDataset(X, torch.full((130,), 2)), reading=Reading(most_bytes=0))
+    check_split(split, classifier())
+    with pytest.raises(DataError, match=r"one class only \(2 in all 130 examples\)"):
+        list(split.batches(50))
+
+
+# -- shapes that broadcast ---------------------------------------------------------------------------------------------
+
+REGRESSION = torch.arange(130.0)
+
+
+def told(loss: object, targets: Tensor = REGRESSION) -> list[str]:
+    task = Task("t", nn.Linear(3, 1), None, None, metric=lambda o, t: 0.0, loss=loss)  # type: ignore[arg-type]
+    return broadcast_warnings(task, task.copy_of_model(), open_split("train", (X, targets)))
+
+
+def test_targets_are_brought_to_the_outputs_shape_by_mse_and_it_is_said():
+    assert "targets have the shape () an example and outputs (1,)" in told("mse")[0]
+    assert told("mse", REGRESSION[:, None]) == []
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.functional.mse_loss, lambda o, t: ((o - t) ** 2).mean()])
+def test_a_loss_that_takes_every_output_with_every_target_is_refused(loss: object):
+    with pytest.raises(DataError, match=r"takes every output with every target .* outputs have the shape \(1,\)"):
+        told(loss)
+    assert told(loss, REGRESSION[:, None]) == []
+
+
+@pytest.mark.parametrize("reduce", [torch.mean, torch.sum])
+def test_a_loss_that_squeezes_for_itself_is_taken(reduce: Callable[[Tensor], Tensor]):
+    assert told(lambda o, t: reduce((o.squeeze(1) - t) ** 2)) == []

@@ -1,12 +1,13 @@
 """Every way of giving data reads as the same examples; what cannot be read is refused, naming the split."""
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -16,10 +17,11 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from autocompress.data import Split, named_inputs
+from autocompress.data import Reading, ScoredSet, Split, call, named_inputs, read_data
 from autocompress.data.loading import open_split
-from autocompress.errors import UsageError
+from autocompress.errors import DataError, Interrupted, UsageError
 from autocompress.nested import tensors_of
+from autocompress.task import Task
 
 X = torch.randn(130, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(130) % 4
@@ -142,7 +144,7 @@ def test_nondeterministic_dataset_stays_lazy():
 
 
 def test_large_dataset_stays_lazy():
-    split = open_split("train", Pairs(130, lambda i: (X[i], Y[i])), in_memory_bytes=1000)
+    split = open_split("train", Pairs(130, lambda i: (X[i], Y[i])), reading=Reading(most_bytes=1000))
     assert split.memory is None
     assert torch.equal(everything(split)[0][0], X)
 
@@ -187,16 +189,15 @@ def test_bare_iterable_dataset():
         (TensorDataset(X[:0], Y[:0]), "the val split is empty"),
         (DataLoader(TensorDataset(X[:0], Y[:0])), "the val split is empty"),
         ((X, Y[:100]), "the val split has 130 inputs and 100 targets"),
-        (X, r"the val split must give \(inputs, targets\) pairs, not Tensor"),
-        ([{"x": 1, "y": 2}] * 3, r"the val split must give \(inputs, targets\) pairs, not dict"),
+        (X, r"the val split must give \(inputs, targets\) pairs, or .* not Tensor"),
+        ([{"x": 1, "y": 2}] * 3, r"the val split must give \(inputs, targets\) pairs, or .* not dict with x, y"),
         (TensorDataset(X), r"the val split must give \(inputs, targets\) pairs"),
         (Pairs(5, lambda i: (torch.zeros(i + 1), 0)), r"the val split cannot be read at 0\.\.4: .*equal size"),
         (None, "the val split is NoneType: give .* a Dataset or a DataLoader"),
-        (((x, y) for x, y in zip(X, Y, strict=True)), "the val split is generator"),
     ],
     ids=[
         "no tensors", "no dataset", "no loader", "ragged", "no targets", "dict items", "single tensor",
-        "items of several shapes", "nothing", "generator",
+        "items of several shapes", "nothing",
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_naming_the_split(source: Any, cause: str):
@@ -219,7 +220,7 @@ def test_dataset_that_raises_names_split_range_and_cause():
             raise OSError("the disk is gone")
         return X[index], 0
 
-    with pytest.raises(UsageError, match=r"the train split cannot be read at 0\.\.\d+: OSError: the disk is gone"):
+    with pytest.raises(UsageError, match=r"the train split cannot be read at index 3: OSError: the disk is gone"):
         open_split("train", Pairs(10, item))
 
 
@@ -236,3 +237,127 @@ def test_ragged_modalities_are_told_by_their_sizes():
 def test_what_is_no_tensor_is_refused(source: Any):
     with pytest.raises(UsageError, match="the train split"):
         open_split("train", source)
+
+
+# -- what has no end ---------------------------------------------------------------------------------------------------
+
+
+def endless() -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        yield from zip(X, Y, strict=True)
+
+
+class Endless(IterableDataset[tuple[Tensor, Tensor]]):
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return endless()
+
+
+SHORT = Reading(ends_s=0.0, scored_s=0.0)
+ENDLESS: dict[str, Callable[[], Any]] = {
+    "IterableDataset": Endless,
+    "DataLoader": lambda: DataLoader(Endless(), 32),
+    "generator": endless,
+    "generator of batches": lambda: ((x.repeat(8, 1), y.repeat(8)) for x, y in endless()),
+}
+every_endless = pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS.keys())
+
+
+@every_endless
+def test_what_has_no_end_is_not_scored_and_it_is_said_how_much_to_give(source: Callable[[], Any]):
+    with pytest.raises(
+        DataError, match=r"the val split has not ended after \d+ examples .* cannot be scored: .*islice.*a Dataset"
+    ):
+        open_split("val", source(), reading=SHORT)
+
+
+@every_endless
+def test_what_has_no_end_trains_and_little_of_it_is_held(source: Callable[[], Any]):
+    said: list[str] = []
+    split = open_split("train", source(), reading=Reading(say=said.append, ends_s=0.0))
+    assert split.stream is not None
+    assert len(split) == 2048
+    assert "has not ended after" in said[0]
+    digests = {open_split("train", source(), reading=SHORT).sample_digest() for _ in range(2)}
+    assert digests == {split.sample_digest()}
+
+
+def test_a_generator_that_ends_is_a_set_of_examples():
+    assert torch.equal(everything(open_split("val", zip(X, Y, strict=True)))[0][0], X)
+
+
+def test_the_search_can_be_ended_while_a_stream_is_read():
+    def stop() -> None:
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        open_split("train", Endless(), reading=Reading(check=stop))
+
+
+def test_a_stream_that_raises_names_its_batch():
+    class Failing(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield from zip(X[:64], Y[:64], strict=True)
+            raise OSError("the disk is gone")
+
+    with pytest.raises(
+        DataError, match="the train split cannot be read on after 64 examples: OSError: the disk is gone"
+    ):
+        open_split("train", DataLoader(Failing(), 32))
+
+
+# -- the same scores ---------------------------------------------------------------------------------------------------
+
+
+def test_the_same_task_scores_the_same_however_it_is_handed_over():
+    def as_dict(pairs: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        return {"x": torch.stack([x for x, _ in pairs]), "labels": torch.stack([y for _, y in pairs])}
+
+    class Named(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    model, pairs = Named(3, 4).requires_grad_(False), TensorDataset(X, Y)
+    sources = {
+        "tensors": (X, Y),
+        "Dataset": pairs,
+        "workers": DataLoader(pairs, 16, num_workers=2),
+        "dict batches": DataLoader(pairs, 16, collate_fn=as_dict),
+    }
+    scores = {}
+    for (name, source), most_bytes in product(sources.items(), (1 << 30, 0)):
+        task = Task("t", model, source, source, metric=lambda o, t: float((o.softmax(1)[range(len(t)), t]).mean()))
+        data = read_data(task, Reading(most_bytes=most_bytes))
+        scored = ScoredSet(task, data.splits["val"], data.layout)
+        kept = scored.kept(
+            (data.layout.rows_of(call(model, batch.inputs)), batch.targets) for batch in data.splits["val"].batches(32)
+        )
+        scores[name, most_bytes] = scored.value(kept)
+    assert len(set(scores.values())) == 1
+
+
+# -- samplers and batch sizes ------------------------------------------------------------------------------------------
+
+
+def test_training_keeps_to_the_batch_size_of_a_loader_that_says_one():
+    data = TensorDataset(X, Y)
+    assert open_split("train", DataLoader(data, 48)).batch_size == 48
+    assert open_split("train", DataLoader(data)).batch_size is None
+    assert open_split("train", data).batch_size is None
+
+
+def test_a_sampler_that_raises_or_draws_what_is_not_there_is_refused():
+    def raising() -> Iterator[int]:
+        raise OSError("the index is gone")
+        yield 0
+
+    class Sampler:
+        def __init__(self, draw: Callable[[], Iterator[int]]) -> None:
+            self.draw = draw
+
+        def __iter__(self) -> Iterator[int]:
+            return self.draw()
+
+    for draw, cause in ((raising, "raises OSError: the index is gone"), (lambda: iter([200]), "draws 200, and its")):
+        with pytest.raises(DataError, match=f"the sampler of the train split {cause}"):
+            open_split("train", DataLoader(TensorDataset(X, Y), 8, sampler=Sampler(draw)))

@@ -16,6 +16,7 @@ from autocompress.measure.blocks import BlockLimits
 from autocompress.measure.statistics import session_of
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
+from tests.layouts import layout_of
 
 PROFILE = HardwareProfile(name="fake", runtime="fake")
 
@@ -27,7 +28,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     for layers in (1, 3):
         model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(layers)))
         found.append(tmp_path / f"{layers}.onnx")
-        export(model.eval(), torch.zeros(1, 16), found[-1], "torchscript")
+        export(model, layout_of(model, torch.zeros(1, 16)), torch.zeros(1, 16), found[-1], "torchscript")
     return found[0], found[1]
 
 

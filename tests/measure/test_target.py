@@ -23,6 +23,7 @@ from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
 from autocompress.storage.store import Store
 from autocompress.supervisor import Supervisor
+from tests.layouts import layout_of
 
 from .another import another
 
@@ -74,7 +75,7 @@ def place(fake_runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for layers in (1, 3):
             model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(layers)))
             files.append(tmp_path / f"{layers}.onnx")
-            export(model.eval(), torch.zeros(1, 16), files[-1], "torchscript")
+            export(model, layout_of(model, torch.zeros(1, 16)), torch.zeros(1, 16), files[-1], "torchscript")
         store, lock = Store(tmp_path / "store"), Watched(tmp_path)
         store.save("feeds-0", feeds_to_store([torch.zeros(1, 16)]))
         profile = HardwareProfile(name="fake", runtime="fake", threads=threads, **others)

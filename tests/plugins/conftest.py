@@ -24,6 +24,7 @@ from autocompress.task import Inputs, Task
 from autocompress.testing import tasks
 from autocompress_plugins.model_runs import output
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
+from tests.layouts import layout_of
 
 DECAY_STEPS = {"cnn": 60, "lstm": 20, "transformer": 20}
 
@@ -112,7 +113,7 @@ def from_file(tmp_path: Path) -> Callable[[nn.Module, Inputs], Tensor]:
     """``from_file(model, inputs)``: what the exported model gives."""
 
     def run(model: nn.Module, inputs: Inputs) -> Tensor:
-        export(model, inputs, tmp_path / "model.onnx", "torchscript")
+        export(model, layout_of(model, inputs), inputs, tmp_path / "model.onnx", "torchscript")
         session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
         return torch.from_numpy(np.asarray(session.run(None, feed_of(inputs))[0]))
 

@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import nn
 
+from autocompress.classes import accuracy
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import (
     Counterpart,
@@ -32,7 +33,7 @@ from autocompress.plugin.contract import (
     TrainHook,
     TrainingStrategy,
 )
-from autocompress.task import Task, accuracy
+from autocompress.task import Task
 from autocompress.testing import StrategyConformance, tasks
 from autocompress.testing.lab import Lab
 

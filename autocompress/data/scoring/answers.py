@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from autocompress.classes import answers_of, class_axis
-from autocompress.data.scoring.scorer import Estimate, Kept, Pieces, Scorer
+from autocompress.data.scoring.scorer import Estimate, KeptOutputs, Pieces, Scorer
 from autocompress.evaluation import NORMAL
 from autocompress.nested import Nested
 
@@ -19,7 +19,7 @@ class AnswersScorer(Scorer):
     "Sampling Techniques", 3rd edition, 1977, chapter 6).
     """
 
-    def kept(self, pieces: Pieces, examples: int) -> Kept:
+    def kept(self, pieces: Pieces, examples: int) -> KeptOutputs:
         return {ANSWERS: torch.cat([self._answers(rows[self.layout.scored], targets) for rows, targets in pieces])}
 
     @staticmethod
@@ -27,11 +27,11 @@ class AnswersScorer(Scorer):
         few = outputs.shape[class_axis(outputs, targets)] <= 256
         return answers_of(outputs, targets).to(torch.uint8 if few else torch.int32)
 
-    def value(self, kept: Kept, targets: Nested) -> float:
+    def value(self, kept: KeptOutputs, targets: Nested) -> float:
         right, places = self._counts(kept, targets)
         return float(right.sum() / places.sum())
 
-    def estimate(self, kept: Kept, targets: Nested, seed: int) -> Estimate:
+    def estimate(self, kept: KeptOutputs, targets: Nested, seed: int) -> Estimate:
         """Wilson's interval (Wilson 1927) of as many independent places as have the same error."""
         right, places = self._counts(kept, targets)
         share, error = _ratio(right, places)
@@ -39,20 +39,20 @@ class AnswersScorer(Scorer):
         count = min(max(independent, len(right)), float(places.sum()))
         return Estimate(share, *wilson(share, count))
 
-    def difference(self, one: Kept, other: Kept, targets: Nested, seed: int) -> tuple[float, float]:
+    def difference(self, one: KeptOutputs, other: KeptOutputs, targets: Nested, seed: int) -> tuple[float, float]:
         """The error counts at least one example that disagrees."""
         (right, places), (others, _) = self._counts(one, targets), self._counts(other, targets)
         difference, error = _ratio(right - others, places)
         return difference, max(error, 1 / len(places)) if len(places) > 1 else 1.0
 
-    def constant(self, kept: Kept, targets: Nested) -> float:
+    def constant(self, kept: KeptOutputs, targets: Nested) -> float:
         """Of the commonest class among the answers."""
         answers = kept[ANSWERS]
         labels = self._labels(answers, targets)
         commonest = answers.flatten().mode().values
         return float((labels == commonest)[labels != self.task.ignored].double().mean())
 
-    def _counts(self, kept: Kept, targets: Nested) -> tuple[Tensor, Tensor]:
+    def _counts(self, kept: KeptOutputs, targets: Nested) -> tuple[Tensor, Tensor]:
         """How many places of each example are right, and how many count -> (N,), (N,), float64."""
         answers = kept[ANSWERS]
         labels = self._labels(answers, targets)

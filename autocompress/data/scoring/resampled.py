@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autocompress.arrays import Floats
-from autocompress.data.scoring.scorer import Estimate, Kept, Scorer
+from autocompress.data.scoring.scorer import Estimate, KeptOutputs, Scorer
 from autocompress.nested import Nested
 
 RESAMPLES = 200
@@ -25,26 +25,26 @@ class ResampledScorer(Scorer):
     """A scorer whose intervals and errors are of resamples, as many as can be afforded; none where that is too few."""
 
     @abstractmethod
-    def rows(self, kept: Kept, targets: Nested) -> int:
+    def rows(self, kept: KeptOutputs, targets: Nested) -> int:
         """How many there are to draw from: examples, or blocks of them."""
 
     @abstractmethod
-    def drawn(self, kept: Kept, targets: Nested, rows: Tensor) -> float:
+    def drawn(self, kept: KeptOutputs, targets: Nested, rows: Tensor) -> float:
         """The metric of some rows (1-D int64, with repetitions), higher is better. It may raise."""
 
-    def estimate(self, kept: Kept, targets: Nested, seed: int) -> Estimate:
+    def estimate(self, kept: KeptOutputs, targets: Nested, seed: int) -> Estimate:
         value = self.value(kept, targets)
         draws = self._resampled([kept], targets, seed)[:, 0] if math.isfinite(value) else np.zeros(0)
         if not len(draws):
             return Estimate(value, value, value)
         return Estimate(value, float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5)))
 
-    def difference(self, one: Kept, other: Kept, targets: Nested, seed: int) -> tuple[float, float]:
+    def difference(self, one: KeptOutputs, other: KeptOutputs, targets: Nested, seed: int) -> tuple[float, float]:
         difference = self.value(one, targets) - self.value(other, targets)
         draws = self._resampled([one, other], targets, seed)
         return difference, float(np.std(draws[:, 0] - draws[:, 1])) if len(draws) else 0.0
 
-    def _resampled(self, kepts: Sequence[Kept], targets: Nested, seed: int) -> Floats:
+    def _resampled(self, kepts: Sequence[KeptOutputs], targets: Nested, seed: int) -> Floats:
         """The metric of each of ``kepts`` on the same drawn rows -> (at most RESAMPLES, len(kepts)); draws that the
         metric cannot score are left out.
         """

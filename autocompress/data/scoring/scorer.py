@@ -12,7 +12,7 @@ from autocompress.data.layout import OutputLayout
 from autocompress.nested import Nested
 from autocompress.task import Task
 
-Kept = Mapping[str, Tensor]  # of the outputs of a file over a split: tensors by name
+KeptOutputs = Mapping[str, Tensor]  # of the outputs of a file over a split: tensors by name
 Pieces = Iterable[tuple[Mapping[str, Tensor], Nested]]  # of a split, in order: ``OutputLayout.rows``, and targets
 
 
@@ -45,24 +45,24 @@ class Scorer(ABC):
         return 1 if self.maximize else -1
 
     @abstractmethod
-    def kept(self, pieces: Pieces, examples: int) -> Kept:
+    def kept(self, pieces: Pieces, examples: int) -> KeptOutputs:
         """What is kept of the outputs for so many examples, so that they need not be. It may raise
         CandidateFailed.
         """
 
     @abstractmethod
-    def value(self, kept: Kept, targets: Nested) -> float:
+    def value(self, kept: KeptOutputs, targets: Nested) -> float:
         """The metric, higher is better. Raises CandidateFailed when the metric does, or gives no number."""
 
     @abstractmethod
-    def estimate(self, kept: Kept, targets: Nested, seed: int) -> Estimate:
+    def estimate(self, kept: KeptOutputs, targets: Nested, seed: int) -> Estimate:
         """The metric with its interval over the examples."""
 
     @abstractmethod
-    def difference(self, one: Kept, other: Kept, targets: Nested, seed: int) -> tuple[float, float]:
+    def difference(self, one: KeptOutputs, other: KeptOutputs, targets: Nested, seed: int) -> tuple[float, float]:
         """Value of ``one`` minus value of ``other`` on the same examples, and its standard error."""
 
-    def cut(self, kept: Kept, examples: Tensor, of: int) -> Kept | None:
+    def cut(self, kept: KeptOutputs, examples: Tensor, of: int) -> KeptOutputs | None:
         """Of what was kept ``of`` so many examples what belongs to some of them (1-D int64); None where that cannot be
         told.
         """
@@ -73,14 +73,14 @@ class Scorer(ABC):
         """One that keeps outputs, which can be put beside other targets; None where what this one keeps can be."""
         return None
 
-    def calls_in(self, seconds: float, kept: Kept) -> float:
+    def calls_in(self, seconds: float, kept: KeptOutputs) -> float:
         """How often the metric can be computed in so much time, as far as is known."""
         return math.inf
 
-    def permuted(self, kept: Kept, targets: Nested) -> float:
+    def permuted(self, kept: KeptOutputs, targets: Nested) -> float:
         """The metric where each output stands beside the target of another example, higher is better."""
         return self.value(kept, targets)
 
     @abstractmethod
-    def constant(self, kept: Kept, targets: Nested) -> float:
+    def constant(self, kept: KeptOutputs, targets: Nested) -> float:
         """What one answer given for every example scores, which knows nothing of an example. It may raise."""

@@ -17,7 +17,7 @@ from autocompress.metric_names import ACCURACY, is_object, known_direction, metr
 from autocompress.nested import Nested
 from autocompress.task import Task, takes_one_tensor
 
-FIRST = 16  # targets, that tell what kind of metric fits
+FIRST_TARGETS = 16  # targets, that tell what kind of metric fits
 
 
 def scorer_of(task: Task, layout: OutputLayout, first_targets: Callable[[int], Nested]) -> Scorer:
@@ -28,7 +28,7 @@ def scorer_of(task: Task, layout: OutputLayout, first_targets: Callable[[int], N
     if isinstance(metric, str):
         from autocompress.data.scoring.named import named_object  # torchmetrics takes a second or two
 
-        targets = first_targets(FIRST)
+        targets = first_targets(FIRST_TARGETS)
         given = named_object(task, named_metric(metric), _outputs_like(layout, targets), targets)
     elif is_object(metric):
         given = MetricObject(task, metric, entry=entry)

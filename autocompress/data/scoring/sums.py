@@ -17,7 +17,7 @@ from autocompress.data.batch import rows_in, take_rows
 from autocompress.data.layout import OutputLayout
 from autocompress.data.scoring.metric_object import MetricObject
 from autocompress.data.scoring.resampled import ResampledScorer
-from autocompress.data.scoring.scorer import Kept, Pieces, Scorer
+from autocompress.data.scoring.scorer import KeptOutputs, Pieces, Scorer
 from autocompress.data.scoring.whole import WholeScorer
 from autocompress.nested import Nested
 from autocompress.task import Task
@@ -50,7 +50,7 @@ class SumsScorer(ResampledScorer):
         self._given = given
         self._metric: Metric = given.metric
 
-    def kept(self, pieces: Pieces, examples: int) -> Kept:
+    def kept(self, pieces: Pieces, examples: int) -> KeptOutputs:
         size = -(-examples // self._most_blocks())
         blocks: list[dict[str, Tensor]] = []
         probabilities, room = None, 0  # room: for more examples in the last block
@@ -81,7 +81,7 @@ class SumsScorer(ResampledScorer):
     def _states(self) -> dict[str, Tensor]:
         return {name: state for name, state in self._metric.metric_state.items() if isinstance(state, Tensor)}
 
-    def value(self, kept: Kept, targets: Nested) -> float:
+    def value(self, kept: KeptOutputs, targets: Nested) -> float:
         return self._of_states({name: _sum(states) for name, states in kept.items()})
 
     def _of_states(self, states: Mapping[str, Tensor]) -> float:
@@ -91,20 +91,20 @@ class SumsScorer(ResampledScorer):
         self._metric._update_count = 1  # or it warns that it was told nothing
         return self.sign * self._given.computed()
 
-    def cut(self, kept: Kept, examples: Tensor, of: int) -> Kept | None:
+    def cut(self, kept: KeptOutputs, examples: Tensor, of: int) -> KeptOutputs | None:
         return super().cut(kept, examples, of) if self.rows(kept, None) == of else None
 
     @property
     def whole(self) -> Scorer:
         return WholeScorer(self.task, self.layout, self._given, maximize=self.maximize, surely=self.surely)
 
-    def constant(self, kept: Kept, targets: Nested) -> float:
+    def constant(self, kept: KeptOutputs, targets: Nested) -> float:
         return math.nan  # of outputs that are not kept
 
-    def rows(self, kept: Kept, targets: Nested) -> int:
+    def rows(self, kept: KeptOutputs, targets: Nested) -> int:
         return len(next(iter(kept.values())))
 
-    def drawn(self, kept: Kept, targets: Nested, rows: Tensor) -> float:
+    def drawn(self, kept: KeptOutputs, targets: Nested, rows: Tensor) -> float:
         return self._of_states({name: _sum(states[rows]) for name, states in kept.items()})
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from autocompress.data.batch import joined, rows_in, take_rows
 from autocompress.data.layout import OutputLayout
 from autocompress.data.scoring.resampled import ResampledScorer
-from autocompress.data.scoring.scorer import Kept, Pieces
+from autocompress.data.scoring.scorer import KeptOutputs, Pieces
 from autocompress.errors import CandidateFailed
 from autocompress.nested import Nested
 from autocompress.task import Task
@@ -29,7 +29,7 @@ class WholeScorer(ResampledScorer):
         super().__init__(task, layout, maximize=maximize, surely=surely)
         self._metric = metric
 
-    def kept(self, pieces: Pieces, examples: int) -> Kept:
+    def kept(self, pieces: Pieces, examples: int) -> KeptOutputs:
         outputs, targets = [], []
         for rows, wanted in pieces:
             outputs.append(dict(rows))
@@ -42,19 +42,19 @@ class WholeScorer(ResampledScorer):
             return kept
         return kept | {METRIC: torch.tensor([value, time.perf_counter() - began], dtype=torch.float64)}
 
-    def value(self, kept: Kept, targets: Nested) -> float:
+    def value(self, kept: KeptOutputs, targets: Nested) -> float:
         return float(kept[METRIC][0]) if METRIC in kept else self._computed(kept, targets)
 
-    def cut(self, kept: Kept, examples: Tensor, of: int) -> Kept:
+    def cut(self, kept: KeptOutputs, examples: Tensor, of: int) -> KeptOutputs:
         return take_rows(_outputs(kept), examples)  # type: ignore[no-any-return]
 
-    def calls_in(self, seconds: float, kept: Kept) -> float:
+    def calls_in(self, seconds: float, kept: KeptOutputs) -> float:
         return seconds / max(float(kept[METRIC][1]), 1e-9) if METRIC in kept else super().calls_in(seconds, kept)
 
-    def permuted(self, kept: Kept, targets: Nested) -> float:
+    def permuted(self, kept: KeptOutputs, targets: Nested) -> float:
         return self._computed(_outputs(kept), targets)
 
-    def constant(self, kept: Kept, targets: Nested) -> float:
+    def constant(self, kept: KeptOutputs, targets: Nested) -> float:
         """Of the mean of each output."""
         means = {
             name: rows.mean(0, keepdim=True, dtype=torch.float64).to(rows.dtype).expand_as(rows)
@@ -62,15 +62,15 @@ class WholeScorer(ResampledScorer):
         }
         return self._computed(means, targets)
 
-    def rows(self, kept: Kept, targets: Nested) -> int:
+    def rows(self, kept: KeptOutputs, targets: Nested) -> int:
         return rows_in(targets)
 
-    def drawn(self, kept: Kept, targets: Nested, rows: Tensor) -> float:
+    def drawn(self, kept: KeptOutputs, targets: Nested, rows: Tensor) -> float:
         return self._computed(take_rows(_outputs(kept), rows), take_rows(targets, rows))
 
-    def _computed(self, outputs: Kept, targets: Nested) -> float:
+    def _computed(self, outputs: KeptOutputs, targets: Nested) -> float:
         return self.sign * self._metric(self.layout.returned(outputs), targets)
 
 
-def _outputs(kept: Kept) -> Mapping[str, Tensor]:
+def _outputs(kept: KeptOutputs) -> Mapping[str, Tensor]:
     return {name: rows for name, rows in kept.items() if name != METRIC}

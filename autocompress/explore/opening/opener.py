@@ -76,13 +76,13 @@ class Opener:
         with self.operations.sharing(1):  # other workers have nothing to do yet
             first = await _named(self.operations.prepare(known.prepared if known else None, only, limit_s=limit_s))
             prepared_s = progress.prepared_s or self.clock.elapsed() - began
-            space = Space.of(self.settings.space, first.applicable, first.refused)
+            space = Space.of(self.settings.space, first.applicable, first.refused, first.batch_size)
             identity.refuse_another_search(progress, self.settings, space)
             pipeline = self._pipeline(first, only)
             compared = self.policy.compare_exporters and prepared_s <= OTHER_EXPORTER_SHARE * self.clock.limit_s
             opening = await _named(open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=compared))
             self._refuse_an_undecidable_percentile(opening)
-            space = Space.of(self.settings.space, opening.applicable, opening.refused)
+            space = Space.of(self.settings.space, opening.applicable, opening.refused, first.batch_size)
             opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, space)))
             self.show(opening, space)
             if space.training and progress.arithmetic is None:
@@ -156,6 +156,8 @@ class Opener:
     def _said(self, opening: Opening, space: Space) -> list[str]:
         named = set(self.settings.space.strategies or ())
         said = [f"{a.name}: {a.size_only}" for a in opening.applicable if a.name in named and a.size_only]
+        if small := self.settings.budget.small_drop(opening.metric):
+            said.append(small)
         if space.structural and not space.training:
             said.append("nothing is trained: changed structures are repaired, reconstructed and measured as they are")
         return said

@@ -158,8 +158,8 @@ def _scale(scale: ScoreScale, reference: Evaluation) -> list[str]:
     share = f" ({100 * EXAMPLE_DROP / POINTS / value:.2g} % of that)" if value else ""
     return [
         f"{scale.metric} is {scale.scored(reference.score)} on the reference, and points are hundredths of its unit: "
-        f"--max-drop {EXAMPLE_DROP} stands for {EXAMPLE_DROP / POINTS:g} of {scale.metric}{share}; scale Task.metric so "
-        "that 0.01 is a difference that matters, or ask for as many points as matter"
+        f"--max-drop {EXAMPLE_DROP} stands for {EXAMPLE_DROP / POINTS:g} of {scale.metric}{share}; scale Task.metric "
+        "so that 0.01 is a difference that matters, or ask for as many points as matter"
     ]
 
 

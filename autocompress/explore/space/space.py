@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from autocompress.errors import UsageError, unknown
-from autocompress.explore.space.space_file import TRAIN_PARAMETERS, SpaceFile, with_choices
+from autocompress.explore.space.space_file import BATCH_SIZE, TRAIN_PARAMETERS, SpaceFile, with_choices
 from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage
 from autocompress.recipe import TRAIN, Recipe, Step, Value
 
@@ -32,8 +32,15 @@ class Space:
     train: tuple[Parameter, ...]
 
     @classmethod
-    def of(cls, file: SpaceFile, applicable: Sequence[Applicable], refused: Sequence[Refusal]) -> "Space":
-        """Narrow a space to what applies. Raises UsageError when a parameter does not exist or nothing is left."""
+    def of(
+        cls,
+        file: SpaceFile,
+        applicable: Sequence[Applicable],
+        refused: Sequence[Refusal],
+        batch_size: int | None = None,
+    ) -> "Space":
+        """Narrow a space to what applies. batch_size: of the user's loader, which trainings keep to unless the space
+        names others. Raises UsageError when a parameter does not exist or nothing is left."""
         chosen = [a for a in applicable if a.in_use(file.strategies) and (file.train or Stage.TRAIN not in a.stages)]
         if not chosen:
             trains = [a for a in applicable if a.in_use(file.strategies)]
@@ -60,7 +67,12 @@ class Space:
         if not any(a.trains_alone for a in families):  # what there is has to do
             families = tuple(replace(a, trains_alone=Stage.TRAIN in a.stages) for a in families)
         graph = tuple(a.name for a in chosen if Stage.GRAPH in a.stages)
-        return cls(families, graph, narrowed(TRAIN, TRAIN_PARAMETERS))
+        own_size = () if batch_size is None or BATCH_SIZE in file.parameters else (batch_size,)
+        train = tuple(
+            with_choices(p, own_size) if own_size and f"{TRAIN}.{p.name}" == BATCH_SIZE else p
+            for p in narrowed(TRAIN, TRAIN_PARAMETERS)
+        )
+        return cls(families, graph, train)
 
     @property
     def structural(self) -> tuple[Applicable, ...]:

@@ -11,7 +11,7 @@ from autocompress.errors import one_line
 from autocompress.task import Inputs
 from autocompress_plugins.fitting_parts import FittingParts
 from autocompress_plugins.layer_kinds import MATRIX_LAYERS, RECURRENT_LAYERS
-from autocompress_plugins.model_runs import output, watched
+from autocompress_plugins.model_runs import output, outputs, shapes_of, watched
 from autocompress_plugins.shrinking.block_removal import without
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentStack
 
@@ -20,19 +20,19 @@ def droppable(model: nn.Module, inputs: Inputs) -> FittingParts:
     """The units that can be dropped: the model without one runs and gives an output of the same shape."""
     model = copy.deepcopy(model).eval()
     blocks = _outermost(model, _same_shape(model, inputs))
-    expected = output(model, inputs).shape
+    expected = shapes_of(outputs(model, inputs))
     names: list[str] = []
     kept: dict[str, str] = {}
     for name in (*blocks, *_recurrent_layers(model, blocks)):
         try:
-            got = output(without(copy.deepcopy(model), [name]), inputs).shape
+            got = shapes_of(outputs(without(copy.deepcopy(model), [name]), inputs))
         except Exception as error:  # whatever a model does with its blocks beside calling them
             kept[name] = f"the model breaks without it ({type(error).__name__}: {one_line(error, 120)})"
             continue
         if got == expected:
             names.append(name)
         else:
-            kept[name] = "the output has another shape without it"
+            kept[name] = "an output has another shape without it"
     return FittingParts(tuple(names), kept)
 
 

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from autocompress.data import call, computing_as_in_training, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
-from autocompress_plugins.model_runs import output, same_output
+from autocompress_plugins.model_runs import outputs, same_outputs, shapes_of
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.dependency_graph import by_channel
 from autocompress_plugins.shrinking.groups import Group, Member
@@ -32,21 +33,24 @@ def why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[Group, Sequenc
     norms = _FrozenNorms()
     try:
         smaller, zeroed = copy.deepcopy(model), copy.deepcopy(model)
-        expected = norms.output(model, inputs)
-        got = norms.output(
+        expected = norms.outputs(model, inputs)
+        got = norms.outputs(
             remove_units(smaller, inputs, {group.root: units for group, units in removals.items()}), inputs
         )
         for group, units in removals.items():
             for member in group.members:
                 _zero_readers(zeroed.get_submodule(member.module), member, set(units))
-        wanted = norms.output(zeroed, inputs)
+        wanted = norms.outputs(zeroed, inputs)
+        if run_in_training_alone(model, inputs):
+            with torch.no_grad(), computing_as_in_training(smaller):
+                call(smaller, inputs)
     except CandidateFailed as error:
         return error.reason
     except Exception as error:  # the graph did not cover a layer, or the model's code fixes its size
         return f"removing units breaks the model ({type(error).__name__}: {one_line(error, 120)})"
-    if got.shape != expected.shape:
-        return "removing units changes the shape of the output"
-    return None if same_output(got, wanted) else "removing units gives another function than zeroing what reads them"
+    if shapes_of(got) != shapes_of(expected):
+        return "removing units changes the shape of an output"
+    return None if same_outputs(got, wanted) else "removing units gives another function than zeroing what reads them"
 
 
 def half(group: Group) -> list[int]:
@@ -92,10 +96,10 @@ class _FrozenNorms(TorchFunctionMode):
             F.group_norm: self._group_norm,
         }
 
-    def output(self, model: nn.Module, inputs: Inputs) -> Tensor:
+    def outputs(self, model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
         """What the model gives; of the first model asked, the norms' statistics are taken."""
         with self:
-            found = output(model, inputs)
+            found = outputs(model, inputs)
         self._kept = iter(self._taken)
         return found
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import RECURRENT_LAYERS
-from autocompress_plugins.model_runs import output, same_output, watched
+from autocompress_plugins.model_runs import output, outputs, same_outputs, watched
 from autocompress_plugins.shrinking.attention_layers import MultiheadSelfAttention
 from autocompress_plugins.shrinking.attention_recognition import as_head_attention, could_attend
 from autocompress_plugins.shrinking.opaque import Opaque
@@ -30,13 +30,13 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
         name = waiting.pop(0)
         original = model.get_submodule(name)
         try:
-            before = output(model, inputs)
+            before = outputs(model, inputs)
             if _shares_weights(model, original):
                 raise CandidateFailed("it shares weights with another layer")
             _put(model, name, _exchanged(model, original, inputs))
             with opaque(model):
                 output(model, inputs)
-            if not same_output(output(model, inputs), before):
+            if not same_outputs(outputs(model, inputs), before):
                 raise CandidateFailed("a form of it that can shrink gives other outputs")
         except Exception as error:  # the model's own code meets a module it does not know
             _put(model, name, RecurrentBarrier(original) if isinstance(original, RECURRENT_LAYERS) else original)

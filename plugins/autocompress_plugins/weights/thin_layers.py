@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from autocompress.errors import one_line
 from autocompress.task import Inputs
 from autocompress_plugins.fitting_parts import FittingParts
-from autocompress_plugins.model_runs import output, watched
+from autocompress_plugins.model_runs import outputs, watched
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 FACTORED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -22,7 +23,7 @@ def factorizable(model: nn.Module, inputs: Inputs) -> FittingParts:
     leave the model's output as it was.
     """
     trial = copy.deepcopy(model).eval()
-    expected = output(trial, inputs).float()
+    expected = outputs(trial, inputs)
     holders = Counter(id(p) for _, p in trial.named_parameters(remove_duplicate=False))
     names: list[str] = []
     kept: dict[str, str] = {}
@@ -51,20 +52,22 @@ def _unfit(layer: nn.Module, holders: Counter[int]) -> str | None:
     return None
 
 
-def _in_the_way(trial: nn.Module, name: str, inputs: Inputs, expected: Tensor) -> str | None:
+def _in_the_way(trial: nn.Module, name: str, inputs: Inputs, expected: Sequence[Tensor]) -> str | None:
     """Why the layer ``name`` cannot be two; ``trial`` keeps it then, and else the two that give the same."""
     if not name:
         return "it is the whole model"
     layer = trial.get_submodule(name)
     calls: list[bool] = []
     matrix = matrix_of(layer)
-    outputs, inputs_each = matrix.shape
-    first, second = (matrix, torch.eye(outputs)) if outputs <= inputs_each else (torch.eye(inputs_each), matrix)
+    outputs_each, inputs_each = matrix.shape
+    first, second = (
+        (matrix, torch.eye(outputs_each)) if outputs_each <= inputs_each else (torch.eye(inputs_each), matrix)
+    )
     two = put_two(trial, name, first, second)
     try:
         with watched([(name, two)], lambda *_: calls.append(True)):
-            got = output(trial, inputs).float()
-        off = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+            got = outputs(trial, inputs)
+        off = max(_off(one, other) for one, other in zip(got, expected, strict=True))
         reason = None if off < SAME_TO else "two layers in its place change the output"
     except Exception as error:  # whatever a model does with its layers beside calling them
         reason = f"two layers in its place break the model ({type(error).__name__}: {one_line(error, 120)})"
@@ -73,6 +76,12 @@ def _in_the_way(trial: nn.Module, name: str, inputs: Inputs, expected: Tensor) -
     if reason is not None:
         trial.set_submodule(name, layer)
     return reason
+
+
+def _off(got: Tensor, expected: Tensor) -> float:
+    """The largest difference, as a share of the largest of what is expected."""
+    got, expected = got.double(), expected.double()
+    return float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
 
 
 def put_two(model: nn.Module, name: str, first: Tensor, second: Tensor) -> nn.Sequential:

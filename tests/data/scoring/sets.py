@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from autocompress.data import Batch, Kept, OutputLayout, ScoredSet, Split, rows_in
+from autocompress.data import Batch, KeptOutputs, OutputLayout, ScoredSet, Split, rows_in
 from autocompress.nested import Nested
 from autocompress.task import Task
 
@@ -17,7 +17,7 @@ def set_of(outputs: Tensor, targets: Nested, metric: Any = "accuracy", **others:
     return ScoredSet(task, split, OutputLayout(outputs[:2], ("output",), {"output": 0}, "output"))
 
 
-def kept_of(examples: ScoredSet, outputs: Tensor, at_once: int = 64) -> Kept:
+def kept_of(examples: ScoredSet, outputs: Tensor, at_once: int = 64) -> KeptOutputs:
     """What is kept of outputs for all of its examples, handed on in pieces."""
     batch = Batch(outputs, examples.targets)
     starts = range(0, len(outputs), at_once)

@@ -146,3 +146,12 @@ def test_description_changes_with_any_choice_and_lists_every_strategy():
     assert space_of(*ALL, parameters={"carve.ratio": [0.1, 0.3]}).describe() != whole
     fewer = space_of(PRUNE, TUNE).describe()
     assert all(whole[key] == value for key, value in fewer.items())  # an added strategy leaves the others as they were
+
+
+def test_training_keeps_to_the_batch_size_of_the_loader_unless_the_space_names_others():
+    file = SpaceFile(name="mine")
+    sizes = {p.name: p.choices for p in Space.of(file, (TUNE,), [], 48).train}
+    assert sizes["batch_size"] == (48,)
+    searched = SpaceFile(name="mine", parameters={"train.batch_size": (16, 32)})
+    assert {p.name: p.choices for p in Space.of(searched, (TUNE,), [], 48).train}["batch_size"] == (16, 32)
+    assert len({p.name: p.choices for p in Space.of(file, (TUNE,), []).train}["batch_size"]) > 1

@@ -14,9 +14,10 @@ from autocompress.candidate.reading import read_task
 from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.teacher import Teacher
 from autocompress.candidate.train import Schedule, train
+from autocompress.classes import accuracy
 from autocompress.plugin.contract import Context, TrainHook, TrainStep
 from autocompress.profile import HardwareProfile
-from autocompress.task import Task, accuracy
+from autocompress.task import Task
 from autocompress.testing.tasks import Cnn, Lstm
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 
@@ -105,7 +106,8 @@ def trained() -> Callable[..., nn.Module]:
         batch_size: int = 32,
         arithmetic: Arithmetic = Arithmetic(),
     ) -> nn.Module:
-        stream = TrainStream(context.task, context.train, Teacher(context.task.copy_of_model(), arithmetic), 0)
+        teacher = Teacher(context.task.copy_of_model(), arithmetic, context.layout)
+        stream = TrainStream(context.task, context.train, teacher, 0)
         named = [(type(hook).__name__, hook) for hook in hooks]
         schedule = Schedule(4e-3, batch_size, start, examples)
         return train(model, named, context.task.loss_fn, stream, schedule, arithmetic).model

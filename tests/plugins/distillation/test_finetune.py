@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from autocompress.classes import accuracy
 from autocompress.plugin.contract import Context
-from autocompress.task import accuracy
 from autocompress_plugins.distillation.finetune import Finetune
 
 

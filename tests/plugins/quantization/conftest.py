@@ -13,6 +13,7 @@ from autocompress.candidate.export import export_with
 from autocompress.plugin.contract import Array, Context, Runtime
 from autocompress.profile import HardwareProfile
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
+from tests.layouts import layout_of
 
 MakeContext = Callable[..., Context]
 Outputs = Callable[[Path, Tensor], Array]
@@ -42,7 +43,8 @@ def graph_context(tmp_path: Path) -> MakeContext:
 
     def make(model: nn.Module, inputs: Tensor, exporter: str = "torchscript", **profile: object) -> Context:
         reference = tmp_path / "reference.onnx"
-        export_with(exporter, model.eval(), inputs[:1], reference)
+        layout = layout_of(model, inputs[:1])
+        export_with(exporter, model.eval(), layout, inputs[:1], reference)
         unused: dict[str, object] = {"task": None, "train": None}
         return Context(
             **unused,  # type: ignore[arg-type]
@@ -50,6 +52,7 @@ def graph_context(tmp_path: Path) -> MakeContext:
             runtime=OnnxRuntime(),
             model=model,
             example_inputs=inputs[:2],
+            layout=layout,
             reference=reference,
             seed=0,
             feeds=lambda count: ({"input": x[None].numpy()} for x in inputs[:count]),

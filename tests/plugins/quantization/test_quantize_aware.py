@@ -33,6 +33,7 @@ from autocompress_plugins.quantization.activation_values import layer_inputs
 from autocompress_plugins.quantization.fake_quantization import LearnedRange, fake_quantized_weight
 from autocompress_plugins.quantization.quantize_aware import QuantizeAware, _learned_ranges, _range
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
+from tests.layouts import layout_of
 
 NAME = QuantizeAware.name
 Examples = Callable[[int, int], tuple[Tensor, Tensor]]
@@ -111,7 +112,9 @@ def trained(
     model: nn.Module | None = None,
 ) -> Trained:
     model = model or context.task.copy_of_model()
-    stream = TrainStream(context.task, context.train, Teacher(context.task.copy_of_model(), arithmetic), 0)
+    stream = TrainStream(
+        context.task, context.train, Teacher(context.task.copy_of_model(), arithmetic, context.layout), 0
+    )
     schedule = Schedule(lr, 64, 0, examples)
     return train(model, list(hooks.items()), context.task.loss_fn, stream, schedule, arithmetic)
 
@@ -122,7 +125,7 @@ def aware(context: Context, starts_at: float = 0.0) -> TrainHook:
 
 def exported(model: nn.Module, context: Context, folder: Path, exporter: str = "torchscript") -> Path:
     inputs = context.train.take(torch.arange(context.profile.batch)).inputs
-    export(model, inputs, folder / "float.onnx", exporter)
+    export(model, layout_of(model, inputs), inputs, folder / "float.onnx", exporter)
     return folder / "float.onnx"
 
 

@@ -14,6 +14,7 @@ from autocompress.candidate.export import export
 from autocompress.errors import CandidateFailed
 from autocompress.profile import HardwareProfile
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime, operator_times
+from tests.layouts import layout_of
 
 PROFILE = HardwareProfile(name="cpu")
 Event = dict[str, Any]
@@ -46,7 +47,7 @@ def test_a_node_in_a_loop_counts_each_time_and_the_loop_not_again() -> None:
 def test_the_layers_of_a_file_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 256, 4)).eval()
     image = torch.randn(1, 3, 16, 16)
-    export(model, image, tmp_path / "m.onnx", "torchscript")
+    export(model, layout_of(model, image), image, tmp_path / "m.onnx", "torchscript")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     rows = OnnxRuntime().operators(tmp_path / "m.onnx", PROFILE, [{"input": image.numpy()}])

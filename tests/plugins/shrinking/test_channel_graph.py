@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
-from autocompress.task import Inputs
+from autocompress.task import Inputs, Task
 from autocompress_plugins.model_runs import output
 from autocompress_plugins.shrinking.channel_graph import ChannelGraph
 from autocompress_plugins.shrinking.groups import CHANNELS, RECURRENT, FoundGroups, Group
@@ -194,6 +194,19 @@ class FusionByPlace(Fusion):
         return both["logits"], both["embedding"]
 
 
+def delivering_logits(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """The embedding is None in what such a model returns, so its width may change."""
+
+    def made() -> nn.Module:
+        model = make()
+        return Task(
+            "fusion", model, (), (), outputs=["logits" if type(model) is Fusion else "output_0"]
+        ).copy_of_model()
+
+    return made
+
+
+BOTH_INPUTS = {"see": (CHANNELS, 10), "read": (CHANNELS, 5)}
 Case = tuple[Callable[[], nn.Module], Inputs, dict[str, tuple[str, int]]]
 FOUND: dict[str, Case] = {
     "residual": (Residual, IMAGES, {"stem.0": (CHANNELS, 10), "inner.0": (CHANNELS, 15)}),
@@ -215,8 +228,16 @@ FOUND: dict[str, Case] = {
     "tied": (Tied, TOKENS, {"embed": (CHANNELS, 10)}),
     "called twice": (Twice, IMAGES, {"first": (CHANNELS, 10)}),
     "series": (Series, SEQUENCES, {"0": (CHANNELS, 10), "2": (CHANNELS, 15)}),
-    "inputs by name": (Fusion, {"image": IMAGES, "words": TOKENS}, {"see": (CHANNELS, 10), "read": (CHANNELS, 5)}),
-    "inputs by place": (FusionByPlace, (IMAGES, TOKENS), {"see": (CHANNELS, 10), "read": (CHANNELS, 5)}),
+    "inputs by name": (
+        delivering_logits(Fusion),
+        {"image": IMAGES, "words": TOKENS},
+        {"see": (CHANNELS, 10), "read": (CHANNELS, 5)},
+    ),
+    "inputs by place": (
+        delivering_logits(FusionByPlace),
+        (IMAGES, TOKENS),
+        {"see": (CHANNELS, 10), "read": (CHANNELS, 5)},
+    ),
 }
 
 # root -> weight -> where along its second dimension the units are read; a function where it is not at their own place

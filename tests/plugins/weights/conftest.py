@@ -16,6 +16,7 @@ from autocompress.candidate.train import Schedule, train
 from autocompress.plugin.contract import Context, Runtime, TrainHook
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs, Task
+from tests.layouts import layout_of
 
 MakeContext = Callable[..., Context]
 
@@ -57,7 +58,7 @@ def tiny_context(tiny_task: Task, fake_runtime: Runtime) -> Context:
 def trained(tiny_context: Context) -> Callable[..., nn.Module]:
     """``trained(model, hooks, examples, start=0)``: the tiny task's training with these hooks."""
     task = tiny_context.task
-    stream = TrainStream(task, tiny_context.train, Teacher(task.copy_of_model(), Arithmetic()), 0)
+    stream = TrainStream(task, tiny_context.train, Teacher(task.copy_of_model(), Arithmetic(), tiny_context.layout), 0)
 
     def run(model: nn.Module, hooks: Sequence[TrainHook], examples: int, start: int = 0) -> nn.Module:
         named = [(type(hook).__name__, hook) for hook in hooks]
@@ -75,7 +76,7 @@ def to_file(tmp_path: Path) -> Callable[..., Path]:
 
     def write(model: nn.Module, inputs: Inputs) -> Path:
         written.append(tmp_path / f"model{len(written)}.onnx")
-        export(model, inputs, written[-1], "torchscript")
+        export(model, layout_of(model, inputs), inputs, written[-1], "torchscript")
         return written[-1]
 
     return write

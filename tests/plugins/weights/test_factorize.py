@@ -20,6 +20,7 @@ from autocompress.nested import primary
 from autocompress.plugin.contract import Context
 from autocompress_plugins.weights.factorize import SHARES_KEPT, Factorize
 from autocompress_plugins.weights.thin_layers import factorizable
+from tests.layouts import layout_of
 
 MakeContext = Callable[..., Context]
 IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(5))
@@ -168,7 +169,7 @@ def test_transformer_encoder_layers_are_factorized_but_not_their_attention(
     model, _ = factorized(context, keep=0.9, rule="ratio")
     with torch.no_grad():  # plainly called: torch's shortcut for inference would read the weights of linear layers
         torch.testing.assert_close(model.eval()(x), outputs(model, x), atol=1e-5, rtol=1e-4)
-    check(fake_runtime.open(to_file(model, x), context.profile), [feed_of(x)], model, [x])
+    check(fake_runtime.open(to_file(model, x), context.profile), [feed_of(x)], model, layout_of(model, x), [x])
     model.train()(x).sum().backward()
     assert model.encoder.layers[0].linear1[0].weight.grad is not None
 

@@ -19,6 +19,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, LossTerm, TrainHook, TrainStep
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.prune_weights import SETTLED, PruneWeights
+from tests.layouts import layout_of
 
 Train = Callable[..., nn.Module]
 IMAGE = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -138,7 +139,7 @@ def test_zeros_are_exact_in_the_file_which_packs_smaller(
 ):
     model = trained(copy_of(tiny_context), [hook(tiny_context, 0.9)], 512)
     path = to_file(model, IMAGE)
-    check(fake_runtime.open(path, tiny_context.profile), [feed_of(IMAGE)], model, [IMAGE])
+    check(fake_runtime.open(path, tiny_context.profile), [feed_of(IMAGE)], model, layout_of(model, IMAGE), [IMAGE])
     weights = [onnx.numpy_helper.to_array(t) for t in onnx.load(str(path)).graph.initializer if len(t.dims) > 1]
     assert sum((w == 0).sum() for w in weights) / sum(w.size for w in weights) == pytest.approx(0.9, abs=1e-3)
     assert compressed_size(path) < 0.75 * compressed_size(to_file(tiny_context.model, IMAGE))

@@ -18,6 +18,7 @@ from autocompress.plugin.contract import Context, Params, TrainHook
 from autocompress.storage.store import Store
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.share_weights import ShareWeights
+from tests.layouts import layout_of
 
 MakeContext = Callable[..., Context]
 Train = Callable[..., nn.Module]
@@ -106,7 +107,7 @@ def test_files_pack_smaller_the_fewer_values_and_hold_tied_layers_once(
     saved = weights[1] - weights[3]
     assert saved > 4000
     assert count(paths[1])[0] - count(paths[3])[0] >= 0.9 * saved
-    check(fake_runtime.open(paths[3], deep.profile), [feed_of(X)], models[3], [X])
+    check(fake_runtime.open(paths[3], deep.profile), [feed_of(X)], models[3], layout_of(models[3], X), [X])
 
 
 class Watch(TrainHook):
