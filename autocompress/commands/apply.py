@@ -74,7 +74,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
             deliver(run.root / made.artifact, folder)
             return (
                 f"{folder / MODEL} {'trained' if stored.epochs else 'made'} anew from {stored.recipe}: validation "
-                f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"
+                f"{made.score.shown(here.prepared.maximize).val:.4f} (stored: {stored.facts.get('val')})"
             )
         reference = Path(scratch) / "reference.onnx"
         read = read_task(task, profile, plugins.runtime(profile.runtime), reference, stored.seed)

@@ -19,7 +19,7 @@ from autocompress.data.layout import Axes, OutputLayout, output_layout
 from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called
 from autocompress.data.reading import Reading
 from autocompress.data.scored_set import ScoredSet
-from autocompress.data.scoring.scorer import Kept
+from autocompress.data.scoring.scorer import KeptOutputs
 from autocompress.data.seeding import seeded
 from autocompress.data.split import Split, spread
 from autocompress.data.task_data import read_data
@@ -31,7 +31,7 @@ __all__ = [
     "Batch",
     "Features",
     "Feed",
-    "Kept",
+    "KeptOutputs",
     "Order",
     "OutputLayout",
     "PerExample",
