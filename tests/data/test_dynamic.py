@@ -173,7 +173,7 @@ def test_batches_of_different_lengths_are_scored_as_their_words_alone_are(plugin
 
     def kept(examples: ScoredSet) -> Any:
         pieces = outputs_of(lambda: runtime.open(path, PROFILE), examples.split, 1, data.layout, read=3)
-        return examples.joined([examples.keep(rows, batch.targets) for batch, rows in pieces])
+        return examples.kept((rows, batch.targets) for batch, rows in pieces)
 
     right = 0
     for index in range(len(lengths)):

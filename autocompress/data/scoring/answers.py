@@ -59,6 +59,7 @@ class AnswersScorer(Scorer):
         """How many places of each example are right, and how many count -> (N,), (N,), float64."""
         answers = kept[ANSWERS]
         labels = self._labels(answers, targets)
+        answers = answers[tuple(slice(size) for size in labels.shape)]  # a sample may be padded to less than the whole
         counted = labels != self.task.ignored
         right = (answers == labels) & counted
         return right.flatten(1).sum(1).double() if right.dim() > 1 else right.double(), (
@@ -67,7 +68,7 @@ class AnswersScorer(Scorer):
 
     @staticmethod
     def _labels(answers: Tensor, targets: Nested) -> Tensor:
-        labels: Tensor = targets if targets.shape == answers.shape else targets.argmax(1)
+        labels: Tensor = targets if targets.dim() == answers.dim() else targets.argmax(1)
         return labels
 
 
