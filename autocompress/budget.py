@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from autocompress.latency import Latency
 
 DEFAULT_DROP = 1.0
+SMALL_DROP = 0.1  # points, below which a share of one may have been meant
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,15 @@ class Budget:
     def allowed_drop(self) -> float | None:
         """Points that may be lost: as many as was said, one where nothing bounds the latency; None for any."""
         return self.max_drop if self.max_drop is not None or self.bounded else DEFAULT_DROP
+
+    def small_drop(self, metric: str) -> str | None:
+        """What so small a drop means, for who thinks in the metric's unit; None where it is not small."""
+        if self.max_drop is None or not 0 < self.max_drop < SMALL_DROP:
+            return None
+        return (
+            f"--max-drop counts in points, hundredths of the metric's unit: {self.max_drop:g} is {self.max_drop:g} of "
+            f"a point of {metric}, {self.max_drop / 100:g} in its own unit; for one point give --max-drop 1"
+        )
 
     def allows_score(self, score: float, reference: float) -> bool:
         return self.allowed_drop is None or score >= reference - self.allowed_drop / 100 - 1e-9

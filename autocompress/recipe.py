@@ -133,6 +133,7 @@ class RecipeFile:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)  # the whole profile, which may be the user's own file
+    parts: Mapping[str, str] = field(default_factory=dict)  # of the fingerprint, by name; earlier versions kept none
 
     def to_toml(self) -> str:
         document: dict[str, Any] = {
@@ -148,6 +149,8 @@ class RecipeFile:
             document["weights"] = self.weights
         if self.calibration:
             document["calibration"] = dict(self.calibration)
+        if self.parts:
+            document["parts"] = dict(self.parts)
         document["measured"] = dict(self.facts)
         document["hardware"] = dict(self.hardware)
         document["step"] = self.recipe.to_json()
@@ -193,6 +196,7 @@ class RecipeFile:
                 calibration=_typed(document, "calibration", dict) if "calibration" in document else {},
                 facts=document.get("measured", {}),
                 hardware=_typed(document, "hardware", dict) if "hardware" in document else {},
+                parts=_typed(document, "parts", dict) if "parts" in document else {},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: missing or malformed field: {one_line(error)}") from error

@@ -1,26 +1,23 @@
 """What the user brings: a trained model, its data, and how to score it."""
 
 import copy
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from autocompress.classes import IGNORED
 from autocompress.errors import UsageError, one_line
 from autocompress.losses import cross_entropy, mse
 from autocompress.nested import Nested, map_tensors, named_tensors, primary
-from autocompress.recipe import digest
 
 Inputs = Nested
 Metric = Callable[[Any, Any], float]
@@ -75,7 +72,6 @@ class Task:
     dynamic: Mapping[str, Mapping[int, str]] | None = None
     groups: Callable[[Any, Any], Any] | None = None
     labels: Sequence[str] | None = None
-    source: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -193,10 +189,6 @@ def load_task(target: str) -> Task:
         ) from error
     if not isinstance(task, Task):
         raise UsageError(f"{location}:{name}() returned {type(task).__name__}, expected autocompress.Task")
-    try:
-        task.source = inspect.getsource(module)
-    except (OSError, TypeError):
-        task.source = ""
     return task
 
 
@@ -243,28 +235,3 @@ def _where(error: BaseException, location: str) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f" (line {line})" if line else ""
-
-
-def fingerprint(task: Task, samples: dict[str, str]) -> str:
-    """Digest over the state dict, the task's source, what scores and trains it, and the size and a sample of each split
-    (``samples``).
-    """
-    state = hashlib.sha256()
-    for name, tensor in sorted(task.model.state_dict().items()):
-        state.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        state.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    callables = {name: _code(getattr(task, name)) for name in ("metric", "loss", "augment", "student")}
-    parts = {"state": state.hexdigest(), "source": task.source, "data": samples, "model": str(task.model)}
-    return digest(parts | callables)[:16]
-
-
-def _code(given: object) -> str:
-    """What tells a function of a task object from another; of a task file the source does."""
-    code = getattr(given, "__code__", None)
-    if code is None:
-        return given if isinstance(given, str) else type(given).__qualname__
-    return f"{code.co_qualname} {hashlib.sha256(code.co_code).hexdigest()} {code.co_names} {_constants(code.co_consts)}"
-
-
-def _constants(values: tuple[object, ...]) -> list[str]:
-    return [str(v) for v in values if isinstance(v, (int, float, str, bool, type(None)))]

@@ -171,3 +171,10 @@ def test_without_a_budget_of_latency_a_point_may_be_lost_and_with_one_anything()
 def test_budget_says_what_it_is():
     texts = [str(b) for b in (Budget(), Budget(latency_ms=2.5), Budget(speedup=4))]
     assert texts == ["no budget", "2.5 ms", "4x faster than the reference"]
+
+
+def test_a_drop_that_may_be_meant_in_another_unit_is_told_in_points() -> None:
+    said = Budget(max_drop=0.01).small_drop("accuracy")
+    assert said is not None
+    assert "0.01 of a point of accuracy, 0.0001 in its own unit; for one point give --max-drop 1" in said
+    assert [Budget(max_drop=drop).small_drop("accuracy") for drop in (None, 0, 0.1, 1)] == [None] * 4

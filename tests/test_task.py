@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autocompress.classes import accuracy, class_count
 from autocompress.errors import UsageError
-from autocompress.task import Task, fingerprint, load_task
+from autocompress.task import Task, load_task
 
 GOOD = """
 import torch
@@ -191,10 +191,8 @@ def test_model_with_an_integer_parameter_is_copied():
 
 
 @pytest.mark.parametrize("suffix", ["", ":task", ":"])
-def test_task_file_is_loaded_and_its_source_kept(suffix: str, write: Write):
-    task = load_task(write(GOOD) + suffix)
-    assert task.name == "mine"
-    assert task.source == GOOD
+def test_task_file_is_loaded(suffix: str, write: Write):
+    assert load_task(write(GOOD) + suffix).name == "mine"
 
 
 def test_factory_of_another_name(write: Write):
@@ -275,25 +273,3 @@ def test_factory_that_returns_something_else(value: str, kind: str, write: Write
 def test_task_file_that_exits_is_an_error(text: str, write: Write):
     with pytest.raises(UsageError, match="SystemExit"):
         load_task(write(text))
-
-
-# -- the fingerprint ---------------------------------------------------------------------------------------------------
-
-
-def test_fingerprint_sees_weights_buffers_source_and_data():
-    def of(change: Callable[[Task], object] = lambda task: None, data: str = "digest") -> str:
-        torch.manual_seed(0)
-        task = make(model=Shared())
-        change(task)
-        return fingerprint(task, {"train": data})
-
-    def weights(task: Task) -> None:
-        task.model.one.weight.data[0, 0] += 1e-6
-
-    def buffers(task: Task) -> None:
-        task.model.scale += 1
-
-    same = of()
-    assert same == of()
-    others = [of(weights), of(buffers), of(lambda task: setattr(task, "source", "changed")), of(data="other")]
-    assert len({same, *others}) == 5

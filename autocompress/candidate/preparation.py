@@ -3,8 +3,8 @@ applies. What comes of it can gate structures; which exporter is the better one,
 found out after that.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,6 +21,7 @@ from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
 from autocompress.data import Reading, ScoredSet, Split, feed_of, feeds_to_store, profile_inputs
 from autocompress.errors import CandidateFailed, DataError, UsageError, one_line
+from autocompress.fingerprint import differences_of
 from autocompress.measure import MachineLock, call_overhead_ms
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
@@ -45,7 +46,7 @@ class Preparation:
     answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
     of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the user's loader
     trains with; None where a recipe is free to choose. scored_on: how many validation examples there is time to read;
-    None: all.
+    None: all. parts: of the fingerprint, by name.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Preparation:
     overhead_ms: float = 0.0
     batch_size: int | None = None
     scored_on: int | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class EarlierPreparation:
     exporter: str
     export_note: str
     scored_on: int | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 KnownTask = Preparation | EarlierPreparation
@@ -114,8 +117,9 @@ def prepare(
     val = read.splits["val"]
     if known is not None and known.fingerprint != read.fingerprint:  # before anything of it is written over
         raise UsageError(
-            f"{folder.root} holds a search of another model, data or task file ({known.fingerprint} then, "
-            f"{read.fingerprint} now): give another --out, or the task {folder.root} was made with"
+            f"{folder.root} holds a search of another task: "
+            f"{differences_of(known.parts, read.parts) or 'what changes its results differs'}; "
+            f"give another --out, or the task {folder.root} was made with"
         )
     test = read.splits.get("test")
     scored_on, warnings = (known.scored_on, ()) if known is not None else _affordable(val, policy)
@@ -173,6 +177,7 @@ def prepare(
         overhead_ms=_overhead_ms(opened),
         batch_size=read.splits["train"].batch_size,
         scored_on=scored_on,
+        parts=read.parts,
     )
 
 

@@ -5,20 +5,25 @@ from pathlib import Path
 
 import torch
 
-from autocompress.data import Reading, Split, check_profile_shapes, read_data, spread_feeds
+from autocompress.data import Reading, Split, check_profile_shapes, read_data, run_in_training_alone, spread_feeds
+from autocompress.fingerprint import fingerprint_of, parts_of
 from autocompress.plugin.contract import Context, Runtime
 from autocompress.profile import HardwareProfile
-from autocompress.task import Task, fingerprint
+from autocompress.task import Task
 
 
 @dataclass(frozen=True)
 class Read:
-    """A task whose data was read and checked; nothing was exported or measured."""
+    """A task whose data was read and checked; nothing was exported or measured. parts: of its fingerprint, by name."""
 
     context: Context
     splits: dict[str, Split]
-    fingerprint: str
+    parts: dict[str, str]
     warnings: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint_of(self.parts)
 
 
 def read_task(
@@ -43,7 +48,9 @@ def read_task(
         seed=seed,
         feeds=lambda count: spread_feeds(train, profile.batch, count),
     )
-    return Read(context, data.splits, fingerprint(task, data.digests), data.warnings)
+    alone = run_in_training_alone(context.model, context.example_inputs)
+    warnings = [f"{name} runs in training mode alone: it is trained along, and is not in the file" for name in alone]
+    return Read(context, data.splits, parts_of(task, data.digests), (*data.warnings, *warnings))
 
 
 def commonest_class(task: Task, val: Split) -> float | None:

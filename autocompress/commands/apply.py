@@ -22,6 +22,7 @@ from autocompress.data import feed_of, profile_inputs
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation
 from autocompress.explore.opening.reference import open_task
+from autocompress.fingerprint import differences_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.recipe import TRAIN, RecipeFile
@@ -77,11 +78,10 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
             )
         reference = Path(scratch) / "reference.onnx"
         read = read_task(task, profile, plugins.runtime(profile.runtime), reference, stored.seed)
-        if read.fingerprint != stored.fingerprint:
+        if stored.parts and read.fingerprint != stored.fingerprint:  # earlier recipes cannot be compared
+            found = differences_of(stored.parts, read.parts)
             raise UsageError(
-                f"{recipe} was made for another task ({stored.task}, "
-                f"{stored.fingerprint}; this one is {read.fingerprint}): "
-                "give the task it was made for"
+                f"{recipe} was made for another task ({stored.task}, {found}): give the task it was made for"
             )
         inputs = next(profile_inputs(read.splits["val"], profile, read.context.layout, 1))
         export(read.context.model, read.context.layout, inputs, reference, stored.exporter)

@@ -19,7 +19,7 @@ from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
-from autocompress.plugin.contract import Context, ShrinkableGroup, StructureStrategy
+from autocompress.plugin.contract import Context, ShrinkableGroup, Strategy, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.storage.folder import RunFolder
@@ -161,18 +161,17 @@ def _groups(strategy: StructureStrategy, context: Context) -> list[ShrinkableGro
 
 
 def _left_alone(opened: OpenTask, warnings: list[str]) -> dict[str, dict[str, str]]:
-    """For each structural strategy that tells, the parts that it leaves as they are, and why."""
+    """For each strategy that tells, the parts that it leaves as they are, and why."""
     found: dict[str, dict[str, str]] = {}
     for name, strategy in sorted(opened.plugins.strategies.items()):
-        if isinstance(strategy, StructureStrategy):
-            opened.supervisor.tell(f"what is left alone: {name}", None)
-            reasons = _asked(name, "what it leaves alone", partial(_reasons, strategy, opened.context), warnings)
-            if reasons:
-                found[name] = reasons
+        opened.supervisor.tell(f"what is left alone: {name}", None)
+        reasons = _asked(name, "what it leaves alone", partial(_reasons, strategy, opened.context), warnings)
+        if reasons:
+            found[name] = reasons
     return found
 
 
-def _reasons(strategy: StructureStrategy, context: Context) -> dict[str, str]:
+def _reasons(strategy: Strategy, context: Context) -> dict[str, str]:
     return dict(strategy.left_alone(context))
 
 

@@ -23,6 +23,7 @@ from autocompress.data.scoring.scorer import Kept
 from autocompress.data.seeding import seeded
 from autocompress.data.split import Split, spread
 from autocompress.data.task_data import read_data
+from autocompress.data.training_mode import computing_as_in_training, is_within, run_in_training_alone
 
 __all__ = [
     "Array",
@@ -41,9 +42,11 @@ __all__ = [
     "call",
     "captured",
     "check_profile_shapes",
+    "computing_as_in_training",
     "every_module_called",
     "feed_of",
     "feeds_to_store",
+    "is_within",
     "joined",
     "named_inputs",
     "ordered_as",
@@ -53,6 +56,7 @@ __all__ = [
     "read_data",
     "resized",
     "rows_in",
+    "run_in_training_alone",
     "seeded",
     "spread",
     "spread_feeds",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from autocompress.data.batch import Batch, named_inputs, take_rows
 from autocompress.data.model_call import call
 from autocompress.errors import CandidateFailed, UsageError, one_line
-from autocompress.nested import Nested, as_float, map_tensors, named_tensors, unused
+from autocompress.nested import Nested, as_float, map_tensors, named_tensors, primary, unused
 from autocompress.task import OUTPUT, Task
 
 Axes = Mapping[str, Mapping[int, str]]  # of tensors by name: axes that vary, with the names of their sizes
@@ -61,21 +61,19 @@ class OutputLayout:
 
     def heads(self, returned: Nested) -> dict[str, Tensor]:
         """The delivered tensors among what a model returns while it trains, which may be more or other than in
-        evaluation mode: those of the same names, and the scored one in any case; floating point as float32.
+        evaluation mode: those of the same names, and what stands for the rest in any case; as ``rows``.
         """
         found = named_tensors(returned, OUTPUT)
-        heads = {name: as_float(found[name]) for name in self.names if name in found}
-        if self.scored not in heads:
-            heads[self.scored] = as_float(next(iter(found.values())))
-        return heads
+        heads = {name: found[name] for name in self.names if name in found}
+        heads.setdefault(self.scored, primary(returned))
+        return {name: self._examples_first(name, tensor) for name, tensor in heads.items()}
 
     def rows(self, delivered: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of the delivered tensors those that are by example, examples first, floating point as float32."""
-        return {
-            name: as_float(delivered[name]).movedim(axis, 0)
-            for name in self.names
-            if (axis := self.axes[name]) is not None
-        }
+        return {name: self._examples_first(name, delivered[name]) for name in self.names if self.axes[name] is not None}
+
+    def _examples_first(self, name: str, tensor: Tensor) -> Tensor:
+        return as_float(tensor).movedim(self.axes[name] or 0, 0)
 
     def rows_of(self, returned: Nested) -> dict[str, Tensor]:
         """The same of what a model returns."""

@@ -72,6 +72,12 @@ class Strategy:
         """Why this strategy does not apply to this task, in words for the user; None when it applies."""
         return None
 
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        """What ``inspect`` shows of the parts that this strategy changes in other models and leaves as they are in this
+        one: why, by the name of the module, or of the output. Asked whether or not the strategy applies.
+        """
+        return {}
+
     def size_only(self, context: Context) -> str | None:
         """Why this strategy makes files smaller and nothing faster on this target; None when it may save time.
 
@@ -122,12 +128,6 @@ class StructureStrategy(Strategy, ABC):
         shrinking: time may not suffice for all.
         """
         return ()
-
-    def left_alone(self, context: Context) -> Mapping[str, str]:
-        """What ``inspect`` shows of the parts that this strategy changes in other models and leaves as they are in this
-        one: why, by the name of the module. Asked whether or not the strategy applies.
-        """
-        return {}
 
 
 class TrainingStrategy(Strategy, ABC):

@@ -13,7 +13,15 @@ from torch import nn
 from autocompress.commands import inspect as inspection
 from autocompress.commands.inspect import inspect_task
 from autocompress.explore.opening.reference import open_task
-from autocompress.plugin.contract import Context, Params, Plan, ShrinkableGroup, StructureStrategy
+from autocompress.plugin.contract import (
+    Context,
+    Params,
+    Plan,
+    ShrinkableGroup,
+    StructureStrategy,
+    TrainHook,
+    TrainingStrategy,
+)
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.report.inspection import print_inspection
@@ -81,6 +89,18 @@ class Stubborn(StructureStrategy):
         raise ValueError("nor of that")
 
 
+class Choosy(TrainingStrategy):
+    """Trains nothing of one output."""
+
+    name = "choosy"
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        return {"answer": "no floating point"}
+
+    def hook(self, params: Params, context: Context) -> TrainHook:
+        return TrainHook()
+
+
 def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
     plugins: PluginSet, fake_profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +108,7 @@ def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
         raise KeyError("clock")
 
     monkeypatch.setattr(plugins.runtime("fake"), "operators", broken)
-    few = replace(plugins, strategies={"stubborn": Stubborn(), "finetune": plugins.strategy("finetune")})
+    few = replace(plugins, strategies={"stubborn": Stubborn(), "choosy": Choosy()})
     monkeypatch.setattr(inspection, "load_plugins", lambda: few)
     monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
     told: list[str] = []
@@ -100,7 +120,11 @@ def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
         "stubborn cannot tell its groups: ValueError: no idea",
         "stubborn cannot tell what it leaves alone: ValueError: nor of that",
     ]
-    assert (found["operators"], found["sensitivity"], found["left_alone"]) == ([], {}, {})
+    assert (found["operators"], found["sensitivity"], found["left_alone"]) == (
+        [],
+        {},
+        {"choosy": {"answer": "no floating point"}},
+    )
     assert {"read the data", "export the reference (dynamo)", "groups: stubborn"} <= set(told)
     assert found["scored"] == 40
     shown = printed(found)

@@ -108,7 +108,7 @@ def test_a_fresh_worker_opens_the_task_with_what_another_found(bed: Bed):
     prepared = bed.open(SEEDED)
     bed.worker.close()
     bed.worker.opened(replace(prepared, fingerprint="another"), None)
-    with pytest.raises(UsageError, match="holds a search of another model, data or task file"):
+    with pytest.raises(UsageError, match="holds a search of another task"):
         bed.made()
     bed.worker.opened(prepared, None)
     assert bed.made().macs > 0

@@ -132,7 +132,7 @@ def test_resuming_with_another_task_is_refused_and_all_stays(
     else:
         with torch.no_grad():
             next(tiny_task.model.parameters()).add_(1)
-    with pytest.raises(UsageError, match="another model, data or task file"):
+    with pytest.raises(UsageError, match=f"another task: its {what}"):
         run(tiny_task, speedup=3, trials=2)
     assert (tmp_path / "run" / "front.json").read_bytes() == kept
 

@@ -81,7 +81,8 @@ class OutputError(TrainHook):
 
     def loss(self, step: TrainStep) -> LossTerm:
         assert step.teacher_heads is not None
-        errors = [F.mse_loss(step.heads[n], step.teacher_heads[n]) / spread for n, spread in self._spreads.items()]
+        both = [n for n in self._spreads if n in step.heads and n in step.teacher_heads]
+        errors = [F.mse_loss(step.heads[n], step.teacher_heads[n]) / self._spreads[n] for n in both]
         return LossTerm(torch.stack(errors).mean(), 1.0, task_scale=0.0)
 
 

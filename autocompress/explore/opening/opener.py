@@ -156,6 +156,8 @@ class Opener:
     def _said(self, opening: Opening, space: Space) -> list[str]:
         named = set(self.settings.space.strategies or ())
         said = [f"{a.name}: {a.size_only}" for a in opening.applicable if a.name in named and a.size_only]
+        if small := self.settings.budget.small_drop(opening.metric):
+            said.append(small)
         if space.structural and not space.training:
             said.append("nothing is trained: changed structures are repaired, reconstructed and measured as they are")
         return said

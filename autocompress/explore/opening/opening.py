@@ -61,7 +61,9 @@ class EarlierOpening:
     @classmethod
     def of(cls, opening: Opening) -> "EarlierOpening":
         prepared = opening.prepared
-        earlier = EarlierPreparation(prepared.fingerprint, prepared.exporter, prepared.export_note, prepared.scored_on)
+        earlier = EarlierPreparation(
+            prepared.fingerprint, prepared.exporter, prepared.export_note, prepared.scored_on, dict(prepared.parts)
+        )
         return cls(earlier, opening.reference, opening.reference_family, opening.chance)
 
     def to_json(self) -> dict[str, Any]:

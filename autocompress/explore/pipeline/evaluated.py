@@ -39,6 +39,7 @@ def recipe_file(
         recipe=evaluation.recipe,
         task=prepared.name,
         fingerprint=prepared.fingerprint,
+        parts=dict(prepared.parts),
         profile=profile.name,
         seed=seed,
         exporter=exporter,

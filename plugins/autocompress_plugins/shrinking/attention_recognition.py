@@ -18,7 +18,7 @@ from autocompress.errors import CandidateFailed
 from autocompress_plugins.model_runs import same_output, watched
 from autocompress_plugins.shrinking.attention_layers import Dropouts, HeadAttention, Weights
 
-SUMS_TO_ONE = 1e-4  # how far a row of attention weights may be off
+ROWS_SUM_TO_ONE = 1e-4  # how far a row of attention weights may be off
 
 
 def could_attend(module: nn.Module) -> bool:
@@ -158,7 +158,7 @@ def _attends(given: Tensor) -> bool:
     """Whether a tensor is attention weights: as many places as are attended to, over which it sums to one."""
     if given.dim() < 3 or given.shape[-1] != given.shape[-2]:
         return False
-    return bool((given >= 0).all() and ((given.sum(-1) - 1).abs() <= SUMS_TO_ONE).all())
+    return bool((given >= 0).all() and ((given.sum(-1) - 1).abs() <= ROWS_SUM_TO_ONE).all())
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch_pruning as tp
 from torch import nn
 
+from autocompress.data import is_within, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
@@ -104,6 +105,7 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
     names = {module: name for name, module in modules.items()}
     attends = any(isinstance(module, HeadAttention) for module in modules.values())
     graph, seen = trace(model, inputs), set[str]()
+    alone = run_in_training_alone(model, inputs)
     called = {name: at for at, name in enumerate(computed_at)}
     for name in sorted(modules, key=lambda name: called.get(name, len(called))):
         module = modules[name]
@@ -115,8 +117,11 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
         if not isinstance(module, ROOTS) or inside or name in seen or module not in graph.module2node:
             continue
         kind = RECURRENT if isinstance(module, RecurrentLayer) else CHANNELS
+        if is_within(name, alone):
+            yield LeftAlone(name, kind, "it runs in training mode alone, and loses what the layers that it reads lose")
+            continue
         try:
-            size, members, ends = _members(graph, names, module)
+            size, members, ends = _members(graph, {m: n for m, n in names.items() if not is_within(n, alone)}, module)
         except Exception as error:  # torch-pruning lost its way
             reason = f"what depends on it cannot be told ({type(error).__name__}: {one_line(error, 120)})"
             yield LeftAlone(name, kind, reason)

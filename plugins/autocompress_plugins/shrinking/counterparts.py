@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
+from autocompress.data import is_within, run_in_training_alone
 from autocompress.plugin.contract import Context, Counterpart, Counterparts
 from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
@@ -39,10 +40,14 @@ class _Gone:
 
 
 def narrowed_counterparts(model: nn.Module, removals: Mapping[str, Sequence[int]], context: Context) -> Counterparts:
-    """After units were removed, by the root of their group: of every layer with channels."""
+    """After units were removed, by the root of their group: of every layer with channels but those that run in training
+    mode alone, of which nothing can be refitted.
+    """
     whole = _prunable(model, context)
     groups = every_group(whole, context.example_inputs)  # what is known to be wrong by now may have been planned before
-    return Counterparts(whole, tuple(_layers(whole, _Gone.of(groups, removals))))
+    alone = run_in_training_alone(whole, context.example_inputs)
+    layers = _layers(whole, _Gone.of(groups, removals))
+    return Counterparts(whole, tuple(own for own in layers if not is_within(own.layer, alone)))
 
 
 def smaller_counterparts(

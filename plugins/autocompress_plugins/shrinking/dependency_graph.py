@@ -5,14 +5,15 @@ convolutions, RMS norms, slices of the channels.
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from autocompress.data import call
+from autocompress.data import call, computing_as_in_training, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.nested import tensors_of
 from autocompress.task import Inputs
@@ -25,9 +26,12 @@ POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLIC
 
 
 def trace(model: nn.Module, inputs: Inputs) -> Any:
-    """The dependency graph of a model in prunable form. Raises CandidateFailed."""
+    """The dependency graph of a model in prunable form, with what runs in training mode alone, such as an auxiliary
+    head. Raises CandidateFailed.
+    """
     kinds = (RecurrentLayer, RecurrentBarrier, HeadAttention, MultiheadSelfAttention)
     try:
+        alone = run_in_training_alone(model, inputs)
         with without_warnings(), opaque(model), torch.enable_grad():
             graph = tp.DependencyGraph()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.SLICE] = _SlicePruner()
@@ -36,7 +40,7 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
             return graph.build_dependency(
                 model,
                 inputs,
-                forward_fn=_ends,
+                forward_fn=partial(_ends, training=bool(alone)),
                 customized_pruners={nn.RMSNorm: _NormPruner()} | {kind: _OpaquePruner() for kind in kinds},
             )
     except Exception as error:
@@ -45,9 +49,11 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
         ) from error
 
 
-def _ends(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+def _ends(model: nn.Module, inputs: Inputs, *, training: bool) -> list[Tensor]:
     """The outputs, each by an operation of its own: one that other layers read too is an end of the graph as well."""
-    return [tensor.clone() for tensor in tensors_of(call(model, inputs)) if tensor.grad_fn is not None]
+    with computing_as_in_training(model) if training else nullcontext():
+        returned = call(model, inputs)
+    return [tensor.clone() for tensor in tensors_of(returned) if tensor.grad_fn is not None]
 
 
 def knows_places(graph: Any) -> bool:

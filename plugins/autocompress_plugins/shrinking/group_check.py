@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from autocompress.data import call, computing_as_in_training, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
@@ -40,6 +41,9 @@ def why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[Group, Sequenc
             for member in group.members:
                 _zero_readers(zeroed.get_submodule(member.module), member, set(units))
         wanted = norms.outputs(zeroed, inputs)
+        if run_in_training_alone(model, inputs):
+            with torch.no_grad(), computing_as_in_training(smaller):
+                call(smaller, inputs)
     except CandidateFailed as error:
         return error.reason
     except Exception as error:  # the graph did not cover a layer, or the model's code fixes its size

@@ -13,9 +13,10 @@ from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.reading import read_task
 from autocompress.candidate.repair import reconstruction as under_test
-from autocompress.candidate.repair.reconstruction import RECONSTRUCTION, reconstructed, unlabelled_inputs
+from autocompress.candidate.repair.reconstruction import RECONSTRUCTION, OutputError, reconstructed, unlabelled_inputs
 from autocompress.candidate.request import TrainRequest
 from autocompress.errors import Interrupted
+from autocompress.plugin.contract import TrainStep
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step
 from autocompress.storage.store import Store
@@ -152,3 +153,9 @@ def test_the_work_can_be_ended_between_two_steps(opened: Any) -> None:
     opened.supervisor = replace(opened.supervisor, stop=lambda: len(opened.told) > 3)
     with pytest.raises(Interrupted):
         reconstructed(opened, BY_STEPS, damaged(opened), "repaired")
+
+
+def test_outputs_that_training_mode_lacks_have_no_error() -> None:
+    both, one = {"logits": torch.ones(2, 3), "other": torch.ones(2)}, {"logits": torch.zeros(2, 3)}
+    step = TrainStep(None, None, one["logits"], both["logits"], 0.0, heads=one, teacher_heads=both)
+    assert float(OutputError({"logits": 2.0, "other": 1.0}).loss(step).value) == pytest.approx(0.5)

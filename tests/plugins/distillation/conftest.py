@@ -106,9 +106,8 @@ def trained() -> Callable[..., nn.Module]:
         batch_size: int = 32,
         arithmetic: Arithmetic = Arithmetic(),
     ) -> nn.Module:
-        stream = TrainStream(
-            context.task, context.train, Teacher(context.task.copy_of_model(), arithmetic, context.layout), 0
-        )
+        teacher = Teacher(context.task.copy_of_model(), arithmetic, context.layout)
+        stream = TrainStream(context.task, context.train, teacher, 0)
         named = [(type(hook).__name__, hook) for hook in hooks]
         schedule = Schedule(4e-3, batch_size, start, examples)
         return train(model, named, context.task.loss_fn, stream, schedule, arithmetic).model

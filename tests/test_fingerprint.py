@@ -1,0 +1,187 @@
+"""What makes two tasks the same: what changes results and nothing else."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from autocompress.fingerprint import differences_of, fingerprint_of, parts_of
+from autocompress.task import load_task
+
+TASK = '''
+import functools
+import torch
+from torch import nn
+import helper_of_print
+from helper_of_print import scaled
+from autocompress import Task
+
+LIMIT = 0.5
+KINDS = {"one", "two", "three", "four"}
+
+class Net(nn.Module):
+    """A network."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(2, 3)
+        self.two = nn.Linear(3, 2)
+        self.register_buffer("scale", torch.ones(3))
+        self.log = open("/dev/null")
+        self.own = [self]
+
+    def forward(self, x):
+        return self.two(self.middle(self.one(x)))
+
+    def middle(self, x):
+        return torch.relu(x) * self.scale
+
+class Within:
+    def __init__(self, tolerance):
+        self.tolerance = tolerance
+
+    def __call__(self, outputs, targets):
+        return float((outputs[:, 0] - targets).abs().max() < self.tolerance)
+
+    def soft(self, outputs, targets):
+        return self.tolerance * scaled(outputs, targets)
+
+def metric(outputs, targets):
+    """How near."""
+    found = (outputs.argmax(1) == targets).float()
+    kept = [value for value in found if value > LIMIT and "one" in KINDS]
+    return len(kept) / len(found) * scaled(outputs, targets) + helper_of_print.extra(0)
+
+def noisy(inputs, strength=0.1):
+    return inputs + strength
+
+def closed(width):
+    return lambda outputs, targets: width * outputs.mean()
+
+def another():
+    return 1
+
+def task():
+    torch.manual_seed(0)
+    x, y = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
+    return Task("mine", Net(), (x, y), (x, y), metric=METRIC, loss=LOSS, augment=AUGMENT)
+'''
+HELPER = (
+    "def scaled(outputs, targets):\n    return 1.0\n\ndef extra(x):\n    return x\n\ndef unused(x):\n    return x\n"
+)
+PARTS = {"METRIC": "metric", "LOSS": "'cross_entropy'", "AUGMENT": "functools.partial(noisy, strength=0.2)"}
+
+Parts = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    """``parts((old, new), ..., METRIC="...")``: of the task with the changes made in its file or in its helper's."""
+    path, modules = list(sys.path), set(sys.modules)
+    count = iter(range(100))
+
+    def forget() -> None:
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            if name.startswith(("helper_of_print", "task_of_print")):
+                del sys.modules[name]
+
+    def parts(*changes: tuple[str, str], data: str = "same", **given: str) -> dict[str, str]:
+        forget()
+        task, helper = TASK, HELPER
+        for old, new in changes:
+            assert old in task + helper
+            task, helper = task.replace(old, new), helper.replace(old, new)
+        for name, value in {**PARTS, **given}.items():
+            task = task.replace(f"={name}", f"={value}")
+        folder = tmp_path / str(next(count))
+        folder.mkdir()
+        (folder / "helper_of_print.py").write_text(helper)
+        (folder / "task_of_print.py").write_text(task)
+        return parts_of(load_task(str(folder / "task_of_print.py")), {"train": data})
+
+    yield parts
+    forget()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("def metric", "# how it is scored\n\ndef metric"),
+        ('"""How near."""', '"""How near it is."""'),
+        ('    """How near."""\n', ""),
+        ('"""A network."""', "pass"),
+        ("kept", "a_longer_name"),
+        ("value", "v"),
+        ("found", "abc"),
+        ("len(kept) / len(found) * scaled(", "(len(kept)\n        / len(found)) * scaled("),
+        ("return 1\n", "return 2\n"),
+        ("def unused(x):\n    return x", "def unused(x):\n    return 3"),
+        ('{"one", "two", "three", "four"}', '{"four", "three", "two", "one"}'),
+    ],
+    ids=str,
+)
+def test_what_changes_no_result_is_the_same_task(change: tuple[str, str], parts: Parts) -> None:
+    assert parts(change) == parts()
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (("manual_seed(0)", "manual_seed(1)"), "its weights differ"),
+        (("torch.ones(3)", "torch.zeros(3)"), "its weights differ"),
+        (("torch.relu(x)", "torch.tanh(x)"), "its model's structure or code differs"),
+        (("> LIMIT", "< LIMIT"), "its metric differs"),
+        (("LIMIT = 0.5", "LIMIT = 0.6"), "its metric differs"),
+        (("return 1.0", "return 2.0"), "its metric differs"),
+        (("def extra(x):\n    return x", "def extra(x):\n    return x + 1"), "its metric differs"),
+        (("return inputs + strength", "return inputs - strength"), "its augment differs"),
+    ],
+    ids=str,
+)
+def test_a_change_is_told_by_the_part_it_is_in(change: tuple[str, str], part: str, parts: Parts) -> None:
+    assert differences_of(parts(), parts(change)) == part
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("AUGMENT", "functools.partial(noisy, strength=0.2)", "functools.partial(noisy, strength=0.3)"),
+        ("AUGMENT", "noisy", "functools.partial(noisy)"),
+        ("LOSS", "nn.CrossEntropyLoss()", "nn.CrossEntropyLoss(label_smoothing=0.1)"),
+        ("LOSS", "nn.CrossEntropyLoss(torch.ones(2))", "nn.CrossEntropyLoss(torch.zeros(2))"),
+        ("LOSS", "nn.functional.cross_entropy", "nn.functional.mse_loss"),
+        ("LOSS", "closed(1)", "closed(2)"),
+        ("METRIC", "Within(1)", "Within(2)"),
+        ("METRIC", "Within(1).soft", "Within(2).soft"),
+        ("METRIC", "lambda o, t: 1.0", "lambda o, t: 2.0"),
+    ],
+)
+def test_callables_of_all_kinds_are_told_apart(name: str, before: str, after: str, parts: Parts) -> None:
+    one = parts(**{name: before})
+    assert one == parts(**{name: before})
+    assert differences_of(one, parts(**{name: after})) == f"its {name.lower()} differs"
+
+
+def test_several_differences_are_all_named(parts: Parts) -> None:
+    now = parts(METRIC="'accuracy'", LOSS="'mse'", data="other")
+    assert differences_of(parts(), now) == "its training data, its metric and its loss differ"
+    assert differences_of({}, now) == "", "a run of an earlier version kept no parts"
+    assert fingerprint_of(now) != fingerprint_of(parts())
+
+
+def test_it_is_the_same_in_every_process(parts: Parts, tmp_path: Path) -> None:
+    here = parts(METRIC="Within(1).soft")
+    code = (
+        "import sys; from autocompress.task import load_task; from autocompress.fingerprint import *\n"
+        "print(fingerprint_of(parts_of(load_task(sys.argv[1]), {'train': 'same'})))"
+    )
+    file = str(tmp_path / "0" / "task_of_print.py")
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    said = subprocess.run(
+        [sys.executable, "-c", code, file], env=environment, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == fingerprint_of(here)
