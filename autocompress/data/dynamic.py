@@ -19,11 +19,11 @@ from autocompress.nested import Nested, filled
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task
 
-LOOKED_AT = 16  # examples of a split that is read, each alone: a collate function pads them to their own sizes
+EXAMPLES_ALONE = 16  # of a split that is read, taken one by one: a collate function pads each to its own size
 MOST_SIZES = 4  # at which a model is run
 SIZE = "length"  # the name of a size that the data show; the next ones are length_2, ...
 
-Shapes = Mapping[str, tuple[int, ...]]
+InputShapes = Mapping[str, tuple[int, ...]]
 Sizes = Mapping[str, int]  # of the axes that vary, by the names of their sizes
 
 
@@ -162,7 +162,7 @@ def _output_shapes(
     return {name: tuple(tensor.shape) for name, tensor in layout.delivered(returned).items()}
 
 
-def _named_by(task: Task, shapes: Shapes) -> dict[str, dict[int, str]]:
+def _named_by(task: Task, shapes: InputShapes) -> dict[str, dict[int, str]]:
     """``Task.dynamic``, checked against the shapes of the inputs."""
     given = task.dynamic or {}
     example = '{"input_ids": {1: "sequence"}}'
@@ -183,19 +183,19 @@ def _named_by(task: Task, shapes: Shapes) -> dict[str, dict[int, str]]:
     return {name: dict(axes) for name, axes in given.items()}
 
 
-def _axes_in(shapes: Shapes) -> dict[str, int]:
+def _axes_in(shapes: InputShapes) -> dict[str, int]:
     return {name: len(shape) for name, shape in shapes.items()}
 
 
-def _shapes(inputs: Nested) -> Shapes:
+def _shapes(inputs: Nested) -> InputShapes:
     return {name: tuple(tensor.shape) for name, tensor in named_inputs(inputs).items()}
 
 
-def _shapes_of(split: Split) -> Iterator[Shapes]:
+def _shapes_of(split: Split) -> Iterator[InputShapes]:
     """Of the first two examples, and where batches are made as they are read, of a few examples alone."""
     yield _shapes(split.take(torch.arange(min(2, len(split)))).inputs)
     if not split.by_rows:
-        for index in spread(len(split), LOOKED_AT):
+        for index in spread(len(split), EXAMPLES_ALONE):
             yield _shapes(split.take(index[None]).inputs)
 
 
