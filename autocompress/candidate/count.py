@@ -85,15 +85,18 @@ def _with_sizes(model: onnx.ModelProto, feed: Feed) -> onnx.ModelProto:
     """The model with the sizes of one call built in, and with them the shapes inside, which ONNX Runtime infers: it
     knows operators of its own, and follows sizes that are computed.
     """
-    fixed = onnx.ModelProto()
+    fixed, sizes = onnx.ModelProto(), dict[str, int]()
     fixed.CopyFrom(model)
-    del fixed.graph.value_info[:]
     for value in fixed.graph.input:
         if value.name in feed:
             for dim, size in zip(value.type.tensor_type.shape.dim, feed[value.name].shape, strict=True):
-                dim.dim_value = size
-    for value in fixed.graph.output:
-        value.type.tensor_type.ClearField("shape")
+                sizes[dim.dim_param] = dim.dim_value = size
+    for value in (*fixed.graph.value_info, *fixed.graph.output):  # a size that only follows is inferred
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes and dim.dim_param:
+                dim.dim_value = sizes[dim.dim_param]
+        if any(not dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim):
+            value.type.tensor_type.ClearField("shape")
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4

@@ -5,14 +5,7 @@ from pathlib import Path
 
 import torch
 
-from autocompress.data import (
-    Reading,
-    Split,
-    check_profile_shapes,
-    read_data,
-    run_in_training_alone,
-    spread_feeds,
-)
+from autocompress.data import Reading, Split, check_profile_shapes, read_data, run_in_training_alone, spread_feeds
 from autocompress.fingerprint import fingerprint_of, parts_of
 from autocompress.plugin.contract import Context, Runtime
 from autocompress.profile import HardwareProfile

@@ -19,7 +19,7 @@ from autocompress.nested import Nested, filled
 from autocompress.profile import HardwareProfile
 from autocompress.task import Task
 
-READ_ALONE = 16  # examples of a split that is read, each alone: a collate function pads them to their own sizes
+EXAMPLES_ALONE = 16  # of a split that is read, taken one by one: a collate function pads each to its own size
 MOST_SIZES = 4  # at which a model is run
 SIZE = "length"  # the name of a size that the data show; the next ones are length_2, ...
 
@@ -195,7 +195,7 @@ def _shapes_of(split: Split) -> Iterator[InputShapes]:
     """Of the first two examples, and where batches are made as they are read, of a few examples alone."""
     yield _shapes(split.take(torch.arange(min(2, len(split)))).inputs)
     if not split.by_rows:
-        for index in spread(len(split), READ_ALONE):
+        for index in spread(len(split), EXAMPLES_ALONE):
             yield _shapes(split.take(index[None]).inputs)
 
 
