@@ -427,3 +427,53 @@ def test_milliseconds_are_the_same_wherever_they_are_shown(asked: dict[str, Any]
     print_front(Console(width=120), whole, "run")
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "prune_channels" in line and "Rec" not in line)
     assert f" {shown:g} " in line
+
+
+# -- a metric of which lower is better ---------------------------------------------------------------------------------
+
+
+def errors(**changes: Any) -> dict[str, Any]:
+    """The same run, of an error: the file that is recommended is the better of two within the budget."""
+    turned = document(metric="rmse", maximize=False, **changes)
+    for entry in (turned["reference"], *turned["candidates"]):
+        score = dict(entry["score"])
+        entry["score"] = {
+            "val": 60 - 5 * score["val"],
+            "val_low": 60 - 5 * score["val_high"],
+            "val_high": 60 - 5 * score["val_low"],
+            "test": None if score["test"] is None else 60 - 5 * score["test"],
+        }
+    return turned
+
+
+def test_an_error_is_shown_as_it_is_and_the_lowest_is_the_most_accurate():
+    told = errors()
+    told["candidates"].append(candidate("worse", 59.9, 0.12) | {"feasible": True})
+    assert "the most accurate of the 2 that meet the budget" in explain.conclusion(told)
+    assert "validation 55.34 (+0.014), test 55.35" in explain.conclusion(told)
+
+
+def test_the_smallest_file_that_keeps_an_error_is_not_one_that_makes_it_larger():
+    told = errors(budget=budget(0.2, max_drop=2))
+    told["candidates"].append(candidate("worse", 59.9, 0.12, compressed_bytes=10))
+    told["candidates"].append(candidate("good", 55.33, 0.5, compressed_bytes=1000))
+    assert "candidates/good/" in str(explain.smallest(told))
+
+
+def test_the_chart_of_an_error_has_better_files_further_up(tmp_path: Path):
+    path = tmp_path / "report.html"
+    told = errors()
+    told["candidates"] = [c for c in told["candidates"] if c["id"] != "slow"]
+    write_report(told, path)
+    assert Page(path.read_text("utf-8")).figure["layout"]["yaxis"]["autorange"] == "reversed"
+    told["candidates"].append(candidate("far", 90.0, 0.3, on_front=False))
+    write_report(told, path)
+    page = Page(path.read_text("utf-8"))
+    low, high = page.figure["layout"]["yaxis"]["range"]
+    assert 90 > low > 55.4 > high
+    assert "1 far below is out of view" in page.text
+
+
+def test_points_of_an_error_are_said_in_its_unit():
+    told = errors(budget=budget(max_drop=2))
+    assert "lose at most 2 points (0.02 of rmse)" in explain.conclusion(told)

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,13 @@ def context_of(
     folder: Path,
     batch: int = 1,
     runtime: Runtime = OnnxRuntime(),  # noqa: B008 - it keeps nothing
+    outputs: Sequence[str] | None = None,
 ) -> Context:
     torch.manual_seed(0)
     for module in model.modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
-    task = Task("aware", model, examples, examples)
+    task = Task("aware", model, examples, examples, outputs=outputs)
     return read_task(
         task,
         HardwareProfile(name="here", batch=batch),
@@ -524,7 +525,7 @@ def test_layers_whose_inputs_are_not_in_the_file_are_named(residual: tuple[Conte
 
 
 class Tangled(nn.Module):
-    """Of its layers ``unread`` and ``auxiliary`` do not reach the scored output, and ``of_place`` sees no input."""
+    """Of its layers ``unread`` and ``auxiliary`` do not reach the first output, and ``of_place`` sees no input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -541,7 +542,7 @@ class Tangled(nn.Module):
 
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
 def test_layers_that_are_not_in_the_file_are_not_looked_for(examples: Examples, tmp_path: Path, exporter: str) -> None:
-    context = context_of(Tangled(), examples(64, 1), tmp_path)
+    context = context_of(Tangled(), examples(64, 1), tmp_path, outputs=["output_0"])
     done = trained(context, {NAME: aware(context)}, 256)
     assert set(done.learned[NAME]) == {"conv", "unread", "auxiliary", "of_place", "head"}
     written = layer_scales(quantized(exported(done.model, context, tmp_path, exporter), context, done.learned))
