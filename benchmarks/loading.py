@@ -138,6 +138,7 @@ def epochs(rounds: int) -> dict[str, dict[str, Any]]:
     from autocompress.data import ScoredSet, call, read_data
     from autocompress.task import Task
 
+    torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(EPOCH, 1, 28, 28, generator=generator), torch.arange(EPOCH) % 10
     pairs = TensorDataset(x, y)

@@ -151,7 +151,7 @@ class TrainStream:
         for batch in self.split.read(rows(), self._seed + start):
             piece = asked.pop(0)
             inputs = self._augmented(batch.inputs, piece.epoch, piece.start)
-            outputs = self._by_example.of(piece.epoch, piece.order.rows, piece.at) if keeps else None
+            outputs = self._by_example.of(piece.epoch, piece.order.rows, piece.at, inputs) if keeps else None
             yield TrainBatch(inputs, batch.targets, outputs)
 
     def _in_augmented_blocks(self, start: int, examples: int, batch_size: int, teacher: bool) -> Iterator[TrainBatch]:

@@ -46,11 +46,17 @@ class TaughtExamples:
             self._known = torch.zeros(count, dtype=torch.bool)
         return True
 
-    def of(self, epoch: int, order: Tensor, at: slice) -> Outputs:
-        """Of the examples at ``at`` in the order of an epoch; once ``fits``."""
+    def of(self, epoch: int, order: Tensor, at: slice, inputs: Inputs) -> Outputs:
+        """Of the examples at ``at`` in the order of an epoch, which have these inputs; once ``fits``. Where examples
+        are not in memory these alone are taught: others are not read for it.
+        """
         assert self._outputs is not None
         size = self._policy.taught_block
-        if not bool(self._known[order[at]].all()):
+        if bool(self._known[order[at]].all()):
+            pass
+        elif self._split.memory is None:
+            self._enter(order[at], self._teacher.outputs(inputs))
+        else:
             for block in range(at.start // size, (at.stop - 1) // size + 1):
                 self._teach(epoch, block, order[block * size : (block + 1) * size])
         taught: Outputs = take_rows(self._outputs, order[at])
@@ -70,7 +76,11 @@ class TaughtExamples:
             found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             if self._kept:
                 self._kept.put(*at, found)
-        for name, taught in found.items():
+        self._enter(rows, found)
+
+    def _enter(self, rows: Tensor, outputs: Outputs) -> None:
+        assert self._outputs is not None
+        for name, taught in outputs.items():
             self._outputs[name][rows] = taught
         self._known[rows] = True
 

@@ -7,7 +7,7 @@ has no end is read on from (``endless``).
 
 import math
 import time
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from itertools import zip_longest
 from typing import Any
 
@@ -29,6 +29,7 @@ from autocompress.storage.atomic import UNFINISHED
 
 READ_TWICE = 16  # examples: a random one of two views is the same in all of them once in 65,000 times
 READ_INTO_MEMORY = 512
+UNSURE = 4  # times as long as a Dataset that is held in memory may take to read
 WORTH_SCORING = 2000  # examples: of which a share of right answers is known within two points or so
 ITERATED = 64  # examples of a batch of a bare IterableDataset
 
@@ -71,11 +72,15 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
     reader.keep_in(None)
     began = time.monotonic()
     steady = _is_same(first, reader.take(looked_at))
-    each_s = (time.monotonic() - began) / len(looked_at) / max(1, reader.workers)
+    whole_s = _whole_s(began, reader, looked_at)
+    if reading.whole_s < whole_s < UNSURE * reading.whole_s:  # it may have been a bad moment
+        began = time.monotonic()
+        reader.take(looked_at)
+        whole_s = min(whole_s, _whole_s(began, reader, looked_at))
     reader.keep_in(cache if steady else None)
     by_rows = steady and _is_by_rows(first, map(reader.take, ([row] for row in looked_at)))
     held = None
-    if by_rows and each_s * size <= reading.whole_s and first.bytes_each * size <= reading.most_bytes:
+    if by_rows and whole_s <= reading.whole_s and first.bytes_each * size <= reading.most_bytes:
         held = _read_whole(reader, reading)
     if cache is not None and (held is not None or not steady):
         reader.keep_in(None)
@@ -90,8 +95,13 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
         batch_size=_batch_size(loader) or _usual_size(drawing),
         steady=steady,
         by_rows=by_rows,
-        seconds_each=0.0 if held else each_s,
+        seconds_each=0.0 if held else whole_s / size,
     )
+
+
+def _whole_s(began: float, reader: DatasetReader, looked_at: Sequence[int]) -> float:
+    """Seconds to read all examples, with the loader's workers, as told by those that were read since ``began``."""
+    return (time.monotonic() - began) / len(looked_at) * len(reader) / max(1, reader.workers)
 
 
 def _read_whole(reader: DatasetReader, reading: Reading) -> Batch | None:
