@@ -53,7 +53,10 @@ def search_command(
     speedup: Annotated[
         str | None, typer.Option(help="Times faster than the reference, instead of --budget-ms.")
     ] = None,
-    max_drop: Annotated[str | None, typer.Option(help="Points of score that may be lost (1 without a budget).")] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(help="Points (0.01 of the metric) that may be lost (1 without a budget)."),
+    ] = None,
     profile: Annotated[
         str | None, typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file.")
     ] = None,

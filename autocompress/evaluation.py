@@ -12,7 +12,8 @@ NORMAL = 1.959964  # standard deviations of a normal distribution that hold 95 %
 
 @dataclass(frozen=True)
 class Score:
-    """In the metric's own unit, higher is better. val_low, val_high: 95 % interval over the validation examples.
+    """In the metric's own unit, turned round where lower values are better, so that higher is better here; ``shown`` is
+    the metric's own. val_low, val_high: 95 % interval over the validation examples.
 
     sampled: the number of validation examples that it was told from, as the difference from the reference on the same
     ones; None where it is the metric of all of them.
@@ -33,6 +34,12 @@ class Score:
     def whole(self) -> bool:
         """Whether it is of all validation examples: nothing else is on the front."""
         return self.sampled is None
+
+    def shown(self, maximize: bool) -> "Score":
+        """As the metric itself has it, for documents and people. maximize: whether higher values of it are better."""
+        if maximize:
+            return self
+        return Score(-self.val, -self.val_high, -self.val_low, None if self.test is None else -self.test, self.sampled)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Anything else inside such a value (None, a number, a flag) is kept where it is.
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +20,7 @@ def named_tensors(value: Nested, alone: str) -> dict[str, Tensor]:
 
     A tensor that is the whole value is called ``alone``; the entries of a tuple or list ``alone_0``, ``alone_1``, ...;
     those of a mapping, a named tuple or a dataclass by their own names; what is nested deeper by its path, with points
-    between the names.
+    between the names. Of two that come to one name the second has a number behind it.
     """
     if isinstance(value, Tensor):
         return {alone: value}
@@ -30,9 +30,17 @@ def named_tensors(value: Nested, alone: str) -> dict[str, Tensor]:
     return found
 
 
+def unused(name: str, taken: Container[str]) -> str:
+    """The name, or with a number behind it where it is taken."""
+    number, free = 1, name
+    while free in taken:
+        number, free = number + 1, f"{name}_{number + 1}"
+    return free
+
+
 def _collect(path: str, value: Nested, found: dict[str, Tensor]) -> None:
     if isinstance(value, Tensor):
-        found[path] = value
+        found[unused(path, found)] = value
     else:
         for name, inner in _entries(value):
             _collect(f"{path}.{name}", inner, found)

@@ -1,9 +1,10 @@
 """Where the model will run: the runtime, its threads and batch, and which statistic of the latency counts."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from autocompress.errors import unknown
 from autocompress.toml_file import read_written
@@ -19,7 +20,9 @@ class HardwareProfile(BaseModel):
     threads: the runtime's intra-op threads, pinned. batch: examples a call; latencies are of one whole call.
     statistic: the percentile of the latency that ``--budget-ms`` bounds. precisions: what the target can run; a
     strategy that makes another precision does not apply. machine: which moments count; those in which nothing
-    disturbs the target, or all of them, for a model that will share it with what disturbs it now.
+    disturbs the target, or all of them, for a model that will share it with what disturbs it now. shapes: the sizes
+    that files are timed at along the axes of inputs that vary (``Task.dynamic``), by name; where none is given, that of
+    the first validation examples.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,6 +35,16 @@ class HardwareProfile(BaseModel):
     statistic: Statistic = "p90"
     machine: Moments = "quiet"
     precisions: tuple[str, ...] = ("float32", "float16", "int8", "int4")
+    shapes: Mapping[str, Annotated[int, Field(strict=True, ge=1, le=1 << 24)]] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_empty_shapes(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A profile is recorded as it was written before there were shapes."""
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if name != "shapes" or value}
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     @property
     def as_it_is(self) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from autocompress.classes import IGNORED
 from autocompress.errors import UsageError, one_line
 from autocompress.losses import cross_entropy, mse
+from autocompress.metric_names import checked_metric, metric_and_entry
 from autocompress.nested import Nested, map_tensors, named_tensors, primary
 
 Inputs = Nested
@@ -37,10 +38,11 @@ class Task:
     are tensors, or tuples, dicts and dataclasses of them, examples along the first dimension of each. ``val`` steers
     the search; ``test`` (optional) is opened once, for the finalists.
     metric: "accuracy", the name of a metric of torchmetrics, ``callable(outputs, targets) -> float``, or an object with
-    ``update(outputs, targets)``, ``compute()`` and ``reset()``. loss: "cross_entropy", "mse", or ``callable(outputs,
-    targets) -> scalar tensor``, lower is better. Both are given what the model returns, whole; what torch and
-    torchmetrics define, and what is given by name, the one output that is scored. maximize: False for a metric of
-    which lower is better.
+    ``update(outputs, targets)``, ``compute()`` and ``reset()``; of one that gives a dict, with the entry that counts:
+    ``(metric, "map")``. loss: "cross_entropy", "mse", or ``callable(outputs, targets) -> scalar tensor``, lower is
+    better. Both are given what the model returns, whole; what torch and torchmetrics define, and what is given by name,
+    the one output that is scored. maximize: False for a metric of which lower is better; left out, what torchmetrics
+    says of the metric, and True for the user's own.
     augment: optional ``callable(inputs) -> inputs`` on a training batch.
     batch: optional ``callable(batch) -> (inputs, targets)`` of what the loader gives; pairs, and dicts with labels
     inside, need none.
@@ -65,7 +67,7 @@ class Task:
     augment: Callable[[Any], Any] | None = None
     example_inputs: Inputs | None = None
     student: Callable[[float], nn.Module] | None = None
-    maximize: bool = True
+    maximize: bool | None = None
     batch: Callable[[Any], Any] | None = None
     outputs: Sequence[str] | None = None
     distill: str | None = None
@@ -78,13 +80,9 @@ class Task:
             raise UsageError(f"Task.name must be a non-empty string, not {self.name!r}")
         if not isinstance(self.model, nn.Module):
             raise UsageError(f"Task.model must be a torch.nn.Module, not {type(self.model).__name__}")
-        if not (isinstance(self.metric, str) or callable(self.metric) or is_metric_object(self.metric)):
-            raise UsageError(
-                "Task.metric must be a name, a callable or an object with update, compute and reset, not "
-                f"{self.metric!r}"
-            )
         if not callable(self.loss) and not (isinstance(self.loss, str) and self.loss in LOSSES):
             raise UsageError(f"Task.loss must be one of {', '.join(LOSSES)} or a callable, not {self.loss!r}")
+        self.metric = checked_metric(self.metric, self.maximize)
         for label in ("augment", "student", "batch", "groups"):
             if getattr(self, label) is not None and not callable(getattr(self, label)):
                 raise UsageError(f"Task.{label} must be a callable, not {type(getattr(self, label)).__name__}")
@@ -104,8 +102,11 @@ class Task:
 
     @property
     def metric_name(self) -> str:
-        metric = self.metric
-        return metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
+        metric, entry = metric_and_entry(self.metric)
+        if entry is not None or isinstance(metric, str):
+            return entry or metric
+        metric = metric.func if isinstance(metric, partial) else metric
+        return getattr(metric, "__name__", type(metric).__name__)
 
     @property
     def loss_fn(self) -> Loss:
@@ -148,11 +149,6 @@ def _delivered(names: frozenset[str], model: nn.Module, given: object, returned:
         return returned
     order = iter(named_tensors(returned, OUTPUT))
     return map_tensors(lambda tensor: tensor if next(order) in names else None, returned)
-
-
-def is_metric_object(value: object) -> bool:
-    """Whether a metric is one that is updated batch by batch, as those of torchmetrics are."""
-    return all(callable(getattr(value, method, None)) for method in ("update", "compute", "reset"))
 
 
 def takes_one_tensor(function: object) -> bool:

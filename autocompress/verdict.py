@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import TYPE_CHECKING, Literal
 
+from autocompress.score_scale import IN_PERCENT, ScoreScale
+
 if TYPE_CHECKING:
     from autocompress.latency import Latency
 
@@ -69,11 +71,11 @@ def too_small_a_split(error: float, allowed: float) -> bool:
     return ONE_SIDED * error > allowed / 2
 
 
-def drop_verdict(loss: float, error: float, allowed: float, examples: int) -> Verdict:
+def drop_verdict(loss: float, error: float, allowed: float, examples: int, scale: ScoreScale = IN_PERCENT) -> Verdict:
     """Whether a file loses at most ``allowed`` points. loss: points of score below the reference's on the same
     ``examples``. error: its standard error, which falls with the root of their number. One-sided, 95 %.
     """
-    found = f"it loses {loss:.2f} points, give or take {ONE_SIDED * error:.2f}; {allowed:g} may be lost"
+    found = f"it loses {scale.points(loss, '.2f')}, give or take {ONE_SIDED * error:.2f}; {allowed:g} may be lost"
     if loss + ONE_SIDED * error <= allowed:
         return Verdict("met", found)
     if loss - ONE_SIDED * error > allowed:

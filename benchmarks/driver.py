@@ -98,7 +98,6 @@ PREPARED = Preparation(
     name="fake",
     fingerprint="0",
     metric="accuracy",
-    own_metric=False,
     chance=None,
     train_examples=50_000,
     val_examples=5_000,

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torchmetrics import SumMetric
+from torchmetrics.utilities import dim_zero_sum
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("autocompress", "plugins", "search_spaces")
@@ -43,10 +45,16 @@ def holds_hooks_before_forward() -> bool:
     return (before, len(module._forward_pre_hooks)) == (0, 1)
 
 
+def tells_how_states_are_reduced() -> bool:
+    metric = SumMetric()
+    return metric._reductions == {"sum_value": dim_zero_sum} and metric.metric_state.keys() == metric._reductions.keys()
+
+
 USED: dict[str, tuple[str, Callable[[], bool]]] = {
     "_version": ("the count of changes in place of a tensor", counts_changes_in_place),
     "_saved_self_sym_sizes": ("the sizes of a tensor before a slice of it", knows_the_sizes_before_a_slice),
     "_forward_hooks": ("the hooks on a module", holds_forward_hooks),
+    "_reductions": ("how states of a metric of torchmetrics become one", tells_how_states_are_reduced),
     "_forward_pre_hooks": ("the hooks before a module", holds_hooks_before_forward),
 }
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from autocompress.errors import UsageError
-from autocompress.profile import installed_profiles, load_profile
+from autocompress.profile import HardwareProfile, installed_profiles, load_profile
 
 
 def written(folder: Path, text: str) -> str:
@@ -86,3 +86,12 @@ def test_threads_of_another_type_are_refused(value: str, tmp_path: Path):
 def test_profile_cannot_be_changed():
     with pytest.raises(ValidationError):
         load_profile("cpu").threads = 2
+
+
+def test_sizes_of_axes_that_vary_are_read_and_recorded(tmp_path: Path):
+    profile = load_profile(written(tmp_path, 'name = "long"\n[shapes]\nsequence = 128'))
+    assert profile.shapes == {"sequence": 128}
+    assert HardwareProfile.model_validate(profile.model_dump(mode="json")) == profile
+    assert "shapes" not in load_profile("cpu").model_dump(mode="json")
+    with pytest.raises(UsageError, match="shapes"):
+        load_profile(written(tmp_path, 'name = "long"\n[shapes]\nsequence = 0'))

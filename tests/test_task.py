@@ -64,7 +64,7 @@ def make(**changes: object) -> Task:
         (
             "metric",
             0.5,
-            r"Task\.metric must be a name, a callable or an object with update",
+            r"Task\.metric must be a name, a callable, an object with update",
         ),
         ("batch", "rows", r"Task\.batch must be a callable, not str"),
         ("outputs", "logits", r"Task\.outputs must be a list of names, not 'logits'"),

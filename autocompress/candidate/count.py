@@ -2,27 +2,32 @@
 layers.
 """
 
+import tempfile
 import zlib
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
 import onnx
+import onnxruntime as ort
 from onnx import NodeProto, TensorProto
+
+from autocompress.data import Feed
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def count(path: Path) -> tuple[int, int]:
-    """(parameters, multiply-accumulates of one call) of an ONNX file.
+def count(path: Path, feed: Feed | None = None) -> tuple[int, int]:
+    """(parameters, multiply-accumulates of one call) of an ONNX file; of one with free axes, of a call with ``feed``.
 
     Parameters are the elements of the weights and biases; scales, zero points and shapes are not parameters.
     Operators without multiplication by weights or between activations count as nothing.
     """
     model = onnx.load(str(path))
-    shapes = _shapes(model)
+    called = model if feed is None or not has_free_axes(model) else _with_sizes(model, feed)
+    shapes = _shapes(called)
     macs = 0
-    for node in model.graph.node:
+    for node in called.graph.node:
         counter = _COUNTERS.get(node.op_type)
         if counter is not None and all(name in shapes for name in (*node.input[:2], node.output[0]) if name):
             macs += counter(node, shapes)
@@ -69,6 +74,39 @@ def _shapes(model: onnx.ModelProto) -> Shapes:
         if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             shapes[value.name] = tuple(d.dim_value for d in dims)
     return shapes
+
+
+def has_free_axes(model: onnx.ModelProto) -> bool:
+    """Whether an input of the file takes more sizes than one."""
+    return any(d.WhichOneof("value") != "dim_value" for v in model.graph.input for d in v.type.tensor_type.shape.dim)
+
+
+def _with_sizes(model: onnx.ModelProto, feed: Feed) -> onnx.ModelProto:
+    """The model with the sizes of one call built in, and with them the shapes inside, which ONNX Runtime infers: it
+    knows operators of its own, and follows sizes that are computed.
+    """
+    fixed, sizes = onnx.ModelProto(), dict[str, int]()
+    fixed.CopyFrom(model)
+    for value in fixed.graph.input:
+        if value.name in feed:
+            for dim, size in zip(value.type.tensor_type.shape.dim, feed[value.name].shape, strict=True):
+                sizes[dim.dim_param] = dim.dim_value = size
+    for value in (*fixed.graph.value_info, *fixed.graph.output):  # a size that only follows is inferred
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes and dim.dim_param:
+                dim.dim_value = sizes[dim.dim_param]
+        if any(not dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim):
+            value.type.tensor_type.ClearField("shape")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        options.optimized_model_filepath = str(Path(folder) / "sized.onnx")
+        try:
+            ort.InferenceSession(fixed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            return onnx.load(options.optimized_model_filepath)
+        except Exception:  # ONNX Runtime has no common base for what it raises
+            return fixed
 
 
 def _conv(node: NodeProto, shapes: Shapes) -> int:

@@ -6,7 +6,7 @@ candidate when it fails there.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,16 @@ from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from autocompress.candidate.export_cause import cause_of
 from autocompress.candidate.silence import silent
-from autocompress.data import OutputLayout, PositionalModel, call, every_module_called, feed_of, named_inputs
+from autocompress.data import (
+    Axes,
+    OutputLayout,
+    PositionalModel,
+    call,
+    every_module_called,
+    feed_of,
+    named_inputs,
+    resized,
+)
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.nested import map_tensors
 from autocompress.plugin.contract import Session
@@ -34,7 +43,8 @@ SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the 
 
 
 def export(model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path, exporter: str) -> str:
-    """Write ``model`` as ``target`` with the shapes of ``inputs`` built in; returns the exporter that worked.
+    """Write ``model`` as ``target`` with the shapes of ``inputs`` built in, but for the axes that vary
+    (``OutputLayout.dynamic``); returns the exporter that worked.
 
     Raises CandidateFailed when neither exporter takes the model.
     """
@@ -82,7 +92,8 @@ def export_right(
     with replacing(target) as temporary:
         export_with(exporter, model, layout, inputs[0], temporary)
         session = open_file(temporary)
-        check(session, [feed_of(i, session.input_names) for i in inputs], model, layout, inputs)
+        several = [*inputs, *other_sizes(layout, inputs[0])]
+        check(session, [feed_of(i, session.input_names) for i in several], model, layout, several)
 
 
 def first_that_works(exporter: str, write: Callable[[str], None]) -> tuple[str | None, dict[str, str]]:
@@ -103,7 +114,9 @@ def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: I
     """Export by one exporter, every delivered output by its name, and fold constants. Raises CandidateFailed with the
     exporter's cause.
     """
+    inputs = _not_one(layout, inputs)
     wrapped, named = PositionalModel(model, inputs, layout.names).eval(), named_inputs(inputs)
+    dynamo, outputs = exporter == "dynamo", layout.names_in_file({*named, *wrapped.state_dict()})
     raw = target.with_suffix(".raw.onnx")
     try:
         with silent(*LOGGERS), every_module_called(), torch.inference_mode(False), torch.no_grad():
@@ -111,14 +124,15 @@ def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: I
                 wrapped,
                 tuple(named.values()),
                 str(raw),
-                dynamo=exporter == "dynamo",
+                dynamo=dynamo,
                 input_names=list(named),
-                output_names=list(layout.names),
+                output_names=list(outputs.values()),
                 verbose=False,
                 external_data=False,
+                **_free_axes(layout, named, outputs, dynamo=dynamo),
             )
         fold(raw, target)
-        keep_inputs(target, inputs)
+        keep_inputs(target, inputs, layout.dynamic)
     except AutocompressError:
         raise
     except Exception as error:  # exporters raise anything
@@ -127,6 +141,35 @@ def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: I
         raise CandidateFailed(cause_of(error)) from error
     finally:
         raw.unlink(missing_ok=True)
+
+
+def _free_axes(
+    layout: OutputLayout, inputs: Iterable[str], outputs: Mapping[str, str], *, dynamo: bool
+) -> dict[str, Any]:
+    """The arguments that keep the axes free; none where all are fixed."""
+    if not layout.dynamic:
+        return {}
+    if dynamo:  # what follows in the outputs it finds by itself
+        sizes = {name: torch.export.Dim(name) for axes in layout.dynamic.values() for name in axes.values()}
+        own = (layout.dynamic.get(name, {}) for name in inputs)
+        return {"dynamic_shapes": [tuple({axis: sizes[name] for axis, name in axes.items()} for axes in own)]}
+    varying = {outputs[name]: dict(axes) for name, axes in layout.varying.items()}
+    return {"dynamic_axes": {name: dict(axes) for name, axes in layout.dynamic.items()} | varying}
+
+
+def _not_one(layout: OutputLayout, inputs: Inputs) -> Inputs:
+    """The inputs with two places along axes that vary and have one: an exporter takes one for a size that stays."""
+    sizes = {
+        name: tensor.shape[axis]
+        for tensor, axes in ((t, layout.dynamic.get(n, {})) for n, t in named_inputs(inputs).items())
+        for axis, name in axes.items()
+    }
+    return resized(inputs, layout.dynamic, {name: 2 for name, size in sizes.items() if size == 1})
+
+
+def other_sizes(layout: OutputLayout, inputs: Inputs) -> list[Inputs]:
+    """The same inputs at other sizes that the model takes, where their axes vary."""
+    return [resized(inputs, layout.dynamic, sizes) for sizes in layout.sizes]
 
 
 def decides_by_values(model: nn.Module, layout: OutputLayout, inputs: Inputs) -> bool:
@@ -157,7 +200,7 @@ def fold(source: Path, target: Path) -> None:
         raise CandidateFailed("the model is over 2 GiB, which one ONNX file cannot hold")
 
 
-def keep_inputs(path: Path, inputs: Inputs) -> None:
+def keep_inputs(path: Path, inputs: Inputs, free: Axes) -> None:
     """Give a file every input of the model, in order: an exporter leaves out those that the model ignores, and who runs
     the file need not know.
     """
@@ -169,7 +212,8 @@ def keep_inputs(path: Path, inputs: Inputs) -> None:
     del model.graph.input[:]
     for name, tensor in values.items():
         kind = onnx.helper.np_dtype_to_tensor_dtype(tensor.numpy().dtype)
-        ignored = onnx.helper.make_tensor_value_info(name, kind, tensor.shape)
+        shape = [free.get(name, {}).get(axis, size) for axis, size in enumerate(tensor.shape)]
+        ignored = onnx.helper.make_tensor_value_info(name, kind, shape)
         model.graph.input.append(found.get(name, ignored))
     onnx.save(model, str(path))
 

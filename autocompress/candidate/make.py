@@ -35,7 +35,7 @@ def make(opened: OpenTask, request: MakeRequest, model: nn.Module | None = None)
     if request.source is not None:
         path = opened.folder.root / request.source.path
         plans = request.weights.plans if isinstance(request, FamilyFiles) else ()
-        made = Made(request.source, request.exporter, plans, count(path)[1])
+        made = Made(request.source, request.exporter, plans, count(path, opened.feeds[0])[1])
     elif isinstance(request, FamilyFiles):
         made = _exported(opened, request, model)
     else:
@@ -52,9 +52,10 @@ def _exported(opened: OpenTask, request: FamilyFiles, model: nn.Module | None) -
     opened.lock.give_way()
     target = _target(opened, request, None)
     with opened.supervisor.during("export", f"export: {request.recipe.techniques()}"):
-        checked = list(profile_inputs(opened.val.split, opened.profile.batch, CHECKED_BATCHES))
-        exporter = export_checked(model, opened.context.layout, checked, target, request.exporter, opened.open)
-    return Made(file_of(opened, request.recipe, target), exporter, plans, count(target)[1])
+        layout = opened.context.layout
+        checked = list(profile_inputs(opened.val.split, opened.profile, layout, CHECKED_BATCHES))
+        exporter = export_checked(model, layout, checked, target, request.exporter, opened.open)
+    return Made(file_of(opened, request.recipe, target), exporter, plans, count(target, opened.feeds[0])[1])
 
 
 def _exported_untrained(opened: OpenTask, request: UntrainedFiles) -> Made:
@@ -62,9 +63,9 @@ def _exported_untrained(opened: OpenTask, request: UntrainedFiles) -> Made:
     opened.lock.give_way()
     target = _target(opened, request, None)
     with opened.supervisor.during("export", f"export: {request.recipe.techniques()}"):
-        inputs = next(profile_inputs(opened.val.split, opened.profile.batch, 1))
+        inputs = next(profile_inputs(opened.val.split, opened.profile, opened.context.layout, 1))
         exporter = export(model, opened.context.layout, inputs, target, request.exporter)
-    return Made(file_of(opened, request.recipe, target), exporter, plans, count(target)[1])
+    return Made(file_of(opened, request.recipe, target), exporter, plans, count(target, opened.feeds[0])[1])
 
 
 def _rewritten(opened: OpenTask, request: MakeRequest, made: Made) -> Made:

@@ -46,13 +46,12 @@ class Preparation:
     answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
     of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the user's loader
     trains with; None where a recipe is free to choose. scored_on: how many validation examples there is time to read;
-    None: all. parts: of the fingerprint, by name.
+    None: all. parts: of the fingerprint, by name. maximize: whether higher values of the metric are better.
     """
 
     name: str
     fingerprint: str
     metric: str
-    own_metric: bool
     chance: float | None
     train_examples: int
     val_examples: int
@@ -70,6 +69,7 @@ class Preparation:
     batch_size: int | None = None
     scored_on: int | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
+    maximize: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def prepare(
         score_on = scored_on
     if test is not None and (most := _affordable(test, policy)[0]) is not None:
         test = test.sampled(most)
-    scored = val if score_on is None else val.sampled(score_on)
-    inputs = list(profile_inputs(scored, profile.batch, TIMED_FEEDS))
+    scored = ScoredSet(task, val if score_on is None else val.sampled(score_on), read.context.layout)
+    inputs = list(profile_inputs(scored.split, profile, read.context.layout, TIMED_FEEDS))
     opened = OpenTask(
         task=task,
         profile=profile,
@@ -136,8 +136,8 @@ def prepare(
         folder=folder,
         store=store,
         context=read.context,
-        val=ScoredSet(task, scored, read.context.layout),
-        test=ScoredSet(task, test, read.context.layout) if test else None,
+        val=scored,
+        test=scored.on(test) if test else None,
         fingerprint=read.fingerprint,
         feeds=[feed_of(i) for i in inputs],
         lock=lock or MachineLock(folder.root),
@@ -160,7 +160,7 @@ def prepare(
         name=task.name,
         fingerprint=read.fingerprint,
         metric=task.metric_name,
-        own_metric=task.metric != "accuracy",
+        maximize=scored.maximize,
         chance=commonest_class(task, val),
         train_examples=len(read.splits["train"]),
         val_examples=len(val) if scored_on is None else min(len(val), scored_on),
@@ -204,7 +204,8 @@ def _overhead_ms(opened: OpenTask) -> float:
 
 def _kept_feeds(opened: OpenTask, inputs: Sequence[Inputs]) -> str:
     """Store key of the inputs that files are timed with, for whoever times them."""
-    key = opened.store.key("feeds", opened.fingerprint, opened.profile.batch)
+    shapes = [dict(opened.profile.shapes)] if opened.profile.shapes else []
+    key = opened.store.key("feeds", opened.fingerprint, opened.profile.batch, *shapes)
     if not opened.store.path(key).exists():
         opened.store.save(key, feeds_to_store(inputs))
     return key

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from autocompress.data import Reading, Split, read_data, run_in_training_alone, spread_feeds
+from autocompress.data import Reading, Split, check_profile_shapes, read_data, run_in_training_alone, spread_feeds
 from autocompress.fingerprint import fingerprint_of, parts_of
 from autocompress.plugin.contract import Context, Runtime
 from autocompress.profile import HardwareProfile
@@ -34,11 +34,13 @@ def read_task(
     """
     data = read_data(task, reading)
     train = data.splits["train"]
+    model = task.copy_of_model()
+    check_profile_shapes(profile, data.layout, model, data.example_inputs)
     context = Context(
         task=task,
         profile=profile,
         runtime=runtime,
-        model=task.copy_of_model(),
+        model=model,
         example_inputs=data.example_inputs,
         layout=data.layout,
         train=train,

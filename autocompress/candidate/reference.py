@@ -22,7 +22,7 @@ def first_reference(first: str, opened: OpenTask) -> tuple[str, str]:
     if worked is None:
         raise unexportable(causes)
     tracer, other = EXPORTERS
-    example = next(profile_inputs(opened.val.split, opened.profile.batch, 1))
+    example = next(profile_inputs(opened.val.split, opened.profile, opened.context.layout, 1))
     if (
         worked == tracer
         and other not in causes
@@ -35,7 +35,7 @@ def first_reference(first: str, opened: OpenTask) -> tuple[str, str]:
 
 def export_reference(opened: OpenTask, exporter: str, path: Path) -> None:
     """Write the reference as ``path``. Raises CandidateFailed when it cannot be exported, or the file is not right."""
-    inputs = list(profile_inputs(opened.val.split, opened.profile.batch, CHECKED_BATCHES))
+    inputs = list(profile_inputs(opened.val.split, opened.profile, opened.context.layout, CHECKED_BATCHES))
     with opened.supervisor.during("export", f"export the reference ({exporter})"):
         export_right(exporter, opened.context.model, opened.context.layout, inputs, path, opened.open)
 

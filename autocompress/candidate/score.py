@@ -1,19 +1,21 @@
 """A finished file: scored and counted, what its metric needs kept to be compared on the same examples; later tested."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from autocompress.candidate.count import compressed_size, count
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
-from autocompress.data import Kept, ScoredSet
+from autocompress.data import KeptOutputs, ScoredSet
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Chance, Score
 from autocompress.measure import outputs_of
+from autocompress.nested import Nested
 
 
 def score_files(
@@ -43,29 +45,48 @@ def _scored(opened: OpenTask, file: ModelFile, sample: Sample | None) -> Scored:
             opened.lock.give_way()
 
         kept = _kept(opened, path, val, give_way)
-    own = val.score(kept) if sample is None else _compared(opened, kept, val, sample)
+        own = val.score(kept) if sample is None else _compared(opened, kept, val, sample, give_way)
     if own is None:
         return _scored(opened, file, None)
     if not math.isfinite(own.val):
         raise CandidateFailed(f"the metric is {own.val} on the validation split")
     key = opened.store.key("val", file.digest, str(own.sampled or ""))
     opened.store.save(key, kept)
-    params, macs = count(path)
+    params, macs = count(path, opened.feeds[0])
     return Scored(own, path.stat().st_size, packed.result(), params, macs, key)
 
 
-def _compared(opened: OpenTask, kept: Kept, val: ScoredSet, sample: Sample) -> Score | None:
+def _compared(
+    opened: OpenTask, kept: KeptOutputs, val: ScoredSet, sample: Sample, give_way: Callable[[], None]
+) -> Score | None:
     """Told from a sample; None where that cannot be: what was kept of the reference's outputs is gone, or the metric is
     undefined there, as an area under a curve is without both classes.
+    """
+    reference = _reference_on(opened, val, sample, give_way)
+    if reference is None:
+        return None
+    try:
+        score = val.compared(kept, reference, sample.score)
+    except CandidateFailed:
+        return None
+    return score if math.isfinite(score.val) else None
+
+
+def _reference_on(opened: OpenTask, val: ScoredSet, sample: Sample, give_way: Callable[[], None]) -> KeptOutputs | None:
+    """What is kept of the reference's outputs on a sample: part of what was kept of all, or, where that is in blocks of
+    examples, kept anew once.
     """
     stored = opened.store.load(sample.outputs)
     if stored is None:
         return None
-    try:
-        score = val.compared(kept, opened.val.sample_of(stored, sample.examples), sample.score)
-    except Exception:  # the user's metric raises anything
-        return None
-    return score if math.isfinite(score.val) else None
+    if (part := opened.val.sample_of(stored, sample.examples)) is not None:
+        return part
+    key = opened.store.key("val", sample.outputs, str(sample.examples))
+    if (known := opened.store.load(key)) is not None:
+        return known
+    kept = _kept(opened, opened.folder.reference, val, give_way)
+    opened.store.save(key, kept)
+    return kept
 
 
 def test_scores(opened: OpenTask, files: Sequence[ModelFile]) -> list[float]:
@@ -80,16 +101,20 @@ def test_scores(opened: OpenTask, files: Sequence[ModelFile]) -> list[float]:
     return scores
 
 
-def _kept(opened: OpenTask, path: Path, examples: ScoredSet, give_way: Callable[[], None]) -> Kept:
+def _kept(opened: OpenTask, path: Path, examples: ScoredSet, give_way: Callable[[], None]) -> KeptOutputs:
     """What is kept of a file's outputs. Raises CandidateFailed when they are no numbers."""
-    pieces = []
     layout = opened.context.layout
-    for batch, rows in outputs_of(lambda: opened.open(path), examples.split, opened.profile.batch, layout, give_way):
-        lost = [name for name, row in rows.items() if row.isnan().any()]
-        if lost or not torch.isfinite(rows[layout.scored]).all():
-            raise CandidateFailed(f"the model gives NaN or infinite outputs on the {examples.split.title} split")
-        pieces.append(examples.keep(rows, batch.targets))
-    return examples.joined(pieces)
+
+    def pieces() -> Iterator[tuple[Mapping[str, Tensor], Nested]]:
+        for batch, rows in outputs_of(
+            lambda: opened.open(path), examples.split, opened.profile.batch, layout, give_way
+        ):
+            lost = [name for name, row in rows.items() if row.isnan().any()]
+            if lost or not torch.isfinite(rows[layout.scored]).all():
+                raise CandidateFailed(f"the model gives NaN or infinite outputs on the {examples.split.title} split")
+            yield rows, batch.targets
+
+    return examples.kept(pieces())
 
 
 def differences(opened: OpenTask, best: str, others: Sequence[str]) -> list[tuple[float, float]]:
@@ -100,13 +125,18 @@ def differences(opened: OpenTask, best: str, others: Sequence[str]) -> list[tupl
 
 
 def chance(opened: OpenTask, outputs: str) -> Chance | None:
-    """What the metric gives for outputs, a store key, where they have nothing to do with the targets; None where it
-    cannot be worked out. Raises CandidateFailed when they are missing.
+    """What the metric gives for the reference's outputs, a store key, where they have nothing to do with the targets;
+    None where it cannot be worked out. Raises CandidateFailed when they are missing, and UsageError when the metric
+    rewards what is worse.
     """
-    return opened.val.chance(_stored(opened, outputs))
+    sample = opened.val.permutable()
+    if sample is None:
+        return opened.val.chance(_stored(opened, outputs))
+    with opened.supervisor.during("score", "score: permuted targets"):
+        return sample.chance(_kept(opened, opened.folder.reference, sample, opened.lock.give_way))
 
 
-def _stored(opened: OpenTask, key: str) -> Kept:
+def _stored(opened: OpenTask, key: str) -> KeptOutputs:
     stored = opened.store.load(key)
     if stored is None:
         raise CandidateFailed(f"the stored outputs {key} are missing")

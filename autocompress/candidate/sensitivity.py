@@ -8,19 +8,20 @@ refitted; a search refits those behind too, so that it may take more.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autocompress.budget import DEFAULT_DROP
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.repair.calibration import calibration_sample
 from autocompress.candidate.repair.repaired import built_and_repaired
 from autocompress.candidate.structure import blamed_on
-from autocompress.data import Kept, ScoredSet, call
+from autocompress.data import KeptOutputs, ScoredSet, call
 from autocompress.errors import CandidateFailed
+from autocompress.nested import Nested
 from autocompress.plugin.contract import ShrinkableGroup
 from autocompress.recipe import Recipe, Step
 
@@ -64,7 +65,7 @@ class UnchangedScored:
     """The examples that every removal is scored on, and what is kept of the unchanged model's outputs for them."""
 
     examples: ScoredSet
-    kept: Kept
+    kept: KeptOutputs
     score: float
 
 
@@ -114,7 +115,7 @@ class _Bisection:
         self._opened = opened
         self._strategy = strategy
         self._low, self._high = -1, len(group.counts)  # the counts between them are to be tried
-        self._kept: dict[int, Kept | None] = {}  # by how many units went
+        self._kept: dict[int, KeptOutputs | None] = {}  # by how many units went
         self._repaired = False
         self._failed: str | None = None
 
@@ -130,10 +131,11 @@ class _Bisection:
         count = self.group.counts[middle]
         try:
             self._kept[count] = self._kept_without(count)
+            lost = self._lost(count)
         except CandidateFailed as error:
             self._failed = error.reason
             return
-        if self._lost(count) <= MOST_LOST + OF_ROUNDING:
+        if lost <= MOST_LOST + OF_ROUNDING:
             self._low = middle
         else:
             self._high = middle
@@ -147,7 +149,7 @@ class _Bisection:
         cannot_go = self._removal(counts[self._high]) if self._high < len(counts) else None
         return GroupSensitivity(name, units, can_go, cannot_go, self._repaired)
 
-    def _kept_without(self, count: int) -> Kept | None:
+    def _kept_without(self, count: int) -> KeptOutputs | None:
         """Raises CandidateFailed."""
         opened, recipe = self._opened, Recipe((Step.of(self._strategy),))
         opened.supervisor.check()
@@ -173,13 +175,22 @@ class _Bisection:
         return Removal(count, *before.examples.difference(before.kept, kept))
 
 
-def kept_in_torch(model: nn.Module, examples: ScoredSet) -> Kept | None:
+class _NotFinite(Exception):
+    """Outputs are no numbers."""
+
+
+def kept_in_torch(model: nn.Module, examples: ScoredSet) -> KeptOutputs | None:
     """What is kept of a model's outputs in evaluation mode; None where they are no numbers."""
-    pieces = []
-    with torch.inference_mode():
+
+    def pieces() -> Iterator[tuple[Mapping[str, Tensor], Nested]]:
         for batch in examples.split.batches(SCORED_AT_ONCE):
             rows = examples.layout.rows_of(call(model.eval(), batch.inputs))
             if not torch.isfinite(rows[examples.layout.scored]).all():
-                return None
-            pieces.append(examples.keep(rows, batch.targets))
-    return examples.joined(pieces)
+                raise _NotFinite
+            yield rows, batch.targets
+
+    with torch.inference_mode():
+        try:
+            return examples.kept(pieces())
+        except _NotFinite:
+            return None

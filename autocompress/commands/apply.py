@@ -13,17 +13,16 @@ import numpy as np
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import export
 from autocompress.candidate.make import rewrite
-from autocompress.candidate.reading import read_task
+from autocompress.candidate.reading import Read, read_task
 from autocompress.candidate.request import TrainRequest
 from autocompress.candidate.structure import build
 from autocompress.candidate.weights import load_weights
 from autocompress.compute.in_process import OpenedInProcess, opened_in_process
-from autocompress.data import Split, feed_of, profile_inputs
+from autocompress.data import feed_of, profile_inputs
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation
 from autocompress.explore.opening.reference import open_task
 from autocompress.fingerprint import differences_of
-from autocompress.plugin.contract import Runtime
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.recipe import TRAIN, RecipeFile
@@ -75,7 +74,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
             deliver(run.root / made.artifact, folder)
             return (
                 f"{folder / MODEL} {'trained' if stored.epochs else 'made'} anew from {stored.recipe}: validation "
-                f"{made.score.val:.4f} (stored: {stored.facts.get('val')})"
+                f"{made.score.shown(here.prepared.maximize).val:.4f} (stored: {stored.facts.get('val')})"
             )
         reference = Path(scratch) / "reference.onnx"
         read = read_task(task, profile, plugins.runtime(profile.runtime), reference, stored.seed)
@@ -84,7 +83,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
             raise UsageError(
                 f"{recipe} was made for another task ({stored.task}, {found}): give the task it was made for"
             )
-        inputs = next(profile_inputs(read.splits["val"], profile.batch, 1))
+        inputs = next(profile_inputs(read.splits["val"], profile, read.context.layout, 1))
         export(read.context.model, read.context.layout, inputs, reference, stored.exporter)
         model, _ = build(stored.recipe, read.context, plugins, stored.plans)
         kept = replace(stored, weights=None if weights is None else WEIGHTS)
@@ -116,7 +115,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
         line = f"{folder / MODEL} made from {stored.recipe}"
         if not beside.exists():
             return line
-        worst = _difference(plugins.runtime(profile.runtime), profile, read.splits["val"], beside, folder / MODEL)
+        worst = _difference(read, profile, beside, folder / MODEL)
         if worst > SAME_OUTPUTS:
             raise AutocompressError(
                 f"{folder / MODEL} was made, but its outputs differ from {beside} by {worst:.2g} "
@@ -150,11 +149,12 @@ def _mark(folder: Path) -> None:
         raise no_space(folder / APPLIED, error) from error
 
 
-def _difference(runtime: Runtime, profile: HardwareProfile, val: Split, one: Path, other: Path) -> float:
+def _difference(read: Read, profile: HardwareProfile, one: Path, other: Path) -> float:
     """Largest difference of two files' outputs over some validation examples."""
-    sessions = [runtime.open(path, profile) for path in (one, other)]
+    sessions = [read.context.runtime.open(path, profile) for path in (one, other)]
     worst = 0.0
-    for inputs in profile_inputs(val, profile.batch, COMPARED_BATCHES):
-        outputs = [np.asarray(s.run(feed_of(inputs, s.input_names))[0], dtype=np.float64) for s in sessions]
-        worst = max(worst, float(np.abs(outputs[0] - outputs[1]).max()))
+    for inputs in profile_inputs(read.splits["val"], profile, read.context.layout, COMPARED_BATCHES):
+        for own, others in zip(*(s.run(feed_of(inputs, s.input_names)) for s in sessions), strict=True):
+            apart = np.abs(np.asarray(own, dtype=np.float64) - np.asarray(others, dtype=np.float64))
+            worst = max(worst, float(apart.max(initial=0.0)))
     return worst

@@ -74,13 +74,11 @@ def inspect_task(
 
 def _reference(opening: Opening, scored: int) -> dict[str, Any]:
     reference = opening.reference
+    score = reference.score.shown(opening.scale.maximize)
     return {
         "task": opening.name,
-        "score": {
-            opening.metric: reference.score.val,
-            "low": reference.score.val_low,
-            "high": reference.score.val_high,
-        },
+        "score": {opening.metric: score.val, "low": score.val_low, "high": score.val_high},
+        "maximize": opening.scale.maximize,
         "latency_ms": {
             "p50": reference.latency.p50,
             "p90": reference.latency.p90,
@@ -119,7 +117,7 @@ def _unchanged(opening: Opening) -> dict[str, dict[str, Any]]:
     """The reference's graph variants: what quantization alone gives here."""
     measured = {
         str(e.recipe): {
-            opening.metric: e.score.val,
+            opening.metric: e.score.shown(opening.scale.maximize).val,
             "speedup": 1 / e.latency.ratio,
             "size_bytes": e.size_bytes,
             "compressed_bytes": e.compressed_bytes,

@@ -26,7 +26,9 @@ RANDOM_FEEDS = 4  # in turn, so that no call is timed on what the caches hold
 
 
 def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
-    """Latency of an ONNX file on random inputs of its own shapes; free dimensions become the profile's batch."""
+    """Latency of an ONNX file on random inputs of its own shapes; a free first dimension becomes the profile's batch,
+    others the sizes that the profile gives by their names.
+    """
     profile = _profile(profile_name)
     runtime = load_plugins().runtime(profile.runtime)
     beside = Sessions(runtime, profile, path, random_feeds(path, profile))
@@ -133,14 +135,16 @@ def random_feed(path: Path, profile: HardwareProfile, seed: int) -> Feed:
     random = np.random.default_rng(seed)
     feed: dict[str, Any] = {}
     for value in (v for v in model.graph.input if v.name not in known):
-        free = [i for i, d in enumerate(value.type.tensor_type.shape.dim) if not d.HasField("dim_value")]
-        if free not in ([], [0]):
+        dims = list(value.type.tensor_type.shape.dim)
+        sizes = [d.dim_value if d.HasField("dim_value") else profile.shapes.get(d.dim_param) for d in dims]
+        if dims and sizes[0] is None:
+            sizes[0] = profile.batch
+        if free := [f"{i} ({d.dim_param or 'nameless'})" for i, d in enumerate(dims) if sizes[i] is None]:
             raise UsageError(
-                f"{path}: input {value.name} has free dimensions {free} beside the batch: fix their sizes first"
+                f"{path}: input {value.name} has free dimensions {', '.join(free)} beside the batch: give their sizes "
+                "in [shapes] of a profile, or fix them in the file"
             )
-        shape = [
-            d.dim_value if i not in free else profile.batch for i, d in enumerate(value.type.tensor_type.shape.dim)
-        ]
+        shape = [size for size in sizes if size is not None]
         if not value.type.HasField("tensor_type"):
             raise UsageError(f"{path}: input {value.name} is no tensor, and random values can be made of tensors alone")
         kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)

@@ -5,6 +5,7 @@ the names below alone.
 from autocompress.arrays import Array
 from autocompress.data.batch import Batch, PerExample, joined, named_inputs, ordered_as, rows_in, take_rows
 from autocompress.data.drawing import Order
+from autocompress.data.dynamic import check_profile_shapes, resized
 from autocompress.data.feeds import (
     Feed,
     feed_of,
@@ -14,11 +15,11 @@ from autocompress.data.feeds import (
     spread_feeds,
     stored_feeds,
 )
-from autocompress.data.layout import OutputLayout, output_layout
+from autocompress.data.layout import Axes, OutputLayout, output_layout
 from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called
 from autocompress.data.reading import Reading
 from autocompress.data.scored_set import ScoredSet
-from autocompress.data.scoring.scorer import Kept
+from autocompress.data.scoring.scorer import KeptOutputs
 from autocompress.data.seeding import seeded
 from autocompress.data.split import Split, spread
 from autocompress.data.task_data import read_data
@@ -26,10 +27,11 @@ from autocompress.data.training_mode import computing_as_in_training, is_within,
 
 __all__ = [
     "Array",
+    "Axes",
     "Batch",
     "Features",
     "Feed",
-    "Kept",
+    "KeptOutputs",
     "Order",
     "OutputLayout",
     "PerExample",
@@ -39,6 +41,7 @@ __all__ = [
     "Split",
     "call",
     "captured",
+    "check_profile_shapes",
     "computing_as_in_training",
     "every_module_called",
     "feed_of",
@@ -51,6 +54,7 @@ __all__ = [
     "padded",
     "profile_inputs",
     "read_data",
+    "resized",
     "rows_in",
     "run_in_training_alone",
     "seeded",

@@ -63,6 +63,31 @@ def joined(values: Sequence[Nested]) -> Nested:
     return filled(first, [torch.cat(parts) for parts in zip(*map(tensors_of, values), strict=True)])
 
 
+def joined_padded(values: Sequence[Nested], label: float = 0) -> Nested:
+    """As ``joined``, of tensors that differ in size along other axes too, as batches do that were padded each to its
+    longest example: padded at the end to the largest size, whole numbers with ``label``, anything else with zeros.
+    """
+    first = values[0]
+    if isinstance(first, PerExample) or len(values) == 1:
+        return joined(values)
+    columns = list(zip(*map(tensors_of, values), strict=True))
+    return filled(first, [torch.cat(tuple(_padded_alike(column, label))) for column in columns])
+
+
+def _padded_alike(tensors: Sequence[Tensor], label: float) -> Sequence[Tensor]:
+    shapes = {tuple(tensor.shape[1:]) for tensor in tensors}
+    if len(shapes) == 1 or len({len(shape) for shape in shapes}) > 1:
+        return tensors
+    longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    whole = not tensors[0].is_floating_point() and tensors[0].dtype != torch.bool
+    padded = []
+    for tensor in tensors:
+        room = tensor.new_full((len(tensor), *longest), label if whole else 0)
+        room[tuple(slice(size) for size in tensor.shape)] = tensor
+        padded.append(room)
+    return padded
+
+
 def joined_batches(batches: Sequence[Batch]) -> Batch:
     """As ``joined``."""
     return Batch(joined([batch.inputs for batch in batches]), joined([batch.targets for batch in batches]))

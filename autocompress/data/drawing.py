@@ -41,6 +41,19 @@ class Permutations:
         return Order(torch.randperm(self.size, generator=torch.Generator().manual_seed(seed + number)))
 
 
+@dataclass(frozen=True)
+class WholeBatches:
+    """Without a last batch that is smaller (``drop_last``), unless it is all there is."""
+
+    drawing: Drawing
+    batch_size: int
+
+    def epoch(self, number: int, seed: int) -> Order:
+        order = self.drawing.epoch(number, seed)
+        whole = len(order.rows) // self.batch_size * self.batch_size
+        return Order(order.rows[: whole or None])
+
+
 class SamplerDrawing:
     """A sampler, or a batch sampler, of the user's. rows: of the split, by the indices that the sampler draws."""
 
@@ -69,9 +82,12 @@ def drawing_of(name: str, loader: "DataLoader[Any]", size: int, numbers: Sequenc
     rows = None if numbers is None else {index: row for row, index in enumerate(numbers)}
     if type(loader.batch_sampler) is not BatchSampler:
         return SamplerDrawing(name, loader.batch_sampler, size, rows)
+    drawing: Drawing
     if is_permutation(loader.sampler):
-        return Permutations(size)
-    return SamplerDrawing(name, loader.sampler, size, rows)
+        drawing = Permutations(size if numbers is None else len(numbers))
+    else:
+        drawing = SamplerDrawing(name, loader.sampler, size, rows)
+    return WholeBatches(drawing, loader.batch_size or 1) if loader.drop_last else drawing
 
 
 def is_permutation(sampler: Any) -> bool:

@@ -7,8 +7,11 @@ from torch import Tensor
 
 from autocompress.arrays import Array
 from autocompress.data.batch import Batch, named_inputs
+from autocompress.data.dynamic import resized
+from autocompress.data.layout import OutputLayout
 from autocompress.data.split import Split
 from autocompress.nested import map_tensors
+from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs
 
 Feed = Mapping[str, Array]
@@ -33,11 +36,15 @@ def padded(batch: Batch, size: int) -> Inputs:
     return map_tensors(lambda t: torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]), batch.inputs)
 
 
-def profile_inputs(split: Split, batch: int, batches: int) -> Iterator[Inputs]:
-    """The first inputs of a split at the profile's batch, the last example repeated when the split is too small."""
+def profile_inputs(split: Split, profile: HardwareProfile, layout: OutputLayout, batches: int) -> Iterator[Inputs]:
+    """The first inputs of a split at the profile's batch, the last example repeated when the split is too small; where
+    the profile gives sizes (``shapes``), cut to them or their last place repeated.
+    """
+    batch = profile.batch
     for number in range(batches):
         indices = torch.arange(number * batch, (number + 1) * batch) % len(split)
-        yield map_tensors(lambda t: t.contiguous(), padded(split.take(indices), batch))
+        inputs = resized(padded(split.take(indices), batch), layout.dynamic, profile.shapes)
+        yield map_tensors(lambda t: t.contiguous(), inputs)
 
 
 def spread_feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:

@@ -1,7 +1,8 @@
 """What a model returns: which tensors, by which names, and along which axis of each its examples are."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 from autocompress.data.batch import Batch, named_inputs, take_rows
 from autocompress.data.model_call import call
 from autocompress.errors import CandidateFailed, UsageError, one_line
-from autocompress.nested import Nested, as_float, map_tensors, named_tensors, primary
+from autocompress.nested import Nested, as_float, map_tensors, named_tensors, primary, unused
 from autocompress.task import OUTPUT, Task
+
+Axes = Mapping[str, Mapping[int, str]]  # of tensors by name: axes that vary, with the names of their sizes
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,17 @@ class OutputLayout:
 
     like: a returned value. names: of its tensors, which are those that the task delivers. axes: the axis of each along
     which its examples are; None where there is none, and the tensor is the same for any batch. scored: the name of the
-    one that stands for the rest where one has to.
+    one that stands for the rest where one has to. dynamic: the axes of the inputs that vary in size from batch to
+    batch, and are free in files; varying: those of the outputs that follow; sizes: some at which the model runs.
     """
 
     like: Nested
     names: tuple[str, ...]
     axes: Mapping[str, int | None]
     scored: str
+    dynamic: Axes = field(default_factory=dict)
+    varying: Axes = field(default_factory=dict)
+    sizes: tuple[Mapping[str, int], ...] = ()
 
     def delivered(self, returned: Nested) -> dict[str, Tensor]:
         """The tensors that a file gives, by name, as the model returns them. Raises CandidateFailed naming those that
@@ -38,6 +45,19 @@ class OutputLayout:
                 "reference returns"
             )
         return {name: found[name] for name in self.names}
+
+    def names_in_file(self, inputs_and_weights: Collection[str]) -> dict[str, str]:
+        """What the outputs are called in a file, in order: by their own names, with ``_`` for any character other than
+        letters, digits and ``_ . - /``, "output_" before a name that begins with another than a letter or ``_``, and
+        "_output" behind one that an input or a weight has.
+        """
+        taken, found = set(inputs_and_weights), dict[str, str]()
+        for name in self.names:
+            plain = re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
+            plain = plain if re.match("[A-Za-z_]", plain) else f"{OUTPUT}_{plain}"
+            found[name] = unused(f"{plain}_{OUTPUT}" if plain in inputs_and_weights else plain, taken)
+            taken.add(found[name])
+        return found
 
     def heads(self, returned: Nested) -> dict[str, Tensor]:
         """The delivered tensors among what a model returns while it trains, which may be more or other than in
@@ -91,7 +111,24 @@ def output_layout(task: Task, model: nn.Module, batch: Batch) -> OutputLayout:
         raise UsageError(
             f"the model gives outputs of shape {tuple(named[scored].shape)} for 2 examples: expected one row an example"
         )
-    return OutputLayout(map_tensors(torch.clone, two), tuple(named), axes, scored)
+    layout = OutputLayout(map_tensors(torch.clone, two), tuple(named), axes, scored)
+    _refuse_squeezed(layout, model, take_rows(batch.inputs, torch.arange(1)))
+    return layout
+
+
+def _refuse_squeezed(layout: OutputLayout, model: nn.Module, one: Nested) -> None:
+    """Raise UsageError when a model that takes a single example returns it without its axis."""
+    try:
+        found = layout.delivered(returned_for(model, one))
+    except (UsageError, CandidateFailed):  # a model that computes over its batch may take no single example
+        return
+    like = named_tensors(layout.like, OUTPUT)
+    for name, tensor in found.items():
+        if layout.axes[name] is not None and tensor.dim() != like[name].dim():
+            raise UsageError(
+                f"the model gives {name} of shape {tuple(tensor.shape)} for one example and {tuple(like[name].shape)} "
+                "for two: it squeezes the axis of examples away; name the axis to squeeze, as in squeeze(-1)"
+            )
 
 
 def _axis_of_examples(two: Tensor, three: Tensor) -> int | None:

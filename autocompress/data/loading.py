@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from autocompress.data.batch import Batch
 from autocompress.data.conversion import AsPair, batch_of
 from autocompress.data.dataset_reader import DatasetReader
-from autocompress.data.drawing import drawing_of, drawn_set
+from autocompress.data.drawing import Drawing, drawing_of, drawn_set
 from autocompress.data.endless import ExampleStream, GeneratedExamples, whole_of
 from autocompress.data.example_cache import ExampleCache
 from autocompress.data.reading import Reading
@@ -87,7 +87,7 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
         held,
         read=reader.read,
         drawing=drawing,
-        batch_size=_batch_size(loader),
+        batch_size=_batch_size(loader) or _usual_size(drawing),
         steady=steady,
         by_rows=by_rows,
         seconds_each=0.0 if held else each_s,
@@ -142,6 +142,12 @@ def _batch_size(loader: Any) -> int | None:
     """What training keeps to; a loader's default of 1 says nothing."""
     size = getattr(loader, "batch_size", None)
     return size if isinstance(size, int) and size > 1 else None
+
+
+def _usual_size(drawing: Drawing | None) -> int | None:
+    """Of the batches that a batch sampler of the user's own makes."""
+    order = None if drawing is None else drawing.epoch(0, 0)
+    return round(len(order.rows) / len(order.ends)) if order is not None and order.ends else None
 
 
 def _is_sized(source: Any) -> bool:

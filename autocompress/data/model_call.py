@@ -39,8 +39,11 @@ class PositionalModel(nn.Module):
         found = named_tensors(_call(self.model, filled(self._like, tensors)), OUTPUT)
         if missing := [name for name in self._outputs if name not in found]:
             raise CandidateFailed(f"the model returns {', '.join(found) or 'no tensors'}, not {', '.join(missing)}")
-        outputs = tuple(found[name] for name in self._outputs)
-        return outputs if len(outputs) > 1 else outputs[0]
+        outputs, before = [], {id(tensor) for tensor in tensors}
+        for tensor in (found[name] for name in self._outputs):
+            outputs.append(tensor.clone() if id(tensor) in before else tensor)  # a graph names each tensor once
+            before.add(id(tensor))
+        return tuple(outputs) if len(outputs) > 1 else outputs[0]
 
 
 @contextmanager

@@ -1,18 +1,19 @@
 """A split as files are scored on it: its targets, what is kept of each file's outputs, scores and differences."""
 
 import math
-from collections.abc import Iterable, Mapping
+import time
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from autocompress.data.batch import joined, take_rows
+from autocompress.data.batch import joined_padded, take_rows
 from autocompress.data.layout import OutputLayout
-from autocompress.data.scoring.scorer import Kept, Scorer
+from autocompress.data.scoring.resampled import RESAMPLING_S
+from autocompress.data.scoring.scorer import KeptOutputs, Pieces, Scorer
 from autocompress.data.scoring.scorers import scorer_of
 from autocompress.data.split import Split, spread
+from autocompress.errors import UsageError
 from autocompress.evaluation import NORMAL, Chance, Score
 from autocompress.nested import Nested
 from autocompress.task import Task
@@ -20,91 +21,154 @@ from autocompress.task import Task
 READ_AT_ONCE = 1024  # targets
 PERMUTATIONS = 20  # a tenth of what the interval of a metric of the user's own takes
 FEWEST_PERMUTATIONS = 2  # that say how far they spread
+PERMUTED_BYTES = 64 << 20  # of outputs, about, that are kept to be put beside other targets
+FEWEST_PERMUTED, MOST_PERMUTED = 8, 512  # examples
+CLEARLY = 3.0  # standard deviations of a permutation, by which those are better than the outputs as they are
 
 
 class ScoredSet:
-    """The examples of ``split``, scored by the task's metric; higher is better, whatever the metric is."""
+    """The examples of ``split``, scored by the task's metric; higher is better here, whatever the metric is. Raises
+    UsageError when the metric does not fit the outputs and targets.
+    """
 
     def __init__(self, task: Task, split: Split, layout: OutputLayout, scorer: Scorer | None = None) -> None:
         self.split = split
         self.layout = layout
         self._task = task
-        self._scorer = scorer or scorer_of(task, layout)
+        self._scorer = scorer or scorer_of(task, layout, self._first_targets)
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def on(self, split: Split) -> "ScoredSet":
+        """Another split, scored alike."""
+        return ScoredSet(self._task, split, self.layout, self._scorer)
+
+    def _first_targets(self, count: int) -> Nested:
+        return self.split.take(torch.arange(min(count, len(self.split)))).targets
+
+    @property
+    def maximize(self) -> bool:
+        """Whether higher values of the metric itself are better."""
+        return self._scorer.maximize
 
     @cached_property
     def targets(self) -> Nested:
         if self.split.memory is not None:
             return self.split.memory.targets
-        return joined([batch.targets for batch in self.split.batches(READ_AT_ONCE)])
+        return joined_padded([batch.targets for batch in self.split.batches(READ_AT_ONCE)], self._task.ignored)
 
     def sampled(self, count: int) -> "ScoredSet":
         """At most ``count`` of the examples, spread over the split."""
-        return ScoredSet(self._task, self.split.sampled(count), self.layout, self._scorer)
+        return self.on(self.split.sampled(count))
 
-    def sample_of(self, kept: Kept, count: int) -> Kept:
-        """Of what was kept over the whole split what belongs to ``sampled(count)``."""
-        return take_rows(dict(kept), spread(len(self.split), count))  # type: ignore[no-any-return]
+    def sample_of(self, kept: KeptOutputs, count: int) -> KeptOutputs | None:
+        """Of what was kept over the whole split what belongs to ``sampled(count)``; None where that cannot be told, and
+        has to be kept anew.
+        """
+        return self._scorer.cut(kept, spread(len(self.split), count), len(self.split))
 
-    def keep(self, rows: Mapping[str, Tensor], targets: Nested) -> Kept:
-        """What is kept of the outputs (``OutputLayout.rows``) for some of the examples."""
-        return self._scorer.keep(rows, targets)
+    def kept(self, pieces: Pieces) -> KeptOutputs:
+        """What is kept of a file's outputs (``OutputLayout.rows``), so that they need not be. pieces: of all examples,
+        in order, with their targets. It may raise CandidateFailed.
+        """
+        if not self._scorer.uses_targets or "targets" in self.__dict__:
+            return self._scorer.kept(pieces, len(self.split))
+        seen: list[Nested] = []  # so that nothing has to be read for them once more
 
-    @staticmethod
-    def joined(pieces: Iterable[Kept]) -> Kept:
-        """What was kept of consecutive pieces of the split."""
-        return joined([dict(piece) for piece in pieces])  # type: ignore[no-any-return]
+        def noted() -> Pieces:
+            for rows, targets in pieces:
+                seen.append(targets)
+                yield rows, targets
 
-    def value(self, kept: Kept) -> float:
-        """The metric, higher is better. It may raise what the metric does."""
-        return self._scorer.value(kept, self.targets)
+        kept = self._scorer.kept(noted(), len(self.split))
+        self.targets = joined_padded(seen, self._task.ignored)
+        return kept
 
-    def score(self, kept: Kept, seed: int = 0) -> Score:
-        """The metric with a 95 % interval over the examples."""
-        found = self._scorer.estimate(kept, self.targets, seed)
+    @property
+    def _targets(self) -> Nested:
+        """For the scorer: where it does without, they are not held."""
+        return self.targets if self._scorer.uses_targets else None
+
+    def value(self, kept: KeptOutputs) -> float:
+        """The metric, higher is better. Raises CandidateFailed when the metric raises or gives no number."""
+        return self._scorer.value(kept, self._targets)
+
+    def score(self, kept: KeptOutputs, seed: int = 0) -> Score:
+        """The metric with a 95 % interval over the examples. Raises CandidateFailed as ``value`` does."""
+        found = self._scorer.estimate(kept, self._targets, seed)
         return Score(found.value, found.low, found.high)
 
-    def difference(self, one: Kept, other: Kept, seed: int = 0) -> tuple[float, float]:
+    def difference(self, one: KeptOutputs, other: KeptOutputs, seed: int = 0) -> tuple[float, float]:
         """Score of ``one`` minus score of ``other`` on these examples, and its standard error."""
-        return self._scorer.difference(one, other, self.targets, seed)
+        return self._scorer.difference(one, other, self._targets, seed)
 
-    def compared(self, own: Kept, reference: Kept, whole: Score) -> Score:
+    def compared(self, own: KeptOutputs, reference: KeptOutputs, whole: Score) -> Score:
         """The score on a whole split, told from this sample of its examples: the reference's there and the difference
         between both on the sample, which is known several times better than either score on it (a control variate). The
         interval has the error of both.
 
         own, reference: what was kept of both on this sample. whole: the reference's score on the whole split.
         """
-        difference, error = self.difference(own, reference)
+        sizes = {name: tuple(slice(size) for size in tensor.shape) for name, tensor in own.items()}
+        beside = {name: tensor[sizes[name]] for name, tensor in reference.items()}  # without what only pads the sample
+        difference, error = self.difference(own, beside)
         val, half = whole.val + difference, NORMAL * math.hypot(error, whole.error)
         return Score(val, val - half, val + half, sampled=len(self))
 
-    def chance(self, kept: Kept, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Chance | None:
+    def permutable(self) -> "ScoredSet | None":
+        """A sample of which outputs are kept, for ``chance``; None where what is kept of all can be permuted."""
+        whole = self._scorer.whole
+        if whole is None:
+            return None
+        each = sum(t[:1].element_size() * t[:1].numel() for t in self.layout.rows_of(self.layout.like).values())
+        count = max(FEWEST_PERMUTED, min(MOST_PERMUTED, PERMUTED_BYTES // max(each, 1)))
+        return ScoredSet(self._task, self.split.sampled(count), self.layout, whole)
+
+    def chance(self, kept: KeptOutputs, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Chance | None:
         """What the metric gives for outputs that have nothing to do with the targets, and the standard deviation of
-        that, in the metric's own unit; where it is more, what one answer given for every example scores.
+        that; where it is more, what one answer given for every example scores. Higher is better.
 
         Each output is scored against the target of another example, as in a permutation test (Ojala and Garriga,
         "Permutation Tests for Studying Classifier Performance", JMLR 11, 2010). The metric is called ``permutations``
-        times. Permutations that it cannot score, because it raises or is not finite, are left out; None when fewer than
-        two are left.
+        times, or as often as can be afforded. Permutations that it cannot score, because it raises or is not finite,
+        are left out; None when fewer than two are left. Raises UsageError when they clearly score better than the
+        outputs as they are: the metric rewards what is worse then.
         """
         generator = torch.Generator().manual_seed(seed)
         found: list[float] = []
-        for _ in range(permutations):
+        began = time.monotonic()
+        affordable = self._scorer.calls_in(RESAMPLING_S, kept) >= FEWEST_PERMUTATIONS + 1
+        for _ in range(permutations if affordable else 0):
+            if time.monotonic() - began > RESAMPLING_S:
+                break
             order = torch.randperm(len(self), generator=generator)
             try:
-                found.append(self._scorer.value(kept, take_rows(self.targets, order)))
+                found.append(self._scorer.permuted(kept, take_rows(self.targets, order)))
             except Exception:  # the user's metric raises anything
                 continue
         scores = [value for value in found if math.isfinite(value)]
         if len(scores) < FEWEST_PERMUTATIONS:
             return None
-        mean = float(np.mean(scores))
-        return Chance(max(mean, self._of_one_answer(kept, mean)), float(np.std(scores, ddof=1)))
+        mean, spread_out = float(np.mean(scores)), float(np.std(scores, ddof=1))
+        self._refuse_reversed(kept, mean, spread_out)
+        return Chance(max(mean, self._of_one_answer(kept, mean)), spread_out)
 
-    def _of_one_answer(self, kept: Kept, otherwise: float) -> float:
+    def _refuse_reversed(self, kept: KeptOutputs, permuted: float, deviation: float) -> None:
+        """Raise UsageError when the metric, of which nobody but the task says so, is not better when higher."""
+        if self._scorer.surely:
+            return
+        own, sign = self.value(kept), self._scorer.sign
+        if not permuted - own > CLEARLY * deviation + 1e-6 * abs(own):
+            return
+        other = "give Task(maximize=False)" if self.maximize else "take maximize=False out of Task"
+        raise UsageError(
+            f"the metric {self._task.metric_name} rewards what is worse: it is {sign * own:.4g} for the reference's "
+            f"outputs and {sign * permuted:.4g} when each stands beside another example's target; {other}, or "
+            "check outputs against targets"
+        )
+
+    def _of_one_answer(self, kept: KeptOutputs, otherwise: float) -> float:
         try:
             score = self._scorer.constant(kept, self.targets)
         except Exception:  # the user's metric raises anything

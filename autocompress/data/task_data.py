@@ -7,6 +7,7 @@ import torch
 from autocompress.data.batch import Batch, as_held
 from autocompress.data.broadcasting import broadcast_warnings
 from autocompress.data.checks import check_split
+from autocompress.data.dynamic import free_axes, with_free_axes
 from autocompress.data.layout import OutputLayout, output_layout
 from autocompress.data.loading import open_split
 from autocompress.data.overlap import Overlaps
@@ -47,7 +48,12 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
     digests = {name: split.sample_digest() for name, split in splits.items() if split.steady}
     said += [f"the {name} split gives other examples each time it is read" for name in splits if name not in digests]
     model = task.copy_of_model()
-    layouts = {name: output_layout(task, model, _first_two(split)) for name, split in splits.items()}
+    own_inputs = None if task.example_inputs is None else map_tensors(as_held, task.example_inputs)
+    free = free_axes(task, splits, own_inputs)
+    with free.taken_by_the_model():
+        layouts = {name: output_layout(task, model, _first_two(split)) for name, split in splits.items()}
+        layout = with_free_axes(layouts["val"], free, model, _first_two(splits["val"]).inputs)
+    said += free.said
     overlaps = Overlaps(splits, reading.say)
     for split in splits.values():
         check_split(split, task, overlaps)
@@ -57,9 +63,8 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
         said.append(
             "there is no test split: the validation split chooses the model and alone judges it, which flatters it"
         )
-    two = _first_two(splits["train"]).inputs
-    example_inputs = two if task.example_inputs is None else map_tensors(as_held, task.example_inputs)
-    return TaskData(splits, digests, example_inputs, layouts["val"], tuple(dict.fromkeys(said)))
+    example_inputs = _first_two(splits["train"]).inputs if own_inputs is None else own_inputs
+    return TaskData(splits, digests, example_inputs, layout, tuple(dict.fromkeys(said)))
 
 
 def _first_two(split: Split) -> Batch:

@@ -6,23 +6,31 @@ from typing import Any
 
 from autocompress.report import explain
 from autocompress.report.points import Shown, listed, outside, row_of, unmet
+from autocompress.score_scale import ScoreScale
 
 HOVER_WIDTH = 40  # characters: plotly does not wrap a hover text, and it has to fit a telephone
 
 
-def lowest_score(points: list[Shown]) -> float | None:
+def worst_shown(points: list[Shown], scale: ScoreScale) -> float | None:
     """Where the score axis starts when much worse candidates would squeeze the front into a line; None: show all."""
-    main = [p["score"] for p in listed(points)]
-    low, high = min(s["val_low"] for s in main), max(s["val_high"] for s in main)
-    floor = float(low - (high - low))
-    return floor if any(p["score"]["val"] < floor for p in points) else None
+    ends = [scale.goodness(p["score"][end]) for p in listed(points) for end in ("val_low", "val_high")]
+    floor = min(ends) - (max(ends) - min(ends))
+    return scale.goodness(floor) if any(scale.goodness(p["score"]["val"]) < floor for p in points) else None
 
 
-def figure_json(document: dict[str, Any], points: list[Shown], lowest: float | None) -> str:
-    """The chart as JSON for a script element. Its colours are CSS variables, resolved on the page: light or dark."""
+def is_hidden(point: Shown, worst: float | None, scale: ScoreScale) -> bool:
+    """Whether it lies outside an axis that starts at ``worst``."""
+    return worst is not None and scale.goodness(point["score"]["val"]) < scale.goodness(worst)
+
+
+def figure_json(document: dict[str, Any], points: list[Shown], worst: float | None) -> str:
+    """The chart as JSON for a script element, better scores further up. Its colours are CSS variables, resolved on the
+    page: light or dark.
+    """
     import plotly.graph_objects as go
 
-    scale = 100 if document["metric"] == "accuracy" else 1
+    of_score = ScoreScale.of(document)
+    scale = 100 if of_score.in_percent else 1
     figure = go.Figure(layout={"template": "none"})
 
     def draw(name: str, shown: list[Shown], color: str, marker: dict[str, Any], **more: Any) -> None:
@@ -55,9 +63,11 @@ def figure_json(document: dict[str, Any], points: list[Shown], lowest: float | N
     draw("reference", [p for p in points if p["is_reference"]], "var(--ink)", {"symbol": "diamond", "size": 11})
     for p in (p for p in points if p["role"]):
         draw(p["role"], [p], "var(--best)", {"symbol": "circle-open", "size": 18, "line": {"width": 3}})
-    if lowest is not None:
-        highest = max(p["score"]["val_high"] for p in points)
-        figure.update_yaxes(range=[scale * lowest, scale * (highest + 0.05 * (highest - lowest))])
+    if worst is not None:
+        best = max((p["score"][end] for p in points for end in ("val_low", "val_high")), key=of_score.goodness)
+        figure.update_yaxes(range=[scale * worst, scale * (best + 0.05 * (best - worst))])
+    elif not of_score.maximize:
+        figure.update_yaxes(autorange="reversed")
     _axes(figure, document, [p["ms"] for p in points])
     return str(figure.to_json()).replace("<", "\\u003c")
 
@@ -100,7 +110,7 @@ def _axes(figure: Any, document: dict[str, Any], latencies: list[float]) -> None
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 11}},
     )
-    figure.update_yaxes(ticksuffix=" %" if document["metric"] == "accuracy" else "", **axis)
+    figure.update_yaxes(ticksuffix=" %" if ScoreScale.of(document).in_percent else "", **axis)
     title = f"latency {html.escape(budget['statistic'], quote=False)}, ms"
     figure.update_xaxes(type="log", range=[log10(left), log10(right)], title=title, **axis)
     if ticks:

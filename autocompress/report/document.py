@@ -13,6 +13,7 @@ from autocompress.latency import Latency
 from autocompress.measure import advice, machine
 from autocompress.profile import HardwareProfile
 from autocompress.report.what_helps import what_would_help
+from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import SCHEMA
 from autocompress.verdict import Verdict
 
@@ -36,7 +37,7 @@ class Circumstances:
 def front_document(standings: Standings, around: Circumstances) -> dict[str, Any]:
     """The document of ``front.json``, as the README describes it, before the model it names is delivered."""
     front = {e.id for e in standings.reported_front()}
-    judgements, chosen = standings.judgements(), standings.concluded
+    judgements, chosen, scale = standings.judgements(), standings.concluded, standings.opening.scale
     recommended = chosen.id if isinstance(chosen, Recommended) else None
     nearest = chosen.id if isinstance(chosen, Nearest) else None
     document = {
@@ -44,6 +45,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "task": standings.opening.name,
         "profile": around.profile.name,
         "metric": standings.opening.metric,
+        "maximize": scale.maximize,
         "seed": around.seed,
         "environment": around.environment,
         "budget": {
@@ -53,10 +55,10 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
             "max_drop": standings.budget.allowed_drop,
         },
         "status": "feasible" if recommended else "infeasible",
-        "reference": {**_point(standings.reference), "artifact": standings.reference.artifact},
+        "reference": {**_point(standings.reference, scale), "artifact": standings.reference.artifact},
         "candidates": [
             {
-                **_point(j.evaluation),
+                **_point(j.evaluation, scale),
                 "id": j.evaluation.id,
                 "recipe": j.evaluation.recipe.to_json(),
                 "fidelity": j.evaluation.epochs,
@@ -124,9 +126,9 @@ def _floor(floor: Floor) -> dict[str, Any] | None:
     }
 
 
-def _point(e: Evaluation) -> dict[str, Any]:
+def _point(e: Evaluation, scale: ScoreScale) -> dict[str, Any]:
     return {
-        "score": asdict(e.score),
+        "score": asdict(e.score.shown(scale.maximize)),
         "latency_ms": latency_document(e.latency),
         "size_bytes": e.size_bytes,
         "compressed_bytes": e.compressed_bytes,

@@ -6,6 +6,7 @@ from typing import Any
 from autocompress.budget import DEFAULT_DROP
 from autocompress.explore.standings.rank_correlation import FEWEST_TRAINED_ON
 from autocompress.recipe import TRAIN, Recipe
+from autocompress.score_scale import POINTS, ScoreScale
 from autocompress.storage.front import CANDIDATES, EXACT_SUMS, candidate_of
 
 DIFFERENT = 0.1  # a ratio, that is said
@@ -34,21 +35,6 @@ def _is_untrained(candidate: Candidate) -> bool:
     return candidate.get("fidelity") == 0 and any(step["strategy"] == TRAIN for step in candidate["recipe"])
 
 
-def score_text(value: float | None, metric: str) -> str:
-    """Accuracy as a percentage, any other metric in its own unit."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.2f} %" if metric == "accuracy" else f"{value:.4g}"
-
-
-def lost(before: float | None, after: float, metric: str) -> str:
-    """The change of score, signed."""
-    if before is None:
-        return "not compared"
-    change = after - before
-    return f"{100 * change:+.2f} points" if metric == "accuracy" else f"{change:+.4g}"
-
-
 def shown_ms(point: Candidate, document: Document, percentile: str) -> float:
     """Milliseconds of a percentile: those of all files are to each other as their ratios; but the one that a budget of
     milliseconds bounds is the one that was judged.
@@ -71,13 +57,13 @@ def budget_text(document: Document) -> str:
         return f"{budget['speedup']:g}x faster than the reference"
     if budget["latency_ms"]:
         return f"{budget['latency_ms']:g} ms ({budget['statistic']})"
-    return f"at most {budget['max_drop'] or 0:g} points lost"
+    return f"at most {ScoreScale.of(document).points(budget['max_drop'] or 0)} lost"
 
 
 def conclusion(document: Document) -> str:
     """One sentence: what was chosen and why, or that nothing meets the budget and what came nearest."""
     chosen = candidate_of(document, document["recommended"])
-    metric, reference = document["metric"], document["reference"]
+    scale, reference = ScoreScale.of(document), document["reference"]
     if chosen is None:
         near = candidate_of(document, document["nearest"])
         if near is None:
@@ -85,14 +71,14 @@ def conclusion(document: Document) -> str:
         return (
             f"Nothing is known to meet the budget of {budget_text(document)}; nearest is "
             f"{techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
-            f"{statistic_ms(near, document):.4g} ms, {score_text(near['score']['val'], metric)}."
+            f"{statistic_ms(near, document):.4g} ms, {scale.text(near['score']['val'])}."
             f"{undecided(near)}{beside_others(near)}"
         )
     feasible = [c for c in document["candidates"] if c["feasible"] or c is chosen]
-    best = max(c["score"]["val"] for c in feasible)
+    best = max(scale.goodness(c["score"]["val"]) for c in feasible)
     if not (document["budget"]["speedup"] or document["budget"]["latency_ms"]):
-        why = f"the fastest of {len(feasible)} that lose at most {document['budget']['max_drop']:g} points"
-    elif chosen["score"]["val"] >= best:
+        why = f"the fastest of {len(feasible)} that lose at most {scale.points(document['budget']['max_drop'])}"
+    elif scale.goodness(chosen["score"]["val"]) >= best:
         why = (
             f"the most accurate of the {len(feasible)} that meet the budget"
             if len(feasible) > 1
@@ -104,16 +90,16 @@ def conclusion(document: Document) -> str:
         ""
         if chosen["score"]["test"] is None
         else (
-            f", test {score_text(chosen['score']['test'], metric)} "
-            f"({lost(reference['score']['test'], chosen['score']['test'], metric)})"
+            f", test {scale.text(chosen['score']['test'])} "
+            f"({scale.change(reference['score']['test'], chosen['score']['test'])})"
         )
     )
     return (
         f"Recommended: {techniques(chosen)}, {why}: "
         f"{1 / chosen['latency_ms']['ratio']:.2f}x faster than the reference, "
         f"{statistic_ms(chosen, document):.4g} ms {document['budget']['statistic']}, "
-        f"validation {score_text(chosen['score']['val'], metric)} "
-        f"({lost(reference['score']['val'], chosen['score']['val'], metric)}){test}."
+        f"validation {scale.text(chosen['score']['val'])} "
+        f"({scale.change(reference['score']['val'], chosen['score']['val'])}){test}."
         f"{undecided(chosen)}{beside_others(chosen)}"
     )
 
@@ -121,20 +107,20 @@ def conclusion(document: Document) -> str:
 def smallest(document: Document) -> str | None:
     """The smallest file that keeps enough score, when it is not the recommended one: at most ``max_drop`` points lost,
     or as many as are allowed by default when the budget does not say."""
-    metric, reference = document["metric"], document["reference"]
+    scale, reference = ScoreScale.of(document), document["reference"]
     allowed = document["budget"]["max_drop"]
-    least = reference["score"]["val"] - (DEFAULT_DROP if allowed is None else allowed) / 100
+    least = scale.goodness(reference["score"]["val"]) - (DEFAULT_DROP if allowed is None else allowed) / POINTS
     whole = [c for c in document["candidates"] if not c["score"].get("sampled")]
-    enough = [c for c in whole if c["score"]["val"] >= least - 1e-9]
+    enough = [c for c in whole if scale.goodness(c["score"]["val"]) >= least - 1e-9]
     if not enough:
         return None
-    found = min(enough, key=lambda c: (c["compressed_bytes"], -c["score"]["val"]))
+    found = min(enough, key=lambda c: (c["compressed_bytes"], -scale.goodness(c["score"]["val"])))
     if found["id"] == document["recommended"] or found["compressed_bytes"] >= reference["compressed_bytes"]:
         return None
     kilobytes = (found["compressed_bytes"] / 1e3, reference["compressed_bytes"] / 1e3)
     return (
         f"Smallest that keeps its score: {techniques(found)}, {kilobytes[0]:,.0f} kB deflated (the reference: "
-        f"{kilobytes[1]:,.0f} kB), validation {score_text(found['score']['val'], metric)}, "
+        f"{kilobytes[1]:,.0f} kB), validation {scale.text(found['score']['val'])}, "
         f"{1 / found['latency_ms']['ratio']:.2f}x: {CANDIDATES}/{found['id']}/"
     )
 

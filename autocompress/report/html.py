@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.report import explain
-from autocompress.report.chart import figure_json, lowest_score
+from autocompress.report.chart import figure_json, is_hidden, worst_shown
 from autocompress.report.points import listed, outside, points_of, row_of
+from autocompress.score_scale import ScoreScale
 from autocompress.storage.atomic import write_text
 from autocompress.storage.ownership import refuse_other_page
 
@@ -34,14 +35,15 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     points = points_of(document)
-    lowest = lowest_score(points)
+    scale = ScoreScale.of(document)
+    worst = worst_shown(points, scale)
     page = pages.get_template("report.html.j2").render(
         document=document,
         nonce=secrets.token_urlsafe(16),
         plotly_js=Markup(get_plotlyjs()),
-        figure=Markup(figure_json(document, points, lowest)),
+        figure=Markup(figure_json(document, points, worst)),
         outside=outside(document),
-        hidden=sum(p["score"]["val"] < lowest for p in points) if lowest is not None else 0,
+        hidden=sum(is_hidden(p, worst, scale) for p in points),
         conclusion=explain.conclusion(document),
         slack=explain.slack(document),
         smallest=explain.smallest(document),

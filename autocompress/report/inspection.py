@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autocompress.errors import one_line
-from autocompress.report import explain
+from autocompress.score_scale import ScoreScale
 
 SLOWEST, MOST_SENSITIVE = 10, 12  # rows shown; all are in --json
 LEFT = 4  # modules named for each reason
@@ -30,7 +30,7 @@ def print_inspection(console: Console, found: dict[str, Any]) -> None:
 
 def _reference(console: Console, found: dict[str, Any], metric: str) -> None:
     table = _section(console, f"Reference of {found['task']}")
-    score, low, high = (explain.score_text(found["score"][key], metric) for key in (metric, "low", "high"))
+    score, low, high = (ScoreScale(metric).text(found["score"][key]) for key in (metric, "low", "high"))
     latency, val = found["latency_ms"], found["examples"]["val"]
     sample = f", on {found['scored']:,} of {val:,} examples" if found["scored"] < val else ""
     busy = "" if latency["quiet"] else ", on a machine kept busy by other work"
@@ -94,7 +94,7 @@ def _unchanged(console: Console, variants: dict[str, dict[str, Any]], metric: st
     for recipe, answer in variants.items():
         left_out = answer.get("left_out")
         table.add_row(
-            explain.score_text(answer.get(metric), metric),
+            ScoreScale(metric).text(answer.get(metric)),
             f"{answer['speedup']:.2f}x" if "speedup" in answer else "-",
             *(f"{answer[key] / 1e3:,.0f}" if key in answer else "-" for key in ("size_bytes", "compressed_bytes")),
             _text(f"{recipe}: {left_out}", "dim") if left_out else _text(recipe),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from autocompress.report import explain
+from autocompress.score_scale import ScoreScale
 
 Shown = dict[str, Any]  # a candidate of front.json
 
@@ -47,16 +48,16 @@ def unmet(p: Shown, document: dict[str, Any]) -> str:
 
 def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
     """One point as the texts that the table and the hover share."""
-    metric, score, latency = document["metric"], p["score"], p["latency_ms"]
+    scale, score, latency = ScoreScale.of(document), p["score"], p["latency_ms"]
     tags = [p["role"], "reference" if p["is_reference"] else "", "" if p["feasible"] else unmet(p, document)]
     alone = "another speed than files like it" if p.get("stands_alone") else ""
     return {
         "role": p["role"],
         "tags": [t for t in (*tags, "" if explain.is_quiet(p) else "timed on a busy machine", alone) if t],
         "name": explain.techniques(p),
-        "val": explain.score_text(score["val"], metric),
-        "interval": _interval(score, metric),
-        "test": explain.score_text(score["test"], metric),
+        "val": scale.text(score["val"]),
+        "interval": _interval(score, scale),
+        "test": scale.text(score["test"]),
         "p50": _digits(explain.shown_ms(p, document, "p50")),
         "p90": _digits(explain.shown_ms(p, document, "p90")),
         "speedup": f"{1 / latency['ratio']:.2f}×",
@@ -67,8 +68,8 @@ def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _interval(score: dict[str, Any], metric: str) -> str:
-    low, high = (explain.score_text(score[end], metric) for end in ("val_low", "val_high"))
+def _interval(score: dict[str, Any], scale: ScoreScale) -> str:
+    low, high = (scale.text(score[end]) for end in ("val_low", "val_high"))
     sampled = score.get("sampled")
     return f"{low} – {high}" + (f", from {sampled:,} examples" if sampled else "")
 

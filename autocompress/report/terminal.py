@@ -18,6 +18,7 @@ from autocompress.explore.space.space import Space
 from autocompress.explore.standings.front import SCORE_SPAN
 from autocompress.explore.standings.standings import Standings
 from autocompress.report import explain
+from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import FRONT, REPORT, folder_of
 
 REFRESH_S = 0.25
@@ -53,14 +54,15 @@ class TerminalView:
     def opened(self, opening: Opening, space: Space) -> None:
         reference = opening.reference
         self.note(
-            f"{opening.name}: {opening.metric} {explain.score_text(reference.score.val, opening.metric)}, "
+            f"{opening.name}: {opening.metric} {opening.scale.scored(reference.score)}, "
             f"p50 {reference.latency.p50:.4g} ms, "
             f"p90 {reference.latency.p90:.4g} ms, {reference.params:,} parameters, {reference.macs / 1e6:.4g} M MACs"
         )
         faster = sorted(opening.reference_family.evaluations, key=lambda e: e.latency.ratio)
         for e in faster:
-            score = explain.score_text(e.score.val, opening.metric)
-            self.note(f"unchanged, {e.recipe.techniques()}: {score} at {1 / e.latency.ratio:.2f}x")
+            self.note(
+                f"unchanged, {e.recipe.techniques()}: {opening.scale.scored(e.score)} at {1 / e.latency.ratio:.2f}x"
+            )
         names = list(dict.fromkeys([*(a.name for a in space.families), *space.graph]))
         self.note(f"strategies: {', '.join(names)}")
         size_only = [a.name for a in opening.applicable if a.size_only and a.name not in names]
@@ -142,7 +144,7 @@ class TerminalView:
 
 def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     """The front as a table, fastest last, and the conclusion in one sentence."""
-    metric = document["metric"]
+    scale = ScoreScale.of(document)
     task, profile = (escape(one_line(document[key], 80)) for key in ("task", "profile"))
     table = Table(
         title=f"Pareto front of {task} on {profile}",
@@ -153,7 +155,7 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     narrow = console.width < 100
     for name, justify in (
         ("", "left"),
-        (metric, "right"),
+        (scale.metric, "right"),
         ("test", "right"),
         ("p50 ms", "right"),
         ("p90 ms", "right"),
@@ -170,8 +172,8 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     for c in front:
         cells = [
             _mark(c, document),
-            explain.score_text(c["score"]["val"], metric),
-            explain.score_text(c["score"]["test"], metric),
+            scale.text(c["score"]["val"]),
+            scale.text(c["score"]["test"]),
             f"{explain.shown_ms(c, document, 'p50'):.4g}",
             f"{explain.shown_ms(c, document, 'p90'):.4g}",
             f"{1 / c['latency_ms']['ratio']:.2f}x",
@@ -210,6 +212,4 @@ def _mark(candidate: dict[str, Any], document: dict[str, Any]) -> str:
 
 
 def _at(standings: Standings, evaluation: Evaluation) -> str:
-    return (
-        f"{explain.score_text(evaluation.score.val, standings.opening.metric)} at {1 / evaluation.latency.ratio:.2f}x"
-    )
+    return f"{standings.opening.scale.scored(evaluation.score)} at {1 / evaluation.latency.ratio:.2f}x"

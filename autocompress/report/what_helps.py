@@ -8,7 +8,8 @@ from statistics import median
 
 from autocompress.measure import MOSTLY
 from autocompress.recipe import TRAIN
-from autocompress.report.explain import Candidate, Document, score_text, statistic_ms, techniques, undecided
+from autocompress.report.explain import Candidate, Document, statistic_ms, techniques, undecided
+from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import candidate_of
 from autocompress.verdict import FAR_OVER, FEWEST_QUIET_SESSIONS, ONE_SIDED, at_least, at_most, too_small_a_split
 
@@ -68,16 +69,15 @@ def _none_is_fast(files: Sequence[Candidate], document: Document) -> str:
 
 def _lost_too_much(fast: Sequence[Candidate], document: Document) -> str | None:
     """Where every file that is fast enough lost too much."""
-    allowed = document["budget"]["max_drop"]
+    allowed, scale = document["budget"]["max_drop"], ScoreScale.of(document)
     if not all(_lost(c, document) for c in fast):
         return None
     known = [c for c in fast if c["verdicts"]["latency"]["answer"] == "met"]
-    best = max(known or fast, key=lambda c: float(c["score"]["val"]))
+    best = max(known or fast, key=lambda c: scale.goodness(c["score"]["val"]))
     how = (
-        f"scores {score_text(best['score']['val'], document['metric'])}, less than half of what the reference is "
-        "better than chance"
+        f"scores {scale.text(best['score']['val'])}, less than half of what the reference is better than chance"
         if allowed is None
-        else f"loses {best['loss']['points']:.2f} points, and {allowed:g} may be lost"
+        else f"loses {scale.points(best['loss']['points'], '.2f')}, and {allowed:g} may be lost"
     )
     count = len(known or fast)
     files, which = ("One file", "it") if count == 1 else (f"{count} files", "the best")
@@ -97,7 +97,7 @@ def _not_told(fast: Sequence[Candidate], document: Document) -> str | None:
     ]
     if not few:
         return None
-    best = max(few, key=lambda c: float(c["score"]["val"]))
+    best = max(few, key=lambda c: ScoreScale.of(document).goodness(c["score"]["val"]))
     quiet, all_ = best["latency_ms"]["quiet_sessions"], best["latency_ms"]["sessions"]
     return (
         f"Whether {techniques(best)} is within the budget could not be told: {quiet or 'none'} of its {all_} timing "
@@ -117,8 +117,9 @@ def _too_few_examples(files: Sequence[Candidate], document: Document) -> str | N
     best = min(untold, key=_surely_lost)
     if not too_small_a_split(best["loss"]["error"], allowed) or (near is not None and undecided(near)):
         return None
+    loss = ScoreScale.of(document).points(allowed)
     return (
-        f"The validation split is too small to tell a loss of {allowed:g} points from none: {techniques(best)} loses "
+        f"The validation split is too small to tell a loss of {loss} from none: {techniques(best)} loses "
         f"{best['loss']['points']:.2f}, give or take {ONE_SIDED * best['loss']['error']:.2f}. More examples there, or "
         "a larger --max-drop, would be needed."
     )
@@ -126,7 +127,7 @@ def _too_few_examples(files: Sequence[Candidate], document: Document) -> str | N
 
 def _other_budgets(files: Sequence[Candidate], document: Document) -> str | None:
     """As their options are typed; nothing where the sentence on the nearest file says the same."""
-    asked, metric = document["budget"]["max_drop"], document["metric"]
+    asked, scale = document["budget"]["max_drop"], ScoreScale.of(document)
     worth = [c for c in files if c["keeps_lead"] and not c["score"].get("sampled")]
     kept = [c for c in worth if asked is None or c["verdicts"]["drop"]["answer"] == "met"]
     within = [c for c in worth if c["verdicts"]["latency"]["answer"] == "met"] if asked is not None else []
@@ -142,7 +143,7 @@ def _other_budgets(files: Sequence[Candidate], document: Document) -> str | None
         return "No file here that keeps its score is known to be faster than the reference."
     if near is not None and any(option in undecided(near) for option, _ in offers):
         return None
-    shown = [f"{option} ({techniques(c)}, {score_text(c['score']['val'], metric)})" for option, c in offers]
+    shown = [f"{option} ({techniques(c)}, {scale.text(c['score']['val'])})" for option, c in offers]
     return f"The tightest budget that can be met here: {', or '.join(shown)}."
 
 

@@ -64,7 +64,7 @@ class Lab:
         profile = HardwareProfile(name="conformance")
         read = read_task(task, profile, _runtime(profile.runtime), folder / "reference.onnx", SEED)
         lab = cls(strategy, read.context, read.splits["val"], _runtime(profile.runtime), folder)
-        inputs = next(profile_inputs(lab.val, profile.batch, 1))
+        inputs = next(profile_inputs(lab.val, profile, read.context.layout, 1))
         export(lab.context.model, read.context.layout, inputs, lab.context.reference, EXPORTER)
         return lab
 
@@ -180,7 +180,7 @@ class Lab:
 
     def exported(self, model: nn.Module, when: str) -> Path:
         """The model as a file that agrees with it."""
-        inputs = list(profile_inputs(self.val, self.context.profile.batch, CHECKED_BATCHES))
+        inputs = list(profile_inputs(self.val, self.context.profile, self.context.layout, CHECKED_BATCHES))
         path = self._folder() / "model.onnx"
         try:
             export(model, self.context.layout, inputs[0], path, EXPORTER)

@@ -14,13 +14,17 @@ from torch import nn
 from autocompress.candidate import export as module
 from autocompress.candidate.export import EXPORTERS, check, export, export_right, export_with
 from autocompress.candidate.export_cause import branching, unexportable
+from autocompress.data import OutputLayout
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Session
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.task import Inputs
+from tests.layouts import layout_of
 
 PROFILE = HardwareProfile(name="cpu")
+LINEAR = nn.Linear(4, 3)
+LAYOUT = layout_of(LINEAR, torch.randn(1, 4))  # of one output, called "output"
 
 
 class Branches(nn.Module):
@@ -52,7 +56,7 @@ class OtherWhenTraced(nn.Module):
 
 class TwoInputs(nn.Module):
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"hidden": left, "logits": left @ right.T}
+        return {"hidden": left, "logits": left * right}
 
 
 class Recurrent(nn.Module):
@@ -66,33 +70,36 @@ class Recurrent(nn.Module):
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_an_lstm_becomes_its_int8_operator(exporter: str, tmp_path: Path) -> None:
-    export_with(exporter, Recurrent().eval(), torch.randn(1, 5, 8), tmp_path / "float.onnx")
+    model, x = Recurrent(), torch.randn(1, 5, 8)
+    export_with(exporter, model, layout_of(model, x), x, tmp_path / "float.onnx")
     quantize_dynamic(str(tmp_path / "float.onnx"), str(tmp_path / "int8.onnx"), op_types_to_quantize=["LSTM"])
     ops = [node.op_type for node in onnx.load(str(tmp_path / "int8.onnx")).graph.node]
     assert ops.count("DynamicQuantizeLSTM") == 2, "the weights have to be folded constants, or nothing is quantized"
 
 
-def test_a_dict_of_inputs_keeps_its_names_and_the_logits_are_the_output(tmp_path: Path) -> None:
-    inputs = {"left": torch.randn(1, 4), "right": torch.randn(3, 4)}
-    assert export(TwoInputs(), inputs, tmp_path / "m.onnx", "torchscript") == "torchscript"
+def test_a_dict_of_inputs_keeps_its_names_and_so_does_a_dict_of_outputs(tmp_path: Path) -> None:
+    model, inputs = TwoInputs(), {"left": torch.randn(1, 4), "right": torch.randn(1, 4)}
+    assert export(model, layout_of(model, inputs), inputs, tmp_path / "m.onnx", "torchscript") == "torchscript"
     session = ort.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["left", "right"]
-    got = session.run(None, {k: v.numpy() for k, v in inputs.items()})
-    assert len(got) == 1
-    np.testing.assert_allclose(got[0], (inputs["left"] @ inputs["right"].T).numpy(), rtol=1e-5)
+    assert [o.name for o in session.get_outputs()] == ["hidden", "logits"]
+    hidden, logits = session.run(None, {k: v.numpy() for k, v in inputs.items()})
+    np.testing.assert_allclose(hidden, inputs["left"].numpy(), rtol=1e-5)
+    np.testing.assert_allclose(logits, (inputs["left"] * inputs["right"]).numpy(), rtol=1e-5)
 
 
 def test_a_file_that_disagrees_with_its_module_is_refused_with_the_error(plugins: PluginSet, tmp_path: Path) -> None:
     model = nn.Linear(4, 3)
-    export(model, torch.randn(1, 4), tmp_path / "m.onnx", "torchscript")
+    layout = layout_of(model, torch.randn(1, 4))
+    export(model, layout, torch.randn(1, 4), tmp_path / "m.onnx", "torchscript")
     session = plugins.runtime("onnxruntime").open(tmp_path / "m.onnx", PROFILE)
     inputs = [torch.randn(1, 4) for _ in range(3)]
     feeds = [{"input": x.numpy()} for x in inputs]
-    assert check(session, feeds, model, inputs) < 1e-5
+    assert check(session, feeds, model, layout, inputs) < 1e-5
     with torch.no_grad():
         model.bias.add_(1.0)
     with pytest.raises(CandidateFailed, match=r"disagree by [\d.]+"):
-        check(session, feeds, model, inputs)
+        check(session, feeds, model, layout, inputs)
 
 
 def test_a_file_takes_its_name_only_when_it_agrees_with_its_module(plugins: PluginSet, tmp_path: Path) -> None:
@@ -101,15 +108,17 @@ def test_a_file_takes_its_name_only_when_it_agrees_with_its_module(plugins: Plug
 
     target, inputs = tmp_path / "m.onnx", [torch.randn(1, 4)]
     with pytest.raises(CandidateFailed, match=r"disagree by [\d.]+"):
-        export_right("torchscript", OtherWhenTraced(), inputs, target, open_file)
+        export_right(
+            "torchscript", OtherWhenTraced(), layout_of(OtherWhenTraced(), inputs[0]), inputs, target, open_file
+        )
     assert list(tmp_path.iterdir()) == []
-    export_right("torchscript", nn.Linear(4, 3), inputs, target, open_file)
+    export_right("torchscript", LINEAR, layout_of(LINEAR, inputs[0]), inputs, target, open_file)
     assert target.exists()
 
 
 def test_control_flow_on_the_data_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(CandidateFailed) as dynamo:
-        export_with("dynamo", Branches(), torch.randn(1, 4), tmp_path / "m.onnx")
+        export_with("dynamo", Branches(), LAYOUT, torch.randn(1, 4), tmp_path / "m.onnx")
     said = r"data-dependent control flow.*test_export\.py, line \d+.*torch\.where"
     assert re.search(said, str(branching(dynamo.value.reason)))
     assert re.search(said, str(unexportable({"torchscript": "it fails too", "dynamo": dynamo.value.reason})))
@@ -119,7 +128,7 @@ def test_an_operator_that_no_exporter_knows_is_named(tmp_path: Path) -> None:
     causes = {}
     for exporter in EXPORTERS:
         with pytest.raises(CandidateFailed) as failed:
-            export_with(exporter, NoSuchOperator(), torch.randn(1, 4), tmp_path / "m.onnx")
+            export_with(exporter, NoSuchOperator(), LAYOUT, torch.randn(1, 4), tmp_path / "m.onnx")
         causes[exporter] = failed.value.reason
     said = r"torchscript: .*operator aten::special_i0e; dynamo: .*i0e; replace what is named there"
     assert re.search(said, str(unexportable(causes)))
@@ -134,7 +143,7 @@ def test_a_failed_trace_prints_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     with pytest.raises(CandidateFailed, match=r"^it has no ONNX form of the operator aten::special_i0e$"):
-        export_with("torchscript", NoSuchOperator(), torch.randn(1, 4), tmp_path / "m.onnx")
+        export_with("torchscript", NoSuchOperator(), LAYOUT, torch.randn(1, 4), tmp_path / "m.onnx")
     assert capfd.readouterr() == ("", "")
     assert not [str(warning.message) for warning in recwarn]
 
@@ -142,7 +151,7 @@ def test_a_failed_trace_prints_nothing(
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_an_input_that_the_model_ignores_is_still_one_of_the_file(exporter: str, tmp_path: Path) -> None:
     inputs = {"mask": torch.ones(1, 3, dtype=torch.bool), "x": torch.randn(1, 4)}
-    export_with(exporter, Ignoring(), inputs, tmp_path / "m.onnx")
+    export_with(exporter, Ignoring(), layout_of(Ignoring(), inputs), inputs, tmp_path / "m.onnx")
     session = ort.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
     assert [(i.name, i.type, i.shape) for i in session.get_inputs()] == [
         ("mask", "tensor(bool)", [1, 3]),
@@ -152,11 +161,11 @@ def test_an_input_that_the_model_ignores_is_still_one_of_the_file(exporter: str,
 
 
 def test_a_module_that_is_different_each_time_is_said_to_be(plugins: PluginSet, tmp_path: Path) -> None:
-    export(Random(), torch.randn(1, 4), tmp_path / "m.onnx", "torchscript")
+    export(Random(), LAYOUT, torch.randn(1, 4), tmp_path / "m.onnx", "torchscript")
     session = plugins.runtime("onnxruntime").open(tmp_path / "m.onnx", PROFILE)
     x = torch.randn(1, 4)
     with pytest.raises(CandidateFailed, match="other outputs each time"):
-        check(session, [{"input": x.numpy()}], Random(), [x])
+        check(session, [{"input": x.numpy()}], Random(), LAYOUT, [x])
 
 
 @pytest.mark.parametrize("mask", [False, True])
@@ -166,9 +175,10 @@ def test_attention_of_torch_is_exported_by_the_quick_exporter(mask: bool, plugin
     if mask:
         inputs["src_key_padding_mask"] = torch.arange(5)[None] > 3
     before = torch.backends.mha.get_fastpath_enabled()
-    export_with("torchscript", model, inputs, tmp_path / "m.onnx")
+    layout = layout_of(model, inputs)
+    export_with("torchscript", model, layout, inputs, tmp_path / "m.onnx")
     session = plugins.runtime("onnxruntime").open(tmp_path / "m.onnx", PROFILE)
-    check(session, [{name: value.numpy() for name, value in inputs.items()}], model, [inputs])
+    check(session, [{name: value.numpy() for name, value in inputs.items()}], model, layout, [inputs])
     assert torch.backends.mha.get_fastpath_enabled() == before, "the switch belongs to whoever runs torch"
 
 
@@ -177,11 +187,11 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Exporters that fail halfway: those that a test puts in here."""
     real, names = module.export_with, set[str]()
 
-    def export_with(exporter: str, model: nn.Module, inputs: Inputs, target: Path) -> None:
+    def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path) -> None:
         if exporter in names:
             target.write_bytes(b"half a mo")
             raise CandidateFailed("not today")
-        real(exporter, model, inputs, target)
+        real(exporter, model, layout, inputs, target)
 
     monkeypatch.setattr(module, "export_with", export_with)
     return names
@@ -189,14 +199,14 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 def test_an_exporter_that_fails_is_replaced_by_the_other(broken: set[str], tmp_path: Path) -> None:
     broken.add("dynamo")
-    assert export(nn.Linear(4, 3), torch.randn(1, 4), tmp_path / "m.onnx", "dynamo") == "torchscript"
+    assert export(LINEAR, LAYOUT, torch.randn(1, 4), tmp_path / "m.onnx", "dynamo") == "torchscript"
     onnx.checker.check_model(str(tmp_path / "m.onnx"))
 
 
 def test_a_failed_export_leaves_no_file(broken: set[str], tmp_path: Path) -> None:
     broken |= set(EXPORTERS)
     with pytest.raises(CandidateFailed, match="torchscript: not today; dynamo: not today"):
-        export(nn.Linear(4, 3), torch.randn(1, 4), tmp_path / "m.onnx", "torchscript")
+        export(LINEAR, LAYOUT, torch.randn(1, 4), tmp_path / "m.onnx", "torchscript")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -206,5 +216,5 @@ def test_a_file_that_cannot_be_folded_leaves_nothing(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(module, "fold", fold)
     with pytest.raises(CandidateFailed, match="Gemm is too much"):
-        export_with("torchscript", nn.Linear(4, 3), torch.randn(1, 4), tmp_path / "m.onnx")
+        export_with("torchscript", LINEAR, LAYOUT, torch.randn(1, 4), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from autocompress.candidate.structure import build
+from autocompress.candidate.structure import blamed_on, build
+from autocompress.errors import DataError
 from autocompress.plugin.contract import Context, Params, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe, Step
@@ -77,3 +78,8 @@ def test_what_recipes_begin_with_is_planned_once(built: Any, widen: Widen) -> No
     assert built(Recipe(TWICE.steps[:1]), None, known) == (100, ({"width": 100},))
     assert built(TWICE, None, known) == (200, ({"width": 100}, {"width": 200}))
     assert widen.planned == 2
+
+
+def test_what_is_wrong_with_the_users_data_is_no_fault_of_a_strategy():
+    with pytest.raises(DataError, match="the disk is gone"), blamed_on("carve"):
+        raise DataError("the train split cannot be read at index 4: OSError: the disk is gone")

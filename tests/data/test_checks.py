@@ -235,6 +235,12 @@ def test_a_loss_that_takes_every_output_with_every_target_is_refused(loss: objec
     assert told(loss, REGRESSION[:, None]) == []
 
 
+def test_a_loss_of_which_torch_warns_is_refused():
+    task = Task("t", nn.Linear(3, 5), None, None, metric=lambda o, t: 0.0, loss=nn.MSELoss())
+    with pytest.raises(DataError, match=r"outputs have the shape \(5,\) an example and targets \(1,\)"):
+        broadcast_warnings(task, task.copy_of_model(), open_split("train", (X, REGRESSION[:, None])))
+
+
 @pytest.mark.parametrize("reduce", [torch.mean, torch.sum])
 def test_a_loss_that_squeezes_for_itself_is_taken(reduce: Callable[[Tensor], Tensor]):
     assert told(lambda o, t: reduce((o.squeeze(1) - t) ** 2)) == []

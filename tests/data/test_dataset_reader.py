@@ -1,5 +1,7 @@
 """A loader's workers read, each example is decoded once, and what goes wrong names the example."""
 
+import gc
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -134,6 +136,15 @@ def test_a_worker_that_ends_or_blocks_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(dataset_reader, "BLOCKED_S", 0.5)
     with pytest.raises(DataError, match=r"cannot be read by its loader's workers, after \d batches: .*timed out"):
         targets(lazily(loader(Decoded(tmp_path / "two", failing_at(137, lambda: time.sleep(2))))))
+
+
+def test_no_worker_is_left_of_reading_that_was_given_up(tmp_path: Path):
+    batches = lazily(loader(Decoded(tmp_path / "log"))).batches(16)
+    next(batches)
+    assert multiprocessing.active_children()
+    del batches
+    gc.collect()
+    assert not multiprocessing.active_children()
 
 
 def test_a_collate_function_that_pads_to_each_batch_is_kept_to(tmp_path: Path):

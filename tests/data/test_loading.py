@@ -329,11 +329,10 @@ def test_the_same_task_scores_the_same_however_it_is_handed_over():
         task = Task("t", model, source, source, metric=lambda o, t: float((o.softmax(1)[range(len(t)), t]).mean()))
         data = read_data(task, Reading(most_bytes=most_bytes))
         scored = ScoredSet(task, data.splits["val"], data.layout)
-        kept = [
-            scored.keep(data.layout.rows_of(call(model, batch.inputs)), batch.targets)
-            for batch in data.splits["val"].batches(32)
-        ]
-        scores[name, most_bytes] = scored.value(scored.joined(kept))
+        kept = scored.kept(
+            (data.layout.rows_of(call(model, batch.inputs)), batch.targets) for batch in data.splits["val"].batches(32)
+        )
+        scores[name, most_bytes] = scored.value(kept)
     assert len(set(scores.values())) == 1
 
 

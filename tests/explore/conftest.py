@@ -18,6 +18,7 @@ from autocompress.evaluation import Evaluation, Outcome
 from autocompress.explore.history.history import History
 from autocompress.explore.policy import SearchPolicy
 from autocompress.plugin.loader import PluginSet
+from autocompress.score_scale import IN_PERCENT
 from tests.recordings.harness import Ended, searched
 from tests.recordings.kinds import Kind
 from tests.recordings.scenarios import Process, Scenario
@@ -118,7 +119,7 @@ def make_history() -> Callable[..., History]:
 
     def make(reference: Evaluation, *variants: Evaluation) -> History:
         own = {"reference": reference, "reference_family": Outcome(evaluations=variants), "chance": None}
-        own["prepared"] = SimpleNamespace(val_examples=1000)
+        own |= {"prepared": SimpleNamespace(val_examples=1000), "scale": IN_PERCENT}
         opening: Any = type("Opening", (), own)
         return History(opening, Unrecorded())
 

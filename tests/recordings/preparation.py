@@ -20,7 +20,6 @@ def preparation(kind: Kind, known: KnownTask | None, only: Sequence[str] | None)
         name=kind.name,
         fingerprint=kind.name,
         metric="accuracy",
-        own_metric=False,
         chance=None,
         train_examples=kind.train_examples,
         val_examples=kind.val_examples,

@@ -1,13 +1,13 @@
 """Accuracy: of the outputs the answered classes are kept, a byte or two for each place, and no interval is drawn."""
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from autocompress.classes import answers_of
-from autocompress.data.scoring.scorer import Estimate, Kept, Scorer
+from autocompress.classes import answers_of, class_axis
+from autocompress.data.batch import joined_padded
+from autocompress.data.scoring.scorer import Estimate, KeptOutputs, Pieces, Scorer
 from autocompress.evaluation import NORMAL
 from autocompress.nested import Nested
 
@@ -20,43 +20,46 @@ class AnswersScorer(Scorer):
     "Sampling Techniques", 3rd edition, 1977, chapter 6).
     """
 
-    def keep(self, rows: Mapping[str, Tensor], targets: Nested) -> Kept:
-        outputs = rows[self.layout.scored]
-        answers = answers_of(outputs, targets)
-        return {ANSWERS: answers.to(torch.uint8 if outputs.shape[1:].numel() <= 256 else torch.int32)}
+    def kept(self, pieces: Pieces, examples: int) -> KeptOutputs:
+        answered = [self._answers(rows[self.layout.scored], targets) for rows, targets in pieces]
+        kept: Tensor = joined_padded(answered)  # with zeros, beside targets that do not count
+        return {ANSWERS: kept}
 
-    def value(self, kept: Kept, targets: Nested) -> float:
+    @staticmethod
+    def _answers(outputs: Tensor, targets: Nested) -> Tensor:
+        few = outputs.shape[class_axis(outputs, targets)] <= 256
+        return answers_of(outputs, targets).to(torch.uint8 if few else torch.int32)
+
+    def value(self, kept: KeptOutputs, targets: Nested) -> float:
         right, places = self._counts(kept, targets)
-        return self.sign * float(right.sum() / places.sum())
+        return float(right.sum() / places.sum())
 
-    def estimate(self, kept: Kept, targets: Nested, seed: int) -> Estimate:
+    def estimate(self, kept: KeptOutputs, targets: Nested, seed: int) -> Estimate:
         """Wilson's interval (Wilson 1927) of as many independent places as have the same error."""
         right, places = self._counts(kept, targets)
         share, error = _ratio(right, places)
         independent = share * (1 - share) / error**2 if error > 0 else 0.0
         count = min(max(independent, len(right)), float(places.sum()))
-        low, high = wilson(share, count)
-        if self.sign < 0:
-            return Estimate(-share, -high, -low)
-        return Estimate(share, low, high)
+        return Estimate(share, *wilson(share, count))
 
-    def difference(self, one: Kept, other: Kept, targets: Nested, seed: int) -> tuple[float, float]:
+    def difference(self, one: KeptOutputs, other: KeptOutputs, targets: Nested, seed: int) -> tuple[float, float]:
         """The error counts at least one example that disagrees."""
         (right, places), (others, _) = self._counts(one, targets), self._counts(other, targets)
         difference, error = _ratio(right - others, places)
-        return self.sign * difference, max(error, 1 / len(places)) if len(places) > 1 else 1.0
+        return difference, max(error, 1 / len(places)) if len(places) > 1 else 1.0
 
-    def constant(self, kept: Kept, targets: Nested) -> float:
+    def constant(self, kept: KeptOutputs, targets: Nested) -> float:
         """Of the commonest class among the answers."""
         answers = kept[ANSWERS]
         labels = self._labels(answers, targets)
         commonest = answers.flatten().mode().values
-        return self.sign * float((labels == commonest)[labels != self.task.ignored].double().mean())
+        return float((labels == commonest)[labels != self.task.ignored].double().mean())
 
-    def _counts(self, kept: Kept, targets: Nested) -> tuple[Tensor, Tensor]:
+    def _counts(self, kept: KeptOutputs, targets: Nested) -> tuple[Tensor, Tensor]:
         """How many places of each example are right, and how many count -> (N,), (N,), float64."""
         answers = kept[ANSWERS]
         labels = self._labels(answers, targets)
+        answers = answers[tuple(slice(size) for size in labels.shape)]  # a sample may be padded to less than the whole
         counted = labels != self.task.ignored
         right = (answers == labels) & counted
         return right.flatten(1).sum(1).double() if right.dim() > 1 else right.double(), (
@@ -65,7 +68,7 @@ class AnswersScorer(Scorer):
 
     @staticmethod
     def _labels(answers: Tensor, targets: Nested) -> Tensor:
-        labels: Tensor = targets if targets.shape == answers.shape else targets.argmax(1)
+        labels: Tensor = targets if targets.dim() == answers.dim() else targets.argmax(1)
         return labels
 
 

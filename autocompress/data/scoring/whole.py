@@ -1,77 +1,76 @@
-"""A metric of the user's own: it is given all outputs at once, so all are kept, and its errors are drawn.
-
-The bootstrap: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.
+"""A metric that needs all outputs at once: all are kept, and the metric of them with them, so that one that is slow is
+computed once.
 """
 
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from autocompress.arrays import Floats
-from autocompress.data.batch import rows_in, take_rows
+from autocompress.data.batch import joined_padded, rows_in, take_rows
 from autocompress.data.layout import OutputLayout
-from autocompress.data.scoring.scorer import Estimate, Kept, Scorer
+from autocompress.data.scoring.resampled import ResampledScorer
+from autocompress.data.scoring.scorer import KeptOutputs, Pieces
+from autocompress.errors import CandidateFailed
 from autocompress.nested import Nested
-from autocompress.task import Metric, Task
+from autocompress.task import Task
 
-RESAMPLES = 200
-FEWEST_RESAMPLES = 8  # of which a spread can be told at all
-RESAMPLING_S = 5.0  # seconds, for all resamples together: a metric that takes longer has fewer of them
+METRIC = "its metric"  # beside the outputs: the value, and the seconds that it took
+WholeMetric = Callable[[Nested, Nested], float]
 
 
-class WholeScorer(Scorer):
-    """metric: of what the model returns and the targets, of any number of examples."""
+class WholeScorer(ResampledScorer):
+    """metric: of what the model returns and the targets, of any number of examples; it raises CandidateFailed."""
 
-    def __init__(self, task: Task, layout: OutputLayout, metric: Metric) -> None:
-        super().__init__(task, layout)
+    def __init__(
+        self, task: Task, layout: OutputLayout, metric: WholeMetric, *, maximize: bool = True, surely: bool = True
+    ) -> None:
+        super().__init__(task, layout, maximize=maximize, surely=surely)
         self._metric = metric
-        self._seconds = 0.0  # that the metric takes
 
-    def keep(self, rows: Mapping[str, Tensor], targets: Nested) -> Kept:
-        return dict(rows)
-
-    def value(self, kept: Kept, targets: Nested) -> float:
+    def kept(self, pieces: Pieces, examples: int) -> KeptOutputs:
+        outputs, targets = [], []
+        for rows, wanted in pieces:
+            outputs.append(dict(rows))
+            targets.append(wanted)
+        kept: dict[str, Tensor] = joined_padded(outputs)
         began = time.perf_counter()
-        value = self.sign * float(self._metric(self.layout.returned(kept), targets))
-        self._seconds = time.perf_counter() - began
-        return value
+        try:
+            value = self._computed(kept, joined_padded(targets, self.task.ignored))
+        except CandidateFailed:  # said to whoever asks for the value
+            return kept
+        return kept | {METRIC: torch.tensor([value, time.perf_counter() - began], dtype=torch.float64)}
 
-    def estimate(self, kept: Kept, targets: Nested, seed: int) -> Estimate:
-        value = self.value(kept, targets)
-        draws = self._resampled([kept], targets, seed)[:, 0] if math.isfinite(value) else np.zeros(0)
-        if not len(draws):
-            return Estimate(value, value, value)
-        return Estimate(value, float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5)))
+    def value(self, kept: KeptOutputs, targets: Nested) -> float:
+        return float(kept[METRIC][0]) if METRIC in kept else self._computed(kept, targets)
 
-    def difference(self, one: Kept, other: Kept, targets: Nested, seed: int) -> tuple[float, float]:
-        difference = self.value(one, targets) - self.value(other, targets)
-        draws = self._resampled([one, other], targets, seed)
-        return difference, float(np.std(draws[:, 0] - draws[:, 1])) if len(draws) else 0.0
+    def cut(self, kept: KeptOutputs, examples: Tensor, of: int) -> KeptOutputs:
+        return take_rows(_outputs(kept), examples)  # type: ignore[no-any-return]
 
-    def constant(self, kept: Kept, targets: Nested) -> float:
+    def calls_in(self, seconds: float, kept: KeptOutputs) -> float:
+        return seconds / max(float(kept[METRIC][1]), 1e-9) if METRIC in kept else super().calls_in(seconds, kept)
+
+    def permuted(self, kept: KeptOutputs, targets: Nested) -> float:
+        return self._computed(_outputs(kept), targets)
+
+    def constant(self, kept: KeptOutputs, targets: Nested) -> float:
         """Of the mean of each output."""
         means = {
-            name: rows.double().mean(0, keepdim=True).to(rows.dtype).expand_as(rows) for name, rows in kept.items()
+            name: rows.mean(0, keepdim=True, dtype=torch.float64).to(rows.dtype).expand_as(rows)
+            for name, rows in _outputs(kept).items()
         }
-        return self.value(means, targets)
+        return self._computed(means, targets)
 
-    def _resampled(self, kepts: Sequence[Kept], targets: Nested, seed: int) -> Floats:
-        """The metric of each of ``kepts`` on the same resampled examples -> (at most RESAMPLES, len(kepts)); resamples
-        that the metric cannot score are left out.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        count, rows = rows_in(targets), []
-        affordable = int(RESAMPLING_S / (self._seconds * len(kepts) + 1e-9))
-        for _ in range(min(RESAMPLES, affordable) if affordable >= FEWEST_RESAMPLES else 0):
-            drawn = torch.randint(count, (count,), generator=generator)
-            try:
-                row = [self.value(take_rows(kept, drawn), take_rows(targets, drawn)) for kept in kepts]
-            except Exception:  # the user's metric: a resample of one class has no area under a curve
-                continue
-            if all(map(math.isfinite, row)):
-                rows.append(row)
-        return np.array(rows).reshape(-1, len(kepts))
+    def rows(self, kept: KeptOutputs, targets: Nested) -> int:
+        return rows_in(targets)
+
+    def drawn(self, kept: KeptOutputs, targets: Nested, rows: Tensor) -> float:
+        return self._computed(take_rows(_outputs(kept), rows), take_rows(targets, rows))
+
+    def _computed(self, outputs: KeptOutputs, targets: Nested) -> float:
+        return self.sign * self._metric(self.layout.returned(outputs), targets)
+
+
+def _outputs(kept: KeptOutputs) -> Mapping[str, Tensor]:
+    return {name: rows for name, rows in kept.items() if name != METRIC}

@@ -9,6 +9,7 @@ from autocompress.candidate.preparation import EarlierPreparation, Preparation
 from autocompress.evaluation import Chance, Evaluation, Outcome
 from autocompress.explore.pipeline.variants import Ratios, untimed
 from autocompress.plugin.contract import Applicable, Refusal
+from autocompress.score_scale import ScoreScale
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Opening:
     @property
     def metric(self) -> str:
         return self.prepared.metric
+
+    @property
+    def scale(self) -> ScoreScale:
+        return ScoreScale(self.prepared.metric, self.prepared.maximize)
 
     @property
     def applicable(self) -> tuple[Applicable, ...]:

@@ -18,12 +18,14 @@ from autocompress.explore.pipeline.variants import untimed
 from autocompress.latency import beside_itself
 from autocompress.measure import MOSTLY, CompareRequest, latency_of
 from autocompress.profile import HardwareProfile
+from autocompress.score_scale import POINTS, ScoreScale
 from autocompress.storage.atomic import copy_file
 from autocompress.storage.folder import RunFolder
 
 BETWEEN_EXPORTERS = 2  # sessions, that compare their files
 CLEARLY_FASTER = 0.97  # of the latency of the first exporter's file, which is the one that is quicker to write
 ABOVE_CHANCE = 0.01  # of the metric: what a reference has to have over always answering the commonest class
+EXAMPLE_DROP = 2  # points, to say what they are
 LEAST_SCALE, MOST_SCALE = 0.02, 10.0  # of a metric whose hundredths mean something
 
 
@@ -57,7 +59,7 @@ async def open_reference(
     warnings = (
         *prepared.warnings,
         *_chance(prepared, reference),
-        *_scale(prepared, reference),
+        *_scale(ScoreScale(prepared.metric, prepared.maximize), reference),
         *_busy(reference),
         *_overhead(prepared, reference),
     )
@@ -148,14 +150,16 @@ def _chance(prepared: Preparation, reference: Evaluation) -> list[str]:
     ]
 
 
-def _scale(prepared: Preparation, reference: Evaluation) -> list[str]:
+def _scale(scale: ScoreScale, reference: Evaluation) -> list[str]:
     """Points, and what counts as a loss, are hundredths of the metric's unit."""
-    value = reference.score.val
-    if not prepared.own_metric or LEAST_SCALE < abs(value) < MOST_SCALE:
+    value = abs(reference.score.val)
+    if scale.in_percent or LEAST_SCALE < value < MOST_SCALE:
         return []
+    share = f" ({100 * EXAMPLE_DROP / POINTS / value:.2g} % of that)" if value else ""
     return [
-        f"the metric is {value:.4g} on the reference, and differences are told in hundredths of one: scale Task.metric "
-        "so that 0.01 is a difference that matters"
+        f"{scale.metric} is {scale.scored(reference.score)} on the reference, and points are hundredths of its unit: "
+        f"--max-drop {EXAMPLE_DROP} stands for {EXAMPLE_DROP / POINTS:g} of {scale.metric}{share}; scale Task.metric "
+        "so that 0.01 is a difference that matters, or ask for as many points as matter"
     ]
 
 

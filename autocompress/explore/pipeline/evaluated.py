@@ -50,7 +50,7 @@ def recipe_file(
         calibration=outcome.calibration,
         hardware=profile.model_dump(mode="json"),
         facts={
-            **({"val": evaluation.score.val} if evaluation.score.whole else {}),
+            **({"val": evaluation.score.shown(prepared.maximize).val} if evaluation.score.whole else {}),
             "ratio": evaluation.latency.ratio,
             "p50_ms": evaluation.latency.p50,
             "p90_ms": evaluation.latency.p90,

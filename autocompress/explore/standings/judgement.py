@@ -7,6 +7,7 @@ from functools import cached_property
 
 from autocompress.budget import Budget
 from autocompress.evaluation import Chance, Evaluation, keeps_half_the_lead
+from autocompress.score_scale import IN_PERCENT, POINTS, ScoreScale
 from autocompress.verdict import Verdict, drop_verdict, too_small_a_split
 
 
@@ -70,16 +71,17 @@ def judge(
     paired: tuple[float, float] | None,
     chance: Chance | None,
     examples: int,
+    scale: ScoreScale = IN_PERCENT,
 ) -> Judgement:
     """paired: the reference's score minus the file's on the same examples, with its standard error, in the metric's
     unit; None where they were not compared. chance: of the metric; None where it is not known. examples: that validate.
     """
     loss, error = (0.0, 0.0) if evaluation.id == reference.id else paired or _unpaired(evaluation, reference)
-    loss, error, allowed = 100 * loss, 100 * error, budget.allowed_drop
+    loss, error, allowed = POINTS * loss, POINTS * error, budget.allowed_drop
     return Judgement(
         evaluation,
         latency=budget.verdict(evaluation.latency),
-        drop=None if allowed is None else drop_verdict(loss, error, allowed, examples),
+        drop=None if allowed is None else drop_verdict(loss, error, allowed, examples, scale),
         loss=loss,
         error=error,
         allowed=allowed,

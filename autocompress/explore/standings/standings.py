@@ -105,7 +105,9 @@ class Standings:
         """Of every candidate, in their order."""
         measured, reference, examples = self.measured, self.reference, self.opening.prepared.val_examples
         return [
-            judge(e, reference, self.budget, measured.losses.get(e.id), self.opening.chance, examples)
+            judge(
+                e, reference, self.budget, measured.losses.get(e.id), self.opening.chance, examples, self.opening.scale
+            )
             for e in self.candidates()
         ]
 

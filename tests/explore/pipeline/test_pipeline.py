@@ -21,6 +21,7 @@ from autocompress.candidate.count import count
 from autocompress.candidate.repair.reconstruction import RECONSTRUCTION
 from autocompress.candidate.request import Sample, TrainRequest
 from autocompress.compute.worker import WorkerCrashed
+from autocompress.data import ScoredSet
 from autocompress.errors import CandidateFailed
 from autocompress.explore.pipeline.timed_graphs import TimedGraphs
 from autocompress.explore.pipeline.worth import no_faster
@@ -350,7 +351,9 @@ def test_a_sample_that_does_not_tell_is_no_reason_to_fail(
     reference = opened.opening.reference
     outputs = "val-00000000000000000000" if lost else reference.outputs
     if not lost:
-        monkeypatch.setattr(opened.task.task, "metric", undefined_on_few)
+        val = opened.task.val
+        task = replace(opened.task.task, metric=undefined_on_few)
+        monkeypatch.setitem(vars(opened.task), "val", ScoredSet(task, val.split, val.layout))
     sampling = replace(opened.pipeline, sample=Sample(40, outputs, reference.score))
     outcome = asyncio.run(
         sampling.evaluate(TrainRequest(Recipe((HALF,))), stands=lambda score, ratio: False, limit_s=math.inf)
