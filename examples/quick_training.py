@@ -1,4 +1,4 @@
-"""What the examples of losses and heads share: a model trained in seconds, once, and kept in the user's cache."""
+"""What the examples of losses and heads share: a small model trained once and kept in the user's cache."""
 
 import inspect
 import os
