@@ -20,6 +20,7 @@ from autocompress.candidate import score
 from autocompress.candidate.count import count
 from autocompress.candidate.repair.reconstruction import RECONSTRUCTION
 from autocompress.candidate.request import Sample, TrainRequest
+from autocompress.candidate.score import score_files
 from autocompress.compute.worker import WorkerCrashed
 from autocompress.data import ScoredSet
 from autocompress.errors import CandidateFailed
@@ -354,6 +355,7 @@ def test_a_sample_that_does_not_tell_is_no_reason_to_fail(
         val = opened.task.val
         task = replace(opened.task.task, metric=undefined_on_few)
         monkeypatch.setitem(vars(opened.task), "val", ScoredSet(task, val.split, val.layout))
+        score_files(opened.task, [opened.opening.prepared.reference])  # what this metric wants kept of its outputs
     sampling = replace(opened.pipeline, sample=Sample(40, outputs, reference.score))
     outcome = asyncio.run(
         sampling.evaluate(TrainRequest(Recipe((HALF,))), stands=lambda score, ratio: False, limit_s=math.inf)
