@@ -124,21 +124,30 @@ def opened(model: Path | onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def file_outputs(session: ort.InferenceSession, feeds: Iterable[Feed]) -> list[Array]:
-    """The first output for each of ``feeds``."""
-    return [session.run(None, feed)[0] for feed in feeds]
+def file_outputs(session: ort.InferenceSession, feeds: Iterable[Feed]) -> list[list[Array]]:
+    """For each of ``feeds`` the outputs of floating point, or, where there is none of these, all of them."""
+    kept = [number for number, output in enumerate(session.get_outputs()) if "float" in output.type]
+    calls = [session.run(None, feed) for feed in feeds]
+    return [[call[number] for number in kept] or list(call) for call in calls]
 
 
-def output_error(outputs: Iterable[Array], other: ort.InferenceSession, feeds: Iterable[Feed]) -> float:
-    """Mean absolute difference of another file's first outputs from these, for the same ``feeds``, as a share of the
-    standard deviation of these; infinite where the other gives NaN. Not squared: one example whose activations leave
-    their ranges would outweigh the rest.
+def output_error(outputs: Iterable[Sequence[Array]], other: ort.InferenceSession, feeds: Iterable[Feed]) -> float:
+    """How far other outputs are from these, for the same ``feeds``: of each output the mean absolute difference
+    as a share of its standard deviation here, and the mean of that over the outputs; infinite where the other gives
+    NaN. Not squared: one example whose activations leave their ranges would outweigh the rest.
     """
-    error = total = squares = 0.0
-    count = 0
+    sums: list[list[float]] = []  # of each output: differences, values, their squares, how many
     for one, feed in zip(outputs, feeds, strict=True):
-        expected, got = one.astype(np.float64), other.run(None, feed)[0].astype(np.float64)
-        error += float(np.abs(got - expected).sum())
-        total, squares, count = total + float(expected.sum()), squares + float((expected**2).sum()), count + got.size
-    deviation = math.sqrt(max(squares / count - (total / count) ** 2, 0)) or 1.0
-    return error / count / deviation if math.isfinite(error) else math.inf
+        sums = sums or [[0.0, 0.0, 0.0, 0.0] for _ in one]
+        for own, expected, got in zip(sums, one, file_outputs(other, [feed])[0], strict=True):
+            values = expected.astype(np.float64)
+            own[0] += float(np.abs(got.astype(np.float64) - values).sum())
+            own[1] += float(values.sum())
+            own[2] += float((values**2).sum())
+            own[3] += values.size
+    errors = [error / count / _deviation(total, squares, count) for error, total, squares, count in sums]
+    return sum(errors) / len(errors) if all(map(math.isfinite, errors)) else math.inf
+
+
+def _deviation(total: float, squares: float, count: float) -> float:
+    return math.sqrt(max(squares / count - (total / count) ** 2, 0)) or 1.0
