@@ -183,6 +183,15 @@ def reconstruction(axes: Axes, document: Document) -> None:
     axes.set(ylabel="validation score", ylim=(min(row["repaired"] for row in rows) - 0.02, None))
 
 
+def scoring_memory(axes: Axes, document: Document) -> None:
+    """What scoring takes at its most, beside the outputs that it does not hold."""
+    found = {"all outputs": document["outputs_mib"], "the whole process": document["peak_mib"]}
+    found["kept of the outputs"] = document["kept_mib"]
+    axes.barh(range(len(found)), list(found.values()))
+    axes.set(yticks=range(len(found)), yticklabels=list(found), xlabel="MiB")
+    axes.set_title(f"{document['maps']} maps, {document['metric']}", fontsize="medium")
+
+
 PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "driver": driver,
     "efficiency": areas,
@@ -192,6 +201,7 @@ PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "repair_ranks": repair_ranks,
     "reconstruction": reconstruction,
     "scaling": scaling,
+    "scoring_memory": scoring_memory,
     "strategies": strategies,
     "threads": threads,
     "training": training,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from autocompress.commands.verify import recorder, reference_quiet_ms
-from autocompress.data import Kept, ScoredSet, output_layout
+from autocompress.data import KeptOutputs, ScoredSet, output_layout
 from autocompress.data.loading import open_split
 from autocompress.measure import outputs_of
 from autocompress.plugin.loader import load_plugins
@@ -38,14 +38,14 @@ def paired_on_test(out: Path, target: str) -> dict[str, Any]:
     if task.test is None:
         return {}
     path, reference, profile = _files(out)
-    test, runtime = open_split("test", task.test), load_plugins().runtime(profile.runtime)
+    test, runtime = open_split("test", task.test, task.batch), load_plugins().runtime(profile.runtime)
 
     layout = output_layout(task, task.copy_of_model(), test.take(torch.arange(min(2, len(test)))))
     examples = ScoredSet(task, test, layout)
 
-    def kept(file: Path) -> Kept:
+    def kept(file: Path) -> KeptOutputs:
         found = outputs_of(lambda: runtime.open(file, profile), test, profile.batch, layout)
-        return examples.joined(examples.keep(rows, batch.targets) for batch, rows in found)
+        return examples.kept((rows, batch.targets) for batch, rows in found)
 
     loss, error = examples.difference(kept(reference), kept(path))
     return {"test_loss": 100 * loss, "test_error": 100 * error}
