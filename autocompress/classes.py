@@ -7,8 +7,12 @@ IGNORED = -100  # the label that torch's cross entropy leaves out unless it is t
 SUMS_TO_ONE = 1e-3  # how far the sum of the probabilities of a soft label may be from 1
 
 
-def class_axis(outputs: Tensor, targets: Tensor) -> int:
-    """The axis of ``outputs`` that holds the classes: the second as in cross_entropy, else the last."""
+def class_axis(outputs: Tensor, targets: Tensor, last: bool = False) -> int:
+    """The axis of ``outputs`` that holds the classes: the second as in cross_entropy, else the last. last: whether it
+    is known to be the last, which as many places as classes hide.
+    """
+    if last:
+        return -1
     second = outputs.shape == targets.shape or outputs.shape[:1] + outputs.shape[2:] == targets.shape
     return 1 if second else -1
 
@@ -43,9 +47,9 @@ def labels_of(outputs: Tensor, targets: Tensor) -> Tensor:
     return targets.argmax(1) if is_soft(outputs, targets) else targets
 
 
-def answers_of(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The class with the largest output, one for each place, shaped as ``labels_of``."""
-    return outputs.argmax(class_axis(outputs, targets))
+def answers_of(outputs: Tensor, targets: Tensor, last: bool = False) -> Tensor:
+    """The class with the largest output, one for each place, shaped as ``labels_of``. last: as for ``class_axis``."""
+    return outputs.argmax(class_axis(outputs, targets, last))
 
 
 def accuracy(outputs: Tensor, targets: Tensor, ignored: int = IGNORED) -> float:

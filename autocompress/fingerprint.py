@@ -4,12 +4,15 @@ Functions and classes of the user count by what their code does and what it refe
 installed packages by their names. Comments, docstrings, lines and the names of local variables do not count.
 """
 
+import copyreg
 import dis
 import enum
 import functools
 import hashlib
 import importlib
 import inspect
+import logging
+import random
 import sys
 import sysconfig
 from collections import OrderedDict
@@ -41,14 +44,23 @@ CELLS = {"NOP", "CACHE", "EXTENDED_ARG", "LOAD_CLOSURE", "MAKE_CELL", "COPY_FREE
 # that the names of variables decide
 
 
-def parts_of(task: Task, samples: Mapping[str, str]) -> dict[str, str]:
-    """A digest of each part by its name. samples: of the splits that give the same examples each time, by split."""
+def parts_of(task: Task) -> dict[str, str]:
+    """A digest of each part of a task but its data by its name; to be asked before any of the user's code has run,
+    which may change what it holds.
+    """
     tensors = [*task.model.named_parameters(remove_duplicate=False), *task.model.named_buffers(remove_duplicate=False)]
     parts: dict[str, Any] = {"weights": [[name, _tensor(tensor)] for name, tensor in tensors]}
-    parts |= {"model": Description(with_weights=False).of(task.model), **samples}
+    parts["model"] = Description(with_weights=False).of(task.model)
     given = {name: getattr(task, name, None) for name in COUNTED}
-    parts |= {name: Description().of(value) for name, value in given.items() if value is not None}
+    parts |= {name: _told(value) for name, value in given.items() if value is not None}
     return {name: digest(part)[:16] for name, part in parts.items()}
+
+
+def _told(value: Any) -> Any:
+    try:
+        return Description().of(value)
+    except RecursionError:  # a list of a thousand links: by its type
+        return [_name(type(value)), "nested too deep"]
 
 
 def fingerprint_of(parts: Mapping[str, str]) -> str:
@@ -63,7 +75,7 @@ def differences_of(before: Mapping[str, str], now: Mapping[str, str]) -> str:
         return ""
     said = [f"its {CALLED.get(name, name)}" for name in names]
     listed = f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]
-    one = len(said) == 1 and names[0] not in ("weights", "train", "val", "test", "outputs", "groups", "labels")
+    one = len(said) == 1 and names[0] not in ("weights", "train", "val", "test", "outputs")
     return f"{listed} {'differs' if one else 'differ'}"
 
 
@@ -139,11 +151,24 @@ class Description:
         """Of one of several whose order means nothing: none is told by what came before it."""
         return digest(Description(self._with_weights, dict(self._seen)).of(value))
 
+    def _made_of(self, value: Any) -> Any:
+        """What an object of the standard library is made of, as pickling has it; nothing of one that cannot be."""
+        if isinstance(value, (logging.Logger, random.Random)):
+            return []
+        try:
+            reduce = copyreg.dispatch_table.get(type(value))
+            made = value.__reduce_ex__(2) if reduce is None else reduce(value)
+        except Exception:  # locks, generators, open files
+            return []
+        if isinstance(made, str):
+            return []
+        return [self.of(part) for part in (*made[1:3], *(None if part is None else list(part) for part in made[3:5]))]
+
     def _object(self, value: Any) -> Any:
         """Of an object that is told by its class and its attributes; one that is not by its type alone."""
         kind = type(value)
         if not _is_users(kind) and (_is_standard(kind) or any(p.startswith("_") for p in kind.__module__.split("."))):
-            return [_name(kind)]
+            return [_name(kind), self._made_of(value)]
         slots = [name for base in kind.__mro__ for name in _slots(base) if hasattr(value, name)]
         held = {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
         return [self._made_by(kind), self._attributes(held, own=_is_users(kind))]
@@ -225,7 +250,9 @@ class Description:
         places = [i.offset for i in kept]
         told: list[Any] = []
         for i in kept:
-            if i.opcode in dis.hasconst:
+            if i.opname == "KW_NAMES":  # of the keyword arguments of the call that follows
+                told.append([i.opname, self.of(code.co_consts[i.arg or 0])])
+            elif i.opcode in dis.hasconst:
                 told.append([i.opname, self._code(i.argval, None, number) if _is_code(i.argval) else self.of(i.argval)])
             elif i.opcode in dis.haslocal or i.opcode in dis.hasfree:
                 names = i.argval if isinstance(i.argval, tuple) else (i.argval,)

@@ -7,13 +7,13 @@ from autocompress.classes import IGNORED, class_axis, is_soft
 from autocompress.errors import UsageError
 
 
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(outputs: Tensor, targets: Tensor, last: bool = False) -> Tensor:
     """Of labels, whole numbers or probabilities (``torch.nn.functional.cross_entropy``), classes on the second axis or
-    the last; places labelled -100 do not count.
+    the last; places labelled -100 do not count. last: as for ``class_axis``.
     """
     if is_soft(outputs, targets):
         return F.cross_entropy(outputs, targets.to(outputs.dtype))
-    outputs = outputs.movedim(class_axis(outputs, targets), 1)
+    outputs = outputs.movedim(class_axis(outputs, targets, last), 1)
     return F.cross_entropy(outputs, targets.long(), ignore_index=IGNORED)
 
 

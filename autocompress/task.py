@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -74,6 +74,7 @@ class Task:
     dynamic: Mapping[str, Mapping[int, str]] | None = None
     groups: Callable[[Any, Any], Any] | None = None
     labels: Sequence[str] | None = None
+    classes_last: bool = field(default=False, init=False, repr=False)  # of the scored output; seen when data is read
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -101,6 +102,11 @@ class Task:
         return named[self.distill]
 
     @property
+    def is_accuracy(self) -> bool:
+        """Whether the metric is the share of right answers, by name."""
+        return isinstance(self.metric, str) and self.metric == "accuracy"  # one of torchmetrics has a == of its own
+
+    @property
     def metric_name(self) -> str:
         metric, entry = metric_and_entry(self.metric)
         if entry is not None or isinstance(metric, str):
@@ -112,6 +118,8 @@ class Task:
     def loss_fn(self) -> Loss:
         """The loss of what the model returns, whole, and the targets."""
         loss = LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        if loss is cross_entropy:
+            return lambda returned, targets: cross_entropy(self.scored(returned), targets, self.classes_last)
         if takes_one_tensor(loss):
             return lambda returned, targets: loss(self.scored(returned), targets)
         return loss

@@ -13,6 +13,9 @@ from autocompress.task import load_task
 
 TASK = '''
 import functools
+import re
+from collections import deque
+from types import SimpleNamespace
 import torch
 from torch import nn
 import helper_of_print
@@ -101,7 +104,7 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
         folder.mkdir()
         (folder / "helper_of_print.py").write_text(helper)
         (folder / "task_of_print.py").write_text(task)
-        return parts_of(load_task(str(folder / "task_of_print.py")), {"train": data})
+        return {"train": data} | parts_of(load_task(str(folder / "task_of_print.py")))
 
     yield parts
     forget()
@@ -158,6 +161,14 @@ def test_a_change_is_told_by_the_part_it_is_in(change: tuple[str, str], part: st
         ("METRIC", "Within(1)", "Within(2)"),
         ("METRIC", "Within(1).soft", "Within(2).soft"),
         ("METRIC", "lambda o, t: 1.0", "lambda o, t: 2.0"),
+        ("METRIC", "lambda o, t: closed(width=1)", "lambda o, t: closed(height=1)"),
+        (
+            "METRIC",
+            "functools.partial(closed, SimpleNamespace(a=1))",
+            "functools.partial(closed, SimpleNamespace(a=2))",
+        ),
+        ("METRIC", "functools.partial(closed, re.compile('a'))", "functools.partial(closed, re.compile('b'))"),
+        ("METRIC", "functools.partial(closed, deque([1]))", "functools.partial(closed, deque([2]))"),
     ],
 )
 def test_callables_of_all_kinds_are_told_apart(name: str, before: str, after: str, parts: Parts) -> None:
@@ -177,11 +188,12 @@ def test_it_is_the_same_in_every_process(parts: Parts, tmp_path: Path) -> None:
     here = parts(METRIC="Within(1).soft")
     code = (
         "import sys; from autocompress.task import load_task; from autocompress.fingerprint import *\n"
-        "print(fingerprint_of(parts_of(load_task(sys.argv[1]), {'train': 'same'})))"
+        "print(fingerprint_of(parts_of(load_task(sys.argv[1]))))"
     )
     file = str(tmp_path / "0" / "task_of_print.py")
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     said = subprocess.run(
         [sys.executable, "-c", code, file], env=environment, capture_output=True, text=True, check=True
     )
+    del here["train"]
     assert said.stdout.strip() == fingerprint_of(here)

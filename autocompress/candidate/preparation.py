@@ -161,7 +161,7 @@ def prepare(
         fingerprint=read.fingerprint,
         metric=task.metric_name,
         maximize=scored.maximize,
-        chance=commonest_class(task, val),
+        chance=commonest_class(task, val, read.context.layout),
         train_examples=len(read.splits["train"]),
         val_examples=len(val) if scored_on is None else min(len(val), scored_on),
         test_examples=len(test) if test else 0,

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import torch
 
-from autocompress.data import Reading, Split, check_profile_shapes, read_data, run_in_training_alone, spread_feeds
+from autocompress.data import (
+    OutputLayout,
+    Reading,
+    Split,
+    check_profile_shapes,
+    read_data,
+    run_in_training_alone,
+    spread_feeds,
+)
 from autocompress.fingerprint import fingerprint_of, parts_of
 from autocompress.plugin.contract import Context, Runtime
 from autocompress.profile import HardwareProfile
@@ -32,6 +40,7 @@ def read_task(
     """Read the data and refuse what no search could use. Raises UsageError naming the split, the count and the first
     index. reading: where, and within which bounds.
     """
+    parts = parts_of(task)
     data = read_data(task, reading)
     train = data.splits["train"]
     model = task.copy_of_model()
@@ -50,12 +59,14 @@ def read_task(
     )
     alone = run_in_training_alone(context.model, context.example_inputs)
     warnings = [f"{name} runs in training mode alone: it is trained along, and is not in the file" for name in alone]
-    return Read(context, data.splits, parts_of(task, data.digests), (*data.warnings, *warnings))
+    return Read(context, data.splits, data.digests | parts, (*data.warnings, *warnings))
 
 
-def commonest_class(task: Task, val: Split) -> float | None:
+def commonest_class(task: Task, val: Split, layout: OutputLayout) -> float | None:
     """The share of the commonest label, where the metric is the share of right answers and labels are at hand."""
-    if task.metric != "accuracy" or val.memory is None or val.memory.targets.is_floating_point():
+    if not task.is_accuracy or val.memory is None:
         return None
-    labels = val.memory.targets[val.memory.targets != task.ignored]
+    outputs, targets = layout.rows_of(layout.like)[layout.scored], val.memory.targets
+    labels = targets.argmax(1) if targets.shape[1:] == outputs.shape[1:] else targets
+    labels = labels[labels != task.ignored]
     return float(torch.unique(labels, return_counts=True)[1].max()) / float(labels.numel())

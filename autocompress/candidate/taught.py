@@ -71,7 +71,8 @@ class TaughtExamples:
         wanted = {name: t[rows].shape for name, t in self._outputs.items()}
         if found is None or {name: t.shape for name, t in found.items()} != wanted:
             parts = [
-                self._teacher.outputs(batch.inputs) for batch in self._split.read(torch.split(rows, TEACHER_BATCH))
+                self._teacher.outputs(batch.inputs)
+                for batch in self._split.read(list(torch.split(rows, TEACHER_BATCH)))
             ]
             found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             if self._kept:

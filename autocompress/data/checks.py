@@ -28,7 +28,7 @@ def check_split(split: Split, task: Task, overlaps: Overlaps | None = None) -> N
     checks = SplitChecks(split, task)
     if split.memory is None:
         split.watch(checks if overlaps is None else WatchedBy(split.name, checks, overlaps))
-        for _ in split.read(torch.split(spread(len(split), SAMPLE), SAMPLE // 4)):
+        for _ in split.read(list(torch.split(spread(len(split), SAMPLE), SAMPLE // 4))):
             pass
         return
     for start in range(0, len(split), CHECKED_AT_ONCE):
@@ -50,6 +50,7 @@ class SplitChecks:
         )
         self._lost = _Faults(f"the {split.name} split has NaN or infinite targets", "clean or drop them")
         self._labels: set[int] = set()
+        self._labelled = False  # with whole numbers
         self._looked_at = 0
 
     def seen(self, rows: Tensor, batch: Batch) -> None:
@@ -65,6 +66,7 @@ class SplitChecks:
         targets = batch.targets
         if self._classes is None or targets.is_floating_point() or targets.dtype == torch.bool:
             return
+        self._labelled = True
         counted = targets != self._ignored
         outside = ((targets < 0) | (targets >= self._classes)) & counted
         self._wrong.add(rows, ~_each(~outside), lambda at: targets[at][outside[at]].tolist()[0])
@@ -74,7 +76,12 @@ class SplitChecks:
         """Raises DataError for what was found."""
         for faults in (self._bad, self._wrong, self._lost):
             faults.refuse()
-        if len(self._labels) == 1 and self._looked_at >= len(self._split):
+        whole = self._looked_at >= len(self._split)
+        if whole and self._labelled and not self._labels:
+            raise DataError(
+                f"the {self._split.name} split has no label that counts: all are {self._ignored}, which is left out"
+            )
+        if whole and len(self._labels) == 1:
             raise DataError(
                 f"the {self._split.name} split has one class only ({min(self._labels)} in all {self._split.size} "
                 "examples): nothing can be learned or scored"
@@ -126,7 +133,7 @@ def _class_count(task: Task, split: Split) -> int | None:
     """How many classes the labels may name, when the task's own loss or metric is one that counts on them; None when
     both are the user's, who may mark labels to be ignored by numbers of any kind.
     """
-    if task.metric != "accuracy" and task.loss != "cross_entropy":
+    if not task.is_accuracy and task.loss != "cross_entropy":
         return None
     batch = split.take(torch.arange(min(2, split.size)))
     outputs = task.scored(returned_for(task.copy_of_model(), batch.inputs))

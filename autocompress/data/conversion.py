@@ -15,7 +15,7 @@ LABELS = ("labels", "label", "targets", "target")  # the entry of a dict batch t
 AsPair = Callable[[Any], Any]  # what the loader gives -> (inputs, targets)
 
 
-def batch_of(name: str, given: Any, as_pair: AsPair | None = None) -> Batch:
+def batch_of(name: str, given: Any, as_pair: AsPair | None = None, by_example: bool | None = None) -> Batch:
     """The batch of what the split called ``name`` gives. as_pair: ``Task.batch``. Raises DataError."""
     if as_pair is not None:
         try:
@@ -36,8 +36,11 @@ def batch_of(name: str, given: Any, as_pair: AsPair | None = None) -> Batch:
     inputs = tuple(inputs) if type(inputs) is list else dict(inputs) if isinstance(inputs, Mapping) else inputs
     inputs = map_tensors(as_held, inputs)
     sizes = _sizes(inputs)
-    targets = _targets(name, given[1], sizes[0] if sizes else 0)
+    targets = _targets(name, given[1], sizes[0] if sizes else 0, by_example)
     whole = _sizes(targets)
+    if not sizes or not whole:
+        lacking = "inputs" if not sizes else "targets"
+        raise DataError(f"the {name} split has no tensor among its {lacking}: give tensors, arrays or numbers")
     if len({*sizes, *whole}) != 1:
         counts, wanted = (" and ".join(map(str, dict.fromkeys(found))) or "no" for found in (sizes, whole))
         raise DataError(f"the {name} split has {counts} inputs and {wanted} targets: they must be as many")
@@ -53,14 +56,21 @@ def _sizes(value: Nested) -> list[int]:
     return [len(t) if t.dim() else 0 for t in tensors_of(value)]
 
 
-def _targets(name: str, given: Any, count: int) -> Nested:
-    """Tensors, or one value an example where the user gives a list of them that are no numbers."""
-    by_example = isinstance(given, (list, tuple)) and len(given) == count
-    if by_example and not all(isinstance(each, (int, float, bool)) for each in given):
-        values = [_tensors(name, "targets", each) for each in given]
-        if not all(isinstance(each, Tensor) for each in values) or len({each.shape for each in values}) > 1:
-            return PerExample(map_tensors(as_target, each) for each in values)
-    return map_tensors(as_target, _tensors(name, "targets", given))
+def _targets(name: str, given: Any, count: int, by_example: bool | None) -> Nested:
+    """Tensors, or one value an example where the user gives a list of them. by_example: whether a list of as many
+    values as there are examples is one, where that is known; else it is not where each tensor in it has a row for each
+    example, as several heads' targets have.
+    """
+    if not isinstance(given, (list, tuple)) or len(given) != count or hasattr(given, "_fields"):
+        return map_tensors(as_target, _tensors(name, "targets", given))
+    values = [_tensors(name, "targets", each) for each in given]
+    if all(isinstance(each, Tensor) and not each.dim() for each in values):
+        return as_target(torch.stack(values))
+    if by_example is None:
+        by_example = any(len(t) != count if t.dim() else True for each in values for t in tensors_of(each))
+    if by_example:
+        return PerExample(map_tensors(as_target, each) for each in values)
+    return map_tensors(as_target, type(given)(values))
 
 
 def _tensors(name: str, what: str, value: Any) -> Nested:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from autocompress.data.batch import Batch
+from autocompress.data.batch import Batch, PerExample
 from autocompress.data.conversion import AsPair, batch_of
 from autocompress.data.example_cache import ExampleCache, NotKept
 from autocompress.data.loader_workers import each_of, reading_cause
+from autocompress.data.seeding import seeded
 from autocompress.errors import DataError, one_line
 from autocompress.nested import tensors_of
 from autocompress.supervisor import tell_nobody
@@ -141,6 +142,8 @@ class DatasetReader:
         self.workers: int = 0 if loader is None else loader.num_workers
         self._reads_here = not self.workers or loader.worker_init_fn is None
         self._said_full = False
+        self.steady = False  # whether the Dataset gives the same examples each time; workers are not kept otherwise
+        self._by_example: bool | None = None  # whether a list of targets has one value an example
         self._persistent: DataLoader[Any] | None = None  # between two uses
 
     def __len__(self) -> int:
@@ -162,7 +165,10 @@ class DatasetReader:
     def read(self, chunks: Iterable[Sequence[int]], seed: int = 0) -> Iterator[Batch]:
         """A batch for each chunk of rows, in order, read ahead by the loader's workers. seed: of what they draw."""
         if not self.workers or (isinstance(chunks, list) and all(map(self._knows, chunks))):
-            yield from map(self.take, chunks)
+            for number, rows in enumerate(chunks):
+                with seeded(seed + number):
+                    batch = self.take(rows)
+                yield batch
             return
         loader, sampler = self._loader(seed)
         sampler.wanted = chunks
@@ -178,7 +184,7 @@ class DatasetReader:
             if given is None:
                 break
             yield self._batch(given)
-        if self._given.persistent_workers:
+        if self._given.persistent_workers and self.steady:
             self._persistent = loader
         self._say_when_full()
 
@@ -208,7 +214,7 @@ class DatasetReader:
             multiprocessing_context=given.multiprocessing_context,
             generator=torch.Generator().manual_seed(seed),
             prefetch_factor=given.prefetch_factor,
-            persistent_workers=given.persistent_workers,
+            persistent_workers=given.persistent_workers and self.steady,
         )
         return loader, sampler
 
@@ -219,7 +225,10 @@ class DatasetReader:
     def _batch(self, given: Any) -> Batch:
         if isinstance(given, Fault):
             raise DataError(f"the {self.name} split cannot be read at {given.at}: {given.cause}")
-        return batch_of(self.name, given, self._as_pair)
+        batch = batch_of(self.name, given, self._as_pair, self._by_example)
+        if self._by_example is None:  # many examples are read first, and there it shows
+            self._by_example = isinstance(batch.targets, PerExample)
+        return batch
 
 
 def _odd_one(examples: Sequence[Any]) -> int | None:

@@ -3,6 +3,7 @@
 The order is decided by the seed and the number of the epoch, so that all candidates of a search see one sequence.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,10 +63,9 @@ class SamplerDrawing:
         self._sampler = sampler
         self._size = size
         self._rows = rows
-        self._batches = isinstance(sampler, BatchSampler) or _draws_batches(sampler)
 
     def epoch(self, number: int, seed: int) -> Order:
-        drawn, ends = drawn_by(self._name, self._sampler, number, seed, self._size)
+        drawn, ends = drawn_by(self._name, copy.deepcopy(self._sampler), number, seed, self._size)
         if self._rows is not None:
             try:
                 drawn = [self._rows[index] for index in drawn]
@@ -156,8 +156,3 @@ def _drawing_with(samplers: Iterable[Any], seed: int) -> Iterator[None]:
     finally:
         for each, generator in zip(own, before, strict=True):
             each.generator = generator
-
-
-def _draws_batches(sampler: Any) -> bool:
-    with seeded(0):
-        return isinstance(next(iter(sampler), 0), Iterable)

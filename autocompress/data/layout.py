@@ -1,7 +1,7 @@
 """What a model returns: which tensors, by which names, and along which axis of each its examples are."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -129,6 +129,20 @@ def _refuse_squeezed(layout: OutputLayout, model: nn.Module, one: Nested) -> Non
                 f"the model gives {name} of shape {tuple(tensor.shape)} for one example and {tuple(like[name].shape)} "
                 "for two: it squeezes the axis of examples away; name the axis to squeeze, as in squeeze(-1)"
             )
+
+
+def classes_are_last(task: Task, model: nn.Module, layout: OutputLayout, batches: Iterable[Batch]) -> bool:
+    """Whether the classes of the scored output are on its last axis and not on the second: as the labels of a batch
+    show, or, where there are as many places as classes in each, because the second axis varies in size.
+    """
+    for batch in batches:
+        outputs, targets = task.scored(returned_for(model, batch.inputs)), batch.targets
+        if not isinstance(targets, Tensor) or outputs.dim() < 3:
+            return False
+        second = outputs.shape[:1] + outputs.shape[2:] == targets.shape
+        if second != (outputs.shape[:-1] == targets.shape):
+            return not second
+    return 1 in layout.varying.get(layout.scored, {})
 
 
 def _axis_of_examples(two: Tensor, three: Tensor) -> int | None:

@@ -7,7 +7,7 @@ has no end is read on from (``endless``).
 
 import math
 import time
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from itertools import zip_longest
 from typing import Any
 
@@ -49,7 +49,9 @@ def open_split(name: str, source: Any, as_pair: AsPair | None = None, reading: R
         return _from_iterable(name, DataLoader(source, ITERATED), as_pair, reading, None, sized=_is_sized(source))
     if isinstance(source, Iterator):
         return _from_iterable(name, GeneratedExamples(source, default_collate), as_pair, reading, None, sized=False)
-    if isinstance(source, (tuple, list)) and len(source) == 2 and not isinstance(source, Dataset):
+    if isinstance(source, Mapping) or (
+        isinstance(source, (tuple, list)) and len(source) == 2 and not isinstance(source, Dataset)
+    ):
         return _in_memory(name, batch_of(name, source, as_pair))
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _from_dataset(name, source, as_pair, reading)
@@ -77,6 +79,7 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
         began = time.monotonic()
         reader.take(looked_at)
         whole_s = min(whole_s, _whole_s(began, reader, looked_at))
+    reader.steady = steady
     reader.keep_in(cache if steady else None)
     by_rows = steady and _is_by_rows(first, map(reader.take, ([row] for row in looked_at)))
     held = None

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from autocompress.data.batch import joined_padded, take_rows
+from autocompress.data.batch import Batch, joined_padded, take_rows
 from autocompress.data.layout import OutputLayout
 from autocompress.data.scoring.resampled import RESAMPLING_S
 from autocompress.data.scoring.scorer import KeptOutputs, Pieces, Scorer
@@ -18,7 +18,7 @@ from autocompress.evaluation import NORMAL, Chance, Score
 from autocompress.nested import Nested
 from autocompress.task import Task
 
-READ_AT_ONCE = 1024  # targets
+READ_AT_ONCE = 64  # targets
 PERMUTATIONS = 20  # a tenth of what the interval of a metric of the user's own takes
 FEWEST_PERMUTATIONS = 2  # that say how far they spread
 PERMUTED_BYTES = 64 << 20  # of outputs, about, that are kept to be put beside other targets
@@ -35,7 +35,7 @@ class ScoredSet:
         self.split = split
         self.layout = layout
         self._task = task
-        self._scorer = scorer or scorer_of(task, layout, self._first_targets)
+        self._scorer = scorer or scorer_of(task, layout, self._first)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -44,8 +44,8 @@ class ScoredSet:
         """Another split, scored alike."""
         return ScoredSet(self._task, split, self.layout, self._scorer)
 
-    def _first_targets(self, count: int) -> Nested:
-        return self.split.take(torch.arange(min(count, len(self.split)))).targets
+    def _first(self, count: int) -> Batch:
+        return self.split.take(torch.arange(min(count, len(self.split))))
 
     @property
     def maximize(self) -> bool:
@@ -72,7 +72,7 @@ class ScoredSet:
         """What is kept of a file's outputs (``OutputLayout.rows``), so that they need not be. pieces: of all examples,
         in order, with their targets. It may raise CandidateFailed.
         """
-        if not self._scorer.uses_targets or "targets" in self.__dict__:
+        if not self._scorer.uses_targets or self.split.memory is not None or "targets" in self.__dict__:
             return self._scorer.kept(pieces, len(self.split))
         seen: list[Nested] = []  # so that nothing has to be read for them once more
 

@@ -8,7 +8,7 @@ from autocompress.data.batch import Batch, as_held
 from autocompress.data.broadcasting import broadcast_warnings
 from autocompress.data.checks import check_split
 from autocompress.data.dynamic import free_axes, with_free_axes
-from autocompress.data.layout import OutputLayout, output_layout
+from autocompress.data.layout import OutputLayout, classes_are_last, output_layout
 from autocompress.data.loading import open_split
 from autocompress.data.overlap import Overlaps
 from autocompress.data.reading import Reading
@@ -53,6 +53,8 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
     with free.taken_by_the_model():
         layouts = {name: output_layout(task, model, _first_two(split)) for name, split in splits.items()}
         layout = with_free_axes(layouts["val"], free, model, _first_two(splits["val"]).inputs)
+        firsts = [_first_two(split) for split in splits.values()]
+        task.classes_last = classes_are_last(task, model, layout, firsts)
     said += free.said
     overlaps = Overlaps(splits, reading.say)
     for split in splits.values():

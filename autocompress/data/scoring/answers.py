@@ -25,10 +25,10 @@ class AnswersScorer(Scorer):
         kept: Tensor = joined_padded(answered)  # with zeros, beside targets that do not count
         return {ANSWERS: kept}
 
-    @staticmethod
-    def _answers(outputs: Tensor, targets: Nested) -> Tensor:
-        few = outputs.shape[class_axis(outputs, targets)] <= 256
-        return answers_of(outputs, targets).to(torch.uint8 if few else torch.int32)
+    def _answers(self, outputs: Tensor, targets: Nested) -> Tensor:
+        last = self.task.classes_last
+        few = outputs.shape[class_axis(outputs, targets, last)] <= 256
+        return answers_of(outputs, targets, last).to(torch.uint8 if few else torch.int32)
 
     def value(self, kept: KeptOutputs, targets: Nested) -> float:
         right, places = self._counts(kept, targets)

@@ -35,15 +35,16 @@ class MetricObject:
         self._task = task
         self._arguments = arguments or _own_arguments(task, self.metric)
         self._entry = entry
+        self.probabilities = False  # what the reference's scored output is, and so that of all files
 
     def reset(self) -> None:
         with metric_called():
             self.metric.reset()
 
-    def update(self, returned: Nested, targets: Nested, probabilities: bool) -> None:
+    def update(self, returned: Nested, targets: Nested) -> None:
         """Raises CandidateFailed."""
         with metric_called(), torch.no_grad():
-            self.metric.update(*self._arguments(returned, targets, probabilities))
+            self.metric.update(*self._arguments(returned, targets, self.probabilities))
 
     def computed(self) -> float:
         """Its value for what it was told. Raises CandidateFailed when it gives no number."""
@@ -59,7 +60,7 @@ class MetricObject:
     def __call__(self, returned: Nested, targets: Nested) -> float:
         """The metric of all there is. Raises CandidateFailed."""
         self.reset()
-        self.update(returned, targets, self.are_probabilities(returned))
+        self.update(returned, targets)
         value = self.computed()
         self.reset()  # it may hold all outputs
         return value

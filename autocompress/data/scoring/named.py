@@ -84,12 +84,14 @@ class _Arguments:
             return outputs if probabilities else outputs.sigmoid(), targets.long()
         one_each = outputs.numel() == targets.numel()
         if self._kind == MULTICLASS and not one_each:
-            return outputs.movedim(class_axis(outputs, targets), 1), labels_of(outputs, targets).long()
+            return outputs.movedim(class_axis(outputs, targets, self._task.classes_last), 1), labels_of(
+                outputs, targets
+            ).long()
         if one_each:
             likely = outputs.reshape(targets.shape)
             likely = likely if probabilities else likely.sigmoid()
         else:
-            of_class = outputs.movedim(class_axis(outputs, targets), -1)
+            of_class = outputs.movedim(class_axis(outputs, targets, self._task.classes_last), -1)
             likely, targets = (of_class[..., 1] - of_class[..., 0]).sigmoid(), labels_of(outputs, targets)
         return torch.stack([1 - likely, likely], 1) if self._kind == MULTICLASS else likely, targets.long()
 

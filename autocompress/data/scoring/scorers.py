@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autocompress.data.batch import take_rows
+from autocompress.data.batch import Batch, take_rows
 from autocompress.data.layout import OutputLayout
+from autocompress.data.model_call import call
 from autocompress.data.scoring.answers import AnswersScorer
 from autocompress.data.scoring.metric_object import MetricObject, metric_called, one_number
 from autocompress.data.scoring.scorer import Scorer
@@ -17,24 +18,30 @@ from autocompress.metric_names import ACCURACY, is_object, known_direction, metr
 from autocompress.nested import Nested
 from autocompress.task import Task, takes_one_tensor
 
-FIRST_TARGETS = 16  # targets, that tell what kind of metric fits
+FIRST_EXAMPLES = 64  # that tell what kind of metric fits
 
 
-def scorer_of(task: Task, layout: OutputLayout, first_targets: Callable[[int], Nested]) -> Scorer:
-    """first_targets: of so many examples. Raises UsageError when the metric does not fit outputs and targets."""
+def scorer_of(task: Task, layout: OutputLayout, first: Callable[[int], Batch]) -> Scorer:
+    """first: so many examples. Raises UsageError when the metric does not fit outputs and targets."""
     metric, entry = metric_and_entry(task.metric)
     if isinstance(metric, str) and metric == ACCURACY:  # == with a metric of torchmetrics makes another metric
         return AnswersScorer(task, layout)
     if isinstance(metric, str):
         from autocompress.data.scoring.named import named_object  # torchmetrics takes a second or two
 
-        targets = first_targets(FIRST_TARGETS)
+        targets = first(FIRST_EXAMPLES).targets
         given = named_object(task, named_metric(metric), _outputs_like(layout, targets), targets)
     elif is_object(metric):
         given = MetricObject(task, metric, entry=entry)
     else:
         return WholeScorer(task, layout, partial(_called, task, metric, entry), **_direction(task, metric))
+    given.probabilities = given.are_probabilities(reference_returns(task, first(FIRST_EXAMPLES)))
     return _of_object(task, layout, given)
+
+
+def reference_returns(task: Task, batch: Batch) -> Nested:
+    with torch.inference_mode():
+        return call(task.copy_of_model(), batch.inputs)
 
 
 def _of_object(task: Task, layout: OutputLayout, given: MetricObject) -> Scorer:

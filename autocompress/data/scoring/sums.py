@@ -53,10 +53,8 @@ class SumsScorer(ResampledScorer):
     def kept(self, pieces: Pieces, examples: int) -> KeptOutputs:
         size = -(-examples // self._most_blocks())
         blocks: list[dict[str, Tensor]] = []
-        probabilities, room = None, 0  # room: for more examples in the last block
+        room = 0  # for more examples in the last block
         for rows, targets in pieces:
-            if probabilities is None:
-                probabilities = self._given.are_probabilities(self.layout.returned(rows))
             at, count = 0, rows_in(targets)
             while at < count:
                 if not room:
@@ -64,9 +62,7 @@ class SumsScorer(ResampledScorer):
                     blocks.append({})
                     room = size
                 taken = slice(at, min(at + room, count))
-                self._given.update(
-                    self.layout.returned(take_rows(dict(rows), taken)), take_rows(targets, taken), probabilities
-                )
+                self._given.update(self.layout.returned(take_rows(dict(rows), taken)), take_rows(targets, taken))
                 room -= taken.stop - at
                 at = taken.stop
                 blocks[-1] = {name: state.clone() for name, state in self._states().items()}

@@ -92,18 +92,19 @@ def _found(task: Task, layout: OutputLayout, model: nn.Module, batch: Batch) -> 
             found[name] = FoundOutput(OutputKind.NO_EXAMPLES)
         else:
             first = {t: targets[t] for t in sorted(targets, key=lambda target: (target != name, target in taken))}
-            found[name] = _kind(outputs[name], first, task, named=task.distill == name)
+            found[name] = _kind(outputs[name], first, task, named=task.distill == name, scored=name == layout.scored)
             taken.add(found[name].target)
     return found
 
 
-def _kind(output: Tensor, targets: Mapping[str, Tensor], task: Task, *, named: bool) -> FoundOutput:
+def _kind(output: Tensor, targets: Mapping[str, Tensor], task: Task, *, named: bool, scored: bool) -> FoundOutput:
     channels = 1 if output.dim() > 3 else -1
     if output.dim() == 2 and output.shape[1] > 1 and _is_one(output.norm(dim=1)):
         return FoundOutput(OutputKind.EMBEDDING)
+    last = task.classes_last and scored
     for name, target in targets.items():
         if _holds_labels(output, target, task.ignored):
-            return FoundOutput(OutputKind.CLASSES, name, class_axis(output, target[: len(output)]))
+            return FoundOutput(OutputKind.CLASSES, name, class_axis(output, target[: len(output)], last))
     if named or (output.dim() > 1 and _is_one(output.exp().sum(channels))):
         return FoundOutput(OutputKind.CLASSES, axis=channels)
     for name, target in targets.items():

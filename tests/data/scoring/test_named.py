@@ -122,7 +122,7 @@ def test_places_with_the_ignored_label_do_not_count():
 
 def test_a_metric_of_other_targets_is_refused_with_their_shape():
     outputs, labels = labelled(3)
-    with pytest.raises(UsageError, match=r"'rmse' is one of regression targets.*\(16, 3\).*int64"):
+    with pytest.raises(UsageError, match=r"'rmse' is one of regression targets.*\(64, 3\).*int64"):
         set_of(outputs, labels, "rmse")
     with pytest.raises(UsageError, match=r"'f1' is one of binary, multiclass, multilabel targets.*float32"):
         set_of(torch.randn(20, 1), torch.randn(20, 1), "f1")

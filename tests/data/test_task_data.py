@@ -1,0 +1,130 @@
+"""Opening a task's data: what is seen of it once and holds for every batch, and what is refused."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from autocompress.data import PerExample, ScoredSet, read_data
+from autocompress.data.loading import open_split
+from autocompress.errors import UsageError
+from autocompress.task import Task
+
+WORDS, TAGS = 7, 5
+LENGTHS = (4, 5, 6, 5, 3, 6)
+
+
+class Tagger(nn.Module):
+    """(N, T) words -> (N, T, 5): the tag of a word is the word's number, up to 4."""
+
+    def forward(self, words: Tensor) -> Tensor:
+        return nn.functional.one_hot(words.clamp(max=TAGS - 1), TAGS).float() * 9
+
+
+def padding(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    words, tags = zip(*items, strict=True)
+    pad = nn.utils.rnn.pad_sequence
+    return pad(list(words), True), pad(list(tags), True, -100)
+
+
+def sentences() -> Any:
+    torch.manual_seed(0)
+    words = [torch.randint(WORDS, (length,)) for length in LENGTHS]
+    return DataLoader([(w, w.clamp(max=TAGS - 1)) for w in words], 2, collate_fn=padding)  # type: ignore[arg-type]
+
+
+def test_the_classes_lie_on_one_axis_whatever_the_length_of_a_batch():
+    task = Task("tagger", Tagger(), sentences(), sentences())
+    data = read_data(task)
+    assert task.classes_last
+    val = ScoredSet(task, data.splits["val"], data.layout)
+    batches = list(data.splits["val"].batches(2))
+    assert any(batch.inputs.shape[1] == TAGS for batch in batches), "as many places as classes"
+    pieces = [(data.layout.rows_of(task.model(b.inputs)), b.targets) for b in batches]
+    assert val.value(val.kept(pieces)) == 1.0
+    assert all(float(task.loss_fn(task.model(b.inputs), b.targets)) < 0.01 for b in batches)
+
+
+def test_boxes_are_one_value_an_example_however_many_each_has():
+    boxes = [torch.ones(count, 4) for count in (1, 2, 3, 3, 2, 2, 1, 4)]
+
+    def listing(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+        return torch.stack([x for x, _ in items]), [own for _, own in items]
+
+    images = [(torch.full((3,), float(n)), own) for n, own in enumerate(boxes)]
+    split = open_split("val", DataLoader(images, 2, collate_fn=listing))  # type: ignore[arg-type]
+    for rows in ([0], [1, 2], [2, 3], [4, 5], [1]):
+        targets = split.take(torch.tensor(rows)).targets
+        assert isinstance(targets, PerExample)
+        assert [len(own) for own in targets] == [len(boxes[row]) for row in rows]
+
+
+def test_the_targets_of_two_heads_stay_two_in_a_batch_of_two():
+    items = [(torch.zeros(3), (torch.tensor(n), torch.full((4,), float(n)))) for n in range(8)]
+    split = open_split("train", DataLoader(items, 2))  # type: ignore[arg-type]
+    labels, places = split.take(torch.tensor([2, 5])).at(torch.tensor([1])).targets
+    assert (labels.tolist(), places.tolist()) == ([5], [[5.0] * 4])
+
+
+def test_a_dict_of_tensors_with_labels_is_a_pair():
+    split = open_split("val", {"x": torch.zeros(6, 3), "labels": torch.arange(6)})
+    assert split.take(torch.tensor([4])).targets.tolist() == [4]
+    listed = open_split("val", (torch.zeros(3, 2), [torch.tensor(1), torch.tensor(0), torch.tensor(2)]))
+    assert listed.take(torch.tensor([2])).targets.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [((torch.zeros(3, 2), None), "no tensor among its targets"), (({}, torch.zeros(3)), "no tensor among its inputs")],
+)
+def test_what_holds_no_tensor_is_refused(given: Any, cause: str):
+    with pytest.raises(UsageError, match=cause):
+        open_split("val", given)
+
+
+def test_labels_that_are_all_left_out_are_refused():
+    pair = torch.randn(6, 3), torch.full((6,), -100)
+    with pytest.raises(UsageError, match="no label that counts: all are -100"):
+        read_data(Task("none", nn.Linear(3, 4), pair, pair))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, t: nn.functional.mse_loss(o.squeeze(1), t).sqrt(),
+        lambda o, t: 1 - torch.corrcoef(torch.stack([o.squeeze(1), t]))[0, 1],
+    ],
+    ids=["root of the mean", "correlation"],
+)
+def test_a_loss_that_is_no_mean_over_examples_is_taken(loss: Any):
+    pair = torch.randn(40, 3), torch.randn(40)
+    read_data(Task("own", nn.Linear(3, 1), pair, pair, metric=lambda o, t: 0.0, loss=loss))
+
+
+def test_a_loss_of_every_pair_is_refused():
+    pair = torch.randn(40, 3), torch.randn(40)
+    every = lambda o, t: (o - t).square().mean()  # noqa: E731
+    with pytest.raises(UsageError, match="takes every output with every target"):
+        read_data(Task("own", nn.Linear(3, 1), pair, pair, metric=lambda o, t: 0.0, loss=every))
+
+
+def test_random_views_are_the_same_for_the_same_seed_and_leave_the_callers_randomness_alone():
+    class Noisy:
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return torch.randn(3), index % 2
+
+    split = open_split("train", Noisy())
+    chunks = [torch.arange(8), torch.arange(8, 16)]
+    torch.manual_seed(5)
+    wanted = torch.randn(2)
+    torch.manual_seed(5)
+    one, same, other = ([b.inputs for b in split.read(chunks, seed)] for seed in (1, 1, 2))
+    assert torch.equal(torch.randn(2), wanted)
+    assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not torch.equal(one[0], other[0])
+    assert not torch.equal(one[0], one[1])
