@@ -50,7 +50,8 @@ class Task:
     and a classifier's logits, where it is not ``.logits``, "logits" or the first one. Names are a dict's keys, a named
     tuple's or a dataclass's fields; of a tuple ``output_0``, ``output_1``, ...
     dynamic: the axes of inputs that vary from example to example, ``{"input_ids": {1: "sequence"}}``.
-    groups: optional ``callable(inputs, targets) -> one label an example``, to report by; labels: names of the classes.
+    groups: optional ``callable(inputs, targets) -> one label an example``; labels: names of the classes. Both are kept,
+    and nothing reports by them yet.
     example_inputs: a batch of inputs to trace the model with; taken from ``train`` when left out.
     student: optional ``callable(width) -> module``, an untrained smaller model, width in (0, 1].
 

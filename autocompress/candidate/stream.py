@@ -173,6 +173,8 @@ class TrainStream:
                 while begins + len(held[0]) <= piece.start:
                     begins += len(held.pop(0))
                 yield _cut(held, slice(piece.start - begins, piece.stop - begins))
+            for _ in blocks:  # it ends with the segment, and the loader's workers are kept for the next
+                pass
 
     def _read_on(self, start: int, examples: int, batch_size: int) -> Iterator[TrainBatch]:
         """From a stream, which has no epochs."""

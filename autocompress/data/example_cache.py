@@ -30,12 +30,16 @@ class NotKept(Exception):
 
 
 class ExampleCache:
-    """Examples by number. path: of both files but for their endings; their folder is made."""
+    """Examples by number. path: of both files but for their endings; their folder is made. least_free: bytes of the
+    disk that stay free, whoever takes the rest; None: half of what is free now.
+    """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, least_free: int | None = None) -> None:
         self._path, self._size = path, size
         path.parent.mkdir(exist_ok=True)
-        self.most_bytes = int(FREE_SHARE * shutil.disk_usage(path.parent).free)
+        free = shutil.disk_usage(path.parent).free
+        self.most_bytes = int(FREE_SHARE * free)
+        self._least_free = free - self.most_bytes if least_free is None else least_free
         self.full = False  # nothing more is kept
         self._records, where = (
             os.open(path.with_name(path.name + ending), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -45,7 +49,7 @@ class ExampleCache:
         self._index = np.memmap(os.fdopen(where, "r+b"), np.uint64, "r+", shape=(size, 2))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ExampleCache, (self._path, self._size)
+        return ExampleCache, (self._path, self._size, self._least_free)
 
     @property
     def is_full(self) -> bool:
@@ -83,7 +87,8 @@ class ExampleCache:
         fcntl.lockf(self._records, fcntl.LOCK_EX)
         try:
             start = os.fstat(self._records).st_size
-            if start + len(record) > self.most_bytes:
+            room = shutil.disk_usage(self._path.parent).free - self._least_free
+            if start + len(record) > self.most_bytes or len(record) > room:
                 return None
             os.ftruncate(self._records, start + len(record))
         finally:
