@@ -5,17 +5,29 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from autocompress.fingerprint import differences_of, fingerprint_of, parts_of
-from autocompress.task import load_task
+from autocompress.candidate.reading import read_task
+from autocompress.fingerprint import COUNTED, PLURAL, differences_of, fingerprint_of, parts_of
+from autocompress.plugin.loader import load_plugins
+from autocompress.profile import load_profile
+from autocompress.task import Task, load_task
 
 TASK = '''
+import argparse
+import collections
 import functools
+import logging
+import operator
+import random
 import re
-from collections import deque
-from types import SimpleNamespace
+import threading
+import types
 import torch
 from torch import nn
 import helper_of_print
@@ -67,6 +79,14 @@ def closed(width):
 def another():
     return 1
 
+def holding(held):
+    return lambda outputs, targets: held
+
+def chain(length, last):
+    for _ in range(length):
+        last = types.SimpleNamespace(next=[{"next": (last,)}])
+    return last
+
 def task():
     torch.manual_seed(0)
     x, y = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
@@ -104,7 +124,7 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
         folder.mkdir()
         (folder / "helper_of_print.py").write_text(helper)
         (folder / "task_of_print.py").write_text(task)
-        return {"train": data} | parts_of(load_task(str(folder / "task_of_print.py")))
+        return parts_of(load_task(str(folder / "task_of_print.py"))) | {"train": data}
 
     yield parts
     forget()
@@ -161,14 +181,7 @@ def test_a_change_is_told_by_the_part_it_is_in(change: tuple[str, str], part: st
         ("METRIC", "Within(1)", "Within(2)"),
         ("METRIC", "Within(1).soft", "Within(2).soft"),
         ("METRIC", "lambda o, t: 1.0", "lambda o, t: 2.0"),
-        ("METRIC", "lambda o, t: closed(width=1)", "lambda o, t: closed(height=1)"),
-        (
-            "METRIC",
-            "functools.partial(closed, SimpleNamespace(a=1))",
-            "functools.partial(closed, SimpleNamespace(a=2))",
-        ),
-        ("METRIC", "functools.partial(closed, re.compile('a'))", "functools.partial(closed, re.compile('b'))"),
-        ("METRIC", "functools.partial(closed, deque([1]))", "functools.partial(closed, deque([2]))"),
+        ("AUGMENT", "lambda x: scaled(x, size=2)", "lambda x: scaled(x, scale_factor=2)"),
     ],
 )
 def test_callables_of_all_kinds_are_told_apart(name: str, before: str, after: str, parts: Parts) -> None:
@@ -177,23 +190,78 @@ def test_callables_of_all_kinds_are_told_apart(name: str, before: str, after: st
     assert differences_of(one, parts(**{name: after})) == f"its {name.lower()} differs"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("types.SimpleNamespace(a=1)", "types.SimpleNamespace(a=2)"),
+        ("argparse.Namespace(a=1)", "argparse.Namespace(a=2)"),
+        ("collections.deque([1, 2])", "collections.deque([2, 1])"),
+        ("collections.deque([1], maxlen=1)", "collections.deque([1], maxlen=2)"),
+        ("operator.itemgetter('a')", "operator.itemgetter('b')"),
+        ("operator.methodcaller('a', b=1)", "operator.methodcaller('a', b=2)"),
+        ("re.compile('a')", "re.compile('b')"),
+        ("re.compile('a')", "re.compile('a', re.IGNORECASE)"),
+        ("chain(3000, 1)", "chain(3000, 2)"),
+    ],
+)
+def test_what_python_itself_defines_counts_by_what_it_holds(before: str, after: str, parts: Parts) -> None:
+    one = parts(METRIC=f"holding({before})")
+    assert one == parts(METRIC=f"holding({before})")
+    assert differences_of(one, parts(METRIC=f"holding({after})")) == "its metric differs"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("random.Random(0)", "random.Random(1)"),
+        ("logging.getLogger('a')", "logging.getLogger('b')"),
+        ("(i for i in (1, 2))", "(i for i in (3, 4))"),
+        ("threading.Lock()", "threading.Lock()"),
+        ("threading.Thread(name='a')", "threading.Thread(name='b')"),
+    ],
+)
+def test_what_differs_between_processes_counts_by_its_type(before: str, after: str, parts: Parts) -> None:
+    assert parts(METRIC=f"holding({before})") == parts(METRIC=f"holding({after})")
+
+
+def test_a_function_that_counts_its_calls_is_told_as_it_was_before_the_data_was_read(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def batch(given: Any) -> Any:
+        calls.append(len(calls))
+        return given
+
+    x, y = torch.arange(16.0).reshape(8, 2), torch.arange(8) % 2
+    train, val = (DataLoader(TensorDataset(x + n, y), batch_size=4) for n in (0, 100))
+    task = Task("counting", nn.Linear(2, 2), train, val, batch=batch)
+    before = parts_of(task)
+    runtime = load_plugins().runtime("onnxruntime")
+    found = read_task(task, load_profile("cpu"), runtime, tmp_path / "reference.onnx", seed=0)
+    assert calls, "reading the data calls it"
+    assert {name: found.parts[name] for name in before} == before
+    assert {"train", "val"} <= set(found.parts)
+
+
 def test_several_differences_are_all_named(parts: Parts) -> None:
     now = parts(METRIC="'accuracy'", LOSS="'mse'", data="other")
-    assert differences_of(parts(), now) == "its training data, its metric and its loss differ"
+    assert differences_of(parts(), now) == "its metric, its loss and its training data differ"
     assert differences_of({}, now) == "", "a run of an earlier version kept no parts"
     assert fingerprint_of(now) != fingerprint_of(parts())
+
+
+def test_what_is_named_in_the_plural_is_a_part() -> None:
+    assert {"weights", "train", "val", "test", *COUNTED} >= PLURAL
 
 
 def test_it_is_the_same_in_every_process(parts: Parts, tmp_path: Path) -> None:
     here = parts(METRIC="Within(1).soft")
     code = (
         "import sys; from autocompress.task import load_task; from autocompress.fingerprint import *\n"
-        "print(fingerprint_of(parts_of(load_task(sys.argv[1]))))"
+        "print(fingerprint_of(parts_of(load_task(sys.argv[1])) | {'train': 'same'}))"
     )
     file = str(tmp_path / "0" / "task_of_print.py")
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     said = subprocess.run(
         [sys.executable, "-c", code, file], env=environment, capture_output=True, text=True, check=True
     )
-    del here["train"]
     assert said.stdout.strip() == fingerprint_of(here)

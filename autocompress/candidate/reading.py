@@ -40,7 +40,7 @@ def read_task(
     """Read the data and refuse what no search could use. Raises UsageError naming the split, the count and the first
     index. reading: where, and within which bounds.
     """
-    parts = parts_of(task)
+    parts = parts_of(task)  # before any of the task's functions is called
     data = read_data(task, reading)
     train = data.splits["train"]
     model = task.copy_of_model()
@@ -59,7 +59,7 @@ def read_task(
     )
     alone = run_in_training_alone(context.model, context.example_inputs)
     warnings = [f"{name} runs in training mode alone: it is trained along, and is not in the file" for name in alone]
-    return Read(context, data.splits, data.digests | parts, (*data.warnings, *warnings))
+    return Read(context, data.splits, parts | data.digests, (*data.warnings, *warnings))
 
 
 def commonest_class(task: Task, val: Split, layout: OutputLayout) -> float | None:
