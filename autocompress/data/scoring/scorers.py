@@ -18,7 +18,7 @@ from autocompress.metric_names import ACCURACY, is_object, known_direction, metr
 from autocompress.nested import Nested
 from autocompress.task import Task, takes_one_tensor
 
-FIRST_EXAMPLES = 64  # that tell what kind of metric fits
+EXAMPLES_THAT_TELL = 64  # that tell what kind of metric fits
 
 
 def scorer_of(task: Task, layout: OutputLayout, first: Callable[[int], Batch]) -> Scorer:
@@ -29,13 +29,13 @@ def scorer_of(task: Task, layout: OutputLayout, first: Callable[[int], Batch]) -
     if isinstance(metric, str):
         from autocompress.data.scoring.named import named_object  # torchmetrics takes a second or two
 
-        targets = first(FIRST_EXAMPLES).targets
+        targets = first(EXAMPLES_THAT_TELL).targets
         given = named_object(task, named_metric(metric), _outputs_like(layout, targets), targets)
     elif is_object(metric):
         given = MetricObject(task, metric, entry=entry)
     else:
         return WholeScorer(task, layout, partial(_called, task, metric, entry), **_direction(task, metric))
-    given.probabilities = given.are_probabilities(reference_returns(task, first(FIRST_EXAMPLES)))
+    given.probabilities = given.are_probabilities(reference_returns(task, first(EXAMPLES_THAT_TELL)))
     return _of_object(task, layout, given)
 
 
