@@ -44,7 +44,12 @@ def is_soft(outputs: Tensor, targets: Tensor) -> bool:
 
 def labels_of(outputs: Tensor, targets: Tensor) -> Tensor:
     """The labels as whole numbers, one for each place: of soft labels the likeliest class."""
-    return targets.argmax(1) if is_soft(outputs, targets) else targets
+    return likeliest(targets) if is_soft(outputs, targets) else targets
+
+
+def likeliest(soft: Tensor) -> Tensor:
+    """The likeliest class of soft labels, which may be bool, over the second axis."""
+    return soft.to(torch.float32).argmax(1)
 
 
 def answers_of(outputs: Tensor, targets: Tensor, last: bool = False) -> Tensor:

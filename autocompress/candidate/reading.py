@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from autocompress.classes import likeliest
 from autocompress.data import (
     OutputLayout,
     Reading,
@@ -67,6 +68,6 @@ def commonest_class(task: Task, val: Split, layout: OutputLayout) -> float | Non
     if not task.is_accuracy or val.memory is None:
         return None
     outputs, targets = layout.rows_of(layout.like)[layout.scored], val.memory.targets
-    labels = targets.argmax(1) if targets.shape[1:] == outputs.shape[1:] else targets
+    labels = likeliest(targets) if targets.shape[1:] == outputs.shape[1:] else targets
     labels = labels[labels != task.ignored]
     return float(torch.unique(labels, return_counts=True)[1].max()) / float(labels.numel())

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autocompress.errors import one_line
-from autocompress.score_scale import ScoreScale
+from autocompress.score_scale import POINTS, ScoreScale
 
 SLOWEST, MOST_SENSITIVE = 10, 12  # rows shown; all are in --json
 LEFT = 4  # modules named for each reason
@@ -130,7 +130,7 @@ def _sensitivity(console: Console, sensitivity: dict[str, dict[str, Any]], metri
 
 def _what_can_go(answer: dict[str, Any], metric: str, *, repaired: bool) -> str:
     """What the numbers say."""
-    lost = "a point" if metric == "accuracy" else f"{answer['lost']:g}"
+    lost = "a point" if ScoreScale(metric).in_percent else f"{answer['lost']:g}"
     how = "repaired and not trained" if repaired else "neither repaired nor trained"
     return f"How much can go before {lost} of {metric} is lost, {how}, on {answer['scored']:,} examples."
 
@@ -158,7 +158,7 @@ def _lost(removal: dict[str, Any] | None, metric: str) -> str:
         return "-"
     if removal["lost"] is None:
         return "no number"
-    scale, form = (100, ".1f") if metric == "accuracy" else (1, ".3g")
+    scale, form = (POINTS, ".1f") if ScoreScale(metric).in_percent else (1, ".3g")
     return f"{scale * removal['lost']:{form}} ± {scale * removal['error']:{form}}"
 
 

@@ -112,7 +112,7 @@ class Checks:
     def _agree(self, lab: Lab, outputs: Tensor, expected: Tensor, whose: str) -> None:
         targets = ScoredSet(lab.context.task, lab.val, lab.context.layout).targets
         if self.tolerance is None and class_count(expected, targets):
-            axis = class_axis(expected, targets)
+            axis = class_axis(expected, targets, lab.context.task.classes_last)
             share = float((outputs.argmax(axis) == expected.argmax(axis)).float().mean())
             assert share >= SAME_CLASS, f"{whose} keeps the class of {share:.0%} of the examples, not {SAME_CLASS:.0%}"
             return

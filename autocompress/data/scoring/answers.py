@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from autocompress.classes import answers_of, class_axis
+from autocompress.classes import answers_of, class_axis, likeliest
 from autocompress.data.batch import joined_padded
 from autocompress.data.scoring.scorer import Estimate, KeptOutputs, Pieces, Scorer
 from autocompress.evaluation import NORMAL
@@ -66,10 +66,11 @@ class AnswersScorer(Scorer):
             counted.flatten(1).sum(1).double() if counted.dim() > 1 else counted.double()
         )
 
-    @staticmethod
-    def _labels(answers: Tensor, targets: Nested) -> Tensor:
-        labels: Tensor = targets if targets.dim() == answers.dim() else targets.argmax(1)
-        return labels
+    def _labels(self, answers: Tensor, targets: Nested) -> Tensor:
+        """Of soft labels the likeliest class; a place where none is likely only pads a shorter example."""
+        if targets.dim() == answers.dim():
+            return targets  # type: ignore[no-any-return]
+        return likeliest(targets).masked_fill((targets <= 0).all(1), self.task.ignored)
 
 
 def _ratio(parts: Tensor, wholes: Tensor) -> tuple[float, float]:

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autocompress.data import Batch, OutputLayout, ScoredSet, Split
 from autocompress.data.scoring.answers import wilson
+from autocompress.task import Task
 from tests.data.scoring.sets import kept_of, set_of
 
 
@@ -77,3 +79,16 @@ def test_a_class_above_255_is_kept_as_it_is():
     outputs[:, 299] = 1.0
     examples = set_of(outputs, torch.tensor([299, 43, 299]))
     assert examples.value(kept_of(examples, outputs)) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
+def test_what_pads_soft_labels_does_not_count(dtype: torch.dtype):
+    """Two places and six, each answered with the first class: right in one and in three of them."""
+    short, long = (torch.eye(3)[torch.tensor(labels)].T[None] for labels in ([0, 1], [0, 1, 0, 2, 0, 1]))
+    task = Task(name="t", model=nn.Identity(), train=None, val=None)
+    batches = [Batch(torch.zeros(1, 3, n), labels.to(dtype)) for n, labels in ((2, short), (6, long))]
+    outputs = [batch.inputs.index_fill(1, torch.tensor(0), 1.0) for batch in batches]
+    layout = OutputLayout(outputs[0], ("output",), {"output": 0}, "output", varying={"output": {2: "length"}})
+    examples = ScoredSet(task, Split("val", 2, lambda indices: batches[0]), layout)
+    kept = examples.kept(({"output": rows}, batch.targets) for rows, batch in zip(outputs, batches, strict=True))
+    assert examples.value(kept) == pytest.approx(4 / 8)
