@@ -3,7 +3,6 @@
 The order is decided by the seed and the number of the epoch, so that all candidates of a search see one sequence.
 """
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +64,7 @@ class SamplerDrawing:
         self._rows = rows
 
     def epoch(self, number: int, seed: int) -> Order:
-        drawn, ends = drawn_by(self._name, copy.deepcopy(self._sampler), number, seed, self._size)
+        drawn, ends = drawn_by(self._name, self._sampler, number, seed, self._size)
         if self._rows is not None:
             try:
                 drawn = [self._rows[index] for index in drawn]
