@@ -75,7 +75,8 @@ def drop_verdict(loss: float, error: float, allowed: float, examples: int, scale
     """Whether a file loses at most ``allowed`` points. loss: points of score below the reference's on the same
     ``examples``. error: its standard error, which falls with the root of their number. One-sided, 95 %.
     """
-    found = f"it loses {scale.points(loss, '.2f')}, give or take {ONE_SIDED * error:.2f}; {allowed:g} may be lost"
+    change = f"{'loses' if loss >= 0 else 'gains'} {scale.points(abs(loss), '.2f')}"
+    found = f"it {change}, give or take {ONE_SIDED * error:.2f}; {allowed:g} may be lost"
     if loss + ONE_SIDED * error <= allowed:
         return Verdict("met", found)
     if loss - ONE_SIDED * error > allowed:

@@ -8,6 +8,7 @@ from torch import Tensor
 from autocompress.classes import answers_of, class_axis, likeliest
 from autocompress.data.batch import joined_padded
 from autocompress.data.scoring.scorer import Estimate, KeptOutputs, Pieces, Scorer
+from autocompress.errors import CandidateFailed
 from autocompress.evaluation import NORMAL
 from autocompress.nested import Nested
 
@@ -31,8 +32,7 @@ class AnswersScorer(Scorer):
         return answers_of(outputs, targets, last).to(torch.uint8 if few else torch.int32)
 
     def value(self, kept: KeptOutputs, targets: Nested) -> float:
-        right, places = self._counts(kept, targets)
-        return float(right.sum() / places.sum())
+        return _ratio(*self._counts(kept, targets))[0]
 
     def estimate(self, kept: KeptOutputs, targets: Nested, seed: int) -> Estimate:
         """Wilson's interval (Wilson 1927) of as many independent places as have the same error."""
@@ -74,8 +74,10 @@ class AnswersScorer(Scorer):
 
 
 def _ratio(parts: Tensor, wholes: Tensor) -> tuple[float, float]:
-    """Sum of the parts over the sum of the wholes, each (N,), and its standard error."""
+    """Sum of the parts over the sum of the wholes, each (N,), and its standard error. Raises CandidateFailed."""
     total, count = float(wholes.sum()), len(parts)
+    if not total:
+        raise CandidateFailed("none of the labels counts: all are the loss's ignored one")
     share = float(parts.sum()) / total
     if count < 2:
         return share, 0.0

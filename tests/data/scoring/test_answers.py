@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from autocompress.data import Batch, OutputLayout, ScoredSet, Split
 from autocompress.data.scoring.answers import wilson
+from autocompress.errors import CandidateFailed
 from autocompress.task import Task
 from tests.data.scoring.sets import kept_of, set_of
 
@@ -92,3 +93,10 @@ def test_what_pads_soft_labels_does_not_count(dtype: torch.dtype):
     examples = ScoredSet(task, Split("val", 2, lambda indices: batches[0]), layout)
     kept = examples.kept(({"output": rows}, batch.targets) for rows, batch in zip(outputs, batches, strict=True))
     assert examples.value(kept) == pytest.approx(4 / 8)
+
+
+def test_where_no_label_counts_that_is_said():
+    outputs = answers([0, 1, 1])
+    examples = set_of(outputs, torch.full((3,), -100))
+    with pytest.raises(CandidateFailed, match="none of the labels counts"):
+        examples.score(kept_of(examples, outputs))

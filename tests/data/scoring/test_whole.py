@@ -1,14 +1,14 @@
 """A metric of the user's own: computed of all outputs, its interval drawn, a slow one computed once."""
 
 import math
-import time
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from autocompress.data.scoring import resampled
+from autocompress.data.scoring.scorer import KeptOutputs
+from autocompress.data.scoring.whole import METRIC
 from autocompress.errors import CandidateFailed
 from tests.data.scoring.sets import kept_of, set_of
 
@@ -70,26 +70,43 @@ def test_a_metric_that_raises_fails_the_file_with_its_message():
         examples.score(kept)
 
 
-def test_a_slow_metric_is_computed_once_a_file(monkeypatch: pytest.MonkeyPatch):
-    """Neither for an interval, nor for a difference, nor for chance."""
-    monkeypatch.setattr(resampled, "RESAMPLING_S", 0.01)
-    monkeypatch.setattr("autocompress.data.scored_set.RESAMPLING_S", 0.01)
-    calls = 0
+def test_what_no_resample_can_be_scored_for_is_not_certain():
+    def of_all(outputs: Tensor, targets: Tensor) -> float:
+        return 0.75 if len(targets.unique()) == 6 else math.nan
 
-    def slow(outputs: Tensor, targets: Tensor) -> float:
-        nonlocal calls
-        calls += 1
-        time.sleep(0.01)
-        return float(outputs.mean())
-
-    one, other = torch.ones(50, 1), torch.zeros(50, 1)
-    examples = set_of(one, torch.zeros(50), slow)
-    kept, others = kept_of(examples, one), kept_of(examples, other)
+    outputs, others = torch.zeros(6, 2), torch.ones(6, 2)
+    examples = set_of(outputs, torch.arange(6.0), of_all)
+    kept = kept_of(examples, outputs)
     score = examples.score(kept)
-    assert (score.val, score.val_low, score.val_high) == (1.0, 1.0, 1.0)
-    assert examples.difference(kept, others)[0] == 1.0
-    assert examples.chance(kept) is None
-    assert calls == 2
+    assert (score.val, score.val_low, score.val_high) == (0.75, -0.25, 1.75)
+    assert examples.difference(kept, kept_of(examples, others)) == (0.0, 1.0)
+
+
+def test_a_slow_metric_is_asked_for_parts_of_the_examples_and_their_spread_is_brought_to_that_of_all():
+    """One that takes 10 seconds for 400 examples may have 5 more, so 200 examples: eight parts of 25."""
+    asked = []
+
+    def mean(outputs: Tensor, targets: Tensor) -> float:
+        asked.append(len(outputs))
+        return first_column_mean(outputs, targets)
+
+    outputs = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+    examples = set_of(outputs, torch.zeros(400), mean)
+    kept, others = (taking(10.0, kept_of(examples, found)) for found in (outputs, outputs + 1))
+    asked.clear()
+    score = examples.score(kept)
+    assert asked == [25] * 8
+    half = 1.96 * float(outputs.std()) / math.sqrt(400)
+    assert score.val_high - score.val_low == pytest.approx(2 * half, rel=0.5)
+    difference, error = examples.difference(kept, others)
+    assert (difference, error) == (pytest.approx(-1.0), pytest.approx(0.0, abs=1e-6))
+    assert examples.chance(kept) is None  # each permutation would be a call of all examples
+    assert sum(asked) == 200 + 2 * 96  # of two files, each half as many
+
+
+def taking(seconds: float, kept: KeptOutputs) -> KeptOutputs:
+    """As if the metric had taken so long."""
+    return kept | {METRIC: torch.tensor([float(kept[METRIC][0]), seconds], dtype=torch.float64)}
 
 
 def test_of_a_metric_of_which_lower_is_better_less_scores_higher():
