@@ -1,8 +1,9 @@
 """The command as a user types it: exit codes, one-line errors, kills and resumes.
 
 What is refused before a search begins is called in this process, but for a command that runs as one of its own.
-Searches are processes of their own, on the profile ``fake``: whether a model meets a budget is arithmetic. Each has one
-core for a worker, and is killed when a file of it appears. One is interrupted, and the others go on with copies of it.
+Searches are processes of their own, on the profile ``fake``: whether a model meets a budget is arithmetic. They train
+each family for seconds alone, each has one core for a worker, and is killed when a file of it appears. One is
+interrupted, and the others go on with copies of it.
 """
 
 import json
@@ -24,6 +25,15 @@ from autocompress.cli import main
 TESTS = Path(__file__).parent
 PATIENCE_S = 600.0  # for what ends by itself; the machine may be slow, and busy
 COMMAND = [sys.executable, "-m", "autocompress"]
+QUICK = """
+from autocompress import api
+from autocompress.cli import main
+from autocompress.explore.policy import SearchPolicy
+
+if __name__ == "__main__":
+    api.search.__kwdefaults__["policy"] = SearchPolicy(compare_exporters=False, most_seen=10_000)
+    main()
+"""
 TASK = """
 import os
 import torch
@@ -188,8 +198,11 @@ def test_plugins_lists_every_strategy_with_its_distribution(command: Callable[..
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where a distribution with the runtime ``fake`` is installed, and a profile that names it."""
+    """A folder where a distribution with the runtime ``fake`` is installed, a profile that names it, and the command,
+    whose searches train for seconds.
+    """
     folder = tmp_path_factory.mktemp("site")
+    (folder / "__main__.py").write_text(QUICK)
     (folder / "fake_clock.py").write_text(CLOCK)
     info = folder / "fake_clock-1.0.dist-info"
     info.mkdir()
@@ -207,7 +220,7 @@ def begin(folder: Path, site: Path, *options: str, workers: int = 1) -> "subproc
     os.sched_setaffinity(0, sorted(cores)[-workers:])
     try:
         return subprocess.Popen(
-            [*COMMAND, *args, "--workers", str(workers)],
+            [sys.executable, str(site / "__main__.py"), *args, "--workers", str(workers)],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
@@ -240,7 +253,7 @@ def interrupted(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Interru
     wait_for(1, child, folder / "run")
     child.send_signal(signal.SIGINT)
     code, said = ended(child)
-    return Interrupted(folder, options, " ".join(map(str, child.args[len(COMMAND) :])), code, said)  # type: ignore
+    return Interrupted(folder, options, " ".join(map(str, child.args[2:])), code, said)  # type: ignore
 
 
 def trained(out: Path) -> list[Path]:

@@ -87,7 +87,7 @@ def test_its_strategy_takes_part_in_a_search(found: PluginSet, tiny_task: Task, 
         minutes=60,
         out=tmp_path / "run",
         plugins=found,
-        policy=SearchPolicy(compare_exporters=False),
+        policy=SearchPolicy(compare_exporters=False, most_seen=2048),
         quiet=True,
     )
     recipes = [{step["strategy"]: step["params"] for step in c["recipe"]} for c in document["candidates"]]
