@@ -183,6 +183,14 @@ def reconstruction(axes: Axes, document: Document) -> None:
     axes.set(ylabel="validation score", ylim=(min(row["repaired"] for row in rows) - 0.02, None))
 
 
+def loading(axes: Axes, document: Document) -> None:
+    """An epoch of training by each way to hand over the same examples, over that of tensors."""
+    ways = document.get("epoch", {})
+    axes.barh(range(len(ways)), [way["ratio"] for way in ways.values()])
+    axes.axvline(1.1, color="C3", linestyle=":", label="1.1")
+    axes.set(yticks=range(len(ways)), yticklabels=list(ways), xlabel="seconds of an epoch, over tensors'")
+
+
 def scoring_memory(axes: Axes, document: Document) -> None:
     """What scoring takes at its most, beside the outputs that it does not hold."""
     found = {"all outputs": document["outputs_mib"], "the whole process": document["peak_mib"]}
@@ -196,6 +204,7 @@ PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "driver": driver,
     "efficiency": areas,
     "large_models": large_models,
+    "loading": loading,
     "mechanisms": mechanisms,
     "repair": repair,
     "repair_ranks": repair_ranks,

@@ -3,7 +3,7 @@ applies. What comes of it can gate structures; which exporter is the better one,
 found out after that.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -43,10 +43,11 @@ class Preparation:
 
     exporter, export_note: which one wrote the reference file, and why. reference: that file. exported: it is new, and
     nothing was measured of it. feeds: store key of the inputs that files are timed with. chance: the score of always
-    answering the commonest class, where the metric is the share of right answers and the data are at hand. overhead_ms:
-    of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the user's loader
-    trains with; None where a recipe is free to choose. scored_on: how many validation examples there is time to read;
-    None: all. parts: of the fingerprint, by name. maximize: whether higher values of the metric are better.
+    answering the commonest class, where the metric is the share of right answers and the data are at hand.
+    overhead_ms: of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the
+    user's loader trains with; None where a recipe is free to choose. scored_on, tested_on: how many validation and
+    test examples there is time to read; None: all. trains_on_stream: whether the training split did not end. parts:
+    of the fingerprint, by name. maximize: whether higher values of the metric are better.
     """
 
     name: str
@@ -68,6 +69,8 @@ class Preparation:
     overhead_ms: float = 0.0
     batch_size: int | None = None
     scored_on: int | None = None
+    tested_on: int | None = None
+    trains_on_stream: bool = False
     parts: Mapping[str, str] = field(default_factory=dict)
     maximize: bool = True
 
@@ -82,6 +85,8 @@ class EarlierPreparation:
     exporter: str
     export_note: str
     scored_on: int | None = None
+    tested_on: int | None = None
+    trains_on_stream: bool = False
     parts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -112,7 +117,8 @@ def prepare(
     runtime = plugins.runtime(profile.runtime)
     store = Store(folder.stored, supervisor.note)
     with supervisor.during("open", "read the data"):
-        reading = Reading(folder.stored, supervisor.note, supervisor.check)
+        known_as = None if known is None else known.trains_on_stream
+        reading = Reading(folder.stored, supervisor.note, supervisor.check, trains_on_stream=known_as)
         read = read_task(task, profile, runtime, folder.reference, seed, reading)
     val = read.splits["val"]
     if known is not None and known.fingerprint != read.fingerprint:  # before anything of it is written over
@@ -122,11 +128,13 @@ def prepare(
             f"give another --out, or the task {folder.root} was made with"
         )
     test = read.splits.get("test")
-    scored_on, warnings = (known.scored_on, ()) if known is not None else _affordable(val, policy)
-    if score_on is None:
-        score_on = scored_on
-    if test is not None and (most := _affordable(test, policy)[0]) is not None:
-        test = test.sampled(most)
+    warnings: list[str] = []
+    if known is not None:
+        scored_on, tested_on = known.scored_on, known.tested_on
+    else:
+        scored_on, tested_on = (_affordable(split, policy, warnings.append) for split in (val, test))
+    score_on = scored_on if score_on is None else score_on
+    test = test if test is None or tested_on is None else test.sampled(tested_on)
     scored = ScoredSet(task, val if score_on is None else val.sampled(score_on), read.context.layout)
     inputs = list(profile_inputs(scored.split, profile, read.context.layout, TIMED_FEEDS))
     opened = OpenTask(
@@ -177,21 +185,22 @@ def prepare(
         overhead_ms=_overhead_ms(opened),
         batch_size=read.splits["train"].batch_size,
         scored_on=scored_on,
+        tested_on=tested_on,
+        trains_on_stream=read.splits["train"].stream is not None,
         parts=read.parts,
     )
 
 
-def _affordable(split: Split, policy: TrainingPolicy) -> tuple[int | None, tuple[str, ...]]:
-    """How many examples of a split that is scored there is time to read, None for all, and what is said of it."""
-    whole_s = split.seconds_each * len(split)
-    if whole_s <= policy.reading_s:
-        return None, ()
+def _affordable(split: Split | None, policy: TrainingPolicy, say: Callable[[str], None]) -> int | None:
+    """How many examples of a split that is scored there is time to read, which is said; None for all."""
+    if split is None or (whole_s := split.seconds_each * len(split)) <= policy.reading_s:
+        return None
     count = min(len(split), max(FEWEST_SCORED, int(policy.reading_s / split.seconds_each)))
-    said = (
+    say(
         f"the {split.title} split takes about {whole_s:.0f} s to read: files are scored on {count} of its {len(split)} "
         "examples, spread over it"
     )
-    return count, (said,)
+    return count
 
 
 def _overhead_ms(opened: OpenTask) -> float:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from autocompress.classes import class_count, is_soft
 from autocompress.data.batch import Batch, PerExample
-from autocompress.data.layout import returned_for
+from autocompress.data.first_examples import FirstExamples
 from autocompress.data.overlap import Overlaps, WatchedBy
-from autocompress.data.split import SAMPLE, Split, spread
+from autocompress.data.split import SAMPLE, spread
 from autocompress.errors import DataError
 from autocompress.nested import Nested, tensors_of
 from autocompress.task import Task
@@ -18,14 +18,14 @@ from autocompress.task import Task
 CHECKED_AT_ONCE = 4096
 
 
-def check_split(split: Split, task: Task, overlaps: Overlaps | None = None) -> None:
+def check_split(first: FirstExamples, task: Task, overlaps: Overlaps | None = None) -> None:
     """Refuse what would make every number wrong: NaN in inputs or targets, one class only, labels out of range. What is
-    in memory is looked at whole; of what is not a sample, and the rest when it is first read. overlaps:
-    told of what is read.
+    in memory is looked at whole; of what is not a sample, and the rest when it is first read. first: of the split.
+    overlaps: told of what is read.
 
     Raises DataError naming the split, how many, and the first index.
     """
-    checks = SplitChecks(split, task)
+    split, checks = first.split, SplitChecks(first, task)
     if split.memory is None:
         split.watch(checks if overlaps is None else WatchedBy(split.name, checks, overlaps))
         for _ in split.read(list(torch.split(spread(len(split), SAMPLE), SAMPLE // 4))):
@@ -40,10 +40,11 @@ def check_split(split: Split, task: Task, overlaps: Overlaps | None = None) -> N
 class SplitChecks:
     """What is found in the examples of a split, whichever were looked at."""
 
-    def __init__(self, split: Split, task: Task) -> None:
+    def __init__(self, first: FirstExamples, task: Task) -> None:
+        split = first.split
         self._split = split
         self._ignored = task.ignored
-        self._classes = _class_count(task, split)
+        self._classes = _class_count(task, first)
         self._bad = _Faults(f"the {split.name} split has NaN or infinite inputs", "clean or drop them")
         self._wrong = _Faults(
             f"the {split.name} split has labels out of range", f"expected 0..{(self._classes or 0) - 1}"
@@ -129,14 +130,13 @@ class _Faults:
             )
 
 
-def _class_count(task: Task, split: Split) -> int | None:
+def _class_count(task: Task, first: FirstExamples) -> int | None:
     """How many classes the labels may name, when the task's own loss or metric is one that counts on them; None when
     both are the user's, who may mark labels to be ignored by numbers of any kind.
     """
     if not task.is_accuracy and task.loss != "cross_entropy":
         return None
-    batch = split.take(torch.arange(min(2, split.size)))
-    outputs = task.scored(returned_for(task.copy_of_model(), batch.inputs))
+    split, batch, outputs = first.split, first.batch, first.outputs(task)
     if not isinstance(batch.targets, Tensor):
         raise DataError(
             f"the {split.name} split has targets that are no tensor but {type(batch.targets).__name__}, and "

@@ -57,15 +57,16 @@ def _sizes(value: Nested) -> list[int]:
 
 
 def _targets(name: str, given: Any, count: int, by_example: bool | None) -> Nested:
-    """Tensors, or one value an example where the user gives a list of them. by_example: whether a list of as many
-    values as there are examples is one, where that is known; else it is not where each tensor in it has a row for each
-    example, as several heads' targets have.
+    """Tensors, or one value an example where the user gives a list of tensors or of what holds some. by_example:
+    whether a list of as many as there are examples is one, where that is known; else it is not where each tensor in it
+    has a row for each example, as several heads' targets have.
     """
     if not isinstance(given, (list, tuple)) or len(given) != count or hasattr(given, "_fields"):
         return map_tensors(as_target, _tensors(name, "targets", given))
     values = [_tensors(name, "targets", each) for each in given]
-    if all(isinstance(each, Tensor) and not each.dim() for each in values):
-        return as_target(torch.stack(values))
+    numbers = not any(isinstance(each, Tensor) and each.dim() for each in given)
+    if numbers and all(isinstance(each, Tensor) for each in values) and len({each.shape for each in values}) == 1:
+        return as_target(torch.stack(values))  # numbers, or rows of them
     if by_example is None:
         by_example = any(len(t) != count if t.dim() else True for each in values for t in tensors_of(each))
     if by_example:

@@ -19,6 +19,7 @@ from autocompress.errors import DataError, one_line
 from autocompress.nested import tensors_of
 from autocompress.supervisor import tell_nobody
 
+MOST_AT_ONCE = 256  # examples of a batch, about, that is read here: a loader's ``timeout`` is for one of its own
 BLOCKED_S = 120.0  # without a batch from a loader's workers, after which they are taken to be stuck
 
 
@@ -209,7 +210,7 @@ class DatasetReader:
             batch_sampler=sampler,  # type: ignore[arg-type]
             num_workers=self.workers,
             collate_fn=self._collated,
-            timeout=given.timeout or BLOCKED_S,
+            timeout=(given.timeout or BLOCKED_S) * max(1, -(-MOST_AT_ONCE // (given.batch_size or 1))),
             worker_init_fn=given.worker_init_fn,
             multiprocessing_context=given.multiprocessing_context,
             generator=torch.Generator().manual_seed(seed),

@@ -55,16 +55,26 @@ class WholeBatches:
 
 
 class SamplerDrawing:
-    """A sampler, or a batch sampler, of the user's. rows: of the split, by the indices that the sampler draws."""
+    """A sampler, or a batch sampler, of the user's. rows: of the split, by the indices that the sampler draws. One that
+    draws with a generator of its own, which no seed reaches, is drawn from epoch by epoch from where the task left it,
+    and what it drew is kept: the same in every process that makes the task.
+    """
 
     def __init__(self, name: str, sampler: Any, size: int, rows: Mapping[int, int] | None = None) -> None:
         self._name = name
         self._sampler = sampler
         self._size = size
         self._rows = rows
+        one, other = (drawn_by(name, sampler, 0, 0, size) for _ in range(2))
+        self._known: list[tuple[list[int], tuple[int, ...]]] | None = None if one == other else []  # by epoch
 
     def epoch(self, number: int, seed: int) -> Order:
-        drawn, ends = drawn_by(self._name, self._sampler, number, seed, self._size)
+        if self._known is None:
+            drawn, ends = drawn_by(self._name, self._sampler, number, seed, self._size)
+        else:
+            while len(self._known) <= number:
+                self._known.append(drawn_by(self._name, self._sampler, len(self._known), seed, self._size))
+            drawn, ends = self._known[number]
         if self._rows is not None:
             try:
                 drawn = [self._rows[index] for index in drawn]

@@ -4,10 +4,10 @@ otherwise a stream that training reads on from, and of which only the first exam
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from autocompress.data.batch import Batch, joined_batches
+from autocompress.data.batch import Batch, PerExample, joined_batches
 from autocompress.data.conversion import AsPair, batch_of
 from autocompress.data.loader_workers import each_of, reading_cause
 from autocompress.data.seeding import seeded
@@ -43,13 +43,15 @@ class ExampleStream:
         self._running: Iterator[Batch] | None = None
         self._position = 0  # of the next example that is read
         self._held: list[Batch] = []  # read and not given yet
+        self._again: list[Batch] = []  # the first examples of a generator that went on, to be given before those
+        self._by_example: bool | None = None  # whether a list of targets has one value an example
 
     def batches(self) -> Iterator[Batch]:
         """From the beginning, as the source gives them."""
         examples = 0
         try:
             for given in each_of(_Seeded(self._source)):
-                batch = batch_of(self.name, given, self._as_pair)
+                batch = batch_of(self.name, given, self._as_pair, self._by_example)
                 examples += len(batch)
                 yield batch
         except (DataError, GeneratorExit):
@@ -73,8 +75,13 @@ class ExampleStream:
             if held >= most_bytes or (took >= limit_s and headed):
                 if self._once:
                     self._running = reading
-                return FirstBatches(found, False, examples, took)
-        return FirstBatches(found, True, examples, time.monotonic() - began)
+                return FirstBatches(self._alike(found), False, examples, took)
+        return FirstBatches(self._alike(found), True, examples, time.monotonic() - began)
+
+    def _alike(self, batches: list[Batch]) -> list[Batch]:
+        """Lists of targets taken by example in all of them where they are in one: in the others it did not show."""
+        self._by_example = any(isinstance(batch.targets, PerExample) for batch in batches)
+        return [Batch(b.inputs, PerExample(b.targets)) if self._by_example else b for b in batches]
 
     def read_on_from(self, first: FirstBatches) -> Batch:
         """Hold the first examples, a power of two of them so that a slower process holds as many; the rest of what was
@@ -102,12 +109,12 @@ class ExampleStream:
             self._next(min(256, position - self._position))
         if position < self._position:  # a generator: what it gave first, again
             start = position % len(self.head)
-            self._held = [self.head.at(slice(start, None)), *self._held]
+            self._again = [self.head.at(slice(start, None))]
         self._position = position
 
     def _next(self, size: int) -> Batch:
         began = False
-        while (have := sum(map(len, self._held))) < size:
+        while (have := sum(map(len, (*self._again, *self._held)))) < size:
             if self._running is None:
                 if self._once:
                     assert self.head is not None
@@ -123,12 +130,21 @@ class ExampleStream:
             self._held.append(batch)
             began = False
         self._position += size
-        first = self._held[0]
-        if len(first) == size:
-            return self._held.pop(0)
-        whole = whole_of(self.name, self._held)
-        self._held = [whole.at(slice(size, None))] if len(whole) > size else []
-        return whole.at(slice(size))
+        again = _taken(self._again, size)
+        return whole_of(self.name, [*again, *_taken(self._held, size - sum(map(len, again)))])
+
+
+def _taken(held: list[Batch], size: int) -> list[Batch]:
+    """So many examples, or all there are, which are held no longer."""
+    taken = list[Batch]()
+    while held and size:
+        first = held.pop(0)
+        if len(first) > size:
+            held.insert(0, first.at(slice(size, None)))
+            first = first.at(slice(size))
+        taken.append(first)
+        size -= len(first)
+    return taken
 
 
 def whole_of(name: str, batches: list[Batch]) -> Batch:
@@ -162,7 +178,6 @@ class GeneratedExamples:
     generator: Iterator[Any]
     collate: Callable[[list[Any]], Any]
     size: int = 64
-    _rest: list[Any] = field(default_factory=list)
 
     def __iter__(self) -> "GeneratedExamples":
         return self

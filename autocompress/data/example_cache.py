@@ -30,16 +30,14 @@ class NotKept(Exception):
 
 
 class ExampleCache:
-    """Examples by number. path: of both files but for their endings; their folder is made. least_free: bytes of the
-    disk that stay free, whoever takes the rest; None: half of what is free now.
-    """
+    """Examples by number. path: of both files but for their endings; their folder is made."""
 
-    def __init__(self, path: Path, size: int, least_free: int | None = None) -> None:
+    def __init__(self, path: Path, size: int) -> None:
         self._path, self._size = path, size
         path.parent.mkdir(exist_ok=True)
-        free = shutil.disk_usage(path.parent).free
-        self.most_bytes = int(FREE_SHARE * free)
-        self._least_free = free - self.most_bytes if least_free is None else least_free
+        free, kept = shutil.disk_usage(path.parent).free, sum(map(_bytes_of, path.parent.glob(f"*{ENDINGS[0]}")))
+        self.most_bytes = int(FREE_SHARE * (free + kept))  # of all caches in the folder, whoever opens one when
+        self._least_free = free + kept - self.most_bytes
         self.full = False  # nothing more is kept
         self._records, where = (
             os.open(path.with_name(path.name + ending), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -49,7 +47,7 @@ class ExampleCache:
         self._index = np.memmap(os.fdopen(where, "r+b"), np.uint64, "r+", shape=(size, 2))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ExampleCache, (self._path, self._size, self._least_free)
+        return ExampleCache, (self._path, self._size)
 
     @property
     def is_full(self) -> bool:
@@ -102,6 +100,13 @@ class ExampleCache:
             os.close(self._records)
         for ending in ENDINGS:
             self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it was removed meanwhile
+        return 0
 
 
 def encoded(example: Any) -> bytes:

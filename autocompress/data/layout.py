@@ -1,7 +1,7 @@
 """What a model returns: which tensors, by which names, and along which axis of each its examples are."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -20,10 +20,11 @@ Axes = Mapping[str, Mapping[int, str]]  # of tensors by name: axes that vary, wi
 class OutputLayout:
     """What a model returns in evaluation mode, with its tensors by name.
 
-    like: a returned value. names: of its tensors, which are those that the task delivers. axes: the axis of each along
-    which its examples are; None where there is none, and the tensor is the same for any batch. scored: the name of the
-    one that stands for the rest where one has to. dynamic: the axes of the inputs that vary in size from batch to
-    batch, and are free in files; varying: those of the outputs that follow; sizes: some at which the model runs.
+    like: a returned value. names: of its tensors, which are those that the task delivers (None stands for the
+    others). axes: the axis of each along which its examples are; None where there is none, and the tensor is the same
+    for any batch. scored: the name of the one that stands for the rest where one has to. dynamic: the axes of the
+    inputs that vary in size from batch to batch, and are free in files; varying: those of the outputs that follow;
+    sizes: some at which the model runs.
     """
 
     like: Nested
@@ -80,15 +81,11 @@ class OutputLayout:
         return self.rows(self.delivered(returned))
 
     def returned(self, rows: Mapping[str, Tensor]) -> Nested:
-        """Such rows as a model returns them, whole. What is the same for any batch is as it was in ``like``; None
-        stands for what is not delivered.
-        """
-        names = iter(named_tensors(self.like, OUTPUT).items())
+        """Such rows as a model returns them, whole; what is the same for any batch is as it was in ``like``."""
+        names = iter(self.names)
 
-        def put_back(_: Tensor) -> Tensor | None:
-            name, shared = next(names)
-            if name not in self.names:
-                return None
+        def put_back(shared: Tensor) -> Tensor:
+            name = next(names)
             axis = self.axes[name]
             return shared if axis is None else rows[name].movedim(0, axis)
 
@@ -129,20 +126,6 @@ def _refuse_squeezed(layout: OutputLayout, model: nn.Module, one: Nested) -> Non
                 f"the model gives {name} of shape {tuple(tensor.shape)} for one example and {tuple(like[name].shape)} "
                 "for two: it squeezes the axis of examples away; name the axis to squeeze, as in squeeze(-1)"
             )
-
-
-def classes_are_last(task: Task, model: nn.Module, layout: OutputLayout, batches: Iterable[Batch]) -> bool:
-    """Whether the classes of the scored output are on its last axis and not on the second: as the labels of a batch
-    show, or, where there are as many places as classes in each, because the second axis varies in size.
-    """
-    for batch in batches:
-        outputs, targets = task.scored(returned_for(model, batch.inputs)), batch.targets
-        if not isinstance(targets, Tensor) or outputs.dim() < 3:
-            return False
-        second = outputs.shape[:1] + outputs.shape[2:] == targets.shape
-        if second != (outputs.shape[:-1] == targets.shape):
-            return not second
-    return 1 in layout.varying.get(layout.scored, {})
 
 
 def _axis_of_examples(two: Tensor, three: Tensor) -> int | None:

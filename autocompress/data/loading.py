@@ -28,7 +28,7 @@ from autocompress.nested import Nested, tensors_of
 from autocompress.storage.atomic import UNFINISHED
 
 READ_TWICE = 16  # examples: a random one of two views is the same in all of them once in 65,000 times
-READ_INTO_MEMORY = 512
+READ_INTO_MEMORY = 64
 UNSURE = 4  # times as long as a Dataset that is held in memory may take to read
 WORTH_SCORING = 2000  # examples: of which a share of right answers is known within two points or so
 ITERATED = 64  # examples of a batch of a bare IterableDataset
@@ -85,7 +85,7 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
     held = None
     if by_rows and whole_s <= reading.whole_s and first.bytes_each * size <= reading.most_bytes:
         held = _read_whole(reader, reading)
-    if cache is not None and (held is not None or not steady):
+    if cache is not None and (held is not None or not steady or _is_dearer(cache, looked_at, whole_s / size)):
         reader.keep_in(None)
         cache.discard()
     return Split(
@@ -105,6 +105,14 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
 def _whole_s(began: float, reader: DatasetReader, looked_at: Sequence[int]) -> float:
     """Seconds to read all examples, with the loader's workers, as told by those that were read since ``began``."""
     return (time.monotonic() - began) / len(looked_at) * len(reader) / max(1, reader.workers)
+
+
+def _is_dearer(cache: ExampleCache, rows: Sequence[int], seconds: float) -> bool:
+    """Whether examples that are kept take longer to get than so many seconds, in which they are read anew."""
+    began, kept = time.monotonic(), [row for row in rows if cache.has(row)]
+    for row in kept:
+        cache.get(row)
+    return bool(kept) and (time.monotonic() - began) / len(kept) >= seconds
 
 
 def _read_whole(reader: DatasetReader, reading: Reading) -> Batch | None:
@@ -130,9 +138,11 @@ def _from_iterable(
     trains = name == "train"
     stream = ExampleStream(name, source, as_pair)
     limit_s = reading.ends_s if trains else math.inf if sized else reading.scored_s
+    if trains and reading.trains_on_stream is not None:
+        limit_s = 0.0 if reading.trains_on_stream else math.inf
     first = stream.first(limit_s, reading.most_bytes, reading.check)
     if first.ended:
-        return _in_memory(name, whole_of(name, first.batches), batch_size)
+        return _in_memory(name, whole_of(name, first.batches), batch_size, iterated=True)
     if not trains:
         raise DataError(
             f"the {name} split has not ended after {first.examples} examples ({first.seconds:.0f} s), and what has no "
@@ -144,11 +154,11 @@ def _from_iterable(
         f"the {name} split has not ended after {first.examples} examples: it is read on as training needs, and its "
         f"first {len(head)} are what plans and calibration look at"
     )
-    return Split(name, len(head), lambda indices: head, head, batch_size=batch_size, stream=stream)
+    return Split(name, len(head), lambda indices: head, head, batch_size=batch_size, stream=stream, iterated=True)
 
 
-def _in_memory(name: str, batch: Batch, batch_size: int | None = None) -> Split:
-    return Split(name, len(batch), lambda indices: batch, batch, batch_size=batch_size)
+def _in_memory(name: str, batch: Batch, batch_size: int | None = None, *, iterated: bool = False) -> Split:
+    return Split(name, len(batch), lambda indices: batch, batch, batch_size=batch_size, iterated=iterated)
 
 
 def _batch_size(loader: Any) -> int | None:

@@ -33,9 +33,9 @@ class Split:
     read: batches for many lists of indices, read ahead; None: by ``collect``, one after the other. drawing: the order
     of an epoch of training; None: permutations. batch_size: of the user's loader, which training keeps to; None: free.
     steady: whether it gives the same examples each time. by_rows: whether an example is also the same whatever it is
-    read together with. stream: what training reads
-    on from; the examples by index are its first ones then. seconds_each: to read an example that was not read yet, with
-    the loader's workers.
+    read together with. stream: what training reads on from; the examples by index are its first ones then. iterated:
+    whether its source has no index: only time tells whether that ends. seconds_each: to read an example that was not
+    read yet, with the loader's workers.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Split:
         steady: bool = True,
         by_rows: bool | None = None,
         stream: "ExampleStream | None" = None,
+        iterated: bool = False,
         seconds_each: float = 0.0,
     ) -> None:
         self.name = name
@@ -61,6 +62,7 @@ class Split:
         self.by_rows = batch is not None if by_rows is None else by_rows
         self.steady = steady
         self.stream = stream
+        self._iterated = iterated
         self.seconds_each = seconds_each
         self._collect = collect
         self._read = read
@@ -86,16 +88,11 @@ class Split:
         return self._looked_at(indices, self._collect(indices.tolist()))
 
     def read(self, chunks: Iterable[Tensor], seed: int = 0) -> Iterator[Batch]:
-        """The examples at each of ``chunks``, in order, read ahead where the user's loader has workers; of
-        a list whose examples are all kept already, in this process. seed: of what a
-        Dataset draws in them.
+        """The examples at each of ``chunks``, in order, read ahead where the user's loader has workers; of a list whose
+        examples are all kept already, in this process. seed: of what a Dataset draws in them.
         """
         if self.memory is not None or self._read is None:
             yield from map(self.take, chunks)
-            return
-        if isinstance(chunks, list):
-            for chunk, batch in zip(chunks, self._read([chunk.tolist() for chunk in chunks], seed), strict=True):
-                yield self._looked_at(chunk, batch)
             return
         asked: list[Tensor] = []  # and not given yet
 
@@ -104,7 +101,7 @@ class Split:
                 asked.append(chunk)
                 yield chunk.tolist()
 
-        for batch in self._read(rows(), seed):
+        for batch in self._read(list(rows()) if isinstance(chunks, list) else rows(), seed):
             yield self._looked_at(asked.pop(0), batch)
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
@@ -129,9 +126,9 @@ class Split:
         )
 
     def sample_digest(self) -> str:
-        """Digest of the size and of a sample of examples; of a stream, which has no size, of its first examples."""
-        batch = self.take(torch.arange(min(self.size, SAMPLE)) if self.stream else spread(self.size, SAMPLE))
-        state = hashlib.sha256(str("stream" if self.stream else self.size).encode())
+        """Digest of the size and of a sample of examples; of what is iterated of its first examples alone."""
+        batch = self.take(torch.arange(min(self.size, SAMPLE)) if self._iterated else spread(self.size, SAMPLE))
+        state = hashlib.sha256(str("iterated" if self._iterated else self.size).encode())
         for tensor in (*tensors_of(batch.inputs), *tensors_of(batch.targets)):
             state.update(
                 f"{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes()

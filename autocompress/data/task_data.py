@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
-from autocompress.data.batch import Batch, as_held
+from autocompress.data.batch import as_held
 from autocompress.data.broadcasting import broadcast_warnings
 from autocompress.data.checks import check_split
+from autocompress.data.class_axis import classes_are_last
 from autocompress.data.dynamic import free_axes, with_free_axes
-from autocompress.data.layout import OutputLayout, classes_are_last, output_layout
+from autocompress.data.first_examples import FirstExamples
+from autocompress.data.layout import OutputLayout, output_layout
 from autocompress.data.loading import open_split
 from autocompress.data.overlap import Overlaps
 from autocompress.data.reading import Reading
@@ -51,23 +51,19 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
     own_inputs = None if task.example_inputs is None else map_tensors(as_held, task.example_inputs)
     free = free_axes(task, splits, own_inputs)
     with free.taken_by_the_model():
-        layouts = {name: output_layout(task, model, _first_two(split)) for name, split in splits.items()}
-        layout = with_free_axes(layouts["val"], free, model, _first_two(splits["val"]).inputs)
-        firsts = [_first_two(split) for split in splits.values()]
-        task.classes_last = classes_are_last(task, model, layout, firsts)
+        firsts = {name: FirstExamples.of(split, model) for name, split in splits.items()}
+        layout = output_layout(task, model, firsts["val"].batch)
+        layout = with_free_axes(layout, free, model, firsts["val"].batch.inputs)
+    task.classes_last = classes_are_last(task, layout, firsts.values())
     said += free.said
     overlaps = Overlaps(splits, reading.say)
-    for split in splits.values():
-        check_split(split, task, overlaps)
-        said += broadcast_warnings(task, model, split)
+    for first in firsts.values():
+        check_split(first, task, overlaps)
+        said += broadcast_warnings(task, first)
     said += overlaps.found()
     if "test" not in splits:
         said.append(
             "there is no test split: the validation split chooses the model and alone judges it, which flatters it"
         )
-    example_inputs = _first_two(splits["train"]).inputs if own_inputs is None else own_inputs
+    example_inputs = firsts["train"].batch.at(slice(2)).inputs if own_inputs is None else own_inputs
     return TaskData(splits, digests, example_inputs, layout, tuple(dict.fromkeys(said)))
-
-
-def _first_two(split: Split) -> Batch:
-    return split.take(torch.arange(min(2, len(split))))

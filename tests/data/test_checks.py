@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 from autocompress.data import Reading, Split, output_layout
 from autocompress.data.broadcasting import broadcast_warnings
 from autocompress.data.checks import check_split
+from autocompress.data.first_examples import FirstExamples
 from autocompress.data.loading import open_split
 from autocompress.data.overlap import Overlaps
 from autocompress.errors import DataError, UsageError
@@ -23,6 +24,10 @@ def classifier(features: int = 3, classes: int = 4) -> Task:
     return Task(name="t", model=nn.Linear(features, classes), train=(X, Y), val=(X, Y))
 
 
+def checked(split: Split, task: Task, overlaps: Overlaps | None = None) -> None:
+    check_split(FirstExamples.of(split, task.copy_of_model()), task, overlaps)
+
+
 def layout_of(task: Task, split: Split) -> object:
     return output_layout(task, task.copy_of_model(), split.take(torch.arange(2)))
 
@@ -31,7 +36,7 @@ def layout_of(task: Task, split: Split) -> object:
 
 
 def test_good_data_passes():
-    check_split(open_split("train", (X, Y)), classifier())
+    checked(open_split("train", (X, Y)), classifier())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -40,7 +45,7 @@ def test_nan_inputs_are_counted_and_the_first_is_named(value: float):
     bad[[17, 40, 99], 1] = value
     bad[17, 2] = value  # twice in one example
     with pytest.raises(UsageError, match="train split has NaN or infinite inputs: 3 of them, the first at index 17;"):
-        check_split(open_split("train", (bad, Y)), classifier())
+        checked(open_split("train", (bad, Y)), classifier())
 
 
 def test_nan_in_the_second_modality_is_found():
@@ -52,7 +57,7 @@ def test_nan_in_the_second_modality_is_found():
     bad[5] = torch.nan
     task = Task(name="t", model=Both(), train=None, val=None)
     with pytest.raises(UsageError, match="1 of them, the first at index 5;"):
-        check_split(open_split("train", ((X, bad), Y)), task)
+        checked(open_split("train", ((X, bad), Y)), task)
 
 
 def test_labels_out_of_range_are_counted_and_the_first_is_named():
@@ -61,24 +66,24 @@ def test_labels_out_of_range_are_counted_and_the_first_is_named():
         bad[[11, 120]] = wrong
         cause = rf"the val split has labels out of range: 2 of them, the first at index 11 is {wrong}; expected 0\.\.3"
         with pytest.raises(UsageError, match=cause):
-            check_split(open_split("val", (X, bad)), classifier())
+            checked(open_split("val", (X, bad)), classifier())
 
 
 def test_counts_are_of_the_whole_split():
     inputs, labels = torch.zeros(5000, 3), torch.arange(5000) % 4
     labels[[3, 4999]] = 7
     with pytest.raises(UsageError, match="2 of them, the first at index 3"):
-        check_split(open_split("train", (inputs, labels)), classifier())
+        checked(open_split("train", (inputs, labels)), classifier())
 
 
 def test_fault_beyond_the_first_batch_has_its_own_index():
     inputs, labels = torch.zeros(5000, 3), torch.arange(5000) % 4
     inputs[4500] = torch.nan
     with pytest.raises(UsageError, match="the first at index 4500;"):
-        check_split(open_split("train", (inputs, labels)), classifier())
+        checked(open_split("train", (inputs, labels)), classifier())
     inputs[4500], labels[4600] = 0, 9
     with pytest.raises(UsageError, match="the first at index 4600 is 9"):
-        check_split(open_split("train", (inputs, labels)), classifier())
+        checked(open_split("train", (inputs, labels)), classifier())
 
 
 def test_wrong_label_among_good_ones_is_the_one_named():
@@ -86,40 +91,40 @@ def test_wrong_label_among_good_ones_is_the_one_named():
     labels = torch.arange(3 * 2 * 2).reshape(3, 2, 2) % 4
     labels[1, 1, 0] = 9
     with pytest.raises(UsageError, match="the first at index 1 is 9"):
-        check_split(open_split("val", (torch.zeros(3, 1, 2, 2), labels)), pixels)
+        checked(open_split("val", (torch.zeros(3, 1, 2, 2), labels)), pixels)
 
 
 def test_labels_in_a_column_are_refused():
     with pytest.raises(UsageError, match=r"\(130, 1\)|shape"):
-        check_split(open_split("val", (X, Y[:, None])), classifier())
+        checked(open_split("val", (X, Y[:, None])), classifier())
 
 
 def test_one_class_is_refused():
     with pytest.raises(UsageError, match=r"the val split has one class only \(2 in all 130 examples\)"):
-        check_split(open_split("val", (X, torch.full((130,), 2))), classifier())
+        checked(open_split("val", (X, torch.full((130,), 2))), classifier())
 
 
 def test_float_labels_for_a_classification_are_refused():
     with pytest.raises(UsageError, match=r"the val split has torch\.float32 targets, .*need integer labels"):
-        check_split(open_split("val", (X, Y.float())), classifier())
+        checked(open_split("val", (X, Y.float())), classifier())
 
 
 def test_labels_that_a_loss_of_the_users_ignores_are_no_fault():
     task = Task("t", nn.Linear(3, 4), None, None, loss=nn.CrossEntropyLoss(ignore_index=255), metric=lambda o, t: 0.0)
     labels = Y.clone()
     labels[::3] = 255
-    check_split(open_split("val", (X, labels)), task)
+    checked(open_split("val", (X, labels)), task)
 
 
 def test_one_output_is_no_classification():
     task = Task(name="t", model=nn.Linear(3, 1), train=None, val=None)
-    with pytest.raises(UsageError, match=r"outputs of shape \(2, 1\): .*two classes or more"):
-        check_split(open_split("val", (X, Y % 2)), task)
+    with pytest.raises(UsageError, match=r"outputs of shape \(3, 1\): .*two classes or more"):
+        checked(open_split("val", (X, Y % 2)), task)
 
 
 def test_regression_has_no_classes_to_check():
     task = Task(name="t", model=nn.Linear(3, 1), train=None, val=None, metric=lambda o, t: 0.0, loss="mse")
-    check_split(open_split("val", (X, torch.ones(130, 1))), task)
+    checked(open_split("val", (X, torch.ones(130, 1))), task)
 
 
 def test_nan_targets_are_refused():
@@ -127,7 +132,7 @@ def test_nan_targets_are_refused():
     targets = torch.ones(130, 1)
     targets[9] = torch.nan
     with pytest.raises(UsageError, match="9"):
-        check_split(open_split("train", (X, targets)), task)
+        checked(open_split("train", (X, targets)), task)
 
 
 def test_shapes_that_do_not_match_the_model_are_named():
@@ -147,7 +152,7 @@ def test_shapes_that_do_not_match_the_model_are_named():
 def test_one_number_an_example_is_no_classification():
     task = Task(name="t", model=nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), train=None, val=None)
     with pytest.raises(UsageError, match="shape"):
-        check_split(open_split("val", (X, Y)), task)
+        checked(open_split("val", (X, Y)), task)
 
 
 # -- overlap -----------------------------------------------------------------------------------------------------------
@@ -185,7 +190,7 @@ def test_overlap_is_found_as_data_is_read_that_is_not_in_memory():
     }
     overlaps = Overlaps(splits, said.append)
     for split in splits.values():
-        check_split(split, classifier(), overlaps)
+        checked(split, classifier(), overlaps)
     before = len(said)
     for split in splits.values():
         list(split.batches(100))
@@ -200,7 +205,7 @@ def test_a_fault_that_is_read_late_names_its_index_then():
     bad = X.repeat(4, 1)
     bad[333] = torch.nan
     split = open_split("val", TensorDataset(bad, Y.repeat(4)), reading=Reading(most_bytes=0))
-    check_split(split, classifier())  # of a sample
+    checked(split, classifier())  # of a sample
     list(split.batches(100, 300))
     with pytest.raises(DataError, match="the val split has NaN or infinite inputs: 1 of them, the first at index 333;"):
         list(split.batches(100))
@@ -208,7 +213,7 @@ def test_a_fault_that_is_read_late_names_its_index_then():
 
 def test_one_class_is_known_when_all_was_read():
     split = open_split("val", TensorDataset(X, torch.full((130,), 2)), reading=Reading(most_bytes=0))
-    check_split(split, classifier())
+    checked(split, classifier())
     with pytest.raises(DataError, match=r"one class only \(2 in all 130 examples\)"):
         list(split.batches(50))
 
@@ -220,7 +225,11 @@ REGRESSION = torch.arange(130.0)
 
 def told(loss: object, targets: Tensor = REGRESSION) -> list[str]:
     task = Task("t", nn.Linear(3, 1), None, None, metric=lambda o, t: 0.0, loss=loss)  # type: ignore[arg-type]
-    return broadcast_warnings(task, task.copy_of_model(), open_split("train", (X, targets)))
+    return warned(task, targets)
+
+
+def warned(task: Task, targets: Tensor) -> list[str]:
+    return broadcast_warnings(task, FirstExamples.of(open_split("train", (X, targets)), task.copy_of_model()))
 
 
 def test_targets_are_brought_to_the_outputs_shape_by_mse_and_it_is_said():
@@ -238,7 +247,7 @@ def test_a_loss_that_takes_every_output_with_every_target_is_refused(loss: objec
 def test_a_loss_of_which_torch_warns_is_refused():
     task = Task("t", nn.Linear(3, 5), None, None, metric=lambda o, t: 0.0, loss=nn.MSELoss())
     with pytest.raises(DataError, match=r"outputs have the shape \(5,\) an example and targets \(1,\)"):
-        broadcast_warnings(task, task.copy_of_model(), open_split("train", (X, REGRESSION[:, None])))
+        warned(task, REGRESSION[:, None])
 
 
 @pytest.mark.parametrize("reduce", [torch.mean, torch.sum])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from autocompress.data import Reading, Split, dataset_reader
+from autocompress.data import Reading, Split, dataset_reader, loading
 from autocompress.data.loading import READ_TWICE, open_split
 from autocompress.errors import DataError
 
@@ -37,6 +37,12 @@ class Decoded(Dataset[Any]):
     def decodings(self) -> list[list[int]]:
         """Index, process, and what a worker_init_fn set, for each."""
         return [[int(word) for word in line.split()] for line in self.log.read_text().splitlines()]
+
+
+def slowly(index: int) -> Tensor:
+    """It takes longer than to read what was kept."""
+    time.sleep(0.003)
+    return torch.full((3,), float(index))
 
 
 def set_opened(worker: int) -> None:
@@ -69,7 +75,7 @@ def test_the_loaders_workers_read_as_they_were_set_up(tmp_path: Path, persistent
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_each_example_is_decoded_once_however_often_it_is_read(tmp_path: Path, workers: int):
-    data = Decoded(tmp_path / "log")
+    data = Decoded(tmp_path / "log", slowly)
     source = loader(data) if workers else data
     splits = [lazily(source, tmp_path / "store") for _ in range(2)]  # of two processes
     for split in splits:
@@ -77,6 +83,38 @@ def test_each_example_is_decoded_once_however_often_it_is_read(tmp_path: Path, w
         assert targets(split.sampled(50)) == split.sampled(50).take(torch.arange(50)).targets.tolist()
     twice = 2 * READ_TWICE  # by each of the two, to see whether it gives the same each time
     assert len(data.decodings()) <= SIZE + twice
+
+
+def test_what_is_read_faster_than_it_is_kept_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loading, "_is_dearer", lambda cache, rows, seconds: True)
+    data = Decoded(tmp_path / "log", slowly)
+    split = lazily(data, tmp_path / "store")
+    assert list((tmp_path / "store").iterdir()) == []
+    before = len(data.decodings())
+    split.take(torch.arange(5))
+    assert len(data.decodings()) == before + 5
+
+
+def test_the_timeout_of_a_loader_is_for_a_batch_of_its_own(tmp_path: Path):
+    data = Decoded(tmp_path / "log", slowly)
+    split = lazily(DataLoader(data, 4, num_workers=1, multiprocessing_context="fork", timeout=0.25))
+    assert split.take(torch.arange(4)).targets.tolist() == [0, 1, 2, 3]
+    assert torch.cat([b.targets for b in split.batches(100)]).tolist() == list(range(SIZE)), "300 ms a batch"
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_workers_are_kept_where_examples_are_the_same_each_time(tmp_path: Path, steady: bool):
+    """What random ones draw is of the seed that a worker was started with."""
+    given = slowly if steady else lambda i: torch.randn(3)
+    split = lazily(loader(Decoded(tmp_path / "log", given), persistent_workers=True))
+    for _ in range(2):
+        list(split.read(iter([torch.arange(8), torch.arange(8, 16)]), 5))
+    readers = {process for _, process, _ in split_log(tmp_path)} - {os.getpid()}
+    assert len(readers) == (2 if steady else 4)
+
+
+def split_log(folder: Path) -> list[list[int]]:
+    return [[int(word) for word in line.split()] for line in (folder / "log").read_text().splitlines()]
 
 
 class Picture:
@@ -134,6 +172,7 @@ def test_a_worker_that_ends_or_blocks_is_told(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(DataError, match=r"cannot be read by its loader's workers, after \d batches: .*(ended|exited)"):
         targets(lazily(loader(Decoded(tmp_path / "one", failing_at(137, lambda: os._exit(3))))))
     monkeypatch.setattr(dataset_reader, "BLOCKED_S", 0.5)
+    monkeypatch.setattr(dataset_reader, "MOST_AT_ONCE", 16)
     with pytest.raises(DataError, match=r"cannot be read by its loader's workers, after \d batches: .*timed out"):
         targets(lazily(loader(Decoded(tmp_path / "two", failing_at(137, lambda: time.sleep(2))))))
 

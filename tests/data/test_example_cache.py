@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from autocompress.data import example_cache
 from autocompress.data.example_cache import ExampleCache, NotKept, decoded, encoded
 
 EXAMPLES: dict[str, Any] = {
@@ -84,3 +86,20 @@ def test_nothing_is_left_of_what_was_discarded(tmp_path: Path):
     cache.put(0, 1)
     cache.discard()
     assert not list(tmp_path.iterdir())
+
+
+def test_caches_of_one_folder_share_half_of_what_was_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    free = SimpleNamespace(free=1_000_000)
+    monkeypatch.setattr(example_cache.shutil, "disk_usage", lambda path: free)
+    first = ExampleCache(tmp_path / "train", 10)
+    kept = [number for number in range(4) if keeps(first, number, 200_000, free)]
+    assert kept == [0, 1], "half a million"
+    later = ExampleCache(tmp_path / "val", 10)  # of another split, or of a process that begins later
+    assert later.most_bytes == pytest.approx(first.most_bytes, rel=1e-3)
+    assert not keeps(later, 0, 200_000, free)
+
+
+def keeps(cache: ExampleCache, number: int, size: int, free: SimpleNamespace) -> bool:
+    cache.put(number, torch.zeros(size, dtype=torch.uint8))
+    free.free -= size * cache.has(number)
+    return cache.has(number)

@@ -84,7 +84,8 @@ def test_every_source_gives_the_same_examples(source: Callable[[], Any]):
 
 
 def test_every_source_has_the_same_digest():
-    digests = {open_split("train", source()).sample_digest() for source in SOURCES.values()}
+    indexed = [source for name, source in SOURCES.items() if "IterableDataset" not in name]
+    digests = {open_split("train", source()).sample_digest() for source in indexed}
     assert len(digests) == 1
     assert open_split("train", (X + 1e-3, Y)).sample_digest() not in digests
     assert open_split("train", (X[:-1], Y[:-1])).sample_digest() not in digests

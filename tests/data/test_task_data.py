@@ -1,13 +1,16 @@
 """Opening a task's data: what is seen of it once and holds for every batch, and what is refused."""
 
+import random
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 
-from autocompress.data import PerExample, ScoredSet, read_data
+from autocompress.data import PerExample, Reading, ScoredSet, read_data
 from autocompress.data.loading import open_split
 from autocompress.errors import UsageError
 from autocompress.task import Task
@@ -128,3 +131,84 @@ def test_random_views_are_the_same_for_the_same_seed_and_leave_the_callers_rando
     assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     assert not torch.equal(one[0], other[0])
     assert not torch.equal(one[0], one[1])
+
+
+class Boxes(IterableDataset[Any]):
+    """An image and its boxes, of which there are so many."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        self.counts = counts
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([(torch.full((3,), float(n)), torch.ones(n, 4)) for n in self.counts])
+
+
+@pytest.mark.parametrize("counts", [(2, 2, 1, 3), (1, 3, 2, 2), (2, 2, 2, 2, 2, 1)])
+def test_boxes_of_a_stream_are_one_value_an_example_too(counts: tuple[int, ...]):
+    def listing(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+        return torch.stack([x for x, _ in items]), [own for _, own in items]
+
+    split = open_split("train", DataLoader(Boxes(counts), 2, collate_fn=listing))
+    assert [len(own) for own in split.take(torch.arange(len(counts))).targets] == list(counts)
+
+
+def test_rows_of_numbers_are_a_tensor():
+    split = open_split("val", (torch.zeros(3, 2), [[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]))
+    assert split.take(torch.tensor([2])).targets.tolist() == [[0.5, 0.5]]
+
+
+class Counting(IterableDataset[Any]):
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([(torch.full((3,), float(n)), n) for n in range(self.size)])
+
+
+def test_whether_a_training_stream_ends_is_found_by_one_process_and_told_to_others():
+    """It may take as long here as it may take; the digest is the same either way."""
+    found = {
+        known: open_split("train", Counting(3000), reading=Reading(trains_on_stream=known)) for known in (True, False)
+    }
+    assert (found[True].stream is not None, len(found[True])) == (True, 2048)
+    assert (found[False].stream, len(found[False])) == (None, 3000)
+    assert found[True].sample_digest() == found[False].sample_digest()
+
+
+def test_what_a_generator_gave_first_is_given_again_once():
+    split = open_split("train", iter(Counting(5000)), reading=Reading(trains_on_stream=True))
+    stream = split.stream
+    assert stream is not None
+    firsts = []
+    for _ in range(4):
+        firsts.append(next(stream.from_position(0, [100])).targets.tolist())
+    assert all(first == list(range(100)) for first in firsts)
+    seen = [row for batch in stream.from_position(0, [500] * 8) for row in batch.targets.tolist()]
+    assert len(seen) == 4000
+    assert max(seen.count(row) for row in set(seen)) <= 2, "the head again, and then what was not given yet"
+
+
+class OwnGenerator(Sampler[int]):
+    """No seed reaches what it draws with, and it holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        self.generator = None
+        self.draws, self.lock = random.Random(7), threading.Lock()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.draws.sample(range(40), 40))
+
+    def __len__(self) -> int:
+        return 40
+
+
+def test_a_sampler_with_a_generator_of_its_own_gives_each_epoch_an_order_which_is_the_same_when_it_is_asked_again():
+    def drawing() -> Any:
+        data = TensorDataset(torch.zeros(40, 3), torch.arange(40) % 2)
+        return open_split("train", DataLoader(data, 8, sampler=OwnGenerator())).drawing
+
+    one, elsewhere = drawing(), drawing()
+    orders = [one.epoch(number, 3).rows.tolist() for number in (0, 1, 2, 1, 0)]
+    assert orders[0] != orders[1] != orders[2]
+    assert (orders[3], orders[4]) == (orders[1], orders[0])
+    assert elsewhere.epoch(2, 3).rows.tolist() == orders[2], "a process that resumes draws the same"

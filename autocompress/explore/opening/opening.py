@@ -67,7 +67,13 @@ class EarlierOpening:
     def of(cls, opening: Opening) -> "EarlierOpening":
         prepared = opening.prepared
         earlier = EarlierPreparation(
-            prepared.fingerprint, prepared.exporter, prepared.export_note, prepared.scored_on, dict(prepared.parts)
+            prepared.fingerprint,
+            prepared.exporter,
+            prepared.export_note,
+            prepared.scored_on,
+            prepared.tested_on,
+            prepared.trains_on_stream,
+            dict(prepared.parts),
         )
         return cls(earlier, opening.reference, opening.reference_family, opening.chance)
 
