@@ -27,7 +27,7 @@ import results
 TASK = Path(__file__).with_name("slow_decoding.py")
 MEASURED_EVERY_S = 0.5
 EPOCH = 20_000  # examples
-FIRST_POINTS = re.compile(r"^slow_decoding: accuracy")
+FIRST_POINTS = re.compile(r"^unchanged")
 
 
 def main() -> None:
@@ -172,11 +172,11 @@ def epochs(rounds: int) -> dict[str, dict[str, Any]]:
         )
         scored = ScoredSet(task, data.splits["val"], data.layout)
         with torch.no_grad():
-            kept = [
-                scored.keep(data.layout.rows_of(call(task.model, batch.inputs)), batch.targets)
+            kept = scored.kept(
+                (data.layout.rows_of(call(task.model, batch.inputs)), batch.targets)
                 for batch in data.splits["val"].batches(64)
-            ]
-        scores[name] = scored.value(scored.joined(kept))
+            )
+        scores[name] = scored.value(kept)
     for _ in range(rounds):
         for name, stream in streams.items():
             done = train(model(), [], nn.functional.cross_entropy, stream, Schedule(1e-3, 64, 0, EPOCH), Arithmetic())
