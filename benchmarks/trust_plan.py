@@ -12,6 +12,7 @@ from trust_rows import KEY, MAX_DROP, Row, key_of
 from autocompress.errors import UsageError
 
 MODES = "share", "hold", "drop"
+BUDGETS = "speedup", "ms"
 MINUTES = {"share": (1.0, 3.0, 10.0), "hold": (3.0,), "drop": (3.0,)}
 SPEEDUPS: Mapping[str, Sequence[float]] = {
     "digits": (3.0, 2.0, 4.0, 6.0)
@@ -26,13 +27,14 @@ def planned(
     states: Sequence[str],
     speedups: Sequence[float] | None,
     seeds: int,
+    budgets: Sequence[str] = BUDGETS,
 ) -> Iterator[Row]:
     """What tells each row from the others. The searches with a speed-up come before those with milliseconds, which
     follow from the reference that they timed.
     """
     for mode in modes:
-        budgets = ("speedup", "ms") if mode == "hold" else ("speedup",)
-        for budget, state, task, length in product(budgets, states, tasks, minutes[mode]):
+        kinds = budgets if mode == "hold" else BUDGETS[:1]
+        for budget, state, task, length in product(kinds, states, tasks, minutes[mode]):
             known = speedups or SPEEDUPS.get(task, OTHERS)
             for speedup, seed in product(known[:1] if mode == "share" else known, range(seeds)):
                 yield dict(zip(KEY, (mode, task, length, state, budget, speedup, seed), strict=True))

@@ -1,7 +1,8 @@
 """Whether what a search says of its models can be relied on.
 
     python benchmarks/trust_searches.py [share hold drop] [--tasks digits,my_task.py:task] [--minutes 1,3,10]
-                                        [--states quiet,busy] [--speedups 2,4] [--seeds 4] [--times 5] [--wait 10]
+                                        [--states quiet,busy] [--speedups 2,4] [--seeds 4] [--budgets speedup,ms]
+                                        [--times 5] [--wait 10]
 
 runs ``autocompress search`` once for each combination, with the machine left alone and with one core kept busy:
 
@@ -39,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import results
 from trust import beside, show
 from trust_again import once_more, paired_on_test
-from trust_plan import MINUTES, MODES, asked, planned, run_name
+from trust_plan import BUDGETS, MINUTES, MODES, asked, planned, run_name
 from trust_rows import Document, Row, is_done, key_of, of_search, of_sessions, of_test, summary
 
 from autocompress.errors import UsageError
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--states", default="quiet,busy")
     parser.add_argument("--speedups", help="of every task, in place of the table in this file")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--budgets", default=",".join(BUDGETS), help="of hold")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--wait", type=float, default=10.0, help="minutes between a search and its model's sessions")
@@ -205,7 +207,9 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     known = [] if options.anew or not (results.FOLDER / f"{NAME}.json").exists() else results.read(NAME)["rows"]
     table = Table(options.folder, options.workers, options.times, 60 * options.wait, known)
-    for what in planned(modes, tasks, minutes, options.states.split(","), speedups, options.seeds):
+    for what in planned(
+        modes, tasks, minutes, options.states.split(","), speedups, options.seeds, options.budgets.split(",")
+    ):
         table.row(what)
     table.later(wait=True)
     for line in summary(table.rows):

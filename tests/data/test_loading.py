@@ -231,13 +231,25 @@ def test_ragged_modalities_are_told_by_their_sizes():
 
 
 @pytest.mark.parametrize(
-    "source",
-    [(np.array(["a", "b"]), [0, 1]), (X[:2], ["cat", "dog"]), [(X[0], Y[0]), (X[1], Y[1])]],
+    ("source", "said"),
+    [
+        ((np.array(["a", "b"]), [0, 1]), "its inputs cannot become a tensor"),
+        ((X[:2], ["cat", "dog"]), "its targets cannot become a tensor"),
+        ([(X[0], Y[0]), (X[1], Y[1])], ""),
+    ],
     ids=["inputs of text", "labels of text", "list of two examples"],
 )
-def test_what_is_no_tensor_is_refused(source: Any):
-    with pytest.raises(UsageError, match="the train split"):
+def test_what_is_no_tensor_is_refused(source: Any, said: str):
+    with pytest.raises(UsageError, match=f"the train split.*{said}"):
         open_split("train", source)
+
+
+def test_what_the_tasks_own_function_of_a_batch_raises_is_said():
+    def as_pair(batch: Any) -> Any:
+        raise KeyError("pixels")
+
+    with pytest.raises(UsageError, match="Task.batch on the train split raises KeyError: 'pixels'"):
+        everything(open_split("train", DataLoader(TensorDataset(X, Y), 8), as_pair))
 
 
 # -- what has no end ---------------------------------------------------------------------------------------------------
@@ -359,6 +371,10 @@ def test_a_sampler_that_raises_or_draws_what_is_not_there_is_refused():
         def __iter__(self) -> Iterator[int]:
             return self.draw()
 
-    for draw, cause in ((raising, "raises OSError: the index is gone"), (lambda: iter([200]), "draws 200, and its")):
+    for draw, cause in (
+        (raising, "raises OSError: the index is gone"),
+        (lambda: iter(()), "draws nothing"),
+        (lambda: iter([200]), "draws 200, and its Dataset has 130 examples"),
+    ):
         with pytest.raises(DataError, match=f"the sampler of the train split {cause}"):
             open_split("train", DataLoader(TensorDataset(X, Y), 8, sampler=Sampler(draw)))
