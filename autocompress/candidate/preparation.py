@@ -46,8 +46,8 @@ class Preparation:
     answering the commonest class, where the metric is the share of right answers and the data are at hand.
     overhead_ms: of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the
     user's loader trains with; None where a recipe is free to choose. scored_on, tested_on: how many validation and
-    test examples there is time to read; None: all. trains_on_stream: whether the training split did not end. parts:
-    of the fingerprint, by name. maximize: whether higher values of the metric are better.
+    test examples there is time to read; None: all. stream_head: examples that are held of a training stream; 0: there
+    is none. parts: of the fingerprint, by name. maximize: whether higher values of the metric are better.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Preparation:
     batch_size: int | None = None
     scored_on: int | None = None
     tested_on: int | None = None
-    trains_on_stream: bool = False
+    stream_head: int = 0
     parts: Mapping[str, str] = field(default_factory=dict)
     maximize: bool = True
 
@@ -86,7 +86,7 @@ class EarlierPreparation:
     export_note: str
     scored_on: int | None = None
     tested_on: int | None = None
-    trains_on_stream: bool = False
+    stream_head: int | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -117,8 +117,8 @@ def prepare(
     runtime = plugins.runtime(profile.runtime)
     store = Store(folder.stored, supervisor.note)
     with supervisor.during("open", "read the data"):
-        known_as = None if known is None else known.trains_on_stream
-        reading = Reading(folder.stored, supervisor.note, supervisor.check, trains_on_stream=known_as)
+        head = None if known is None else known.stream_head
+        reading = Reading(folder.stored, supervisor.note, supervisor.check, stream_head=head)
         read = read_task(task, profile, runtime, folder.reference, seed, reading)
     val = read.splits["val"]
     if known is not None and known.fingerprint != read.fingerprint:  # before anything of it is written over
@@ -186,7 +186,7 @@ def prepare(
         batch_size=read.splits["train"].batch_size,
         scored_on=scored_on,
         tested_on=tested_on,
-        trains_on_stream=read.splits["train"].stream is not None,
+        stream_head=0 if read.splits["train"].stream is None else len(read.splits["train"]),
         parts=read.parts,
     )
 

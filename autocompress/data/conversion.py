@@ -15,8 +15,12 @@ LABELS = ("labels", "label", "targets", "target")  # the entry of a dict batch t
 AsPair = Callable[[Any], Any]  # what the loader gives -> (inputs, targets)
 
 
-def batch_of(name: str, given: Any, as_pair: AsPair | None = None, by_example: bool | None = None) -> Batch:
-    """The batch of what the split called ``name`` gives. as_pair: ``Task.batch``. Raises DataError."""
+def batch_of(
+    name: str, given: Any, as_pair: AsPair | None = None, by_example: bool | None = None, *, whole: bool = False
+) -> Batch:
+    """The batch of what the split called ``name`` gives. as_pair: ``Task.batch``. by_example: whether a list of targets
+    has one value an example; None: not known. whole: whether these are all examples. Raises DataError.
+    """
     if as_pair is not None:
         try:
             given = as_pair(given)
@@ -36,13 +40,13 @@ def batch_of(name: str, given: Any, as_pair: AsPair | None = None, by_example: b
     inputs = tuple(inputs) if type(inputs) is list else dict(inputs) if isinstance(inputs, Mapping) else inputs
     inputs = map_tensors(as_held, inputs)
     sizes = _sizes(inputs)
-    targets = _targets(name, given[1], sizes[0] if sizes else 0, by_example)
-    whole = _sizes(targets)
-    if not sizes or not whole:
+    targets = _targets(name, given[1], sizes[0] if sizes else 0, by_example, whole)
+    counted = _sizes(targets)
+    if not sizes or not counted:
         lacking = "inputs" if not sizes else "targets"
         raise DataError(f"the {name} split has no tensor among its {lacking}: give tensors, arrays or numbers")
-    if len({*sizes, *whole}) != 1:
-        counts, wanted = (" and ".join(map(str, dict.fromkeys(found))) or "no" for found in (sizes, whole))
+    if len({*sizes, *counted}) != 1:
+        counts, wanted = (" and ".join(map(str, dict.fromkeys(found))) or "no" for found in (sizes, counted))
         raise DataError(f"the {name} split has {counts} inputs and {wanted} targets: they must be as many")
     if sizes[0] == 0:
         raise DataError(f"the {name} split is empty")
@@ -56,17 +60,19 @@ def _sizes(value: Nested) -> list[int]:
     return [len(t) if t.dim() else 0 for t in tensors_of(value)]
 
 
-def _targets(name: str, given: Any, count: int, by_example: bool | None) -> Nested:
-    """Tensors, or one value an example where the user gives a list of tensors or of what holds some. by_example:
-    whether a list of as many as there are examples is one, where that is known; else it is not where each tensor in it
-    has a row for each example, as several heads' targets have.
+def _targets(name: str, given: Any, count: int, by_example: bool | None, whole: bool) -> Nested:
+    """Tensors, or one value an example where the user gives a list of tensors, arrays or of what holds some.
+    by_example: whether a list of as many as there are examples is one, where that is known; else it is not where each
+    tensor in it has a row for each example, as several heads' targets have. Numbers are one tensor, and rows of them
+    where these are all and of one length: of a batch others may be longer.
     """
     if not isinstance(given, (list, tuple)) or len(given) != count or hasattr(given, "_fields"):
         return map_tensors(as_target, _tensors(name, "targets", given))
     values = [_tensors(name, "targets", each) for each in given]
-    numbers = not any(isinstance(each, Tensor) and each.dim() for each in given)
-    if numbers and all(isinstance(each, Tensor) for each in values) and len({each.shape for each in values}) == 1:
-        return as_target(torch.stack(values))  # numbers, or rows of them
+    shapes = {each.shape if isinstance(each, Tensor) else None for each in values}
+    rows = whole and len(shapes) == 1 and None not in shapes and not any(isinstance(each, Tensor) for each in given)
+    if rows or shapes == {torch.Size()}:
+        return as_target(torch.stack(values))
     if by_example is None:
         by_example = any(len(t) != count if t.dim() else True for each in values for t in tensors_of(each))
     if by_example:

@@ -210,7 +210,7 @@ class DatasetReader:
             batch_sampler=sampler,  # type: ignore[arg-type]
             num_workers=self.workers,
             collate_fn=self._collated,
-            timeout=(given.timeout or BLOCKED_S) * max(1, -(-MOST_AT_ONCE // (given.batch_size or 1))),
+            timeout=_timeout(given),
             worker_init_fn=given.worker_init_fn,
             multiprocessing_context=given.multiprocessing_context,
             generator=torch.Generator().manual_seed(seed),
@@ -230,6 +230,12 @@ class DatasetReader:
         if self._by_example is None:  # many examples are read first, and there it shows
             self._by_example = isinstance(batch.targets, PerExample)
         return batch
+
+
+def _timeout(loader: Any) -> float:
+    """Seconds for one of the batches that are read here, which may be of more examples than the loader's own."""
+    own = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 1
+    return max(loader.timeout, min(BLOCKED_S, loader.timeout * -(-MOST_AT_ONCE // own))) or BLOCKED_S
 
 
 def _odd_one(examples: Sequence[Any]) -> int | None:

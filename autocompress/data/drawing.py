@@ -66,15 +66,16 @@ class SamplerDrawing:
         self._size = size
         self._rows = rows
         one, other = (drawn_by(name, sampler, 0, 0, size) for _ in range(2))
-        self._known: list[tuple[list[int], tuple[int, ...]]] | None = None if one == other else []  # by epoch
+        self._known: list[tuple[Tensor, tuple[int, ...]]] | None = None if one == other else []  # by epoch
 
     def epoch(self, number: int, seed: int) -> Order:
         if self._known is None:
             drawn, ends = drawn_by(self._name, self._sampler, number, seed, self._size)
         else:
             while len(self._known) <= number:
-                self._known.append(drawn_by(self._name, self._sampler, len(self._known), seed, self._size))
-            drawn, ends = self._known[number]
+                drawn, ends = drawn_by(self._name, self._sampler, len(self._known), seed, self._size)
+                self._known.append((torch.tensor(drawn, dtype=torch.int32), ends))
+            drawn, ends = self._known[number][0].tolist(), self._known[number][1]
         if self._rows is not None:
             try:
                 drawn = [self._rows[index] for index in drawn]

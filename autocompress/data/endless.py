@@ -61,8 +61,12 @@ class ExampleStream:
                 f"the {self.name} split cannot be read on after {examples} examples: {reading_cause(error)}"
             ) from error
 
-    def first(self, limit_s: float, most_bytes: int, check: Callable[[], None]) -> FirstBatches:
-        """What can be read within the bounds; as far as it takes for a head in any case."""
+    def first(
+        self, limit_s: float, most_bytes: int, check: Callable[[], None], head: int | None = None
+    ) -> FirstBatches:
+        """What can be read within the bounds; as far as it takes for a head in any case. head: how many examples that
+        was for another process, where the source is known for a stream.
+        """
         began, found, held, examples = time.monotonic(), list[Batch](), 0.0, 0
         reading = self.batches()
         for batch in reading:
@@ -72,7 +76,8 @@ class ExampleStream:
             examples += len(batch)
             took = time.monotonic() - began
             headed = examples >= HEAD_EXAMPLES or held >= HEAD_BYTES or took >= max(HEAD_S, limit_s)
-            if held >= most_bytes or (took >= limit_s and headed):
+            enough = held >= most_bytes or (took >= limit_s and headed)
+            if enough if head is None else examples >= head:
                 if self._once:
                     self._running = reading
                 return FirstBatches(self._alike(found), False, examples, took)
@@ -83,13 +88,13 @@ class ExampleStream:
         self._by_example = any(isinstance(batch.targets, PerExample) for batch in batches)
         return [Batch(b.inputs, PerExample(b.targets)) if self._by_example else b for b in batches]
 
-    def read_on_from(self, first: FirstBatches) -> Batch:
-        """Hold the first examples, a power of two of them so that a slower process holds as many; the rest of what was
-        read is let go, unless it cannot be read again.
+    def read_on_from(self, first: FirstBatches, head: int | None = None) -> Batch:
+        """Hold the first examples, ``head`` of them where that is known; the rest of what was read is let go, unless it
+        cannot be read again.
         """
         whole = whole_of(self.name, first.batches)
-        count = min(HEAD_EXAMPLES, 1 << (len(whole).bit_length() - 1))
-        count = max(1, min(count, int(HEAD_BYTES / max(whole.bytes_each, 1))))
+        count = head or min(HEAD_EXAMPLES, 1 << (len(whole).bit_length() - 1))
+        count = max(1, min(count, len(whole), int(HEAD_BYTES / max(whole.bytes_each, 1))))
         self.head = whole.at(slice(count))
         if self._once:
             self._held, self._position = [whole], 0

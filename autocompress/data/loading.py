@@ -52,7 +52,7 @@ def open_split(name: str, source: Any, as_pair: AsPair | None = None, reading: R
     if isinstance(source, Mapping) or (
         isinstance(source, (tuple, list)) and len(source) == 2 and not isinstance(source, Dataset)
     ):
-        return _in_memory(name, batch_of(name, source, as_pair))
+        return _in_memory(name, batch_of(name, source, as_pair, whole=True))
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _from_dataset(name, source, as_pair, reading)
     raise UsageError(
@@ -85,9 +85,11 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
     held = None
     if by_rows and whole_s <= reading.whole_s and first.bytes_each * size <= reading.most_bytes:
         held = _read_whole(reader, reading)
-    if cache is not None and (held is not None or not steady or _is_dearer(cache, looked_at, whole_s / size)):
+    if cache is not None and (held is not None or not steady):
         reader.keep_in(None)
         cache.discard()
+    elif cache is not None and _is_dearer(cache, looked_at, whole_s / size * max(1, reader.workers)):
+        reader.keep_in(None)  # here: others may find it worth it
     return Split(
         name,
         size,
@@ -137,24 +139,25 @@ def _from_iterable(
     """
     trains = name == "train"
     stream = ExampleStream(name, source, as_pair)
+    head = reading.stream_head if trains else None
     limit_s = reading.ends_s if trains else math.inf if sized else reading.scored_s
-    if trains and reading.trains_on_stream is not None:
-        limit_s = 0.0 if reading.trains_on_stream else math.inf
-    first = stream.first(limit_s, reading.most_bytes, reading.check)
+    if head == 0:
+        limit_s *= reading.slower
+    first = stream.first(limit_s, reading.most_bytes, reading.check, head or None)
     if first.ended:
-        return _in_memory(name, whole_of(name, first.batches), batch_size, iterated=True)
+        return _in_memory(name, whole_of(name, first.batches), batch_size, iterated=trains)
     if not trains:
         raise DataError(
             f"the {name} split has not ended after {first.examples} examples ({first.seconds:.0f} s), and what has no "
             f"end cannot be scored: give the first {WORTH_SCORING} or so of it (itertools.islice in its __iter__), or "
             "a Dataset"
         )
-    head = stream.read_on_from(first)
+    held = stream.read_on_from(first, head or None)
     reading.say(
         f"the {name} split has not ended after {first.examples} examples: it is read on as training needs, and its "
-        f"first {len(head)} are what plans and calibration look at"
+        f"first {len(held)} are what plans and calibration look at"
     )
-    return Split(name, len(head), lambda indices: head, head, batch_size=batch_size, stream=stream, iterated=True)
+    return Split(name, len(held), lambda indices: held, held, batch_size=batch_size, stream=stream, iterated=True)
 
 
 def _in_memory(name: str, batch: Batch, batch_size: int | None = None, *, iterated: bool = False) -> Split:

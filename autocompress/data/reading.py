@@ -21,8 +21,9 @@ class Reading:
     """folder: where decoded examples are kept while the run lasts; None: nowhere. say: told what a user should read.
     check: a safe point, which raises Interrupted when the search is to end. whole_s: a Dataset that is read in less is
     read at once and held in memory. ends_s: within which a training stream has to end to be a set of examples;
-    scored_s: one that is scored. trains_on_stream: whether another process found that it does not; None: to be found
-    out. most_bytes: of a split that is held in memory.
+    scored_s: one that is scored. stream_head: how many examples another process held of a training stream, 0 where it
+    ended; None: to be found out. slower: times as long as that process this one may take to find that it ends.
+    most_bytes: of a split that is held in memory.
     """
 
     folder: Path | None = None
@@ -31,5 +32,6 @@ class Reading:
     whole_s: float = 2.0
     ends_s: float = 2.0
     scored_s: float = 10.0
-    trains_on_stream: bool | None = None
+    stream_head: int | None = None
+    slower: float = 30.0
     most_bytes: int = field(default_factory=held_in_memory)

@@ -248,7 +248,7 @@ def test_what_the_tasks_own_function_of_a_batch_raises_is_said():
     def as_pair(batch: Any) -> Any:
         raise KeyError("pixels")
 
-    with pytest.raises(UsageError, match="Task.batch on the train split raises KeyError: 'pixels'"):
+    with pytest.raises(UsageError, match=r"Task\.batch on the train split raises KeyError: 'pixels'"):
         everything(open_split("train", DataLoader(TensorDataset(X, Y), 8), as_pair))
 
 

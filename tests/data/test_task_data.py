@@ -1,10 +1,12 @@
 """Opening a task's data: what is seen of it once and holds for every batch, and what is refused."""
 
+import math
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -152,6 +154,27 @@ def test_boxes_of_a_stream_are_one_value_an_example_too(counts: tuple[int, ...])
     assert [len(own) for own in split.take(torch.arange(len(counts))).targets] == list(counts)
 
 
+@pytest.mark.parametrize("kind", [np.zeros, lambda shape: [0.0] * shape[0]], ids=["arrays", "lists"])
+@pytest.mark.parametrize("iterated", [False, True])
+def test_targets_of_the_user_that_differ_in_length_are_one_value_an_example(kind: Callable[..., Any], iterated: bool):
+    """Though those that are looked at first are of one length, and so is a batch of one."""
+    lengths = [2] * 60 + [3, 1, 2, 4]
+    data = [(torch.zeros(3), kind((length,))) for length in lengths]
+
+    class One(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(data)
+
+    def listing(pairs: list[Any]) -> tuple[Tensor, list[Any]]:
+        return torch.stack([x for x, _ in pairs]), [y for _, y in pairs]
+
+    split = open_split("train", DataLoader(One() if iterated else data, 4, collate_fn=listing))
+    whole = split.take(torch.arange(64)).targets
+    assert [len(own) for own in whole] == lengths
+    assert [len(own) for own in split.take(torch.tensor([5])).targets] in ([2], lengths)
+    assert split.memory is not None
+
+
 def test_rows_of_numbers_are_a_tensor():
     split = open_split("val", (torch.zeros(3, 2), [[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]))
     assert split.take(torch.tensor([2])).targets.tolist() == [[0.5, 0.5]]
@@ -162,21 +185,32 @@ class Counting(IterableDataset[Any]):
         self.size = size
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([(torch.full((3,), float(n)), n) for n in range(self.size)])
+        return ((torch.full((3,), float(n)), n) for n in range(self.size))
 
 
 def test_whether_a_training_stream_ends_is_found_by_one_process_and_told_to_others():
-    """It may take as long here as it may take; the digest is the same either way."""
-    found = {
-        known: open_split("train", Counting(3000), reading=Reading(trains_on_stream=known)) for known in (True, False)
-    }
-    assert (found[True].stream is not None, len(found[True])) == (True, 2048)
-    assert (found[False].stream, len(found[False])) == (None, 3000)
-    assert found[True].sample_digest() == found[False].sample_digest()
+    """However quick or slow this one is, it holds as many of them; the digest is the same either way."""
+    slow = open_split("train", Counting(3000), reading=Reading(stream_head=0, ends_s=0.0, slower=math.inf))
+    quick = open_split("train", Counting(3000), reading=Reading(stream_head=256))
+    assert (slow.stream, len(slow)) == (None, 3000)
+    assert quick.stream is not None
+    assert len(quick) == 256
+    assert next(quick.stream.from_position(200, [100])).targets.tolist() == list(range(200, 300))
+    assert quick.sample_digest() == slow.sample_digest()
+
+
+def test_what_no_longer_ends_is_not_read_for_ever_because_it_once_did():
+    split = open_split("train", Counting(10**9), reading=Reading(stream_head=0, ends_s=0.01))
+    assert split.stream is not None
+
+
+def test_of_what_is_scored_the_size_counts_for_the_digest():
+    one, other = (open_split("val", Counting(size)).sample_digest() for size in (100, 5000))
+    assert one != other
 
 
 def test_what_a_generator_gave_first_is_given_again_once():
-    split = open_split("train", iter(Counting(5000)), reading=Reading(trains_on_stream=True))
+    split = open_split("train", iter(Counting(5000)), reading=Reading(stream_head=2048))
     stream = split.stream
     assert stream is not None
     firsts = []

@@ -14,16 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from autocompress.arrays import Floats
 from autocompress.data.scoring.scorer import Estimate, KeptOutputs, Scorer
+from autocompress.evaluation import NORMAL
 from autocompress.nested import Nested
 
 RESAMPLES = 200
 FEWEST_RESAMPLES = 8  # of which a spread can be told at all; as many parts, where no more can be afforded
 RESAMPLING_S = 5.0  # seconds, for all resamples together: a metric that takes longer has fewer of them, or parts
-HALF_OF_PARTS = 2.36  # standard errors on either side of a value that hold 95 %: Student's t, 7 degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,11 @@ class Resamples:
         return len(self.values)
 
     def error(self, of: Floats) -> float:
-        """Standard error of what was computed of each resample (1-D), for all rows."""
-        return float(np.std(of, ddof=1)) * math.sqrt(self.share)
+        """Standard error of what was computed of each resample (1-D), for all rows. Where they are few, so much larger
+        that as many of them as of a known error hold the true value 19 times in 20 (Student's t).
+        """
+        few = float(stdtrit(len(of) - 1, 0.975)) / NORMAL
+        return float(np.std(of, ddof=1)) * math.sqrt(self.share) * few
 
 
 class ResampledScorer(Scorer):
@@ -64,7 +68,7 @@ class ResampledScorer(Scorer):
         values = found.values[:, 0]
         if found.share == 1.0:
             return Estimate(value, float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5)))
-        half = HALF_OF_PARTS * found.error(values)
+        half = NORMAL * found.error(values)
         return Estimate(value, value - half, value + half)
 
     def difference(self, one: KeptOutputs, other: KeptOutputs, targets: Nested, seed: int) -> tuple[float, float]:
@@ -76,13 +80,13 @@ class ResampledScorer(Scorer):
     def _resampled(self, kepts: Sequence[KeptOutputs], targets: Nested, seed: int) -> Resamples:
         """The metric of each of ``kepts`` on the same drawn rows; draws that the metric cannot score are left out."""
         count = self.rows(kepts[0], targets)
-        taken = FEWEST_RESAMPLES * sum(1 / max(self.calls_in(RESAMPLING_S, kept), 1e-9) for kept in kepts)
-        size = count if taken <= 1 else int(count / taken)  # taken: of the time there is, by the fewest of all rows
-        size = max(min(size, count), min(2, count))
+        calls = max(min(self.calls_in(RESAMPLING_S, kept) for kept in kepts), 1e-9)
+        taken = FEWEST_RESAMPLES * len(kepts) / calls  # of the time there is, by the fewest resamples of all rows
+        size = count if taken <= 1 else max(min(2, count), int(count / max(FEWEST_RESAMPLES, taken)))
         found = []
         began = time.monotonic()
-        for rows in _draws(count, size, torch.Generator().manual_seed(seed)):
-            if time.monotonic() - began > RESAMPLING_S:
+        for number, rows in enumerate(_draws(count, size, torch.Generator().manual_seed(seed))):
+            if number >= FEWEST_RESAMPLES and time.monotonic() - began > RESAMPLING_S:
                 break
             try:
                 row = [self.drawn(kept, targets, rows) for kept in kepts]

@@ -72,7 +72,7 @@ class EarlierOpening:
             prepared.export_note,
             prepared.scored_on,
             prepared.tested_on,
-            prepared.trains_on_stream,
+            prepared.stream_head,
             dict(prepared.parts),
         )
         return cls(earlier, opening.reference, opening.reference_family, opening.chance)
