@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.code_description import CodeDescription, full_name, is_standard, is_users, members_of, slots_of
+from autocompress.plain_model import unwrapped
 from autocompress.recipe import digest
 from autocompress.task import Task
 
@@ -38,9 +39,10 @@ def parts_of(task: Task) -> dict[str, str]:
     """A digest of each part by its name, but for the data. What the task's own functions keep of their calls is part
     of them: to be asked before they are called.
     """
-    tensors = [*task.model.named_parameters(remove_duplicate=False), *task.model.named_buffers(remove_duplicate=False)]
+    model = unwrapped(task.model)
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     parts: dict[str, Any] = {"weights": [[name, _tensor(tensor)] for name, tensor in tensors]}
-    parts |= {"model": Description(with_weights=False).of(task.model)}
+    parts |= {"model": Description(with_weights=False).of(model)}
     given = {name: getattr(task, name) for name in COUNTED}
     parts |= {name: Description().of(value) for name, value in given.items() if value is not None}
     return {name: digest(part)[:16] for name, part in parts.items()}

@@ -1,6 +1,5 @@
 """What the user brings: a trained model, its data, and how to score it."""
 
-import copy
 import importlib
 import importlib.util
 import inspect
@@ -19,6 +18,7 @@ from autocompress.errors import UsageError, one_line
 from autocompress.losses import cross_entropy, mse
 from autocompress.metric_names import checked_metric, metric_and_entry
 from autocompress.nested import Nested, map_tensors, named_tensors, primary
+from autocompress.plain_model import plain_copy
 
 Inputs = Nested
 Metric = Callable[[Any, Any], float]
@@ -133,18 +133,19 @@ class Task:
         return label if isinstance(label, int) else IGNORED
 
     def copy_of_model(self) -> nn.Module:
-        """A private copy in evaluation mode, on the CPU, in float32, every parameter trainable. What the task does not
-        deliver is None in what it returns there; while it trains it returns everything.
+        """A private copy of what the model comes down to (``plain_model``), in evaluation mode, on the CPU, in float32,
+        every parameter trainable. What the task does not deliver is None in what it returns there; while it trains it
+        returns everything.
         """
         try:
-            model = copy.deepcopy(self.model)
+            model = plain_copy(self.model)
         except Exception as error:
             raise UsageError(
                 f"Task.model cannot be copied: {type(error).__name__}: "
                 f"{one_line(error)}; build it inside the task factory "
-                "and keep non-leaf tensors and open files out of it"
+                "and keep open files and other resources out of it"
             ) from error
-        model = model.cpu().float().eval()
+        model = model.cpu().float()
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         if self.outputs is not None:

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.optim.swa_utils import AveragedModel
 
 from autocompress.candidate.export import EXPORTERS
 from autocompress.explore.space.ladders import default_recipe
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.space_file import SpaceFile
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Stage
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -175,6 +179,61 @@ class WithLogits(nn.Module):
         return Output(self.head(x), x)
 
 
+class Words(nn.Module):
+    """Gradients of the embedding are sparse, (N, 6) -> (N, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10, WIDTH, sparse=True)
+        self.hidden, self.head = nn.Linear(WIDTH, 32), nn.Linear(32, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(torch.relu(self.hidden(self.embedding(tokens).mean(1))))
+
+
+class Frozen(Residual):
+    """Its norms stay in evaluation mode, and its ``train`` gives nothing back."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+        for norm in (self.bn1, self.bn2):
+            norm.eval()
+
+
+class Keeping(Residual):
+    """It keeps what it computed last, with its gradient, and a cache."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache: dict[str, Any] = {}
+        self(images(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = super().forward(x)
+        self.cache["all"] = [self.last, x]
+        return self.last
+
+
+def normed() -> nn.Module:
+    model = Residual()
+    weight_norm(model.conv1)
+    spectral_norm(model.conv2)
+    return model
+
+
+def masked() -> nn.Module:
+    model = Residual()
+    prune.l1_unstructured(model.conv1, "weight", 0.5)
+    return model
+
+
+def compiled() -> nn.Module:
+    model = Residual()
+    model.conv2 = torch.compile(model.conv2, backend="eager")  # type: ignore[assignment]
+    whole: nn.Module = torch.compile(model, backend="eager")  # type: ignore[assignment]
+    return whole
+
+
 def nearness(outputs: Tensor, targets: Tensor) -> float:
     return -float((outputs - targets).abs().mean())
 
@@ -222,10 +281,11 @@ class Case:
     both: bool = False
 
 
+CHANNELS = frozenset({"prune_channels", "student", "quantize_static", "quantize_aware"})
 CASES = {
-    "residual": Case(Residual, images, frozenset({"prune_channels", "student", "quantize_static"})),
-    "squeeze_excite": Case(Squeezed, images, frozenset({"prune_channels", "student", "quantize_static"})),
-    "flatten": Case(flattening, images, frozenset({"prune_channels", "student", "quantize_static"})),
+    "residual": Case(Residual, images, CHANNELS),
+    "squeeze_excite": Case(Squeezed, images, CHANNELS),
+    "flatten": Case(flattening, images, CHANNELS),
     "lstm": Case(lambda: Recurrent(nn.LSTM, False), steps, frozenset({"prune_recurrent", "quantize_dynamic"})),
     "lstm_both_ways": Case(lambda: Recurrent(nn.LSTM, True), steps, frozenset({"prune_recurrent", "quantize_dynamic"})),
     "gru": Case(lambda: Recurrent(nn.GRU, False), steps, frozenset({"prune_recurrent"})),
@@ -239,6 +299,16 @@ CASES = {
         Pair, pairs, frozenset({"prune_channels"}), others={"outputs": ["output_0"]}, both=True
     ),
     "dataclass_with_logits": Case(WithLogits, rows, frozenset({"prune_channels"}), both=True),
+    "norms_of_weights": Case(normed, images, CHANNELS),
+    "masked": Case(masked, images, CHANNELS),
+    "compiled": Case(compiled, images, CHANNELS),
+    "averaged": Case(lambda: AveragedModel(Residual()), images, CHANNELS),
+    "parallel": Case(lambda: nn.DataParallel(Residual()), images, CHANNELS),
+    "train_returns_nothing": Case(Frozen, images, CHANNELS),
+    "keeps_what_it_computed": Case(Keeping, images, CHANNELS),
+    "half_precision": Case(lambda: Residual().half(), images, CHANNELS),
+    "double_precision": Case(lambda: Residual().double(), lambda size: images(size).double(), CHANNELS),
+    "sparse_gradients": Case(Words, tokens, frozenset({"prune_channels", "student"})),
     "regression": Case(
         lambda: nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1)),
         rows,
@@ -252,7 +322,7 @@ CASES = {
 def task_of(name: str, case: Case) -> Task:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = case.make().eval()
+        model = evaluating(case.make())
         train, val = ((case.inputs(size), case.targets(size)) for size in (TRAIN, VAL))
     return Task(name=name, model=model, train=train, val=val, **case.others)
 

@@ -50,10 +50,17 @@ def tells_how_states_are_reduced() -> bool:
     return metric._reductions == {"sum_value": dim_zero_sum} and metric.metric_state.keys() == metric._reductions.keys()
 
 
+def holds_what_was_compiled() -> bool:
+    module = nn.Identity()
+    compiled = torch.compile(module, backend="eager")
+    return type(compiled).__name__ == "OptimizedModule" and compiled._orig_mod is module  # type: ignore[attr-defined]
+
+
 USED: dict[str, tuple[str, Callable[[], bool]]] = {
     "_version": ("the count of changes in place of a tensor", counts_changes_in_place),
     "_saved_self_sym_sizes": ("the sizes of a tensor before a slice of it", knows_the_sizes_before_a_slice),
     "_forward_hooks": ("the hooks on a module", holds_forward_hooks),
+    "_orig_mod": ("the module inside of one that torch.compile gives", holds_what_was_compiled),
     "_reductions": ("how states of a metric of torchmetrics become one", tells_how_states_are_reduced),
     "_forward_pre_hooks": ("the hooks before a module", holds_hooks_before_forward),
 }

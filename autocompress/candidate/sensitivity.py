@@ -22,6 +22,7 @@ from autocompress.candidate.structure import blamed_on
 from autocompress.data import KeptOutputs, ScoredSet, call
 from autocompress.errors import CandidateFailed
 from autocompress.nested import Nested
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import ShrinkableGroup
 from autocompress.recipe import Recipe, Step
 
@@ -184,7 +185,7 @@ def kept_in_torch(model: nn.Module, examples: ScoredSet) -> KeptOutputs | None:
 
     def pieces() -> Iterator[tuple[Mapping[str, Tensor], Nested]]:
         for batch in examples.split.batches(SCORED_AT_ONCE):
-            rows = examples.layout.rows_of(call(model.eval(), batch.inputs))
+            rows = examples.layout.rows_of(call(evaluating(model), batch.inputs))
             if not torch.isfinite(rows[examples.layout.scored]).all():
                 raise _NotFinite
             yield rows, batch.targets

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from autocompress.errors import CandidateFailed, DataError, Interrupted, one_line
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Context, Counterparts, StructureStrategy
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Plan, Recipe, Step
@@ -66,7 +67,7 @@ def build(
             if repair and counterparts is not None:
                 repair(step, counterparts, model)
         decided.append(plan)
-    return model.eval(), tuple(decided)
+    return evaluating(model), tuple(decided)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.data import Features, OutputLayout, call, captured
+from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 
 
@@ -16,7 +17,7 @@ class Teacher:
     def __init__(self, model: nn.Module, arithmetic: Arithmetic, layout: OutputLayout) -> None:
         self._arithmetic = arithmetic
         self.layout = layout
-        self._model = arithmetic.place_model(model).eval()
+        self._model = evaluating(arithmetic.place_model(model))
 
     def has(self, layers: Sequence[str]) -> None:
         """Raises AttributeError naming the first of ``layers`` that the model does not have."""

@@ -23,6 +23,7 @@ from autocompress.candidate.structure import blamed_on
 from autocompress.data import OutputLayout, call, captured
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.nested import as_float, map_tensors
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.supervisor import tell_nobody
 from autocompress.task import Loss
@@ -147,7 +148,7 @@ def train(
     for name, hook in reversed(hooks):
         with blamed_on(name):
             model = _module(hook.unwrap(model), "unwrap")
-    model = model.to(torch.device("cpu")).to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    model = evaluating(model.to(torch.device("cpu")).to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
     learned = {}
     for name, hook in hooks:
         with blamed_on(name):

@@ -15,6 +15,7 @@ from autocompress.data.reading import Reading
 from autocompress.data.split import Split
 from autocompress.errors import UsageError
 from autocompress.nested import map_tensors
+from autocompress.plain_model import what_is_taken
 from autocompress.task import Inputs, Task
 
 
@@ -47,6 +48,7 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
             raise UsageError(f"the task has no {name} split")
     digests = {name: split.sample_digest() for name, split in splits.items() if split.steady}
     said += [f"the {name} split gives other examples each time it is read" for name in splits if name not in digests]
+    said += what_is_taken(task.model)
     model = task.copy_of_model()
     own_inputs = None if task.example_inputs is None else map_tensors(as_held, task.example_inputs)
     free = free_axes(task, splits, own_inputs)

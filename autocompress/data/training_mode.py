@@ -9,6 +9,7 @@ from torch import nn
 
 from autocompress.data.model_call import call
 from autocompress.nested import Nested
+from autocompress.plain_model import evaluating
 
 NORMS_AND_DROPOUT = (  # and what a model's own code makes of them
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
@@ -22,7 +23,7 @@ def run_in_training_alone(model: nn.Module, inputs: Nested) -> tuple[str, ...]:
     none where a run in training mode fails or leaves out what an evaluation runs. The model stays as it is.
     """
     with _modes_kept(model):
-        evaluated = _called(model.eval(), inputs)
+        evaluated = _called(evaluating(model), inputs)
     try:
         with computing_as_in_training(model):
             trained = _called(model, inputs)

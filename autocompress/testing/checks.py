@@ -11,6 +11,7 @@ from torch import Tensor
 from autocompress.classes import class_axis, class_count
 from autocompress.data import ScoredSet, call
 from autocompress.nested import primary
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import (
     GraphStrategy,
     LossTerm,
@@ -100,7 +101,7 @@ class Checks:
     def _runs(self, lab: Lab, model: torch.nn.Module, when: str) -> None:
         inputs = lab.context.example_inputs
         with torch.no_grad():
-            expected, got = (primary(call(m, inputs)) for m in (lab.context.model, model.eval()))
+            expected, got = (primary(call(m, inputs)) for m in (lab.context.model, evaluating(model)))
         self._finite(got, expected, f"the model {when}")
 
     def _finite(self, outputs: Tensor, expected: Tensor, whose: str) -> None:

@@ -25,6 +25,7 @@ from autocompress.candidate.train import Schedule, Trained, train
 from autocompress.data import Split, feed_of, profile_inputs, seeded
 from autocompress.errors import CandidateFailed
 from autocompress.measure import outputs_of
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import (
     Context,
     GraphStrategy,
@@ -110,7 +111,7 @@ class Lab:
         with seeded(luck):
             model = self.strategy.apply(self.context.task.copy_of_model(), stored, self._without_data)
         assert isinstance(model, nn.Module), f"apply must return the module, it returned {type(model).__name__}"
-        return model.eval()
+        return evaluating(model)
 
     def built(self, params: Params) -> nn.Module:
         """The structure a training starts from; the reference when the strategy leaves the structure alone."""

@@ -11,6 +11,7 @@ from autocompress.candidate.weights import load_weights
 from autocompress.data import call
 from autocompress.errors import CandidateFailed
 from autocompress.nested import primary
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Params, StructureStrategy
 from autocompress.storage.store import Store
 from autocompress.testing.checks import Checks, Neighbour, is_plain, is_sentence
@@ -102,7 +103,7 @@ class StructureChecks(Checks):
             fail(f"what counterparts declares does not fit the model that apply makes of the same plan: {error.reason}")
         inputs = lab.context.example_inputs
         with torch.no_grad():
-            before, whole = (primary(call(each.eval(), inputs)) for each in (model, declared.whole))
+            before, whole = (primary(call(evaluating(each), inputs)) for each in (model, declared.whole))
         alike = whole.shape == before.shape and float((whole - before).abs().max()) <= SAME_WHOLE * _range(before)
         assert alike, (
             "the `whole` of counterparts gives other outputs than the model before the step: "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autocompress.data import call
 from autocompress.nested import primary, tensors_of
+from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 
 SAME_OUTPUT = 1e-4  # of the output's range
@@ -21,13 +22,13 @@ See = Callable[[str, nn.Module, tuple[Any, ...], Any], object]
 def output(model: nn.Module, inputs: Inputs) -> Tensor:
     """What the model gives that is scored, (N, ...): in evaluation mode, in which it stays, and without gradients."""
     with torch.no_grad():
-        return primary(call(model.eval(), inputs))
+        return primary(call(evaluating(model), inputs))
 
 
 def outputs(model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
     """All that the model gives, in evaluation mode, in which it stays, and without gradients."""
     with torch.no_grad():
-        return tensors_of(call(model.eval(), inputs))
+        return tensors_of(call(evaluating(model), inputs))
 
 
 def same_outputs(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Convolution, Places, output_rows
 from autocompress.data import call
 from autocompress.errors import CandidateFailed
+from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 
 TARGET_BYTES = 1 << 30  # of what all layers gave, at most
@@ -112,7 +113,7 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
     ]
     try:
         with torch.no_grad():
-            found.output = call(whole.eval(), inputs)
+            found.output = call(evaluating(whole), inputs)
     finally:
         for handle in handles:
             handle.remove()

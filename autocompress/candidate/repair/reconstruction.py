@@ -30,6 +30,7 @@ from autocompress.candidate.train import Schedule, Trained, train
 from autocompress.data import Split, call, seeded
 from autocompress.errors import CandidateFailed
 from autocompress.nested import Nested, as_float, map_tensors, tensors_of
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
 from autocompress.task import Inputs
 
@@ -68,7 +69,7 @@ class UnlabelledInputs:
     def error(self, model: nn.Module) -> float:
         """Squared error of the output on the held-out inputs, as a share of the original's spread."""
         with torch.no_grad():
-            return relative_output_error(call(model.eval(), self.held_out), self.wanted)
+            return relative_output_error(call(evaluating(model), self.held_out), self.wanted)
 
 
 class OutputError(TrainHook):

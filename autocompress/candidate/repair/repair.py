@@ -29,6 +29,7 @@ from autocompress.candidate.repair.refitting import LayerFit, refit_matrix, refi
 from autocompress.data import call
 from autocompress.errors import CandidateFailed
 from autocompress.nested import Nested, tensors_of
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Counterpart, Counterparts
 from autocompress.task import Inputs
 
@@ -117,7 +118,7 @@ def _run(
     ]
     try:
         with torch.no_grad():
-            returned = call(changed.eval(), inputs)
+            returned = call(evaluating(changed), inputs)
     finally:
         for handle in handles:
             handle.remove()

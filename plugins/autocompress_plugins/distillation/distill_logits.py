@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from autocompress.data import call
 from autocompress.nested import Nested
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Context, LossTerm, Parameter, Params, Strategy, TrainHook, TrainStep
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.distillation.distillation import Distillation
@@ -131,7 +132,7 @@ def _spreads(context: Context, axes: Mapping[str, int]) -> dict[str, Tensor]:
     outputs: list[dict[str, Tensor]] = []
     with torch.no_grad():
         for batch in context.train_batches(SPREAD_EXAMPLES, SPREAD_BATCH):
-            outputs.append(context.layout.rows_of(call(context.model.eval(), batch.inputs)))
+            outputs.append(context.layout.rows_of(call(evaluating(context.model), batch.inputs)))
 
     def of(name: str) -> Iterator[Tensor]:
         return (rows[name] for rows in outputs)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from autocompress.classes import class_axis, class_count, is_soft
 from autocompress.data import Batch, OutputLayout, PerExample, call, read_data
 from autocompress.nested import Nested, named_tensors
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Context
 from autocompress.task import Task
 
@@ -81,7 +82,7 @@ def targets_by_name(targets: Nested) -> dict[str, Tensor]:
 
 def _found(task: Task, layout: OutputLayout, model: nn.Module, batch: Batch) -> dict[str, FoundOutput]:
     with torch.no_grad():
-        delivered = layout.delivered(call(model.eval(), batch.at(slice(2)).inputs))
+        delivered = layout.delivered(call(evaluating(model), batch.at(slice(2)).inputs))
     outputs, targets = layout.rows(delivered), targets_by_name(batch.targets)
     taken: set[str | None] = set(layout.names)
     found = {}

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from autocompress.errors import CandidateFailed
+from autocompress.plain_model import plain_copy
 from autocompress.plugin.contract import (
     Context,
     Counterparts,
@@ -102,7 +103,7 @@ def _own(context: Context, width: float, seed: int) -> nn.Module:
         built = context.task.student(width)
     if not isinstance(built, nn.Module):
         raise CandidateFailed(f"Task.student({width}) returned {type(built).__name__}, expected a module")
-    return built.cpu().float()
+    return plain_copy(built).cpu().float()
 
 
 @hookimpl

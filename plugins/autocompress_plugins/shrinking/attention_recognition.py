@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
+from autocompress.plain_model import evaluating
 from autocompress_plugins.model_runs import same_output, watched
 from autocompress_plugins.shrinking.attention_layers import Dropouts, HeadAttention, Weights
 
@@ -44,7 +45,7 @@ def as_head_attention(module: nn.Module, inputs: Tensor, expected: Tensor) -> He
                     continue
                 dropouts = _dropouts(module, inputs[:1], out)
                 found = HeadAttention(reading.weights, reading.heads, reading.scale, reading.causal, dropouts)
-                if same_output(found.eval()(inputs), expected):
+                if same_output(evaluating(found)(inputs), expected):
                     _check_removal(module, found, inputs, out)
                     return found
     raise CandidateFailed("its linear layers do not read as multi-head self-attention of one input")
@@ -61,7 +62,7 @@ def _check_removal(module: nn.Module, found: HeadAttention, inputs: Tensor, out:
         zeroed = module(inputs)
     finally:
         out.weight.data.copy_(kept)
-    if not same_output(smaller.eval()(inputs), zeroed):
+    if not same_output(evaluating(smaller)(inputs), zeroed):
         raise CandidateFailed("removing a head does not equal zeroing it")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from autocompress.errors import one_line
+from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 from autocompress_plugins.fitting_parts import FittingParts
 from autocompress_plugins.layer_kinds import MATRIX_LAYERS, RECURRENT_LAYERS
@@ -18,7 +19,7 @@ from autocompress_plugins.shrinking.recurrent_layers import RecurrentStack
 
 def droppable(model: nn.Module, inputs: Inputs) -> FittingParts:
     """The units that can be dropped: the model without one runs and gives an output of the same shape."""
-    model = copy.deepcopy(model).eval()
+    model = evaluating(copy.deepcopy(model))
     blocks = _outermost(model, _same_shape(model, inputs))
     expected = shapes_of(outputs(model, inputs))
     names: list[str] = []

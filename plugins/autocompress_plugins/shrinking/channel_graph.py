@@ -15,6 +15,7 @@ from torch import nn
 
 from autocompress.data import is_within, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
@@ -63,7 +64,7 @@ class ChannelGraph:
         of it checks what comes of it.
         """
         try:
-            model = copy.deepcopy(model).eval()
+            model = evaluating(copy.deepcopy(model))
             unknown = prunable(model, inputs)
             found = list(_groups(model, inputs))
         except CandidateFailed:

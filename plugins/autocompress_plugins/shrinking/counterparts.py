@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from autocompress.data import is_within, run_in_training_alone
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Context, Counterpart, Counterparts
 from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
@@ -64,7 +65,7 @@ def smaller_counterparts(
 
 def shortened_counterparts(model: nn.Module, dropped: Sequence[str]) -> Counterparts:
     """After whole blocks and recurrent layers were taken out: what is left is as it was."""
-    whole = copy.deepcopy(model).eval()
+    whole = evaluating(copy.deepcopy(model))
     paths = [name for name in dropped if ":" not in name]
     layers: dict[str, set[int]] = defaultdict(set)
     for name in dropped:
@@ -85,7 +86,7 @@ def shortened_counterparts(model: nn.Module, dropped: Sequence[str]) -> Counterp
 
 def factored_counterparts(model: nn.Module, factored: Sequence[str]) -> Counterparts:
     """After some layers became two thin ones: the second gives what the one gave."""
-    whole = copy.deepcopy(model).eval()
+    whole = evaluating(copy.deepcopy(model))
     return Counterparts(
         whole,
         tuple(
@@ -96,7 +97,7 @@ def factored_counterparts(model: nn.Module, factored: Sequence[str]) -> Counterp
 
 
 def _prunable(model: nn.Module, context: Context) -> nn.Module:
-    whole = copy.deepcopy(model).eval()
+    whole = evaluating(copy.deepcopy(model))
     prunable(whole, context.example_inputs)
     return whole
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from autocompress.data import Batch, call
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Context
 from autocompress.task import Loss
 
@@ -47,7 +48,7 @@ def mean_loss(model: nn.Module, batches: Iterable[Batch], loss_fn: Loss) -> floa
     total, count = 0.0, 0
     with torch.inference_mode():
         for batch in batches:
-            value = loss_fn(call(model.eval(), batch.inputs), batch.targets)
+            value = loss_fn(call(evaluating(model), batch.inputs), batch.targets)
             total += float(value) * len(batch)
             count += len(batch)
     return total / count if math.isfinite(total) else math.inf

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autocompress.arrays import Floats
 from autocompress.data import call
+from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Context
 from autocompress_plugins.shrinking.channel_graph import channel_graph
 from autocompress_plugins.shrinking.consumer_inputs import consumer_statistics
@@ -40,7 +41,7 @@ def importances(model: nn.Module, groups: Sequence[Group], criterion: str, conte
     known = context.once(("pruning.taylor", kinds), dict[tuple[str, tuple[Group, ...]], dict[str, Tensor]])
     if key not in known:
         batches = context.train_batches(examples_for(context, TAYLOR_COST), TAYLOR_BATCH)
-        losses = (context.task.loss_fn(call(model.eval(), b.inputs), b.targets) for b in batches)
+        losses = (context.task.loss_fn(call(evaluating(model), b.inputs), b.targets) for b in batches)
         found = taylor(model, groups, losses)
         known.clear()  # only of the model last asked about
         known[key] = found

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import one_line
+from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 from autocompress_plugins.fitting_parts import FittingParts
 from autocompress_plugins.model_runs import outputs, watched
@@ -22,7 +23,7 @@ def factorizable(model: nn.Module, inputs: Inputs) -> FittingParts:
     """The layers that two thinner ones can stand in for. Each is tried: swapped for two that give the same, it must
     leave the model's output as it was.
     """
-    trial = copy.deepcopy(model).eval()
+    trial = evaluating(copy.deepcopy(model))
     expected = outputs(trial, inputs)
     holders = Counter(id(p) for _, p in trial.named_parameters(remove_duplicate=False))
     names: list[str] = []
