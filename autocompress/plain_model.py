@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -53,6 +54,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
+def scripted_part(model: nn.Module) -> str | None:
+    """The name of the first module of ``torch.jit`` inside, empty for the model itself; None where there is none."""
+    return next((name for name, module in model.named_modules() if isinstance(module, ScriptModule)), None)
+
+
 def what_is_taken(model: nn.Module) -> list[str]:
     """What a user should know of the difference between a module and its ``plain_copy``."""
     said, layers = [], dict[str, list[str]]()
@@ -65,7 +71,7 @@ def what_is_taken(model: nn.Module) -> list[str]:
     for how, names in layers.items():
         more = f" and {len(names) - LAYERS_NAMED} more" if len(names) > LAYERS_NAMED else ""
         said.append(
-            f"{how} of {', '.join(names[:LAYERS_NAMED])}{more}: their weights are taken as they come out, and training here "
+            f"{how} of {', '.join(names[:LAYERS_NAMED])}{more}: weights are taken as they come out, and training here "
             "changes them without it"
         )
     return said
@@ -120,7 +126,7 @@ def _settle(module: nn.Module) -> None:
         elif isinstance(hook, SpectralNorm):
             remove_spectral_norm(module, hook.name)
     for name in _masked(module):
-        prune.remove(module, name)
+        prune.remove(module, name)  # type: ignore[no-untyped-call]
 
 
 def _leave_parametrizations(module: nn.Module) -> None:

@@ -18,7 +18,7 @@ from autocompress.errors import UsageError, one_line
 from autocompress.losses import cross_entropy, mse
 from autocompress.metric_names import checked_metric, metric_and_entry
 from autocompress.nested import Nested, map_tensors, named_tensors, primary
-from autocompress.plain_model import plain_copy
+from autocompress.plain_model import plain_copy, scripted_part
 
 Inputs = Nested
 Metric = Callable[[Any, Any], float]
@@ -82,6 +82,11 @@ class Task:
             raise UsageError(f"Task.name must be a non-empty string, not {self.name!r}")
         if not isinstance(self.model, nn.Module):
             raise UsageError(f"Task.model must be a torch.nn.Module, not {type(self.model).__name__}")
+        if (scripted := scripted_part(self.model)) is not None:
+            raise UsageError(
+                f"Task.model{f'.{scripted}' if scripted else ''} is of torch.jit, whose layers can be neither seen nor "
+                "changed: give the module that it was made of, with its state_dict() loaded"
+            )
         if not callable(self.loss) and not (isinstance(self.loss, str) and self.loss in LOSSES):
             raise UsageError(f"Task.loss must be one of {', '.join(LOSSES)} or a callable, not {self.loss!r}")
         self.metric = checked_metric(self.metric, self.maximize)

@@ -75,7 +75,7 @@ def test_a_plain_copy_computes_the_same_with_parameters_of_the_usual_names(name:
 def test_what_is_told_names_three_layers_and_counts_the_others():
     model = nn.Sequential(*(weight_norm(nn.Linear(8, 8)) for _ in range(5)))
     (line,) = what_is_taken(model)
-    assert "WeightNorm of 0, 1, 2 and 2 more: their weights are taken as they come out" in line
+    assert "WeightNorm of 0, 1, 2 and 2 more: weights are taken as they come out" in line
 
 
 def test_shared_weights_stay_shared_and_gradients_are_dense():
