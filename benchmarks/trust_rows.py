@@ -22,13 +22,15 @@ def key_of(row: Row) -> tuple[Any, ...]:
 
 def of_search(document: Document, workers: int = 1) -> Row:
     """What one search says of itself. idle: the share of the workers' time in which they computed nothing. left_off:
-    points that nothing dominates by the numbers that are reported, and that are not on the front.
+    points that nothing dominates by the numbers that are reported, and that are not on the front; those that were
+    scored on a sample alone are there for comparison.
     """
     candidates, spent, wall = document["candidates"], document["spent_seconds"], document["wall_seconds"]
     chosen = candidate_of(document, document["recommended"])
-    points = [(c["score"]["val"], c["latency_ms"]["ratio"]) for c in candidates]
+    whole = [c for c in candidates if not c["score"].get("sampled")]
+    points = [(c["score"]["val"], c["latency_ms"]["ratio"]) for c in whole]
     best = {p for p in points if not any(o[0] >= p[0] and o[1] <= p[1] and o != p for o in points)}
-    shown = {p for p, c in zip(points, candidates, strict=True) if c["on_front"]}
+    shown = {p for p, c in zip(points, whole, strict=True) if c["on_front"]}
     computing = sum(seconds for name, seconds in spent.items() if name not in NOT_COMPUTING)
     return {
         "measuring": spent.get("measure", 0.0) / wall,
