@@ -100,6 +100,7 @@ class Search:
             kept_lengths(self._progress, first_lengths),
             batch=settings.profile.batch,
             concurrency=operations.concurrency,
+            speed=opened.pipeline.speed,
             policy=self._policy,
         )
         self._training = Training(

@@ -159,8 +159,8 @@ class Finish:
         return {e.id: pair for e, pair in zip(others, found, strict=True)}
 
     async def _test_once(self, chosen: Evaluation) -> None:
-        """Score the front, what was chosen and the reference on the test split; a file once tested is not tested
-        again.
+        """Score what was chosen and the reference on the test split, then the rest of the front while there is time; a
+        file once tested is not tested again.
         """
         if not self._standings.opening.prepared.test_examples:
             return
@@ -168,18 +168,35 @@ class Finish:
         wanted = {"reference", chosen.id, *(e.id for e in standings.reported_front()[:MEASURED_AGAIN])}
         files = {e.id: e for e in standings.candidates() if e.id in wanted}
         new = [e for e in files.values() if e.digest not in self._standings.tests]
-        if not new:
+        first = [e for e in new if e.id in ("reference", chosen.id)]
+        scores = await self._tested(first)
+        if not new or (first and not scores):
             return
-        try:
-            asked = [ModelFile(e.recipe, e.artifact, e.digest, e.graph) for e in new]
-            scores = await self._operations.test(asked, limit_s=TEST_LIMIT_S + TEST_SLACK * self._time.tested_s())
-        except CandidateFailed as error:
-            self._view.note(f"the test split could not be scored: {error.reason}")
-            return
-        finite = {e.digest: score for e, score in zip(new, scores, strict=True) if math.isfinite(score)}
-        if len(finite) < len(new):
+        late = 0
+        for e in (e for e in new if e not in first):
+            if self._time.can_test(e):
+                scores |= await self._tested([e])
+            else:
+                late += 1
+        if late:
+            self._view.note(f"{late} files of the front have no test score: there was no time for it")
+        finite = {digest: score for digest, score in scores.items() if math.isfinite(score)}
+        if len(finite) < len(scores):
             self._view.note(
-                f"the metric is not a finite number on the test split for {len(new) - len(finite)} of {len(new)} "
+                f"the metric is not a finite number on the test split for {len(scores) - len(finite)} of {len(scores)} "
                 "files: they have no test score"
             )
         self._history.enter(ScoredOnTest(finite))
+
+    async def _tested(self, evaluations: Sequence[Evaluation]) -> dict[str, float]:
+        """The metric on the test split by the digest of the file; nothing of those that could not be scored."""
+        if not evaluations:
+            return {}
+        asked = [ModelFile(e.recipe, e.artifact, e.digest, e.graph) for e in evaluations]
+        limit_s = TEST_LIMIT_S + TEST_SLACK * self._time.tested_s()
+        try:
+            scores = await self._operations.test(asked, limit_s=limit_s)
+        except CandidateFailed as error:
+            self._view.note(f"the test split could not be scored: {error.reason}")
+            return {}
+        return {e.digest: score for e, score in zip(evaluations, scores, strict=True)}

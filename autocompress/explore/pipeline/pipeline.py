@@ -18,6 +18,7 @@ from autocompress.candidate.request import (
     ModelFile,
     NotScored,
     Sample,
+    Scored,
     TrainedWeights,
     TrainRequest,
     UntrainedFiles,
@@ -29,6 +30,7 @@ from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.pipeline.evaluated import evaluation_of, recipe_file
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.scoring import ScoreFiles, Stands, TimedFile, anything_stands, score_each
+from autocompress.explore.pipeline.scoring_speed import ScoringSpeed
 from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
 from autocompress.explore.pipeline.variants import Ratios, is_for_size, variants_for, worth_gating
 from autocompress.explore.pipeline.worth import is_far_over, no_faster, too_slow
@@ -43,9 +45,9 @@ from autocompress.storage.front import RECIPE
 
 @dataclass(frozen=True)
 class Pipeline:
-    """ratios: of the graph variants on the reference. timed: what was timed so far. session_s: seconds of one timing
-    session, at most. now: seconds of this process. most_variants: of a trained family; None: all. sample: what files
-    are scored on first; None: on all examples at once.
+    """ratios: of the graph variants on the reference. timed: what was timed so far. speed: of scoring. session_s:
+    seconds of one timing session, at most. now: seconds of this process. most_variants: of a trained family; None: all.
+    sample: what files are scored on first; None: on all examples at once.
     """
 
     operations: Operations
@@ -55,6 +57,7 @@ class Pipeline:
     prepared: Preparation
     ratios: Ratios
     timed: TimedGraphs = field(default_factory=TimedGraphs)
+    speed: ScoringSpeed = field(default_factory=ScoringSpeed)
     session_s: float = SESSION_S[1]
     now: Callable[[], float] = time.monotonic
     most_variants: int | None = None
@@ -228,7 +231,7 @@ class Pipeline:
                 outcome = replace(outcome, slower=(*outcome.slower, self._rejected(file, latency, reason)))
                 continue
             timed.append((file, latency))
-        score = partial(score_each, self.operations, self.sample, stands, self._for_size, left)
+        score = partial(score_each, self._timed_score, self.sample, stands, self._for_size, left)
         fastest_first = sorted(timed, key=lambda pair: pair[1].ratio)
         if first_look:
             return await self._first_scored(made, fastest_first, outcome, score)
@@ -280,6 +283,16 @@ class Pipeline:
 
     def _for_size(self, file: ModelFile) -> bool:
         return is_for_size(file.recipe.variant, self.prepared.applicable)
+
+    async def _timed_score(
+        self, files: Sequence[TimedFile], sample: Sample | None, limit_s: float
+    ) -> tuple[Scored | NotScored, ...]:
+        began = self.now()
+        answers = await self.operations.score([file for file, _ in files], sample, limit_s=limit_s)
+        examples = self.prepared.val_examples if sample is None else sample.examples
+        call_ms = sum(latency.p50 for _, latency in files)
+        self.speed.took(self.now() - began, examples / self.profile.batch * call_ms / 1e3)
+        return answers
 
     def _left(self, limit_s: float) -> Callable[[], float]:
         """Seconds that are left of a limit, which all operations of a candidate share."""

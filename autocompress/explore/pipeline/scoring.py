@@ -6,7 +6,6 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 
 from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
-from autocompress.compute.operations import Operations
 from autocompress.evaluation import Evaluation
 from autocompress.latency import Latency
 
@@ -17,6 +16,7 @@ WORTH_SAMPLING = 2  # times the sample: a split of fewer examples is scored whol
 TimedFile = tuple[ModelFile, Latency]
 Stands = Callable[[float, float], bool]  # whether a file of this score and latency ratio would be on the front
 ScoreFiles = Callable[[Sequence[TimedFile]], Awaitable[list[Scored | NotScored]]]  # of one family
+ScoreThem = Callable[[Sequence[TimedFile], Sample | None, float], Awaitable[Sequence[Scored | NotScored]]]
 
 
 def anything_stands(score: float, ratio: float) -> bool:
@@ -37,7 +37,7 @@ def sample_of(reference: Evaluation, examples: int, batch: int, limit_s: float) 
 
 
 async def score_each(
-    operations: Operations,
+    score: ScoreThem,
     sample: Sample | None,
     stands: Stands,
     for_size: Callable[[ModelFile], bool],
@@ -45,11 +45,11 @@ async def score_each(
     files: Sequence[TimedFile],
 ) -> list[Scored | NotScored]:
     """The score of each file of a family, on the whole split where it would be on the front: ``stands``, and no faster
-    file of the family that does is as good on the same examples. sample: None to score all on the whole split.
-    for_size: whether a file is made for its size, and so scored on the whole split whatever its speed. left: seconds
-    that there are.
+    file of the family that does is as good on the same examples. score: files, on a sample or all (None), within so
+    many seconds. sample: None to score all on the whole split. for_size: whether a file is made for its size, and so
+    scored on the whole split whatever its speed. left: seconds that there are.
     """
-    answers = list(await operations.score([file for file, _ in files], sample, limit_s=left()))
+    answers = list(await score(files, sample, left()))
     best = -math.inf  # of the faster ones that stand, on the sample
     for number in sorted(range(len(files)), key=lambda i: files[i][1].ratio):
         (file, latency), answer = files[number], answers[number]
@@ -59,7 +59,7 @@ async def score_each(
         if not on_front and not for_size(file):
             continue
         if not answer.score.whole:
-            (answers[number],) = await operations.score([file], limit_s=left())
+            (answers[number],) = await score([files[number]], None, left())
         if on_front and isinstance(answers[number], Scored):
             best = answer.score.val
     return answers

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from autocompress.evaluation import Evaluation
 from autocompress.explore.clock.clock import Clock
-from autocompress.explore.clock.durations import Durations
+from autocompress.explore.clock.durations import OVERRUN, Durations
+from autocompress.explore.pipeline.scoring_speed import ScoringSpeed
 from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS, session_s
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.schedule import rungs
@@ -27,7 +29,7 @@ MEASURING_TAKES = 1.3  # times what a session is timed for: both files are opene
 
 class TimeBudget:
     """Answers from what is known now; seconds. lengths: of the rungs, at first. batch: examples of one call.
-    concurrency: calls that run at once.
+    concurrency: calls that run at once. speed: of scoring.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class TimeBudget:
         *,
         batch: int,
         concurrency: int,
+        speed: ScoringSpeed,
         policy: SearchPolicy = SearchPolicy(),
     ) -> None:
         self.clock = clock
@@ -47,6 +50,7 @@ class TimeBudget:
         self._standings = standings
         self._batch = batch
         self._concurrency = concurrency
+        self._speed = speed
         self._policy = policy
 
     @property
@@ -137,13 +141,18 @@ class TimeBudget:
         return count * session_s(self.clock.limit_s) * MEASURING_TAKES
 
     def tested_s(self) -> float:
-        """For the test scores of the front and the reference, one example after another. Where threads share them, what
-        they save is kept for a machine that has become slower.
-        """
+        """For the test scores of the front and the reference."""
         own, front = self._standings.opening.reference, self._standings.front()
         slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)
-        slowest = slowest[:MEASURED_AGAIN]
-        return self._ran_s(self._standings.opening.prepared.test_examples, own.latency.p50 + sum(slowest))
+        return self._tested_s(own.latency.p50 + sum(slowest[:MEASURED_AGAIN]))
+
+    def can_test(self, file: Evaluation) -> bool:
+        """Whether there is time to score one more file on the test split, a little after the end as well."""
+        return self.clock.elapsed() + self._tested_s(file.latency.p50) <= (1 + OVERRUN) * self.clock.limit_s
+
+    def _tested_s(self, call_ms: float) -> float:
+        """For running the test split through files that take so long a call together."""
+        return self._speed.share() * self._ran_s(self._standings.opening.prepared.test_examples, call_ms)
 
     def scored_s(self) -> float:
         """For scoring every file of a family, each as slow as the reference, one example after another."""

@@ -52,7 +52,11 @@ def score_family(make_latency: Callable[..., Latency]) -> Callable[..., dict[str
             (ModelFile(Recipe(), name, f"digest {name}", f"graph {name}"), make_latency(ratio))
             for name, ratio in ratios.items()
         ]
-        asked = score_each(operations, sample, stands, lambda file: file.path == for_size, lambda: 9.0, files)
+
+        async def asked_for(files: Any, sample: Any, limit_s: float) -> Any:
+            return await operations.score([file for file, _ in files], sample, limit_s=limit_s)
+
+        asked = score_each(asked_for, sample, stands, lambda file: file.path == for_size, lambda: 9.0, files)
         found = asyncio.run(asked)
         return {
             name: answer.score if isinstance(answer, Scored) else None

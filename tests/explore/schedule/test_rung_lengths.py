@@ -8,6 +8,7 @@ import pytest
 
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
+from autocompress.explore.pipeline.scoring_speed import ScoringSpeed
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
 from autocompress.explore.schedule import rungs
@@ -45,7 +46,7 @@ def test_rungs_get_longer_while_the_first_says_little_of_the_last(
     record, clock = MemoryRecord(), Clock(600.0)
     progress = Progress(record)
     own = kept_lengths(progress, LENGTHS)
-    time = TimeBudget(clock, Durations(clock), standings, own, batch=1, concurrency=1)
+    time = TimeBudget(clock, Durations(clock), standings, own, batch=1, concurrency=1, speed=ScoringSpeed())
     notes = [lengthen(time, standings, progress, SearchPolicy()) for _ in range(2)]
     assert [note is not None for note in notes] == [longer, False], "it happens once"
     wanted = LONGER if longer else tuple(LENGTHS)

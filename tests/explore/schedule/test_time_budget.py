@@ -7,6 +7,7 @@ import pytest
 
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
+from autocompress.explore.pipeline.scoring_speed import MOST, SLACK, ScoringSpeed
 from autocompress.explore.pipeline.timed_graphs import session_s
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.schedule import rungs
@@ -33,6 +34,7 @@ def time_budget(
     needs: tuple[float, ...] = (),
     policy: SearchPolicy = SearchPolicy(),
     quiet: bool = True,
+    speed: ScoringSpeed | None = None,
     **others: Any,
 ) -> Any:
     """Of a search of 600 s whose reference takes 2 ms a call. needs: seconds that finalists still have to train.
@@ -49,7 +51,10 @@ def time_budget(
     )
     vars(standings).update(others)
     clock = Clock(600.0, now=now or (lambda: 0.0))
-    return TimeBudget(clock, Durations(clock), standings, LENGTHS, batch=1, concurrency=concurrency, policy=policy)
+    speed = speed or ScoringSpeed()
+    return TimeBudget(
+        clock, Durations(clock), standings, LENGTHS, batch=1, concurrency=concurrency, speed=speed, policy=policy
+    )
 
 
 def kept_for_finalists(time: TimeBudget) -> float:
@@ -58,6 +63,23 @@ def kept_for_finalists(time: TimeBudget) -> float:
 
 def test_testing_takes_what_the_files_of_the_front_and_the_reference_take() -> None:
     assert time_budget(0.5, 0.25).tested_s() == pytest.approx(2.75)
+
+
+@pytest.mark.parametrize(
+    ("took", "expected"), [(1.0, SLACK * 0.5), (2.0, SLACK), (20.0, MOST)], ids=["threads", "alone", "slow around it"]
+)
+def test_testing_takes_what_scoring_took_for_so_many_examples(took: float, expected: float) -> None:
+    speed = ScoringSpeed()
+    speed.took(took, 2.0)
+    assert time_budget(0.5, 0.25, speed=speed).tested_s() == pytest.approx(2.75 * expected)
+    speed.took(100.0, 0.01)
+    assert speed.share() == pytest.approx(expected), "too short to tell"
+
+
+@pytest.mark.parametrize(("left_s", "can"), [(600.0, True), (-27.0, True), (-29.0, False)])
+def test_a_file_is_tested_while_the_search_may_still_run(left_s: float, can: bool) -> None:
+    time = time_budget(0.5, now=iter([0.0, *[600.0 - left_s] * 9]).__next__)
+    assert time.can_test(file(2.0)) == can, "2 s, and a twentieth of 600 s may be taken beyond"
 
 
 def test_of_a_long_front_as_many_files_are_tested_as_were_measured_again() -> None:
