@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.code_description import CodeDescription, full_name, is_standard, is_users, members_of, slots_of
-from autocompress.plain_model import unwrapped
+from autocompress.plain_model import OF_COMPILING, unwrapped
 from autocompress.recipe import digest
 from autocompress.task import Task
 
@@ -29,6 +29,7 @@ COUNTED = (  # fields of a task; one that is None is no part of it
 )
 CALLED = {"train": "training data", "val": "validation data", "test": "test data", "model": "model's structure or code"}
 PLURAL = {"weights", "train", "val", "test", "outputs"}
+NOT_ITS_OWN = {*vars(nn.Module()), *OF_COMPILING}  # what a module holds whatever it is
 MAKING = {"__init__", "__new__", "__post_init__"}
 BY_TYPE = {  # modules of Python whose objects hold what is another in each process
     *("concurrent", "logging", "multiprocessing", "random", "socket", "subprocess", "tempfile", "threading"),
@@ -39,13 +40,18 @@ def parts_of(task: Task) -> dict[str, str]:
     """A digest of each part by its name, but for the data. What the task's own functions keep of their calls is part
     of them: to be asked before they are called.
     """
-    model = unwrapped(task.model)
+    model = unwrapped(task.model)  # compiled or not is the same
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    parts: dict[str, Any] = {"weights": [[name, _tensor(tensor)] for name, tensor in tensors]}
+    parts: dict[str, Any] = {"weights": [[_uncompiled(name), _tensor(tensor)] for name, tensor in tensors]}
     parts |= {"model": Description(with_weights=False).of(model)}
     given = {name: getattr(task, name) for name in COUNTED}
     parts |= {name: Description().of(value) for name, value in given.items() if value is not None}
     return {name: digest(part)[:16] for name, part in parts.items()}
+
+
+def _uncompiled(name: str) -> str:
+    """The name of a tensor as it is where no part of the model is compiled."""
+    return name.replace("_orig_mod.", "")
 
 
 def fingerprint_of(parts: Mapping[str, str]) -> str:
@@ -97,6 +103,8 @@ class Description:
             return self._array(np.asarray(value))
         if isinstance(value, CodeType):
             return self._code.code(value)
+        if isinstance(value, nn.Module):
+            value = unwrapped(value)
         if isinstance(value, (tuple, slice)):  # equal ones may be one object or several
             return self._numbered(object(), value, self._items)
         return self._numbered(id(value), value, self._new)
@@ -191,7 +199,7 @@ class Description:
             *module.named_buffers(recurse=False, remove_duplicate=False),
         ]
         told = [[n, _tensor(t) if self._with_weights else [list(t.shape), str(t.dtype)]] for n, t in tensors]
-        held = {name: value for name, value in vars(module).items() if name not in vars(nn.Module())}
+        held = {name: value for name, value in vars(module).items() if name not in NOT_ITS_OWN}
         hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
         return [
             self._made_by(type(module)),

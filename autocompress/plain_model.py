@@ -6,9 +6,12 @@ as they come out. Sparse gradients, which most optimizers refuse, become dense o
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm
@@ -19,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 M = TypeVar("M", bound=nn.Module)
 
+OF_COMPILING = "_compiled_call_impl", "_is_torch_compile"  # what torch.compile leaves on a module
 COMPILED = "OptimizedModule"  # what torch.compile returns; importing its class takes a second
 LAYERS_NAMED = 3  # layers in one line
 
@@ -30,8 +34,8 @@ def evaluating(model: M) -> M:
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
-    """A copy of a module as it comes down to, in evaluation mode; what the user holds is not touched. Raises what
-    copying raises.
+    """A copy of a module as it comes down to, in evaluation mode, on the CPU, in float32; what the user holds is not
+    touched. Raises what copying raises.
     """
     memo: dict[int, Any] = {}
     for module in reversed(list(model.modules())):  # what is inside first
@@ -39,9 +43,12 @@ def plain_copy(model: nn.Module) -> nn.Module:
             memo[id(tensor)] = tensor.detach().clone()
         if _inner(module) is not None:
             memo[id(module)] = copy.deepcopy(unwrapped(module), memo)
-    found = evaluating(copy.deepcopy(unwrapped(model), memo))
+    found = evaluating(copy.deepcopy(unwrapped(model), memo).cpu().float())
+    shared = _Shared()
     for module in found.modules():
-        _settle(module)
+        for attribute in OF_COMPILING:
+            vars(module).pop(attribute, None)
+        _settle(module, shared)
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             module.sparse = False
     return found
@@ -65,9 +72,12 @@ def what_is_taken(model: nn.Module) -> list[str]:
     for name, module in model.named_modules():
         if _inner(module) is not None:
             where = f" ({name})" if name else ""
-            said.append(f"the model is taken out of {type(module).__name__}{where}: the module inside is worked on")
-        for how in _how_computed(module):
-            layers.setdefault(how, []).append(name or type(module).__name__)
+            hooks = ", without the hooks on the outer one" if module._forward_hooks or module._forward_pre_hooks else ""
+            said.append(
+                f"the model is taken out of {type(module).__name__}{where}: the module inside is worked on{hooks}"
+            )
+        for computed in _computed_tensors(module):
+            layers.setdefault(computed.how, []).append(name or type(module).__name__)
     for how, names in layers.items():
         more = f" and {len(names) - LAYERS_NAMED} more" if len(names) > LAYERS_NAMED else ""
         said.append(
@@ -78,18 +88,22 @@ def what_is_taken(model: nn.Module) -> list[str]:
 
 
 def _inner(module: nn.Module) -> nn.Module | None:
-    """The module that another only wraps."""
+    """The module that another only wraps. A subclass of a wrapper does more."""
     if type(module).__name__ == COMPILED:
         return module._orig_mod  # type: ignore[return-value]
     wrappers = nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel
-    return module.module if isinstance(module, wrappers) else None
+    return module.module if type(module) in wrappers else None  # type: ignore[return-value]
 
 
 def _held_results(module: nn.Module) -> Iterator[Tensor]:
     """Tensors that a module keeps of an earlier call, which torch refuses to copy."""
     stack: list[Any] = list(vars(module).values())
+    seen: set[int] = set()
     while stack:
         value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
         if isinstance(value, Tensor):
             if not value.is_leaf:
                 yield value
@@ -99,45 +113,93 @@ def _held_results(module: nn.Module) -> Iterator[Tensor]:
             stack += value
 
 
-def _how_computed(module: nn.Module) -> list[str]:
-    """How each tensor of a module is that is computed from others at each call, in the user's words."""
-    parametrized: Any = module.parametrizations if is_parametrized(module) else {}
-    found = [
-        f"the parametrization {', '.join(type(kind).__name__.lstrip('_') for kind in kinds)}"
-        for kinds in parametrized.values()
-    ]
-    hooks = {WeightNorm: "weight norm", SpectralNorm: "spectral norm"}
-    found += [hooks[type(hook)] for hook in module._forward_pre_hooks.values() if type(hook) in hooks]
-    return found + ["the pruning mask"] * len(_masked(module))
+class _Shared:
+    """The plain tensors that were made of the same originals: where they come out the same they are one."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, ...], tuple[Sequence[Tensor], list[Tensor]]] = {}  # originals kept: ids stay theirs
+
+    def of(self, originals: Sequence[Tensor], value: Tensor) -> Tensor:
+        made = self._made.setdefault(tuple(map(id, originals)), (originals, []))[1]
+        known = next((each for each in made if each.shape == value.shape and torch.equal(each, value)), None)
+        if known is None:
+            trained = any(isinstance(original, nn.Parameter) for original in originals)
+            known = value.detach().clone(memory_format=torch.contiguous_format)
+            known = nn.Parameter(known) if trained else known
+            made.append(known)
+        return known
 
 
-def _masked(module: nn.Module) -> list[str]:
-    names = [name.removesuffix("_orig") for name, _ in module.named_parameters(recurse=False) if name.endswith("_orig")]
-    return [name for name in names if hasattr(module, f"{name}_mask")]
+@dataclass(frozen=True)
+class _ComputedTensor:
+    """A tensor of a module that is computed from others at each call. how: in the user's words. compute: as it comes
+    out now. leave: have it computed no more.
+    """
+
+    name: str
+    how: str
+    originals: Sequence[Tensor]
+    compute: Callable[[], Tensor]
+    leave: Callable[[], object]
 
 
-def _settle(module: nn.Module) -> None:
-    """Make tensors that are computed from others at each call plain ones, as they come out now."""
+def _computed_tensors(module: nn.Module) -> list[_ComputedTensor]:
+    found = []
     if is_parametrized(module):
-        _leave_parametrizations(module)
-    for hook in list(module._forward_pre_hooks.values()):
+        lists: Any = module.parametrizations
+        for name, kinds in lists.items():
+            how = f"the parametrization {', '.join(type(kind).__name__.lstrip('_') for kind in kinds)}"
+            originals = [*kinds.parameters(recurse=False), *kinds.buffers(recurse=False)]
+            compute = partial(getattr, module, name)
+            found.append(_ComputedTensor(name, how, originals, compute, partial(_leave_parametrizations, module)))
+    hooks = list(module._forward_pre_hooks.values())
+    for hook in hooks:
         if isinstance(hook, WeightNorm):
-            remove_weight_norm(module, hook.name)
+            originals = [getattr(module, f"{hook.name}{part}") for part in ("_g", "_v")]
+            compute, unhook = partial(hook.compute_weight, module), partial(remove_weight_norm, module, hook.name)
+            found.append(_ComputedTensor(hook.name, "weight norm", originals, compute, unhook))
         elif isinstance(hook, SpectralNorm):
-            remove_spectral_norm(module, hook.name)
-    for name in _masked(module):
-        prune.remove(module, name)  # type: ignore[no-untyped-call]
+            originals = [getattr(module, f"{hook.name}_orig")]
+            compute = partial(hook.compute_weight, module, do_power_iteration=False)
+            unhook = partial(remove_spectral_norm, module, hook.name)
+            found.append(_ComputedTensor(hook.name, "spectral norm", originals, compute, unhook))
+    if any(isinstance(hook, prune.BasePruningMethod) for hook in hooks):
+        names = [name.removesuffix("_orig") for name, _ in module.named_parameters(recurse=False)]
+        for name in (name for name in names if hasattr(module, f"{name}_mask")):
+            original, mask = getattr(module, f"{name}_orig"), getattr(module, f"{name}_mask")
+            compute, unmask = partial(torch.mul, original, mask), partial(_leave_mask, module, name)
+            found.append(_ComputedTensor(name, "the pruning mask", [original], compute, unmask))
+    return found
+
+
+def _settle(module: nn.Module, shared: _Shared) -> None:
+    """Make tensors that are computed from others at each call plain ones, as they come out now."""
+    computed = _computed_tensors(module)
+    with torch.no_grad():
+        values = [each.compute() for each in computed]
+    for each in computed:
+        each.leave()
+    for each, value in zip(computed, values, strict=True):
+        if hasattr(module, each.name):
+            delattr(module, each.name)
+        found = shared.of(each.originals, value)
+        if isinstance(found, nn.Parameter):
+            module.register_parameter(each.name, found)
+        else:
+            module.register_buffer(each.name, found)
 
 
 def _leave_parametrizations(module: nn.Module) -> None:
     """As ``remove_parametrizations`` does, which changes the class that a copy shares with the user's module."""
-    lists: Any = module.parametrizations
-    values = {name: getattr(module, name).detach() for name in lists}
-    trained = {name for name in lists if any(True for _ in lists[name].parameters(recurse=False))}
-    del module.parametrizations
-    module.__class__ = type(module).__bases__[0]  # the one that it had before
-    for name, value in values.items():
-        if name in trained:
-            module.register_parameter(name, nn.Parameter(value))
-        else:
-            module.register_buffer(name, value)
+    if is_parametrized(module):
+        del module.parametrizations
+        module.__class__ = type(module).__bases__[0]  # the one that it had before
+
+
+def _leave_mask(module: nn.Module, name: str) -> None:
+    """As ``prune.remove`` does, which masks what shares the parameter, too."""
+    for key, hook in list(module._forward_pre_hooks.items()):
+        if isinstance(hook, prune.BasePruningMethod):
+            del module._forward_pre_hooks[key]
+    delattr(module, f"{name}_orig")
+    delattr(module, f"{name}_mask")

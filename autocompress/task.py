@@ -150,7 +150,6 @@ class Task:
                 f"{one_line(error)}; build it inside the task factory "
                 "and keep open files and other resources out of it"
             ) from error
-        model = model.cpu().float()
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         if self.outputs is not None:

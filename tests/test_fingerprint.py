@@ -265,3 +265,31 @@ def test_it_is_the_same_in_every_process(parts: Parts, tmp_path: Path) -> None:
         [sys.executable, "-c", code, file], env=environment, capture_output=True, text=True, check=True
     )
     assert said.stdout.strip() == fingerprint_of(here)
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(2, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Any) -> Any:
+        return self.two(self.one(x))
+
+
+def compiled(model: nn.Module) -> Any:
+    return torch.compile(model, backend="eager")
+
+
+def compiled_inside(model: Any) -> nn.Module:
+    model.one = compiled(model.one)
+    return model
+
+
+@pytest.mark.parametrize("change", [compiled, compiled_inside, nn.DataParallel], ids=lambda change: change.__name__)
+def test_a_model_that_is_compiled_or_wrapped_makes_the_same_task(change: Callable[[nn.Module], nn.Module]) -> None:
+    pair = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
+    parts = []
+    for wrap in (lambda model: model, change):
+        torch.manual_seed(0)
+        parts.append(parts_of(Task("own", wrap(Own()), pair, pair)))
+    assert differences_of(*parts) == ""

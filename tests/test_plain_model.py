@@ -88,6 +88,65 @@ def test_shared_weights_stay_shared_and_gradients_are_dense():
     assert model["words"].sparse, "the user's own stays as it is"
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_a_mask_stays_on_the_layer_that_has_it(both: bool):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model[1].weight = model[0].weight
+    for layer in model if both else model[:1]:
+        prune.custom_from_mask(layer, "weight", torch.eye(8))
+    expected = answer(model)
+    plain = plain_copy(model)
+    torch.testing.assert_close(answer(plain), expected)
+    assert (plain[0].weight is plain[1].weight) == both, "what comes out the same stays one"  # type: ignore[index]
+
+
+def test_what_two_layers_compute_of_the_same_weights_stays_one():
+    model = nn.Sequential(weight_norm(nn.Linear(8, 8)), weight_norm(nn.Linear(8, 8)))
+    one, other = (layer.parametrizations.weight for layer in model)
+    other.original0, other.original1 = one.original0, one.original1
+    plain = plain_copy(model)
+    torch.testing.assert_close(answer(plain), answer(model))
+    assert plain[0].weight is plain[1].weight  # type: ignore[index]
+
+
+def test_a_masked_layer_of_the_users_own_is_copied_as_it_is():
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight_orig = nn.Parameter(torch.randn(4, 8))
+            self.register_buffer("weight_mask", torch.ones(4, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.weight_orig * self.weight_mask)
+
+    model = Masked()
+    torch.testing.assert_close(answer(plain_copy(model)), answer(model))
+
+
+def test_what_holds_itself_is_copied():
+    model = nn.Linear(8, 4)
+    model.settings = {}
+    model.settings["all"] = model.settings
+    torch.testing.assert_close(answer(plain_copy(model)), answer(model))
+
+
+def test_hooks_on_a_wrapper_are_said_to_be_left():
+    model = nn.DataParallel(nn.Linear(8, 4))
+    model.register_forward_hook(lambda module, given, out: out * 2)
+    assert "without the hooks on the outer one" in what_is_taken(model)[0]
+
+
+def test_a_module_that_was_compiled_in_place_computes_with_the_copys_own_weights():
+    model = weight_norm(nn.Linear(8, 4))
+    model.compile(backend="eager")
+    plain = plain_copy(model)
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.zero_()
+    assert not answer(plain).any()
+    assert answer(model).any()
+
+
 def test_what_a_module_keeps_of_a_call_does_not_keep_it_from_being_copied():
     class Keeping(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def take_rows(value: Nested, rows: Tensor | slice) -> Nested:
 def joined(values: Sequence[Nested]) -> Nested:
     """The examples of all, one after the other. Raises RuntimeError or ValueError where their shapes do not match."""
     first = values[0]
-    if isinstance(first, PerExample):
+    if any(isinstance(value, PerExample) for value in values):  # of others no tensor could hold all
         return PerExample(each for value in values for each in value)
     if len(values) == 1:
         return first
@@ -68,7 +68,7 @@ def joined_padded(values: Sequence[Nested], label: float = 0) -> Nested:
     longest example: padded at the end to the largest size, whole numbers with ``label``, anything else with zeros.
     """
     first = values[0]
-    if isinstance(first, PerExample) or len(values) == 1:
+    if any(isinstance(value, PerExample) for value in values) or len(values) == 1:
         return joined(values)
     columns = list(zip(*map(tensors_of, values), strict=True))
     return filled(first, [torch.cat(tuple(_padded_alike(column, label))) for column in columns])

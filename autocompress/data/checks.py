@@ -134,14 +134,15 @@ def _class_count(task: Task, first: FirstExamples) -> int | None:
     """How many classes the labels may name, when the task's own loss or metric is one that counts on them; None when
     both are the user's, who may mark labels to be ignored by numbers of any kind.
     """
+    split, batch = first.split, first.batch
+    if not isinstance(batch.targets, Tensor) and (task.is_accuracy or isinstance(task.loss, str)):
+        raise DataError(
+            f"the {split.name} split has targets that are no tensor but {type(batch.targets).__name__}, which losses "
+            "by name and accuracy need: give Task.loss and Task.metric as callables"
+        )
     if not task.is_accuracy and task.loss != "cross_entropy":
         return None
-    split, batch, outputs = first.split, first.batch, first.outputs(task)
-    if not isinstance(batch.targets, Tensor):
-        raise DataError(
-            f"the {split.name} split has targets that are no tensor but {type(batch.targets).__name__}, and "
-            "cross_entropy and accuracy need labels: give Task.loss and Task.metric as callables"
-        )
+    outputs = first.outputs(task)
     if batch.targets.is_floating_point() and not is_soft(outputs, batch.targets):
         raise DataError(
             f"the {split.name} split has {batch.targets.dtype} targets, but "

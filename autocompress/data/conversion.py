@@ -1,7 +1,7 @@
 """What a user's loader gives, as a ``Batch``: arrays and numbers become tensors, labels inside a dict the targets."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,14 +12,13 @@ from autocompress.nested import Nested, map_tensors, tensors_of
 
 LABELS = ("labels", "label", "targets", "target")  # the entry of a dict batch that holds the targets
 
+ListKind = Literal["heads", "rows", "examples"]
 AsPair = Callable[[Any], Any]  # what the loader gives -> (inputs, targets)
 
 
-def batch_of(
-    name: str, given: Any, as_pair: AsPair | None = None, by_example: bool | None = None, *, whole: bool = False
-) -> Batch:
-    """The batch of what the split called ``name`` gives. as_pair: ``Task.batch``. by_example: whether a list of targets
-    has one value an example; None: not known. whole: whether these are all examples. Raises DataError.
+def batch_of(name: str, given: Any, as_pair: AsPair | None = None, lists: ListKind | None = None) -> Batch:
+    """The batch of what the split called ``name`` gives. as_pair: ``Task.batch``. lists: what a list of targets is, as
+    ``list_kind`` told of examples that were looked at first; None: to be told here. Raises DataError.
     """
     if as_pair is not None:
         try:
@@ -40,7 +39,7 @@ def batch_of(
     inputs = tuple(inputs) if type(inputs) is list else dict(inputs) if isinstance(inputs, Mapping) else inputs
     inputs = map_tensors(as_held, inputs)
     sizes = _sizes(inputs)
-    targets = _targets(name, given[1], sizes[0] if sizes else 0, by_example, whole)
+    targets = _targets(name, given[1], sizes[0] if sizes else 0, lists)
     counted = _sizes(targets)
     if not sizes or not counted:
         lacking = "inputs" if not sizes else "targets"
@@ -60,24 +59,34 @@ def _sizes(value: Nested) -> list[int]:
     return [len(t) if t.dim() else 0 for t in tensors_of(value)]
 
 
-def _targets(name: str, given: Any, count: int, by_example: bool | None, whole: bool) -> Nested:
-    """Tensors, or one value an example where the user gives a list of tensors, arrays or of what holds some.
-    by_example: whether a list of as many as there are examples is one, where that is known; else it is not where each
-    tensor in it has a row for each example, as several heads' targets have. Numbers are one tensor, and rows of them
-    where these are all and of one length: of a batch others may be longer.
+def list_kind(targets: Nested) -> ListKind | None:
+    """What a list of targets is, as told from some: of several heads', rows of one tensor, or one value an example."""
+    if isinstance(targets, PerExample):
+        return "examples"
+    return "rows" if isinstance(targets, Tensor) else "heads" if isinstance(targets, (list, tuple)) else None
+
+
+def _targets(name: str, given: Any, count: int, lists: ListKind | None) -> Nested:
+    """Tensors, or one value an example where the user gives a list of tensors, arrays or of what holds some. Of a list
+    of as many as there are examples it is not always clear what it is (``lists``): arrays or lists of numbers of one
+    length are rows, and tensors several heads' where each has a row for each example. Rows of several lengths are one
+    value an example whatever was told before: no tensor holds them.
     """
     if not isinstance(given, (list, tuple)) or len(given) != count or hasattr(given, "_fields"):
         return map_tensors(as_target, _tensors(name, "targets", given))
     values = [_tensors(name, "targets", each) for each in given]
-    shapes = {each.shape if isinstance(each, Tensor) else None for each in values}
-    rows = whole and len(shapes) == 1 and None not in shapes and not any(isinstance(each, Tensor) for each in given)
-    if rows or shapes == {torch.Size()}:
+    alike = all(isinstance(each, Tensor) for each in values) and len({each.shape for each in values}) == 1
+    if alike and not values[0].dim():
         return as_target(torch.stack(values))
-    if by_example is None:
-        by_example = any(len(t) != count if t.dim() else True for each in values for t in tensors_of(each))
-    if by_example:
-        return PerExample(map_tensors(as_target, each) for each in values)
-    return map_tensors(as_target, type(given)(values))
+    if lists is None:
+        parts = [t for each in values for t in tensors_of(each)]
+        heads = all(t.dim() and len(t) == count for t in parts)
+        lists = "rows" if alike and not isinstance(given[0], Tensor) else "heads" if heads else "examples"
+    if lists == "heads":
+        return map_tensors(as_target, type(given)(values))
+    if lists == "rows" and alike:
+        return as_target(torch.stack(values))
+    return PerExample(map_tensors(as_target, each) for each in values)
 
 
 def _tensors(name: str, what: str, value: Any) -> Nested:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from autocompress.data.batch import Batch, PerExample
-from autocompress.data.conversion import AsPair, batch_of
+from autocompress.data.batch import Batch
+from autocompress.data.conversion import AsPair, ListKind, batch_of, list_kind
 from autocompress.data.example_cache import ExampleCache, NotKept
 from autocompress.data.loader_workers import each_of, reading_cause
 from autocompress.data.seeding import seeded
@@ -21,6 +21,7 @@ from autocompress.supervisor import tell_nobody
 
 MOST_AT_ONCE = 256  # examples of a batch, about, that is read here: a loader's ``timeout`` is for one of its own
 BLOCKED_S = 120.0  # without a batch from a loader's workers, after which they are taken to be stuck
+MOST_BLOCKED_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class DatasetReader:
         self._reads_here = not self.workers or loader.worker_init_fn is None
         self._said_full = False
         self.steady = False  # whether the Dataset gives the same examples each time; workers are not kept otherwise
-        self._by_example: bool | None = None  # whether a list of targets has one value an example
+        self._lists: ListKind | None = None  # what a list of targets is
         self._persistent: DataLoader[Any] | None = None  # between two uses
 
     def __len__(self) -> int:
@@ -226,16 +227,19 @@ class DatasetReader:
     def _batch(self, given: Any) -> Batch:
         if isinstance(given, Fault):
             raise DataError(f"the {self.name} split cannot be read at {given.at}: {given.cause}")
-        batch = batch_of(self.name, given, self._as_pair, self._by_example)
-        if self._by_example is None:  # many examples are read first, and there it shows
-            self._by_example = isinstance(batch.targets, PerExample)
+        batch = batch_of(self.name, given, self._as_pair, self._lists)
+        if self._lists is None:  # many examples are read first, and there it shows
+            self._lists = list_kind(batch.targets)
         return batch
 
 
 def _timeout(loader: Any) -> float:
-    """Seconds for one of the batches that are read here, which may be of more examples than the loader's own."""
+    """Seconds for one of the batches that are read here, which may be of more examples than the loader's own: as many
+    times its own timeout, up to ten minutes.
+    """
     own = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 1
-    return max(loader.timeout, min(BLOCKED_S, loader.timeout * -(-MOST_AT_ONCE // own))) or BLOCKED_S
+    each_s = loader.timeout or BLOCKED_S
+    return max(each_s, min(MOST_BLOCKED_S, each_s * -(-MOST_AT_ONCE // own)))
 
 
 def _odd_one(examples: Sequence[Any]) -> int | None:

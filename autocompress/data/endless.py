@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autocompress.data.batch import Batch, PerExample, joined_batches
-from autocompress.data.conversion import AsPair, batch_of
+from autocompress.data.conversion import AsPair, ListKind, batch_of, list_kind
 from autocompress.data.loader_workers import each_of, reading_cause
 from autocompress.data.seeding import seeded
 from autocompress.errors import DataError, one_line
@@ -44,14 +44,14 @@ class ExampleStream:
         self._position = 0  # of the next example that is read
         self._held: list[Batch] = []  # read and not given yet
         self._again: list[Batch] = []  # the first examples of a generator that went on, to be given before those
-        self._by_example: bool | None = None  # whether a list of targets has one value an example
+        self._lists: ListKind | None = None  # what a list of targets is
 
     def batches(self) -> Iterator[Batch]:
         """From the beginning, as the source gives them."""
         examples = 0
         try:
             for given in each_of(_Seeded(self._source)):
-                batch = batch_of(self.name, given, self._as_pair, self._by_example)
+                batch = batch_of(self.name, given, self._as_pair, self._lists)
                 examples += len(batch)
                 yield batch
         except (DataError, GeneratorExit):
@@ -84,9 +84,14 @@ class ExampleStream:
         return FirstBatches(self._alike(found), True, examples, time.monotonic() - began)
 
     def _alike(self, batches: list[Batch]) -> list[Batch]:
-        """Lists of targets taken by example in all of them where they are in one: in the others it did not show."""
-        self._by_example = any(isinstance(batch.targets, PerExample) for batch in batches)
-        return [Batch(b.inputs, PerExample(b.targets)) if self._by_example else b for b in batches]
+        """Lists of targets taken for one thing in all of them. Those of as many heads as there are examples do not
+        show it, and neither do rows that happen to be of one length.
+        """
+        kinds = [list_kind(batch.targets) for batch in batches]
+        self._lists = next((kind for kind in ("examples", "heads") if kind in kinds), kinds[0] if kinds else None)
+        if self._lists != "examples":
+            return batches
+        return [Batch(b.inputs, PerExample(b.targets)) for b in batches]
 
     def read_on_from(self, first: FirstBatches, head: int | None = None) -> Batch:
         """Hold the first examples, ``head`` of them where that is known; the rest of what was read is let go, unless it

@@ -52,7 +52,7 @@ def open_split(name: str, source: Any, as_pair: AsPair | None = None, reading: R
     if isinstance(source, Mapping) or (
         isinstance(source, (tuple, list)) and len(source) == 2 and not isinstance(source, Dataset)
     ):
-        return _in_memory(name, batch_of(name, source, as_pair, whole=True))
+        return _in_memory(name, batch_of(name, source, as_pair))
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _from_dataset(name, source, as_pair, reading)
     raise UsageError(
@@ -85,11 +85,10 @@ def _from_dataset(name: str, dataset: Any, as_pair: AsPair | None, reading: Read
     held = None
     if by_rows and whole_s <= reading.whole_s and first.bytes_each * size <= reading.most_bytes:
         held = _read_whole(reader, reading)
-    if cache is not None and (held is not None or not steady):
-        reader.keep_in(None)
+    if cache is not None and not steady:
         cache.discard()
-    elif cache is not None and _is_dearer(cache, looked_at, whole_s / size * max(1, reader.workers)):
-        reader.keep_in(None)  # here: others may find it worth it
+    elif cache is not None and (held or _is_dearer(cache, looked_at, whole_s / size * max(1, reader.workers))):
+        reader.keep_in(None)  # here: another process may find it worth it
     return Split(
         name,
         size,

@@ -11,6 +11,7 @@ from autocompress.data.first_examples import FirstExamples
 from autocompress.data.layout import OutputLayout, output_layout
 from autocompress.data.loading import open_split
 from autocompress.data.overlap import Overlaps
+from autocompress.data.own_weights import refuse_weights_of_others
 from autocompress.data.reading import Reading
 from autocompress.data.split import Split
 from autocompress.errors import UsageError
@@ -56,6 +57,7 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
         firsts = {name: FirstExamples.of(split, model) for name, split in splits.items()}
         layout = output_layout(task, model, firsts["val"].batch)
         layout = with_free_axes(layout, free, model, firsts["val"].batch.inputs)
+    refuse_weights_of_others(task, firsts["val"])
     task.classes_last = classes_are_last(task, layout, firsts.values())
     said += free.said
     overlaps = Overlaps(splits, reading.say)

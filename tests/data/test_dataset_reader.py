@@ -176,6 +176,7 @@ def test_a_worker_that_ends_or_blocks_is_told(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(DataError, match=r"cannot be read by its loader's workers, after \d batches: .*(ended|exited)"):
         targets(lazily(loader(Decoded(tmp_path / "one", failing_at(137, lambda: os._exit(3))))))
     monkeypatch.setattr(dataset_reader, "BLOCKED_S", 0.5)
+    monkeypatch.setattr(dataset_reader, "MOST_BLOCKED_S", 0.5)
     with pytest.raises(DataError, match=r"cannot be read by its loader's workers, after \d batches: .*timed out"):
         targets(lazily(loader(Decoded(tmp_path / "two", failing_at(137, lambda: time.sleep(2))))))
 

@@ -4,6 +4,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,17 @@ def test_boxes_of_a_stream_are_one_value_an_example_too(counts: tuple[int, ...])
     assert [len(own) for own in split.take(torch.arange(len(counts))).targets] == list(counts)
 
 
+def test_boxes_that_are_read_later_are_what_those_were_that_were_looked_at():
+    def listing(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+        return torch.stack([x for x, _ in items]), [own for _, own in items]
+
+    source = DataLoader(Boxes((1, 3, 2, 2, 2, 2)), 2, collate_fn=listing)
+    stream = open_split("train", source, reading=Reading(stream_head=2)).stream
+    assert stream is not None
+    (later,) = stream.from_position(2, [2])
+    assert isinstance(later.targets, PerExample)
+
+
 @pytest.mark.parametrize("kind", [np.zeros, lambda shape: [0.0] * shape[0]], ids=["arrays", "lists"])
 @pytest.mark.parametrize("iterated", [False, True])
 def test_targets_of_the_user_that_differ_in_length_are_one_value_an_example(kind: Callable[..., Any], iterated: bool):
@@ -173,6 +185,41 @@ def test_targets_of_the_user_that_differ_in_length_are_one_value_an_example(kind
     assert [len(own) for own in whole] == lengths
     assert [len(own) for own in split.take(torch.tensor([5])).targets] in ([2], lengths)
     assert split.memory is not None
+
+
+@pytest.mark.parametrize("kind", [np.zeros, lambda shape: [0.0] * shape[0]], ids=["arrays", "lists"])
+@pytest.mark.parametrize(("iterated", "size"), [(False, 16), (False, 3), (True, 4), (True, 3)])
+def test_rows_of_one_length_are_a_tensor_in_every_batch(kind: Callable[..., Any], iterated: bool, size: int):
+    """Also where they are as long as there are examples in a batch, or among those that are looked at first."""
+    data = [(torch.zeros(3), kind((size,))) for _ in range(37)]
+
+    class One(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(data)
+
+    def listing(pairs: list[Any]) -> tuple[Tensor, list[Any]]:
+        return torch.stack([x for x, _ in pairs]), [y for _, y in pairs]
+
+    split = open_split("train", DataLoader(One() if iterated else data, 4, collate_fn=listing))
+    assert {batch.targets.shape[1:] for batch in split.batches(4)} == {(size,)}
+    targets = torch.zeros(37, size)
+    task = Task("rows", nn.Linear(3, size), DataLoader(data, 4, collate_fn=listing), (torch.zeros(37, 3), targets))
+    read_data(replace(task, loss="mse", metric=lambda o, t: 0.0))
+
+
+def test_what_only_a_loss_of_the_users_own_can_take_is_refused_under_a_loss_by_name():
+    boxes = [torch.ones(n, 4) for n in (1, 2, 3)]
+    task = Task("boxes", nn.Linear(3, 4), (torch.zeros(3, 3), boxes), (torch.zeros(3, 3), boxes), loss="mse")
+    with pytest.raises(UsageError, match="no tensor but PerExample, which losses by name and accuracy need"):
+        read_data(replace(task, metric=lambda o, t: 0.0))
+
+
+def test_a_model_that_goes_on_computing_with_the_users_own_weights_is_refused():
+    model = nn.Linear(3, 2)
+    model.forward = torch.compile(model.forward, backend="eager")  # type: ignore[method-assign]
+    pair = torch.randn(8, 3), torch.arange(8) % 2
+    with pytest.raises(UsageError, match=r"a copy of Task\.model computes the same whatever its parameters are"):
+        read_data(Task("bound", model, pair, pair))
 
 
 def test_rows_of_numbers_are_a_tensor():

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from autocompress.errors import CandidateFailed
-from autocompress.plain_model import plain_copy
+from autocompress.plain_model import plain_copy, scripted_part
 from autocompress.plugin.contract import (
     Context,
     Counterparts,
@@ -103,7 +103,9 @@ def _own(context: Context, width: float, seed: int) -> nn.Module:
         built = context.task.student(width)
     if not isinstance(built, nn.Module):
         raise CandidateFailed(f"Task.student({width}) returned {type(built).__name__}, expected a module")
-    return plain_copy(built).cpu().float()
+    if scripted_part(built) is not None:
+        raise CandidateFailed(f"Task.student({width}) returned a module of torch.jit, whose layers cannot be changed")
+    return plain_copy(built)
 
 
 @hookimpl
