@@ -47,6 +47,9 @@ def channel_graph(context: Context) -> "ChannelGraph":
     return context.once("pruning.channel_graph", ChannelGraph)
 
 
+UNSEEN = "no gradient of the outputs reaches it (no_grad or detach in forward), so what reads its units cannot be seen"
+
+
 class ChannelGraph:
     """Finds the groups of a task's models. What was checked once is remembered for that kind of structure."""
 
@@ -115,9 +118,13 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
             macs = head_macs(module, computed_at.get(name, 0.0))
             yield Group(name, HEADS, module.num_heads, (Member(name, "heads", heads, heads),), macs=macs)
         inside = any(isinstance(parent, Opaque) for parent in _parents(model, name))
-        if not isinstance(module, ROOTS) or inside or name in seen or module not in graph.module2node:
+        if not isinstance(module, ROOTS) or inside or name in seen:
             continue
         kind = RECURRENT if isinstance(module, RecurrentLayer) else CHANNELS
+        if module not in graph.module2node:
+            if name in called:
+                yield LeftAlone(name, kind, UNSEEN)
+            continue
         if is_within(name, alone):
             yield LeftAlone(name, kind, "it runs in training mode alone, and loses what the layers that it reads lose")
             continue

@@ -254,3 +254,23 @@ class Stubborn(nn.Module):
 def test_a_model_that_cannot_be_seen_fails_with_the_cause():
     with pytest.raises(CandidateFailed, match="not to be copied"):
         groups_of(Stubborn(), VECTORS)
+
+
+class Hidden(nn.Module):
+    """A backbone that computes without gradients, under a head that is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(8, 16)
+        self.out = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self.backbone(x).mean((2, 3))
+        return self.out(self.head(x).relu())
+
+
+def test_what_computes_without_gradients_is_left_with_the_reason():
+    groups = groups_of(Hidden(), IMAGES)
+    assert list(found(groups)) == ["head"]
+    assert "no gradient of the outputs reaches it (no_grad or detach in forward)" in left(groups)["backbone.0"]
