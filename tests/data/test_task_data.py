@@ -41,6 +41,19 @@ def sentences() -> Any:
     return DataLoader([(w, w.clamp(max=TAGS - 1)) for w in words], 2, collate_fn=padding)  # type: ignore[arg-type]
 
 
+class InOrder(IterableDataset[Any]):
+    def __init__(self, examples: Sequence[Any]) -> None:
+        self.examples = examples
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.examples)
+
+
+def listing(pairs: list[Any]) -> tuple[Tensor, list[Any]]:
+    """A batch whose targets are a list."""
+    return torch.stack([x for x, _ in pairs]), [y for _, y in pairs]
+
+
 def test_the_classes_lie_on_one_axis_whatever_the_length_of_a_batch():
     task = Task("tagger", Tagger(), sentences(), sentences())
     data = read_data(task)
@@ -55,9 +68,6 @@ def test_the_classes_lie_on_one_axis_whatever_the_length_of_a_batch():
 
 def test_boxes_are_one_value_an_example_however_many_each_has():
     boxes = [torch.ones(count, 4) for count in (1, 2, 3, 3, 2, 2, 1, 4)]
-
-    def listing(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
-        return torch.stack([x for x, _ in items]), [own for _, own in items]
 
     images = [(torch.full((3,), float(n)), own) for n, own in enumerate(boxes)]
     split = open_split("val", DataLoader(images, 2, collate_fn=listing))  # type: ignore[arg-type]
@@ -148,17 +158,11 @@ class Boxes(IterableDataset[Any]):
 
 @pytest.mark.parametrize("counts", [(2, 2, 1, 3), (1, 3, 2, 2), (2, 2, 2, 2, 2, 1)])
 def test_boxes_of_a_stream_are_one_value_an_example_too(counts: tuple[int, ...]):
-    def listing(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
-        return torch.stack([x for x, _ in items]), [own for _, own in items]
-
     split = open_split("train", DataLoader(Boxes(counts), 2, collate_fn=listing))
     assert [len(own) for own in split.take(torch.arange(len(counts))).targets] == list(counts)
 
 
 def test_boxes_that_are_read_later_are_what_those_were_that_were_looked_at():
-    def listing(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
-        return torch.stack([x for x, _ in items]), [own for _, own in items]
-
     source = DataLoader(Boxes((1, 3, 2, 2, 2, 2)), 2, collate_fn=listing)
     stream = open_split("train", source, reading=Reading(stream_head=2)).stream
     assert stream is not None
@@ -173,14 +177,7 @@ def test_targets_of_the_user_that_differ_in_length_are_one_value_an_example(kind
     lengths = [2] * 60 + [3, 1, 2, 4]
     data = [(torch.zeros(3), kind((length,))) for length in lengths]
 
-    class One(IterableDataset[Any]):
-        def __iter__(self) -> Iterator[Any]:
-            return iter(data)
-
-    def listing(pairs: list[Any]) -> tuple[Tensor, list[Any]]:
-        return torch.stack([x for x, _ in pairs]), [y for _, y in pairs]
-
-    split = open_split("train", DataLoader(One() if iterated else data, 4, collate_fn=listing))
+    split = open_split("train", DataLoader(InOrder(data) if iterated else data, 4, collate_fn=listing))
     whole = split.take(torch.arange(64)).targets
     assert [len(own) for own in whole] == lengths
     assert [len(own) for own in split.take(torch.tensor([5])).targets] in ([2], lengths)
@@ -193,14 +190,7 @@ def test_rows_of_one_length_are_a_tensor_in_every_batch(kind: Callable[..., Any]
     """Also where they are as long as there are examples in a batch, or among those that are looked at first."""
     data = [(torch.zeros(3), kind((size,))) for _ in range(37)]
 
-    class One(IterableDataset[Any]):
-        def __iter__(self) -> Iterator[Any]:
-            return iter(data)
-
-    def listing(pairs: list[Any]) -> tuple[Tensor, list[Any]]:
-        return torch.stack([x for x, _ in pairs]), [y for _, y in pairs]
-
-    split = open_split("train", DataLoader(One() if iterated else data, 4, collate_fn=listing))
+    split = open_split("train", DataLoader(InOrder(data) if iterated else data, 4, collate_fn=listing))
     assert {batch.targets.shape[1:] for batch in split.batches(4)} == {(size,)}
     targets = torch.zeros(37, size)
     task = Task("rows", nn.Linear(3, size), DataLoader(data, 4, collate_fn=listing), (torch.zeros(37, 3), targets))
