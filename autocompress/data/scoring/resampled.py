@@ -25,6 +25,7 @@ from autocompress.nested import Nested
 RESAMPLES = 200
 FEWEST_RESAMPLES = 8  # of which a spread can be told at all; as many parts, where no more can be afforded
 RESAMPLING_S = 5.0  # seconds, for all resamples together: a metric that takes longer has fewer of them, or parts
+PARTS_S = 1.0  # and for all parts: a slow metric has many files to be compared by
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,10 @@ class ResampledScorer(Scorer):
     def _resampled(self, kepts: Sequence[KeptOutputs], targets: Nested, seed: int) -> Resamples:
         """The metric of each of ``kepts`` on the same drawn rows; draws that the metric cannot score are left out."""
         count = self.rows(kepts[0], targets)
-        calls = max(min(self.calls_in(RESAMPLING_S, kept) for kept in kepts), 1e-9)
-        taken = FEWEST_RESAMPLES * len(kepts) / calls  # of the time there is, by the fewest resamples of all rows
-        size = count if taken <= 1 else max(min(2, count), int(count / max(FEWEST_RESAMPLES, taken)))
+        taken_s = len(kepts) * RESAMPLING_S / max(min(self.calls_in(RESAMPLING_S, kept) for kept in kepts), 1e-9)
+        size = count
+        if FEWEST_RESAMPLES * taken_s > RESAMPLING_S:
+            size = max(min(2, count), int(count / FEWEST_RESAMPLES / max(1.0, taken_s / PARTS_S)))
         found = []
         began = time.monotonic()
         for number, rows in enumerate(_draws(count, size, torch.Generator().manual_seed(seed))):
