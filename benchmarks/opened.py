@@ -53,11 +53,14 @@ def open_here(
     folder: RunFolder,
     only: Sequence[str] | None = None,
     seed: int = 0,
+    *,
+    compare_exporters: bool = True,
 ) -> OpenedHere:
     """only: the strategies in use; None for all that are installed."""
     folder.root.mkdir(parents=True, exist_ok=True)
     here = opened_in_process(task, profile, plugins, folder, only, seed=seed)
-    opening, pipeline = asyncio.run(open_task(here.operations, here.prepared, folder, profile, seed, only))
+    opened = open_task(here.operations, here.prepared, folder, profile, seed, only, compare_exporters=compare_exporters)
+    opening, pipeline = asyncio.run(opened)
     return OpenedHere(opening, pipeline, here.computation)
 
 
