@@ -18,13 +18,16 @@ def unexportable(causes: Mapping[str, str]) -> UsageError:
     )
 
 
-def branching(cause: str) -> UsageError | None:
+def branching(cause: str, *, in_the_users_code: bool = False) -> UsageError | None:
     """What to tell about a reference on which torch.export failed, when that was for data-dependent control flow: a
-    tracer follows one branch of it and says nothing, so it counts even though the trace succeeded.
+    tracer follows one branch of it and says nothing, so it counts even though the trace succeeded. in_the_users_code:
+    only where the line is known; without one it may be a size that the exporter could not settle.
     """
     if not re.search(r"data.dependent|bool\(\)|Dynamic control flow|GuardOnDataDependent", cause, re.IGNORECASE):
         return None
     place = PLACE.search(cause)
+    if in_the_users_code and place is None:
+        return None
     return UsageError(
         f"the model has data-dependent control flow{place[0] if place else f' ({cause})'}, which an ONNX graph "
         "cannot hold: replace the branch by torch.where, or move it out of forward"

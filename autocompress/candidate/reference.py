@@ -48,7 +48,7 @@ def other_reference(opened: OpenTask, exporter: str) -> ModelFile:
     try:
         export_reference(opened, exporter, path)
     except CandidateFailed as error:
-        if refusal := branching(error.reason):
+        if refusal := branching(error.reason, in_the_users_code=True):
             raise refusal from error
         raise
     return file_of(opened, Recipe(), path)

@@ -124,6 +124,33 @@ def test_control_flow_on_the_data_is_named_with_its_line(tmp_path: Path) -> None
     assert re.search(said, str(unexportable({"torchscript": "it fails too", "dynamo": dynamo.value.reason})))
 
 
+def test_a_size_that_the_exporter_cannot_settle_is_no_control_flow_of_the_users() -> None:
+    """Beside a trace that is right; where nothing else works it is still told."""
+    cause = "Could not guard on data-dependent expression Eq(u0, 1) (unhinted: Eq(u0, 1))"
+    assert branching(cause, in_the_users_code=True) is None
+    assert branching(cause) is not None
+
+
+def test_a_folded_file_can_be_rewritten_and_loaded_again(tmp_path: Path) -> None:
+    """Whoever loads a file optimizes it, and invents the names for what it adds that were invented when it was folded:
+    a second product of sequences is what quantization or a shorter graph may bring about.
+    """
+    target, model = tmp_path / "m.onnx", nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+    inputs = torch.randn(1, 3, 8)
+    export_with("torchscript", model, layout_of(model, inputs), inputs, target)
+    graph = onnx.load(str(target))
+    (output,) = graph.graph.output
+    weights = [onnx.numpy_helper.from_array(np.ones(s, np.float32), n) for n, s in (("w", (8, 8)), ("b", (8,)))]
+    graph.graph.initializer.extend(weights)
+    graph.graph.node.append(onnx.helper.make_node("MatMul", [output.name, "w"], ["product"]))
+    graph.graph.node.append(onnx.helper.make_node("Add", ["product", "b"], ["more"]))
+    output.name = "more"
+    onnx.save(graph, str(target))
+    session = ort.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+    np.testing.assert_allclose(got, model(inputs).detach().numpy() @ np.ones((8, 8)) + 1, rtol=1e-4, atol=1e-4)
+
+
 def test_an_operator_that_no_exporter_knows_is_named(tmp_path: Path) -> None:
     causes = {}
     for exporter in EXPORTERS:
