@@ -27,8 +27,15 @@ COUNTED = (  # fields of a task; one that is None is no part of it
     *("metric", "loss", "augment", "student"),
     *("maximize", "batch", "outputs", "distill", "dynamic"),
 )
-CALLED = {"train": "training data", "val": "validation data", "test": "test data", "model": "model's structure or code"}
-PLURAL = {"weights", "train", "val", "test", "outputs"}
+CALLED = {
+    "train": "training data",
+    "val": "validation data",
+    "test": "test data",
+    "model": "model's structure or code",
+    "frozen": "frozen weights",
+    "keep": "kept modules",
+}
+PLURAL = {"weights", "frozen", "keep", "train", "val", "test", "outputs"}
 NOT_ITS_OWN = {*vars(nn.Module()), *OF_COMPILING}  # what a module holds whatever it is
 MAKING = {"__init__", "__new__", "__post_init__"}
 BY_TYPE = {  # modules of Python whose objects hold what is another in each process
@@ -44,8 +51,10 @@ def parts_of(task: Task) -> dict[str, str]:
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     parts: dict[str, Any] = {"weights": [[_uncompiled(name), _tensor(tensor)] for name, tensor in tensors]}
     parts |= {"model": Description(with_weights=False).of(model)}
-    given = {name: getattr(task, name) for name in COUNTED}
+    given = {name: getattr(task, name) for name in COUNTED} | {"keep": list(task.keep) or None}
     parts |= {name: Description().of(value) for name, value in given.items() if value is not None}
+    if frozen := task.frozen_in(model):
+        parts["frozen"] = sorted(_uncompiled(name) for name in frozen)
     return {name: digest(part)[:16] for name, part in parts.items()}
 
 

@@ -6,9 +6,11 @@ as they come out. Sparse gradients, which most optimizers refuse, become dense o
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -51,6 +53,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
         _settle(module, shared)
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             module.sparse = False
+    _name_linear_layers(found)
     return found
 
 
@@ -111,6 +114,52 @@ def _held_results(module: nn.Module) -> Iterator[Tensor]:
             stack += value.values()
         elif isinstance(value, (list, tuple)):
             stack += value
+
+
+def _name_linear_layers(model: nn.Module) -> None:
+    """Put ``nn.Linear`` where a model has a linear layer of a class of its own, with its matrix the other way round or
+    not, so that what treats linear layers treats these.
+    """
+    made: dict[nn.Module, nn.Linear] = {}
+    holders = Counter(id(p) for m in model.modules() for p in m.parameters(recurse=False))
+    for path, module in list(model.named_modules(remove_duplicate=False)):
+        if path and module not in made and all(holders[id(p)] == 1 for p in module.parameters(recurse=False)):
+            linear = _as_linear(module)
+            if linear is not None:
+                made[module] = linear
+        if module in made:
+            parent, _, child = path.rpartition(".")
+            setattr(model.get_submodule(parent), child, made[module])
+
+
+def _as_linear(module: nn.Module) -> nn.Linear | None:
+    """The linear layer that computes the same; None for anything else, and for what torch itself defines."""
+    held = dict(module.named_parameters(recurse=False))
+    weight, bias = held.pop("weight", None), held.pop("bias", None)
+    more = any(True for _ in chain(module.children(), module.buffers()))
+    known = more or type(module).__module__.startswith("torch.")
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    if known or hooked or held or weight is None or weight.dim() != 2 or (bias is not None and bias.dim() != 1):
+        return None
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for matrix in (weight, weight.T):
+            linear = nn.Linear(matrix.shape[1], matrix.shape[0], bias=bias is not None)
+            linear.weight.copy_(matrix)
+            if bias is not None and bias.shape != linear.bias.shape:
+                continue
+            if bias is not None:
+                linear.bias.copy_(bias)
+            x = torch.randn(2, 3, linear.in_features)
+            try:
+                same = torch.allclose(module(x), linear(x), rtol=1e-4, atol=1e-5)
+            except Exception:  # it takes something else
+                continue
+            if same:
+                for own, original in ((linear.weight, weight), (linear.bias, bias)):
+                    if original is not None:
+                        own.requires_grad_(original.requires_grad)
+                return linear.train(module.training)
+    return None
 
 
 class _Shared:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from autocompress.classes import IGNORED
 from autocompress.errors import UsageError, one_line
+from autocompress.kept_parts import frozen_parameters, make_trainable, mark_kept
 from autocompress.losses import cross_entropy, mse
 from autocompress.metric_names import checked_metric, metric_and_entry
 from autocompress.nested import Nested, map_tensors, named_tensors, primary
@@ -40,15 +41,18 @@ class Task:
     metric: "accuracy", the name of a metric of torchmetrics, ``callable(outputs, targets) -> float``, or an object with
     ``update(outputs, targets)``, ``compute()`` and ``reset()``; of one that gives a dict, with the entry that counts:
     ``(metric, "map")``. loss: "cross_entropy", "mse", or ``callable(outputs, targets) -> scalar tensor``, lower is
-    better. Both are given what the model returns, whole; what torch and torchmetrics define, and what is given by name,
-    the one output that is scored. maximize: False for a metric of which lower is better; left out, what torchmetrics
-    says of the metric, and True for the user's own.
+    better. Both are given what the model returns, whole; what torch and torchmetrics define, what is given by name, and
+    what takes ``outputs: Tensor`` by its annotation, the one output that is scored. maximize: False for a metric of
+    which lower is better; left out, what torchmetrics says of the metric, and True for the user's own.
     augment: optional ``callable(inputs) -> inputs`` on a training batch.
     batch: optional ``callable(batch) -> (inputs, targets)`` of what the loader gives; pairs, and dicts with labels
     inside, need none.
     outputs: names of the outputs to deliver; all of them when left out. distill: the name of the output that is scored
     and a classifier's logits, where it is not ``.logits``, "logits" or the first one. Names are a dict's keys, a named
     tuple's or a dataclass's fields; of a tuple ``output_0``, ``output_1``, ...
+    keep: names of modules, as ``model.named_modules()`` has them, that stay as they are: nothing in them is narrowed,
+    dropped, factorized, zeroed or quantized; they are trained along. unfreeze: train parameters without a gradient too
+    and let their layers be changed; left out, they stay as they are where others have a gradient.
     dynamic: the axes of inputs that vary from example to example, ``{"input_ids": {1: "sequence"}}``.
     groups: optional ``callable(inputs, targets) -> one label an example``; labels: names of the classes. Both are kept,
     and nothing reports by them yet.
@@ -72,6 +76,8 @@ class Task:
     batch: Callable[[Any], Any] | None = None
     outputs: Sequence[str] | None = None
     distill: str | None = None
+    keep: Sequence[str] = ()
+    unfreeze: bool = False
     dynamic: Mapping[str, Mapping[int, str]] | None = None
     groups: Callable[[Any, Any], Any] | None = None
     labels: Sequence[str] | None = None
@@ -93,7 +99,7 @@ class Task:
         for label in ("augment", "student", "batch", "groups"):
             if getattr(self, label) is not None and not callable(getattr(self, label)):
                 raise UsageError(f"Task.{label} must be a callable, not {type(getattr(self, label)).__name__}")
-        for label in ("outputs", "labels"):
+        for label in ("outputs", "labels", "keep"):
             value = getattr(self, label)
             if value is not None and (isinstance(value, str) or not all(isinstance(name, str) for name in value)):
                 raise UsageError(f"Task.{label} must be a list of names, not {value!r}")
@@ -106,6 +112,10 @@ class Task:
         if self.distill not in named:
             raise UsageError(f"Task.distill is {self.distill!r}, and the model returns {', '.join(named) or 'nothing'}")
         return named[self.distill]
+
+    def frozen_in(self, plain: nn.Module) -> frozenset[str]:
+        """Names of the parameters that are not trained, in a plain copy of the model."""
+        return frozenset() if self.unfreeze else frozen_parameters(plain)
 
     @property
     def is_accuracy(self) -> bool:
@@ -139,8 +149,10 @@ class Task:
 
     def copy_of_model(self) -> nn.Module:
         """A private copy of what the model comes down to (``plain_model``), in evaluation mode, on the CPU, in float32,
-        every parameter trainable. What the task does not deliver is None in what it returns there; while it trains it
-        returns everything.
+        every parameter trainable but those that stay frozen, and what stays as it is marked (``kept_parts``).
+
+        What the task does not deliver is None in what it returns there; while it trains it returns everything. Raises
+        UsageError.
         """
         try:
             model = plain_copy(self.model)
@@ -150,8 +162,9 @@ class Task:
                 f"{one_line(error)}; build it inside the task factory "
                 "and keep open files and other resources out of it"
             ) from error
-        for parameter in model.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
+        frozen = self.frozen_in(model)
+        make_trainable(model, frozen)
+        mark_kept(model, self.keep, frozen)
         if self.outputs is not None:
             model.register_forward_hook(partial(_delivered, frozenset(self.outputs)))
         return model
@@ -167,11 +180,21 @@ def _delivered(names: frozenset[str], model: nn.Module, given: object, returned:
 
 def takes_one_tensor(function: object) -> bool:
     """Whether a loss or a metric is one that is defined for a tensor of outputs: this package's, torch's own, or one of
-    torchmetrics.
+    torchmetrics, and whatever says so of its first parameter (``outputs: Tensor``).
     """
     function = function.func if isinstance(function, partial) else function
     defined = function if inspect.isfunction(function) or inspect.isbuiltin(function) else type(function)
-    return (getattr(defined, "__module__", None) or "").startswith(ONE_TENSOR)
+    return (getattr(defined, "__module__", None) or "").startswith(ONE_TENSOR) or _annotated_with_tensor(function)
+
+
+def _annotated_with_tensor(function: object) -> bool:
+    """Whether the first parameter is a tensor by its annotation."""
+    called = function.forward if isinstance(function, nn.Module) else function
+    try:
+        parameters = list(inspect.signature(called).parameters.values())  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # it has no signature
+        return False
+    return bool(parameters) and parameters[0].annotation in (Tensor, "Tensor", "torch.Tensor")
 
 
 def load_task(target: str) -> Task:

@@ -179,3 +179,35 @@ def test_what_a_users_train_returns_is_used_nowhere():
     """Its owner writes ``model.train()`` as a statement, and may return nothing from it."""
     ours = {"autocompress/demo/digits.py", "autocompress/testing/tasks.py"}
     assert [place for place in modes_that_are_used() if place.rpartition(":")[0] not in ours] == []
+
+
+class Turned(nn.Module):
+    """A linear layer with its matrix the other way round, as GPT-2 has it."""
+
+    def __init__(self, inputs: int, outputs: int, times: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs))
+        self.bias = nn.Parameter(torch.randn(outputs))
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.times * torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], -1)
+
+
+def test_a_linear_layer_of_a_class_of_its_own_is_one_and_what_does_more_is_not():
+    model = nn.Sequential(Turned(8, 6), nn.ReLU(), Turned(6, 4, times=2.0))
+    model[0].bias.requires_grad_(False)
+    copied = plain_copy(model)
+    assert [type(layer) for layer in copied] == [nn.Linear, nn.ReLU, Turned]
+    torch.testing.assert_close(copied(X), model(X))
+    assert torch.equal(copied[0].weight, model[0].weight.T)
+    assert copied[0].weight.requires_grad
+    assert not copied[0].bias.requires_grad
+    assert isinstance(model[0], Turned), "the user's own stays"
+
+
+def test_a_linear_layer_that_is_held_twice_is_one_layer():
+    layer = Turned(8, 8)
+    copied = plain_copy(nn.ModuleList([layer, layer]))
+    assert isinstance(copied[0], nn.Linear)  # type: ignore[index]
+    assert copied[0] is copied[1]  # type: ignore[index]

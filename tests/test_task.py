@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -165,10 +166,33 @@ def test_copy_leaves_the_users_module_unchanged():
     assert all(tensor.dtype == before[name].dtype for name, tensor in model.state_dict().items())
 
 
-def test_copy_is_trainable_in_evaluation_mode_and_keeps_sharing():
-    copied = make(model=Shared().double().train()).copy_of_model()
+class Sum(nn.Module):
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).sum()
+
+
+def annotated(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).sum()
+
+
+@pytest.mark.parametrize("loss", [annotated, Sum()])
+def test_a_loss_that_says_it_takes_a_tensor_is_given_the_one_that_is_scored(loss: Any):
+    returned = {"hidden": torch.zeros(2), "logits": torch.ones(3)}
+    assert make(loss=loss).loss_fn(returned, torch.zeros(3)) == 3
+
+    def whole(outputs: Any, targets: Tensor) -> Tensor:
+        return outputs["hidden"].sum() + 5
+
+    assert make(loss=whole).loss_fn(returned, torch.zeros(3)) == 5
+
+
+@pytest.mark.parametrize("unfreeze", [False, True])
+def test_copy_is_in_evaluation_mode_keeps_sharing_and_what_is_frozen(unfreeze: bool):
+    copied = make(model=Shared().double().train(), unfreeze=unfreeze).copy_of_model()
     assert not any(module.training for module in copied.modules())
-    assert all(p.requires_grad and p.dtype == torch.float32 for p in copied.parameters())
+    assert all(p.dtype == torch.float32 for p in copied.parameters())
+    frozen = [name for name, p in copied.named_parameters() if not p.requires_grad]
+    assert frozen == ([] if unfreeze else ["one.bias"])
     assert copied.one.weight is copied.two.weight
 
 

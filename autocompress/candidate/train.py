@@ -22,6 +22,7 @@ from autocompress.candidate.stream import TrainBatch, TrainStream
 from autocompress.candidate.structure import blamed_on
 from autocompress.data import OutputLayout, call, captured
 from autocompress.errors import CandidateFailed, Interrupted
+from autocompress.kept_parts import is_frozen, rest_frozen_norms
 from autocompress.nested import as_float, map_tensors
 from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import LossTerm, TrainHook, TrainStep
@@ -91,6 +92,7 @@ def train(
         with blamed_on(name):
             model = _module(hook.wrap(model), "wrap")
     arithmetic.place_model(model).train()
+    rest_frozen_norms(model, WITH_BATCH_STATISTICS)
     beside: list[nn.Parameter] = []
     for name, hook in hooks:
         with blamed_on(name):
@@ -197,7 +199,7 @@ def _named(wanted: Iterable[Sequence[str]]) -> list[str]:
 def _freeze_statistics(model: nn.Module, frozen: bool) -> None:
     """Batch norm cannot take statistics of one example: for a batch of one it uses what it has."""
     for module in model.modules():
-        if isinstance(module, WITH_BATCH_STATISTICS) and module.training == frozen:
+        if isinstance(module, WITH_BATCH_STATISTICS) and module.training == frozen and not is_frozen(module):
             module.train(not frozen)
 
 

@@ -11,6 +11,7 @@ from autocompress.data.split import Split
 from autocompress.nested import Nested
 from autocompress.task import Task
 
+SAME_ANSWER = 1e-3  # of the range of the answers
 LOOKED_AT = 3  # examples: as many show which axis is theirs, and which target stands beside which output
 
 
@@ -27,6 +28,17 @@ class FirstExamples:
         """Raises UsageError naming the shapes when the model does not take them."""
         batch = split.take(torch.arange(min(LOOKED_AT, len(split))))
         return cls(split, batch, returned_for(model, batch.inputs))
+
+    def depends_on_the_others(self, task: Task, model: nn.Module) -> bool:
+        """Whether the first example is answered otherwise with one beside it than with two."""
+        if len(self.batch) < LOOKED_AT:
+            return False
+        beside_two = self.outputs(task)
+        beside_one = task.scored(returned_for(model, self.batch.at(slice(LOOKED_AT - 1)).inputs))
+        if beside_one.shape[1:] != beside_two.shape[1:] or not beside_one.is_floating_point():
+            return False
+        difference = (beside_one[0] - beside_two[0]).abs().max()
+        return bool(difference > SAME_ANSWER * (beside_two.max() - beside_two.min()).clamp(min=1e-6))
 
     def outputs(self, task: Task) -> Tensor:
         """The one that is scored."""

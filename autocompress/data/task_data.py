@@ -15,6 +15,7 @@ from autocompress.data.own_weights import refuse_weights_of_others
 from autocompress.data.reading import Reading
 from autocompress.data.split import Split
 from autocompress.errors import UsageError
+from autocompress.kept_parts import what_is_frozen
 from autocompress.nested import map_tensors
 from autocompress.plain_model import what_is_taken
 from autocompress.task import Inputs, Task
@@ -51,6 +52,7 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
     said += [f"the {name} split gives other examples each time it is read" for name in splits if name not in digests]
     said += what_is_taken(task.model)
     model = task.copy_of_model()
+    said += what_is_frozen(model)
     own_inputs = None if task.example_inputs is None else map_tensors(as_held, task.example_inputs)
     free = free_axes(task, splits, own_inputs)
     with free.taken_by_the_model():
@@ -60,6 +62,11 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
     refuse_weights_of_others(task, firsts["val"])
     task.classes_last = classes_are_last(task, layout, firsts.values())
     said += free.said
+    if firsts["val"].depends_on_the_others(task, model):
+        said.append(
+            "what the model answers for an example depends on the others in its batch (a norm over the batch does "
+            "that): files are scored at the profile's batch, and another one gives another score"
+        )
     overlaps = Overlaps(splits, reading.say)
     for first in firsts.values():
         check_split(first, task, overlaps)

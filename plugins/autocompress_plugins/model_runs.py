@@ -1,7 +1,8 @@
 """Running a model once, and seeing what the modules inside it are given and give."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -62,6 +63,15 @@ def watched(modules: Iterable[tuple[str, nn.Module]], see: See) -> Iterator[None
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """One call of a module: what it was given, copied before it could change, and what it gave."""
+
+    args: tuple[Any, ...]
+    named: Mapping[str, Any]
+    gave: Any
 
 
 def inner_outputs(model: nn.Module, inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor]:

@@ -212,6 +212,15 @@ def test_a_model_that_goes_on_computing_with_the_users_own_weights_is_refused():
         read_data(Task("bound", model, pair, pair))
 
 
+@pytest.mark.parametrize("tracked", [False, True])
+def test_answers_that_depend_on_the_batch_are_said_to(tracked: bool):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, track_running_stats=tracked), nn.Linear(8, 3)).eval()
+    x, y = torch.randn(12, 4), torch.arange(12) % 3
+    said = [text for text in read_data(Task("batches", model, (x, y), (x.clone(), y))).warnings if "batch" in text]
+    assert bool(said) is not tracked
+
+
 def test_rows_of_numbers_are_a_tensor():
     split = open_split("val", (torch.zeros(3, 2), [[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]))
     assert split.take(torch.tensor([2])).targets.tolist() == [[0.5, 0.5]]

@@ -40,9 +40,11 @@ from autocompress_plugins.quantization.activation_values import (
 )
 from autocompress_plugins.quantization.calibration import Range, extremes, observed
 from autocompress_plugins.quantization.fake_quantization import INT7, INT8, UINT8, FakeQuantization
+from autocompress_plugins.quantization.kept_nodes import kept_nodes
 from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC_OPERATORS,
+    named,
     quantized,
     weight_kinds,
 )
@@ -81,7 +83,7 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
         calibrated = observed(source, context.feeds(CALIBRATION_EXAMPLES))
         ranges = {name: extremes(histogram) for name, histogram in calibrated.items()}
         ranges |= _learned_ranges(source, context.learned.get(self.name, {}), context)
-        onnx.save(quantized(source, ranges, params), str(target))
+        onnx.save(quantized(source, ranges, params, never=kept_nodes(named(source), context)), str(target))
 
 
 def _learned_ranges(path: Path, learned: Mapping[str, Any], context: Context) -> dict[str, Range]:

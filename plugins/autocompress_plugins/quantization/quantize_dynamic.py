@@ -16,6 +16,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
+from autocompress_plugins.quantization.kept_nodes import kept_nodes
 from autocompress_plugins.quantization.ort_quantization import (
     has_constant_weights,
     reduced,
@@ -50,6 +51,8 @@ class QuantizeDynamic(GraphStrategy):
         return [{"weights": "QInt8", **kind} for kind in weight_kinds(context)]
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
+        kept = kept_nodes(onnx.load(str(source)), context)
+        kept += [f"{name}_MatMul" for name in kept]  # as the tools call what they make of a Gemm
         with without_advice():
             quantize_dynamic(
                 str(source),
@@ -58,6 +61,7 @@ class QuantizeDynamic(GraphStrategy):
                 per_channel=True,
                 reduce_range=reduced(params),
                 weight_type=QuantType.QInt8,
+                nodes_to_exclude=kept,
             )
         if unsigned(params):
             onnx.save(with_unsigned_weights(onnx.load(str(target))), str(target))

@@ -23,6 +23,7 @@ import onnx
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.quantization.calibration import RULES, Histogram, Range, observed
+from autocompress_plugins.quantization.kept_nodes import kept_nodes
 from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC,
@@ -107,6 +108,7 @@ class QuantizeStatic(GraphStrategy):
         numbers = [int(number) for number in str(params.get("float_sections", "")).split(",") if number]
         sections = _sections(source) if numbers else []
         left = {name for number in numbers for name in sections[number]}
+        left |= set(kept_nodes(named(source), context))
         return quantized(source, self._ranges(source, params, context), params, never=left)
 
     def _ranges(self, source: Path, params: Params, context: Context) -> dict[str, Range]:

@@ -17,6 +17,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from autocompress.plugin.contract import Array, Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
+from autocompress_plugins.quantization.kept_nodes import kept_nodes
 
 autocompress_api = 2
 
@@ -69,9 +70,15 @@ class QuantizeWeights(GraphStrategy):
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
         model = onnx.shape_inference.infer_shapes(onnx.load(str(source)))  # which does not know MatMulNBits
         graph, bits, stored = model.graph, int(params["bits"]), Stored()
-        constants = _constants(graph)
-        nodes = [_packed(n, constants, bits, stored) if _is_product(n, constants) else n for n in graph.node]
-        axes = {name: axis for node in nodes for name, axis in _channels(node, constants).items()}
+        constants, left = _constants(graph), set(kept_nodes(model, context))
+        axes: dict[str, int] = {}
+        nodes = []
+        for node in graph.node:
+            if node.name not in left and _is_product(node, constants):
+                node = _packed(node, constants, bits, stored)
+            elif node.name not in left:
+                axes |= _channels(node, constants)
+            nodes.append(node)
         nodes[:0] = [_dequantized(constants[name], axis, stored) for name, axis in axes.items()]
         read = {name for node in nodes for name in node.input}
         kept = [tensor for tensor in graph.initializer if tensor.name in read and tensor.name not in axes]

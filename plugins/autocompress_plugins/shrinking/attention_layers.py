@@ -41,7 +41,34 @@ class Projection(nn.Linear):
     """A linear layer of which heads are cut; what would take it apart knows by its type that it may not."""
 
 
-class HeadAttention(Opaque):
+@dataclass(frozen=True)
+class HeadLayer:
+    """A linear layer of an attention, and where each head lies in it: heads[h] are its outputs (side "out", of a layer
+    that reads what the attention is given) or its inputs ("in", of the output projection) that belong to head h.
+    """
+
+    layer: nn.Linear
+    side: str
+    heads: tuple[tuple[int, ...], ...]
+
+
+class PrunableAttention(Opaque):
+    """Attention of which heads can be taken out. Where queries share keys and values, those that do are one head."""
+
+    def head_layers(self) -> tuple[HeadLayer, ...]:
+        """The layers that read, and the output projection, which is last and may lie outside of the module."""
+        raise NotImplementedError
+
+    def remove_heads(self, removed: Sequence[int]) -> None:
+        """Take heads out, in place. Raises CandidateFailed when none would be left."""
+        raise NotImplementedError
+
+    @property
+    def removable_heads(self) -> int:
+        return len(self.head_layers()[0].heads)
+
+
+class HeadAttention(PrunableAttention):
     """Scaled dot-product attention over (N, T, E), with one fused projection and heads that can be taken out."""
 
     def __init__(
@@ -78,6 +105,12 @@ class HeadAttention(Opaque):
         mixed = self.drop_weights(scores.softmax(-1)) @ v
         heads = mixed.transpose(1, 2).reshape(n, t, self.num_heads * self.head_size)
         return self.drop_output(self.out(self.drop_heads(heads)))  # type: ignore[no-any-return]
+
+    def head_layers(self) -> tuple[HeadLayer, ...]:
+        width = self.num_heads * self.head_size
+        columns = [tuple(self.head_columns([head])) for head in range(self.num_heads)]
+        rows = [tuple(part * width + column for part in range(3) for column in own) for own in columns]
+        return HeadLayer(self.qkv, "out", tuple(rows)), HeadLayer(self.out, "in", tuple(columns))
 
     def head_columns(self, heads: Sequence[int]) -> list[int]:
         """Where the heads lie in the input of the output projection."""

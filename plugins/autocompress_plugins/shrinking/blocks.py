@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from autocompress.errors import one_line
+from autocompress.kept_parts import holds_kept
 from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 from autocompress_plugins.fitting_parts import FittingParts
@@ -25,6 +26,9 @@ def droppable(model: nn.Module, inputs: Inputs) -> FittingParts:
     names: list[str] = []
     kept: dict[str, str] = {}
     for name in (*blocks, *_recurrent_layers(model, blocks)):
+        if (reason := holds_kept(model.get_submodule(name.partition(":")[0]))) is not None:
+            kept[name] = reason
+            continue
         try:
             got = shapes_of(outputs(without(copy.deepcopy(model), [name]), inputs))
         except Exception as error:  # whatever a model does with its blocks beside calling them

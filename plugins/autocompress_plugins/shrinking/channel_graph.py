@@ -7,7 +7,8 @@ answer is not taken on trust: ``group_check`` tries each.
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch_pruning as tp
@@ -15,12 +16,13 @@ from torch import nn
 
 from autocompress.data import is_within, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
+from autocompress.kept_parts import why_kept
 from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Context
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
-from autocompress_plugins.shrinking.attention_layers import HeadAttention
-from autocompress_plugins.shrinking.dependency_graph import trace, without_warnings
+from autocompress_plugins.shrinking.attention_layers import PrunableAttention
+from autocompress_plugins.shrinking.dependency_graph import group_of, knows_places, trace
 from autocompress_plugins.shrinking.group_check import half, why_wrong
 from autocompress_plugins.shrinking.groups import (
     CHANNELS,
@@ -37,7 +39,7 @@ from autocompress_plugins.shrinking.opaque import Opaque
 from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentBarrier, RecurrentLayer
 from autocompress_plugins.shrinking.removal import ties
-from autocompress_plugins.shrinking.unit_macs import head_macs, member_macs, places
+from autocompress_plugins.shrinking.unit_macs import member_macs, places
 
 ROOTS = (*CONVOLUTIONS, nn.Linear, nn.Embedding, RecurrentLayer)
 
@@ -107,16 +109,18 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
     computed_at = places(model, inputs)
     modules = dict(model.named_modules())
     names = {module: name for name, module in modules.items()}
-    attends = any(isinstance(module, HeadAttention) for module in modules.values())
+    attends = any(isinstance(module, PrunableAttention) for module in modules.values())
     graph, seen = trace(model, inputs), set[str]()
     alone = run_in_training_alone(model, inputs)
     called = {name: at for at, name in enumerate(computed_at)}
     for name in sorted(modules, key=lambda name: called.get(name, len(called))):
         module = modules[name]
-        if isinstance(module, HeadAttention) and module.num_heads > 1:
-            heads = tuple(range(module.num_heads))
-            macs = head_macs(module, computed_at.get(name, 0.0))
-            yield Group(name, HEADS, module.num_heads, (Member(name, "heads", heads, heads),), macs=macs)
+        if isinstance(module, PrunableAttention) and module.removable_heads > 1:
+            members = _of_heads(module, names)
+            if kept := _kept(modules, members):
+                yield LeftAlone(name, HEADS, kept)
+                continue
+            yield Group(name, HEADS, module.removable_heads, members, macs=_macs(modules, members, computed_at))
         inside = any(isinstance(parent, Opaque) for parent in _parents(model, name))
         if not isinstance(module, ROOTS) or inside or name in seen:
             continue
@@ -129,7 +133,8 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
             yield LeftAlone(name, kind, "it runs in training mode alone, and loses what the layers that it reads lose")
             continue
         try:
-            size, members, ends = _members(graph, {m: n for m, n in names.items() if not is_within(n, alone)}, module)
+            named = {m: n for m, n in names.items() if not is_within(n, alone)}
+            size, members, ends, places_known = _members(graph, named, module)
         except Exception as error:  # torch-pruning lost its way
             reason = f"what depends on it cannot be told ({type(error).__name__}: {one_line(error, 120)})"
             yield LeftAlone(name, kind, reason)
@@ -137,24 +142,67 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
         seen |= {member.module for member in members if member.side == "out"}
         if attends and all(isinstance(modules[member.module], nn.Linear) for member in members):
             kind = MLP
+        members = tuple(own for member in members for own in _in_attention(modules[member.module], member, names))
+        if kept := _kept(modules, members):
+            yield LeftAlone(name, kind, kept)
+            continue
         blocks = math.lcm(*(_blocks(modules[member.module], member.side) for member in members))
         if ends:
             yield LeftAlone(name, kind, "its units are the model's output")
         elif size == 1:
             yield LeftAlone(name, kind, "it has one unit only")
+        elif places_known and _are_tied(graph, module, size):
+            yield LeftAlone(name, kind, "some of its units can only go with others of them, which a concatenation does")
         elif size == blocks or size % blocks:
             yield LeftAlone(name, kind, f"its {size} units lie in {blocks} runs that cannot lose equally many")
         else:
-            macs = sum(member_macs(modules[own.module], own, computed_at.get(own.module, 0.0)) for own in members)
-            yield Group(name, kind, size, members, blocks, max(macs, 1.0))
+            yield Group(name, kind, size, members, blocks, _macs(modules, members, computed_at))
 
 
-def _members(graph: Any, names: Mapping[nn.Module, str], root: nn.Module) -> tuple[int, tuple[Member, ...], bool]:
-    """Size and members of the group of ``root``, and whether its units are the model's output."""
-    pruner = graph.get_pruner_of_module(root)
-    size = int(pruner.get_out_channels(root))
-    with without_warnings():
-        found = graph.get_pruning_group(root, pruner.prune_out_channels, list(range(size)))
+def _macs(modules: Mapping[str, nn.Module], members: Sequence[Member], computed_at: Mapping[str, float]) -> float:
+    found = sum(member_macs(modules[own.module], own, computed_at.get(own.module, 0.0)) for own in members)
+    return max(found, 1.0)
+
+
+def _kept(modules: Mapping[str, nn.Module], members: Sequence[Member]) -> str | None:
+    """Why one of the layers that lose channels may not."""
+    for member in members:
+        module = modules[member.module]
+        reason = why_kept(module.core if isinstance(module, RecurrentLayer) else module)
+        if reason is not None:
+            return f"{reason} ({member.module})"
+    return None
+
+
+def _of_heads(module: PrunableAttention, names: Mapping[nn.Module, str]) -> tuple[Member, ...]:
+    """What goes with the heads of an attention."""
+    return tuple(
+        Member(
+            names[own.layer],
+            own.side,
+            tuple(index for indices in own.heads for index in indices),
+            tuple(head for head, indices in enumerate(own.heads) for _ in indices),
+        )
+        for own in module.head_layers()
+    )
+
+
+def _in_attention(module: nn.Module, member: Member, names: Mapping[nn.Module, str]) -> Iterator[Member]:
+    """The member itself; of an attention its layers that read, or the one that gives."""
+    if not isinstance(module, PrunableAttention):
+        yield member
+        return
+    for own in module.head_layers():
+        if (own.side == "out") == (member.side == "in"):
+            yield replace(member, module=names[own.layer])
+
+
+def _members(graph: Any, names: Mapping[nn.Module, str], root: nn.Module) -> tuple[int, tuple[Member, ...], bool, bool]:
+    """Size and members of the group of ``root``, whether its units are the model's output, and whether the graph holds
+    where they lie in a tensor.
+    """
+    size = int(graph.get_pruner_of_module(root).get_out_channels(root))
+    found = group_of(graph, root, range(size))
     members, ends = [], False
     for item in found:
         node, out = item.dep.target, graph.is_out_channel_pruning_fn(item.dep.handler)
@@ -162,7 +210,19 @@ def _members(graph: Any, names: Mapping[nn.Module, str], root: nn.Module) -> tup
         if node.module in names:
             side = "out" if out else "in"
             members.append(Member(names[node.module], side, tuple(item.idxs), tuple(item.root_idxs)))
-    return size, tuple(members), ends
+    return size, tuple(members), ends, knows_places(found)
+
+
+def _are_tied(graph: Any, root: nn.Module, size: int) -> bool:
+    """Whether units of a group can only go with others, so that taking out one takes out more: the first, or the
+    last.
+    """
+    for unit in (0, size - 1):
+        for item in group_of(graph, root, [unit]):
+            of_root = item.dep.target.module is root and graph.is_out_channel_pruning_fn(item.dep.handler)
+            if of_root and set(item.idxs) != {unit}:
+                return True
+    return False
 
 
 def _blocks(module: nn.Module, side: str) -> int:

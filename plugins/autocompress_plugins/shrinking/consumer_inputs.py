@@ -16,7 +16,6 @@ from autocompress.errors import CandidateFailed
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
 from autocompress_plugins.model_runs import output, watched
-from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.dependency_graph import by_channel
 from autocompress_plugins.shrinking.groups import Group, Member
 from autocompress_plugins.shrinking.input_moments import InputMoments, Rows, channels, features, pixels, states
@@ -109,12 +108,7 @@ def _moments(model: nn.Module, consumers: Sequence[Consumer], batches: Iterable[
 
 def _of_member(model: nn.Module, member: Member) -> Iterator[Consumer]:
     module, name, side = model.get_submodule(member.module), member.module, member.side
-    if isinstance(module, HeadAttention) and side in ("in", "heads"):
-        layer, part = (module.qkv, "qkv") if side == "in" else (module.out, "out")
-        columns = module.head_columns(member.indices) if side == "heads" else list(member.indices)
-        units = [unit for unit in member.units for _ in range(len(columns) // len(member.units))]
-        yield _linear(f"{name}.{part}", layer, columns, units)
-    elif isinstance(module, RecurrentLayer):
+    if isinstance(module, RecurrentLayer):
         yield from _recurrent(module, member)
     elif isinstance(module, nn.Linear) and side == "in":
         yield _linear(name, module, member.indices, member.units)

@@ -11,7 +11,6 @@ from autocompress.data import is_within, run_in_training_alone
 from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Context, Counterpart, Counterparts
 from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
-from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.block_removal import without
 from autocompress_plugins.shrinking.channel_graph import every_group
 from autocompress_plugins.shrinking.groups import Group
@@ -25,13 +24,12 @@ class _Gone:
 
     outputs: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     inputs: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-    heads: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     @classmethod
     def of(cls, groups: Sequence[Group], removals: Mapping[str, Sequence[int]]) -> "_Gone":
         """removals: root of a group -> its units that go."""
         gone = cls()
-        sides = {"out": gone.outputs, "in": gone.inputs, "heads": gone.heads}
+        sides = {"out": gone.outputs, "in": gone.inputs}
         for group in groups:
             units = set(removals.get(group.root, ()))
             for member in group.members:
@@ -119,18 +117,8 @@ def _renamed(whole: nn.Module, name: str, dropped: Mapping[str, Set[int]]) -> st
 
 def _layers(whole: nn.Module, gone: _Gone) -> Iterator[Counterpart]:
     """Of every layer of the original with channels what it still has of them."""
-    inside: set[str] = set()
     for name, module in whole.named_modules():
-        if isinstance(module, HeadAttention):
-            inside |= {f"{name}.qkv", f"{name}.out"}
-            width = module.num_heads * module.head_size
-            columns = set(module.head_columns(sorted(gone.heads[name])))
-            rows = {part * width + column for part in range(3) for column in columns}
-            inputs = _kept(module.in_channels, gone.inputs[name])
-            yield Counterpart(f"{name}.qkv", f"{name}.qkv", _kept(3 * width, rows), inputs)
-            outputs = _kept(module.out_channels, gone.outputs[name])
-            yield Counterpart(f"{name}.out", f"{name}.out", outputs, _kept(width, columns))
-        elif name not in inside and (widths := _widths(module)) is not None:
+        if (widths := _widths(module)) is not None:
             own = f"{name}.core" if isinstance(module, RecurrentLayer) else name
             outputs = _kept(widths[0], gone.outputs[name] | (gone.inputs[name] if widths[1] is None else set()))
             inputs_lost = gone.outputs[name] if _is_depthwise(module) else gone.inputs[name]

@@ -4,23 +4,22 @@ convolutions, RMS norms, slices of the channels.
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch_pruning.dependency import index_mapping
 
 from autocompress.data import call, computing_as_in_training, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.nested import tensors_of
 from autocompress.task import Inputs
-from autocompress_plugins.shrinking.attention_layers import HeadAttention, MultiheadSelfAttention
 from autocompress_plugins.shrinking.opaque import Opaque
 from autocompress_plugins.shrinking.prunable import opaque
-from autocompress_plugins.shrinking.recurrent_layers import RecurrentBarrier, RecurrentLayer
 
 POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLICE", "UNBIND", "EXPAND", "RESHAPE")}
 
@@ -29,10 +28,10 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
     """The dependency graph of a model in prunable form, with what runs in training mode alone, such as an auxiliary
     head. Raises CandidateFailed.
     """
-    kinds = (RecurrentLayer, RecurrentBarrier, HeadAttention, MultiheadSelfAttention)
+    kinds = {type(module) for module in model.modules() if isinstance(module, Opaque)}
     try:
         alone = run_in_training_alone(model, inputs)
-        with without_warnings(), opaque(model), torch.enable_grad():
+        with _without_warnings(), opaque(model), torch.enable_grad(), _with_every_gradient(model), _lenient():
             graph = tp.DependencyGraph()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.SLICE] = _SlicePruner()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.CONV] = _ConvolutionPruner()
@@ -49,6 +48,61 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
         ) from error
 
 
+def group_of(graph: Any, module: nn.Module, units: Sequence[int]) -> Any:
+    """What loses channels with these outputs of a layer, by torch-pruning. Where channels lie is known from the trace:
+    to work it out again for each group takes most of the time in a deep network that concatenates.
+    """
+    with _without_warnings(), _exchanged(update_index_mapping=lambda graph: None):
+        return graph.get_pruning_group(module, graph.get_pruner_of_module(module).prune_out_channels, list(units))
+
+
+def remove_group(group: Any) -> None:
+    """Take what ``group_of`` told out of the model, in place."""
+    with _without_warnings():
+        group.prune(record_history=False)
+
+
+@contextmanager
+def _lenient() -> Iterator[None]:
+    """While open, a reshape that torch-pruning cannot follow (the channel shuffle of ShuffleNet) costs the groups that
+    lead through it, which are found to be wrong, and not the graph.
+    """
+
+    def lenient(update: Callable[..., None], *args: Any) -> None:
+        with suppress(ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
+            update(*args)
+
+    named = [name for name in vars(index_mapping) if name.endswith("_index_mapping") and name != "update_index_mapping"]
+    with _exchanged(**{name: partial(lenient, getattr(index_mapping, name)) for name in named}):
+        yield
+
+
+@contextmanager
+def _exchanged(**functions: Callable[..., None]) -> Iterator[None]:
+    """While open, these functions of torch-pruning that tell where channels lie are others."""
+    own = {name: getattr(index_mapping, name) for name in functions}
+    try:
+        for name, function in functions.items():
+            setattr(index_mapping, name, function)
+        yield
+    finally:
+        for name, function in own.items():
+            setattr(index_mapping, name, function)
+
+
+@contextmanager
+def _with_every_gradient(model: nn.Module) -> Iterator[None]:
+    """While open, every parameter has one: the graph is that of the gradients."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(parameter.is_floating_point())
+    try:
+        yield
+    finally:
+        for parameter, trained in before:
+            parameter.requires_grad_(trained)
+
+
 def _ends(model: nn.Module, inputs: Inputs, *, training: bool) -> list[Tensor]:
     """The outputs, each by an operation of its own: one that other layers read too is an end of the graph as well."""
     with computing_as_in_training(model) if training else nullcontext():
@@ -56,9 +110,9 @@ def _ends(model: nn.Module, inputs: Inputs, *, training: bool) -> list[Tensor]:
     return [tensor.clone() for tensor in tensors_of(returned) if tensor.grad_fn is not None]
 
 
-def knows_places(graph: Any) -> bool:
-    """Whether the graph holds where channels lie in a tensor, which a removal changes."""
-    return any(node.type in POSITIONAL for node in graph.module2node.values())
+def knows_places(group: Any) -> bool:
+    """Whether the graph holds where channels of a group lie in a tensor, which their removal changes."""
+    return any(node.type in POSITIONAL for item in group for node in (item.dep.source, item.dep.target))
 
 
 def by_channel(layer: nn.Module, weight: Tensor, side: str) -> Tensor:
@@ -144,7 +198,7 @@ def _others(width: int, indices: Sequence[int]) -> list[int]:
 
 
 @contextmanager
-def without_warnings() -> Iterator[None]:
+def _without_warnings() -> Iterator[None]:
     """Its warnings are about what is checked afterwards anyway."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

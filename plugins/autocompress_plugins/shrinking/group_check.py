@@ -19,7 +19,6 @@ from autocompress.errors import CandidateFailed, one_line
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.model_runs import outputs, same_outputs, shapes_of
-from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.dependency_graph import by_channel
 from autocompress_plugins.shrinking.groups import Group, Member
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer
@@ -64,12 +63,7 @@ def _zero_readers(module: nn.Module, member: Member, units: set[int]) -> None:
     """Set the weights that read the units to zero."""
     gone = [i for i, unit in zip(member.indices, member.units, strict=True) if unit in units]
     with torch.no_grad():
-        if isinstance(module, HeadAttention):
-            if member.side == "heads":
-                module.out.weight[:, module.head_columns(gone)] = 0
-            elif member.side == "in":
-                module.qkv.weight[:, gone] = 0
-        elif isinstance(module, RecurrentLayer):
+        if isinstance(module, RecurrentLayer):
             for d in range(module.directions):
                 inputs, recurrent = module.matrices(d)
                 if member.side == "in":

@@ -8,7 +8,7 @@ EVERY_KIND = frozenset({CHANNELS, RECURRENT, HEADS, MLP})
 
 @dataclass(frozen=True)
 class Member:
-    """A module's part in a group. side: "out", "in" or "heads". index i of it belongs to unit ``units[i]``."""
+    """A layer's part in a group. side: "out" or "in". index i of it belongs to unit ``units[i]``."""
 
     module: str
     side: str

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
-from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.dependency_graph import by_channel
 from autocompress_plugins.shrinking.groups import Group
 from autocompress_plugins.shrinking.recurrent_layers import GATES, RecurrentLayer
@@ -85,8 +84,6 @@ def _rows(module: nn.Module, side: str, value: OfWeights) -> Tensor | None:
     """The weights of a module that go with each of its channels -> (channels, ...); None when it has none."""
     if isinstance(module, BATCH_NORMS):
         return None if module.weight is None else value(module.weight)[:, None]
-    if isinstance(module, HeadAttention):
-        return _attention_rows(module, side, value)
     if isinstance(module, RecurrentLayer):
         return _recurrent_rows(module, side, value)
     if isinstance(module, nn.Embedding):
@@ -94,17 +91,6 @@ def _rows(module: nn.Module, side: str, value: OfWeights) -> Tensor | None:
     if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
         return by_channel(module, value(module.weight), side).flatten(0, 1)
     return None
-
-
-def _attention_rows(module: HeadAttention, side: str, value: OfWeights) -> Tensor:
-    if side == "out":
-        return value(module.out.weight)
-    if side == "in":
-        return value(module.qkv.weight).T
-    heads, out = module.num_heads, value(module.out.weight)
-    made = value(module.qkv.weight).reshape(3, heads, -1).transpose(0, 1).flatten(1)
-    read = out.reshape(len(out), heads, -1).transpose(0, 1).flatten(1)
-    return torch.cat([made, read], 1)
 
 
 def _recurrent_rows(module: RecurrentLayer, side: str, value: OfWeights) -> Tensor:

@@ -10,12 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed, one_line
+from autocompress.kept_parts import keep_whole, why_kept
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import RECURRENT_LAYERS
 from autocompress_plugins.model_runs import output, outputs, same_outputs, watched
-from autocompress_plugins.shrinking.attention_layers import MultiheadSelfAttention
+from autocompress_plugins.shrinking.attention_layers import MultiheadSelfAttention, PrunableAttention
 from autocompress_plugins.shrinking.attention_recognition import as_head_attention, could_attend
 from autocompress_plugins.shrinking.opaque import Opaque
+from autocompress_plugins.shrinking.own_attention_search import find_own_attention
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentBarrier, RecurrentStack
 
 
@@ -33,7 +35,10 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
             before = outputs(model, inputs)
             if _shares_weights(model, original):
                 raise CandidateFailed("it shares weights with another layer")
-            _put(model, name, _exchanged(model, original, inputs))
+            exchanged = _exchanged(model, original, inputs)
+            if (kept := why_kept(original)) is not None:
+                keep_whole(exchanged, kept)
+            _put(model, name, exchanged)
             with opaque(model):
                 output(model, inputs)
             if not same_outputs(outputs(model, inputs), before):
@@ -46,7 +51,13 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
                 continue
             broken = f"a form of it that can shrink breaks the model ({type(error).__name__}: {one_line(error, 120)})"
             left[name] = error.reason if isinstance(error, CandidateFailed) else broken
-    return left
+    left |= find_own_attention(model, inputs)
+    return {name: reason for name, reason in left.items() if not _can_shrink(model.get_submodule(name))}
+
+
+def _can_shrink(module: nn.Module) -> bool:
+    """Whether it is, or holds, an attention that can lose heads."""
+    return any(isinstance(inside, PrunableAttention) for inside in module.modules())
 
 
 def _exchanged(model: nn.Module, original: nn.Module, inputs: Inputs) -> nn.Module:

@@ -8,8 +8,8 @@ from torch import nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.task import Inputs
-from autocompress_plugins.shrinking.attention_layers import HeadAttention
-from autocompress_plugins.shrinking.dependency_graph import knows_places, trace, without_warnings
+from autocompress_plugins.shrinking.attention_layers import PrunableAttention
+from autocompress_plugins.shrinking.dependency_graph import group_of, knows_places, remove_group, trace
 
 
 def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequence[int]]) -> nn.Module:
@@ -19,14 +19,14 @@ def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequen
     before, graph = ties(model), None
     for root, units in removals.items():
         module = model.get_submodule(root)
-        if isinstance(module, HeadAttention):
+        if isinstance(module, PrunableAttention):
             module.remove_heads(units)
             continue
-        if graph is None or knows_places(graph):
-            graph = trace(model, inputs)
-        with without_warnings():
-            prune_outputs = graph.get_pruner_of_module(module).prune_out_channels
-            graph.get_pruning_group(module, prune_outputs, list(units)).prune(record_history=False)
+        graph = graph or trace(model, inputs)
+        group = group_of(graph, module, units)
+        remove_group(group)
+        if knows_places(group):
+            graph = None
     _tie(model, before)
     return model
 

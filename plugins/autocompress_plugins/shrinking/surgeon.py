@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 REFIT_RIDGE = 1e-3  # of the mean square a column: towards the weights as they are
+ONE_BY_ONE = 256  # units; of more, several go at a time
 LATE = 128  # columns whose removal the full matrices do not show yet
 GONE = -2
 CONSTANT = 1e-12  # of the largest square: a column that varies less does not vary
@@ -34,20 +35,27 @@ class ConsumerStatistics:
 
 def surgeon_importance(consumers: Sequence[ConsumerStatistics], size: int, blocks: int = 1) -> Tensor:
     """Error of all consumers, each as a share of its output's energy, once a unit and all that matter less are gone ->
-    (size,), float64. From each of ``blocks`` equal runs of units equally many go, one of each in turn.
+    (size,), float64. From each of ``blocks`` equal runs of units equally many go, one of each in turn. Of wide layers a
+    few that add least go at a time.
     """
-    refitted = [fit for consumer in consumers if (fit := _Refitted(consumer, size)).energy > 0]
+    at_a_time = max(1, size // blocks // ONE_BY_ONE)
+    refitted = [fit for consumer in consumers if (fit := _Refitted(consumer, size, at_a_time)).energy > 0]
     values, removed = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.bool)
     total = 0.0
-    for _ in range(size):
+    while not removed.all():
         gone = removed.view(blocks, -1).sum(1)
         allowed = ~removed & (gone == gone.min()).repeat_interleave(size // blocks)
         added = sum((fit.added() for fit in refitted), torch.zeros(size, dtype=torch.float64))
-        unit = int(added.where(allowed, math.inf).argmin())
-        total = max(total + float(added[unit]), math.nextafter(total, math.inf))  # units that cost nothing keep order
-        values[unit], removed[unit] = total, True
-        for fit in refitted:
-            fit.remove(unit)
+        run = int(added.where(allowed, math.inf).argmin()) // (size // blocks)  # whose turn it is
+        own = slice(run * (size // blocks), (run + 1) * (size // blocks))
+        least = added[own].where(allowed[own], math.inf).argsort(stable=True)[: min(at_a_time, int(allowed[own].sum()))]
+        units = (own.start + least).tolist()
+        shares = added[units].clamp(min=1e-12).cumsum(0)
+        rise = sum(fit.remove(units) for fit in refitted)
+        for unit, share in zip(units, (shares / shares[-1]).tolist(), strict=True):
+            value = max(total + share * rise, math.nextafter(total, math.inf))  # what costs nothing keeps its order
+            values[unit], removed[unit] = value, True
+        total = value
     return values
 
 
@@ -59,7 +67,7 @@ class _Refitted:
     many columns at once; before that only the rows that are asked for, and each unit's own block.
     """
 
-    def __init__(self, consumer: ConsumerStatistics, size: int) -> None:
+    def __init__(self, consumer: ConsumerStatistics, size: int, at_a_time: int) -> None:
         gram, weight = consumer.gram.double(), consumer.weight.double()
         weights, squares = weight.T @ weight, gram.diagonal()
         self.energy = float((gram * weights).sum())
@@ -69,6 +77,7 @@ class _Refitted:
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
         self._weights = weights * varies * varies[:, None]
         self._units, self._size = torch.tensor(consumer.units), size
+        self._most_at_a_time = at_a_time
         self._place()
 
     def added(self) -> Tensor:
@@ -80,26 +89,29 @@ class _Refitted:
             found[own.units] = solved.diagonal(dim1=1, dim2=2).sum(1)
         return found.clamp(min=0.0) / self.energy
 
-    def remove(self, unit: int) -> None:
-        columns = self._columns.get(unit)
-        if columns is None:
-            return
+    def remove(self, units: Sequence[int]) -> float:
+        """By how much the error rises when these go, with what is left refitted to all of them gone."""
+        columns = [column for unit in units for column in self._columns.get(unit, ())]
+        if not columns:
+            return 0.0
         many = len(columns)
         if self._filled + many > self._late.shape[1]:
             self._update()
-            columns = self._columns[unit]
+            columns = [column for unit in units for column in self._columns.get(unit, ())]
         late = self._late[:, : self._filled]
         taken, moved, given = late
         across = self._inverse[columns].addmm_(given[:, columns].T, taken, alpha=-1)
         back = torch.linalg.solve(across[:, columns], across)  # what the others take over of the weights that go
         rows = self._weights[columns].addmm_(taken[:, columns].T, moved, alpha=-1)
         rows = rows.addmm_(moved[:, columns].T, taken, alpha=-1)
+        rise = torch.linalg.solve(across[:, columns], rows[:, columns]).trace()
         rows = rows.addmm(rows[:, columns], back, alpha=-0.5)
         self._late[:, self._filled : self._filled + many] = torch.stack([back, rows, across])
         self._filled += many
         self._units[columns] = GONE
         for own in self._alike:
-            own.remove(unit, back, rows, across)
+            own.remove(units, back, rows, across)
+        return max(float(rise), 0.0) / self.energy
 
     def _update(self) -> None:
         """Bring the matrices up to date, without the columns that are gone."""
@@ -124,7 +136,7 @@ class _Refitted:
             _Blocks.of(units, [self._columns[u] for u in units], self._inverse, self._weights)
             for units in alike.values()
         ]
-        most = max(LATE, *alike) if alike else LATE
+        most = max(LATE, self._most_at_a_time * max(alike)) if alike else LATE
         self._late = torch.zeros(3, most, len(self._units), dtype=torch.float64)
         self._filled = 0
 
@@ -144,12 +156,12 @@ class _Blocks:
         down, across = at[:, :, None], at[:, None, :]
         return cls(torch.tensor(units), at, inverse[down, across], weights[down, across])
 
-    def remove(self, unit: int, back: Tensor, rows: Tensor, across: Tensor) -> None:
+    def remove(self, units: Sequence[int], back: Tensor, rows: Tensor, across: Tensor) -> None:
         """In place."""
         taken, moved, given = (each[:, self.columns] for each in (back, rows, across))
         mixed = torch.einsum("rni,rnj->nij", taken, moved)
         self.weights.sub_(mixed + mixed.transpose(1, 2))
         self.inverse.sub_(torch.einsum("rni,rnj->nij", given, taken))
-        gone = self.units == unit
+        gone = torch.isin(self.units, torch.tensor(units))
         self.weights[gone] = 0.0
         self.inverse[gone] = torch.eye(self.columns.shape[1], dtype=torch.float64)

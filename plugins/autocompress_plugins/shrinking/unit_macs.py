@@ -9,7 +9,6 @@ from autocompress.nested import primary, tensors_of
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.model_runs import output, watched
-from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.groups import Member
 from autocompress_plugins.shrinking.opaque import Opaque
 
@@ -31,11 +30,6 @@ def places(model: nn.Module, inputs: Inputs) -> dict[str, float]:
     with watched(((name, m) for name, m in model.named_modules() if isinstance(m, COMPUTED)), note):
         output(model, inputs)
     return found
-
-
-def head_macs(module: HeadAttention, computed_at: float) -> float:
-    """Of all heads of an attention that is computed at so many places."""
-    return computed_at * (module.qkv.weight.numel() + module.out.weight.numel())
 
 
 def member_macs(module: nn.Module, member: Member, computed_at: float) -> float:

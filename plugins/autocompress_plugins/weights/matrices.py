@@ -1,9 +1,10 @@
-"""The weights worth sharing or zeroing: matrices and kernels of layers, without biases, norms and the user's own
-parameters.
+"""The weights worth sharing or zeroing: matrices and kernels of layers, without biases, norms, the user's own
+parameters and layers that stay as they are.
 """
 
 from torch import nn
 
+from autocompress.kept_parts import why_kept
 from autocompress_plugins.layer_kinds import MATRIX_LAYERS
 
 EXTRA_ROWS = ("bias_k", "bias_v")  # of nn.MultiheadAttention: one more key and value
@@ -13,7 +14,7 @@ def matrices(model: nn.Module, kinds: tuple[type[nn.Module], ...] = MATRIX_LAYER
     """Parameters of more than one dimension of the layers of these kinds, each once, by name."""
     found: dict[int, tuple[str, nn.Parameter]] = {}
     for path, layer in model.named_modules():
-        if isinstance(layer, kinds):
+        if isinstance(layer, kinds) and why_kept(layer) is None:
             for name, parameter in layer.named_parameters(path, recurse=False):
                 if parameter.dim() > 1 and name.rpartition(".")[2] not in EXTRA_ROWS:
                     found.setdefault(id(parameter), (name, parameter))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import one_line
+from autocompress.kept_parts import why_kept
 from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 from autocompress_plugins.fitting_parts import FittingParts
@@ -42,6 +43,8 @@ def factorizable(model: nn.Module, inputs: Inputs) -> FittingParts:
 
 
 def _unfit(layer: nn.Module, holders: Counter[int]) -> str | None:
+    if (reason := why_kept(layer)) is not None:
+        return reason
     if type(layer) not in FACTORED_LAYERS:
         return f"a {type(layer).__name__} may do more than a layer of its kind"
     if getattr(layer, "groups", 1) != 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
@@ -45,7 +46,7 @@ def graph_context(tmp_path: Path) -> MakeContext:
         reference = tmp_path / "reference.onnx"
         layout = layout_of(model, inputs[:1])
         export_with(exporter, model.eval(), layout, inputs[:1], reference)
-        unused: dict[str, object] = {"task": None, "train": None}
+        unused: dict[str, object] = {"task": SimpleNamespace(keep=()), "train": None}
         return Context(
             **unused,  # type: ignore[arg-type]
             profile=HardwareProfile(name="test", **profile),  # type: ignore[arg-type]

@@ -32,7 +32,17 @@ def test_nodes_have_a_type_and_say_whether_the_graph_knows_places():
     plain, halved = trace(nn.Sequential(nn.Linear(8, 4), nn.ReLU()), VECTORS), trace(Halved(), VECTORS)
     assert {tp.ops.OPTYPE.LINEAR, tp.ops.OPTYPE.OUTPUT} <= {node.type for node in plain.module2node.values()}
     assert {tp.ops.OPTYPE.SLICE, tp.ops.OPTYPE.CONCAT} <= {node.type for node in halved.module2node.values()}
-    assert (knows_places(plain), knows_places(halved)) == (False, True)
+
+
+def test_of_a_group_it_is_told_whether_the_graph_knows_where_its_channels_lie():
+    model = Halved()
+    graph = trace(model, VECTORS)
+    group = graph.get_pruning_group(model.first, graph.get_pruner_of_module(model.first).prune_out_channels, [0, 6])
+    assert knows_places(group)
+    plain = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    graph = trace(plain, VECTORS)
+    group = graph.get_pruning_group(plain[0], graph.get_pruner_of_module(plain[0]).prune_out_channels, [0])
+    assert not knows_places(group)
 
 
 def test_the_parts_of_a_group_say_what_they_do_to_which_channels():

@@ -1,12 +1,15 @@
 """Each criterion, against sums written out by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from autocompress_plugins.shrinking.attention_layers import HeadAttention, MultiheadSelfAttention
-from autocompress_plugins.shrinking.groups import CHANNELS, HEADS, RECURRENT, Group, Member
+from autocompress_plugins.shrinking.channel_graph import every_group
+from autocompress_plugins.shrinking.groups import CHANNELS, RECURRENT, Group, Member
 from autocompress_plugins.shrinking.importance import importance, taylor
+from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer
 
 
@@ -177,16 +180,26 @@ def test_a_recurrent_unit_is_its_row_in_every_gate(kind: type[nn.RNNBase]):
     assert_alike(squares(model, group(3, member("rnn", "in", 3))), columns)
 
 
+class Attending(nn.Module):
+    """(N, T, 6) -> the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
 def test_a_head_is_its_query_key_value_and_what_reads_it():
-    attention: HeadAttention = MultiheadSelfAttention(nn.MultiheadAttention(6, 3))
-    model = nn.ModuleDict({"attention": attention})
+    model, x = Attending(), torch.randn(2, 4, 6)
+    prunable(model, x)
+    (found,) = every_group(model, x)
+    attention: Any = model.attention
+    assert (found.root, found.size) == ("attention", 3)
     expected = [
         attention.qkv.weight.view(3, 3, 2, 6)[:, head].square().sum()
         + attention.out.weight[:, 2 * head : 2 * head + 2].square().sum()
         for head in range(3)
     ]
-    assert_alike(squares(model, group(3, member("attention", "heads", 3), kind=HEADS)), torch.stack(expected))
-    inputs = attention.qkv.weight.square().sum(0)
-    assert_alike(squares(model, group(6, member("attention", "in", 6))), inputs)
-    outputs = attention.out.weight.square().sum(1)
-    assert_alike(squares(model, group(6, member("attention", "out", 6))), outputs)
+    assert_alike(squares(model, found), torch.stack(expected))

@@ -68,6 +68,19 @@ def test_many_units_are_right_too(monkeypatch: pytest.MonkeyPatch):
         )
 
 
+def test_of_wide_layers_several_go_at_a_time_at_their_joint_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(surgeon, "ONE_BY_ONE", 20)
+    x, weight = rows(300, 80) @ rows(80, 80), rows(3, 80)
+    found = surgeon_importance([consumer(x, weight)], 80)  # four at a time
+    order = found.argsort().tolist()
+    for count in (4, 40, 76):
+        joint = float(refit_error(x, weight, order[:count]) / energy(x, weight))
+        assert float(found[order[count - 1]]) == pytest.approx(joint, rel=1e-6)
+    monkeypatch.setattr(surgeon, "ONE_BY_ONE", 80)
+    one_by_one = surgeon_importance([consumer(x, weight)], 80).argsort().tolist()
+    assert refit_error(x, weight, order[:40]) < 1.3 * refit_error(x, weight, one_by_one[:40])
+
+
 def test_of_two_units_that_are_alike_one_goes_first_and_costs_nothing():
     x = rows(100, 4)
     x[:, 3] = x[:, 1]

@@ -1,0 +1,219 @@
+"""Attention in the model's own code, as libraries write it: found by what it computes, and smaller by whole heads."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autocompress.nested import tensors_of
+from autocompress_plugins.model_runs import outputs, same_outputs
+from autocompress_plugins.shrinking.attention_layers import PrunableAttention
+from autocompress_plugins.shrinking.channel_graph import ChannelGraph
+from autocompress_plugins.shrinking.groups import HEADS
+from autocompress_plugins.shrinking.own_attention import HEADS_FIXED, NO_ATTENTION
+from autocompress_plugins.shrinking.prunable import prunable
+from autocompress_plugins.shrinking.removal import remove_units
+
+N, T, E, H = 2, 6, 16, 4
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(N, H, T, D) each -> (N, T, H, D)."""
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    return ((scores if bias is None else scores + bias).softmax(-1) @ v).transpose(1, 2)
+
+
+class Heads(nn.Module):
+    """Without an output projection, which reads the first of the two that it gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head_size, self.all_head_size = E // H, E
+        self.query, self.key, self.value = (nn.Linear(E, E) for _ in range(3))
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, None]:
+        q, k, v = (
+            layer(hidden).view(*hidden.shape[:2], -1, self.head_size).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        mixed = attend(q, k, v, attention_mask)
+        return mixed.reshape(*hidden.shape[:2], self.all_head_size), None
+
+
+class OutputApart(nn.Module):
+    """As BERT: scores, then a projection, a sum and a norm outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.dense, self.norm = Heads(), nn.Linear(E, E), nn.LayerNorm(E)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.norm(self.dense(self.heads(x, attention_mask=mask)[0]) + x)
+
+
+class Grouped(nn.Module):
+    """As Llama: two queries to a key and value, positions by rotation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head_dim, self.groups = E // H, 2
+        self.q, self.o = nn.Linear(E, E, bias=False), nn.Linear(E, E, bias=False)
+        self.k, self.v = (nn.Linear(E, E // 2, bias=False) for _ in range(2))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (layer(x).view(N, T, -1, self.head_dim).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        turn = torch.linspace(0, 1, T)[:, None]
+        q, k = (torch.cos(turn) * y + torch.sin(turn) * y.flip(-1) for y in (q, k))
+        k, v = (y.repeat_interleave(self.groups, 1) for y in (k, v))
+        return self.o(attend(q, k, v, mask).flatten(2))
+
+
+class Split(nn.Module):
+    """As GPT-2: one fused projection, split at a size that is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.split_size = H, E
+        self.qkv, self.out = nn.Linear(E, 3 * E), nn.Linear(E, E)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        parts = self.qkv(x).split(self.split_size, 2)
+        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
+        return self.out(attend(q, k, v, mask).flatten(2))
+
+
+class Biased(Split):
+    """As Swin: a table of positions with a column for each head, and a norm before the projection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.table = nn.LayerNorm(E), nn.Parameter(torch.randn(T * T, H))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return super().forward(self.before(x), mask + self.table.view(T, T, -1).permute(2, 0, 1))
+
+
+class Fixed(Split):
+    """Its code takes the width of the input for the one of its heads."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        parts = self.qkv(x).reshape(N, T, 3, self.num_heads, x.shape[2] // H).permute(2, 0, 3, 1, 4)
+        return self.out(attend(parts[0], parts[1], parts[2], mask).reshape(N, T, x.shape[2]))
+
+
+class NotAttention(nn.Module):
+    """Three layers that read one input, and places that see each other, without heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.out = (nn.Linear(E, E) for _ in range(4))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        shared = (self.a(x) * self.b(x)).sum(-1, keepdim=True).mean(1, keepdim=True)
+        return self.out(shared * self.c(x))
+
+
+class Around(nn.Module):
+    """(N, T, E) and a mask -> (N, 3): the attention, an MLP, a head; ``times`` through the same layers."""
+
+    def __init__(self, attention: nn.Module, times: int = 1) -> None:
+        super().__init__()
+        self.attention, self.times = attention, times
+        self.up, self.down = nn.Linear(E, 2 * E), nn.Linear(2 * E, E)
+        self.norm, self.head = nn.LayerNorm(E), nn.Linear(E, 3)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        for _ in range(self.times):
+            x = x + self.attention(x, mask)
+            x = self.norm(x + self.down(torch.relu(self.up(x))))
+        return self.head(x.mean(1))
+
+
+LOOKING: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "output apart": (OutputApart, H),
+    "grouped queries": (Grouped, 2),
+    "split": (Split, H),
+    "biased": (Biased, H),
+}
+
+
+def given() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.zeros(N, 1, T, T)
+    mask[1, ..., -1] = -1e4
+    return torch.randn(N, T, E, generator=generator), mask
+
+
+def model_with(make: Callable[[], nn.Module], times: int = 1) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Around(make(), times).eval()
+
+
+def attentions(model: nn.Module) -> list[PrunableAttention]:
+    return [module for module in model.modules() if isinstance(module, PrunableAttention)]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("name", LOOKING)
+def test_its_heads_go_as_if_what_reads_them_were_zero_and_nothing_else_changes(name: str, times: int):
+    make, heads = LOOKING[name]
+    model, x = model_with(make, times), given()
+    whole, found = ChannelGraph().find_groups(model, x, frozenset({HEADS}))
+    (group,) = found.groups  # removing half of them was compared with zeroing
+    assert not found.left
+    assert group.size == heads
+    assert same_outputs(outputs(whole, x), outputs(model, x))
+
+    smaller = remove_units(copy.deepcopy(whole), x, {group.root: [1]})
+    zeroed = copy.deepcopy(whole)
+    out = attentions(zeroed)[0].head_layers()[-1]
+    with torch.no_grad():
+        out.layer.weight[:, list(out.heads[1])] = 0
+    assert same_outputs(outputs(smaller, x), outputs(zeroed, x))
+    (left,) = attentions(smaller)
+    assert left.removable_heads == heads - 1
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+    if heads > 2:
+        again = remove_units(smaller, x, {group.root: [0]})
+        assert attentions(again)[0].removable_heads == heads - 2
+        assert outputs(again, x)[0].shape == outputs(model, x)[0].shape
+
+
+def test_it_trains_as_before_and_is_the_users_class():
+    model, x = model_with(OutputApart), given()
+    original: Any = model.attention
+    prunable(model, x)
+    assert isinstance(original.heads, Heads)
+    model.train()(*x).sum().backward()
+    assert original.heads.query.weight.grad is not None
+
+
+def test_a_second_time_nothing_happens():
+    model, x = model_with(Grouped), given()
+    prunable(model, x)
+    before = attentions(model)
+    assert prunable(model, x) == {}
+    assert attentions(model) == before
+
+
+@pytest.mark.parametrize(("make", "reason"), [(Fixed, HEADS_FIXED), (NotAttention, NO_ATTENTION)])
+def test_what_cannot_lose_heads_is_left_with_its_reason(make: Callable[[], nn.Module], reason: str):
+    model, x = model_with(make), given()
+    before = tensors_of(model(*x))
+    assert prunable(model, x) == {"attention": reason}
+    assert not attentions(model)
+    assert torch.equal(model(*x), before[0])
+
+
+def test_weights_by_which_it_looks_everywhere_alike_hide_nothing():
+    """Where the scores are all but equal, any cut of queries and keys would seem right."""
+    model, x = model_with(Split), given()
+    with torch.no_grad():
+        model.attention.qkv.weight.mul_(1e-4)  # type: ignore[union-attr,operator]
+    prunable(model, x)
+    (found,) = attentions(model)
+    assert found.removable_heads == H
