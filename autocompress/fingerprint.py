@@ -215,7 +215,7 @@ class Description:
             told,
             self._attributes(held, own=is_users(type(module))),
             [self._told(hook) for hook in hooks],
-            [[name, self._told(child)] for name, child in vars(module)["_modules"].items()],
+            [[name, self._told(child)] for name, child in module.named_children()],
         ]
 
     def _class(self, kind: type) -> Any:

@@ -45,7 +45,8 @@ def plain_copy(model: nn.Module) -> nn.Module:
             memo[id(tensor)] = tensor.detach().clone()
         if _inner(module) is not None:
             memo[id(module)] = copy.deepcopy(unwrapped(module), memo)
-    found = evaluating(copy.deepcopy(unwrapped(model), memo).cpu().float())
+    with torch.no_grad():  # what a module of torch.jit gives for a parameter is computed from it otherwise
+        found = evaluating(copy.deepcopy(unwrapped(model), memo).cpu().float())
     shared = _Shared()
     for module in found.modules():
         for attribute in OF_COMPILING:

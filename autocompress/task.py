@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 
 from autocompress.classes import IGNORED
 from autocompress.errors import UsageError, one_line
@@ -19,7 +20,7 @@ from autocompress.kept_parts import frozen_parameters, make_trainable, mark_kept
 from autocompress.losses import cross_entropy, mse
 from autocompress.metric_names import checked_metric, metric_and_entry
 from autocompress.nested import Nested, map_tensors, named_tensors, primary
-from autocompress.plain_model import plain_copy, scripted_part
+from autocompress.plain_model import plain_copy
 
 Inputs = Nested
 Metric = Callable[[Any, Any], float]
@@ -88,11 +89,6 @@ class Task:
             raise UsageError(f"Task.name must be a non-empty string, not {self.name!r}")
         if not isinstance(self.model, nn.Module):
             raise UsageError(f"Task.model must be a torch.nn.Module, not {type(self.model).__name__}")
-        if (scripted := scripted_part(self.model)) is not None:
-            raise UsageError(
-                f"Task.model{f'.{scripted}' if scripted else ''} is of torch.jit, whose layers can be neither seen nor "
-                "changed: give the module that it was made of, with its state_dict() loaded"
-            )
         if not callable(self.loss) and not (isinstance(self.loss, str) and self.loss in LOSSES):
             raise UsageError(f"Task.loss must be one of {', '.join(LOSSES)} or a callable, not {self.loss!r}")
         self.metric = checked_metric(self.metric, self.maximize)
@@ -165,6 +161,8 @@ class Task:
         frozen = self.frozen_in(model)
         make_trainable(model, frozen)
         mark_kept(model, self.keep, frozen)
+        if self.outputs is not None and isinstance(model, ScriptModule):
+            raise UsageError("Task.outputs cannot choose among the outputs of a model of torch.jit: leave it out")
         if self.outputs is not None:
             model.register_forward_hook(partial(_delivered, frozenset(self.outputs)))
         return model

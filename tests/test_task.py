@@ -55,14 +55,6 @@ def make(**changes: object) -> Task:
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_module_of_torch_jit_is_refused_with_its_name():
-    inside = nn.Sequential(nn.Linear(2, 2), torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)))
-    with pytest.raises(UsageError, match=r"Task\.model\.1 is of torch\.jit, .*give the module that it was made of"):
-        make(model=inside)
-    with pytest.raises(UsageError, match=r"Task\.model is of torch\.jit"):
-        make(model=torch.jit.script(nn.Linear(2, 2)))
-
-
 @pytest.mark.parametrize(
     ("argument", "value", "cause"),
     [

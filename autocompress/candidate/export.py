@@ -31,6 +31,7 @@ from autocompress.data import (
 )
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.nested import map_tensors
+from autocompress.plain_model import scripted_part
 from autocompress.plugin.contract import Session
 from autocompress.storage.atomic import is_full, no_space, replacing
 from autocompress.storage.onnx_file import keeps_data_elsewhere
@@ -120,6 +121,8 @@ def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: I
     raw = target.with_suffix(".raw.onnx")
     try:
         with silent(*LOGGERS), every_module_called(), torch.inference_mode(False), torch.no_grad():
+            if not dynamo and scripted_part(model) is not None:  # the exporter takes them as parts of a trace alone
+                wrapped = torch.jit.trace(wrapped, tuple(named.values()), check_trace=False)  # type: ignore[no-untyped-call]
             torch.onnx.export(
                 wrapped,
                 tuple(named.values()),

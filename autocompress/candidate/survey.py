@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from autocompress.candidate.structure import blamed_on
 from autocompress.errors import CandidateFailed
+from autocompress.plain_model import scripted_part
 from autocompress.plugin.contract import (
     Applicable,
     Context,
@@ -56,6 +57,12 @@ def graph_survey(
 def _refusal(strategy: Strategy, context: Context) -> str | None:
     if not stages_of(strategy):
         return "it has no structure, training or graph part"
+    scripted = scripted_part(context.model)
+    if scripted is not None and set(stages_of(strategy)) != {Stage.GRAPH}:
+        return (
+            f"{scripted or 'the model'} is of torch.jit, whose layers can be neither seen nor changed: give the module "
+            "that it was made of"
+        )
     if strategy.precision is not None and strategy.precision not in context.profile.precisions:
         return f"the profile {context.profile.name} does not run {strategy.precision}"
     return strategy.refuses(context)

@@ -19,6 +19,7 @@ from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
+from autocompress.plain_model import scripted_part
 from autocompress.plugin.contract import Context, ShrinkableGroup, Strategy, StructureStrategy
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
@@ -161,6 +162,8 @@ def _groups(strategy: StructureStrategy, context: Context) -> list[ShrinkableGro
 def _left_alone(opened: OpenTask, warnings: list[str]) -> dict[str, dict[str, str]]:
     """For each strategy that tells, the parts that it leaves as they are, and why."""
     found: dict[str, dict[str, str]] = {}
+    if scripted_part(opened.context.model) is not None:
+        return found  # all of it, which each strategy says
     for name, strategy in sorted(opened.plugins.strategies.items()):
         opened.supervisor.tell(f"what is left alone: {name}", None)
         reasons = _asked(name, "what it leaves alone", partial(_reasons, strategy, opened.context), warnings)

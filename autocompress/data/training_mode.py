@@ -74,6 +74,7 @@ def _called(model: nn.Module, inputs: Nested) -> set[str]:
     handles = [
         module.register_forward_hook(partial(lambda name, *_: found.add(name), name))
         for name, module in model.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
     ]
     try:
         with torch.no_grad():
