@@ -80,6 +80,18 @@ def rest_frozen_norms(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> N
             module.eval()
 
 
+def all_frozen(module: nn.Module) -> bool:
+    """Whether nothing in a module is trained."""
+    held = list(module.parameters())
+    return bool(held) and not any(parameter.requires_grad for parameter in held)
+
+
+def untrained(model: nn.Module) -> frozenset[str]:
+    """Names of the parameters of a copy that are not trained."""
+    return frozenset(n for n, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad)
+
+
 def is_frozen(module: nn.Module) -> bool:
+    """Whether it holds weights of its own, none of which is trained."""
     own = list(module.parameters(recurse=False))
     return bool(own) and not any(parameter.requires_grad for parameter in own)

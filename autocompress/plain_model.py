@@ -6,6 +6,7 @@ as they come out. Sparse gradients, which most optimizers refuse, become dense o
 """
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -138,9 +139,12 @@ def _as_linear(module: nn.Module) -> nn.Linear | None:
     held = dict(module.named_parameters(recurse=False))
     weight, bias = held.pop("weight", None), held.pop("bias", None)
     more = any(True for _ in chain(module.children(), module.buffers()))
-    known = more or type(module).__module__.startswith("torch.")
+    known = more or isinstance(module, nn.Linear) or type(module).__module__.startswith("torch.")
     hooked = module._forward_hooks or module._forward_pre_hooks
     if known or hooked or held or weight is None or weight.dim() != 2 or (bias is not None and bias.dim() != 1):
+        return None
+    takes = [p for p in inspect.signature(module.forward).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if len(takes) != 1:
         return None
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for matrix in (weight, weight.T):
@@ -156,6 +160,8 @@ def _as_linear(module: nn.Module) -> nn.Linear | None:
             except Exception:  # it takes something else
                 continue
             if same:
+                for name, value in vars(module).items():
+                    vars(linear).setdefault(name, value)  # what the model's own code may read of it
                 for own, original in ((linear.weight, weight), (linear.bias, bias)):
                     if original is not None:
                         own.requires_grad_(original.requires_grad)

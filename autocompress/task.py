@@ -180,9 +180,11 @@ def takes_one_tensor(function: object) -> bool:
     """Whether a loss or a metric is one that is defined for a tensor of outputs: this package's, torch's own, or one of
     torchmetrics, and whatever says so of its first parameter (``outputs: Tensor``).
     """
+    first_is_bound = isinstance(function, partial) and bool(function.args)
     function = function.func if isinstance(function, partial) else function
     defined = function if inspect.isfunction(function) or inspect.isbuiltin(function) else type(function)
-    return (getattr(defined, "__module__", None) or "").startswith(ONE_TENSOR) or _annotated_with_tensor(function)
+    by_whom = getattr(defined, "__module__", None) or ""
+    return by_whom.startswith(ONE_TENSOR) or (not first_is_bound and _annotated_with_tensor(function))
 
 
 def _annotated_with_tensor(function: object) -> bool:

@@ -250,7 +250,7 @@ def test_several_differences_are_all_named(parts: Parts) -> None:
 
 
 def test_what_is_named_in_the_plural_is_a_part() -> None:
-    assert {"weights", "train", "val", "test", *COUNTED} >= PLURAL
+    assert {"weights", "frozen", "keep", "train", "val", "test", *COUNTED} >= PLURAL
 
 
 def test_it_is_the_same_in_every_process(parts: Parts, tmp_path: Path) -> None:

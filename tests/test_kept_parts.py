@@ -17,8 +17,10 @@ from autocompress.explore.space.space import Space
 from autocompress.explore.space.space_file import SpaceFile
 from autocompress.kept_parts import KEPT_AS_FROZEN, KEPT_BY_NAME
 from autocompress.plugin.loader import PluginSet
-from autocompress.recipe import Step
+from autocompress.recipe import Recipe, Step
 from autocompress.task import Task
+from autocompress.testing import tasks
+from autocompress_plugins.shrinking.channel_graph import ChannelGraph
 
 WIDTH, CLASSES = 48, 4
 OpenQuickly = Callable[..., Any]
@@ -127,6 +129,70 @@ def test_what_is_frozen_is_not_trained_unless_the_task_says_so(
     assert all(equal for name, equal in same.items() if name.startswith("first.")) is not unfreeze
     warned = [text for text in here.opening.warnings if "frozen" in text]
     assert bool(warned) is not unfreeze
+
+
+def test_what_is_frozen_stays_as_it_is_when_the_rest_is_pruned_repaired_and_trained(
+    examples: Any, open_quickly: OpenQuickly, shared_plugins: PluginSet, tmp_path: Path
+) -> None:
+    model = frozen_first()
+    model.first[1].running_mean.uniform_(-1, 1)  # type: ignore[operator,union-attr]
+    here = open_quickly(task_of(examples, model), shared_plugins, tmp_path, ("prune_channels", "finetune"))
+    space = Space.of(SpaceFile(name="all"), here.opening.applicable, here.opening.refused)
+    pruning = next(a for a in space.structural if a.name == "prune_channels")
+    step = Step.of(pruning.name, **{p.name: p.default for p in pruning.parameters})
+    outcome = here.evaluate(default_recipe(space, [step]), examples=64)
+    trained, before = here.task.store.load(outcome.checkpoint), here.task.context.model.state_dict()
+    assert trained["hidden.weight"].shape != before["hidden.weight"].shape
+    for name in (name for name in before if name.startswith("first.") and before[name].is_floating_point()):
+        assert torch.equal(trained[name], before[name]), name
+
+
+class Looking(nn.Module):
+    """(N, 1, 8, 8), read as eight places -> (N, 4), with an attention and a scale of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.attention = nn.Linear(8, 16), tasks.Attention(16, 4)
+        self.scale, self.up, self.head = Scale(), nn.Linear(16, 64), nn.Linear(64, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x[:, 0])
+        x = x + self.attention(x)
+        return self.head(self.scale(torch.relu(self.up(x)).mean(1)))
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gamma * x
+
+
+@pytest.mark.parametrize(("keep", "others"), [("attention", {"up"}), ("scale", {"attention"})])
+def test_attention_by_hand_and_parameters_of_ones_own_are_kept_too(keep: str, others: set[str], examples: Any) -> None:
+    for given, freeze in (({"keep": [keep]}, False), ({}, True)):
+        model = Looking()
+        model.get_submodule(keep).requires_grad_(not freeze)
+        copied = task_of(examples, model, **given).copy_of_model()
+        _, found = ChannelGraph().find_groups(copied, examples(4, 1)[0])
+        roots = {group.root for group in found.groups}
+        assert roots >= others
+        if not freeze or keep == "attention":  # a frozen scale is as wide as what it scales, as a norm is
+            assert not any(root.startswith(keep) for root in roots)
+            assert keep != "scale" or "up" not in roots
+
+
+def test_fresh_weights_are_not_drawn_for_what_is_frozen(
+    examples: Any, open_quickly: OpenQuickly, shared_plugins: PluginSet, tmp_path: Path
+) -> None:
+    here = open_quickly(task_of(examples, frozen_first()), shared_plugins, tmp_path, ("student", "finetune"))
+    recipe = Recipe((Step.of("student", width=0.5, dropped=0, weights="fresh"),))
+    made, _ = build(recipe, here.task.context, here.task.plugins)
+    before = here.task.context.model
+    assert torch.equal(made.get_parameter("first.0.weight"), before.get_parameter("first.0.weight"))
+    assert not made.get_parameter("first.0.weight").requires_grad
 
 
 def test_a_model_that_is_frozen_whole_is_one_that_is_ready_for_use(examples: Any) -> None:

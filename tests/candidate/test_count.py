@@ -122,7 +122,7 @@ def test_transposed_product_reads_its_inner_size_from_the_right_side(tmp_path: P
 
 def quantized(plugins: PluginSet, name: str, source: Path, feeds: list[dict[str, Any]], params: dict[str, Any]) -> Path:
     target = source.with_name("quantized.onnx")
-    context: Any = SimpleNamespace(feeds=lambda examples: iter(feeds))
+    context: Any = SimpleNamespace(feeds=lambda examples: iter(feeds), task=SimpleNamespace(keep=()))
     plugins.strategies[name].apply(source, target, params, context)
     return target
 

@@ -4,6 +4,7 @@ import copy
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,7 @@ class Calibrated:
 
     def __init__(self, inputs: Sequence[dict[str, Any]]) -> None:
         self.inputs = inputs
+        self.task = SimpleNamespace(keep=())
 
     def feeds(self, count: int) -> Any:
         return iter(self.inputs[:count])

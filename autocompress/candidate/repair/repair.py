@@ -28,6 +28,7 @@ from autocompress.candidate.repair.original import (
 from autocompress.candidate.repair.refitting import LayerFit, refit_matrix, refit_recurrent
 from autocompress.data import call
 from autocompress.errors import CandidateFailed
+from autocompress.kept_parts import is_frozen, why_kept
 from autocompress.nested import Nested, tensors_of
 from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Counterpart, Counterparts
@@ -85,11 +86,16 @@ def _run(
     """The fits, and the error of the output."""
     fits: list[LayerFit] = []
     shared = _shared(changed)
-    norms = {own.original for own in counterparts.layers if isinstance(original.once(own.original), Statistics)}
+    stays = {own.layer for own in counterparts.layers if _stays(changed.get_submodule(own.layer))}
+    norms = {
+        own.original
+        for own in counterparts.layers
+        if own.layer not in stays and isinstance(original.once(own.original), Statistics)
+    }
 
     def reach(counterpart: Counterpart, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         given, gave = first_tensor(args, named), original.once(counterpart.original)
-        if given is None or gave is None:
+        if given is None or gave is None or counterpart.layer in stays:
             return
         outputs = torch.tensor(counterpart.outputs)
         if isinstance(layer, BATCH_NORM_LAYERS) and isinstance(gave, Statistics):
@@ -123,6 +129,10 @@ def _run(
         for handle in handles:
             handle.remove()
     return fits, relative_output_error(returned, original.output)
+
+
+def _stays(layer: nn.Module) -> bool:
+    return why_kept(layer) is not None or is_frozen(layer)
 
 
 def _recalibrate(norm: nn.Module, now: Statistics, before: Statistics, outputs: Tensor) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from autocompress.errors import CandidateFailed
+from autocompress.kept_parts import is_frozen, why_kept
 from autocompress.plain_model import plain_copy, scripted_part
 from autocompress.plugin.contract import (
     Context,
@@ -82,6 +83,8 @@ class Student(StructureStrategy):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(plan["seed"])
                 for module in model.modules():
+                    if why_kept(module) is not None or is_frozen(module):
+                        continue
                     for reset in ("reset_parameters", "_reset_parameters"):  # the second is nn.MultiheadAttention's
                         getattr(module, reset, lambda: None)()
         return model

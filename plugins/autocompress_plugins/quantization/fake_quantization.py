@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from autocompress.kept_parts import KEPT_BY_NAME, why_kept
 from autocompress.plugin.contract import TrainHook
 from autocompress.task import Inputs
 from autocompress_plugins.quantization.activation_values import layer_inputs, recognised
@@ -109,7 +110,8 @@ class FakeQuantization(TrainHook):
         self._on = self._begins_at == 0 or bool(self._known)
         self._ranges: dict[str, LearnedRange] = {}
         self._handles: list[RemovableHandle] = []
-        entering = layer_inputs(model, self._batches)
+        every = layer_inputs(model, self._batches)
+        entering = {name: own for name, own in every.items() if why_kept(model.get_submodule(name)) != KEPT_BY_NAME}
         for name, own in entering.items():
             twin = next((other for other in self._ranges if own.source and entering[other].source == own.source), None)
             twin = twin or recognised(own.signatures[0], {n: entering[n].signatures for n in self._ranges})

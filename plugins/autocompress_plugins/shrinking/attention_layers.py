@@ -82,6 +82,9 @@ class HeadAttention(PrunableAttention):
         self.drop_weights, self.drop_heads = nn.Dropout(dropouts.weights), nn.Dropout(dropouts.heads)
         self.drop_output = nn.Dropout(dropouts.output)
 
+    def opaque_widths(self) -> tuple[int, int]:
+        return self.in_channels, self.out_channels
+
     @property
     def in_channels(self) -> int:
         return self.qkv.in_features

@@ -135,6 +135,9 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
         try:
             named = {m: n for m, n in names.items() if not is_within(n, alone)}
             size, members, ends, places_known = _members(graph, named, module)
+        except CandidateFailed as error:
+            yield LeftAlone(name, kind, error.reason)
+            continue
         except Exception as error:  # torch-pruning lost its way
             reason = f"what depends on it cannot be told ({type(error).__name__}: {one_line(error, 120)})"
             yield LeftAlone(name, kind, reason)
@@ -152,7 +155,7 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
         elif size == 1:
             yield LeftAlone(name, kind, "it has one unit only")
         elif places_known and _are_tied(graph, module, size):
-            yield LeftAlone(name, kind, "some of its units can only go with others of them, which a concatenation does")
+            yield LeftAlone(name, kind, "some of its units can only go together with others")
         elif size == blocks or size % blocks:
             yield LeftAlone(name, kind, f"its {size} units lie in {blocks} runs that cannot lose equally many")
         else:
@@ -203,14 +206,21 @@ def _members(graph: Any, names: Mapping[nn.Module, str], root: nn.Module) -> tup
     """
     size = int(graph.get_pruner_of_module(root).get_out_channels(root))
     found = group_of(graph, root, range(size))
-    members, ends = [], False
+    members, ends, holders = [], False, _holders(names)
     for item in found:
         node, out = item.dep.target, graph.is_out_channel_pruning_fn(item.dep.handler)
+        if isinstance(node.module, nn.Parameter) and (kept := why_kept(holders.get(id(node.module), root))) is not None:
+            raise CandidateFailed(f"a parameter goes with it that may not be changed: {kept}")
         ends |= node.type == tp.ops.OPTYPE.OUTPUT or (out and not node.outputs)
         if node.module in names:
             side = "out" if out else "in"
             members.append(Member(names[node.module], side, tuple(item.idxs), tuple(item.root_idxs)))
     return size, tuple(members), ends, knows_places(found)
+
+
+def _holders(names: Mapping[nn.Module, str]) -> dict[int, nn.Module]:
+    """Of each parameter the module that holds it itself."""
+    return {id(parameter): module for module in names for parameter in module.parameters(recurse=False)}
 
 
 def _are_tied(graph: Any, root: nn.Module, size: int) -> bool:

@@ -18,8 +18,7 @@ from autocompress.data import call, computing_as_in_training, run_in_training_al
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.nested import tensors_of
 from autocompress.task import Inputs
-from autocompress_plugins.shrinking.opaque import Opaque
-from autocompress_plugins.shrinking.prunable import opaque
+from autocompress_plugins.shrinking.opaque import Opaque, opaque
 
 POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLICE", "UNBIND", "EXPAND", "RESHAPE")}
 
@@ -176,10 +175,10 @@ class _OpaquePruner(tp.pruner.function.BasePruningFunc):  # type: ignore[misc]
         return layer
 
     def get_out_channels(self, layer: Opaque) -> int:
-        return layer.out_channels
+        return layer.opaque_widths()[1]
 
     def get_in_channels(self, layer: Opaque) -> int:
-        return layer.in_channels
+        return layer.opaque_widths()[0]
 
 
 class _SlicePruner(tp.ops.SlicePruner):  # type: ignore[misc]

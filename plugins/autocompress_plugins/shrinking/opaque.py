@@ -1,5 +1,7 @@
 """Modules that the dependency graph sees as one operation with inputs and outputs, whatever they compute inside."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,12 +25,8 @@ class Opaque(nn.Module):
 
     opaque = False
 
-    @property
-    def in_channels(self) -> int:
-        raise NotImplementedError
-
-    @property
-    def out_channels(self) -> int:
+    def opaque_widths(self) -> tuple[int, int]:
+        """Channels that it is given, and that it gives."""
         raise NotImplementedError
 
     def remove_outputs(self, removed: "list[int]") -> None:
@@ -41,3 +39,16 @@ class Opaque(nn.Module):
 
     def stand_in(self, x: Tensor, width: int) -> Tensor:
         return _Passage.apply(x, next(self.parameters()), width)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@contextmanager
+def opaque(model: nn.Module) -> Iterator[None]:
+    """While open, opaque modules are one operation each."""
+    inside = [module for module in model.modules() if isinstance(module, Opaque)]
+    for module in inside:
+        module.opaque = True
+    try:
+        yield
+    finally:
+        for module in inside:
+            module.opaque = False

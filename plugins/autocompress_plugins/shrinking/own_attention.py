@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain, combinations
+from itertools import chain, combinations, islice
 from typing import Any
 
 import torch
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from autocompress.errors import CandidateFailed
 from autocompress.nested import map_tensors, tensors_of
 from autocompress_plugins.model_runs import ModuleCall, same_output
-from autocompress_plugins.shrinking.attention_layers import HeadLayer, PrunableAttention
+from autocompress_plugins.shrinking.attention_layers import HeadLayer, Projection, PrunableAttention
 
 MOST_HEADS = 64
+MOST_TRIES = 120
 MOST_EDITS = 4  # sizes that a module keeps of its heads, changed together
 DRAWN_SIZE = 2.0  # so large that the places an attention looks at differ
 HEADS_FIXED = "its code, or what it is given, fixes how many heads it has"
@@ -69,16 +70,11 @@ class OwnAttention(PrunableAttention):
         if not self.opaque:
             return super().forward(*args, **named)
         x = args[self.own_input] if isinstance(self.own_input, int) else named[self.own_input]
-        return _with_first(self.own_result, self.stand_in(x, self.out_channels))
+        return _with_first(self.own_result, self.stand_in(x, self.opaque_widths()[1]))
 
-    @property
-    def in_channels(self) -> int:
-        return self.own_heads[0].layer.in_features
-
-    @property
-    def out_channels(self) -> int:
+    def opaque_widths(self) -> tuple[int, int]:
         out = self.own_heads[-1].layer
-        return out.out_features if out in list(self.modules()) else out.in_features
+        return self.own_heads[0].layer.in_features, out.out_features if out in [*self.modules()] else out.in_features
 
     def head_layers(self) -> tuple[HeadLayer, ...]:
         return self.own_heads
@@ -135,6 +131,7 @@ def read_attention(
             if sizes is not None:
                 return AttentionReading(number, sizes)
             reason = HEADS_FIXED
+            break  # what its finest heads cannot do, several of them together hardly can
     raise CandidateFailed(reason)
 
 
@@ -148,8 +145,21 @@ def become_own_attention(
         own_heads=heads,
         own_sizes=reading.sizes,
         own_input=_sequence_argument(call, readers[0].in_features),
-        own_result=call.gave,
+        own_result=map_tensors(lambda tensor: tensor.new_zeros(()).expand(tensor.shape), call.gave),
     )
+    for each in heads:
+        if type(each.layer) is nn.Linear:
+            each.layer.__class__ = Projection  # what would take it apart knows that it may not
+
+
+def leave_own_attention(module: nn.Module, layers: Sequence[nn.Linear]) -> None:
+    """Make an OwnAttention what it was before, in place."""
+    for layer in layers:
+        if type(layer) is Projection:
+            layer.__class__ = nn.Linear  # type: ignore[assignment]
+    module.__class__ = type(module).__bases__[1]
+    for name in ("own_heads", "own_sizes", "own_input", "own_result"):
+        del vars(module)[name]
 
 
 def _sequence_argument(call: ModuleCall, width: int) -> int | str:
@@ -225,10 +235,22 @@ class _Probe:
         key = _sequence_argument(self.call, self.readers[0].in_features)
         x: Tensor = args[key] if isinstance(key, int) else named[key]
         before = self._output(self.module, self.out)
-        x[..., 0, :] += torch.randn(x.shape[-1], generator=torch.Generator().manual_seed(0))
-        after = replace(self, call=replace(self.call, args=args, named=named))._output(self.module, self.out)
-        seen = before.dim() >= 3 and before.shape[-2] > 1
-        return seen and not same_output(after[..., 1:, :], before[..., 1:, :])
+        other = torch.randn(x.shape[-1], generator=torch.Generator().manual_seed(0))
+        for axis in (-2, 0):  # of the places, which some have first
+            if before.dim() < 3 or before.shape[axis] < 2:
+                continue
+            moved = x.clone()
+            moved.select(axis, 0).add_(other)
+            given = (
+                replace(self.call, args=tuple(moved if n == key else value for n, value in enumerate(args)))
+                if isinstance(key, int)
+                else replace(self.call, named={**named, key: moved})
+            )
+            after = replace(self, call=given)._output(self.module, self.out)
+            rest = slice(1, before.shape[axis])
+            if not same_output(*(y.movedim(axis, 0)[rest] for y in (after, before))):
+                return True
+        return False
 
     def is_apart(self, heads: Sequence[HeadLayer], head: int) -> bool:
         """Whether what makes a head reaches the output through its own columns alone: where those are zero, other
@@ -255,7 +277,7 @@ class _Probe:
             expected = self._output(self.module, self.out)
         known = _sizes(self.module, count, (*self.readers, self.out))
         of_each_number = (combinations(known, number) for number in range(min(MOST_EDITS, len(known)) + 1))
-        for chosen in chain([first], *of_each_number):
+        for chosen in islice(chain([first], *of_each_number), MOST_TRIES):
             smaller, layers, out = copy.deepcopy((self.module, tuple(heads), self.out))
             try:
                 for size in chosen:
@@ -277,7 +299,8 @@ class _Probe:
 
     def _draw(self, layer: nn.Linear, rows: Sequence[int]) -> None:
         """Other numbers in these rows, by which what the layer gives is about two, whatever it is given."""
-        generator = torch.Generator().manual_seed(len(rows))
+        number = (*self.readers, self.out).index(layer)  # no two layers are alike, or each place would see itself alone
+        generator = torch.Generator().manual_seed(1000 * number + len(rows))
         scale = DRAWN_SIZE / (min(self._given(), 1.0) * layer.in_features**0.5)
         with torch.no_grad():
             layer.weight[list(rows)] = scale * torch.randn(len(rows), layer.in_features, generator=generator)

@@ -3,8 +3,10 @@ one tensor.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -14,51 +16,89 @@ from autocompress.errors import CandidateFailed, one_line
 from autocompress.nested import tensors_of
 from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
-from autocompress_plugins.model_runs import ModuleCall
-from autocompress_plugins.shrinking.opaque import Opaque
+from autocompress_plugins.model_runs import ModuleCall, output, outputs, same_outputs
+from autocompress_plugins.shrinking.opaque import Opaque, opaque
 from autocompress_plugins.shrinking.own_attention import (
     AttentionReading,
     become_own_attention,
+    leave_own_attention,
     read_attention,
 )
 
 MOST_LAYERS = 5  # linear layers of an attention: query, key, value, output, and one for positions
+# How modules were read, by their class and form: a search makes many copies of a model.
+READINGS: WeakKeyDictionary[type, dict[str, AttentionReading | CandidateFailed | None]] = WeakKeyDictionary()
 READERS = (1, 2, 3)  # how many read one tensor: all three fused, one of them apart, or each by itself
 
 
 def find_own_attention(model: nn.Module, inputs: Inputs) -> dict[str, str]:
     """Make every such module that can lose heads one that knows how, in place. Returns why others cannot, by name."""
-    run, left = _Run.of(model, inputs), dict[str, str]()
-    answers: dict[str, AttentionReading | CandidateFailed | None] = {}  # by form
+    run, left, read = _Run.of(model, inputs), dict[str, str](), list[tuple[_Attending, AttentionReading]]()
+    attending: set[nn.Module] = set()
     for name, module in reversed(list(model.named_modules())):  # what is inside comes first
         if any(other.startswith(f"{name}.") for other in left):  # a part of it was tried in vain
             continue
         try:
-            found = run.attention(name, module)
-            if found is None:
-                continue
-            form = found.form()
-            if form not in answers or isinstance(answers[form], AttentionReading):
-                answers[form] = _read(found, answers.get(form))
-            answer = answers[form]
-            if isinstance(answer, CandidateFailed):
-                left[name] = answer.reason
-            elif answer is not None:
-                become_own_attention(module, found.call, found.readers, found.out, answer)
+            found = None if attending & set(module.modules()) else run.attention(name, module)
+            answer = None if found is None else _read(found)
         except Exception as error:  # the model's own code, called alone
             left[name] = f"it cannot be called by itself ({type(error).__name__}: {one_line(error, 120)})"
-    return {name: reason for name, reason in left.items() if not _holds_one(model.get_submodule(name))}
+            continue
+        if isinstance(answer, CandidateFailed):
+            left[name] = answer.reason
+        elif found is not None and answer is not None:
+            read.append((found, answer))
+            attending.add(module)
+    return left | (_changed(model, inputs, read) if read else {})
 
 
-def _read(found: "_Attending", like: Any) -> AttentionReading | CandidateFailed | None:
+def _changed(model: nn.Module, inputs: Inputs, read: Sequence[tuple["_Attending", AttentionReading]]) -> dict[str, str]:
+    """Change the modules, in place: all at once, and each by itself where the model is another one then. Why some are
+    as they were.
+    """
+    left: dict[str, str] = {}
+    before = outputs(model, inputs)
+    for found, reading in read:
+        found.change(reading)
+    if _is_as_before(model, inputs, before) is None:
+        return {}
+    for found, _ in read:
+        found.change_back()
+    for found, reading in read:
+        found.change(reading)
+        if (wrong := _is_as_before(model, inputs, before)) is not None:
+            found.change_back()
+            left[found.name] = wrong
+    return left
+
+
+def _is_as_before(model: nn.Module, inputs: Inputs, before: Sequence[Tensor]) -> str | None:
+    """What is wrong with a model whose attention was changed; None where it gives what it gave, and can be traced."""
     try:
-        return read_attention(found.module, found.call, found.readers, found.out, like)
-    except CandidateFailed as error:
-        return error
+        if not same_outputs(outputs(model, inputs), before):
+            return "the model gives other outputs with a form of it that can shrink"
+        with opaque(model):
+            output(model, inputs)
+    except Exception as error:  # the model's own code meets what it does not know
+        return f"a form of it that can shrink breaks the model ({type(error).__name__}: {one_line(error, 120)})"
+    return None
+
+
+def _read(found: "_Attending") -> AttentionReading | CandidateFailed | None:
+    """What was read of a module of its form, by any copy of any model, or what is read now."""
+    known = READINGS.setdefault(type(found.module), {})
+    form = found.form()
+    if form not in known or isinstance(known[form], AttentionReading):
+        try:
+            known[form] = read_attention(found.module, found.call, found.readers, found.out, known.get(form))  # type: ignore[arg-type]
+        except CandidateFailed as error:
+            known[form] = error
+    return known[form]
 
 
 @dataclass(frozen=True)
 class _Attending:
+    name: str
     module: nn.Module
     call: ModuleCall
     readers: tuple[nn.Linear, ...]
@@ -66,8 +106,16 @@ class _Attending:
 
     def form(self) -> str:
         """What is the same for layers that read alike, and how one of them reads."""
-        sizes = [(name, tuple(p.shape)) for name, p in self.module.named_parameters()]
-        return repr((type(self.module), sizes, self.out.in_features, [type(a).__name__ for a in self.call.args]))
+        parts = [(name, tuple(p.shape)) for name, p in self.module.named_parameters()]
+        numbers = [sorted((k, v) for k, v in vars(m).items() if isinstance(v, int)) for m in self.module.modules()]
+        shapes = [tuple(t.shape) for t in tensors_of((self.call.args, dict(self.call.named)))]
+        return repr((parts, numbers, shapes, self.out.in_features, self.out.out_features))
+
+    def change(self, reading: AttentionReading) -> None:
+        become_own_attention(self.module, self.call, self.readers, self.out, reading)
+
+    def change_back(self) -> None:
+        leave_own_attention(self.module, (*self.readers, self.out))
 
 
 @dataclass
@@ -126,7 +174,7 @@ class _Run:
         out = others[-1] if others else self._behind(name)
         if len(readers) not in READERS or out is None or not _fits(readers, out):
             return None
-        return _Attending(module, self.calls[name], tuple(readers), out)
+        return _Attending(name, module, self.calls[name], tuple(readers), out)
 
     def _behind(self, name: str) -> nn.Linear | None:
         """The linear layer that reads what a module gave, as it gave it."""

@@ -3,20 +3,19 @@ ones that compute the same and can lose units or heads.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed, one_line
-from autocompress.kept_parts import keep_whole, why_kept
+from autocompress.kept_parts import all_frozen, holds_kept, keep_whole
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import RECURRENT_LAYERS
 from autocompress_plugins.model_runs import output, outputs, same_outputs, watched
 from autocompress_plugins.shrinking.attention_layers import MultiheadSelfAttention, PrunableAttention
 from autocompress_plugins.shrinking.attention_recognition import as_head_attention, could_attend
-from autocompress_plugins.shrinking.opaque import Opaque
+from autocompress_plugins.shrinking.opaque import Opaque, opaque
 from autocompress_plugins.shrinking.own_attention_search import find_own_attention
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentBarrier, RecurrentStack
 
@@ -36,8 +35,10 @@ def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
             if _shares_weights(model, original):
                 raise CandidateFailed("it shares weights with another layer")
             exchanged = _exchanged(model, original, inputs)
-            if (kept := why_kept(original)) is not None:
+            if (kept := holds_kept(original)) is not None:
                 keep_whole(exchanged, kept)
+            if all_frozen(original):
+                exchanged.requires_grad_(False)
             _put(model, name, exchanged)
             with opaque(model):
                 output(model, inputs)
@@ -126,16 +127,3 @@ def _shares_weights(model: nn.Module, module: nn.Module) -> bool:
     """Whether a parameter of ``module`` has a second holder, in it or elsewhere in the model."""
     held = Counter(id(p) for m in model.modules() for _, p in m.named_parameters(recurse=False, remove_duplicate=False))
     return any(held[id(parameter)] > 1 for parameter in module.parameters())
-
-
-@contextmanager
-def opaque(model: nn.Module) -> Iterator[None]:
-    """While open, opaque modules are one operation each."""
-    inside = [module for module in model.modules() if isinstance(module, Opaque)]
-    for module in inside:
-        module.opaque = True
-    try:
-        yield
-    finally:
-        for module in inside:
-            module.opaque = False

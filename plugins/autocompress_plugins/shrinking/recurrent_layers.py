@@ -30,6 +30,9 @@ class RecurrentLayer(Opaque):
     def directions(self) -> int:
         return 2 if self.core.bidirectional else 1
 
+    def opaque_widths(self) -> tuple[int, int]:
+        return self.in_channels, self.out_channels
+
     @property
     def in_channels(self) -> int:
         return int(self.core.input_size)
@@ -153,6 +156,9 @@ class RecurrentBarrier(Opaque):
         if isinstance(y, nn.utils.rnn.PackedSequence):
             return y._replace(data=self.stand_in(x.data, y.data.shape[-1])), state
         return self.stand_in(x, y.shape[-1]), state
+
+    def opaque_widths(self) -> tuple[int, int]:
+        return self.in_channels, self.out_channels
 
     @property
     def in_channels(self) -> int:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from autocompress.errors import CandidateFailed
+from autocompress.kept_parts import untrained
 from autocompress.task import Inputs
 from autocompress_plugins.shrinking.attention_layers import PrunableAttention
 from autocompress_plugins.shrinking.dependency_graph import group_of, knows_places, remove_group, trace
@@ -16,7 +17,7 @@ def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequen
     """Take units out of ``model``, which is in prunable form, in place: root -> units. The same removals give the same
     model. Raises CandidateFailed.
     """
-    before, graph = ties(model), None
+    before, frozen, graph = ties(model), untrained(model), None
     for root, units in removals.items():
         module = model.get_submodule(root)
         if isinstance(module, PrunableAttention):
@@ -28,6 +29,9 @@ def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequen
         if knows_places(group):
             graph = None
     _tie(model, before)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in frozen:
+            parameter.requires_grad_(False)  # what was cut is another tensor
     return model
 
 

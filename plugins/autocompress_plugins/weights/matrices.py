@@ -13,9 +13,12 @@ EXTRA_ROWS = ("bias_k", "bias_v")  # of nn.MultiheadAttention: one more key and 
 def matrices(model: nn.Module, kinds: tuple[type[nn.Module], ...] = MATRIX_LAYERS) -> dict[str, nn.Parameter]:
     """Parameters of more than one dimension of the layers of these kinds, each once, by name."""
     found: dict[int, tuple[str, nn.Parameter]] = {}
+    kept = {id(p) for layer in model.modules() if why_kept(layer) for p in layer.parameters(recurse=False)}
     for path, layer in model.named_modules():
-        if isinstance(layer, kinds) and why_kept(layer) is None:
+        if isinstance(layer, kinds):
             for name, parameter in layer.named_parameters(path, recurse=False):
+                if id(parameter) in kept or not parameter.requires_grad:
+                    continue
                 if parameter.dim() > 1 and name.rpartition(".")[2] not in EXTRA_ROWS:
                     found.setdefault(id(parameter), (name, parameter))
     return dict(found.values())

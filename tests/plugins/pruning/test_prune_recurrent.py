@@ -125,7 +125,7 @@ class Summed(nn.Module):
 
 @pytest.mark.parametrize(
     ("make", "layer", "reason"),
-    [(Given, "decoder", "initial state"), (Summed, "rnn.layers.0", "removing units")],
+    [(Given, "decoder", "initial state"), (Summed, "rnn.layers.0", "can only go together with others")],
 )
 def test_refused_with_the_layer_and_the_reason(make: Any, layer: str, reason: str, make_context: MakeContext):
     text = PruneRecurrent().refuses(make_context(make(), torch.randn(8, 5, 6)))

@@ -141,7 +141,7 @@ ANOTHER, BREAKS = "removing units gives another function", "removing units break
 LEFT: dict[str, tuple[Callable[[], nn.Module], Inputs, dict[str, str]]] = {
     "padded shortcut": (PaddedShortcut, IMAGES, {"first": ANOTHER}),
     "shuffle": (Shuffled, IMAGES, {"shuffled": ANOTHER}),
-    "maxout": (Maxout, IMAGES, {"wide": ANOTHER}),
+    "maxout": (Maxout, IMAGES, {"wide": "some of its units can only go together with others"}),
     "softmax over channels": (Softmax, VECTORS, {"0": ANOTHER}),
     "subpixel": (Subpixel, IMAGES, {"0": BREAKS}),
     "buffer": (Scaled, IMAGES, {"conv": BREAKS}),

@@ -16,6 +16,7 @@ from autocompress_plugins.shrinking.groups import HEADS
 from autocompress_plugins.shrinking.own_attention import HEADS_FIXED, NO_ATTENTION
 from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.removal import remove_units
+from autocompress_plugins.weights.thin_layers import factorizable
 
 N, T, E, H = 2, 6, 16, 4
 
@@ -217,3 +218,99 @@ def test_weights_by_which_it_looks_everywhere_alike_hide_nothing():
     prunable(model, x)
     (found,) = attentions(model)
     assert found.removable_heads == H
+
+
+class Wide(nn.Module):
+    """Heads of 64, as most have. ``first``: the places are the first axis."""
+
+    def __init__(self, first: bool = False) -> None:
+        super().__init__()
+        self.num_heads, self.first = 4, first
+        self.q, self.k, self.v = (nn.Linear(E, 256) for _ in range(3))
+        self.out = nn.Linear(256, E)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (layer(x).unflatten(-1, (self.num_heads, -1)) for layer in (self.q, self.k, self.v))
+        if self.first:
+            q, k, v = (y.transpose(0, 1) for y in (q, k, v))
+        y = attend(*(y.transpose(1, 2) for y in (q, k, v)), None if self.first else mask).flatten(2)
+        return self.out(y.transpose(0, 1) if self.first else y)
+
+
+class Turned(nn.Module):
+    """The attention inside is given (T, N, E)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = Wide(first=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.inside(x.transpose(0, 1), mask).transpose(0, 1)
+
+
+@pytest.mark.parametrize("make", [Wide, Turned])
+def test_heads_of_a_usual_size_are_found_wherever_the_places_lie(make: Callable[[], nn.Module]):
+    _, found = ChannelGraph().find_groups(model_with(make), given(), frozenset({HEADS}))
+    assert [group.size for group in found.groups] == [4]
+
+
+class OwnNames(Split):
+    """It calls its own sizes what others call theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out_channels, self.in_channels = 7, 5
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return super().forward(x, mask) * self.out_channels / self.in_channels
+
+
+class Pooled(Split):
+    """Gives fewer places than it is given."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return super().forward(x, mask)[:, ::2]
+
+
+class Pooling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.up, self.down, self.head = Pooled(), nn.Linear(E, 24), nn.Linear(24, E), nn.Linear(E, 3)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x[:, ::2] + self.attention(x, mask)
+        return self.head(self.down(torch.relu(self.up(x))).mean(1))
+
+
+class BothWays(Around):
+    """Calls its attention in two ways."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.attention(x, mask) + self.attention(mask=mask, x=x)
+        return self.head(self.down(torch.relu(self.up(x))).mean(1))
+
+
+def test_names_of_the_users_own_stay_theirs():
+    model, x = model_with(OwnNames), given()
+    whole, found = ChannelGraph().find_groups(model, x, frozenset({HEADS}))
+    assert [group.size for group in found.groups] == [H]
+    assert same_outputs(outputs(whole, x), outputs(model, x))
+
+
+@pytest.mark.parametrize("make", [Pooling, lambda: BothWays(Split())])
+def test_one_that_cannot_stand_for_itself_is_left_and_the_rest_shrinks(make: Callable[[], nn.Module]):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make().eval()
+    whole, found = ChannelGraph().find_groups(model, given())
+    assert "up" in [group.root for group in found.groups]
+    assert not attentions(whole)
+    assert "a form of it that can shrink" in found.reasons["attention"]
+
+
+def test_its_layers_are_not_taken_apart():
+    model, x = model_with(OutputApart), given()
+    prunable(model, x)
+    reasons = factorizable(model, x).kept
+    for name in ("attention.heads.query", "attention.heads.key", "attention.heads.value", "attention.dense"):
+        assert "may do more than a layer of its kind" in reasons[name]

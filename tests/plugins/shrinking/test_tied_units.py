@@ -44,7 +44,7 @@ class Shuffled(nn.Module):
 def test_units_that_a_concatenation_ties_are_left_with_that_reason():
     _, found = ChannelGraph().find_groups(Ghost().eval(), X)
     assert [group.root for group in found.groups] == ["inner"]
-    assert "can only go with others" in found.reasons["stem"]
+    assert "can only go together with others" in found.reasons["stem"]
 
 
 def test_a_shuffle_costs_the_channels_that_it_moves_and_not_those_inside_of_blocks():
