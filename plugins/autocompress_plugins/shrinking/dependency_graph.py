@@ -18,6 +18,8 @@ from autocompress.data import call, computing_as_in_training, run_in_training_al
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.nested import tensors_of
 from autocompress.task import Inputs
+from autocompress_plugins.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.model_runs import watched
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
 
 POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLICE", "UNBIND", "EXPAND", "RESHAPE")}
@@ -103,10 +105,30 @@ def _with_every_gradient(model: nn.Module) -> Iterator[None]:
 
 
 def _ends(model: nn.Module, inputs: Inputs, *, training: bool) -> list[Tensor]:
-    """The outputs, each by an operation of its own: one that other layers read too is an end of the graph as well."""
-    with computing_as_in_training(model) if training else nullcontext():
+    """The outputs, each by an operation of its own: one that other layers read too is an end of the graph as well. What
+    no output depends on, as a pooler whose result is left out, is one too: it reads channels like any other layer.
+    """
+    gave: list[Tensor] = []
+    layers = [(n, module) for n, module in model.named_modules() if isinstance(module, (*CONVOLUTIONS, nn.Linear))]
+    mode = computing_as_in_training(model) if training else nullcontext()
+    with mode, watched(layers, lambda name, module, given, made: gave.append(made)):
         returned = call(model, inputs)
-    return [tensor.clone() for tensor in tensors_of(returned) if tensor.grad_fn is not None]
+    ends = [tensor for tensor in tensors_of(returned) if tensor.grad_fn is not None]
+    read = _reached(ends)
+    ends += [tensor for tensor in gave if tensor.grad_fn is not None and tensor.grad_fn not in read]
+    return [tensor.clone() for tensor in ends]
+
+
+def _reached(tensors: Sequence[Tensor]) -> set[Any]:
+    """The operations that these come of."""
+    found: set[Any] = set()
+    waiting: list[Any] = [tensor.grad_fn for tensor in tensors]
+    while waiting:
+        operation = waiting.pop()
+        if operation is not None and operation not in found:
+            found.add(operation)
+            waiting += [before for before, _ in operation.next_functions]
+    return found
 
 
 def knows_places(group: Any) -> bool:

@@ -1,9 +1,10 @@
-"""Units that can only go together with others are left, and said to be; the rest of the model shrinks."""
+"""Units that can only go together with others are left, and said to be; layers that nothing reads are no obstacle."""
 
 import torch
 from torch import Tensor, nn
 
 from autocompress_plugins.shrinking.channel_graph import ChannelGraph
+from autocompress_plugins.shrinking.removal import remove_units
 
 X = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -50,3 +51,26 @@ def test_units_that_a_concatenation_ties_are_left_with_that_reason():
 def test_a_shuffle_costs_the_channels_that_it_moves_and_not_those_inside_of_blocks():
     _, found = ChannelGraph().find_groups(Shuffled().eval(), X)
     assert "inner" in [group.root for group in found.groups]
+
+
+class Pooled(nn.Module):
+    """As BERT: a pooler reads the hidden states, and nothing reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.pooler, self.head = nn.Linear(3, 16), nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        torch.tanh(self.pooler(x))
+        return self.head(x)
+
+
+def test_a_layer_that_no_output_depends_on_loses_the_channels_that_it_reads():
+    x = torch.randn(2, 3)
+    whole, found = ChannelGraph().find_groups(Pooled().eval(), x)
+    (group,) = found.groups
+    assert group.root == "stem"
+    smaller = remove_units(whole, x, {"stem": [0, 5]})
+    assert smaller.get_parameter("pooler.weight").shape == (16, 14)
+    assert smaller(x).shape == (2, 5)
