@@ -31,13 +31,13 @@ class Stages(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(1, WIDTH, 3, padding=1)
+        self.entry, self.stem = nn.Conv2d(1, WIDTH, 3, padding=1), nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
         self.first = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU())
         self.second = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.ReLU())
         self.hidden, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.second(self.first(torch.relu(self.stem(x))))
+        x = self.second(self.first(torch.relu(self.stem(torch.relu(self.entry(x))))))
         return self.head(torch.relu(self.hidden(x.mean((2, 3)))))
 
 
@@ -142,7 +142,7 @@ def test_what_is_frozen_stays_as_it_is_when_the_rest_is_pruned_repaired_and_trai
     step = Step.of(pruning.name, **{p.name: p.default for p in pruning.parameters})
     outcome = here.evaluate(default_recipe(space, [step]), examples=64)
     trained, before = here.task.store.load(outcome.checkpoint), here.task.context.model.state_dict()
-    assert trained["hidden.weight"].shape != before["hidden.weight"].shape
+    assert trained["entry.weight"].shape != before["entry.weight"].shape, "what it reads is another one"
     for name in (name for name in before if name.startswith("first.") and before[name].is_floating_point()):
         assert torch.equal(trained[name], before[name]), name
 

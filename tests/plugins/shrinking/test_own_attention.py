@@ -75,10 +75,10 @@ class Grouped(nn.Module):
 class Split(nn.Module):
     """As GPT-2: one fused projection, split at a size that is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = E) -> None:
         super().__init__()
-        self.num_heads, self.split_size = H, E
-        self.qkv, self.out = nn.Linear(E, 3 * E), nn.Linear(E, E)
+        self.num_heads, self.split_size = H, width
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         parts = self.qkv(x).split(self.split_size, 2)
@@ -252,6 +252,38 @@ class Turned(nn.Module):
 def test_heads_of_a_usual_size_are_found_wherever_the_places_lie(make: Callable[[], nn.Module]):
     _, found = ChannelGraph().find_groups(model_with(make), given(), frozenset({HEADS}))
     assert [group.size for group in found.groups] == [4]
+
+
+class WideStream(nn.Module):
+    """(N, T, 256), places that have nothing in common -> (N, 3)."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention, self.head = attention, nn.Linear(256, 3)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.head((x + self.attention(x, mask)).mean(1))
+
+
+class Apart(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_heads = H
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (y(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (self.q, self.k, self.v))
+        return self.out(attend(q, k, v, mask).flatten(2))
+
+
+@pytest.mark.parametrize("kind", [Split, Apart])
+def test_attention_over_as_many_channels_as_usual_is_found(kind: Callable[[int], nn.Module]):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = WideStream(kind(256)).eval()
+        x = torch.randn(N, T, 256), torch.zeros(N, 1, T, T)
+    _, found = ChannelGraph().find_groups(model, x, frozenset({HEADS}))
+    assert [group.size for group in found.groups] == [H]
 
 
 class OwnNames(Split):
