@@ -37,16 +37,39 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.SLICE] = _SlicePruner()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.CONV] = _ConvolutionPruner()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.LN] = _NormPruner()
-            return graph.build_dependency(
+            graph.build_dependency(
                 model,
                 inputs,
                 forward_fn=partial(_ends, training=bool(alone)),
                 customized_pruners={nn.RMSNorm: _NormPruner()} | {kind: _OpaquePruner() for kind in kinds},
             )
+            for node in graph.module2node.values():
+                if _shuffles(node):
+                    _give_up_at(node)
+            return graph
     except Exception as error:
         raise CandidateFailed(
             f"the dependency graph cannot be traced: {type(error).__name__}: {one_line(error, 160)}"
         ) from error
+
+
+def _shuffles(node: Any) -> bool:
+    """Whether a reshape puts together again what was taken apart into groups of channels: torch-pruning follows it in
+    circles.
+    """
+    sizes: Sequence[int] = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
+    return node.type == tp.ops.OPTYPE.RESHAPE and len(sizes) == 5 and int(sizes[1]) > 1 and int(sizes[2]) > 1
+
+
+def _give_up_at(node: Any) -> None:
+    """Whatever leads through a node raises CandidateFailed."""
+
+    def lost(indices: object) -> object:
+        raise CandidateFailed("a reshape moves its channels to other places")
+
+    leading = [dep for other in (*node.inputs, *node.outputs) for dep in other.dependencies if dep.target is node]
+    for dependency in (*node.dependencies, *leading):
+        dependency.index_mapping[0] = lost
 
 
 def group_of(graph: Any, module: nn.Module, units: Sequence[int]) -> Any:

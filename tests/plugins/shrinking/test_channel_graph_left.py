@@ -140,7 +140,7 @@ class Cell(nn.Module):
 ANOTHER, BREAKS = "removing units gives another function", "removing units breaks the model"
 LEFT: dict[str, tuple[Callable[[], nn.Module], Inputs, dict[str, str]]] = {
     "padded shortcut": (PaddedShortcut, IMAGES, {"first": ANOTHER}),
-    "shuffle": (Shuffled, IMAGES, {"shuffled": ANOTHER}),
+    "shuffle": (Shuffled, IMAGES, {"shuffled": "a reshape moves its channels to other places"}),
     "maxout": (Maxout, IMAGES, {"wide": "some of its units can only go together with others"}),
     "softmax over channels": (Softmax, VECTORS, {"0": ANOTHER}),
     "subpixel": (Subpixel, IMAGES, {"0": BREAKS}),
