@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 
 from autocompress.code_description import CodeDescription, full_name, is_standard, is_users, members_of, slots_of
 from autocompress.plain_model import OF_COMPILING, unwrapped
@@ -209,13 +210,16 @@ class Description:
         ]
         told = [[n, _tensor(t) if self._with_weights else [list(t.shape), str(t.dtype)]] for n, t in tensors]
         held = {name: value for name, value in vars(module).items() if name not in NOT_ITS_OWN}
+        scripted = isinstance(module, ScriptModule)  # which keeps what is in it elsewhere
+        children = dict(module.named_children()) if scripted else vars(module)["_modules"]
         hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
         return [
             self._made_by(type(module)),
             told,
             self._attributes(held, own=is_users(type(module))),
             [self._told(hook) for hook in hooks],
-            [[name, self._told(child)] for name, child in module.named_children()],
+            [[name, self._told(child)] for name, child in children.items()],
+            *([module.code] if scripted else []),
         ]
 
     def _class(self, kind: type) -> Any:

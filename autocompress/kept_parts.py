@@ -34,7 +34,7 @@ def frozen_parameters(model: nn.Module) -> frozenset[str]:
     return frozenset(frozen) if any(parameter.requires_grad for parameter in held.values()) else frozenset()
 
 
-def make_trainable(model: nn.Module, frozen: Collection[str] = ()) -> None:
+def make_trainable(model: nn.Module, frozen: Collection[str]) -> None:
     """Every parameter can be trained but those."""
     for name, parameter in model.named_parameters(remove_duplicate=False):
         parameter.requires_grad_(parameter.is_floating_point() and name not in frozen)
@@ -68,8 +68,8 @@ def what_is_frozen(model: nn.Module) -> list[str]:
     if not share:
         return []
     return [
-        f"{share:.0%} of the weights are frozen: they are not trained here, and their layers keep their size; "
-        "Task(unfreeze=True) frees them"
+        f"{share:.0%} of the weights are frozen: they are not trained here, and convolutions, linear, recurrent and "
+        "attention layers among them keep their size; Task(unfreeze=True) frees them"
     ]
 
 

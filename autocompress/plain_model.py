@@ -179,9 +179,10 @@ class _Shared:
         made = self._made.setdefault(tuple(map(id, originals)), (originals, []))[1]
         known = next((each for each in made if each.shape == value.shape and torch.equal(each, value)), None)
         if known is None:
-            trained = any(isinstance(original, nn.Parameter) for original in originals)
+            parameters = [original for original in originals if isinstance(original, nn.Parameter)]
             known = value.detach().clone(memory_format=torch.contiguous_format)
-            known = nn.Parameter(known) if trained else known
+            if parameters:
+                known = nn.Parameter(known, any(parameter.requires_grad for parameter in parameters))
             made.append(known)
         return known
 

@@ -52,8 +52,8 @@ class Task:
     and a classifier's logits, where it is not ``.logits``, "logits" or the first one. Names are a dict's keys, a named
     tuple's or a dataclass's fields; of a tuple ``output_0``, ``output_1``, ...
     keep: names of modules, as ``model.named_modules()`` has them, that stay as they are: nothing in them is narrowed,
-    dropped, factorized, zeroed or quantized; they are trained along. unfreeze: train parameters without a gradient too
-    and let their layers be changed; left out, they stay as they are where others have a gradient.
+    dropped, factorized, zeroed or quantized to integers; they are trained along. unfreeze: train parameters without a
+    gradient too and let their layers be changed; left out, they stay as they are where others have a gradient.
     dynamic: the axes of inputs that vary from example to example, ``{"input_ids": {1: "sequence"}}``.
     groups: optional ``callable(inputs, targets) -> one label an example``; labels: names of the classes. Both are kept,
     and nothing reports by them yet.

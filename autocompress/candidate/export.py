@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from torch import nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from autocompress.candidate.export_cause import cause_of
+from autocompress.candidate.folding import fold
 from autocompress.candidate.silence import silent
 from autocompress.data import (
     Axes,
@@ -34,7 +34,6 @@ from autocompress.nested import map_tensors
 from autocompress.plain_model import scripted_part
 from autocompress.plugin.contract import Session
 from autocompress.storage.atomic import is_full, no_space, replacing
-from autocompress.storage.onnx_file import keeps_data_elsewhere
 from autocompress.task import Inputs
 
 EXPORTERS = ("torchscript", "dynamo")
@@ -187,43 +186,6 @@ def decides_by_values(model: nn.Module, layout: OutputLayout, inputs: Inputs) ->
         except Exception:  # what cannot be traced is exported otherwise
             return False
     return any(issubclass(w.category, TracerWarning) and "to a Python" in str(w.message) for w in said)
-
-
-def fold(source: Path, target: Path) -> None:
-    """Fold constants and fuse what every runtime fuses (batch norm into convolution), by ONNX Runtime's basic level.
-
-    Without it a recurrent layer's weights stay behind Slice nodes and dynamic quantization finds none of them. What is
-    folded gets names of its own: whoever loads the file optimizes it again, and invents the same ones.
-    """
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(target)
-    options.log_severity_level = 4
-    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    folded = onnx.load(str(target), load_external_data=False)
-    if keeps_data_elsewhere(folded):
-        raise CandidateFailed("the model is over 2 GiB, which one ONNX file cannot hold")
-    known = _value_names(onnx.load(str(source), load_external_data=False).graph)
-    renamed = {own.name: f"folded/{own.name}" for own in folded.graph.initializer if own.name not in known}
-    if renamed:
-        _rename_initializers(folded.graph, renamed)
-        onnx.save(folded, str(target))
-
-
-def _value_names(graph: onnx.GraphProto) -> set[str]:
-    nodes = {name for node in graph.node for name in (*node.input, *node.output)}
-    return nodes | {own.name for own in graph.initializer} | {own.name for own in graph.input}
-
-
-def _rename_initializers(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Wherever they are read, in the bodies of loops and branches too."""
-    for own in graph.initializer:
-        own.name = names.get(own.name, own.name)
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                _rename_initializers(body, names)
 
 
 def keep_inputs(path: Path, inputs: Inputs, free: Axes) -> None:

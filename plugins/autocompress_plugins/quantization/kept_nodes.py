@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Set
 from itertools import pairwise
+from pathlib import Path
 
 import onnx
 
@@ -14,7 +15,7 @@ HELD_AS = "model"  # how the exported module holds the user's
 AGAIN = re.compile(r"_\d+$")  # behind the name of a module that is called once more
 
 
-def kept_nodes(model: onnx.ModelProto, context: Context) -> list[str]:
+def kept_nodes(source: Path, context: Context) -> list[str]:
     """Their names. Raises CandidateFailed where the file does not tell which they are, as that of the dynamo exporter
     does not. A norm that is kept may be part of a convolution by now.
     """
@@ -22,7 +23,7 @@ def kept_nodes(model: onnx.ModelProto, context: Context) -> list[str]:
     if not keep:
         return []
     known = {name for name, _ in context.model.named_modules() if name}
-    modules = {node.name: _modules_of(node.name, known) for node in model.graph.node}
+    modules = {node.name: _modules_of(node.name, known) for node in onnx.load(str(source)).graph.node}
     for name in keep:
         whole = context.model.get_submodule(name)
         is_computed = any(isinstance(inside, MATRIX_LAYERS) for inside in whole.modules())

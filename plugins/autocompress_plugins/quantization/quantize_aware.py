@@ -44,7 +44,6 @@ from autocompress_plugins.quantization.kept_nodes import kept_nodes
 from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC_OPERATORS,
-    named,
     quantized,
     weight_kinds,
 )
@@ -83,7 +82,7 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
         calibrated = observed(source, context.feeds(CALIBRATION_EXAMPLES))
         ranges = {name: extremes(histogram) for name, histogram in calibrated.items()}
         ranges |= _learned_ranges(source, context.learned.get(self.name, {}), context)
-        onnx.save(quantized(source, ranges, params, never=kept_nodes(named(source), context)), str(target))
+        onnx.save(quantized(source, ranges, params, never=kept_nodes(source, context)), str(target))
 
 
 def _learned_ranges(path: Path, learned: Mapping[str, Any], context: Context) -> dict[str, Range]:

@@ -51,7 +51,7 @@ class QuantizeDynamic(GraphStrategy):
         return [{"weights": "QInt8", **kind} for kind in weight_kinds(context)]
 
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
-        kept = kept_nodes(onnx.load(str(source)), context)
+        kept = kept_nodes(source, context)
         kept += [f"{name}_MatMul" for name in kept]  # as the tools call what they make of a Gemm
         with without_advice():
             quantize_dynamic(

@@ -108,7 +108,7 @@ class QuantizeStatic(GraphStrategy):
         numbers = [int(number) for number in str(params.get("float_sections", "")).split(",") if number]
         sections = _sections(source) if numbers else []
         left = {name for number in numbers for name in sections[number]}
-        left |= set(kept_nodes(named(source), context))
+        left |= set(kept_nodes(source, context))
         return quantized(source, self._ranges(source, params, context), params, never=left)
 
     def _ranges(self, source: Path, params: Params, context: Context) -> dict[str, Range]:

@@ -70,7 +70,7 @@ class QuantizeWeights(GraphStrategy):
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
         model = onnx.shape_inference.infer_shapes(onnx.load(str(source)))  # which does not know MatMulNBits
         graph, bits, stored = model.graph, int(params["bits"]), Stored()
-        constants, left = _constants(graph), set(kept_nodes(model, context))
+        constants, left = _constants(graph), set(kept_nodes(source, context))
         axes: dict[str, int] = {}
         nodes = []
         for node in graph.node:

@@ -13,7 +13,7 @@ from autocompress.plugin.contract import Context, Counterpart, Counterparts
 from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
 from autocompress_plugins.shrinking.block_removal import without
 from autocompress_plugins.shrinking.channel_graph import every_group
-from autocompress_plugins.shrinking.groups import Group
+from autocompress_plugins.shrinking.groups import Group, remaining
 from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer, RecurrentStack
 
@@ -148,4 +148,4 @@ def _is_depthwise(module: nn.Module) -> bool:
 
 
 def _kept(width: int, gone: Set[int]) -> tuple[int, ...]:
-    return tuple(i for i in range(width) if i not in gone)
+    return tuple(remaining(width, gone))

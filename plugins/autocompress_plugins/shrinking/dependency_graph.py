@@ -20,6 +20,7 @@ from autocompress.nested import tensors_of
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.model_runs import watched
+from autocompress_plugins.shrinking.groups import remaining
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
 
 POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLICE", "UNBIND", "EXPAND", "RESHAPE")}
@@ -180,7 +181,7 @@ class _ConvolutionPruner(tp.pruner.function.ConvPruner):  # type: ignore[misc]
         return layer  # type: ignore[no-any-return]
 
     def _keep(self, layer: Any, side: str, width: int, indices: Sequence[int]) -> list[int]:
-        kept, run = _others(width, indices), width // layer.groups
+        kept, run = remaining(width, indices), width // layer.groups
         own = [[i % run for i in kept if i // run == group] for group in range(layer.groups)]
         if len({len(each) for each in own}) > 1:
             raise CandidateFailed("the groups of a convolution keep equally many channels")
@@ -196,7 +197,7 @@ class _NormPruner(tp.pruner.function.BasePruningFunc):  # type: ignore[misc]
 
     def prune_out_channels(self, layer: Any, indices: Sequence[int]) -> nn.Module:
         *outer, width = layer.normalized_shape
-        kept = _others(width, indices)
+        kept = remaining(width, indices)
         for name, parameter in list(layer.named_parameters(recurse=False)):
             setattr(layer, name, nn.Parameter(parameter.detach()[..., kept]))
         layer.normalized_shape = (*outer, len(kept))
@@ -234,11 +235,6 @@ class _SlicePruner(tp.ops.SlicePruner):  # type: ignore[misc]
         if len(sizes) > 3 or layer.dim % len(sizes) != len(sizes) - 1:
             return None
         return len(range(int(sizes[-1]))[layer.start : layer.end : layer.step])
-
-
-def _others(width: int, indices: Sequence[int]) -> list[int]:
-    gone = set(indices)
-    return [i for i in range(width) if i not in gone]
 
 
 @contextmanager

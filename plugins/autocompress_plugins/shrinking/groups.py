@@ -1,9 +1,16 @@
 """The words for what can shrink: units that go together, and the parts of a model that stay as they are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 CHANNELS, RECURRENT, HEADS, MLP = "channels", "recurrent units", "heads", "mlp"
 EVERY_KIND = frozenset({CHANNELS, RECURRENT, HEADS, MLP})
+
+
+def remaining(width: int, gone: Iterable[int]) -> list[int]:
+    """What is left of so many channels or units, ascending."""
+    without = set(gone)
+    return [i for i in range(width) if i not in without]
 
 
 @dataclass(frozen=True)

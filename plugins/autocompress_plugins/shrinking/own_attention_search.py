@@ -5,6 +5,7 @@ one tensor.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,12 +19,8 @@ from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 from autocompress_plugins.model_runs import ModuleCall, output, outputs, same_outputs
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
-from autocompress_plugins.shrinking.own_attention import (
-    AttentionReading,
-    become_own_attention,
-    leave_own_attention,
-    read_attention,
-)
+from autocompress_plugins.shrinking.own_attention import become_own_attention, leave_own_attention
+from autocompress_plugins.shrinking.own_attention_reading import AttentionReading, head_cuts, read_attention
 
 MOST_LAYERS = 5  # linear layers of an attention: query, key, value, output, and one for positions
 # How modules were read, by their class and form: a search makes many copies of a model.
@@ -112,7 +109,8 @@ class _Attending:
         return repr((parts, numbers, shapes, self.out.in_features, self.out.out_features))
 
     def change(self, reading: AttentionReading) -> None:
-        become_own_attention(self.module, self.call, self.readers, self.out, reading)
+        heads = next(islice(head_cuts(self.readers, self.out), reading.cut, None))
+        become_own_attention(self.module, self.call, heads, reading.sizes)
 
     def change_back(self) -> None:
         leave_own_attention(self.module, (*self.readers, self.out))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from autocompress.errors import CandidateFailed
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.attention_recognition import as_head_attention
-from autocompress_plugins.shrinking.own_attention import HEADS_FIXED
+from autocompress_plugins.shrinking.own_attention_reading import HEADS_FIXED
 from autocompress_plugins.shrinking.prunable import prunable
 
 N, T, E, H = 2, 6, 8, 4

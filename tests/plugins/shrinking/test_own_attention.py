@@ -13,7 +13,7 @@ from autocompress_plugins.model_runs import outputs, same_outputs
 from autocompress_plugins.shrinking.attention_layers import PrunableAttention
 from autocompress_plugins.shrinking.channel_graph import ChannelGraph
 from autocompress_plugins.shrinking.groups import HEADS
-from autocompress_plugins.shrinking.own_attention import HEADS_FIXED, NO_ATTENTION
+from autocompress_plugins.shrinking.own_attention_reading import HEADS_FIXED, NO_ATTENTION
 from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.removal import remove_units
 from autocompress_plugins.weights.thin_layers import factorizable

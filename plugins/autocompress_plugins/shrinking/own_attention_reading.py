@@ -1,0 +1,238 @@
+"""Where the heads of an attention in the model's own code lie, found by trying.
+
+The layers that read the same tensor are cut into equal parts, and a part is a head when its numbers reach what comes
+after through its own columns of the output projection alone. Then a head is taken out of a copy, with the sizes that
+the module keeps of it, until that gives what zeroing those columns gives. What no such cut gives is left as it is.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, combinations, islice
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import CandidateFailed
+from autocompress.nested import tensors_of
+from autocompress_plugins.model_runs import ModuleCall, same_output
+from autocompress_plugins.shrinking.attention_layers import HeadLayer
+from autocompress_plugins.shrinking.own_attention import HeadSize, sequence_argument, without_heads
+
+MOST_HEADS = 64
+MOST_TRIES = 120
+MOST_EDITS = 4  # sizes that a module keeps of its heads, changed together
+DRAWN_SIZE = 2.0  # so large that the places an attention looks at differ
+HEADS_FIXED = "its code, or what it is given, fixes how many heads it has"
+NO_ATTENTION = "its linear layers do not read as multi-head self-attention of one input"
+
+
+@dataclass(frozen=True)
+class AttentionReading:
+    """How an attention was read: which of the ways to cut its layers, and the sizes that follow when a head goes."""
+
+    cut: int
+    sizes: tuple[HeadSize, ...]
+
+
+def read_attention(
+    module: nn.Module,
+    call: ModuleCall,
+    readers: Sequence[nn.Linear],
+    out: nn.Linear,
+    like: AttentionReading | None = None,
+) -> AttentionReading | None:
+    """How ``module`` reads as attention; None where no place sees another one.
+
+    call: one of its, as the model makes it. readers: its layers that read one tensor. out: the output projection,
+    inside of it or right behind. like: how one of the same form was read, which is tried first. Raises CandidateFailed
+    when no cut is right.
+    """
+    sequence_argument(call, readers[0].in_features)
+    probe = _Probe.of(module, call, readers, out)
+    if not probe.places_see_each_other():
+        return None
+    cuts = list(enumerate(head_cuts(probe.readers, probe.out)))
+    cuts.sort(key=lambda numbered: like is None or numbered[0] != like.cut)
+    reason = NO_ATTENTION
+    for number, heads in cuts:
+        if all(probe.is_apart(heads, head) for head in (0, len(heads[0].heads) - 1)):
+            sizes = probe.sizes_to_change(heads, () if like is None else like.sizes)
+            if sizes is not None:
+                return AttentionReading(number, sizes)
+            reason = HEADS_FIXED
+            break  # what its finest heads cannot do, several of them together hardly can
+    raise CandidateFailed(reason)
+
+
+def head_cuts(readers: Sequence[nn.Linear], out: nn.Linear) -> Iterator[tuple[HeadLayer, ...]]:
+    """Every way to cut the layers into equal parts, the finest first."""
+    widths = [layer.out_features for layer in readers]
+    most = math.gcd(out.in_features, *widths)
+    for count in (n for n in range(min(MOST_HEADS, most), 1, -1) if most % n == 0):
+        columns = HeadLayer(out, "in", _runs(out.in_features, count))
+        for rows in _rows(widths, out.in_features, count):
+            yield *(HeadLayer(layer, "out", own) for layer, own in zip(readers, rows, strict=True)), columns
+
+
+def _rows(widths: Sequence[int], values: int, count: int) -> Iterator[list[tuple[tuple[int, ...], ...]]]:
+    """Which outputs of each layer belong to each of ``count`` heads. values: the width of all values together."""
+    if len(widths) == 3:  # query, key, value
+        yield [_runs(width, count) for width in widths]
+    elif len(widths) == 2:  # one of them fused: a part after the other, or head by head
+        yield [_runs(width, count) for width in widths]
+        for fused in (0, 1):
+            yield [_in_parts((w // 2, w // 2), count) if n == fused else _runs(w, count) for n, w in enumerate(widths)]
+    else:
+        (width,) = widths
+        parts = (values, (width - values) // 2, (width - values) // 2)
+        if all(part > 0 and part % count == 0 for part in parts) and sum(parts) == width:
+            yield [_in_parts(parts, count)]
+        yield [_runs(width, count)]
+
+
+def _runs(width: int, count: int) -> tuple[tuple[int, ...], ...]:
+    run = width // count
+    return tuple(tuple(range(head * run, (head + 1) * run)) for head in range(count))
+
+
+def _in_parts(parts: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:
+    """Each part cut into ``count`` runs; a head has one of each."""
+    starts = [sum(parts[:n]) for n in range(len(parts))]
+    runs = [[[start + i for i in run] for run in _runs(part, count)] for start, part in zip(starts, parts, strict=True)]
+    return tuple(tuple(i for own in runs for i in own[head]) for head in range(count))
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A copy of an attention with weights by which every place looks at some others, and no two heads alike: whether a
+    cut is right does not depend on the weights, and those of the user's may not show it. inside: whether the output
+    projection is in the module.
+    """
+
+    module: nn.Module
+    call: ModuleCall
+    readers: tuple[nn.Linear, ...]
+    out: nn.Linear
+    inside: bool
+
+    @classmethod
+    def of(cls, module: nn.Module, call: ModuleCall, readers: Sequence[nn.Linear], out: nn.Linear) -> "_Probe":
+        probe = cls(*copy.deepcopy((module, call, tuple(readers), out)), out in list(module.modules()))
+        for layer in (*probe.readers, probe.out):
+            probe._draw(layer, range(layer.out_features))
+        return probe
+
+    def places_see_each_other(self) -> bool:
+        """Whether what comes out for a place depends on what another one is given."""
+        args, named = copy.deepcopy((self.call.args, dict(self.call.named)))
+        key = sequence_argument(self.call, self.readers[0].in_features)
+        x: Tensor = args[key] if isinstance(key, int) else named[key]
+        before = self._output(self.module, self.out)
+        other = torch.randn(x.shape[-1], generator=torch.Generator().manual_seed(0))
+        for axis in (-2, 0):  # of the places, which some have first
+            if before.dim() < 3 or before.shape[axis] < 2:
+                continue
+            moved = x.clone()
+            moved.select(axis, 0).add_(other)
+            given = (
+                replace(self.call, args=tuple(moved if n == key else value for n, value in enumerate(args)))
+                if isinstance(key, int)
+                else replace(self.call, named={**named, key: moved})
+            )
+            after = replace(self, call=given)._output(self.module, self.out)
+            rest = slice(1, before.shape[axis])
+            if not same_output(*(y.movedim(axis, 0)[rest] for y in (after, before))):
+                return True
+        return False
+
+    def is_apart(self, heads: Sequence[HeadLayer], head: int) -> bool:
+        """Whether what makes a head reaches the output through its own columns alone: where those are zero, other
+        numbers there change nothing.
+        """
+        *readers, out = heads
+        with _weights_kept((*self.readers, self.out)), torch.no_grad():
+            before = self._output(self.module, self.out)
+            out.layer.weight[:, list(out.heads[head])] = 0
+            zeroed = self._output(self.module, self.out)
+            for own in readers:
+                self._draw(own.layer, own.heads[head])
+            return not same_output(before, zeroed) and same_output(self._output(self.module, self.out), zeroed)
+
+    def sizes_to_change(self, heads: Sequence[HeadLayer], first: tuple[HeadSize, ...]) -> tuple[HeadSize, ...] | None:
+        """The fewest sizes of the module that have to follow when a head goes; None where none do. first: what is
+        tried before any other.
+        """
+        count = len(heads[0].heads)
+        removed = count // 2
+        kept = [head for head in range(count) if head != removed]
+        with _weights_kept([self.out]), torch.no_grad():
+            self.out.weight[:, list(heads[-1].heads[removed])] = 0
+            expected = self._output(self.module, self.out)
+        known = _sizes(self.module, count, (*self.readers, self.out))
+        of_each_number = (combinations(known, number) for number in range(min(MOST_EDITS, len(known)) + 1))
+        for chosen in islice(chain([first], *of_each_number), MOST_TRIES):
+            smaller, layers, out = copy.deepcopy((self.module, tuple(heads), self.out))
+            try:
+                for size in chosen:
+                    size.cut(smaller, kept, count)
+                for own in layers:
+                    without_heads(own, kept)
+                if same_output(self._output(smaller, out), expected):
+                    return tuple(chosen)
+            except Exception:  # the module's own code, with sizes that do not go together
+                continue
+        return None
+
+    def _output(self, module: nn.Module, out: nn.Linear) -> Tensor:
+        """What comes out of the output projection, or of the module that holds it."""
+        args, named = copy.deepcopy((self.call.args, dict(self.call.named)))  # a cache among them takes in what it sees
+        with torch.no_grad():
+            first = tensors_of(module(*args, **named))[0]
+            return first if self.inside else out(first)
+
+    def _draw(self, layer: nn.Linear, rows: Sequence[int]) -> None:
+        """Other numbers in these rows, by which what the layer gives is about two, whatever it is given."""
+        number = (*self.readers, self.out).index(layer)  # no two layers are alike, or each place would see itself alone
+        generator = torch.Generator().manual_seed(1000 * number + len(rows))
+        scale = DRAWN_SIZE / (min(self._given(), 1.0) * layer.in_features**0.5)
+        with torch.no_grad():
+            layer.weight[list(rows)] = scale * torch.randn(len(rows), layer.in_features, generator=generator)
+            if layer.bias is not None:
+                layer.bias[list(rows)] = torch.randn(len(rows), generator=generator)
+
+    def _given(self) -> float:
+        """How large what the module is given is."""
+        key = sequence_argument(self.call, self.readers[0].in_features)
+        x = self.call.args[key] if isinstance(key, int) else self.call.named[key]
+        return max(float(x.float().square().mean().sqrt()), 1e-3)
+
+
+def _sizes(module: nn.Module, count: int, layers: Sequence[nn.Linear]) -> list[HeadSize]:
+    """What may grow with the heads: whole numbers, those called after heads first, and tensors with an axis of as many.
+    The sizes of the layers that are cut are theirs.
+    """
+    numbers, tensors = [], []
+    for path, inside in module.named_modules():
+        if inside in layers or (isinstance(inside, nn.Linear) and path):
+            continue
+        for name, value in vars(inside).items():
+            if isinstance(value, int) and not isinstance(value, bool) and value >= count and value % count == 0:
+                numbers.append(HeadSize(path, name))
+        for name, tensor in (*inside.named_parameters(recurse=False), *inside.named_buffers(recurse=False)):
+            tensors += [HeadSize(path, name, axis) for axis, size in enumerate(tensor.shape) if size == count]
+    return sorted(numbers, key=lambda size: "head" not in size.name) + tensors
+
+
+@contextmanager
+def _weights_kept(layers: Sequence[nn.Linear]) -> Iterator[None]:
+    """While open, weights may be written to; afterwards they are what they were."""
+    kept = [(parameter, parameter.detach().clone()) for layer in layers for parameter in layer.parameters()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in kept:
+                parameter.copy_(value)
