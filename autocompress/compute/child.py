@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autocompress.compute.service import Service
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 def threads_of(config: WorkerConfig) -> Threads | None:
     """What is told how many threads to compute with. Files are timed with those of the profile."""
-    return None if config.task is None else Threads()
+    if config.task is None:
+        return None
+    from autocompress.measure import MachineLock
+
+    return Threads(timing=MachineLock(Path(config.out)).others_measure)
 
 
 def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:

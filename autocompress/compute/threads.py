@@ -1,4 +1,5 @@
-"""How many threads to compute with: fewer than there are cores where others use some of them.
+"""How many threads to compute with: fewer than there are cores where others use some of them, and one fewer while files
+are timed.
 
 Threads that compute one layer together wait for the last of them. Beside a core that is busy one of two is held up for
 milliseconds at a time, and both together are slower than one alone. Whether they are is timed, again and again.
@@ -47,7 +48,7 @@ def layer_speed(threads: int, most: int, clock: Callable[[], float] = time.perf_
 
 class Threads:
     """As many as are fastest. use: told how many. speed: of a number of threads, where so many are allowed; higher is
-    faster. clock: seconds.
+    faster. clock: seconds. timing: whether files are timed beside it now.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class Threads:
         use: Callable[[int], None] = use_threads,
         speed: Callable[[int, int], float] = layer_speed,
         clock: Callable[[], float] = time.monotonic,
+        timing: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._timing = timing
         self._use = use
         self._speed = speed
         self._clock = clock
@@ -68,8 +71,13 @@ class Threads:
         self.adapt()
 
     def adapt(self) -> None:
-        """Time anew how many are fastest, where it is some seconds since that was done."""
+        """Leave a core to what is timed now; else time anew how many are fastest, where it is some seconds since that
+        was done.
+        """
         timed_at, fastest = self._known.get(self._most, (float("-inf"), self._most))
+        if self._most > 1 and self._timing():
+            self._use(min(fastest, self._most - 1))
+            return
         if self._most > 1 and self._clock() - timed_at >= EVERY_S:
             fastest = self._fastest()
             self._known[self._most] = self._clock(), fastest

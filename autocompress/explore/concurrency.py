@@ -1,15 +1,15 @@
 """Several coroutines at once; how many is for whoever starts them."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
 
 from autocompress.errors import Interrupted
 
 T = TypeVar("T")
 
 
-async def all_done(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def all_done(coroutines: Iterable[Awaitable[T]]) -> list[T]:
     """Run all to their end, also when one fails: what the others do is kept. What each returned, in their order. Raises
     the first error, one that is not an interruption before one that is.
     """

@@ -289,7 +289,7 @@ class Search:
         timed is entered there.
         """
         until = self._clock.elapsed() + FIRST_SHARE * self._time.spare_s()
-        turns = asyncio.Semaphore(self._operations.concurrency)
+        turns = asyncio.Semaphore(self._operations.concurrency + 1)  # one is timed while the next is made
 
         async def gate(recipe: Recipe) -> Gate:
             async with turns:

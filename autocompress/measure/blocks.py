@@ -23,6 +23,7 @@ BLOCK_MS = 4.0  # about as long as a block lasts: shorter than most states of a 
 IN_VAIN = 4  # blocks in a row that were not quiet, after which a session goes on elsewhere
 MOST_CALLS = 400  # in a block
 SLOW_MS = 200.0  # a call, above which one is enough to warm up
+HURRIED, HURRIED_S = 6, 0.25  # blocks of a session that may take less than so many seconds
 WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
 
 
@@ -33,6 +34,11 @@ class BlockLimits:
     quiet: int = 20
     seconds: float = 1.5
     fewest: int = 10
+
+    @classmethod
+    def within(cls, seconds: float) -> "BlockLimits":
+        """Of a session that may take so many seconds; one that has hardly any ends with fewer blocks."""
+        return cls(seconds=seconds, fewest=cls.fewest if seconds >= HURRIED_S else HURRIED)
 
 
 USUAL = BlockLimits()

@@ -1,4 +1,4 @@
-"""Several processes of a search work, or one has the machine alone to measure.
+"""Several processes of a search work, and one measures beside them, or has the machine alone to measure.
 
 A readers-writer lock of two files with a turnstile (Courtois, Heymans & Parnas 1971, without starving the writer): who
 works holds the machine shared and looks at the turnstile between two steps; who measures closes the turnstile, then
@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from autocompress.storage.atomic import no_space
-from autocompress.storage.ownership import MACHINE, TURNSTILE
+from autocompress.storage.ownership import MACHINE, MEASURED, TURNSTILE
 
 
 class MachineLock:
@@ -23,7 +23,9 @@ class MachineLock:
     """
 
     def __init__(self, folder: Path, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        self._turnstile, self._machine = (_opened(folder / name) for name in (TURNSTILE, MACHINE))
+        self._turnstile, self._machine, self._timed = (
+            _opened(folder / name) for name in (TURNSTILE, MACHINE, MEASURED)
+        )
         self._outside = waiting
         self._inside = False
         self.waited_s = 0.0
@@ -50,6 +52,22 @@ class MachineLock:
         if not _locked(self._machine, fcntl.LOCK_EX | fcntl.LOCK_NB):
             return True
         fcntl.flock(self._machine, fcntl.LOCK_UN)
+        return False
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """While open, this process measures beside those that work, which leave it a core."""
+        fcntl.flock(self._timed, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._timed, fcntl.LOCK_UN)
+
+    def others_measure(self) -> bool:
+        """Whether a process measures beside this one now."""
+        if not _locked(self._timed, fcntl.LOCK_SH | fcntl.LOCK_NB):
+            return True
+        fcntl.flock(self._timed, fcntl.LOCK_UN)
         return False
 
     @contextmanager

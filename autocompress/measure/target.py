@@ -1,7 +1,6 @@
 """Where files are timed: each beside the reference, while training goes on."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,12 +43,12 @@ class LocalTarget:
     def compare(self, request: CompareRequest) -> TimingSession:
         """One session of a file beside the reference. Raises CandidateFailed when it does not open or run.
 
-        Computing goes on meanwhile, on other cores. It stands still for a profile that takes all of them or for which
-        every moment counts, and where too few blocks were quiet beside it.
+        Computing goes on meanwhile, on the other cores. It stands still for a profile that takes all of them or for
+        which every moment counts, and where too few blocks were quiet beside it.
         """
         with self.supervisor.during("measure", "measure"):
-            sessions, limits = self._beside(request), BlockLimits(seconds=request.seconds)
-            with self.lock.measuring() if self._needs_the_machine else nullcontext():
+            sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
+            with self.lock.measuring() if self._needs_the_machine else self.lock.beside():
                 session, blocks = sessions.record(request.candidate, limits)
             if session.busy and not self._needs_the_machine and self.lock.others_work():
                 with self.lock.measuring():

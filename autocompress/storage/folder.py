@@ -10,7 +10,7 @@ from pathlib import Path
 from autocompress.errors import UsageError
 from autocompress.storage.atomic import UNFINISHED, is_full, no_space, removed
 from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, REPORT, STORE
-from autocompress.storage.ownership import MACHINE, RUN, TURNSTILE, put_mark, refuse_strangers
+from autocompress.storage.ownership import MACHINE, MEASURED, RUN, TURNSTILE, put_mark, refuse_strangers
 from autocompress.storage.store import Store
 
 STORE_BYTES = 8 << 30  # of checkpoints, outputs and plans, at most, and half of what is free
@@ -108,7 +108,7 @@ class RunFolder:
             ) from error
         self._hold(lock)
         self._sweep()
-        self._held_nothing = {path.name for path in self.root.iterdir()} <= {RUN, LOCK, TURNSTILE, MACHINE}
+        self._held_nothing = {path.name for path in self.root.iterdir()} <= {RUN, LOCK, TURNSTILE, MACHINE, MEASURED}
 
     def _refuse_other_kinds(self) -> None:
         """Nothing is written through a link, and a folder in place of a file is found before anything is computed."""
@@ -164,7 +164,7 @@ class RunFolder:
 
     def _files(self) -> tuple[Path, ...]:
         """What a search writes in the run folder itself."""
-        hidden = (self.root / name for name in (RUN, LOCK, TURNSTILE, MACHINE))
+        hidden = (self.root / name for name in (RUN, LOCK, TURNSTILE, MACHINE, MEASURED))
         study = (self.study.with_name(f"{self.study.name}{end}") for end in ("", "-wal", "-shm"))
         return (*hidden, self.front, self.report, *study, self.worker_log)
 

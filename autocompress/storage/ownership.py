@@ -11,7 +11,11 @@ from autocompress.errors import UsageError, one_line
 from autocompress.storage.atomic import UNFINISHED, write_text
 from autocompress.storage.front import FRONT, is_delivery, is_front
 
-TURNSTILE, MACHINE = ".turnstile.lock", ".machine.lock"  # of the processes of a search; they hold nothing
+TURNSTILE, MACHINE, MEASURED = (
+    ".turnstile.lock",
+    ".machine.lock",
+    ".measured.lock",
+)  # of a search's processes; empty
 RUN = ".autocompress-run"  # the mark of a run folder; it holds the names of what was delivered
 APPLIED = ".autocompress-applied"  # the mark of a folder that ``apply`` made
 STUDY = "autocompress"  # the name of the study in ``study.db``
@@ -98,7 +102,7 @@ def _strangers(folder: Path, mark: str) -> list[str]:
 
 def _is_empty_lock(path: Path) -> bool:
     """Whether a file is what a process that outlived its search may leave."""
-    return path.name in (TURNSTILE, MACHINE) and path.is_file() and not path.stat().st_size
+    return path.name in (TURNSTILE, MACHINE, MEASURED) and path.is_file() and not path.stat().st_size
 
 
 def _is_free(path: Path) -> bool:

@@ -16,7 +16,8 @@ class Machine:
         self.speeds, self.now = dict(speeds), 100.0
         self.timed: Counter[int] = Counter()
         self.used = 0
-        self.threads = Threads(self._use, self._speed, lambda: self.now)
+        self.timing = False
+        self.threads = Threads(self._use, self._speed, lambda: self.now, lambda: self.timing)
 
     def _use(self, threads: int) -> None:
         self.used = threads
@@ -90,3 +91,16 @@ def test_the_speed_of_a_layer_is_of_the_threads_it_is_asked_for():
         assert torch.rand(1) == drawn, "training draws the same, whatever was timed meanwhile"
     finally:
         torch.set_num_threads(before)
+
+
+def test_while_files_are_timed_a_core_is_left_to_them():
+    machine = Machine({2: 1.8, 1: 1.0})
+    machine.threads.allow(2)
+    asked = machine.timed.total()
+    machine.timing, machine.now = True, machine.now + 2 * EVERY_S
+    machine.threads.adapt()
+    assert (machine.used, machine.timed.total()) == (1, asked), "and nothing else is timed"
+    machine.timing = False
+    machine.threads.adapt()
+    assert machine.used == 2
+    assert machine.timed.total() > asked

@@ -175,3 +175,12 @@ def test_process_that_outlives_its_run_folder_does_not_make_it_again(tmp_path: P
     with pytest.raises(AutocompressError, match="its folder was removed meanwhile; run the same command again"):
         MachineLock(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_those_that_work_know_when_another_process_measures_beside_them(tmp_path: Path):
+    lock = MachineLock(tmp_path)
+    assert not lock.others_measure()
+    with lock.working(), another(tmp_path, "beside"):
+        assert lock.others_measure()
+        assert in_time(lock.give_way, 1), "they go on"
+    assert not lock.others_measure(), "nobody measures any more"

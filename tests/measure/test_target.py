@@ -19,6 +19,7 @@ from autocompress.cores import cores
 from autocompress.data import feeds_to_store
 from autocompress.errors import CandidateFailed
 from autocompress.measure import CompareRequest, LocalTarget, MachineLock
+from autocompress.measure.blocks import HURRIED, HURRIED_S
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
 from autocompress.storage.store import Store
@@ -137,7 +138,7 @@ def test_a_busy_session_is_not_repeated_where_nobody_works(place: Callable[..., 
 
 def test_of_two_busy_sessions_the_one_with_more_quiet_blocks_counts(place: Callable[..., Place]):
     here = place()
-    here.beside, here.alone = DISTURBED, [1.0] * 25 + [1.3] * 30  # quiet while both warm up, and for three blocks
+    here.beside, here.alone = DISTURBED, [1.0] * 22 + [1.3] * 30  # quiet while both warm up, and for a block or two
     with another(here.folder, "working"):
         session = here.compare()
     assert here.sessions == [False, True]
@@ -162,7 +163,8 @@ def test_a_profile_that_takes_all_cores_has_the_machine_alone_from_the_beginning
 def test_a_session_without_quiet_blocks_takes_no_longer_than_it_may(place: Callable[..., Place]):
     here = place()
     here.beside = DISTURBED
-    assert here.compare(seconds=0.0).blocks == 10
+    assert here.compare(seconds=0.0).blocks == HURRIED
+    assert here.compare(seconds=HURRIED_S).blocks > HURRIED
 
 
 def test_how_fast_the_reference_can_be_is_remembered_as_long_as_its_file_is_the_same(place: Callable[..., Place]):

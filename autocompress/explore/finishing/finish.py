@@ -2,6 +2,7 @@
 is chosen, tested once.
 """
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
 
@@ -13,7 +14,7 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.choice import nearest, recommended
 from autocompress.explore.finishing.measuring import Measuring
-from autocompress.explore.history.facts import Compared, Nearest, Recommended, ScoredOnTest
+from autocompress.explore.history.facts import Chosen, Compared, Nearest, Recommended, ScoredOnTest
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
@@ -73,9 +74,11 @@ class Finish:
             await self._train_on(behind, self._time.lengths[level].examples, seconds * len(behind))
         count = 1 if self._standings.steering.bounded else FINALISTS
         finalists = self._standings.finalists(count)
+        self._history.enter(Chosen(tuple(family.id for family in finalists)))
         left = self._clock.left() - self._time.closing_s()
-        await self._train_on(finalists, self._time.full_examples, left)
-        await self.conclude()
+        training = asyncio.ensure_future(self._train_on(finalists, self._time.full_examples, left))
+        await all_done([training, self._measuring.beside(training, finalists, left)])
+        await self._conclude()
 
     async def _train_on(self, families: Sequence[Family], most: int, seconds: float) -> None:
         """Train finalists on, each up to ``most`` examples more, or until all have had their share of the seconds, with
@@ -100,6 +103,11 @@ class Finish:
             await all_done(work() for _ in range(concurrency))
 
     async def conclude(self) -> None:
+        """The end of a search in which nothing more is trained."""
+        self._history.enter(Chosen(()))
+        await self._conclude()
+
+    async def _conclude(self) -> None:
         """Judge what may be recommended, choose, and open the test split for what is on the front."""
         with self._operations.sharing(1):
             await self._compare_with_reference()
@@ -129,7 +137,7 @@ class Finish:
         return recommended(judged, await self._differences(best.evaluation, others), bounded=bounded)
 
     def _judged(self) -> list[Judgement]:
-        """Of the files that were timed after they had been chosen. Where time did not allow to time any, of all, by the
+        """Of the files that were timed since the finalists were chosen. Where there was no time for any, of all, by the
         sessions that there are.
         """
         everything = self._standings.judgements()

@@ -1,6 +1,11 @@
-"""Sessions at the end: finalists before they are trained in full, what may be recommended, the front."""
+"""Sessions at the end: finalists before they are trained in full, what may be recommended and the front while they are,
+and what that left open.
+"""
 
-from collections.abc import Callable, Sequence
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from itertools import takewhile
 
 from autocompress.errors import CandidateFailed
@@ -8,20 +13,22 @@ from autocompress.evaluation import Evaluation
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.history.facts import Timed
+from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
-from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS
+from autocompress.explore.pipeline.timed_graphs import AT_MOST, JUDGING_SESSIONS
 from autocompress.explore.schedule.time_budget import (
     CONTENDERS,
     JUDGED,
     MEASURED_AGAIN,
     TimeBudget,
 )
-from autocompress.explore.standings.judgement import fastest_first, most_accurate_first
+from autocompress.explore.standings.judgement import Judgement, fastest_first, most_accurate_first
 from autocompress.explore.standings.standings import Standings
 
 CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists further
 FRONT_SHARE = 0.03  # of the whole time, for timing the front once more
+BESIDE_SHARE = 0.9  # of a training of finalists, over which the sessions beside it are spread
 GROUPS = 3  # of finalists, one after another, while none of them can be recommended
 SESSION_LIMIT_S = 120.0
 
@@ -48,45 +55,83 @@ class Measuring:
         self._check_interrupted = check_interrupted
 
     async def confirm_finalists(self) -> None:
-        """Time the finalists' graphs further before they are trained: how long a graph takes does not depend on its
-        weights, and one that was timed too fast by chance would cost all the time that is left. What judging them takes
-        at least is not spent on it.
+        """Time the finalists' graphs further before they are trained, where it is open whether they keep the budget:
+        how long a graph takes does not depend on its weights, and one that was timed too fast by chance would cost all
+        the time that is left. What judging them takes at least is not spent on it.
         """
         seconds = CONFIRMED_SHARE * (self._clock.left() - self._time.closing_s())
         until = self._clock.elapsed() + min(seconds, self._measuring_s() - self._time.judging_s())
         failed: set[str] = set()
         while self._clock.elapsed() < until:
             best = [self._standings.standing(family).best for family in self._standings.finalists(CONTENDERS)]
-            unsure = [e for e in best if not self._pipeline.timed.well_known(e.graph) and e.id not in failed]
+            unsure = [e for e in best if self._may_be_over(e) and e.id not in failed]
             if not unsure:
                 return
             failed |= {e.id for e in unsure if not await self._timed(e, self._pipeline.session_s)}
 
-    async def judge_finalists(self) -> None:
-        """Time what may be recommended in sessions begun after it was chosen, the files in turn. Where none of them can
-        be, the next ones.
+    async def beside(self, training: "asyncio.Future[None]", families: Sequence[Family], seconds: float) -> None:
+        """Time what may be recommended and the front, the files in turn, while finalists are trained: how long a graph
+        takes does not depend on its weights. families: the finalists. seconds: that the training may take; the sessions
+        are spread over it.
         """
-        for _ in range(GROUPS):
-            new = [e for e in self._hopeful()[:JUDGED] if not self._standings.is_final(e)]
-            if not new:
+        until, asked = self._clock.elapsed() + BESIDE_SHARE * seconds, Counter[str]()
+        while wanted := [e for e in self._wanted(families) if asked[e.graph] < AT_MOST]:
+            sessions = sum(max(1, self._missing(e.graph, JUDGING_SESSIONS[0])) for e in wanted)
+            pause_s = max(0.0, (until - self._clock.elapsed()) / sessions)
+            ended, _ = await asyncio.wait({training}, timeout=pause_s)
+            if ended or self._measuring_s() <= 0:
                 return
-            await self._in_turn(new, JUDGING_SESSIONS[0])
+            least = min(wanted, key=lambda e: asked[e.graph])
+            asked[least.graph] += 1
+            if not await self._timed(least, self._pipeline.session_s):
+                asked[least.graph] = AT_MOST
+
+    async def judge_finalists(self) -> None:
+        """Time what may be recommended, the files in turn, until each has as many sessions since the finalists were
+        chosen as a verdict needs. Where none of them can be recommended, the next ones.
+        """
+        judged: set[str] = set()
+        for _ in range(GROUPS):
+            best = self._hopeful(judged)[:JUDGED]
+            if judged.issuperset(e.id for e in best):
+                return
+            await self._in_turn(best, JUDGING_SESSIONS[0])
             if self._measuring_s() > 0:
-                await self._in_turn(self._unsure(new), JUDGING_SESSIONS[1] - JUDGING_SESSIONS[0])
+                await self._in_turn(self._unsure(best), JUDGING_SESSIONS[1])
+            judged |= {e.id for e in best}
             if any(j.recommendable and self._standings.is_final(j.evaluation) for j in self._standings.judgements()):
                 return
 
     async def time_front(self) -> None:
         """Time the reference and the files of the front further, in turn, until all of their graphs are well known."""
-        front = [self._standings.opening.reference, *self._standings.front()[:MEASURED_AGAIN]]
         until = self._clock.elapsed() + min(FRONT_SHARE * self._clock.limit_s, self._measuring_s())
-        few = list({e.graph: e for e in front}.values())
-        while few := [e for e in few if not self._pipeline.timed.well_known(e.graph)]:
-            for evaluation in tuple(few):
+        failed: set[str] = set()
+        while few := [e for e in self._little_known() if e.graph not in failed]:
+            for evaluation in few:
                 if self._clock.elapsed() >= until:
                     return
                 if not await self._timed(evaluation, self._pipeline.session_s):
-                    few.remove(evaluation)
+                    failed.add(evaluation.graph)
+
+    def _may_be_over(self, evaluation: Evaluation) -> bool:
+        """Whether it is open that a file keeps the budget, and further sessions may tell."""
+        verdict = self._standings.budget.verdict(evaluation.latency)
+        return verdict is not None and not verdict.met and not self._pipeline.timed.well_known(evaluation.graph)
+
+    def _wanted(self, families: Sequence[Family]) -> list[Evaluation]:
+        """A file of each graph that has too few sessions: of what these families and the others may be recommended for
+        since they were chosen, of the front in all.
+        """
+        latest = {e.id for family in families for e in family.latest.evaluations}
+        own = [j.evaluation for j in self._in_order() if j.evaluation.id in latest and not j.is_over]
+        judged = (*own[:JUDGED], *self._hopeful()[:JUDGED])
+        few = [e for e in judged if self._missing(e.graph, JUDGING_SESSIONS[0])]
+        return list({e.graph: e for e in (*few, *self._little_known())}.values())
+
+    def _little_known(self) -> list[Evaluation]:
+        """The reference and the files of the front whose graphs are not well known, one of each graph."""
+        front = [self._standings.opening.reference, *self._standings.front()[:MEASURED_AGAIN]]
+        return list({e.graph: e for e in front if not self._pipeline.timed.well_known(e.graph)}.values())
 
     def _unsure(self, judged: Sequence[Evaluation]) -> list[Evaluation]:
         """Of files that were judged, the best first, those before the first that can be recommended whose latency is
@@ -96,28 +141,44 @@ class Measuring:
         better = list(takewhile(lambda e: not found[e.id].recommendable, judged))
         return [e for e in better if (latency := found[e.id].latency) is not None and not latency.decided]
 
-    def _hopeful(self) -> list[Evaluation]:
-        """What can be recommended, or may be once it is timed for it, the best first."""
-        order = most_accurate_first if self._standings.budget.bounded else fastest_first
-        final = self._standings.is_final
-        hopeful = [
-            j for j in self._standings.judgements() if j.hopeful and (j.recommendable or not final(j.evaluation))
-        ]
-        return [j.evaluation for j in order(hopeful)]
+    def _hopeful(self, judged: Collection[str] = ()) -> list[Evaluation]:
+        """What can be recommended, or may be once it is timed for it, the best first. judged: by id what was."""
+        hopeful = [j for j in self._in_order() if j.hopeful and (j.recommendable or j.evaluation.id not in judged)]
+        return [j.evaluation for j in hopeful]
 
-    async def _in_turn(self, finalists: Sequence[Evaluation], rounds: int) -> None:
-        """So many sessions of each; one that fails is left out."""
+    def _in_order(self) -> list[Judgement]:
+        """The candidates, the best first."""
+        order = most_accurate_first if self._standings.budget.bounded else fastest_first
+        return order(self._standings.judgements())
+
+    async def _in_turn(self, finalists: Sequence[Evaluation], sessions: int) -> None:
+        """So many sessions of the graph of each since the finalists were chosen, and as many of the file itself as show
+        that it is like others of its graph; one that fails is left out.
+        """
         left = list(finalists)
-        for done in range(rounds):
-            sessions = (rounds - done) * len(left)
-            patient_s = self._time.patient_s(sessions, self._measuring_s()) if left else 0.0
-            left = [e for e in left if await self._timed(e, patient_s, finalist=True)]
+        for _ in range(sessions):
+            left = [e for e in left if self._missing(e.graph, sessions) or self._is_doubtful(e)]
+            count = sum(max(1, self._missing(e.graph, sessions)) for e in left)
+            patient_s = self._time.patient_s(count, self._measuring_s()) if left else 0.0
+            left = [e for e in left if await self._timed(e, patient_s)]
+
+    def _missing(self, graph: str, sessions: int) -> int:
+        """How many a graph has too few of, since the finalists were chosen."""
+        return max(0, sessions - len(self._standings.measured.finals.get(graph, ())))
+
+    def _is_doubtful(self, evaluation: Evaluation) -> bool:
+        """Whether a file was never timed itself, or once and otherwise than its graph."""
+        measured = self._standings.measured
+        own, latency = measured.own_sessions(evaluation), measured.current(evaluation).latency
+        if len(own) != 1:
+            return not own
+        return not latency.ratio_next_low <= math.exp(own[0].log_ratio) <= latency.ratio_next_high
 
     def _measuring_s(self) -> float:
         """Seconds that measuring may still take."""
         return self._pipeline.timed.left_s(self._clock.limit_s)
 
-    async def _timed(self, evaluation: Evaluation, seconds: float, *, finalist: bool = False) -> bool:
+    async def _timed(self, evaluation: Evaluation, seconds: float) -> bool:
         """One more session of a file, which may take so long. False when the time that is left is for the tests, or it
         cannot be timed.
         """
@@ -128,5 +189,5 @@ class Measuring:
             session = await self._pipeline.session(evaluation, seconds, self._durations.within(SESSION_LIMIT_S))
         except CandidateFailed:
             return False
-        self._history.enter(Timed(evaluation.graph, session, evaluation.id if finalist else None))
+        self._history.enter(Timed(evaluation.graph, session))
         return True

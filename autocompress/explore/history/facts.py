@@ -1,8 +1,8 @@
 """What can happen in a search, each a frozen fact, and how it is written down.
 
 A recipe is asked for by the sampler, its structure ``Gated``, in sessions ``Timed``; then it is ``Rejected``,
-``Failed`` or ``Evaluated``, the last again at each further rung. At the end graphs are timed further, files compared
-and tested, one chosen.
+``Failed`` or ``Evaluated``, the last again at each further rung. At the end finalists are ``Chosen``, graphs timed
+further, files compared and tested, one file recommended.
 """
 
 from collections.abc import Mapping
@@ -42,13 +42,19 @@ class Failed:
 
 @dataclass(frozen=True)
 class Timed:
-    """A graph was timed in one more session. finalist: the id of the file that it was done for, when that had been
-    chosen before: such sessions alone say whether it can be recommended.
-    """
+    """A graph was timed in one more session."""
 
     graph: str
     session: TimingSession
-    finalist: str | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """From now on these families, by id, are trained in full: sessions begun after it say whether a file can be
+    recommended, since nothing was chosen by them.
+    """
+
+    families: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Nearest:
 
 TrialFact = Evaluated | Rejected | Failed  # what can end a trial
 Conclusion = Recommended | Nearest
-Fact = TrialFact | Gated | Timed | Compared | ScoredOnTest | Conclusion
+Fact = TrialFact | Gated | Timed | Chosen | Compared | ScoredOnTest | Conclusion
 
 
 def fact_to_json(fact: Fact) -> dict[str, Any]:
@@ -98,8 +104,10 @@ def fact_to_json(fact: Fact) -> dict[str, Any]:
             return {"recipe": recipe.to_json(), "failed": {"strategy": strategy, "reason": reason}}
         case Gated(recipe, ratio, macs):
             return {"recipe": recipe.to_json(), "gate": {"ratio": ratio, "macs": macs}}
-        case Timed(graph, session, finalist):
-            return {"timed": graph, "session": asdict(session), "finalist": finalist}
+        case Timed(graph, session):
+            return {"timed": graph, "session": asdict(session)}
+        case Chosen(families):
+            return {"chosen": list(families)}
         case Compared(losses):
             return {"losses": {name: list(pair) for name, pair in losses.items()}}
         case ScoredOnTest(scores):
@@ -121,8 +129,10 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
             return Failed(Recipe.from_json(recipe), **failed)
         case {"recipe": recipe, "gate": gate}:
             return Gated(Recipe.from_json(recipe), **gate)
-        case {"timed": str(graph), "session": session, "finalist": finalist}:
-            return Timed(graph, TimingSession.from_json(session), finalist)
+        case {"timed": str(graph), "session": session}:
+            return Timed(graph, TimingSession.from_json(session))
+        case {"chosen": families}:
+            return Chosen(tuple(families))
         case {"losses": losses}:
             return Compared({name: (loss, error) for name, (loss, error) in losses.items()})
         case {"tests": scores}:

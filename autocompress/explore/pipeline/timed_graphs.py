@@ -12,8 +12,8 @@ SHARE = 0.1  # of a search's time, that its sessions may take
 EXPECTED_SESSIONS = 50  # of a search of some minutes
 SESSION_S = (0.25, 1.5)  # seconds of one, at least and at most
 MOST_SHARE = 0.07  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
-WHOLE_SHARE = 0.14  # of a search's time, at the end too: beyond it nothing is timed but what a verdict needs at least
-SHORTEST_S = 0.08  # ten blocks of each file
+WHOLE_SHARE = 0.08  # of a search's time, at the end too: beyond it nothing is timed but what a verdict needs at least
+SHORTEST_S = 0.05  # six blocks of each file
 
 
 def session_s(limit_s: float) -> float:

@@ -35,6 +35,11 @@ class Judgement:
         return self.keeps_lead or self.asked
 
     @property
+    def is_over(self) -> bool:
+        """Whether it is known to be over the budget of latency."""
+        return self.latency is not None and self.latency.answer == "not met"
+
+    @property
     def keeps_latency(self) -> bool:
         return self.latency is None or self.latency.met
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from autocompress.comparison import TimingSession, TimingSessions
 from autocompress.evaluation import Evaluation
-from autocompress.explore.history.facts import Compared, Evaluated, Fact, ScoredOnTest, Timed
+from autocompress.explore.history.facts import Chosen, Compared, Evaluated, Fact, ScoredOnTest, Timed
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS
 from autocompress.latency import Latency, beside_itself
@@ -24,9 +24,9 @@ class RunTiming:
 @dataclass(frozen=True)
 class Measurements:
     """A value: each fact makes the next one. reference: the graph of the reference. graphs: the sessions of each graph,
-    over all files that have it. finals: those begun after a file had been chosen, by its id. losses: of score against
-    the reference, paired, with their standard errors, by a file's id. tests: scores on the test split, by the digest of
-    the file. speed: of the reference, by all sessions.
+    over all files that have it. finals: those since the finalists were chosen. losses: of score against the reference,
+    paired, with their standard errors, by a file's id. tests: scores on the test split, by the digest of the file.
+    speed: of the reference, by all sessions. chosen: whether finalists were.
     """
 
     reference: str
@@ -35,6 +35,7 @@ class Measurements:
     losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     tests: Mapping[str, float] = field(default_factory=dict)
     speed: ReferenceSpeed = field(default_factory=ReferenceSpeed)
+    chosen: bool = False
     _latencies: dict[TimingSessions, Latency] = field(default_factory=dict, compare=False)
     _pools: dict[TimingSessions, Pools] = field(default_factory=dict, compare=False)
 
@@ -51,12 +52,11 @@ class Measurements:
                 return replace(self, losses={**self.losses, **losses})
             case ScoredOnTest(scores):
                 return replace(self, tests={**self.tests, **scores})
+            case Chosen():
+                return replace(self, finals={}, chosen=True)
         measured = self
         for graph, sessions in _sessions_in(fact):
             measured = measured._with(graph, sessions)
-        if isinstance(fact, Timed) and fact.finalist is not None:
-            sessions = (*self.finals.get(fact.finalist, ()), fact.session)
-            measured = replace(measured, finals={**self.finals, fact.finalist: sessions})
         return measured
 
     def _with(self, graph: str, sessions: Sequence[TimingSession]) -> "Measurements":
@@ -72,7 +72,8 @@ class Measurements:
             graphs = {name: requalified(of_one, speed) for name, of_one in graphs.items()}
             latencies, pools = {}, {}
         graphs[graph] = (*graphs.get(graph, ()), *requalified(new, speed))
-        return replace(self, graphs=graphs, speed=speed, _latencies=latencies, _pools=pools)
+        finals = self.finals if not self.chosen else {**self.finals, graph: (*self.finals.get(graph, ()), *new)}
+        return replace(self, graphs=graphs, finals=finals, speed=speed, _latencies=latencies, _pools=pools)
 
     def timed_anew(self, before: "Measurements") -> set[str]:
         """The graphs that were known ``before`` and have further sessions now."""
@@ -85,8 +86,8 @@ class Measurements:
         return self._of(evaluation, self._latency(self._sessions(evaluation)))
 
     def judged(self, evaluation: Evaluation, run: "RunTiming") -> Evaluation:
-        """A file as it is reported: of a finalist its own last sessions alone, of others all of the graph. Milliseconds
-        are the ratio times the reference's. run: of all graphs.
+        """A file as it is reported: by its graph's sessions since the finalists were chosen, where enough, else by all
+        of them. Milliseconds are the ratio times the reference's. run: of all graphs.
         """
         sessions = self.final_sessions(evaluation) or self._sessions(evaluation)
         found = self._of(evaluation, latency_of(sessions, run.spreads) if sessions else None)
@@ -95,9 +96,14 @@ class Measurements:
         return replace(found, latency=replace(latency, p50=p50, p90=p50 * latency.p90 / latency.p50))
 
     def final_sessions(self, evaluation: Evaluation) -> TimingSessions:
-        """Those begun after a file had been chosen; none while they are too few to judge it by."""
-        sessions = self.finals.get(evaluation.id, ())
-        return requalified(sessions, self.speed) if len(sessions) >= JUDGING_SESSIONS[0] else ()
+        """Those of a file's graph since the finalists were chosen; none while they are too few to judge it by."""
+        finals = set(self.finals.get(evaluation.graph, ()))
+        sessions = tuple(session for session in self._sessions(evaluation) if session in finals)
+        return sessions if len(sessions) >= JUDGING_SESSIONS[0] else ()
+
+    def own_sessions(self, evaluation: Evaluation) -> TimingSessions:
+        """Those in which this very file was timed, and not another of its graph."""
+        return tuple(s for s in self.graphs.get(evaluation.graph, ()) if s.file == evaluation.digest)
 
     def stands_alone(self, evaluation: Evaluation) -> bool:
         """Whether a file's latency is another than that of the other files of its graph."""

@@ -112,7 +112,9 @@ class Standings:
         ]
 
     def is_final(self, evaluation: Evaluation) -> bool:
-        """Whether a file was timed often enough after it had been chosen; the reference needs no ratio."""
+        """Whether a file's graph was timed often enough since the finalists were chosen; the reference needs no
+        ratio.
+        """
         return bool(self.measured.final_sessions(evaluation)) or evaluation.id == self.opening.reference.id
 
     def best_feasible(self) -> Evaluation | None:

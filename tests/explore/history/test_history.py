@@ -11,6 +11,7 @@ from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
 from autocompress.explore.history.facts import (
+    Chosen,
     Compared,
     Evaluated,
     Fact,
@@ -57,7 +58,7 @@ def facts(make_latency: Callable[..., Latency], make_session: Callable[..., Timi
         Failed(FAMILY, "carve", "it broke"),
         Failed(FAMILY, None, "it broke"),
         Timed("graph", make_session(0.41, quiet=False)),
-        Timed("graph", make_session(0.42), finalist="a"),
+        Chosen(("a", "b")),
         Compared({"a": (0.01, 0.002)}),
         ScoredOnTest({"digest": 0.89}),
         Recommended("a"),

@@ -9,6 +9,7 @@ import pytest
 from autocompress.budget import Budget
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
 from autocompress.explore.history.facts import (
+    Chosen,
     Compared,
     Evaluated,
     Failed,
@@ -85,18 +86,21 @@ def test_a_file_of_a_busy_machine_is_on_the_front_like_any(history: History, sta
     assert [e.recipe for e in standings.front()] == [FAST]
 
 
-def test_a_finalist_is_reported_by_the_sessions_begun_after_it_was_chosen(
+def test_files_are_reported_by_their_graphs_sessions_since_the_finalists_were_chosen(
     history: History, standings: Standings, make_session: Make
 ):
     int8, other = f"{INT8.id}-1", f"{INT8.id}-0"
     assert not any(standings.is_final(e) for e in standings.candidates() if e.recipe.changes)
+    history.enter(Chosen((INT8.family.id,)))
     for _ in range(2):
-        history.enter(Timed(str(INT8), make_session(0.21), int8))
-    assert not any(standings.is_final(e) for e in standings.candidates() if e.recipe.changes), "it has two"
-    history.enter(Timed(str(INT8), make_session(0.21), int8))
-    assert [e.id for e in standings.candidates() if standings.is_final(e) and e.recipe.changes] == [int8]
-    assert ratios(standings)[int8] == pytest.approx(0.21)
-    assert ratios(standings)[other] == pytest.approx((0.18 * 0.22 * 0.21**3) ** (1 / 5)), "they are of the graph too"
+        history.enter(Timed(str(INT8), make_session(0.21)))
+    assert not any(standings.is_final(e) for e in standings.candidates() if e.recipe.changes), "there are two"
+    assert ratios(standings)[int8] == pytest.approx((0.18 * 0.22 * 0.21**2) ** (1 / 4))
+    history.enter(Timed(str(INT8), make_session(0.21)))
+    assert {int8, other} <= {e.id for e in standings.candidates() if standings.is_final(e)}
+    assert ratios(standings)[int8] == ratios(standings)[other] == pytest.approx(0.21)
+    history.enter(Chosen((INT8.family.id,)))
+    assert not any(standings.is_final(e) for e in standings.candidates() if e.recipe.changes), "chosen anew"
 
 
 def test_sessions_count_as_those_of_a_busy_machine_once_the_reference_is_seen_to_be_faster(

@@ -15,6 +15,7 @@ from autocompress.budget import Budget
 from autocompress.comparison import TimingSession
 from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
 from autocompress.explore.history.facts import (
+    Chosen,
     Evaluated,
     Fact,
     Failed,
@@ -90,7 +91,7 @@ class Draw:
     def fact(self, facts: Sequence[Fact], number: int) -> Fact:
         recipe = self.random.choice(self.recipes)
         files = [e for fact in facts if isinstance(fact, Evaluated) for e in fact.outcome.evaluations]
-        kinds = ["evaluated"] * 12 + ["gated", "rejected", "failed", "timed", "finalist", "tested"]
+        kinds = ["evaluated"] * 12 + ["gated", "rejected", "failed", "timed", "timed", "chosen", "tested"]
         kind = self.random.choice(kinds) if files else "evaluated"
         chosen = self.random.sample(files, min(2, len(files)))
         rung = sum(isinstance(fact, Evaluated) and fact.recipe == recipe for fact in facts)
@@ -100,7 +101,7 @@ class Draw:
             "rejected": lambda: Rejected(recipe, "over the budget", 1.0, 0.9),
             "failed": lambda: Failed(recipe, "carve", "it broke"),
             "timed": lambda: Timed(chosen[0].graph, self.session()),
-            "finalist": lambda: Timed(chosen[0].graph, self.session(), chosen[0].id),
+            "chosen": lambda: Chosen((recipe.id,)),
             "tested": lambda: ScoredOnTest({e.digest: self.random.random() for e in chosen}),
         }
         return draw[kind]()
@@ -148,10 +149,18 @@ class Definition:
         found = [
             session
             for one in known
-            if not isinstance(one, Gated | Rejected | Failed | ScoredOnTest) and one.graph == graph
+            if not isinstance(one, Gated | Rejected | Failed | Chosen | ScoredOnTest) and one.graph == graph
             for session in ([one.session] if isinstance(one, Timed) else one.latency.sessions)
         ]
         return list(dict.fromkeys(found))
+
+    def since_chosen(self, graph: str) -> list[TimingSession]:
+        """Of a graph, those that were not known when finalists were chosen last; none where none were."""
+        chosen = [number for number, fact in enumerate(self.facts, 1) if isinstance(fact, Chosen)]
+        if not chosen:
+            return []
+        before = Definition(self.opening, self.budget, self.facts[: chosen[-1]]).sessions(graph)
+        return [session for session in self.sessions(graph) if session not in before]
 
     def current(self, file: Evaluation) -> Evaluation:
         latency = latency_of(self.sessions(file.graph))
@@ -160,8 +169,8 @@ class Definition:
         return replace(file, latency=latency, score=replace(file.score, test=self.tests.get(file.digest)))
 
     def reported(self, file: Evaluation) -> Evaluation:
-        """Of a finalist its own last sessions; the spread is that of all graphs."""
-        last = [fact.session for fact in self.of(Timed) if fact.finalist == file.id]
+        """By the sessions since finalists were chosen, where there are enough; the spread is that of all graphs."""
+        last = self.since_chosen(file.graph)
         graphs = {e.graph: self.sessions(e.graph) for e in (self.opening.reference, *self.own, *self.all)}
         pools = [Pools(tuple(sessions)) for sessions in graphs.values()]
         latency = latency_of(last if len(last) >= 3 else graphs[file.graph], Spreads.of(pools))
