@@ -11,6 +11,7 @@ from typing import Any
 from autocompress.errors import Interrupted
 
 OTHER = "other"
+MEASURE_BESIDE = "measure_beside"  # the phase of measuring while others compute; while nobody does it is "measure"
 
 
 class Phases:

@@ -11,7 +11,12 @@ Row = dict[str, Any]
 Document = dict[str, Any]
 
 KEY = "mode", "task", "minutes", "state", "budget", "speedup", "seed"  # what tells one row from another
-NOT_COMPUTING = "measure", "wait", "driver"  # of spent_seconds: what a worker waits for, or nobody's work
+NOT_COMPUTING = (
+    "measure",
+    "measure_beside",
+    "wait",
+    "driver",
+)  # of spent_seconds: what a worker waits for, or nobody's work
 CLOSE = 0.03  # how far a later ratio may be from the one that front.json says
 MAX_DROP = 1.0  # points
 
@@ -21,7 +26,8 @@ def key_of(row: Row) -> tuple[Any, ...]:
 
 
 def of_search(document: Document, workers: int = 1) -> Row:
-    """What one search says of itself. idle: the share of the workers' time in which they computed nothing. left_off:
+    """What one search says of itself. measuring_alone: the share of time in which something was
+    measured and no worker computed. idle: that of the workers' time in which they computed nothing. left_off:
     points that nothing dominates by the numbers that are reported, and that are not on the front; those that were
     scored on a sample alone are there for comparison.
     """
@@ -33,7 +39,8 @@ def of_search(document: Document, workers: int = 1) -> Row:
     shown = {p for p, c in zip(points, whole, strict=True) if c["on_front"]}
     computing = sum(seconds for name, seconds in spent.items() if name not in NOT_COMPUTING)
     return {
-        "measuring": spent.get("measure", 0.0) / wall,
+        "measuring": (spent.get("measure", 0.0) + spent.get("measure_beside", 0.0)) / wall,
+        "measuring_alone": spent.get("measure", 0.0) / wall,
         "idle": 1 - computing / (workers * wall),
         "wall_seconds": wall,
         "files": len(candidates),
@@ -106,6 +113,7 @@ def _share(rows: list[Row]) -> Row:
         "never_quiet": sum(row["never_quiet"] for row in rows),
         "left_off": sum(row["left_off"] for row in rows),
         "most_measuring": max(row["measuring"] for row in rows),
+        "most_measuring_alone": max(row.get("measuring_alone", row["measuring"]) for row in rows),
         "most_idle": max(row["idle"] for row in rows),
     }
 

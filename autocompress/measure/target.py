@@ -14,7 +14,7 @@ from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.storage.recorded_blocks import save_blocks
 from autocompress.storage.store import Store
-from autocompress.supervisor import Supervisor
+from autocompress.supervisor import MEASURE_BESIDE, Supervisor
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,13 @@ class LocalTarget:
         Computing goes on meanwhile, on the other cores. It stands still for a profile that takes all of them or for
         which every moment counts, and where too few blocks were quiet beside it.
         """
-        with self.supervisor.during("measure", "measure"):
+        beside = not self._needs_the_machine and self.lock.others_work()
+        with self.supervisor.during(MEASURE_BESIDE if beside else "measure", "measure"):
             sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
             with self.lock.measuring() if self._needs_the_machine else self.lock.beside():
                 session, blocks = sessions.record(request.candidate, limits)
             if session.busy and not self._needs_the_machine and self.lock.others_work():
-                with self.lock.measuring():
+                with self.lock.measuring(), self.supervisor.phases("measure"):
                     alone = sessions.record(request.candidate, limits)
                 seconds = session.seconds + alone[0].seconds
                 session, blocks = max((session, blocks), alone, key=lambda found: found[0].quiet / found[0].blocks)

@@ -8,6 +8,7 @@ from autocompress.explore.standings.rank_correlation import FEWEST_TRAINED_ON
 from autocompress.recipe import TRAIN, Recipe
 from autocompress.score_scale import POINTS, ScoreScale
 from autocompress.storage.front import CANDIDATES, EXACT_SUMS, candidate_of
+from autocompress.supervisor import MEASURE_BESIDE
 
 DIFFERENT = 0.1  # a ratio, that is said
 
@@ -189,7 +190,7 @@ def int8_scores(document: Document) -> str | None:
 def time_spent(document: Document) -> str | None:
     """The share of the workers' time by what it went into, the largest first."""
     spent = document.get("spent_seconds") or {}
-    whole = sum(spent.values())
+    whole = sum(seconds for name, seconds in spent.items() if name != MEASURE_BESIDE)
     if not whole:
         return None
     return ", ".join(f"{name} {100 * s / whole:.0f} %" for name, s in sorted(spent.items(), key=lambda kv: -kv[1]))

@@ -13,6 +13,7 @@ from autocompress.report.document import Circumstances, front_document
 from autocompress.report.html import write_report
 from autocompress.storage.delivery import commit
 from autocompress.storage.folder import RunFolder
+from autocompress.supervisor import MEASURE_BESIDE
 
 
 def write_results(
@@ -49,8 +50,9 @@ def write_results(
 
 def _spent_s(clock: Clock, operations: WorkerOperations) -> dict[str, float]:
     """Seconds of all workers since this process began, by what they went into: the rest, when one had nothing to do or
-    the driver made up its mind, is "driver".
+    the driver made up its mind, is "driver". What was measured while workers computed is beside that.
     """
     spent = operations.spent()
     all_s = operations.concurrency * clock.since_start()
-    return {**spent, "driver": max(0.0, all_s - sum(spent.values()))}
+    workers_s = sum(seconds for name, seconds in spent.items() if name != MEASURE_BESIDE)
+    return {**spent, "driver": max(0.0, all_s - workers_s)}

@@ -50,7 +50,14 @@ def document(*candidates: dict[str, Any], **others: Any) -> dict[str, Any]:
         "candidates": list(candidates),
         "recommended": "a",
         "budget": {"speedup": 2.0, "latency_ms": None},
-        "spent_seconds": {"measure": 3.0, "train": 20.0, "score": 4.0, "wait": 2.0, "driver": 31.0},
+        "spent_seconds": {
+            "measure": 3.0,
+            "measure_beside": 6.0,
+            "train": 20.0,
+            "score": 4.0,
+            "wait": 2.0,
+            "driver": 31.0,
+        },
         "wall_seconds": 60.0,
         **others,
     }
@@ -63,7 +70,7 @@ def test_of_a_search_it_tells_what_measuring_took_and_who_was_left_off(module: M
     rows = module("trust_rows")
     files = A, candidate("b", 0.89, 0.3, quiet=0, on_front=False), candidate("c", 0.8, 0.5)
     row = rows.of_search(document(*files))
-    assert row["measuring"] == pytest.approx(0.05)
+    assert (row["measuring"], row["measuring_alone"]) == (pytest.approx(0.15), pytest.approx(0.05))
     assert row["idle"] == pytest.approx(0.6), "training and scoring took 24 of 60 seconds"
     assert (row["files"], row["never_quiet"], row["left_off"]) == (3, 1, 1), "b is on the front and was not shown there"
     assert (row["latency"], row["drop"]) == ("met", None)

@@ -96,7 +96,8 @@ def test_every_latency_can_be_worked_out_again_from_what_its_sessions_recorded(f
 def test_where_the_time_went_is_in_the_document(finished: Any) -> None:
     spent = finished.document["spent_seconds"]
     assert {"open", "export", "train", "measure", "score", "graph", "structure", "driver"} <= spent.keys()
-    assert sum(spent.values()) == pytest.approx(finished.document["wall_seconds"], rel=0.1)
+    workers_s = sum(seconds for name, seconds in spent.items() if name != "measure_beside")
+    assert workers_s == pytest.approx(finished.document["wall_seconds"], rel=0.1)
 
 
 def test_without_training_what_is_repaired_and_quantized_is_measured_as_it_is(run: Any) -> None:
