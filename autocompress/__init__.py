@@ -7,14 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from autocompress.api import search
+    from autocompress.api import retarget, search
     from autocompress.errors import AutocompressError
     from autocompress.profile import HardwareProfile
     from autocompress.recipe import Recipe, Step
     from autocompress.task import Task
 
 __version__ = "0.1.0"
-__all__ = ["AutocompressError", "HardwareProfile", "Recipe", "Step", "Task", "search"]
+__all__ = ["AutocompressError", "HardwareProfile", "Recipe", "Step", "Task", "retarget", "search"]
 
 _HOME = {
     "AutocompressError": "autocompress.errors",
@@ -22,6 +22,7 @@ _HOME = {
     "Recipe": "autocompress.recipe",
     "Step": "autocompress.recipe",
     "Task": "autocompress.task",
+    "retarget": "autocompress.api",
     "search": "autocompress.api",
 }
 

@@ -23,12 +23,16 @@ from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.driver import Search
+from autocompress.explore.earlier_run import EarlierRun, read_earlier
 from autocompress.explore.opening.identity import Settings, settings_json
 from autocompress.explore.opening.opener import Opener
+from autocompress.explore.opening.opening import Opening
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
-from autocompress.explore.space.space_file import load_space
+from autocompress.explore.space.space_file import SpaceFile, load_space
+from autocompress.fingerprint import differences_of
 from autocompress.measure import check_threads
+from autocompress.plugin.contract import Stage, stages_of
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.results import write_results
@@ -38,11 +42,13 @@ from autocompress.storage.front import read_front
 from autocompress.storage.ownership import RUN, own_or_free
 from autocompress.storage.record import open_record
 from autocompress.storage.recovery import recover
+from autocompress.storage.store import Store
 from autocompress.supervisor import Supervisor, stop_signals
-from autocompress.task import Task
+from autocompress.task import Task, TaskSource
 
 DEMO = "autocompress.demo.digits:task"
 DEFAULT_MINUTES = 15.0
+RETARGET_MINUTES = 5.0
 DEMO_MINUTES = 1.5
 DEFAULT_WORKERS = 1
 
@@ -126,13 +132,86 @@ def search(
         space=load_space(space, plugins).model_copy(update={"train": False} if no_train else {}),
         out=root,
     )
-    plugins.runtime(settings.profile.runtime)
+    return _run_in(settings, task, workers, plugins, console, quiet, policy)
+
+
+def retarget(
+    run: str | Path,
+    task: Task | str | None = None,
+    *,
+    profile: str,
+    budget_ms: float | None = None,
+    speedup: float | None = None,
+    max_drop: float | None = None,
+    minutes: float = RETARGET_MINUTES,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    console: Console | None = None,
+    plugins: PluginSet | None = None,
+) -> dict[str, Any]:
+    """Make the files of what a search found for another target, measure them there, and return the document of
+    ``front.json``: nothing is trained. The run stays as it is.
+
+    run: the run folder of the search. task: its task, as ``search`` takes it; where the run knows it is not needed.
+    profile: the other target. budget_ms, speedup, max_drop: as in ``search``; those of the run when none is given.
+    minutes: at most. out: the folder of what is made (the run's with the profile's name).
+
+    Raises UsageError for bad input, also when the task is another one than the run's, and what ``search`` does.
+    """
+    console = console or Console(stderr=True)
+    root, plugins, given = Path(run), plugins or load_plugins(), Budget(budget_ms, speedup, max_drop)
+    if not 0 < minutes < 1e6:
+        raise UsageError(f"--minutes must be a number above 0, not {minutes:g}")
+    target = load_profile(profile)
+    plugins.runtime_of(target)
+    earlier = read_earlier(root)
+    if task is None and earlier.task is None:
+        raise UsageError(f"{root} does not say where its task came from: give it as my_task.py:factory")
+    if task is None and earlier.task is not None:
+        earlier.task.refuse_another()
+        task = earlier.task.target
+    assert task is not None
+    used = {step.strategy for rung in earlier.rungs for step in rung.family.recipe.steps}
+    graph = {name for name, own in plugins.strategies.items() if Stage.GRAPH in stages_of(own)}
+    settings = Settings(
+        budget=given if given != Budget() else earlier.budget,
+        minutes=minutes,
+        trials=None,
+        seed=earlier.seed,
+        profile=target,
+        space=SpaceFile(name="retarget", strategies=tuple(sorted(graph | (used & plugins.strategies.keys())))),
+        out=Path(out) if out is not None else root.with_name(f"{root.resolve().name}-{target.name}"),
+    )
+    if settings.out.resolve() == root.resolve():
+        raise UsageError(f"--out is the run itself, which stays as it is: give another folder than {root}")
+    return _run_in(settings, task, 1, plugins, console, quiet, SearchPolicy(explores=False), (root, earlier))
+
+
+def _run_in(
+    settings: Settings,
+    task: Task | str,
+    workers: int,
+    plugins: PluginSet,
+    console: Console,
+    quiet: bool,
+    policy: SearchPolicy,
+    given: tuple[Path, EarlierRun] | None = None,
+) -> dict[str, Any]:
+    """A search in its run folder. given: where it has its models from, in place of exploring."""
+    plugins.runtime_of(settings.profile)
     check_threads(settings.profile)
-    folder = RunFolder(root)
+    folder = RunFolder(settings.out)
     folder.claim()
+
+    def say(text: str) -> None:
+        if not quiet:
+            console.print(text, markup=False, soft_wrap=True)
+
     try:
         recover(folder, say)
-        return _run(settings, task, workers, folder, plugins, console, quiet, policy)
+        if given is not None:
+            Store(folder.stored).take(Store(RunFolder(given[0]).stored), given[1].keys)
+        return _run(settings, task, workers, folder, plugins, console, quiet, policy, given and given[1])
     except UsageError:
         folder.discard()  # bad input leaves nothing behind
         raise
@@ -149,6 +228,7 @@ def _run(
     console: Console,
     quiet: bool,
     policy: SearchPolicy,
+    given: EarlierRun | None,
 ) -> dict[str, Any]:
     record = open_record(folder.study)
     progress, asked = Progress(record), settings_json(settings)
@@ -176,13 +256,20 @@ def _run(
                     view.note,
                     policy,
                 ).open()
+                if given is not None:
+                    _refuse_another_task(opened.opening, given)
+                if isinstance(task, str):
+                    progress.keep_task(TaskSource.of(task))
                 search = Search(settings, opened, operations, folder, record, view, clock, durations, supervisor.check)
                 if progress.finished == asked and folder.front.exists():
                     view.note(
                         f"{folder.root} is finished: the same command again prints its result; more --minutes go on."
                     )
                     return read_front(folder.root)
-                await search.run()
+                if given is not None:
+                    await search.make_again(given.rungs)
+                else:
+                    await search.run()
                 document = write_results(search, settings, folder, plugins, clock, operations)
                 progress.keep_finished(asked)
                 return document
@@ -216,6 +303,13 @@ def _run(
     if not quiet:
         print_front(console, document, str(folder.root))
     return document
+
+
+def _refuse_another_task(opening: Opening, given: EarlierRun) -> None:
+    """Raises UsageError when a task is another one than that whose models are given."""
+    if opening.prepared.fingerprint != given.fingerprint:
+        how = differences_of(given.parts, opening.prepared.parts) or "its data or its model differ"
+        raise UsageError(f"the run was made for another task ({how}): give the task it was made for")
 
 
 def _run_to_end(whole: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
@@ -281,4 +375,4 @@ def _run_name(task: Task | str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "task"
 
 
-__all__ = ["search"]
+__all__ = ["retarget", "search"]

@@ -118,6 +118,43 @@ def search_command(
         raise typer.Exit(3)
 
 
+@app.command("retarget")
+def retarget_command(
+    run: Annotated[Path, typer.Argument(help="The run folder of a finished search.")],
+    task: Annotated[str | None, typer.Argument(help="my_task.py:factory; left out: where the run's came from")] = None,
+    profile: Annotated[str, typer.Option(help="The other target: a name from `profiles`, or a TOML file.")] = ...,  # type: ignore[assignment]
+    budget_ms: Annotated[
+        float | None, typer.Option(help="Milliseconds there; left out with the others: the run's.")
+    ] = None,
+    speedup: Annotated[float | None, typer.Option(help="Times faster than the reference there.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Points of score that may be lost.")] = None,
+    minutes: Annotated[float, typer.Option(help="At most.")] = 5.0,
+    out: Annotated[Path | None, typer.Option(help="A folder for it (the run's, with the profile's name).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """The models of a finished search on another target: re-quantized for it, measured there, a front and a
+    recommendation. Nothing is trained.
+    """
+    from rich.console import Console
+
+    from autocompress.api import retarget
+
+    document = retarget(
+        run,
+        task,
+        profile=profile,
+        budget_ms=budget_ms,
+        speedup=speedup,
+        max_drop=max_drop,
+        minutes=minutes,
+        out=out,
+        quiet=quiet,
+        console=Console(),
+    )
+    if document["recommended"] is None:
+        raise typer.Exit(3)
+
+
 @app.command("inspect")
 def inspect_command(
     task: Annotated[str, typer.Argument(help="my_task.py:factory")],
@@ -218,12 +255,10 @@ def plugins_command(as_json: Json = False) -> None:
 
 @app.command("profiles")
 def profiles_command(as_json: Json = False) -> None:
-    """The hardware profiles."""
-    from autocompress.profile import installed_profiles, load_profile
+    """The hardware profiles, and which of them can be used here."""
+    from autocompress.commands.listing import list_profiles
 
-    _print(
-        {name: load_profile(name).model_dump(mode="json", exclude={"name"}) for name in installed_profiles()}, as_json
-    )
+    _print(list_profiles(), as_json)
 
 
 @app.command("spaces")

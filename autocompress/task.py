@@ -1,5 +1,6 @@
 """What the user brings: a trained model, its data, and how to score it."""
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -195,6 +196,36 @@ def _annotated_with_tensor(function: object) -> bool:
     except (TypeError, ValueError):  # it has no signature
         return False
     return bool(parameters) and parameters[0].annotation in (Tensor, "Tensor", "torch.Tensor")
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """Where a task came from. target: as ``load_task`` takes it, from any folder. digest: SHA-256 of its file."""
+
+    target: str
+    digest: str
+
+    @classmethod
+    def of(cls, target: str) -> "TaskSource":
+        """Of a task that can be loaded."""
+        location, _, name = target.rpartition(":") if ":" in target else (target, "", "task")
+        if location.endswith(".py"):
+            path = Path(location).resolve()
+            return cls(f"{path}:{name or 'task'}", hashlib.sha256(path.read_bytes()).hexdigest())
+        found = importlib.util.find_spec(location)
+        content = Path(found.origin).read_bytes() if found is not None and found.origin else b""
+        return cls(target, hashlib.sha256(content).hexdigest())
+
+    def refuse_another(self) -> None:
+        """Raises UsageError, with nothing imported, when the file is gone or is another one by now."""
+        location = self.target.rpartition(":")[0]
+        if location.endswith(".py") and not Path(location).is_file():
+            raise UsageError(f"the task file {location} is gone: give the task as my_task.py:factory")
+        if TaskSource.of(self.target).digest != self.digest:
+            raise UsageError(
+                f"{location} was changed since the run: give the task as my_task.py:factory, and it is compared with "
+                "the one of the run"
+            )
 
 
 def load_task(target: str) -> Task:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from autocompress.cores import cores
 from autocompress.errors import UsageError
 from autocompress.profile import HardwareProfile, installed_profiles, load_profile
 
@@ -20,7 +21,6 @@ def test_bundled_profile_loads_under_its_own_name(name: str):
     profile = load_profile(name)
     assert profile.name == name
     assert profile.description
-    assert profile.runtime == "onnxruntime"
 
 
 def test_the_default_profile_is_one_thread_one_example_p90():
@@ -48,7 +48,9 @@ def test_unknown_name_suggests_the_nearest():
 
 
 def test_name_like_nothing_lists_what_there_is():
-    with pytest.raises(UsageError, match="unknown profile 'zzzz': known: cpu, cpu-2threads, cpu-batch32"):
+    with pytest.raises(
+        UsageError, match="unknown profile 'zzzz': known: cpu, cpu-2threads, cpu-all, cpu-batch32, cuda"
+    ):
         load_profile("zzzz")
 
 
@@ -95,3 +97,22 @@ def test_sizes_of_axes_that_vary_are_read_and_recorded(tmp_path: Path):
     assert "shapes" not in load_profile("cpu").model_dump(mode="json")
     with pytest.raises(UsageError, match="shapes"):
         load_profile(written(tmp_path, 'name = "long"\n[shapes]\nsequence = 0'))
+
+
+def test_all_threads_are_as_many_as_there_are_cores(tmp_path: Path):
+    assert load_profile("cpu-all").threads == cores()
+    assert load_profile(written(tmp_path, 'name = "a"\nthreads = "all"')).model_dump()["threads"] == cores()
+
+
+def test_the_runtimes_own_options_are_kept_as_they_are_written(tmp_path: Path):
+    options = 'INFERENCE_PRECISION_HINT = "bf16", NUM_STREAMS = 2, PERF_COUNT = true'
+    profile = load_profile(written(tmp_path, f'name = "a"\nruntime = "openvino"\noptions = {{ {options} }}'))
+    assert profile.options == {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": 2, "PERF_COUNT": True}
+    assert HardwareProfile.model_validate(profile.model_dump(mode="json")) == profile
+    with pytest.raises(UsageError, match="options"):
+        load_profile(written(tmp_path, 'name = "a"\noptions = { A = [1] }'))
+
+
+def test_a_profile_without_them_is_recorded_as_it_was_before_there_were_options(tmp_path: Path):
+    recorded = load_profile(written(tmp_path, 'name = "a"')).model_dump(mode="json")
+    assert recorded.keys().isdisjoint({"provider", "options", "shapes"})

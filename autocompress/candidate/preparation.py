@@ -114,7 +114,7 @@ def prepare(
     not asked. score_on: at most so many validation examples.
     """
     supervisor = supervisor or Supervisor()
-    runtime = plugins.runtime(profile.runtime)
+    runtime = plugins.runtime_of(profile)
     store = Store(folder.stored, supervisor.note)
     with supervisor.during("open", "read the data"):
         head = None if known is None else known.stream_head

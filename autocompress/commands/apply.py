@@ -77,7 +77,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
                 f"{made.score.shown(here.prepared.maximize).val:.4f} (stored: {stored.facts.get('val')})"
             )
         reference = Path(scratch) / "reference.onnx"
-        read = read_task(task, profile, plugins.runtime(profile.runtime), reference, stored.seed)
+        read = read_task(task, profile, plugins.runtime_of(profile), reference, stored.seed)
         if stored.parts and read.fingerprint != stored.fingerprint:  # earlier recipes cannot be compared
             found = differences_of(stored.parts, read.parts)
             raise UsageError(

@@ -101,9 +101,11 @@ def _reference(opening: Opening, scored: int) -> dict[str, Any]:
 
 
 def _operators(opened: OpenTask, warnings: list[str]) -> list[dict[str, Any]]:
-    """The reference's nodes, slowest first; nothing when the runtime does not tell."""
+    """The reference's nodes, slowest first; nothing when the runtime does not tell, or they run elsewhere."""
+    if opened.profile.command:
+        return []
     opened.supervisor.tell("time by operator", None)
-    runtime = opened.plugins.runtime(opened.profile.runtime)
+    runtime = opened.plugins.runtime_of(opened.profile)
     rows = _asked(
         runtime.name,
         "time by operator",

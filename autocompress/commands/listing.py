@@ -1,10 +1,13 @@
-"""``plugins`` and ``spaces``: what is installed, and from which distribution."""
+"""``plugins``, ``profiles`` and ``spaces``: what is installed, from which distribution, and what can be used here."""
 
 from typing import Any
 
+from autocompress.errors import UsageError
 from autocompress.explore.space.space_file import load_space
+from autocompress.measure import check_threads
 from autocompress.plugin.contract import stages_of
 from autocompress.plugin.loader import load_plugins
+from autocompress.profile import installed_profiles, load_profile
 
 
 def list_plugins() -> dict[str, Any]:
@@ -26,6 +29,22 @@ def list_plugins() -> dict[str, Any]:
         "spaces": {n: {"from": plugins.origin[f"spaces:{n}"]} for n in sorted(plugins.spaces)},
         "left_out": [str(broken) for broken in plugins.broken],
     }
+
+
+def list_profiles() -> dict[str, Any]:
+    """Each with whether it can be used here, and if not, the reason."""
+    plugins = load_plugins()
+    found: dict[str, Any] = {}
+    for name in installed_profiles():
+        profile = load_profile(name)
+        reason = plugins.runtime(profile.runtime).unavailable(profile)
+        try:
+            check_threads(profile)
+        except UsageError as error:
+            reason = reason or str(error)
+        here = {"available": reason is None, **({} if reason is None else {"reason": reason})}
+        found[name] = {**profile.model_dump(mode="json", exclude={"name"}), **here}
+    return found
 
 
 def list_spaces() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The target of a search, opened in this process."""
 
-from autocompress.measure import LocalTarget, MachineLock
+from autocompress.measure import MachineLock, Target
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.storage.folder import RunFolder
@@ -8,8 +8,8 @@ from autocompress.storage.store import Store
 from autocompress.supervisor import Supervisor
 
 
-def target_here(profile: HardwareProfile, plugins: PluginSet, folder: RunFolder, supervisor: Supervisor) -> LocalTarget:
+def target_here(profile: HardwareProfile, plugins: PluginSet, folder: RunFolder, supervisor: Supervisor) -> Target:
     """This machine, beside the processes that compute for the run in ``folder``."""
     lock = MachineLock(folder.root, lambda: supervisor.phases("wait"))
     store = Store(folder.stored, supervisor.note)
-    return LocalTarget(profile, plugins.runtime(profile.runtime), store, lock, supervisor)
+    return Target(profile, plugins.runtime_of(profile), store, lock, supervisor)

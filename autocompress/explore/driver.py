@@ -4,7 +4,8 @@ It is one coroutine for each worker: between two ``await`` nothing else of the d
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
@@ -15,6 +16,7 @@ from autocompress.evaluation import Rejected
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
+from autocompress.explore.earlier_run import EarlierRung
 from autocompress.explore.finishing.finish import Finish
 from autocompress.explore.history.facts import Evaluated, Failed, Gated, Timed, TrialFact
 from autocompress.explore.history.family import Family
@@ -143,6 +145,24 @@ class Search:
         proposer = await self._begin()
         await all_done(self._work(proposer) for _ in range(self._operations.concurrency))
         await self._finish.run()
+        return self.standings
+
+    async def make_again(self, rungs: Sequence[EarlierRung]) -> Standings:
+        """In place of a search: make the files of what another one found for this target, measure them, and choose.
+        Raises Interrupted with the state saved.
+        """
+        for rung in rungs:
+            self._check_interrupted()
+            if self.standings.ended(rung.family.recipe) or self._time.spare_s() <= 0:
+                continue
+            try:
+                outcome = await self._training.evaluate(rung.request)
+                outcome = replace(outcome, examples=rung.outcome.examples, train_s=rung.outcome.train_s)
+                self.history.enter(Evaluated(rung.family.recipe, outcome))
+            except CandidateFailed as error:
+                self.history.enter(Failed(rung.family.recipe, error.strategy, error.reason))
+            self._view.status(self.standings, self._clock.left())
+        await self._finish.conclude()
         return self.standings
 
     def conclude_as_it_stands(self) -> None:

@@ -52,6 +52,7 @@ class SearchPolicy:
     compare_exporters: bool = (
         True  # the slower exporter too, where it takes 1 % of the time: not measured; tests do without
     )
+    explores: bool = True  # else the models are given, and what exploring needs to know is not found out
     first_recipes: bool = True  # a search begins with them: 0.746 -> 0.461 without
     remembered: int = 400  # trials the sampler looks at, at most, for its time grows with them: not measured
     forgotten: int = 100  # more than that, before the oldest are forgotten: not measured

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.recipe import Recipe
+from autocompress.task import TaskSource
 
 Kept = dict[str, Any]
 
@@ -56,6 +57,15 @@ class Progress:
 
     def keep_finished(self, asked: Kept) -> None:
         self._record.set("finished", asked)
+
+    @property
+    def task(self) -> TaskSource | None:
+        """Where the task came from; None for an object of a program."""
+        stored: Kept | None = self._record.get("task")
+        return None if stored is None else TaskSource(**stored)
+
+    def keep_task(self, source: TaskSource) -> None:
+        self._record.set("task", asdict(source))
 
     # Of opening it: each is None when the task was never opened.
 

@@ -8,7 +8,7 @@ from autocompress.measure.outputs import outputs_of, running
 from autocompress.measure.overhead import MOSTLY, call_overhead_ms
 from autocompress.measure.quiet import ReferenceSpeed, requalified
 from autocompress.measure.sessions import LOOKS, Sessions
-from autocompress.measure.target import CompareRequest, LocalTarget
+from autocompress.measure.target import CompareRequest, Target
 
 __all__ = [
     "LOOKS",
@@ -16,12 +16,12 @@ __all__ = [
     "UNKNOWN",
     "USUAL",
     "CompareRequest",
-    "LocalTarget",
     "MachineLock",
     "Pools",
     "ReferenceSpeed",
     "Sessions",
     "Spreads",
+    "Target",
     "advice",
     "call_overhead_ms",
     "check_threads",

@@ -84,7 +84,7 @@ def machine(proc: Path = PROC, sys: Path = SYS) -> Machine:
 
 def check_threads(profile: HardwareProfile) -> None:
     """Raises UsageError where this machine has fewer cores than a profile takes threads."""
-    if profile.threads > cores():
+    if profile.threads > cores() and not profile.command:
         raise UsageError(
             f"the profile {profile.name} takes {profile.threads} threads and there are {cores()} cores here: threads "
             "that wait for each other say nothing about a machine that has them; give a profile with fewer threads"

@@ -1,4 +1,4 @@
-"""Sessions on this machine: both files opened anew, timed block by block, and summed up."""
+"""Sessions of files beside a reference, wherever the profile says, summed up."""
 
 import math
 import sys
@@ -11,14 +11,12 @@ from autocompress.arrays import Floats
 from autocompress.comparison import Blocks, Relation, TimingSession
 from autocompress.data import Feed
 from autocompress.latency import Latency
-from autocompress.measure.blocks import USUAL, BlockLimits, record_blocks
-from autocompress.measure.conditions import Counters
+from autocompress.measure.blocks import USUAL, BlockLimits
+from autocompress.measure.command_device import CommandDevice
+from autocompress.measure.here import Here
 from autocompress.measure.intervals import LOOK_CONFIDENCE, latency_of, relation
-from autocompress.measure.outputs import running
-from autocompress.measure.processors import taking_turns
 from autocompress.measure.quiet import RecentBlocks, quiet
 from autocompress.measure.statistics import session_of
-from autocompress.measure.timing import timed_call
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.supervisor import tell_nobody
@@ -48,18 +46,10 @@ class Sessions:
         if self.profile.as_it_is:
             limits = replace(limits, quiet=sys.maxsize)
         began = time.monotonic()
-        with running():
-            ours, theirs = (
-                timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds)
-                for path in (candidate, self.reference)
-            )
-            before = Counters.now()
-            with taking_turns(possible=self._computes_here) as move:
-                blocks = record_blocks(ours, theirs, self._quiet_blocks, limits, move=move)
+        blocks, conditions = self._device.blocks(candidate, limits, self._quiet_blocks)
         session = session_of(blocks, self._fastest(blocks.reference), self.profile.percentile)
         ended = time.monotonic()
         self.recent.add(ended, blocks.reference)
-        conditions = before.until(Counters.now())
         return replace(session, at_s=time.time(), seconds=ended - began, conditions=conditions), blocks
 
     def compare(
@@ -80,9 +70,10 @@ class Sessions:
         return latency, found
 
     @property
-    def _computes_here(self) -> bool:
-        """Whether calls run in the thread that makes them, and in no other."""
-        return self.profile.threads == 1 and type(self.runtime).clock is Runtime.clock
+    def _device(self) -> Here | CommandDevice:
+        if self.profile.command:
+            return CommandDevice(self.profile.command, self.reference, self.feeds)
+        return Here(self.runtime, self.profile, self.reference, self.feeds)
 
     def _quiet_blocks(self, reference: Floats) -> int:
         return int(quiet(reference, self._fastest(reference)).sum())

@@ -1,6 +1,7 @@
 """Where files are timed: each beside the reference, while training goes on."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,8 +31,10 @@ class CompareRequest:
 
 
 @dataclass
-class LocalTarget:
-    """This machine. store: holds the feeds and what sessions recorded. lock: agrees with the processes that compute."""
+class Target:
+    """This machine, or the device that the profile names. store: holds the feeds and what sessions recorded. lock:
+    agrees with the processes that compute.
+    """
 
     profile: HardwareProfile
     runtime: Runtime
@@ -44,14 +47,14 @@ class LocalTarget:
         """One session of a file beside the reference. Raises CandidateFailed when it does not open or run.
 
         Computing goes on meanwhile, on the other cores. It stands still for a profile that takes all of them or for
-        which every moment counts, and where too few blocks were quiet beside it.
+        which every moment counts, and where too few blocks were quiet beside it; never for a device elsewhere.
         """
         beside = not self._needs_the_machine and self.lock.others_work()
         with self.supervisor.during(MEASURE_BESIDE if beside else "measure", "measure"):
             sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
-            with self.lock.measuring() if self._needs_the_machine else self.lock.beside():
+            with self._among_others():
                 session, blocks = sessions.record(request.candidate, limits)
-            if session.busy and not self._needs_the_machine and self.lock.others_work():
+            if session.busy and self._is_beside_others and self.lock.others_work():
                 with self.lock.measuring(), self.supervisor.phases("measure"):
                     alone = sessions.record(request.candidate, limits)
                 seconds = session.seconds + alone[0].seconds
@@ -59,10 +62,21 @@ class LocalTarget:
                 session = replace(session, seconds=seconds)
             return replace(session, raw=save_blocks(self.store, blocks))
 
+    def _among_others(self) -> AbstractContextManager[None]:
+        """How those that compute behave during a session."""
+        if self._needs_the_machine:
+            return self.lock.measuring()
+        return self.lock.beside() if self._is_beside_others else nullcontext()
+
+    @property
+    def _is_beside_others(self) -> bool:
+        """Whether what this search computes runs on the same machine meanwhile."""
+        return not self.profile.command and not self._needs_the_machine
+
     @property
     def _needs_the_machine(self) -> bool:
         """Whether what this search computes would be in the way."""
-        return self.profile.as_it_is or self.profile.threads >= cores()
+        return not self.profile.command and (self.profile.as_it_is or self.profile.threads >= cores())
 
     def _beside(self, request: CompareRequest) -> Sessions:
         """Sessions beside the reference, with what is remembered of its speed, as long as its file is the same."""

@@ -14,6 +14,7 @@ from autocompress.plugin import hooks
 if TYPE_CHECKING:
     from autocompress.plugin.runtime import Runtime
     from autocompress.plugin.strategy import Strategy
+    from autocompress.profile import HardwareProfile
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,13 @@ class PluginSet:
         if name not in self.runtimes:
             raise unknown("runtime", name, self.runtimes)
         return self.runtimes[name]
+
+    def runtime_of(self, profile: "HardwareProfile") -> "Runtime":
+        """The runtime of a profile. Raises UsageError when it cannot run here, with what is missing."""
+        runtime = self.runtime(profile.runtime)
+        if reason := runtime.unavailable(profile):
+            raise UsageError(f"the profile {one_line(profile.name, 80)} cannot be used here: {reason}")
+        return runtime
 
 
 def load_plugins(points: Iterable[EntryPoint] | None = None) -> PluginSet:

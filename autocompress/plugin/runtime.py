@@ -57,6 +57,18 @@ class Runtime(ABC):
     def open(self, path: Path, profile: HardwareProfile) -> Session:
         """Load ``path`` with the profile's threads pinned. Raises CandidateFailed when the runtime cannot."""
 
+    def unavailable(self, profile: HardwareProfile) -> str | None:
+        """Why nothing can be run with this profile here, in one line with the fix, such as a package that is not
+        installed; None when it can.
+        """
+        return None
+
+    def artifact(self, path: Path, profile: HardwareProfile, stem: Path) -> Sequence[Path]:
+        """Write an ONNX file in the runtime's own format: files that begin like ``stem``, which has no suffix, to be
+        delivered beside it. None where it runs ONNX files as they are. Raises CandidateFailed when it cannot.
+        """
+        return ()
+
     def version(self) -> str:
         return "unknown"
 

@@ -4,15 +4,18 @@ from dataclasses import asdict
 from typing import Any
 
 from autocompress.compute.operations import WorkerOperations
+from autocompress.errors import CandidateFailed
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings
 from autocompress.measure import machine
 from autocompress.plugin.loader import PluginSet
+from autocompress.profile import HardwareProfile
 from autocompress.report.document import Circumstances, front_document
 from autocompress.report.html import write_report
 from autocompress.storage.delivery import commit
 from autocompress.storage.folder import RunFolder
+from autocompress.storage.front import chosen
 from autocompress.supervisor import MEASURE_BESIDE
 
 
@@ -43,9 +46,28 @@ def write_results(
         search.floor,
         search.full_epochs,
     )
-    document = commit(folder, front_document(standings, around))
+    document = front_document(standings, around)
+    document["warnings"] += _written_for_the_target(document, settings.profile, folder, plugins)
+    document = commit(folder, document)
     write_report(document, folder.report)
     return document
+
+
+def _written_for_the_target(
+    document: dict[str, Any], profile: HardwareProfile, folder: RunFolder, plugins: PluginSet
+) -> list[str]:
+    """Write the model that a document names in its runtime's own format, beside the ONNX file; why not, where that
+    fails.
+    """
+    candidate = chosen(document)
+    if candidate is None:
+        return []
+    model = folder.root / candidate["artifact"]
+    try:
+        plugins.runtime(profile.runtime).artifact(model, profile, model.with_suffix(""))
+    except CandidateFailed as error:
+        return [f"{profile.runtime}: the model is delivered as ONNX alone: {error.reason}"]
+    return []
 
 
 def _spent_s(clock: Clock, operations: WorkerOperations) -> dict[str, float]:

@@ -131,13 +131,14 @@ def remove_delivered(folder: RunFolder, names: Collection[str]) -> None:
 
 
 def _contents(model: Path) -> dict[str, Content]:
-    """Weights that are no longer in the store, which is bounded, are missed by whoever applies the recipe, not by who
-    uses the model.
+    """With the files of the target's own format that lie beside the model, of the same stem. Weights that are no longer
+    in the store, which is bounded, are missed by whoever applies the recipe, not by who uses the model.
     """
     recipe = model.with_name(RECIPE)
     stored = RecipeFile.read(recipe)
+    own: dict[str, Content] = {path.name: path for path in sorted(model.parent.glob(f"{model.stem}.*"))}
     if stored.weights is None:
-        return {MODEL: model, RECIPE: stored.to_toml()}
+        return {MODEL: model, **own, RECIPE: stored.to_toml()}
     weights = weights_of(recipe, stored.weights)
     kept: dict[str, Content] = {WEIGHTS: weights} if weights.is_file() else {}
-    return {MODEL: model, RECIPE: replace(stored, weights=WEIGHTS).to_toml(), **kept}
+    return {MODEL: model, **own, RECIPE: replace(stored, weights=WEIGHTS).to_toml(), **kept}

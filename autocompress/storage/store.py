@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from autocompress.recipe import digest
-from autocompress.storage.atomic import replacing, write_text
+from autocompress.storage.atomic import copy_file, replacing, write_text
 from autocompress.supervisor import tell_nobody
 
 VERSION = "1"
@@ -95,6 +95,11 @@ class Store:
             self._unusable(path, "it was cut short, altered, or written by another version")
             return None
         return written["value"]
+
+    def take(self, other: "Store", keys: Collection[str]) -> None:
+        """Copy tensors of another store."""
+        for key in keys:
+            copy_file(other.path(key), self.path(key))
 
     def drop(self, key: str) -> None:
         self.path(key).unlink(missing_ok=True)

@@ -5,7 +5,7 @@
     class TestMine(StrategyConformance):
         strategy = MyStrategy()
 
-``tasks`` holds the small tasks it is tried on.
+and ``RuntimeConformance`` with ``runtime = MyRuntime()`` likewise. ``tasks`` holds the small tasks they are tried on.
 """
 
 try:
@@ -15,5 +15,6 @@ except ModuleNotFoundError:
 
 from autocompress.testing import tasks
 from autocompress.testing.conformance import StrategyConformance
+from autocompress.testing.runtime_conformance import RuntimeConformance
 
-__all__ = ["StrategyConformance", "tasks"]
+__all__ = ["RuntimeConformance", "StrategyConformance", "tasks"]

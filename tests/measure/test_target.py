@@ -18,7 +18,7 @@ from autocompress.comparison import TimingSession
 from autocompress.cores import cores
 from autocompress.data import feeds_to_store
 from autocompress.errors import CandidateFailed
-from autocompress.measure import CompareRequest, LocalTarget, MachineLock
+from autocompress.measure import CompareRequest, MachineLock, Target
 from autocompress.measure.blocks import HURRIED, HURRIED_S
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
@@ -53,7 +53,7 @@ class Place:
     """
 
     folder: Path
-    target: LocalTarget
+    target: Target
     reference: Path
     candidate: Path
     beside: list[float] = field(default_factory=lambda: [1.0])
@@ -80,7 +80,7 @@ def place(fake_runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         store, lock = Store(tmp_path / "store"), Watched(tmp_path)
         store.save("feeds-0", feeds_to_store([torch.zeros(1, 16)]))
         profile = HardwareProfile(name="fake", runtime="fake", threads=threads, **others)
-        made = Place(tmp_path, LocalTarget(profile, fake_runtime, store, lock, Supervisor()), *files)
+        made = Place(tmp_path, Target(profile, fake_runtime, store, lock, Supervisor()), *files)
 
         clock: Callable[[Session, Feed], float] = fake_runtime.clock
         open_file: Callable[[Path, HardwareProfile], Session] = fake_runtime.open

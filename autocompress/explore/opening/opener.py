@@ -85,7 +85,7 @@ class Opener:
             space = Space.of(self.settings.space, opening.applicable, opening.refused, first.batch_size)
             opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, space)))
             self.show(opening, space)
-            if space.training and progress.arithmetic is None:
+            if space.training and self.policy.explores and progress.arithmetic is None:
                 timed_s = TIMED_WITHIN_S + prepared_s  # a worker that is asked may have to open the task first
                 progress.keep_arithmetic(await _named(self.operations.time_training(limit_s=timed_s)))
             keep = partial(
@@ -146,7 +146,7 @@ class Opener:
         """Not looked for where a file of the unchanged model meets the budget."""
         budget = self.settings.budget
         unchanged = (opening.reference, *opening.reference_family.evaluations)
-        if not budget.bounded or any(budget.excess(e.latency) <= 0 for e in unchanged):
+        if not self.policy.explores or not budget.bounded or any(budget.excess(e.latency) <= 0 for e in unchanged):
             return Floor(budget)
         floor = await time_floor(space, gating, budget, self.clock)
         if note := floor.note():
@@ -158,7 +158,7 @@ class Opener:
         said = [f"{a.name}: {a.size_only}" for a in opening.applicable if a.name in named and a.size_only]
         if small := self.settings.budget.small_drop(opening.metric):
             said.append(small)
-        if space.structural and not space.training:
+        if space.structural and not space.training and self.policy.explores:
             said.append("nothing is trained: changed structures are repaired, reconstructed and measured as they are")
         return said
 

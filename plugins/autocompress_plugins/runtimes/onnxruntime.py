@@ -25,6 +25,8 @@ autocompress_api = 2
 WARM_UP_CALLS = 10  # calls of a profile that do not count
 FEWEST_PROFILED, MOST_PROFILED, SECONDS = 20, 200, 2.0  # of a profile
 KERNEL = "_kernel_time"
+INSTALL_GPU = "pip install onnxruntime-gpu in place of onnxruntime"
+FIXES = {"CUDAExecutionProvider": INSTALL_GPU, "TensorrtExecutionProvider": f"{INSTALL_GPU}, and TensorRT"}
 AROUND = frozenset({"If", "Loop", "Scan"})  # their time is that of the nodes inside
 
 
@@ -55,8 +57,14 @@ class OnnxRuntime(Runtime):
     # float32 where it was measured (AVX-512).
     faster_with = frozenset()
 
+    def unavailable(self, profile: HardwareProfile) -> str | None:
+        if profile.provider in ort.get_available_providers():
+            return None
+        fix = FIXES.get(profile.provider, f"known here: {', '.join(ort.get_available_providers())}")
+        return f"the installed onnxruntime has no {profile.provider}: {fix}"
+
     def open(self, path: Path, profile: HardwareProfile) -> Session:
-        return OrtSession(_session(path, _options(profile)))
+        return OrtSession(_session(path, _options(profile), profile.provider))
 
     def exact(self, path: Path, profile: HardwareProfile) -> Session | None:
         """Without graph optimizations QDQ nodes are computed in float; int8 operators that are in the file itself are
@@ -68,7 +76,7 @@ class OnnxRuntime(Runtime):
             copy = Path(folder) / path.name
             onnx.save(with_unsigned_weights(onnx.load(str(path))), str(copy))
             try:
-                return OrtSession(_session(copy, options))
+                return OrtSession(_session(copy, options, profile.provider))
             except CandidateFailed:
                 return None
 
@@ -77,7 +85,7 @@ class OnnxRuntime(Runtime):
         options.enable_profiling = True
         with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
             options.profile_file_prefix = str(Path(folder) / "profile")
-            session = _session(path, options)
+            session = _session(path, options, profile.provider)
             started = time.monotonic()
             for number in range(WARM_UP_CALLS + MOST_PROFILED):
                 if number >= WARM_UP_CALLS + FEWEST_PROFILED and time.monotonic() - started > SECONDS:
@@ -95,12 +103,14 @@ def _options(profile: HardwareProfile) -> ort.SessionOptions:
     options.intra_op_num_threads = profile.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    for name, value in profile.options.items():
+        options.add_session_config_entry(name, str(value))
     return options
 
 
-def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+def _session(path: Path, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime has no common base for what it raises
         raise CandidateFailed(f"ONNX Runtime cannot load the file: {one_line(error, 200)}") from error
 

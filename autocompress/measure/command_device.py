@@ -1,0 +1,94 @@
+"""One session on a device that a program of the user's reaches, such as a board over ssh or adb.
+
+The program is called as ``PROGRAM CANDIDATE REFERENCE INPUTS SECONDS``: two ONNX files, an .npz file of inputs
+(``number/name``, the number counted from 0) and the seconds that the session may take. It prints one line of JSON,
+``{"reference": [ms, ...], "candidate": [[ms, ...], ...]}``: the median milliseconds of each block of calls of the
+reference, one more than the candidate's, and every call of each of the candidate's blocks, which alternate.
+"""
+
+import json
+import math
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autocompress.arrays import Floats
+from autocompress.comparison import Blocks, Conditions
+from autocompress.data import Feed
+from autocompress.errors import CandidateFailed, one_line
+from autocompress.measure.blocks import BlockLimits
+
+STARTING_S, SLACK = 120.0, 4  # beside the session: to copy both files, and times the seconds that it may take
+MOST_BYTES = 16 << 20  # of what a program prints
+SHOWN = 200  # characters of it in an error
+
+
+@dataclass(frozen=True)
+class CommandDevice:
+    """command: the program with its arguments. feeds: inputs of both files, taken in turn."""
+
+    command: str
+    reference: Path
+    feeds: Sequence[Feed]
+
+    def blocks(
+        self, candidate: Path, limits: BlockLimits, quiet_blocks: Callable[[Floats], int]
+    ) -> tuple[Blocks, Conditions]:
+        """What a session records; how long it is, is for the program. Raises CandidateFailed when the program fails,
+        takes too long or prints anything else.
+        """
+        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+            inputs = Path(folder) / "inputs.npz"
+            arrays = {f"{n}/{name}": value for n, feed in enumerate(self.feeds) for name, value in feed.items()}
+            np.savez(inputs, **arrays)  # type: ignore[arg-type]
+            files = [str(path.resolve()) for path in (candidate, self.reference, inputs)]
+            printed = self._printed([*files, f"{limits.seconds:g}"], STARTING_S + SLACK * limits.seconds, Path(folder))
+        return _blocks_in(printed), Conditions()
+
+    def _printed(self, arguments: Sequence[str], limit_s: float, folder: Path) -> str:
+        """The last line that the program prints."""
+        out, err = folder / "stdout", folder / "stderr"
+        try:
+            with out.open("wb") as stdout, err.open("wb") as stderr:
+                ended = subprocess.run(
+                    [*shlex.split(self.command), *arguments], stdout=stdout, stderr=stderr, timeout=limit_s, check=False
+                )
+        except OSError as error:
+            raise CandidateFailed(f"the device's command cannot be run: {error.strerror}: {self._shown}") from error
+        except subprocess.TimeoutExpired as error:
+            raise CandidateFailed(
+                f"the device's command took longer than {limit_s:.0f} s and was ended: {self._shown}"
+            ) from error
+        if ended.returncode:
+            said = err.read_bytes()[-MOST_BYTES:].decode(errors="replace").strip().splitlines()
+            why = f": {one_line(said[-1], SHOWN)}" if said else ""
+            raise CandidateFailed(f"the device's command ended with exit code {ended.returncode}{why}: {self._shown}")
+        if out.stat().st_size > MOST_BYTES:
+            raise CandidateFailed(f"the device's command printed more than {MOST_BYTES >> 20} MiB: {self._shown}")
+        lines = out.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    @property
+    def _shown(self) -> str:
+        return one_line(self.command, 80)
+
+
+def _blocks_in(printed: str) -> Blocks:
+    """Raises CandidateFailed for what no session records."""
+    try:
+        found = json.loads(printed)
+        candidate = tuple(np.array([float(ms) for ms in block]) for block in found["candidate"])
+        reference = np.array([float(ms) for ms in found["reference"]])
+        blocks = Blocks(candidate, reference)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CandidateFailed(
+            f"the device's command printed no block times: {one_line(printed, SHOWN) or 'nothing'!r}"
+        ) from error
+    if not all(len(block) and all(0 < ms < math.inf for ms in block) for block in (*candidate, reference)):
+        raise CandidateFailed("the device's command printed block times that are not above 0 milliseconds")
+    return blocks
