@@ -122,7 +122,7 @@ def search(
         if not quiet:
             console.print(text, markup=False, soft_wrap=True)
 
-    root = Path(out) if out is not None else _default_out(task, say)
+    root = Path(out) if out is not None else default_out(task, say)
     settings = Settings(
         budget=budget,
         minutes=minutes or (DEMO_MINUTES if demo else DEFAULT_MINUTES),
@@ -358,7 +358,8 @@ def _operations(
     )
 
 
-def _default_out(task: Task | str, say: Callable[[str], None]) -> Path:
+def default_out(task: Task | str, say: Callable[[str], None]) -> Path:
+    """Where a run lies when nobody says where. say: told when another folder has that name."""
     wanted = Path("runs") / _run_name(task)
     root = own_or_free(wanted, RUN)
     if root != wanted:

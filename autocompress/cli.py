@@ -58,7 +58,8 @@ def search_command(
         typer.Option(help="Points (0.01 of the metric) that may be lost (1 without a budget)."),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file.")
+        list[str] | None,
+        typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file; again for further ones."),
     ] = None,
     space: Annotated[str | None, typer.Option(help="What to search: a name from `spaces`, or a TOML file.")] = None,
     minutes: Annotated[
@@ -88,7 +89,7 @@ def search_command(
     }
     given |= {
         "minutes": _number("--minutes", minutes),
-        "profile": profile,
+        "profile": profile[0] if profile else None,
         "space": space,
         "trials": trials,
         "workers": workers,
@@ -113,8 +114,15 @@ def search_command(
     if task is None and "task" in settings and not quiet:
         source = settings_source(Path.cwd())
         console.print(f"Task {settings['task']}, as {source} says.", markup=False, highlight=False, soft_wrap=True)
-    document = search(settings.pop("task", None), quiet=quiet, console=console, **settings)
-    if document["recommended"] is None:
+    wanted = settings.pop("task", None)
+    if profile is not None and len(profile) > 1:
+        from autocompress.several_targets import search_for
+
+        del settings["profile"]
+        documents = search_for(profile, wanted, quiet=quiet, console=console, **settings)
+    else:
+        documents = [search(wanted, quiet=quiet, console=console, **settings)]
+    if any(document["recommended"] is None for document in documents):
         raise typer.Exit(3)
 
 

@@ -23,9 +23,9 @@ from autocompress.data import Feed
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.measure.blocks import BlockLimits
 
-STARTING_S, SLACK = 120.0, 4  # beside the session: to copy both files, and times the seconds that it may take
+STARTING_S, TIMES_SECONDS = 120.0, 4  # beside the session: to copy both files, and times the seconds that it may take
 MOST_BYTES = 16 << 20  # of what a program prints
-SHOWN = 200  # characters of it in an error
+SHOWN_OF_IT = 200  # characters of it in an error
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class CommandDevice:
             arrays = {f"{n}/{name}": value for n, feed in enumerate(self.feeds) for name, value in feed.items()}
             np.savez(inputs, **arrays)  # type: ignore[arg-type]
             files = [str(path.resolve()) for path in (candidate, self.reference, inputs)]
-            printed = self._printed([*files, f"{limits.seconds:g}"], STARTING_S + SLACK * limits.seconds, Path(folder))
+            printed = self._printed(
+                [*files, f"{limits.seconds:g}"], STARTING_S + TIMES_SECONDS * limits.seconds, Path(folder)
+            )
         return _blocks_in(printed), Conditions()
 
     def _printed(self, arguments: Sequence[str], limit_s: float, folder: Path) -> str:
@@ -66,7 +68,7 @@ class CommandDevice:
             ) from error
         if ended.returncode:
             said = err.read_bytes()[-MOST_BYTES:].decode(errors="replace").strip().splitlines()
-            why = f": {one_line(said[-1], SHOWN)}" if said else ""
+            why = f": {one_line(said[-1], SHOWN_OF_IT)}" if said else ""
             raise CandidateFailed(f"the device's command ended with exit code {ended.returncode}{why}: {self._shown}")
         if out.stat().st_size > MOST_BYTES:
             raise CandidateFailed(f"the device's command printed more than {MOST_BYTES >> 20} MiB: {self._shown}")
@@ -87,7 +89,7 @@ def _blocks_in(printed: str) -> Blocks:
         blocks = Blocks(candidate, reference)
     except (ValueError, TypeError, KeyError) as error:
         raise CandidateFailed(
-            f"the device's command printed no block times: {one_line(printed, SHOWN) or 'nothing'!r}"
+            f"the device's command printed no block times: {one_line(printed, SHOWN_OF_IT) or 'nothing'!r}"
         ) from error
     if not all(len(block) and all(0 < ms < math.inf for ms in block) for block in (*candidate, reference)):
         raise CandidateFailed("the device's command printed block times that are not above 0 milliseconds")

@@ -20,7 +20,7 @@ from autocompress.testing import tasks
 from autocompress.testing.checks import is_sentence
 
 BATCHES = 2
-CALLED = 3  # times that a bound call is made
+CALLS_EACH = 3  # times that a bound call is made
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class RuntimeConformance:
     def test_a_bound_call_can_be_made_again_and_again(self, exported: Exported) -> None:
         session, (first, second) = self._open(exported.path), exported.feeds
         calls = [session.bound(feed) for feed in (first, second)]
-        for call in calls * CALLED:
+        for call in calls * CALLS_EACH:
             call()
         self._agree(session.run(first), exported.outputs[0], "run after bound calls")
 

@@ -100,7 +100,7 @@ def test_the_example_times_files_on_this_machine(files: tuple[Path, Path]):
 def test_a_program_that_lies_fails_or_hangs_is_one_line(
     code: str, reason: str, files: tuple[Path, Path], program: Program, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(own, "STARTING_S", 1.0 - own.SLACK * 1.5 if "sleep" in code else 60.0)
+    monkeypatch.setattr(own, "STARTING_S", 1.0 - own.TIMES_SECONDS * 1.5 if "sleep" in code else 60.0)
     monkeypatch.setattr(own, "MOST_BYTES", 1000)
     with pytest.raises(CandidateFailed) as failed:
         session_of(files, program(code))

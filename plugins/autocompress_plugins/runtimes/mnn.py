@@ -30,7 +30,7 @@ autocompress_api = 2
 # The converter's own module; ``MNN.tools`` around it installs packages and reports to its authors when it is imported.
 CONVERT = "import _tools, sys; _tools.mnnconvert(sys.argv)"
 LIMIT_S = 120.0
-KEPT = 32  # converted files of a process, at most; each is opened again for every session
+CONVERTED = 32  # converted files of a process, at most; each is opened again for every session
 NO_INT64 = {np.dtype(np.int64): np.dtype(np.int32), np.dtype(np.bool_): np.dtype(np.int32)}
 
 
@@ -111,7 +111,7 @@ class Mnn(Runtime):
         return version("MNN")
 
 
-@lru_cache(maxsize=KEPT)
+@lru_cache(maxsize=CONVERTED)
 def _converted(path: Path, modified_ns: int, size: int) -> bytes:
     """A file in MNN's format. modified_ns, size: of the file, which is another one when they change."""
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:

@@ -1,0 +1,45 @@
+"""``search`` for several profiles: trained once, and a front and a recommendation for each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from autocompress.api import DEFAULT_MINUTES, DEMO, DEMO_MINUTES, default_out, retarget, search
+from autocompress.measure import check_threads
+from autocompress.plugin.loader import load_plugins
+from autocompress.profile import load_profile
+
+EACH_SHARE = 0.12  # of the time, for each profile but the first
+OTHERS_SHARE = 0.5  # for all of them
+
+
+def search_for(
+    profiles: Sequence[str], task: str | None, *, console: Console, quiet: bool, **settings: Any
+) -> list[dict[str, Any]]:
+    """Search for the first profile, then measure what was found for each of the others. settings: of ``search``. The
+    document of ``front.json`` of each. Raises what ``search`` does, and for a profile that cannot be used here before
+    anything is searched.
+    """
+    plugins, found = load_plugins(), [load_profile(name) for name in profiles]
+    for profile in found:
+        plugins.runtime_of(profile)
+        check_threads(profile)
+
+    def say(text: str) -> None:
+        if not quiet:
+            console.print(text, markup=False, soft_wrap=True)
+
+    first, *others = profiles
+    minutes = settings.pop("minutes", None) or (DEMO_MINUTES if task is None else DEFAULT_MINUTES)
+    out = Path(settings.pop("out", None) or default_out(task or DEMO, say))
+    share = min(EACH_SHARE, OTHERS_SHARE / max(1, len(others)))
+    whole = {"console": console, "quiet": quiet, **settings}
+    documents = [search(task, profile=first, minutes=minutes * (1 - share * len(others)), out=out, **whole)]
+    asked = {name: settings[name] for name in ("budget_ms", "speedup", "max_drop") if name in settings}
+    for name in others:
+        documents.append(
+            retarget(out, task or DEMO, profile=name, minutes=minutes * share, console=console, quiet=quiet, **asked)
+        )
+    return documents
