@@ -31,7 +31,7 @@ def measure_file(path: Path, profile_name: str) -> dict[str, Any]:
     """
     profile = _profile(profile_name)
     runtime = load_plugins().runtime_of(profile)
-    beside = Sessions(runtime, profile, path, random_feeds(path, profile))
+    beside = Sessions(runtime, profile, path, random_feeds(path, profile), forks=True)
     latency = beside_itself(latency_of([beside.record(path)[0] for _ in range(SESSIONS)]))
     overhead_ms, (params, macs) = call_overhead_ms(runtime, profile), count(path)
     return {
@@ -74,7 +74,7 @@ def compare_files(
             f"{path} takes {_shown(feeds[0])} and {against} takes {_shown(other[0])}: "
             "only files with the same inputs can be compared"
         )
-    sessions = Sessions(load_plugins().runtime_of(profile), profile, against, feeds)
+    sessions = Sessions(load_plugins().runtime_of(profile), profile, against, feeds, forks=True)
     latency, verdict = sessions.compare(path, within, say)
     return {
         "model": str(path),
@@ -98,7 +98,7 @@ def check_machine(path: Path, profile_name: str) -> dict[str, Any]:
     """
     profile = _profile(profile_name)
     runtime = load_plugins().runtime_of(profile)
-    beside = Sessions(runtime, profile, path, random_feeds(path, profile))
+    beside = Sessions(runtime, profile, path, random_feeds(path, profile), forks=True)
     sessions = [beside.record(path)[0] for _ in range(CHECKED_SESSIONS)]
     found, conditions = machine(), together([session.conditions for session in sessions], max)
     quiet = sum(session.quiet for session in sessions) / sum(session.blocks for session in sessions)

@@ -81,7 +81,7 @@ def judged(latency: Latency, budget: dict[str, Any], recorded: float) -> dict[st
 def recorder(path: Path, reference: Path, profile: HardwareProfile, quiet_ms: float = math.inf) -> RecordPair:
     """One more session of a file beside its reference, at each call. quiet_ms: of the reference, where it is known."""
     runtime = load_plugins().runtime_of(profile)
-    sessions = Sessions(runtime, profile, reference, random_feeds(path, profile), quiet_ms=quiet_ms)
+    sessions = Sessions(runtime, profile, reference, random_feeds(path, profile), quiet_ms=quiet_ms, forks=True)
     return lambda: sessions.record(path)[0]
 
 

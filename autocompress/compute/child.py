@@ -44,7 +44,7 @@ def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
     if config.task is None:
         from autocompress.compute.target import target_here
 
-        return target_here(config.profile, plugins, folder, supervisor)
+        return target_here(config.profile, plugins, folder, supervisor, forks=True)
     from autocompress.compute.local import UnopenedTask
 
     return UnopenedTask(

@@ -1,5 +1,6 @@
 """One session on this machine: both files opened anew and timed block by block."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from autocompress.comparison import Blocks, Conditions
 from autocompress.data import Feed
 from autocompress.measure.blocks import BlockLimits, record_blocks
 from autocompress.measure.conditions import Counters
+from autocompress.measure.forked import forked
 from autocompress.measure.outputs import running
 from autocompress.measure.processors import taking_turns
 from autocompress.measure.timing import timed_call
@@ -18,17 +20,25 @@ from autocompress.profile import HardwareProfile
 
 @dataclass(frozen=True)
 class Here:
-    """feeds: inputs of both files, taken in turn."""
+    """feeds: inputs of both files, taken in turn. forks: in a copy of this process."""
 
     runtime: Runtime
     profile: HardwareProfile
     reference: Path
     feeds: Sequence[Feed]
+    forks: bool = False
 
     def blocks(
         self, candidate: Path, limits: BlockLimits, quiet_blocks: Callable[[Floats], int]
     ) -> tuple[Blocks, Conditions]:
         """What a session records. Raises CandidateFailed when a file does not open or run."""
+        if self.forks and self.runtime.can_fork and hasattr(os, "fork"):
+            return forked(lambda: self._recorded(candidate, limits, quiet_blocks))
+        return self._recorded(candidate, limits, quiet_blocks)
+
+    def _recorded(
+        self, candidate: Path, limits: BlockLimits, quiet_blocks: Callable[[Floats], int]
+    ) -> tuple[Blocks, Conditions]:
         with running():
             ours, theirs = (
                 timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds)

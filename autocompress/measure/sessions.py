@@ -29,7 +29,7 @@ class Sessions:
     """Files timed beside one reference, in sessions of their own.
 
     feeds: inputs of both, taken in turn. quiet_ms: of the reference on this machine when
-    nobody disturbed it, where that is known from before.
+    nobody disturbed it, where that is known from before. forks: each session runs in a copy of this process.
     """
 
     runtime: Runtime
@@ -37,6 +37,7 @@ class Sessions:
     reference: Path
     feeds: Sequence[Feed]
     quiet_ms: float = math.inf
+    forks: bool = False
     recent: RecentBlocks = field(default_factory=RecentBlocks, init=False)
 
     def record(self, candidate: Path, limits: BlockLimits = USUAL) -> tuple[TimingSession, Blocks]:
@@ -73,7 +74,7 @@ class Sessions:
     def _device(self) -> Here | CommandDevice:
         if self.profile.command:
             return CommandDevice(self.profile.command, self.reference, self.feeds)
-        return Here(self.runtime, self.profile, self.reference, self.feeds)
+        return Here(self.runtime, self.profile, self.reference, self.feeds, forks=self.forks)
 
     def _quiet_blocks(self, reference: Floats) -> int:
         return int(quiet(reference, self._fastest(reference)).sum())

@@ -33,7 +33,7 @@ class CompareRequest:
 @dataclass
 class Target:
     """This machine, or the device that the profile names. store: holds the feeds and what sessions recorded. lock:
-    agrees with the processes that compute.
+    agrees with the processes that compute. forks: each session runs in a copy of this process, which does nothing else.
     """
 
     profile: HardwareProfile
@@ -41,6 +41,7 @@ class Target:
     store: Store
     lock: MachineLock
     supervisor: Supervisor
+    forks: bool = False
     _sessions: dict[tuple[Path, int, str], Sessions] = field(default_factory=dict, init=False)
 
     def compare(self, request: CompareRequest) -> TimingSession:
@@ -83,5 +84,5 @@ class Target:
         key = request.reference, request.reference.stat().st_mtime_ns, request.feeds
         if key not in self._sessions:
             feeds: Sequence[Feed] = stored_feeds(self.store.load(request.feeds) or {})
-            self._sessions = {key: Sessions(self.runtime, self.profile, request.reference, feeds)}
+            self._sessions = {key: Sessions(self.runtime, self.profile, request.reference, feeds, forks=self.forks)}
         return self._sessions[key]

@@ -29,6 +29,7 @@ from autocompress.explore.standings.standings import Standings
 CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists further
 FRONT_SHARE = 0.03  # of the whole time, for timing the front once more
 BESIDE_SHARE = 0.9  # of a training of finalists, over which the sessions beside it are spread
+IN_VAIN_BESIDE = 3  # busy sessions beside a training, after which no more are begun
 GROUPS = 3  # of finalists, one after another, while none of them can be recommended
 SESSION_LIMIT_S = 120.0
 
@@ -71,10 +72,10 @@ class Measuring:
 
     async def beside(self, training: "asyncio.Future[None]", families: Sequence[Family], seconds: float) -> None:
         """Time what may be recommended and the front, the files in turn, while finalists are trained: how long a graph
-        takes does not depend on its weights. families: the finalists. seconds: that the training may take; the sessions
-        are spread over it.
+        takes does not depend on its weights. Where nothing is quiet beside the training the rest is timed after it.
+        families: the finalists. seconds: that the training may take; the sessions are spread over it.
         """
-        until, asked = self._clock.elapsed() + BESIDE_SHARE * seconds, Counter[str]()
+        until, asked, in_vain = self._clock.elapsed() + BESIDE_SHARE * seconds, Counter[str](), 0
         while wanted := [e for e in self._wanted(families) if asked[e.graph] < AT_MOST]:
             sessions = sum(max(1, self._missing(e.graph, JUDGING_SESSIONS[0])) for e in wanted)
             pause_s = max(0.0, (until - self._clock.elapsed()) / sessions)
@@ -85,6 +86,10 @@ class Measuring:
             asked[least.graph] += 1
             if not await self._timed(least, self._pipeline.session_s):
                 asked[least.graph] = AT_MOST
+            elif self._pipeline.timed.of(least.graph)[-1].busy:
+                in_vain += 1
+                if in_vain == IN_VAIN_BESIDE:
+                    return
 
     async def judge_finalists(self) -> None:
         """Time what may be recommended, the files in turn, until each has as many sessions since the finalists were
@@ -163,8 +168,12 @@ class Measuring:
             left = [e for e in left if await self._timed(e, patient_s)]
 
     def _missing(self, graph: str, sessions: int) -> int:
-        """How many a graph has too few of, since the finalists were chosen."""
-        return max(0, sessions - len(self._standings.measured.finals.get(graph, ())))
+        """How many a graph has too few of, since the finalists were chosen. Those that found no quiet moments are made
+        up for, as often as it may happen beside a training.
+        """
+        timed = self._standings.measured.finals.get(graph, ())
+        quiet = sum(not session.busy for session in timed)
+        return max(0, min(sessions - quiet, sessions + IN_VAIN_BESIDE - len(timed)))
 
     def _is_doubtful(self, evaluation: Evaluation) -> bool:
         """Whether a file was never timed itself, or once and otherwise than its graph."""

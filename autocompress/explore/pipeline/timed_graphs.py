@@ -12,7 +12,7 @@ SHARE = 0.1  # of a search's time, that its sessions may take
 EXPECTED_SESSIONS = 50  # of a search of some minutes
 SESSION_S = (0.25, 1.5)  # seconds of one, at least and at most
 MOST_SHARE = 0.07  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
-WHOLE_SHARE = 0.08  # of a search's time, at the end too: beyond it nothing is timed but what a verdict needs at least
+WHOLE_SHARE = 0.08  # of a search's time on a quiet machine; beyond it nothing is timed but what a verdict needs
 SHORTEST_S = 0.05  # six blocks of each file
 
 
@@ -35,8 +35,12 @@ class TimedGraphs:
         return min(wanted_s, max(SHORTEST_S, MOST_SHARE * elapsed_s - self.spent_s))
 
     def left_s(self, limit_s: float) -> float:
-        """Seconds that measuring may still take. limit_s: those of the whole search."""
-        return max(0.0, WHOLE_SHARE * limit_s - self.spent_s)
+        """Seconds that measuring may still take: more, up to twice as many, the more sessions found the machine busy.
+        limit_s: those of the whole search.
+        """
+        sessions = [session for graph in self._sessions for session in self.of(graph)]
+        busy = sum(session.busy for session in sessions) / len(sessions) if sessions else 0.0
+        return max(0.0, WHOLE_SHARE * (1 + busy) * limit_s - self.spent_s)
 
     def of(self, graph: str) -> Sequence[TimingSession]:
         """As they count by now."""

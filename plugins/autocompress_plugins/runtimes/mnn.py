@@ -74,6 +74,7 @@ class MnnSession(Session):
 class Mnn(Runtime):
     name = "mnn"
     faster_with = frozenset()  # on a processor without float16 arithmetic
+    can_fork = False  # each copy of the process would convert the file again
 
     def unavailable(self, profile: HardwareProfile) -> str | None:
         if importlib.util.find_spec("MNN") is None:

@@ -3,7 +3,6 @@
 A profile's ``options`` are properties of OpenVINO's CPU plug-in, such as ``INFERENCE_PRECISION_HINT = "bf16"``.
 """
 
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -73,8 +72,10 @@ class OpenVino(Runtime):
     faster_with = frozenset()
 
     def unavailable(self, profile: HardwareProfile) -> str | None:
-        if importlib.util.find_spec("openvino") is None:
-            return "openvino is not installed: pip install 'autocompress[openvino]'"
+        try:
+            import openvino  # noqa: F401 (once for all copies of this process)
+        except ImportError as error:
+            return f"openvino cannot be imported ({one_line(error, 80)}): pip install 'autocompress[openvino]'"
         return None
 
     def open(self, path: Path, profile: HardwareProfile) -> Session:

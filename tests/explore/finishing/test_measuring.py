@@ -220,3 +220,17 @@ def test_what_is_timed_beside_a_training_is_spread_over_it_and_ends_with_it(meas
 
     asyncio.run(cut_short())
     assert not timed.asked
+
+
+def test_beside_a_training_where_nothing_is_quiet_little_is_tried_and_it_is_made_up_for(
+    measuring: Make, make_session: Make
+):
+    answers = {"quiet": False}
+    made, timed, standings = measuring(lambda e: make_session(e.latency.ratio, **answers), [0.3, 0.35, 0.4])
+    asyncio.run(beside_a_training(made, standings, 0.5))
+    assert timed.asked.total() == 3
+    answers["quiet"] = True
+    asyncio.run(made.judge_finalists())
+    files = [family.evaluations[0] for family in standings.families.values()]
+    quiet = [sum(not s.busy for s in standings.measured.final_sessions(file)) for file in files]
+    assert quiet == [3, 3, 3]

@@ -87,6 +87,14 @@ def test_what_sessions_took_counts_once_and_also_what_an_earlier_process_timed(m
     assert timed.left_s(0.1) == 0
 
 
+def test_on_a_busy_machine_measuring_may_take_up_to_twice_its_share(make_session: MakeSession):
+    timed = TimedGraphs()
+    timed.add("a", [replace(make_session(0.5, quiet=False), seconds=0.25)])
+    assert timed.left_s(100) == pytest.approx(2 * WHOLE_SHARE * 100 - 0.25)
+    timed.add("b", [replace(make_session(0.5), seconds=0.25)])
+    assert timed.left_s(100) == pytest.approx(1.5 * WHOLE_SHARE * 100 - 0.5)
+
+
 def test_a_session_takes_a_share_of_a_searchs_time():
     assert session_s(600) * EXPECTED_SESSIONS == pytest.approx(SHARE * 600)
 

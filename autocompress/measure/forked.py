@@ -1,0 +1,69 @@
+"""Something computed in a process of its own, a copy of this one.
+
+Where the memory of a process lies makes a difference of about 1 % to what a call takes, the same for all sessions of
+that process: sessions in one process agree with each other and not with the next one's (docs/measurement.md). A fork
+has the memory that it writes to elsewhere, and costs some milliseconds where a new interpreter costs seconds.
+"""
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from autocompress.errors import AutocompressError, CandidateFailed, one_line
+
+T = TypeVar("T")
+PR_SET_PDEATHSIG = 1
+
+
+def forked(compute: Callable[[], T]) -> T:
+    """What ``compute`` returns, which can be pickled, or raises. A process that ends without an answer raises
+    CandidateFailed. For a process whose other threads hold nothing that ``compute`` needs.
+    """
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        _answer(compute, read, write)
+    os.close(write)
+    try:
+        with os.fdopen(read, "rb") as pipe:
+            said = pipe.read()
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # it has answered, or nobody waits for it any more
+        _, status = os.waitpid(pid, 0)
+    if not said:
+        how = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit code {status >> 8}"
+        raise CandidateFailed(f"the process that ran the file ended without an answer ({how})")
+    answer: Any = pickle.loads(said)
+    if isinstance(answer, AutocompressError):
+        raise answer
+    return answer  # type: ignore[no-any-return]
+
+
+def _answer(compute: Callable[[], object], read: int, write: int) -> None:
+    """In the child: computes, says what came of it, and ends."""
+    try:
+        os.close(read)
+        _end_with_the_parent()
+        try:
+            answer = compute()
+        except AutocompressError as error:
+            answer = error
+        except Exception as error:
+            answer = CandidateFailed(f"{type(error).__name__}: {one_line(error)}")
+        with os.fdopen(write, "wb") as pipe:
+            pipe.write(pickle.dumps(answer))
+    finally:
+        os._exit(0)  # nothing of the parent's is flushed or closed twice
+
+
+def _end_with_the_parent() -> None:
+    """Linux ends this process when the one that waits for it is gone."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
