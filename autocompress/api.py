@@ -168,8 +168,10 @@ def retarget(
     if task is None and earlier.task is None:
         raise UsageError(f"{root} does not say where its task came from: give it as my_task.py:factory")
     if task is None and earlier.task is not None:
-        earlier.task.refuse_another()
+        earlier.task.refuse_another(root)
         task = earlier.task.target
+        if not quiet:
+            console.print(f"Task {task}, as the run says.", markup=False, highlight=False, soft_wrap=True)
     assert task is not None
     used = {step.strategy for rung in earlier.rungs for step in rung.family.recipe.steps}
     graph = {name for name, own in plugins.strategies.items() if Stage.GRAPH in stages_of(own)}
@@ -180,7 +182,7 @@ def retarget(
         seed=earlier.seed,
         profile=target,
         space=SpaceFile(name="retarget", strategies=tuple(sorted(graph | (used & plugins.strategies.keys())))),
-        out=Path(out) if out is not None else root.with_name(f"{root.resolve().name}-{target.name}"),
+        out=Path(out) if out is not None else _beside(root, target.name),
     )
     if settings.out.resolve() == root.resolve():
         raise UsageError(f"--out is the run itself, which stays as it is: give another folder than {root}")
@@ -231,7 +233,7 @@ def _run(
     given: EarlierRun | None,
 ) -> dict[str, Any]:
     record = open_record(folder.study)
-    progress, asked = Progress(record), settings_json(settings)
+    progress, asked = Progress(record), settings_json(settings) | ({} if given is None else {"given": given.digest})
     clock = Clock(settings.minutes * 60, progress.elapsed_s)
     durations = Durations(clock)
     search: Search | None = None  # once the task is open
@@ -258,8 +260,8 @@ def _run(
                 ).open()
                 if given is not None:
                     _refuse_another_task(opened.opening, given)
-                if isinstance(task, str):
-                    progress.keep_task(TaskSource.of(task))
+                if isinstance(task, str) and (source := TaskSource.of(task)) is not None:
+                    progress.keep_task(source)
                 search = Search(settings, opened, operations, folder, record, view, clock, durations, supervisor.check)
                 if progress.finished == asked and folder.front.exists():
                     view.note(
@@ -367,13 +369,22 @@ def default_out(task: Task | str, say: Callable[[str], None]) -> Path:
     return root
 
 
+def _beside(run: Path, name: str) -> Path:
+    """A folder beside a run, with a name that begins like its."""
+    return run.resolve().with_name(f"{run.resolve().name}-{_as_file_name(name)}")
+
+
+def _as_file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text).strip(".")
+
+
 def _run_name(task: Task | str) -> str:
     if isinstance(task, Task):
         name = task.name
     else:
         location, _, factory = task.rpartition(":") if ":" in task else (task, "", "task")
         name = "digits" if task == DEMO else factory if factory not in ("", "task") else Path(location).stem
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "task"
+    return _as_file_name(name) or "task"
 
 
 __all__ = ["retarget", "search"]

@@ -1,5 +1,6 @@
 """Where the model will run: the runtime, its threads and batch, and which statistic of the latency counts."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,9 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    field_validator,
     model_serializer,
+    model_validator,
 )
 
 from autocompress.cores import cores
@@ -58,6 +61,19 @@ class HardwareProfile(BaseModel):
     provider: str = "CPUExecutionProvider"
     device: Annotated[str, Field(pattern=rf"^({COMMAND}.*\S.*)?$")] = ""
     options: Mapping[str, StrictStr | StrictBool | StrictInt | StrictFloat] = {}
+
+    @field_validator("device")
+    @classmethod
+    def _can_be_split(cls, device: str) -> str:
+        shlex.split(device)
+        return device
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_how_many_threads_a_device_has(cls, written: Any) -> Any:
+        if isinstance(written, Mapping) and written.get("device") and written.get("threads") == "all":
+            raise ValueError('threads = "all" are the cores of this machine: say how many for a device elsewhere')
+        return written
 
     @model_serializer(mode="wrap")
     def _without_defaults_of_late(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from autocompress.measure import check_threads
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 
-EACH_SHARE = 0.12  # of the time, for each profile but the first
+EACH_SHARE, EACH_MINUTES = 0.12, 0.5  # of the time, and of a short one at least, for each profile but the first
 OTHERS_SHARE = 0.5  # for all of them
 
 
@@ -34,7 +34,7 @@ def search_for(
     first, *others = profiles
     minutes = settings.pop("minutes", None) or (DEMO_MINUTES if task is None else DEFAULT_MINUTES)
     out = Path(settings.pop("out", None) or default_out(task or DEMO, say))
-    share = min(EACH_SHARE, OTHERS_SHARE / max(1, len(others)))
+    share = min(max(EACH_SHARE, EACH_MINUTES / minutes), OTHERS_SHARE / max(1, len(others)))
     whole = {"console": console, "quiet": quiet, **settings}
     documents = [search(task, profile=first, minutes=minutes * (1 - share * len(others)), out=out, **whole)]
     asked = {name: settings[name] for name in ("budget_ms", "speedup", "max_drop") if name in settings}

@@ -200,32 +200,49 @@ def _annotated_with_tensor(function: object) -> bool:
 
 @dataclass(frozen=True)
 class TaskSource:
-    """Where a task came from. target: as ``load_task`` takes it, from any folder. digest: SHA-256 of its file."""
+    """Where a task came from. target: as ``load_task`` takes it, from any folder. file: of its factory. digest: SHA-256
+    of that.
+    """
 
     target: str
+    file: str
     digest: str
 
     @classmethod
-    def of(cls, target: str) -> "TaskSource":
-        """Of a task that can be loaded."""
+    def of(cls, target: str) -> "TaskSource | None":
+        """Of a task that can be loaded; None where its file cannot be told. Nothing is imported."""
         location, _, name = target.rpartition(":") if ":" in target else (target, "", "task")
-        if location.endswith(".py"):
-            path = Path(location).resolve()
-            return cls(f"{path}:{name or 'task'}", hashlib.sha256(path.read_bytes()).hexdigest())
-        found = importlib.util.find_spec(location)
-        content = Path(found.origin).read_bytes() if found is not None and found.origin else b""
-        return cls(target, hashlib.sha256(content).hexdigest())
+        path = Path(location).resolve() if location.endswith(".py") else _module_file(location)
+        if path is None or not path.is_file():
+            return None
+        there = str(path) if location.endswith(".py") else location
+        return cls(f"{there}:{name or 'task'}", str(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
-    def refuse_another(self) -> None:
-        """Raises UsageError, with nothing imported, when the file is gone or is another one by now."""
-        location = self.target.rpartition(":")[0]
-        if location.endswith(".py") and not Path(location).is_file():
-            raise UsageError(f"the task file {location} is gone: give the task as my_task.py:factory")
-        if TaskSource.of(self.target).digest != self.digest:
+    def refuse_another(self, run: Path) -> None:
+        """Raises UsageError, with nothing imported, when the file is gone, is another one by now, or came with the
+        run, which somebody else may have made.
+        """
+        give = "give the task as my_task.py:factory"
+        if not Path(self.file).is_file():
+            raise UsageError(f"the task file {one_line(self.file, 200)} is gone: {give}")
+        if Path(self.file).resolve().is_relative_to(run.resolve()):
+            raise UsageError(f"the task file {one_line(self.file, 200)} lies in the run: {give}, if it is yours")
+        if hashlib.sha256(Path(self.file).read_bytes()).hexdigest() != self.digest:
             raise UsageError(
-                f"{location} was changed since the run: give the task as my_task.py:factory, and it is compared with "
-                "the one of the run"
+                f"{one_line(self.file, 200)} was changed since the run: {give}, and it is compared with the run's"
             )
+
+
+def _module_file(name: str) -> Path | None:
+    """The file of ``package.module``, found without importing anything."""
+    top, *rest = name.split(".")
+    folders = [Path(folder or ".") for folder in ("", *sys.path)]
+    for folder in folders:
+        path = folder.joinpath(top, *rest)
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file.resolve()
+    return None
 
 
 def load_task(target: str) -> Task:

@@ -58,7 +58,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
     folder = out or own_or_free(Path("applied") / stored.recipe.id, APPLIED)
     refuse_strangers(folder, APPLIED)
     profile, plugins, task = (
-        HardwareProfile.model_validate(stored.hardware) if stored.hardware else load_profile(stored.profile),
+        _profile_of(stored),
         load_plugins(),
         load_task(target),
     )
@@ -122,6 +122,13 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
                 f"(allowed {SAME_OUTPUTS:g}): the versions of torch or onnxruntime may not be those of the run"
             )
         return f"{line}; its outputs differ from {beside} by at most {worst:.2g}"
+
+
+def _profile_of(stored: RecipeFile) -> HardwareProfile:
+    """The recorded one. The command that timed files for it, if any, is not run because a file says so."""
+    if not stored.hardware:
+        return load_profile(stored.profile)
+    return HardwareProfile.model_validate({**stored.hardware, "device": ""})
 
 
 async def _trained_anew(

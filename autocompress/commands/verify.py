@@ -37,6 +37,12 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
         raise UsageError(
             f"{root}/front.json names no profile that can be read ({one_line(error, 80)}): it was changed"
         ) from error
+    if profile.command:
+        raise UsageError(
+            f"{root} was timed by the command {one_line(profile.command, 80)!r}, which is not run because a folder "
+            "names it: `autocompress measure recommended/model.onnx --against reference/model.onnx --profile FILE` "
+            "runs yours"
+        )
     check_threads(profile)
     path, reference = root / RECOMMENDED / MODEL, root / document["reference"]["artifact"]
     for file in (path, reference):

@@ -151,17 +151,23 @@ class Search:
         """In place of a search: make the files of what another one found for this target, measure them, and choose.
         Raises Interrupted with the state saved.
         """
-        for rung in rungs:
+        left = [rung for rung in rungs if not self.standings.ended(rung.family.recipe)]
+        while left and self._clock.left() > self._time.closing_s() + self._durations.overhead_s():
             self._check_interrupted()
-            if self.standings.ended(rung.family.recipe) or self._time.spare_s() <= 0:
-                continue
+            rung, began = left.pop(0), self._clock.elapsed()
             try:
                 outcome = await self._training.evaluate(rung.request)
                 outcome = replace(outcome, examples=rung.outcome.examples, train_s=rung.outcome.train_s)
                 self.history.enter(Evaluated(rung.family.recipe, outcome))
+                self._durations.family(self._clock.elapsed() - began, 0.0)
             except CandidateFailed as error:
+                if self._training.is_cut_off(error):
+                    left.insert(0, rung)
+                    break
                 self.history.enter(Failed(rung.family.recipe, error.strategy, error.reason))
             self._view.status(self.standings, self._clock.left())
+        if left:
+            self._view.note(f"{len(left)} models were left out: there was no time for them; more --minutes add them")
         await self._finish.conclude()
         return self.standings
 

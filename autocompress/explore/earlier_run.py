@@ -13,6 +13,7 @@ from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import FACT, NUMBER
 from autocompress.explore.opening import identity
 from autocompress.explore.progress import Progress
+from autocompress.recipe import digest
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import read_front
 from autocompress.storage.record import open_record
@@ -56,6 +57,11 @@ class EarlierRun:
     parts: Mapping[str, str]
 
     @property
+    def digest(self) -> str:
+        """Of which models these are."""
+        return digest([(r.family.recipe.to_json(), r.outcome.rung, r.outcome.checkpoint) for r in self.rungs])
+
+    @property
     def keys(self) -> set[str]:
         """Of the store: the weights of all."""
         return {rung.outcome.checkpoint for rung in self.rungs if rung.outcome.checkpoint}
@@ -90,7 +96,7 @@ def read_earlier(root: Path) -> EarlierRun:
     front = {c["id"] for c in document["candidates"] if c["on_front"] or c["id"] == document["recommended"]}
     store = Store(folder.stored)
     kept = filter(None, (_kept(family, front, store) for family in families.values()))
-    rungs = sorted(kept, key=lambda rung: not _is_on(front, rung.outcome))
+    rungs = sorted(kept, key=lambda rung: _rank(rung, document["recommended"], front))
     if not rungs:
         raise UsageError(f"{root} keeps no weights of the models that it found: search again")
     budget = document["budget"]
@@ -105,11 +111,24 @@ def read_earlier(root: Path) -> EarlierRun:
 
 
 def _kept(family: Family, front: set[str], store: Store) -> EarlierRung | None:
-    """Of a family what is on the front, else how it was last; of what has weights of its own, those that are there."""
-    there = [o for o in family.outcomes if o.checkpoint is None or store.path(o.checkpoint).exists()]
-    made = [outcome for outcome in there if outcome.evaluations]
+    """Of a family what is on the front, else how it was last; of what has weights of its own, those that are whole."""
+    made = [
+        outcome
+        for outcome in family.outcomes
+        if outcome.evaluations and (outcome.checkpoint is None or store.holds(outcome.checkpoint))
+    ]
     on_front = [outcome for outcome in made if _is_on(front, outcome)]
     return EarlierRung(family, (on_front or made)[-1]) if made else None
+
+
+def _rank(rung: EarlierRung, recommended: str | None, front: set[str]) -> tuple[bool, bool, float]:
+    """What was recommended comes first, then the front, each by its score."""
+    files = rung.outcome.evaluations
+    return (
+        not any(file.id == recommended for file in files),
+        not _is_on(front, rung.outcome),
+        -max(file.score.val for file in files),
+    )
 
 
 def _is_on(front: set[str], outcome: Outcome) -> bool:

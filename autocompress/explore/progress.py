@@ -62,7 +62,7 @@ class Progress:
     def task(self) -> TaskSource | None:
         """Where the task came from; None for an object of a program."""
         stored: Kept | None = self._record.get("task")
-        return None if stored is None else TaskSource(**stored)
+        return None if stored is None else TaskSource(str(stored["target"]), str(stored["file"]), str(stored["digest"]))
 
     def keep_task(self, source: TaskSource) -> None:
         self._record.set("task", asdict(source))

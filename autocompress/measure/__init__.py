@@ -1,6 +1,7 @@
 """The door to where a file runs: everything that times a file, and the pure statistics beside it."""
 
 from autocompress.measure.blocks import USUAL
+from autocompress.measure.command_device import device_limit_s
 from autocompress.measure.conditions import UNKNOWN, advice, check_threads, machine
 from autocompress.measure.intervals import Pools, Spreads, counted, latency_of
 from autocompress.measure.machine_lock import MachineLock
@@ -26,6 +27,7 @@ __all__ = [
     "call_overhead_ms",
     "check_threads",
     "counted",
+    "device_limit_s",
     "latency_of",
     "machine",
     "outputs_of",

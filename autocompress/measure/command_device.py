@@ -1,19 +1,24 @@
 """One session on a device that a program of the user's reaches, such as a board over ssh or adb.
 
-The program is called as ``PROGRAM CANDIDATE REFERENCE INPUTS SECONDS``: two ONNX files, an .npz file of inputs
-(``number/name``, the number counted from 0) and the seconds that the session may take. It prints one line of JSON,
+The program is called as ``PROGRAM CANDIDATE REFERENCE INPUTS SECONDS THREADS``: two ONNX files, an .npz file of inputs
+(``number/name``, the number counted from 0), the seconds that the session may take and the profile's threads. Its last
+line is JSON,
 ``{"reference": [ms, ...], "candidate": [[ms, ...], ...]}``: the median milliseconds of each block of calls of the
 reference, one more than the candidate's, and every call of each of the candidate's blocks, which alternate.
 """
 
 import json
 import math
+import os
 import shlex
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -24,15 +29,24 @@ from autocompress.errors import CandidateFailed, one_line
 from autocompress.measure.blocks import BlockLimits
 
 STARTING_S, TIMES_SECONDS = 120.0, 4  # beside the session: to copy both files, and times the seconds that it may take
+GRACE_S = 2.0  # between asking it to end and ending it
 MOST_BYTES = 16 << 20  # of what a program prints
 SHOWN_OF_IT = 200  # characters of it in an error
 
 
+def device_limit_s(seconds: float) -> float:
+    """That a session of so many seconds may take in all."""
+    return STARTING_S + TIMES_SECONDS * seconds
+
+
 @dataclass(frozen=True)
 class CommandDevice:
-    """command: the program with its arguments. feeds: inputs of both files, taken in turn."""
+    """command: the program with its arguments. threads: to run the files with. feeds: inputs of both files, taken in
+    turn.
+    """
 
     command: str
+    threads: int
     reference: Path
     feeds: Sequence[Feed]
 
@@ -47,33 +61,43 @@ class CommandDevice:
             arrays = {f"{n}/{name}": value for n, feed in enumerate(self.feeds) for name, value in feed.items()}
             np.savez(inputs, **arrays)  # type: ignore[arg-type]
             files = [str(path.resolve()) for path in (candidate, self.reference, inputs)]
-            printed = self._printed(
-                [*files, f"{limits.seconds:g}"], STARTING_S + TIMES_SECONDS * limits.seconds, Path(folder)
-            )
+            asked = [*files, f"{limits.seconds:g}", str(self.threads)]
+            printed = self._printed(asked, device_limit_s(limits.seconds), Path(folder))
         return _blocks_in(printed), Conditions()
 
     def _printed(self, arguments: Sequence[str], limit_s: float, folder: Path) -> str:
         """The last line that the program prints."""
         out, err = folder / "stdout", folder / "stderr"
-        try:
-            with out.open("wb") as stdout, err.open("wb") as stderr:
-                ended = subprocess.run(
-                    [*shlex.split(self.command), *arguments], stdout=stdout, stderr=stderr, timeout=limit_s, check=False
-                )
-        except OSError as error:
-            raise CandidateFailed(f"the device's command cannot be run: {error.strerror}: {self._shown}") from error
-        except subprocess.TimeoutExpired as error:
-            raise CandidateFailed(
-                f"the device's command took longer than {limit_s:.0f} s and was ended: {self._shown}"
-            ) from error
-        if ended.returncode:
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            code = self._ended([*shlex.split(self.command), *arguments], stdout, stderr, limit_s)
+        if code:
             said = err.read_bytes()[-MOST_BYTES:].decode(errors="replace").strip().splitlines()
             why = f": {one_line(said[-1], SHOWN_OF_IT)}" if said else ""
-            raise CandidateFailed(f"the device's command ended with exit code {ended.returncode}{why}: {self._shown}")
+            raise CandidateFailed(f"the device's command ended with exit code {code}{why}: {self._shown}")
         if out.stat().st_size > MOST_BYTES:
             raise CandidateFailed(f"the device's command printed more than {MOST_BYTES >> 20} MiB: {self._shown}")
         lines = out.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
+
+    def _ended(self, command: Sequence[str], stdout: IO[bytes], stderr: IO[bytes], limit_s: float) -> int:
+        """Its exit code. At the limit it is ended, with all that it started."""
+        try:
+            running = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+            )
+        except OSError as error:
+            raise CandidateFailed(f"the device's command cannot be run: {error.strerror}: {self._shown}") from error
+        try:
+            return running.wait(limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise CandidateFailed(
+                f"the device's command took longer than {limit_s:.0f} s and was ended: {self._shown}"
+            ) from error
+        finally:
+            for how in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(running.pid, how)
+                    running.wait(GRACE_S)
 
     @property
     def _shown(self) -> str:

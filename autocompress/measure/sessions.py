@@ -73,7 +73,7 @@ class Sessions:
     @property
     def _device(self) -> Here | CommandDevice:
         if self.profile.command:
-            return CommandDevice(self.profile.command, self.reference, self.feeds)
+            return CommandDevice(self.profile.command, self.profile.threads, self.reference, self.feeds)
         return Here(self.runtime, self.profile, self.reference, self.feeds, forks=self.forks)
 
     def _quiet_blocks(self, reference: Floats) -> int:

@@ -1,10 +1,12 @@
 """What a run leaves: front.json with the model it names, and the report."""
 
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from autocompress.compute.operations import WorkerOperations
-from autocompress.errors import CandidateFailed
+from autocompress.errors import CandidateFailed, one_line
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings
@@ -13,6 +15,7 @@ from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.report.document import Circumstances, front_document
 from autocompress.report.html import write_report
+from autocompress.storage.atomic import copy_file
 from autocompress.storage.delivery import commit
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import chosen
@@ -47,7 +50,8 @@ def write_results(
         search.full_epochs,
     )
     document = front_document(standings, around)
-    document["warnings"] += _written_for_the_target(document, settings.profile, folder, plugins)
+    document["artifacts"], said = _written_for_the_target(document, settings.profile, folder, plugins)
+    document["warnings"] += said
     document = commit(folder, document)
     write_report(document, folder.report)
     return document
@@ -55,19 +59,23 @@ def write_results(
 
 def _written_for_the_target(
     document: dict[str, Any], profile: HardwareProfile, folder: RunFolder, plugins: PluginSet
-) -> list[str]:
-    """Write the model that a document names in its runtime's own format, beside the ONNX file; why not, where that
-    fails.
+) -> tuple[list[str], list[str]]:
+    """Write the model that a document names in its runtime's own format, beside the ONNX file. The names of the files,
+    and why there are none where that fails.
     """
-    candidate = chosen(document)
+    candidate, runtime = chosen(document), plugins.runtime(profile.runtime)
     if candidate is None:
-        return []
+        return [], []
     model = folder.root / candidate["artifact"]
-    try:
-        plugins.runtime(profile.runtime).artifact(model, profile, model.with_suffix(""))
-    except CandidateFailed as error:
-        return [f"{profile.runtime}: the model is delivered as ONNX alone: {error.reason}"]
-    return []
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
+        try:
+            written = runtime.artifact(model, profile, Path(scratch) / model.stem)
+            for path in written:
+                copy_file(path, model.with_name(path.name))
+        except Exception as error:  # whatever a runtime raises, the ONNX file is there
+            reason = error.reason if isinstance(error, CandidateFailed) else f"{type(error).__name__}: {error}"
+            return [], [f"{profile.runtime}: the model is delivered as ONNX alone: {one_line(reason, 200)}"]
+    return [path.name for path in written], []
 
 
 def _spent_s(clock: Clock, operations: WorkerOperations) -> dict[str, float]:

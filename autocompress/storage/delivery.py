@@ -77,7 +77,11 @@ def refuse_foreign(folder: RunFolder, names: Collection[str]) -> None:
 def chosen_contents(root: Path, document: dict[str, Any]) -> dict[str, Content]:
     """What a document delivers, by the file's name."""
     candidate = front.chosen(document)
-    return {} if candidate is None else _contents(inside(root, root, candidate["artifact"], root / FRONT))
+    if candidate is None:
+        return {}
+    model = inside(root, root, candidate["artifact"], root / FRONT)
+    own = {name: inside(root, model.parent, name, root / FRONT) for name in document.get("artifacts", ())}
+    return {**own, **_contents(model)}
 
 
 def weights_in_store(key: str) -> str:
@@ -131,14 +135,13 @@ def remove_delivered(folder: RunFolder, names: Collection[str]) -> None:
 
 
 def _contents(model: Path) -> dict[str, Content]:
-    """With the files of the target's own format that lie beside the model, of the same stem. Weights that are no longer
-    in the store, which is bounded, are missed by whoever applies the recipe, not by who uses the model.
+    """Weights that are no longer in the store, which is bounded, are missed by whoever applies the recipe, not by who
+    uses the model.
     """
     recipe = model.with_name(RECIPE)
     stored = RecipeFile.read(recipe)
-    own: dict[str, Content] = {path.name: path for path in sorted(model.parent.glob(f"{model.stem}.*"))}
     if stored.weights is None:
-        return {MODEL: model, **own, RECIPE: stored.to_toml()}
+        return {MODEL: model, RECIPE: stored.to_toml()}
     weights = weights_of(recipe, stored.weights)
     kept: dict[str, Content] = {WEIGHTS: weights} if weights.is_file() else {}
-    return {MODEL: model, **own, RECIPE: replace(stored, weights=WEIGHTS).to_toml(), **kept}
+    return {MODEL: model, RECIPE: replace(stored, weights=WEIGHTS).to_toml(), **kept}

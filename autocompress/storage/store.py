@@ -55,6 +55,10 @@ class Store:
             except SafetensorError as error:  # its way of telling an operating system's error
                 raise OSError(str(error)) from error
 
+    def holds(self, key: str) -> bool:
+        """Whether tensors are there, whole and of this version."""
+        return bool(ENTRY.fullmatch(f"{key}.safetensors")) and self.load(key) is not None
+
     def load(self, key: str) -> dict[str, Tensor] | None:
         """The entry's tensors, or None when there is none that is whole and of this version."""
         path = self.path(key)
@@ -97,8 +101,10 @@ class Store:
         return written["value"]
 
     def take(self, other: "Store", keys: Collection[str]) -> None:
-        """Copy tensors of another store."""
+        """Copy tensors of another store. Raises ValueError for what is no key."""
         for key in keys:
+            if not ENTRY.fullmatch(f"{key}.safetensors"):
+                raise ValueError(f"{key!r} is no key of a store")
             copy_file(other.path(key), self.path(key))
 
     def drop(self, key: str) -> None:

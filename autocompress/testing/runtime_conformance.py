@@ -1,5 +1,6 @@
 """The checks that every runtime passes, whoever wrote it."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,16 @@ from autocompress.testing.checks import is_sentence
 
 BATCHES = 2
 CALLS_EACH = 3  # times that a bound call is made
+TIMED_CALLS, LEAST_OF_RUN = 20, 0.05  # what binding saves of a call is less than most of it
+
+
+def _least_s(call: Callable[[], object]) -> float:
+    took = []
+    for _ in range(TIMED_CALLS):
+        began = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - began)
+    return min(took)
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class RuntimeConformance:
     """Subclass it as ``TestMine`` and set ``runtime`` to an instance.
 
     profile: one that it runs. tolerance: the largest absolute error of its outputs against those of the PyTorch module,
-    in float32. task: makes the task whose model it runs; each of ``autocompress.testing.tasks`` when it is left out.
+    in float32, on the models of ``autocompress.testing.tasks``.
     """
 
     runtime: Runtime
@@ -55,8 +66,7 @@ class RuntimeConformance:
 
     @pytest.fixture(params=tasks.ALL, ids=lambda task: task.__name__)
     def exported(self, request: pytest.FixtureRequest, tmp_path: Path) -> Exported:
-        make: Callable[[], Task] = getattr(type(self), "task", request.param)
-        return Exported.of(make(), self.runtime, self.profile, tmp_path)
+        return Exported.of(request.param(), self.runtime, self.profile, tmp_path)
 
     def test_it_is_named_and_has_a_version(self) -> None:
         name = getattr(self.runtime, "name", None)
@@ -84,6 +94,11 @@ class RuntimeConformance:
         for call in calls * CALLS_EACH:
             call()
         self._agree(session.run(first), exported.outputs[0], "run after bound calls")
+
+    def test_a_bound_call_computes(self, exported: Exported) -> None:
+        session, feed = self._open(exported.path), exported.feeds[0]
+        bound, run = _least_s(session.bound(feed)), _least_s(lambda: session.run(feed))
+        assert bound >= LEAST_OF_RUN * run, f"a bound call takes {bound:.2g} s and run {run:.2g} s: it computes nothing"
 
     def test_two_sessions_know_nothing_of_each_other(self, exported: Exported) -> None:
         one, other = self._open(exported.path), self._open(exported.path)

@@ -1,6 +1,6 @@
 """Times an ONNX file beside another on a board; needs numpy and onnxruntime alone, and nothing of autocompress.
 
-    python time_blocks.py CANDIDATE REFERENCE INPUTS SECONDS [THREADS]
+    python time_blocks.py CANDIDATE REFERENCE INPUTS SECONDS THREADS
 
 prints one line of JSON with the times of alternating blocks of calls, as a profile with ``device = "command:..."`` asks
 for (docs/targets.md).
@@ -42,13 +42,13 @@ def calls_in_a_block(call):
 
 
 def main():
-    candidate_path, reference_path, inputs, seconds, *threads = sys.argv[1:]
+    candidate_path, reference_path, inputs, seconds, threads = sys.argv[1:]
     feeds = {}
     for key, value in np.load(inputs).items():
         number, _, name = key.partition("/")
         feeds.setdefault(int(number), {})[name] = value
     feeds = [feeds[number] for number in sorted(feeds)]
-    candidate, reference = (opened(path, int(*threads or [1]), feeds) for path in (candidate_path, reference_path))
+    candidate, reference = (opened(path, int(threads), feeds) for path in (candidate_path, reference_path))
     counts = calls_in_a_block(candidate), calls_in_a_block(reference)
     ours, theirs = [], [float(np.median([reference() for _ in range(counts[1])]))]
     ends = time.monotonic() + float(seconds)

@@ -1,5 +1,6 @@
 """What a run says of its recommended model, judged by new sessions."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,6 +56,16 @@ def test_a_profile_of_more_threads_than_there_are_cores_is_refused(finished: Pat
     monkeypatch.setattr(conditions, "cores", lambda: 0)
     with pytest.raises(UsageError, match="threads and there are 0 cores here"):
         verify_run(finished)
+
+
+def test_a_command_that_a_folder_names_is_not_run(finished: Path, tmp_path: Path):
+    """A run may come from somebody else."""
+    document = json.loads((finished / "front.json").read_text())
+    document["environment"]["profile"]["device"] = f"command:touch {tmp_path / 'it was run'}"
+    (finished / "front.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="is not run because a folder names it"):
+        verify_run(finished)
+    assert not (tmp_path / "it was run").exists()
 
 
 @pytest.fixture

@@ -3,16 +3,20 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from autocompress import Task, retarget
+from autocompress.api import _beside
 from autocompress.errors import UsageError
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Recipe
+from autocompress.storage.store import Store
 from autocompress.task import TaskSource
 from tests.recordings.documents import chosen_of, score_of
 
@@ -28,7 +32,8 @@ def elsewhere(finished: Any, tiny_task: Task, shared_plugins: PluginSet, tmp_pat
     finished.copied_to(tmp_path / "run")
 
     def go(task: Task | str | None = tiny_task, **options: Any) -> dict[str, Any]:
-        return retarget(tmp_path / "run", task, profile=str(profile), plugins=shared_plugins, quiet=True, **options)
+        options = {"quiet": True, **options}
+        return retarget(tmp_path / "run", task, profile=str(profile), plugins=shared_plugins, **options)
 
     return go
 
@@ -111,13 +116,62 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_task_file_that_was_changed_is_refused_before_it_is_imported(tmp_path: Path) -> None:
-    path = tmp_path / "my_task.py"
+    path, run = tmp_path / "my_task.py", tmp_path / "run"
     path.write_text("def task(): ...")
-    source = TaskSource.of(f"{path}:task")
-    source.refuse_another()
+    source = TaskSource.of("my_task.py:task")
+    assert source is not None
+    assert source.target == f"{path}:task", "from any folder"
+    source.refuse_another(run)
     path.write_text("raise SystemExit('it was imported')")
     with pytest.raises(UsageError, match="was changed since the run"):
-        source.refuse_another()
+        source.refuse_another(run)
     path.unlink()
     with pytest.raises(UsageError, match="is gone"):
-        source.refuse_another()
+        source.refuse_another(run)
+
+
+def test_a_task_that_came_with_the_run_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "my_task.py"
+    path.write_text("raise SystemExit('it was imported')")
+    source = TaskSource.of(f"{path}:task")
+    assert source is not None
+    with pytest.raises(UsageError, match="lies in the run"):
+        source.refuse_another(tmp_path / "run")
+
+
+def test_the_file_of_a_module_is_found_without_importing_it(tmp_path: Path) -> None:
+    package = tmp_path / "some_package_of_tasks"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('it was imported')")
+    (package / "tasks.py").write_text("raise SystemExit('it was imported')")
+    source = TaskSource.of("some_package_of_tasks.tasks:make")
+    assert source is not None
+    assert (source.target, source.file) == ("some_package_of_tasks.tasks:make", str(package / "tasks.py"))
+    assert TaskSource.of("no_such_package.tasks") is None
+
+
+def test_a_key_that_is_none_copies_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="no key of a store"):
+        Store(tmp_path / "new").take(Store(tmp_path / "old"), ["../mine"])
+
+
+def test_weights_that_were_cut_short_are_not_trained_anew(elsewhere: Retarget, tmp_path: Path) -> None:
+    for path in (tmp_path / "run" / "store").glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(UsageError, match="keeps no weights of the models that it found"):
+        elsewhere()
+
+
+def test_what_there_was_no_time_for_is_said(elsewhere: Retarget) -> None:
+    said = StringIO()
+    document = elsewhere(minutes=0.01, quiet=False, console=Console(file=said, width=200))
+    assert "models were left out: there was no time for them" in said.getvalue() or len(document["candidates"]) > 1
+
+
+def test_a_folder_beside_the_run_is_named_by_the_profile(
+    elsewhere: Retarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path / "run")
+    assert _beside(Path(), "lab/board") == tmp_path / "run-lab_board"

@@ -64,11 +64,11 @@ def test_a_session_is_what_the_program_prints_last(files: tuple[Path, Path], pro
 def test_the_program_is_given_both_files_the_inputs_and_the_seconds(files: tuple[Path, Path], program: Program):
     code = f"""
 import numpy
-candidate, reference, inputs, seconds = arguments
+candidate, reference, inputs, seconds, threads = arguments
 assert open(candidate, "rb").read() != open(reference, "rb").read()
 found = numpy.load(inputs)
 assert sorted(found) == ["0/input", "1/input"] and found["1/input"].sum() == 256, sorted(found)
-assert float(seconds) == 1.5
+assert (float(seconds), threads) == (1.5, "1")
 print(json.dumps({SOUND}))"""
     assert not session_of(files, program(code))[0].busy
 
@@ -113,6 +113,23 @@ def test_a_program_that_is_not_there_is_named(files: tuple[Path, Path]):
         session_of(files, HardwareProfile(name="board", device="command:./none.sh board"))
 
 
+def test_what_a_program_started_ends_with_it(
+    files: tuple[Path, Path], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(own, "STARTING_S", 3.0)
+    monkeypatch.setattr(own, "GRACE_S", 0.1)
+    pid = tmp_path / "pid"
+    code = f"""
+import subprocess
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open({str(pid)!r}, "w").write(str(child.pid))
+time.sleep(60)"""
+    with pytest.raises(CandidateFailed, match="was ended"):
+        session_of(files, program(code))
+    stat = Path(f"/proc/{pid.read_text()}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 def test_what_is_of_this_machine_alone_is_not_asked_of_a_device():
     profile = HardwareProfile(name="board", device="command:./board.sh", threads=1000)
     check_threads(profile)
@@ -126,7 +143,10 @@ def test_a_device_is_a_command_or_this_machine(tmp_path: Path):
     profile = load_profile(str(path))
     assert profile.command == "./over_ssh.sh pi@board"
     assert HardwareProfile.model_validate(json.loads(profile.model_dump_json())) == profile
-    for wrong in ("board", "command:", "command: "):
+    for wrong in ("board", "command:", "command: ", "command:./board.sh 'pi"):
         path.write_text(f'name = "board"\ndevice = "{wrong}"\n')
         with pytest.raises(UsageError, match="device"):
             load_profile(str(path))
+    path.write_text('name = "board"\ndevice = "command:./board.sh"\nthreads = "all"\n')
+    with pytest.raises(UsageError, match="say how many for a device elsewhere"):
+        load_profile(str(path))

@@ -1,11 +1,14 @@
 """Sessions on a target, until they say how two files stand to each other."""
 
 import math
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -99,3 +102,25 @@ def test_what_a_session_says_can_be_worked_out_again_from_its_blocks(files: tupl
     session, blocks = Sessions(fake_runtime, PROFILE, one, feeds()).record(three)
     again = session_of(blocks, float(blocks.reference.min()), PROFILE.percentile)
     assert replace(again, conditions=session.conditions, at_s=session.at_s, seconds=session.seconds) == session
+
+
+def test_each_session_may_have_a_process_of_its_own(
+    files: tuple[Path, Path], fake_runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one, three = files
+    opened = fake_runtime.open
+
+    def noted(path: Path, profile: HardwareProfile) -> Session:
+        with (tmp_path / "processes").open("a") as noting:
+            noting.write(f"{os.getpid()}\n")
+        return opened(path, profile)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(fake_runtime, "open", noted)
+    sessions = Sessions(fake_runtime, PROFILE, one, feeds(), forks=True)
+    ratios = [math.exp(sessions.record(three)[0].log_ratio) for _ in range(2)]
+    assert ratios == [pytest.approx(3.0)] * 2
+    processes = (tmp_path / "processes").read_text().split()
+    assert len(processes) == 4
+    assert len(set(processes) - {str(os.getpid())}) == 2
+    slow = np.array([1e9])
+    assert sessions.recent.fastest(time.monotonic(), slow) < 1e9, "what they saw is remembered here"

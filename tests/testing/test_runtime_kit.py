@@ -91,6 +91,16 @@ class BindsOnce(OnnxRuntime):
         return Once(super().open(path, profile))
 
 
+@broken("test_a_bound_call_computes", "it computes nothing")
+class BindsNothing(OnnxRuntime):
+    def open(self, path: Path, profile: HardwareProfile) -> Session:
+        class Idle(Wrapped):
+            def bound(self, feed: Feed) -> Callable[[], object]:
+                return lambda: None
+
+        return Idle(super().open(path, profile))
+
+
 @broken("test_inputs_are_named_as_in_the_file", "input_names must be those of the graph in order")
 class RenamesInputs(OnnxRuntime):
     def open(self, path: Path, profile: HardwareProfile) -> Session:

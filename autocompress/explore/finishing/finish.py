@@ -113,7 +113,10 @@ class Finish:
             await self._compare_with_reference()
             await self._measuring.judge_finalists()
             await self._measuring.time_front()
-            chosen = self._choose(await self._recommended())
+            found = await self._recommended()
+            if found is not None and await self._measuring.time_itself(found.evaluation):
+                found = await self._recommended()
+            chosen = self._choose(found)
             await self._test_once(chosen)
         self._training.save_progress()
 

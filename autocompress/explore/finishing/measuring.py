@@ -80,7 +80,7 @@ class Measuring:
             sessions = sum(max(1, self._missing(e.graph, JUDGING_SESSIONS[0])) for e in wanted)
             pause_s = max(0.0, (until - self._clock.elapsed()) / sessions)
             ended, _ = await asyncio.wait({training}, timeout=pause_s)
-            if ended or self._measuring_s() <= 0:
+            if ended:
                 return
             least = min(wanted, key=lambda e: asked[e.graph])
             asked[least.graph] += 1
@@ -107,6 +107,14 @@ class Measuring:
             if any(j.recommendable and self._standings.is_final(j.evaluation) for j in self._standings.judgements()):
                 return
 
+    async def time_itself(self, evaluation: Evaluation) -> bool:
+        """One session of a file that never had one, and whose latency is that of others of its graph. Whether there was
+        one.
+        """
+        return not self._standings.measured.own_sessions(evaluation) and await self._timed(
+            evaluation, self._pipeline.session_s
+        )
+
     async def time_front(self) -> None:
         """Time the reference and the files of the front further, in turn, until all of their graphs are well known."""
         until = self._clock.elapsed() + min(FRONT_SHARE * self._clock.limit_s, self._measuring_s())
@@ -131,7 +139,8 @@ class Measuring:
         own = [j.evaluation for j in self._in_order() if j.evaluation.id in latest and not j.is_over]
         judged = (*own[:JUDGED], *self._hopeful()[:JUDGED])
         few = [e for e in judged if self._missing(e.graph, JUDGING_SESSIONS[0])]
-        return list({e.graph: e for e in (*few, *self._little_known())}.values())
+        front = self._little_known() if self._measuring_s() > 0 else ()
+        return list({e.graph: e for e in (*few, *front)}.values())
 
     def _little_known(self) -> list[Evaluation]:
         """The reference and the files of the front whose graphs are not well known, one of each graph."""

@@ -35,7 +35,7 @@ from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
 from autocompress.explore.pipeline.variants import Ratios, is_for_size, variants_for, worth_gating
 from autocompress.explore.pipeline.worth import is_far_over, no_faster, too_slow
 from autocompress.latency import Latency
-from autocompress.measure import CompareRequest, latency_of
+from autocompress.measure import CompareRequest, device_limit_s, latency_of
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe, Step
 from autocompress.storage.atomic import write_text
@@ -187,6 +187,8 @@ class Pipeline:
     async def _session(self, file: ModelFile, seconds: float, limit_s: float) -> TimingSession:
         path, reference = self.folder.root / file.path, self.folder.reference
         request = CompareRequest(path, reference, self.prepared.feeds, seconds)
+        if self.profile.command:  # what takes long there is not the file
+            limit_s = max(limit_s, device_limit_s(seconds))
         session = replace(await self.operations.compare(request, limit_s=limit_s), file=file.digest)
         self.timed.add(file.graph, [session])
         return session

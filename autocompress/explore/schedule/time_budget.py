@@ -101,16 +101,15 @@ class TimeBudget:
         return min(training, most * self.clock.limit_s) + self.closing_s()
 
     def closing_s(self) -> float:
-        """For judging finalists, timing the front once more, testing and writing. While finalists are trained on a
-        quiet machine they and the front are timed, but for one session of each file that is new.
+        """For judging finalists, timing the front once more, testing and writing. On a quiet machine the front is timed
+        while finalists are trained.
         """
         front = self._standings.front()
         busy = 2 * sum(not e.latency.quiet for e in front) > len(front)
-        if self._standings.finalists(1) and not busy:
-            return self._sessions_s(JUDGED) + self.tested_s() + CLOSING_S
         judged = self.judging_sessions()
         judging_s = self._patiently_s(judged) if busy else self._sessions_s(judged)
-        return judging_s + self._front_s() + self.tested_s() + CLOSING_S
+        front_s = 0.0 if self._standings.finalists(1) and not busy else self._front_s()
+        return judging_s + front_s + self.tested_s() + CLOSING_S
 
     def judging_sessions(self) -> int:
         """The fewest that finalists are judged by."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from autocompress.comparison import TimingSession, TimingSessions
 from autocompress.evaluation import Evaluation
-from autocompress.explore.history.facts import Chosen, Compared, Evaluated, Fact, ScoredOnTest, Timed
+from autocompress.explore.history.facts import Chosen, Compared, Evaluated, Fact, Gated, ScoredOnTest, Timed
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS
 from autocompress.latency import Latency, beside_itself
@@ -54,6 +54,8 @@ class Measurements:
                 return replace(self, tests={**self.tests, **scores})
             case Chosen():
                 return replace(self, finals={}, chosen=True)
+            case Gated() if self.chosen:  # a search that had ended goes on
+                return replace(self, finals={}, chosen=False)
         measured = self
         for graph, sessions in _sessions_in(fact):
             measured = measured._with(graph, sessions)

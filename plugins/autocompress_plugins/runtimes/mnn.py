@@ -130,7 +130,7 @@ def _convert(path: Path, target: Path) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise CandidateFailed(f"MNN's converter took longer than {LIMIT_S:.0f} s") from error
-    if target.exists():
+    if not ended.returncode and target.exists():
         return
     said = [line for line in (ended.stdout + ended.stderr).splitlines() if "Not Support" in line or "rror" in line]
     reason = one_line(said[0].rpartition("] ")[2], 200) if said else f"exit code {ended.returncode}"

@@ -17,6 +17,7 @@ import onnxruntime as ort
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.plugin.contract import Array, Feed, OperatorTime, Runtime, Session
 from autocompress.plugin.hooks import hookimpl
+from autocompress.plugin.saturation import write_product
 from autocompress.profile import HardwareProfile
 from autocompress_plugins.unsigned_weights import with_unsigned_weights
 
@@ -27,6 +28,7 @@ FEWEST_PROFILED, MOST_PROFILED, SECONDS = 20, 200, 2.0  # of a profile
 KERNEL = "_kernel_time"
 INSTALL_GPU = "pip install onnxruntime-gpu in place of onnxruntime"
 FIXES = {"CUDAExecutionProvider": INSTALL_GPU, "TensorrtExecutionProvider": f"{INSTALL_GPU}, and TensorRT"}
+CPU = "CPUExecutionProvider"
 AROUND = frozenset({"If", "Loop", "Scan"})  # their time is that of the nodes inside
 
 
@@ -58,10 +60,18 @@ class OnnxRuntime(Runtime):
     faster_with = frozenset()
 
     def unavailable(self, profile: HardwareProfile) -> str | None:
-        if profile.provider in ort.get_available_providers():
+        if profile.provider not in ort.get_available_providers():
+            fix = FIXES.get(profile.provider, f"known here: {', '.join(ort.get_available_providers())}")
+            return f"the installed onnxruntime has no {profile.provider}: {fix}"
+        if profile.provider == CPU:
             return None
-        fix = FIXES.get(profile.provider, f"known here: {', '.join(ort.get_available_providers())}")
-        return f"the installed onnxruntime has no {profile.provider}: {fix}"
+        with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+            write_product(Path(folder) / "product.onnx")
+            try:
+                _session(Path(folder) / "product.onnx", _options(profile), profile.provider)
+            except CandidateFailed as error:
+                return error.reason
+        return None
 
     def open(self, path: Path, profile: HardwareProfile) -> Session:
         return OrtSession(_session(path, _options(profile), profile.provider))
@@ -104,15 +114,18 @@ def _options(profile: HardwareProfile) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     for name, value in profile.options.items():
-        options.add_session_config_entry(name, str(value))
+        options.add_session_config_entry(name, str(int(value) if isinstance(value, bool) else value))
     return options
 
 
 def _session(path: Path, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(str(path), options, providers=[provider])
+        session = ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime has no common base for what it raises
         raise CandidateFailed(f"ONNX Runtime cannot load the file: {one_line(error, 200)}") from error
+    if provider not in session.get_providers():  # it goes on with another one, silently
+        raise CandidateFailed(f"{provider} does not work here: a device, its driver or a library of its is missing")
+    return session
 
 
 def operator_times(events: Sequence[Mapping[str, Any]], warm_up: int) -> list[OperatorTime]:

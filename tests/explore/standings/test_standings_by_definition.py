@@ -157,7 +157,7 @@ class Definition:
     def since_chosen(self, graph: str) -> list[TimingSession]:
         """Of a graph, those that were not known when finalists were chosen last; none where none were."""
         chosen = [number for number, fact in enumerate(self.facts, 1) if isinstance(fact, Chosen)]
-        if not chosen:
+        if not chosen or any(isinstance(fact, Gated) for fact in self.facts[chosen[-1] :]):
             return []
         before = Definition(self.opening, self.budget, self.facts[: chosen[-1]]).sessions(graph)
         return [session for session in self.sessions(graph) if session not in before]

@@ -13,6 +13,7 @@ from torch import nn
 from autocompress.candidate.export import export
 from autocompress.errors import CandidateFailed
 from autocompress.profile import HardwareProfile
+from autocompress_plugins.runtimes import onnxruntime as own
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime, operator_times
 from tests.layouts import layout_of
 
@@ -86,3 +87,27 @@ def test_a_bound_call_of_a_file_without_inputs_runs(tmp_path: Path) -> None:
     node = helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])
     path = graph(tmp_path / "c.onnx", [node], [], helper.make_tensor_value_info("y", TensorProto.FLOAT, [2]))
     OnnxRuntime().open(path, PROFILE).bound({})()
+
+
+def test_a_provider_that_falls_back_to_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package for GPUs lists them where there is none, and computes on the processor."""
+    model, x = nn.Linear(4, 4).eval(), torch.zeros(1, 4)
+    export(model, layout_of(model, x), x, tmp_path / "m.onnx", "torchscript")
+    monkeypatch.setattr(own.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", own.CPU])
+    cuda = PROFILE.model_copy(update={"provider": "CUDAExecutionProvider"})
+    with pytest.raises(CandidateFailed, match="CUDAExecutionProvider does not work here"):
+        OnnxRuntime().open(tmp_path / "m.onnx", cuda)
+    assert "does not work here" in (OnnxRuntime().unavailable(cuda) or "")
+
+
+def test_a_provider_that_is_not_there_is_said_with_its_install_line() -> None:
+    cuda = PROFILE.model_copy(update={"provider": "CUDAExecutionProvider"})
+    assert "pip install onnxruntime-gpu in place of onnxruntime" in (OnnxRuntime().unavailable(cuda) or "")
+    assert OnnxRuntime().unavailable(PROFILE) is None
+
+
+def test_options_are_entries_of_the_sessions_configuration() -> None:
+    options = {"session.disable_prepacking": True, "session.intra_op.allow_spinning": 0}
+    found = own._options(PROFILE.model_copy(update={"options": options}))
+    assert found.get_session_config_entry("session.disable_prepacking") == "1"
+    assert found.get_session_config_entry("session.intra_op.allow_spinning") == "0"
