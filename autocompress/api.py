@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,13 @@ def search(
         if not quiet:
             console.print(text, markup=False, soft_wrap=True)
 
-    root = Path(out) if out is not None else default_out(task, say)
+    root, target = Path(out) if out is not None else default_out(task, say), load_profile(profile)
     settings = Settings(
-        budget=budget,
+        budget=replace(budget, max_size_bytes=target.max_size_bytes),
         minutes=minutes or (DEMO_MINUTES if demo else DEFAULT_MINUTES),
         trials=trials,
         seed=seed,
-        profile=load_profile(profile),
+        profile=target,
         space=load_space(space, plugins).model_copy(update={"train": False} if no_train else {}),
         out=root,
     )
@@ -176,7 +177,7 @@ def retarget(
     used = {step.strategy for rung in earlier.rungs for step in rung.family.recipe.steps}
     graph = {name for name, own in plugins.strategies.items() if Stage.GRAPH in stages_of(own)}
     settings = Settings(
-        budget=given if given != Budget() else earlier.budget,
+        budget=replace(given if given != Budget() else earlier.budget, max_size_bytes=target.max_size_bytes),
         minutes=minutes,
         trials=None,
         seed=earlier.seed,

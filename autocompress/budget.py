@@ -20,12 +20,13 @@ class Budget:
     no budget.
 
     max_drop: points of score (hundredths of the metric's unit) that may be lost against the reference, or None.
-    Raises UsageError.
+    max_size_bytes: of the file, as the target's profile says, or None. Raises UsageError.
     """
 
     latency_ms: float | None = None
     speedup: float | None = None
     max_drop: float | None = None
+    max_size_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.latency_ms is not None and self.speedup is not None:
@@ -55,6 +56,14 @@ class Budget:
             known = at_least(latency.next_high)
             return ms_verdict(latency, self.latency_ms, f"--budget-ms {known} is known to be kept")
         return None
+
+    def size_verdict(self, size_bytes: int) -> Verdict | None:
+        """Whether a file is small enough; None where any size is."""
+        if self.max_size_bytes is None:
+            return None
+        kept = size_bytes <= self.max_size_bytes
+        reason = f"{size_bytes:,} bytes, and {self.max_size_bytes:,} are the target's limit"
+        return Verdict("met" if kept else "not met", reason)
 
     def less(self, margin: float) -> "Budget":
         """The same budget of latency, tighter by ``margin``, a share of it."""

@@ -27,6 +27,7 @@ from autocompress.toml_file import read_written
 Statistic = Literal["p50", "p90", "p95", "p99"]
 Moments = Literal["quiet", "as it is"]
 COMMAND = "command:"
+LATER = "shapes", "max_size_bytes", "provider", "options", "device"  # fields that a profile had not at first
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -42,7 +43,8 @@ class HardwareProfile(BaseModel):
     precisions: what the target can run; a strategy that makes another precision does not apply. machine: which moments
     count; those in which nothing disturbs the target, or all of them, for a model that will share it with what disturbs
     it now. shapes: the sizes that files are timed at along the axes of inputs that vary (``Task.dynamic``), by name;
-    where none is given, that of the first validation examples. provider: ONNX Runtime's execution provider. device:
+    where none is given, that of the first validation examples. max_size_bytes: of the
+    ONNX file; a larger one is not recommended. provider: ONNX Runtime's execution provider. device:
     "command:PROGRAM ...", a program that times files elsewhere (``measure/command_device.py``); this machine when it is
     empty. options: the runtime's own, by the names that it gives them.
     """
@@ -58,6 +60,7 @@ class HardwareProfile(BaseModel):
     machine: Moments = "quiet"
     precisions: tuple[str, ...] = ("float32", "float16", "int8", "int4")
     shapes: Mapping[str, Annotated[int, Field(strict=True, ge=1, le=1 << 24)]] = {}
+    max_size_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
     provider: str = "CPUExecutionProvider"
     device: Annotated[str, Field(pattern=rf"^({COMMAND}.*\S.*)?$")] = ""
     options: Mapping[str, StrictStr | StrictBool | StrictInt | StrictFloat] = {}
@@ -79,7 +82,10 @@ class HardwareProfile(BaseModel):
     def _without_defaults_of_late(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A profile is recorded as it was written before there were these."""
         written: dict[str, Any] = write(self)
-        later = {name: type(self).model_fields[name].default for name in ("shapes", "provider", "options", "device")}
+        later = {
+            name: type(self).model_fields[name].default
+            for name in ("shapes", "max_size_bytes", "provider", "options", "device")
+        }
         return {name: value for name, value in written.items() if name not in later or value != later[name]}
 
     def __hash__(self) -> int:

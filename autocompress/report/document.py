@@ -53,6 +53,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
             "speedup": standings.budget.speedup,
             "statistic": around.profile.statistic,
             "max_drop": standings.budget.allowed_drop,
+            "max_size_bytes": standings.budget.max_size_bytes,
         },
         "status": "feasible" if recommended else "infeasible",
         "reference": {**_point(standings.reference, scale), "artifact": standings.reference.artifact},
@@ -64,7 +65,10 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
                 "fidelity": j.evaluation.epochs,
                 "train_seconds": round(_train_s(j.evaluation, standings), 2),
                 "feasible": j.recommendable,
-                "verdicts": {"latency": _verdict(j.latency), "drop": _verdict(j.drop)},
+                "verdicts": {
+                    name: _verdict(verdict)
+                    for name, verdict in (("latency", j.latency), ("drop", j.drop), ("size", j.size))
+                },
                 "loss": {"points": j.loss, "error": j.error},
                 "keeps_lead": j.keeps_lead,
                 "stands_alone": standings.measured.stands_alone(j.evaluation),

@@ -26,7 +26,10 @@ def what_would_help(document: Document) -> list[str]:
     budget = document["budget"]
     if document["recommended"] is not None or not (budget["speedup"] or budget["latency_ms"]):
         return []
-    files = [c for c in document["candidates"] if c["recipe"]]
+    every = [c for c in document["candidates"] if c["recipe"]]
+    files = [c for c in every if _fits(c)]
+    if every and not files:
+        return [_none_is_small(every, document)]
     fast = [c for c in files if _may_be_within(c, document)]
     reasons = (
         _bound_by_overhead(document),
@@ -36,6 +39,19 @@ def what_would_help(document: Document) -> list[str]:
         _other_budgets(files, document),
     )
     return [reason for reason in reasons if reason]
+
+
+def _fits(candidate: Candidate) -> bool:
+    size = candidate["verdicts"].get("size")
+    return size is None or size["answer"] == "met"
+
+
+def _none_is_small(files: Sequence[Candidate], document: Document) -> str:
+    smallest = min(files, key=lambda c: int(c["size_bytes"]))
+    return (
+        f"No file is within the {document['budget']['max_size_bytes']:,} bytes of the target: the smallest, "
+        f"{techniques(smallest)}, has {smallest['size_bytes']:,}. `--space smallest` has what saves size alone."
+    )
 
 
 def _bound_by_overhead(document: Document) -> str | None:

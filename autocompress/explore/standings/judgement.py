@@ -14,14 +14,16 @@ from autocompress.verdict import Verdict, drop_verdict, too_small_a_split
 @dataclass(frozen=True)
 class Judgement:
     """latency: whether the budget of latency is kept, None without one. drop: whether the score is, None where any loss
-    is allowed. loss: points of score below the reference's on the same examples; error: its standard error. allowed: as
-    much as may be lost, None for any. asked: whether somebody said how much. excess: how far over the budget of
-    latency, as a share of it. keeps_lead: whether it keeps half of what the reference is better than chance.
+    is allowed. size: whether the file is small enough, None where any is. loss: points of score below the reference's
+    on the same examples; error: its standard error. allowed: as much as may be lost, None for any. asked: whether
+    somebody said how much. excess: how far over the budget of latency, as a share of it. keeps_lead: whether it keeps
+    half of what the reference is better than chance.
     """
 
     evaluation: Evaluation
     latency: Verdict | None
     drop: Verdict | None
+    size: Verdict | None
     loss: float
     error: float
     allowed: float | None
@@ -51,8 +53,13 @@ class Judgement:
         return too_small_a_split(self.error, self.allowed) and self.loss + self.error <= self.allowed
 
     @property
+    def fits(self) -> bool:
+        """Whether the file is small enough."""
+        return self.size is None or self.size.met
+
+    @property
     def recommendable(self) -> bool:
-        return self.keeps_latency and self.keeps_score and self.worth and self.evaluation.score.whole
+        return self.keeps_latency and self.keeps_score and self.fits and self.worth and self.evaluation.score.whole
 
     @property
     def possible(self) -> bool:
@@ -61,7 +68,7 @@ class Judgement:
         """
         within = self.keeps_latency or (self.latency is not None and not self.latency.decided and self.excess <= 0)
         kept = self.drop is None or self.drop.answer != "not met"
-        return within and kept and self.worth and self.evaluation.score.whole
+        return within and kept and self.fits and self.worth and self.evaluation.score.whole
 
     @property
     def hopeful(self) -> bool:
@@ -87,6 +94,7 @@ def judge(
         evaluation,
         latency=budget.verdict(evaluation.latency),
         drop=None if allowed is None else drop_verdict(loss, error, allowed, examples, scale),
+        size=budget.size_verdict(evaluation.size_bytes),
         loss=loss,
         error=error,
         allowed=allowed,

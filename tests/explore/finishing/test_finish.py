@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,19 @@ def test_a_metric_that_is_undefined_on_the_test_split_leaves_no_test_score_and_a
     assert ended.asked("test")
     assert all(c["score"]["test"] is None for c in ended.front["candidates"])
     assert any("not a finite number on the test split" in note for note in ended.notes)
+
+
+def test_a_file_over_the_targets_size_is_not_recommended_and_the_smallest_is_named(played: Played) -> None:
+    free = played(kinds.CNN, budget=FOUR_TIMES).front
+    smallest = min(c["size_bytes"] for c in free["candidates"] if c["feasible"])
+    limit = chosen_of(free)["size_bytes"] - 1
+    assert limit >= smallest, "there is a smaller one that keeps the budget"
+    limited = played(kinds.CNN, budget=replace(FOUR_TIMES, max_size_bytes=limit)).front
+    assert limited["budget"]["max_size_bytes"] == limit
+    assert chosen_of(limited)["size_bytes"] <= limit
+    assert {c["verdicts"]["size"]["answer"] for c in limited["candidates"]} == {"met", "not met"}
+    none = played(kinds.CNN, budget=replace(FOUR_TIMES, max_size_bytes=1)).front
+    assert none["recommended"] is None
+    (said,) = none["would_help"]
+    assert "No file is within the 1 bytes of the target: the smallest, " in said
+    assert f"has {min(c['size_bytes'] for c in none['candidates']):,}." in said

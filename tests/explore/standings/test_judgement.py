@@ -178,3 +178,14 @@ def test_files_are_ordered_by_score_or_by_speed_and_then_by_the_other_and_by_siz
     by_score, by_speed = most_accurate_first(files), fastest_first(files)
     assert [file.evaluation.id for file in by_score] == ["smaller", "faster", "slow", "better", "fast"]
     assert [file.evaluation.id for file in by_speed] == ["better", "fast", "smaller", "faster", "slow"]
+
+
+@pytest.mark.parametrize(("limit", "answer"), [(None, None), (10, "met"), (9, "not met")])
+def test_a_file_over_the_targets_size_is_not_recommended(
+    limit: int | None, answer: str | None, make_evaluation: MakeEvaluation
+) -> None:
+    reference, file = make_evaluation("reference", 0.9), make_evaluation("a", 0.9)
+    assert file.size_bytes == 10
+    found = judge(file, reference, Budget(max_size_bytes=limit), (0.0, 0.0), CHANCE, 1000)
+    assert (found.size and found.size.answer) == answer
+    assert found.recommendable == found.hopeful == (answer != "not met")
