@@ -33,7 +33,6 @@ from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import SpaceFile, load_space
 from autocompress.fingerprint import differences_of
 from autocompress.measure import check_threads
-from autocompress.plugin.contract import Stage, stages_of
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.results import write_results
@@ -174,15 +173,13 @@ def retarget(
         if not quiet:
             console.print(f"Task {task}, as the run says.", markup=False, highlight=False, soft_wrap=True)
     assert task is not None
-    used = {step.strategy for rung in earlier.rungs for step in rung.family.recipe.steps}
-    graph = {name for name, own in plugins.strategies.items() if Stage.GRAPH in stages_of(own)}
     settings = Settings(
         budget=replace(given if given != Budget() else earlier.budget, max_size_bytes=target.max_size_bytes),
         minutes=minutes,
         trials=None,
         seed=earlier.seed,
         profile=target,
-        space=SpaceFile(name="retarget", strategies=tuple(sorted(graph | (used & plugins.strategies.keys())))),
+        space=SpaceFile(name="retarget"),
         out=Path(out) if out is not None else _beside(root, target.name),
     )
     if settings.out.resolve() == root.resolve():

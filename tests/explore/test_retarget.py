@@ -60,6 +60,11 @@ def test_what_the_front_holds_is_made_again_and_measured_there(
     assert {path: path.read_bytes() for path in before} == before, "the run stays as it is"
 
 
+def test_what_saves_size_alone_is_not_made_for_it(elsewhere: Retarget) -> None:
+    made = {step["strategy"] for c in elsewhere(speedup=1.2)["candidates"] for step in c["recipe"]}
+    assert made.isdisjoint({"float16", "quantize_weights", "prune_weights", "share_weights"})
+
+
 def test_nothing_is_trained_and_every_float_file_scores_what_it_scored(finished: Any, elsewhere: Retarget) -> None:
     document = elsewhere()
     assert "train" not in document["spent_seconds"]
