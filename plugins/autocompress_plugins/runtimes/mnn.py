@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,10 @@ class Mnn(Runtime):
         return (target,)
 
     def version(self) -> str:
-        return version("MNN")
+        try:
+            return version("MNN")
+        except PackageNotFoundError:
+            return "not installed"
 
 
 @lru_cache(maxsize=CONVERTED)

@@ -5,7 +5,7 @@ A profile's ``options`` are properties of OpenVINO's CPU plug-in, such as ``INFE
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,10 @@ class OpenVino(Runtime):
         return files
 
     def version(self) -> str:
-        return version("openvino")
+        try:
+            return version("openvino")
+        except PackageNotFoundError:
+            return "not installed"
 
     @staticmethod
     def _opened(path: Path, profile: HardwareProfile, **further: Any) -> OpenVinoSession:

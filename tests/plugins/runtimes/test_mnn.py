@@ -63,3 +63,13 @@ def test_what_the_converter_cannot_do_is_said_in_its_words(tmp_path: Path) -> No
 def test_where_it_is_not_installed_the_install_line_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own.importlib.util, "find_spec", lambda name: None)
     assert Mnn().unavailable(PROFILE) == "MNN is not installed: pip install 'autocompress[mnn]'"
+
+
+def test_without_the_package_there_is_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``plugins`` and every search list the runtimes that are announced, installed or not."""
+
+    def missing(name: str) -> str:
+        raise own.PackageNotFoundError(name)
+
+    monkeypatch.setattr(own, "version", missing)
+    assert Mnn().version() == "not installed"

@@ -12,6 +12,7 @@ from torch import nn
 from autocompress.candidate.export import export
 from autocompress.errors import CandidateFailed
 from autocompress.profile import HardwareProfile
+from autocompress_plugins.runtimes import openvino as own
 from autocompress_plugins.runtimes.openvino import OpenVino
 from tests.layouts import layout_of
 
@@ -61,3 +62,13 @@ def test_where_it_is_not_installed_the_install_line_is_said(monkeypatch: pytest.
     assert reason is not None
     assert reason.startswith("openvino cannot be imported")
     assert reason.endswith("pip install 'autocompress[openvino]'")
+
+
+def test_without_the_package_there_is_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``plugins`` and every search list the runtimes that are announced, installed or not."""
+
+    def missing(name: str) -> str:
+        raise own.PackageNotFoundError(name)
+
+    monkeypatch.setattr(own, "version", missing)
+    assert OpenVino().version() == "not installed"
