@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from autocompress.storage.ownership import RUN, own_or_free
 from autocompress.storage.record import open_record
 from autocompress.storage.recovery import recover
 from autocompress.storage.store import Store
-from autocompress.supervisor import Supervisor, stop_signals
+from autocompress.supervisor import Supervisor, stop_signals, tell_nobody
 from autocompress.task import Task, TaskSource
 
 DEMO = "autocompress.demo.digits:task"
@@ -118,14 +119,10 @@ def search(
             soft_wrap=True,
         )
 
-    def say(text: str) -> None:
-        if not quiet:
-            console.print(text, markup=False, soft_wrap=True)
-
-    root, target = Path(out) if out is not None else default_out(task, say), load_profile(profile)
+    root, target = Path(out) if out is not None else default_out(task, teller(console, quiet)), load_profile(profile)
     settings = Settings(
         budget=replace(budget, max_size_bytes=target.max_size_bytes),
-        minutes=minutes or (DEMO_MINUTES if demo else DEFAULT_MINUTES),
+        minutes=minutes or default_minutes(None if demo else task),
         trials=trials,
         seed=seed,
         profile=target,
@@ -203,12 +200,8 @@ def _run_in(
     folder = RunFolder(settings.out)
     folder.claim()
 
-    def say(text: str) -> None:
-        if not quiet:
-            console.print(text, markup=False, soft_wrap=True)
-
     try:
-        recover(folder, say)
+        recover(folder, teller(console, quiet))
         if given is not None:
             Store(folder.stored).take(Store(RunFolder(given[0]).stored), given[1].keys)
         return _run(settings, task, workers, folder, plugins, console, quiet, policy, given and given[1])
@@ -356,6 +349,16 @@ def _operations(
         clock=clock.elapsed,
         policy=policy.training,
     )
+
+
+def teller(console: Console, quiet: bool) -> Callable[[str], None]:
+    """Shows a line to a user who wants to see any."""
+    return tell_nobody if quiet else partial(console.print, markup=False, soft_wrap=True)
+
+
+def default_minutes(task: Task | str | None) -> float:
+    """Of a search when nobody says how long. task: None for the demo."""
+    return DEMO_MINUTES if task is None else DEFAULT_MINUTES
 
 
 def default_out(task: Task | str, say: Callable[[str], None]) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from autocompress.api import DEFAULT_MINUTES, DEMO, DEMO_MINUTES, default_out, retarget, search
+from autocompress.api import DEMO, default_minutes, default_out, retarget, search, teller
 from autocompress.measure import check_threads
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
@@ -27,13 +27,9 @@ def search_for(
         plugins.runtime_of(profile)
         check_threads(profile)
 
-    def say(text: str) -> None:
-        if not quiet:
-            console.print(text, markup=False, soft_wrap=True)
-
     first, *others = profiles
-    minutes = settings.pop("minutes", None) or (DEMO_MINUTES if task is None else DEFAULT_MINUTES)
-    out = Path(settings.pop("out", None) or default_out(task or DEMO, say))
+    minutes = settings.pop("minutes", None) or default_minutes(task)
+    out = Path(settings.pop("out", None) or default_out(task or DEMO, teller(console, quiet)))
     share = min(max(EACH_SHARE, EACH_MINUTES / minutes), OTHERS_SHARE / max(1, len(others)))
     whole = {"console": console, "quiet": quiet, **settings}
     documents = [search(task, profile=first, minutes=minutes * (1 - share * len(others)), out=out, **whole)]

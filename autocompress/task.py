@@ -219,18 +219,17 @@ class TaskSource:
         return cls(f"{there}:{name or 'task'}", str(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
     def refuse_another(self, run: Path) -> None:
-        """Raises UsageError, with nothing imported, when the file is gone, is another one by now, or came with the
-        run, which somebody else may have made.
+        """Raises UsageError, with nothing imported, when what would be loaded is not this file as it was, or came with
+        the run, which somebody else may have made.
         """
-        give = "give the task as my_task.py:factory"
-        if not Path(self.file).is_file():
-            raise UsageError(f"the task file {one_line(self.file, 200)} is gone: {give}")
-        if Path(self.file).resolve().is_relative_to(run.resolve()):
-            raise UsageError(f"the task file {one_line(self.file, 200)} lies in the run: {give}, if it is yours")
-        if hashlib.sha256(Path(self.file).read_bytes()).hexdigest() != self.digest:
-            raise UsageError(
-                f"{one_line(self.file, 200)} was changed since the run: {give}, and it is compared with the run's"
-            )
+        give, named = "give the task as my_task.py:factory", one_line(self.file, 200)
+        found = TaskSource.of(self.target)
+        if found is None:
+            raise UsageError(f"the task file {named} is gone: {give}")
+        if Path(found.file).is_relative_to(run.resolve()):
+            raise UsageError(f"the task file {named} lies in the run: {give}, if it is yours")
+        if found != self:
+            raise UsageError(f"{named} was changed since the run: {give}, and it is compared with the run's")
 
 
 def _module_file(name: str) -> Path | None:

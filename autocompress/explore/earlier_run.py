@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from autocompress.budget import Budget
 from autocompress.candidate.request import TrainRequest
 from autocompress.errors import UsageError
 from autocompress.evaluation import Outcome
-from autocompress.explore.history.facts import Evaluated, fact_from_json
 from autocompress.explore.history.family import Family
-from autocompress.explore.history.history import FACT, NUMBER
+from autocompress.explore.history.history import recorded_facts
 from autocompress.explore.opening import identity
 from autocompress.explore.progress import Progress
+from autocompress.explore.standings.tried import Tried
 from autocompress.recipe import digest
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import read_front
@@ -80,22 +81,17 @@ def read_earlier(root: Path) -> EarlierRun:
         try:
             progress = Progress(record)
             identity.refuse_another_version(progress)
-            facts = [*(trial.user_attrs for trial in record.trials()), *record.every(FACT)]
-            evaluated = [fact_from_json(value) for value in sorted(facts, key=lambda value: value[NUMBER])]
+            facts = recorded_facts(record)
             prepared = (progress.opening or {}).get("prepared", {})
             task = progress.task
         finally:
             record.close()
     finally:
         folder.release()
-    families: dict[str, Family] = {}
-    for fact in evaluated:
-        if isinstance(fact, Evaluated):
-            before = families.get(fact.recipe.id)
-            families[fact.recipe.id] = before.after(fact.outcome) if before else Family(fact.recipe, (fact.outcome,))
+    tried = reduce(Tried.after, facts, Tried(0))
     front = {c["id"] for c in document["candidates"] if c["on_front"] or c["id"] == document["recommended"]}
     store = Store(folder.stored)
-    kept = filter(None, (_kept(family, front, store) for family in families.values()))
+    kept = filter(None, (_kept(family, front, store) for family in tried.families.values()))
     rungs = sorted(kept, key=lambda rung: _rank(rung, document["recommended"], front))
     if not rungs:
         raise UsageError(f"{root} keeps no weights of the models that it found: search again")

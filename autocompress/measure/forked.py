@@ -56,8 +56,12 @@ def _answer(compute: Callable[[], object], read: int, write: int) -> None:
             answer = error
         except Exception as error:
             answer = CandidateFailed(f"{type(error).__name__}: {one_line(error)}")
+        try:
+            said = pickle.dumps(answer)
+        except Exception as error:
+            said = pickle.dumps(CandidateFailed(f"what came of it cannot be handed on: {one_line(error)}"))
         with os.fdopen(write, "wb") as pipe:
-            pipe.write(pickle.dumps(answer))
+            pipe.write(said)
     finally:
         os._exit(0)  # nothing of the parent's is flushed or closed twice
 

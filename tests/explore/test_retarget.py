@@ -156,6 +156,19 @@ def test_the_file_of_a_module_is_found_without_importing_it(tmp_path: Path) -> N
     assert TaskSource.of("no_such_package.tasks") is None
 
 
+def test_a_module_of_that_name_elsewhere_is_another_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("mine", "theirs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "some_tasks.py").write_text(f"raise SystemExit({folder!r})")
+    monkeypatch.chdir(tmp_path / "mine")
+    source = TaskSource.of("some_tasks:task")
+    assert source is not None
+    source.refuse_another(tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "theirs")
+    with pytest.raises(UsageError, match="was changed since the run"):
+        source.refuse_another(tmp_path / "run")
+
+
 def test_a_key_that_is_none_copies_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").write_bytes(b"mine")
     with pytest.raises(ValueError, match="no key of a store"):

@@ -25,6 +25,16 @@ class FactRecord(Protocol):
     def trials(self) -> list[FrozenTrial]: ...
 
 
+def recorded_facts(record: FactRecord) -> list[Fact]:
+    """What a record holds, in the order in which it happened. Raises UsageError when that is something else."""
+    try:
+        stored = [*(trial.user_attrs for trial in record.trials()), *record.every(FACT)]
+        numbered = [(fact_from_json(value), value[NUMBER]) for value in stored]
+        return [fact for fact, _ in sorted(numbered, key=lambda pair: pair[1])]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"the study of this run is not a search's ({error}): give another --out") from error
+
+
 class History:
     """The opening, and every fact since; none is ever changed or taken back."""
 
@@ -34,12 +44,7 @@ class History:
         """
         self.opening = opening
         self._record = record
-        try:
-            stored = [*(trial.user_attrs for trial in record.trials()), *record.every(FACT)]
-            numbered = [(fact_from_json(value), value[NUMBER]) for value in stored]
-            self._facts = [fact for fact, _ in sorted(numbered, key=lambda pair: pair[1])]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"the study of this run is not a search's ({error}): give another --out") from error
+        self._facts = recorded_facts(record)
 
     @property
     def facts(self) -> Sequence[Fact]:
