@@ -1,8 +1,8 @@
 """Something computed in a process of its own, a copy of this one.
 
 Where the memory of a process lies makes a difference of about 1 % to what a call takes, the same for all sessions of
-that process: sessions in one process agree with each other and not with the next one's (docs/measurement.md). A fork
-has the memory that it writes to elsewhere, and costs some milliseconds where a new interpreter costs seconds.
+that process: these are closer to each other than to the next one's (docs/measurement.md). A fork has the memory that
+it writes to elsewhere, and costs some milliseconds where a new interpreter costs seconds.
 """
 
 import ctypes
