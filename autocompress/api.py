@@ -20,7 +20,6 @@ from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.processes import worker_processes
 from autocompress.compute.worker import WorkerConfig
-from autocompress.cores import cores
 from autocompress.errors import AutocompressError, Interrupted, UsageError
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
@@ -33,7 +32,8 @@ from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import SpaceFile, load_space
 from autocompress.fingerprint import differences_of
-from autocompress.measure import check_threads
+from autocompress.machine.cores import cores
+from autocompress.measure import check_place
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.results import write_results
@@ -196,7 +196,7 @@ def _run_in(
 ) -> dict[str, Any]:
     """A search in its run folder. given: where it has its models from, in place of exploring."""
     plugins.runtime_of(settings.profile)
-    check_threads(settings.profile)
+    check_place(settings.profile)
     folder = RunFolder(settings.out)
     folder.claim()
 

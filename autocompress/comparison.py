@@ -5,39 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from autocompress.arrays import Floats
+from autocompress.machine.conditions import Conditions
 
 FEWEST_QUIET = 8  # blocks of a session, or half of fewer, below which it says nothing about a quiet machine
-
-
-@dataclass(frozen=True, eq=False)
-class Blocks:
-    """What a session recorded, in its order: a block of calls of the reference, one of the candidate, and so on, the
-    reference first and last.
-
-    candidate: milliseconds of every call, an array a block. reference: the median milliseconds of each of its blocks,
-    one more than the candidate's.
-    """
-
-    candidate: tuple[Floats, ...]
-    reference: Floats
-
-    def __post_init__(self) -> None:
-        if len(self.reference) != len(self.candidate) + 1 or not self.candidate:
-            raise ValueError("a session is blocks of the candidate, each between two of the reference")
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What the machine did during a session. load: processes that want to run, averaged over a minute. stolen: share of
-    time that the host gave to other machines. switches: how often a second others took this process's core. throttled:
-    share of time that a limit of processor time stopped it.
-    """
-
-    load: float = 0.0
-    stolen: float = 0.0
-    switches: float = 0.0
-    throttled: float = 0.0
 
 
 def together(conditions: Sequence[Conditions], by: Callable[[Iterable[float]], float]) -> Conditions:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -20,14 +21,13 @@ from pydantic import (
     model_validator,
 )
 
-from autocompress.cores import cores
 from autocompress.errors import unknown
+from autocompress.machine.cores import cores
 from autocompress.toml_file import read_written
 
 Statistic = Literal["p50", "p90", "p95", "p99"]
 Moments = Literal["quiet", "as it is"]
-COMMAND = "command:"
-LATER = "shapes", "max_size_bytes", "provider", "options", "device"  # fields that a profile had not at first
+COMMAND, HTTP = "command:", ("http://", "https://")
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -45,8 +45,10 @@ class HardwareProfile(BaseModel):
     it now. shapes: the sizes that files are timed at along the axes of inputs that vary (``Task.dynamic``), by name;
     where none is given, that of the first validation examples. max_size_bytes: of the
     ONNX file; a larger one is not recommended. provider: ONNX Runtime's execution provider. device:
-    "command:PROGRAM ...", a program that times files elsewhere (``measure/command_device.py``); this machine when it is
-    empty. options: the runtime's own, by the names that it gives them.
+    "command:PROGRAM ...", a program that times files elsewhere (``measure/command_device.py``), or the address of an
+    agent on a device ("http://HOST:PORT"), or those of several of one kind; this machine when it is empty. token_file:
+    what an agent wants to see; ca_file: what its certificate is checked by, if not the system's authorities. options:
+    the runtime's own, by the names that it gives them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,14 +64,35 @@ class HardwareProfile(BaseModel):
     shapes: Mapping[str, Annotated[int, Field(strict=True, ge=1, le=1 << 24)]] = {}
     max_size_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
     provider: str = "CPUExecutionProvider"
-    device: Annotated[str, Field(pattern=rf"^({COMMAND}.*\S.*)?$")] = ""
+    device: str | tuple[str, ...] = ""
+    token_file: str = ""
+    ca_file: str = ""
     options: Mapping[str, StrictStr | StrictBool | StrictInt | StrictFloat] = {}
 
     @field_validator("device")
     @classmethod
-    def _can_be_split(cls, device: str) -> str:
-        shlex.split(device)
-        return device
+    def _is_a_device(cls, device: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(device, str) and (not device or device.startswith(COMMAND)):
+            if device and not shlex.split(device.removeprefix(COMMAND)):
+                raise ValueError(f"{COMMAND} takes a program")
+            return device
+        addresses = (device,) if isinstance(device, str) else device
+        for address in addresses:
+            if not address.startswith(HTTP) or not urlsplit(address).hostname or urlsplit(address).path.strip("/"):
+                raise ValueError(
+                    f"{COMMAND}PROGRAM, http://HOST:PORT or https://HOST:PORT, or a list of such addresses"
+                )
+        if not addresses or len(set(addresses)) < len(addresses):
+            raise ValueError("each device once, and one at least")
+        return device.rstrip("/") if isinstance(device, str) else tuple(address.rstrip("/") for address in device)
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> "HardwareProfile":
+        if self.agents and not self.token_file:
+            raise ValueError("an agent wants a token: token_file is the file that holds it")
+        if self.agents and self.runtime != "onnxruntime":
+            raise ValueError("an agent runs files by onnxruntime")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -82,10 +105,8 @@ class HardwareProfile(BaseModel):
     def _without_defaults_of_late(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A profile is recorded as it was written before there were these."""
         written: dict[str, Any] = write(self)
-        later = {
-            name: type(self).model_fields[name].default
-            for name in ("shapes", "max_size_bytes", "provider", "options", "device")
-        }
+        names = ("shapes", "max_size_bytes", "provider", "options", "device", "token_file", "ca_file")
+        later = {name: type(self).model_fields[name].default for name in names}
         return {name: value for name, value in written.items() if name not in later or value != later[name]}
 
     def __hash__(self) -> int:
@@ -98,8 +119,26 @@ class HardwareProfile(BaseModel):
 
     @property
     def command(self) -> str:
-        """The program that times files elsewhere, with its arguments; empty for this machine."""
+        """The program that times files elsewhere, with its arguments; empty where none does."""
+        if isinstance(self.device, tuple) or not self.device.startswith(COMMAND):
+            return ""
         return self.device.removeprefix(COMMAND).strip()
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The addresses of those that time files elsewhere."""
+        if isinstance(self.device, tuple):
+            return self.device
+        return (self.device,) if self.device.startswith(HTTP) else ()
+
+    @property
+    def elsewhere(self) -> int:
+        """How many devices elsewhere files run on; 0 for this machine."""
+        return len(self.agents) or bool(self.command)
+
+    def on_each_device(self) -> "list[HardwareProfile]":
+        """This profile for each of its devices."""
+        return [self.model_copy(update={"device": address}) for address in self.agents] or [self]
 
     @property
     def percentile(self) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from autocompress.api import DEMO, default_minutes, default_out, retarget, search, teller
-from autocompress.measure import check_threads
+from autocompress.measure import check_place
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 
@@ -25,7 +25,7 @@ def search_for(
     plugins, found = load_plugins(), [load_profile(name) for name in profiles]
     for profile in found:
         plugins.runtime_of(profile)
-        check_threads(profile)
+        check_place(profile)
 
     first, *others = profiles
     minutes = settings.pop("minutes", None) or default_minutes(task)

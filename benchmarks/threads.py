@@ -22,9 +22,9 @@ from trust import beside, show
 from trust_again import DIGITS
 
 from autocompress.compute.threads import Threads
-from autocompress.cores import cores
 from autocompress.data import call
 from autocompress.data.loading import open_split
+from autocompress.machine.cores import cores
 from autocompress.task import Task, load_task
 
 BATCH, STEPS = 64, 10  # examples, and steps of each number of threads a round

@@ -21,7 +21,13 @@ PRODUCT = ("autocompress", "plugins", "search_spaces")
 PACKAGES = ("autocompress", "autocompress_plugins", "autocompress_spaces")
 DOORS = ("autocompress.data", "autocompress.measure")
 COLUMNS = 80
-AROUND = {"concurrency", "opened", "sharing", "spent"}  # of Operations: about whoever computes; nothing is computed
+AROUND = {
+    "concurrency",
+    "families",
+    "opened",
+    "sharing",
+    "spent",
+}  # of Operations: about whoever computes; nothing is computed
 ELSEWHERE = re.compile(r"merge_channels|remote")  # files of the worked examples
 
 

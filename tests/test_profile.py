@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from autocompress.cores import cores
 from autocompress.errors import UsageError
+from autocompress.machine.cores import cores
 from autocompress.profile import HardwareProfile, installed_profiles, load_profile
 
 

@@ -102,7 +102,7 @@ def _reference(opening: Opening, scored: int) -> dict[str, Any]:
 
 def _operators(opened: OpenTask, warnings: list[str]) -> list[dict[str, Any]]:
     """The reference's nodes, slowest first; nothing when the runtime does not tell, or they run elsewhere."""
-    if opened.profile.command:
+    if opened.profile.elsewhere:
         return []
     opened.supervisor.tell("time by operator", None)
     runtime = opened.plugins.runtime_of(opened.profile)

@@ -4,7 +4,7 @@ from typing import Any
 
 from autocompress.errors import UsageError
 from autocompress.explore.space.space_file import load_space
-from autocompress.measure import check_threads
+from autocompress.measure import check_place
 from autocompress.plugin.contract import stages_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import installed_profiles, load_profile
@@ -39,7 +39,7 @@ def list_profiles() -> dict[str, Any]:
         profile = load_profile(name)
         reason = plugins.runtime(profile.runtime).unavailable(profile)
         try:
-            check_threads(profile)
+            check_place(profile)
         except UsageError as error:
             reason = reason or str(error)
         here = {"available": reason is None, **({} if reason is None else {"reason": reason})}

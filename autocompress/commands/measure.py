@@ -12,7 +12,8 @@ from autocompress.candidate.count import count
 from autocompress.comparison import together
 from autocompress.errors import UsageError
 from autocompress.latency import beside_itself
-from autocompress.measure import MOSTLY, Sessions, advice, call_overhead_ms, check_threads, latency_of, machine
+from autocompress.machine.conditions import machine
+from autocompress.measure import MOSTLY, Sessions, advice, call_overhead_ms, check_place, latency_of
 from autocompress.plugin.contract import Feed
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile, load_profile
@@ -119,7 +120,7 @@ def check_machine(path: Path, profile_name: str) -> dict[str, Any]:
 def _profile(name: str) -> HardwareProfile:
     """Raises UsageError when there is none, or this machine cannot be it."""
     profile = load_profile(name)
-    check_threads(profile)
+    check_place(profile)
     return profile
 
 

@@ -9,7 +9,8 @@ from autocompress.commands.measure import random_feeds
 from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError, one_line
 from autocompress.latency import Latency
-from autocompress.measure import LOOKS, UNKNOWN, Sessions, check_threads, latency_of, machine
+from autocompress.machine.conditions import UNKNOWN, machine
+from autocompress.measure import LOOKS, Sessions, check_place, latency_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of
@@ -37,13 +38,13 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
         raise UsageError(
             f"{root}/front.json names no profile that can be read ({one_line(error, 80)}): it was changed"
         ) from error
-    if profile.command:
+    if profile.elsewhere:  # a folder may come from somebody else: no command of theirs is run, no token sent to them
+        where = f"the command {one_line(profile.command, 80)!r}" if profile.command else f"{profile.agents[0]}"
         raise UsageError(
-            f"{root} was timed by the command {one_line(profile.command, 80)!r}, which is not run because a folder "
-            "names it: `autocompress measure recommended/model.onnx --against reference/model.onnx --profile FILE` "
-            "runs yours"
+            f"{root} was timed by {where}, which is not asked because a folder names it: `autocompress measure "
+            "recommended/model.onnx --against reference/model.onnx --profile FILE` asks yours"
         )
-    check_threads(profile)
+    check_place(profile)
     path, reference = root / RECOMMENDED / MODEL, root / document["reference"]["artifact"]
     for file in (path, reference):
         if not file.exists():

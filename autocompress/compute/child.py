@@ -18,8 +18,8 @@ from autocompress.compute.service import Service
 from autocompress.compute.starting import failed_by
 from autocompress.compute.threads import Threads, use_threads
 from autocompress.compute.worker import STARTED, TELL_EVERY_S, WorkerConfig
-from autocompress.cores import cores
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
+from autocompress.machine.cores import cores
 
 if TYPE_CHECKING:
     from autocompress.supervisor import Supervisor, Tell

@@ -12,9 +12,9 @@ from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import Service
 from autocompress.compute.starting import failed_by, not_started
 from autocompress.compute.worker import Worker
-from autocompress.cores import cores
 from autocompress.errors import AutocompressError
-from autocompress.memory import memory_bytes
+from autocompress.machine.cores import cores
+from autocompress.machine.memory import memory_bytes
 from autocompress.supervisor import tell_nobody
 
 
@@ -79,7 +79,8 @@ class InProcess:
 
 class Pool:
     """Several workers, each with its share of the cores. Calls go to whoever is free. note: told what a user should
-    read.
+    read. opens: whether the first call, to the first of them, opens what all are to hold; they are free from the
+    beginning else, and have calls in turn.
     """
 
     def __init__(
@@ -87,21 +88,25 @@ class Pool:
         workers: Sequence[Worker],
         policy: WorkerPolicy = WorkerPolicy(),
         note: Callable[[str], None] = tell_nobody,
+        *,
+        opens: bool = True,
     ) -> None:
         self._workers = list(workers)
+        self._opens = opens
         self._policy = policy
         self._note = note
         self._cores = policy.cores or cores()
         self.concurrency = len(self._workers)
         self._sharing = self.concurrency
         self._waiting = ThreadPoolExecutor(self.concurrency, "worker")  # a thread waits for each
-        self._idle: asyncio.LifoQueue[Worker] | None = None  # belongs to the loop that first calls
+        self._idle: asyncio.Queue[Worker] | None = None  # belongs to the loop that first calls
         self._opening: list[asyncio.Future[Any]] = []
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
         if self._idle is None:
-            self._idle = asyncio.LifoQueue()
-            self._idle.put_nowait(self._workers[0])  # the others have work once the task is open
+            self._idle = asyncio.LifoQueue() if self._opens else asyncio.Queue()
+            for each in self._workers[: 1 if self._opens else None]:  # the others have work once the task is open
+                self._idle.put_nowait(each)
             self.start()
         worker = await self._idle.get()
         return await self._run(worker, method, *args, limit_s=limit_s)

@@ -4,6 +4,7 @@ Each operation hands on the digests and keys of what it made. Only ``compare`` t
 by it.
 """
 
+from asyncio import sleep
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -27,10 +28,11 @@ from autocompress.comparison import TimingSession
 from autocompress.compute.executor import Executor
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.evaluation import Chance
-from autocompress.measure import CompareRequest
+from autocompress.measure import CompareRequest, DeviceLost
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.supervisor import tell_nobody
 
+DEVICE_PATIENCE_S, ASK_AGAIN_S = 180.0, 2.0  # with a device that does not answer
 PLAINLY = "in float32 and the default memory layout"
 
 Strategies = Sequence[str] | None  # those of the search space; None for all that are installed
@@ -38,7 +40,8 @@ Surveyed = tuple[tuple[Applicable, ...], tuple[Refusal, ...]]
 
 
 class Operations(Protocol):
-    """concurrency: how many operations can run at once. limit_s: seconds after which one without an answer is ended.
+    """concurrency: how many operations can run at once; families: how many candidates can be under way, more where
+    files are timed on another machine. limit_s: seconds after which one without an answer is ended.
 
     All raise CandidateFailed when what was asked for cannot be made, WorkerDied (one of those) when the process that
     computed ended or was ended, Interrupted at a safe point, and UsageError for a task that no search could use.
@@ -46,6 +49,8 @@ class Operations(Protocol):
 
     @property
     def concurrency(self) -> int: ...
+    @property
+    def families(self) -> int: ...
 
     async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         """Open the task: all that a gate needs. known: what another process found; what it exported is kept."""
@@ -73,7 +78,9 @@ class Operations(Protocol):
         """Export a family or an untrained structure, and rewrite the file into its graph variants."""
 
     async def compare(self, request: CompareRequest, *, limit_s: float) -> TimingSession:
-        """One session of a file beside the reference, on the target."""
+        """One session of a file beside the reference, on the target; where a device elsewhere does not answer, once it
+        does. Raises DeviceLost when that takes too long.
+        """
 
     async def score(
         self, files: Sequence[ModelFile], sample: Sample | None = None, *, limit_s: float
@@ -99,7 +106,8 @@ class Operations(Protocol):
 
 
 class WorkerOperations:
-    """Operations on worker processes. computing: those that hold the task. comparing: the one that times files.
+    """Operations on worker processes. computing: those that hold the task. comparing: those that time files, one for
+    each device; elsewhere: how many of these are not this machine.
 
     clock: seconds. note: told what a user should read. settled: told the arithmetic that trainings keep to, once
     another one crashed.
@@ -112,8 +120,10 @@ class WorkerOperations:
         clock: Callable[[], float],
         note: Callable[[str], None] = tell_nobody,
         settled: Callable[[Arithmetic], None] = tell_nobody,
+        elsewhere: int = 0,
     ) -> None:
         self._computing = computing
+        self._elsewhere = elsewhere
         self._comparing = comparing
         self._clock = clock
         self._note = note
@@ -123,6 +133,10 @@ class WorkerOperations:
     @property
     def concurrency(self) -> int:
         return self._computing.concurrency
+
+    @property
+    def families(self) -> int:
+        return self._computing.concurrency + self._elsewhere
 
     async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         self._comparing.start()  # while the task is opened
@@ -183,8 +197,21 @@ class WorkerOperations:
         return made
 
     async def compare(self, request: CompareRequest, *, limit_s: float) -> TimingSession:
-        session: TimingSession = await self._again(self._comparing, "compare", request, limit_s=limit_s)
-        return session
+        lost_s: float | None = None
+        while True:
+            try:
+                session: TimingSession = await self._again(self._comparing, "compare", request, limit_s=limit_s)
+                return session
+            except DeviceLost as error:
+                if lost_s is None:
+                    lost_s = self._clock()
+                    self._note(f"{error}: waiting for it")
+                elif self._clock() - lost_s > DEVICE_PATIENCE_S:
+                    raise DeviceLost(
+                        f"{error}: waited for it for {DEVICE_PATIENCE_S:.0f} s; what is finished is kept, the same "
+                        "command goes on"
+                    ) from error
+            await sleep(ASK_AGAIN_S)
 
     async def score(
         self, files: Sequence[ModelFile], sample: Sample | None = None, *, limit_s: float

@@ -1,4 +1,4 @@
-"""The worker processes of a search: those that hold the task, and the one that times files."""
+"""The worker processes of a search: those that hold the task, and those that time files, one for each device."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,5 +31,8 @@ def worker_processes(
         return Worker(config, log, partial(tell, worker=number), interrupted, note)
 
     computing = Pool([worker(config, number) for number in range(config.workers)], config.policy, note)
-    comparing = Pool([worker(replace(config, task=None), FIRST)], config.policy)
-    return WorkerOperations(computing, comparing, clock, note, settled)
+    devices = config.profile.on_each_device()
+    comparing = Pool(
+        [worker(replace(config, task=None, profile=one), FIRST) for one in devices], config.policy, opens=False
+    )
+    return WorkerOperations(computing, comparing, clock, note, settled, config.profile.elsewhere)

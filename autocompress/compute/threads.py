@@ -8,7 +8,7 @@ milliseconds at a time, and both together are slower than one alone. Whether the
 import time
 from collections.abc import Callable
 
-from autocompress.cores import cores
+from autocompress.machine.cores import cores
 
 EVERY_S = 8.0  # that an answer holds
 ROUNDS, ROUND_S = 4, 0.01  # of each number of threads, in turn: 80 ms for two cores

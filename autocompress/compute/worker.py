@@ -21,7 +21,7 @@ from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import OPENS
 from autocompress.compute.starting import ended_at_once, last_words, not_started
 from autocompress.errors import CandidateFailed, Interrupted, UsageError
-from autocompress.memory import memory_bytes, peak_bytes, resident_bytes
+from autocompress.machine.memory import memory_bytes, peak_bytes, resident_bytes
 from autocompress.storage.atomic import no_space
 from autocompress.supervisor import Tell, tell_nobody
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autocompress.memory import memory_bytes
+from autocompress.machine.memory import memory_bytes
 from autocompress.supervisor import tell_nobody
 
 MEMORY_SHARE = 0.15  # of the machine's, that a split held in memory may take

@@ -143,7 +143,7 @@ class Search:
             await self._finish.conclude()
             return self.standings
         proposer = await self._begin()
-        await all_done(self._work(proposer) for _ in range(self._operations.concurrency))
+        await all_done(self._work(proposer) for _ in range(self._operations.families))
         await self._finish.run()
         return self.standings
 

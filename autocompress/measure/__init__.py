@@ -1,12 +1,14 @@
 """The door to where a file runs: everything that times a file, and the pure statistics beside it."""
 
-from autocompress.measure.blocks import USUAL
-from autocompress.measure.command_device import device_limit_s
-from autocompress.measure.conditions import UNKNOWN, advice, check_threads, machine
+from autocompress.machine.blocks import USUAL
+from autocompress.measure.agent import DeviceLost
+from autocompress.measure.agent_device import device_kind
+from autocompress.measure.conditions import advice
 from autocompress.measure.intervals import Pools, Spreads, counted, latency_of
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.outputs import outputs_of, running
 from autocompress.measure.overhead import MOSTLY, call_overhead_ms
+from autocompress.measure.place import check_place, place_limit_s
 from autocompress.measure.quiet import ReferenceSpeed, requalified
 from autocompress.measure.sessions import LOOKS, Sessions
 from autocompress.measure.target import CompareRequest, Target
@@ -14,9 +16,9 @@ from autocompress.measure.target import CompareRequest, Target
 __all__ = [
     "LOOKS",
     "MOSTLY",
-    "UNKNOWN",
     "USUAL",
     "CompareRequest",
+    "DeviceLost",
     "MachineLock",
     "Pools",
     "ReferenceSpeed",
@@ -25,12 +27,12 @@ __all__ = [
     "Target",
     "advice",
     "call_overhead_ms",
-    "check_threads",
+    "check_place",
     "counted",
-    "device_limit_s",
+    "device_kind",
     "latency_of",
-    "machine",
     "outputs_of",
+    "place_limit_s",
     "requalified",
     "running",
 ]

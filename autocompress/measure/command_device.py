@@ -8,33 +8,29 @@ reference, one more than the candidate's, and every call of each of the candidat
 """
 
 import json
-import math
 import os
 import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-
-from autocompress.arrays import Floats
-from autocompress.comparison import Blocks, Conditions
 from autocompress.data import Feed
 from autocompress.errors import CandidateFailed, one_line
-from autocompress.measure.blocks import BlockLimits
+from autocompress.machine.blocks import BlockLimits, Blocks
+from autocompress.machine.conditions import Conditions
+from autocompress.measure.recorded import SHOWN_OF_IT, blocks_in, packed
 
 STARTING_S, TIMES_SECONDS = 120.0, 4  # beside the session: to copy both files, and times the seconds that it may take
 GRACE_S = 2.0  # between asking it to end and ending it
 MOST_BYTES = 16 << 20  # of what a program prints
-SHOWN_OF_IT = 200  # characters of it in an error
 
 
-def device_limit_s(seconds: float) -> float:
+def command_limit_s(seconds: float) -> float:
     """That a session of so many seconds may take in all."""
     return STARTING_S + TIMES_SECONDS * seconds
 
@@ -50,20 +46,17 @@ class CommandDevice:
     reference: Path
     feeds: Sequence[Feed]
 
-    def blocks(
-        self, candidate: Path, limits: BlockLimits, quiet_blocks: Callable[[Floats], int]
-    ) -> tuple[Blocks, Conditions]:
-        """What a session records; how long it is, is for the program. Raises CandidateFailed when the program fails,
-        takes too long or prints anything else.
+    def blocks(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
+        """How long a session is, is for the program. Raises CandidateFailed when the program fails, takes too long or
+        prints anything else.
         """
         with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
             inputs = Path(folder) / "inputs.npz"
-            arrays = {f"{n}/{name}": value for n, feed in enumerate(self.feeds) for name, value in feed.items()}
-            np.savez(inputs, **arrays)  # type: ignore[arg-type]
+            inputs.write_bytes(packed(self.feeds))
             files = [str(path.resolve()) for path in (candidate, self.reference, inputs)]
             asked = [*files, f"{limits.seconds:g}", str(self.threads)]
-            printed = self._printed(asked, device_limit_s(limits.seconds), Path(folder))
-        return _blocks_in(printed), Conditions()
+            printed = self._printed(asked, command_limit_s(limits.seconds), Path(folder))
+        return blocks_in(_answered(printed), "the device's command"), Conditions()
 
     def _printed(self, arguments: Sequence[str], limit_s: float, folder: Path) -> str:
         """The last line that the program prints."""
@@ -104,17 +97,9 @@ class CommandDevice:
         return one_line(self.command, 80)
 
 
-def _blocks_in(printed: str) -> Blocks:
-    """Raises CandidateFailed for what no session records."""
+def _answered(printed: str) -> object:
+    """What a line says; itself where that is no JSON."""
     try:
-        found = json.loads(printed)
-        candidate = tuple(np.array([float(ms) for ms in block]) for block in found["candidate"])
-        reference = np.array([float(ms) for ms in found["reference"]])
-        blocks = Blocks(candidate, reference)
-    except (ValueError, TypeError, KeyError) as error:
-        raise CandidateFailed(
-            f"the device's command printed no block times: {one_line(printed, SHOWN_OF_IT) or 'nothing'!r}"
-        ) from error
-    if not all(len(block) and all(0 < ms < math.inf for ms in block) for block in (*candidate, reference)):
-        raise CandidateFailed("the device's command printed block times that are not above 0 milliseconds")
-    return blocks
+        return json.loads(printed)
+    except ValueError:
+        return printed

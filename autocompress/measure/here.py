@@ -1,18 +1,18 @@
 """One session on this machine: both files opened anew and timed block by block."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autocompress.arrays import Floats
-from autocompress.comparison import Blocks, Conditions
 from autocompress.data import Feed
-from autocompress.measure.blocks import BlockLimits, record_blocks
-from autocompress.measure.conditions import Counters
+from autocompress.errors import CandidateFailed
+from autocompress.machine.blocks import BlockLimits, Blocks, TooCoarse, record_blocks
+from autocompress.machine.conditions import Conditions, Counters
+from autocompress.machine.processors import taking_turns
+from autocompress.machine.quiet import counting
 from autocompress.measure.forked import forked
 from autocompress.measure.outputs import running
-from autocompress.measure.processors import taking_turns
 from autocompress.measure.timing import timed_call
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
@@ -28,17 +28,12 @@ class Here:
     feeds: Sequence[Feed]
     forks: bool = False
 
-    def blocks(
-        self, candidate: Path, limits: BlockLimits, quiet_blocks: Callable[[Floats], int]
-    ) -> tuple[Blocks, Conditions]:
-        """What a session records. Raises CandidateFailed when a file does not open or run."""
+    def blocks(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
         if self.forks and self.runtime.can_fork and hasattr(os, "fork"):
-            return forked(lambda: self._recorded(candidate, limits, quiet_blocks))
-        return self._recorded(candidate, limits, quiet_blocks)
+            return forked(lambda: self._recorded(candidate, limits, known_ms))
+        return self._recorded(candidate, limits, known_ms)
 
-    def _recorded(
-        self, candidate: Path, limits: BlockLimits, quiet_blocks: Callable[[Floats], int]
-    ) -> tuple[Blocks, Conditions]:
+    def _recorded(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
         with running():
             ours, theirs = (
                 timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds)
@@ -46,7 +41,10 @@ class Here:
             )
             before = Counters.now()
             with taking_turns(possible=self._computes_here) as move:
-                blocks = record_blocks(ours, theirs, quiet_blocks, limits, move=move)
+                try:
+                    blocks = record_blocks(ours, theirs, counting(known_ms), limits, move=move)
+                except TooCoarse as error:
+                    raise CandidateFailed(str(error)) from error
         return blocks, before.until(Counters.now())
 
     @property

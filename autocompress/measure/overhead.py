@@ -21,7 +21,7 @@ def call_overhead_ms(runtime: Runtime, profile: HardwareProfile) -> float:
     models are timed; 0 on a device elsewhere, where that is not timed. Raises CandidateFailed when the runtime cannot
     run it.
     """
-    if profile.command:
+    if profile.elsewhere:
         return 0.0
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("input", "output")]
     graph = helper.make_graph([helper.make_node("Identity", ["input"], ["output"])], "nothing", ends[:1], ends[1:])

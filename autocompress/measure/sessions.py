@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autocompress.arrays import Floats
-from autocompress.comparison import Blocks, Relation, TimingSession
+from autocompress.comparison import Relation, TimingSession
 from autocompress.data import Feed
 from autocompress.latency import Latency
-from autocompress.measure.blocks import USUAL, BlockLimits
-from autocompress.measure.command_device import CommandDevice
-from autocompress.measure.here import Here
+from autocompress.machine.blocks import USUAL, BlockLimits, Blocks
+from autocompress.machine.quiet import RecentBlocks
 from autocompress.measure.intervals import LOOK_CONFIDENCE, latency_of, relation
-from autocompress.measure.quiet import RecentBlocks, quiet
+from autocompress.measure.place import Place, place_of
 from autocompress.measure.statistics import session_of
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
@@ -44,12 +42,14 @@ class Sessions:
         """One session. limits: when it ends; where every moment counts, after its seconds. Raises CandidateFailed when
         a file does not open or run.
         """
-        if self.profile.as_it_is:
+        began, every = time.monotonic(), self.profile.as_it_is
+        if every:
             limits = replace(limits, quiet=sys.maxsize)
-        began = time.monotonic()
-        blocks, conditions = self._device.blocks(candidate, limits, self._quiet_blocks)
-        session = session_of(blocks, self._fastest(blocks.reference), self.profile.percentile)
+        known_ms = min(self.quiet_ms, self.recent.known(began))
+        blocks, conditions = self._place.blocks(candidate, limits, None if every else known_ms)
         ended = time.monotonic()
+        fastest = math.inf if every else min(self.quiet_ms, self.recent.fastest(ended, blocks.reference))
+        session = session_of(blocks, fastest, self.profile.percentile)
         self.recent.add(ended, blocks.reference)
         return replace(session, at_s=time.time(), seconds=ended - began, conditions=conditions), blocks
 
@@ -71,15 +71,5 @@ class Sessions:
         return latency, found
 
     @property
-    def _device(self) -> Here | CommandDevice:
-        if self.profile.command:
-            return CommandDevice(self.profile.command, self.profile.threads, self.reference, self.feeds)
-        return Here(self.runtime, self.profile, self.reference, self.feeds, forks=self.forks)
-
-    def _quiet_blocks(self, reference: Floats) -> int:
-        return int(quiet(reference, self._fastest(reference)).sum())
-
-    def _fastest(self, reference: Floats) -> float:
-        if self.profile.as_it_is:
-            return math.inf
-        return min(self.quiet_ms, self.recent.fastest(time.monotonic(), reference))
+    def _place(self) -> Place:
+        return place_of(self.runtime, self.profile, self.reference, self.feeds, forks=self.forks)

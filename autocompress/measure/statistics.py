@@ -3,8 +3,9 @@
 import numpy as np
 
 from autocompress.arrays import Floats
-from autocompress.comparison import Blocks, TimingSession, is_busy
-from autocompress.measure.quiet import quiet
+from autocompress.comparison import TimingSession, is_busy
+from autocompress.machine.blocks import Blocks
+from autocompress.machine.quiet import quiet
 
 
 def session_of(blocks: Blocks, fastest: float, percentile: float) -> TimingSession:

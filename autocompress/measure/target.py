@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autocompress.comparison import TimingSession
-from autocompress.cores import cores
 from autocompress.data import Feed, stored_feeds
-from autocompress.measure.blocks import USUAL, BlockLimits
+from autocompress.machine.blocks import USUAL, BlockLimits
+from autocompress.machine.cores import cores
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.sessions import Sessions
 from autocompress.plugin.contract import Runtime
@@ -72,12 +72,12 @@ class Target:
     @property
     def _is_beside_others(self) -> bool:
         """Whether what this search computes runs on the same machine meanwhile."""
-        return not self.profile.command and not self._needs_the_machine
+        return not self.profile.elsewhere and not self._needs_the_machine
 
     @property
     def _needs_the_machine(self) -> bool:
         """Whether what this search computes would be in the way."""
-        return not self.profile.command and (self.profile.as_it_is or self.profile.threads >= cores())
+        return not self.profile.elsewhere and (self.profile.as_it_is or self.profile.threads >= cores())
 
     def _beside(self, request: CompareRequest) -> Sessions:
         """Sessions beside the reference, with what is remembered of its speed, as long as its file is the same."""

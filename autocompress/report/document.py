@@ -10,7 +10,8 @@ from autocompress.explore.history.facts import Nearest, Recommended
 from autocompress.explore.opening.floor import Floor
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
-from autocompress.measure import advice, machine
+from autocompress.machine.conditions import machine
+from autocompress.measure import advice
 from autocompress.profile import HardwareProfile
 from autocompress.report.what_helps import what_would_help
 from autocompress.score_scale import ScoreScale

@@ -10,7 +10,7 @@ from autocompress.errors import CandidateFailed, one_line
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings
-from autocompress.measure import machine
+from autocompress.machine.conditions import machine
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.report.document import Circumstances, front_document

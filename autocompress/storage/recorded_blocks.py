@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autocompress.comparison import Blocks
+from autocompress.machine.blocks import Blocks
 from autocompress.storage.store import Store
 
 _STEP = 5e-4  # of a call's logarithm; what comes back is at most half of it off

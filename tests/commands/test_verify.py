@@ -14,7 +14,8 @@ from autocompress.commands.verify import judged, reference_quiet_ms, verify_run
 from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
 from autocompress.latency import Latency
-from autocompress.measure import conditions, machine
+from autocompress.machine.conditions import machine
+from autocompress.measure import conditions
 
 NO_BUDGET = {"speedup": None, "latency_ms": None}
 MakeLatency = Callable[..., Latency]
@@ -63,7 +64,7 @@ def test_a_command_that_a_folder_names_is_not_run(finished: Path, tmp_path: Path
     document = json.loads((finished / "front.json").read_text())
     document["environment"]["profile"]["device"] = f"command:touch {tmp_path / 'it was run'}"
     (finished / "front.json").write_text(json.dumps(document))
-    with pytest.raises(UsageError, match="is not run because a folder names it"):
+    with pytest.raises(UsageError, match="is not asked because a folder names it"):
         verify_run(finished)
     assert not (tmp_path / "it was run").exists()
 

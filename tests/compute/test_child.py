@@ -10,8 +10,8 @@ import pytest
 
 from autocompress.candidate.request import Made, UntrainedFiles
 from autocompress.compute.worker import Worker, WorkerConfig, WorkerDied
-from autocompress.cores import cores
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
+from autocompress.machine.cores import cores
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
 

@@ -83,6 +83,27 @@ def test_calls_run_side_by_side_each_with_its_share_of_the_cores(workers: list[F
     pool.close()
 
 
+def test_workers_that_open_nothing_have_calls_in_turn_from_the_beginning(workers: list[FakeWorker]):
+    pool = Pool(workers, EIGHT_CORES, opens=False)
+
+    async def two() -> list[str]:
+        return await asyncio.gather(*(pool.call("evaluate") for _ in range(2)))
+
+    workers[0].together = workers[1].together = threading.Barrier(2)
+    assert set(asyncio.run(two())) == {"a", "b"}, "side by side"
+    pool.close()
+
+
+def test_after_a_failure_another_worker_has_the_next_call(workers: list[FakeWorker]):
+    pool = Pool(workers, EIGHT_CORES, opens=False)
+
+    async def calls() -> list[Any]:
+        return [(await asyncio.gather(pool.call(m), return_exceptions=True))[0] for m in ("fail", "compare", "compare")]
+
+    assert asyncio.run(calls())[1:] == ["b", "a"]
+    pool.close()
+
+
 def test_one_call_alone_has_all_the_cores(workers: list[FakeWorker]):
     pool = Pool(workers, EIGHT_CORES)
 

@@ -11,9 +11,10 @@ import pytest
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.request import FamilyFiles, TrainedWeights, TrainRequest, UntrainedFiles
+from autocompress.compute import operations
 from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
-from autocompress.measure import CompareRequest
+from autocompress.measure import CompareRequest, DeviceLost
 from autocompress.recipe import Recipe
 
 Asked = Callable[[WorkerOperations], Awaitable[Any]]
@@ -128,3 +129,35 @@ def test_where_timing_a_step_ends_the_worker_trainings_are_plain_and_the_search_
         f"timing a training step: {error.reason}: trainings compute in float32 and the default memory layout"
     ]
     assert on.dying.limits == [30.0]
+
+
+def lost_at_first(times: int, waits_s: float, monkeypatch: pytest.MonkeyPatch) -> tuple[Dying, list[str], Any]:
+    """A comparison by a device that does not answer so many times, and each time it waits so long by its clock."""
+    now, noted = [0.0], list[str]()
+
+    async def wait(seconds: float) -> None:
+        now[0] += waits_s
+
+    monkeypatch.setattr(operations, "sleep", wait)
+    dying: Any = Dying(*(DeviceLost("the board does not answer") for _ in range(times)))
+    on = WorkerOperations(dying, dying, lambda: now[0], noted.append, elsewhere=2)
+    return dying, noted, on
+
+
+def test_a_device_that_does_not_answer_is_waited_for_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    dying, noted, on = lost_at_first(5, 10.0, monkeypatch)
+    assert asyncio.run(OPERATIONS["compare"](on)) == "compare"
+    assert len(dying.asked) == 6
+    assert noted == ["the board does not answer: waiting for it"], "said once"
+
+
+def test_one_that_stays_away_ends_the_search_with_all_that_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, on = lost_at_first(1000, 100.0, monkeypatch)
+    with pytest.raises(DeviceLost, match="the same command goes on"):
+        asyncio.run(OPERATIONS["compare"](on))
+
+
+def test_more_candidates_are_under_way_where_files_are_timed_elsewhere() -> None:
+    executor: Any = Dying()
+    assert WorkerOperations(executor, executor, lambda: 0.0).families == 1
+    assert WorkerOperations(executor, executor, lambda: 0.0, elsewhere=2).families == 3

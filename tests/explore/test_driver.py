@@ -304,7 +304,7 @@ def test_an_interruption_ends_what_waits_for_a_worker() -> None:
     called: list[Recipe] = []
 
     class OneWorker:
-        operations = SimpleNamespace(concurrency=1)
+        operations = SimpleNamespace(families=1)
 
         async def gate(self, recipe: Recipe, budget: Budget, limit_s: float) -> None:
             called.append(recipe)

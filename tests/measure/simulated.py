@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autocompress.comparison import TimingSession
-from autocompress.measure.blocks import BlockLimits, record_blocks
-from autocompress.measure.quiet import RecentBlocks, quiet
+from autocompress.machine.blocks import BlockLimits, record_blocks
+from autocompress.machine.quiet import RecentBlocks, quiet
 from autocompress.measure.statistics import session_of
 
 

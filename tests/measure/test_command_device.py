@@ -15,7 +15,7 @@ from torch import nn
 
 from autocompress.candidate.export import export
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.measure import Sessions, call_overhead_ms, check_threads
+from autocompress.measure import Sessions, call_overhead_ms, check_place
 from autocompress.measure import command_device as own
 from autocompress.profile import HardwareProfile, load_profile
 from tests.layouts import layout_of
@@ -85,11 +85,11 @@ def test_the_example_times_files_on_this_machine(files: tuple[Path, Path]):
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("", "printed no block times: 'nothing'"),
-        ("print('hello')", "printed no block times: 'hello'"),
-        ("print('[1, 2]')", "printed no block times"),
-        (f"print(json.dumps({SOUND | {'reference': [2.0]}}))", "printed no block times"),
-        (f"print(json.dumps({SOUND | {'candidate': [['fast']] * 20}}))", "printed no block times"),
+        ("", "gave no block times: 'nothing'"),
+        ("print('hello')", "gave no block times: 'hello'"),
+        ("print('[1, 2]')", "gave no block times"),
+        (f"print(json.dumps({SOUND | {'reference': [2.0]}}))", "gave no block times"),
+        (f"print(json.dumps({SOUND | {'candidate': [['fast']] * 20}}))", "gave no block times"),
         (f"print(json.dumps({SOUND | {'candidate': [[-1.0]] * 20}}))", "not above 0 milliseconds"),
         (f"print(json.dumps({SOUND | {'candidate': [[]] * 20}}))", "not above 0 milliseconds"),
         ("print(json.dumps({'reference': [float('nan')] * 2, 'candidate': [[1.0]]}))", "not above 0 milliseconds"),
@@ -137,7 +137,7 @@ time.sleep(60)"""
 
 def test_what_is_of_this_machine_alone_is_not_asked_of_a_device():
     profile = HardwareProfile(name="board", device="command:./board.sh", threads=1000)
-    check_threads(profile)
+    check_place(profile)
     runtime: Any = None
     assert call_overhead_ms(runtime, profile) == 0.0
 

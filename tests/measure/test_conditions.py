@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from autocompress.comparison import Conditions
 from autocompress.errors import UsageError
-from autocompress.measure import conditions
-from autocompress.measure.conditions import Counters, Machine, advice, check_threads, machine
+from autocompress.machine import conditions
+from autocompress.machine.conditions import Conditions, Counters, Machine, machine
+from autocompress.measure.conditions import advice, check_threads
 from autocompress.profile import HardwareProfile
 
 GOOD = Machine("a processor", 2, ("avx2",), None, "performance", True)

@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autocompress.comparison import Blocks, TimingSession
+from autocompress.comparison import TimingSession
+from autocompress.machine.blocks import Blocks
+from autocompress.machine.quiet import MINUTES, RecentBlocks, quiet
 from autocompress.measure import latency_of
-from autocompress.measure.quiet import MINUTES, RecentBlocks, ReferenceSpeed, quiet, requalified
+from autocompress.measure.quiet import ReferenceSpeed, requalified
 from autocompress.measure.statistics import session_of
 
 from .simulated import Machine

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from autocompress.candidate.export import export
+from autocompress.errors import CandidateFailed
+from autocompress.machine.blocks import BlockLimits
 from autocompress.measure import ReferenceSpeed, Sessions, requalified
-from autocompress.measure.blocks import BlockLimits
 from autocompress.measure.statistics import session_of
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
@@ -102,6 +103,14 @@ def test_what_a_session_says_can_be_worked_out_again_from_its_blocks(files: tupl
     session, blocks = Sessions(fake_runtime, PROFILE, one, feeds()).record(three)
     again = session_of(blocks, float(blocks.reference.min()), PROFILE.percentile)
     assert replace(again, conditions=session.conditions, at_s=session.at_s, seconds=session.seconds) == session
+
+
+def test_a_clock_that_is_too_coarse_fails_the_file(
+    files: tuple[Path, Path], fake_runtime: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fake_runtime, "clock", lambda session, feed: 0.0)
+    with pytest.raises(CandidateFailed, match="too coarse"):
+        Sessions(fake_runtime, PROFILE, files[0], feeds()).record(files[1])
 
 
 def test_each_session_may_have_a_process_of_its_own(

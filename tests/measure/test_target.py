@@ -15,11 +15,11 @@ from torch import nn
 
 from autocompress.candidate.export import export
 from autocompress.comparison import TimingSession
-from autocompress.cores import cores
 from autocompress.data import feeds_to_store
 from autocompress.errors import CandidateFailed
+from autocompress.machine.blocks import HURRIED, HURRIED_S
+from autocompress.machine.cores import cores
 from autocompress.measure import CompareRequest, MachineLock, Target
-from autocompress.measure.blocks import HURRIED, HURRIED_S
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
 from autocompress.storage.store import Store

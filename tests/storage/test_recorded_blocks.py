@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from autocompress.comparison import Blocks
-from autocompress.measure.quiet import NEAR_FASTEST
+from autocompress.machine.blocks import Blocks
+from autocompress.machine.quiet import NEAR_FASTEST
 from autocompress.measure.statistics import session_of
 from autocompress.storage.recorded_blocks import load_blocks, save_blocks
 from autocompress.storage.store import Store

@@ -44,26 +44,30 @@ def refuse_another_version(progress: Progress) -> None:
         )
 
 
-def identity_of(settings: Settings, space: Space) -> dict[str, Any]:
-    """What makes a search the one it is."""
+def identity_of(settings: Settings, space: Space, device: str) -> dict[str, Any]:
+    """What makes a search the one it is. device: what files are timed on elsewhere; empty for this machine."""
     return {
         "budget": [settings.budget.latency_ms, settings.budget.speedup],
         "profile": settings.profile.model_dump(mode="json"),
         "seed": settings.seed,
         "space": space.describe(),
+        **({"device": device} if device else {}),
     }
 
 
-def refuse_another_search(progress: Progress, settings: Settings, space: Space) -> None:
-    """A resume must be of the same search: same profile, seed and choices; added strategies join. Raises UsageError."""
-    now, before = identity_of(settings, space), progress.identity
+def refuse_another_search(progress: Progress, settings: Settings, space: Space, device: str) -> None:
+    """A resume must be of the same search: same profile, device, seed and choices; added strategies join. Raises
+    UsageError.
+    """
+    now, before = identity_of(settings, space, device), progress.identity
     if before is None:
         return
     way_out = f"give another --out, or the settings {settings.out} was made with"
-    for key, what in (("budget", "budget"), ("profile", "hardware profile"), ("seed", "seed")):
-        if before[key] != now[key]:
+    for key, what in (("budget", "budget"), ("profile", "hardware profile"), ("seed", "seed"), ("device", "device")):
+        if before.get(key) != now.get(key):
             raise UsageError(
-                f"{settings.out} holds a search of another {what} ({before[key]} then, {now[key]} now): {way_out}"
+                f"{settings.out} holds a search of another {what} ({before.get(key)} then, {now.get(key)} now): "
+                f"{way_out}"
             )
     changed = [name for name, choices in before["space"].items() if now["space"].get(name) != choices]
     if changed:

@@ -1,4 +1,4 @@
-"""Structures timed before they are trained, as many at once as there are workers."""
+"""Structures timed before they are trained, as many at once as can be under way."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Gating:
         self._limit_s = gate_limit_s(prepared_s)
         self._durations = durations
         self._check_interrupted = check_interrupted
-        self._turns = asyncio.Semaphore(pipeline.operations.concurrency)
+        self._turns = asyncio.Semaphore(pipeline.operations.families)
 
     async def time(self, recipe: Recipe, budget: Budget) -> Gate:
         """Build and time a structure. Raises CandidateFailed."""

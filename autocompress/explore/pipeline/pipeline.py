@@ -35,12 +35,25 @@ from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
 from autocompress.explore.pipeline.variants import Ratios, is_for_size, variants_for, worth_gating
 from autocompress.explore.pipeline.worth import is_far_over, no_faster, too_slow
 from autocompress.latency import Latency
-from autocompress.measure import CompareRequest, device_limit_s, latency_of
+from autocompress.measure import CompareRequest, latency_of, place_limit_s
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe, Step
 from autocompress.storage.atomic import write_text
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
+
+
+class Left:
+    """Seconds that are left of a limit, which all operations of a candidate share."""
+
+    def __init__(self, limit_s: float, now: Callable[[], float]) -> None:
+        self._until, self._now = now() + limit_s, now
+
+    def __call__(self) -> float:
+        return max(1.0, self._until - self._now())
+
+    def add(self, seconds: float) -> None:
+        self._until += seconds
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,7 @@ class Pipeline:
                     continue  # it fails again, with its reason kept, if the family is evaluated
                 graph = files[0].graph
                 try:
-                    sessions += [(graph, session) for session in await self._first_session(files[0], left())]
+                    sessions += [(graph, session) for session in await self._first_session(files[0], left)]
                     timed[variant] = latency_of(self.timed.of(graph))
                 except CandidateFailed:
                     if variant is None:
@@ -171,25 +184,26 @@ class Pipeline:
     async def session(self, evaluation: Evaluation, seconds: float, limit_s: float) -> TimingSession:
         """A finished file timed in one more session, which may take so many seconds."""
         file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest, evaluation.graph)
-        return await self._session(file, seconds, limit_s)
+        return await self._session(file, seconds, self._left(limit_s))
 
-    async def _latency(self, file: ModelFile, limit_s: float) -> Latency:
+    async def _latency(self, file: ModelFile, left: Left) -> Latency:
         """What all sessions of a file's graph say, with a first one where there is none."""
-        await self._first_session(file, limit_s)
+        await self._first_session(file, left)
         return latency_of(self.timed.of(file.graph))
 
-    async def _first_session(self, file: ModelFile, limit_s: float) -> Sequence[TimingSession]:
+    async def _first_session(self, file: ModelFile, left: Left) -> Sequence[TimingSession]:
         """The one that a graph is known by from then on; none where it is known."""
         if self.timed.known(file.graph):
             return ()
-        return (await self._session(file, self.timed.affordable_s(self.session_s, self.now()), limit_s),)
+        return (await self._session(file, self.timed.affordable_s(self.session_s, self.now()), left),)
 
-    async def _session(self, file: ModelFile, seconds: float, limit_s: float) -> TimingSession:
+    async def _session(self, file: ModelFile, seconds: float, left: Left) -> TimingSession:
         path, reference = self.folder.root / file.path, self.folder.reference
         request = CompareRequest(path, reference, self.prepared.feeds, seconds)
-        if self.profile.command:  # what takes long there is not the file
-            limit_s = max(limit_s, device_limit_s(seconds))
+        limit_s, began = max(left(), place_limit_s(self.profile, seconds)), self.now()
         session = replace(await self.operations.compare(request, limit_s=limit_s), file=file.digest)
+        if self.profile.elsewhere:
+            left.add(self.now() - began)  # what takes long there is not the file
         self.timed.add(file.graph, [session])
         return session
 
@@ -199,7 +213,7 @@ class Pipeline:
         weights: TrainedWeights,
         rung: int,
         worth_below: float | None,
-        left: Callable[[], float],
+        left: Left,
         stands: Stands = anything_stands,
         *,
         first_look: bool = False,
@@ -218,11 +232,11 @@ class Pipeline:
             failed=made.failed,
             calibration=dict(weights.calibration),
         )
-        base = await self._latency(made.source, left())
+        base = await self._latency(made.source, left)
         timed = [(made.source, base)]
         for file in made.files:
             try:
-                latency = await self._latency(file, left())
+                latency = await self._latency(file, left)
             except CandidateFailed as error:
                 outcome = self._without(outcome, file, error.strategy, error.reason)
                 continue
@@ -296,10 +310,8 @@ class Pipeline:
         self.speed.took(self.now() - began, examples / self.profile.batch * call_ms / 1e3)
         return answers
 
-    def _left(self, limit_s: float) -> Callable[[], float]:
-        """Seconds that are left of a limit, which all operations of a candidate share."""
-        began = self.now()
-        return lambda: max(1.0, limit_s - (self.now() - began))
+    def _left(self, limit_s: float) -> Left:
+        return Left(limit_s, self.now)
 
 
 def _or_why_not(outcome: Outcome) -> Outcome:

@@ -14,35 +14,10 @@ from autocompress.candidate.export import export
 from autocompress.errors import CandidateFailed
 from autocompress.profile import HardwareProfile
 from autocompress_plugins.runtimes import onnxruntime as own
-from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime, operator_times
+from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from tests.layouts import layout_of
 
 PROFILE = HardwareProfile(name="cpu")
-Event = dict[str, Any]
-
-
-def a_call(start: int, nodes: list[tuple[str, str, int]]) -> list[Event]:
-    """The events of one call, in the order in which ONNX Runtime writes them: the whole after its parts."""
-    ran = [
-        {"cat": "Node", "name": f"{name}_kernel_time", "ts": start + at, "dur": took, "args": {"op_name": operator}}
-        for at, (name, operator, took) in enumerate(nodes, 1)
-    ]
-    return [*ran, {"cat": "Session", "name": "model_run", "ts": start, "dur": 50, "args": {}}]
-
-
-def test_calls_to_warm_up_do_not_count_and_a_disturbed_one_changes_nothing() -> None:
-    lasting = [90_000, 300, 300, 80_000, 300]
-    events = [e for n, us in enumerate(lasting) for e in a_call(100 * n, [("a", "Conv", us), ("b", "Gemm", 100)])]
-    assert {row.name: (row.operator, row.ms, row.share) for row in operator_times(events, warm_up=1)} == {
-        "a": ("Conv", pytest.approx(0.3), pytest.approx(0.75)),
-        "b": ("Gemm", pytest.approx(0.1), pytest.approx(0.25)),
-    }
-
-
-def test_a_node_in_a_loop_counts_each_time_and_the_loop_not_again() -> None:
-    nodes = [("body", "MatMul", 20), ("body", "MatMul", 30), ("loop", "Loop", 60), ("end", "Relu", 50)]
-    rows = operator_times([e for n in range(3) for e in a_call(100 * n, nodes)], warm_up=1)
-    assert {row.name: row.ms for row in rows} == {"body": pytest.approx(0.05), "end": pytest.approx(0.05)}
 
 
 def test_the_layers_of_a_file_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-from autocompress.cgroups import PROC, SYS, processor_quota
+from .cgroups import PROC, SYS, processor_quota
 
 
 def cores(proc: Path = PROC, sys: Path = SYS) -> int:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from autocompress.cgroups import PROC, SYS, memory_limit, text_of
+from .cgroups import PROC, SYS, memory_limit, text_of
 
 
 def memory_bytes(proc: Path = PROC, sys: Path = SYS) -> int:

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from autocompress.arrays import Floats
-from autocompress.comparison import Blocks
-from autocompress.errors import CandidateFailed
-from autocompress.measure.processors import Move, stay
+from .processors import Move, stay
 
+Milliseconds = npt.NDArray[np.float64]
 Call = Callable[[], float]  # runs the model once; milliseconds that it took
 Now = Callable[[], float]  # seconds
 
@@ -25,6 +24,23 @@ MOST_CALLS = 400  # in a block
 SLOW_MS = 200.0  # a call, above which one is enough to warm up
 HURRIED, HURRIED_S = 6, 0.25  # blocks of a session that may take less than so many seconds
 WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """What a session recorded, in its order: a block of calls of the reference, one of the candidate, and so on, the
+    reference first and last.
+
+    candidate: milliseconds of every call, an array a block. reference: the median milliseconds of each of its blocks,
+    one more than the candidate's.
+    """
+
+    candidate: tuple[Milliseconds, ...]
+    reference: Milliseconds
+
+    def __post_init__(self) -> None:
+        if len(self.reference) != len(self.candidate) + 1 or not self.candidate:
+            raise ValueError("a session is blocks of the candidate, each between two of the reference")
 
 
 @dataclass(frozen=True)
@@ -44,10 +60,14 @@ class BlockLimits:
 USUAL = BlockLimits()
 
 
+class TooCoarse(Exception):
+    """The clock of a runtime, for a file that it times."""
+
+
 def record_blocks(
     candidate: Call,
     reference: Call,
-    quiet_blocks: Callable[[Floats], int],
+    quiet_blocks: Callable[[Milliseconds], int],
     limits: BlockLimits,
     clock: Now = time.monotonic,
     move: Move = stay,
@@ -61,7 +81,7 @@ def record_blocks(
     gc.disable()
     try:
         counts = [_calls_a_block(model) for model in (candidate, reference)]
-        ours: list[Floats] = []
+        ours: list[Milliseconds] = []
         theirs = [float(np.median(_block(reference, counts[1])))]
         ends, known, in_vain = clock() + limits.seconds, 0, 0
         while True:
@@ -80,10 +100,10 @@ def record_blocks(
             gc.enable()
 
 
-def _block(model: Call, calls: int) -> Floats:
+def _block(model: Call, calls: int) -> Milliseconds:
     times = np.array([model() for _ in range(calls)])
     if not (times > 0).all():
-        raise CandidateFailed("a call took no time by the runtime's clock: it is too coarse to time this file")
+        raise TooCoarse("a call took no time by the runtime's clock: it is too coarse to time this file")
     return times
 
 

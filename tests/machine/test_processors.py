@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autocompress.measure import processors
-from autocompress.measure.blocks import IN_VAIN, BlockLimits, record_blocks
-from autocompress.measure.processors import stay, taking_turns
+from autocompress.machine import processors
+from autocompress.machine.blocks import IN_VAIN, BlockLimits, record_blocks
+from autocompress.machine.processors import stay, taking_turns
 
 
 @pytest.fixture

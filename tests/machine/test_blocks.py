@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from autocompress.arrays import Floats
-from autocompress.comparison import Blocks
-from autocompress.errors import CandidateFailed
-from autocompress.measure.blocks import BLOCK_MS, MOST_CALLS, BlockLimits, record_blocks
+from autocompress.machine.blocks import BLOCK_MS, MOST_CALLS, BlockLimits, Blocks, TooCoarse, record_blocks
 
 LIMITS = BlockLimits()
 
@@ -123,6 +121,6 @@ def test_the_garbage_collector_is_switched_on_again_after_an_error_and_left_off_
 
 @pytest.mark.parametrize("times", [(0.0, 1.0), (1.0, 0.0)], ids=["candidate", "reference"])
 def test_a_call_that_takes_no_time_fails_in_one_line(times: tuple[float, float]):
-    with pytest.raises(CandidateFailed) as failed:
+    with pytest.raises(TooCoarse) as failed:
         recorded(*times)
     assert str(failed.value) == "a call took no time by the runtime's clock: it is too coarse to time this file"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from autocompress.cgroups import memory_limit, processor_quota, throttled_s
-from autocompress.cores import cores
-from autocompress.memory import memory_bytes, peak_bytes, resident_bytes
+from autocompress.machine.cgroups import memory_limit, processor_quota, throttled_s
+from autocompress.machine.cores import cores
+from autocompress.machine.memory import memory_bytes, peak_bytes, resident_bytes
 
 GIB = 2**30
 Files = dict[str, str]

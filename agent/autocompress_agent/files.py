@@ -1,0 +1,75 @@
+"""The files that an agent was sent, by the SHA-256 of their content."""
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from autocompress_agent.limits import MEGABYTE, Limits
+from autocompress_agent.refusal import Refused
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Files:
+    """In a folder that nobody else reads. What was not used for longest goes when there is too much."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder = folder
+        self._limits = limits
+
+    def paths(self, digests: Iterable[str]) -> list[Path]:
+        """Those files. Raises Refused, with all that are missing."""
+        paths = [self._path(digest) for digest in digests]
+        if missing := tuple(path.name for path in paths if not path.exists()):
+            raise Refused(404, f"{len(missing)} files are not here: send them first", missing)
+        for path in paths:
+            os.utime(path)
+        return paths
+
+    async def keep(self, digest: str, parts: AsyncIterator[bytes]) -> None:
+        """Take a file in. Raises Refused when it is another one, too large, or does not fit on the disk."""
+        path, found, size = self._path(digest), hashlib.sha256(), 0
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".coming-") as coming:
+                async for part in parts:
+                    size += len(part)
+                    if size > self._limits.file_bytes:
+                        most = self._limits.file_bytes // MEGABYTE
+                        raise Refused(413, f"the file is larger than the {most} MB that this agent takes (--max-file)")
+                    found.update(part)
+                    coming.write(part)
+                coming.flush()
+                if found.hexdigest() != digest:
+                    raise Refused(400, "the content is not that of the digest: the file changed on its way")
+                self._make_room(size)
+                if not path.exists():
+                    os.link(coming.name, path)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Refused(507, "no space is left on the device's disk") from error
+            raise
+
+    def add(self, content: bytes) -> str:
+        """Keep what was made here; its digest."""
+        digest = hashlib.sha256(content).hexdigest()
+        self._make_room(len(content))
+        self._path(digest).write_bytes(content)
+        return digest
+
+    def _path(self, digest: str) -> Path:
+        if not DIGEST.fullmatch(digest):
+            raise Refused(400, "a file is named by the 64 hexadecimal digits of its SHA-256")
+        return self._folder / digest
+
+    def _make_room(self, needed: int) -> None:
+        kept = sorted((p for p in self._folder.iterdir() if DIGEST.fullmatch(p.name)), key=lambda p: p.stat().st_mtime)
+        size = needed + sum(path.stat().st_size for path in kept)
+        for path in kept:
+            if size <= self._limits.folder_bytes:
+                return
+            size -= path.stat().st_size
+            path.unlink()

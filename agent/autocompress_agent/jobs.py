@@ -1,0 +1,143 @@
+"""What runs in a child process of an agent: one session of two files, outputs, operators, memory.
+
+Each takes paths and numbers and returns what JSON can hold; ``Refused`` says what cannot be done.
+"""
+
+import io
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .external_data import has_external_data
+from .machine.blocks import BlockLimits, TooCoarse, record_blocks
+from .machine.conditions import Counters
+from .machine.memory import peak_bytes, resident_bytes
+from .machine.onnx_session import CannotLoad, bound_call, node_times, open_session, session_options
+from .machine.processors import taking_turns
+from .machine.quiet import counting
+from .refusal import Refused
+
+Feeds = Sequence[Mapping[str, Any]]
+DIGITS = 7  # of a number of milliseconds
+
+
+def compare(
+    candidate: Path, reference: Path, inputs: Path, how: Mapping[str, Any], limits: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The blocks of one session, both files opened anew. limits: ``quiet``, ``seconds``, ``fewest`` of a session, and
+    ``known_ms``, the reference's time when nobody disturbs it, null where every block counts (0: unknown).
+    """
+    feeds = read_feeds(inputs)
+    ours, theirs = (_timed(_opened(path, how), feeds) for path in (candidate, reference))
+    until = BlockLimits(int(limits["quiet"]), float(limits["seconds"]), int(limits["fewest"]))
+    known_ms = limits["known_ms"]
+    count = counting(None if known_ms is None else float(known_ms) or float("inf"))
+    before = Counters.now()
+    try:
+        with taking_turns(possible=how["threads"] == 1 and how["provider"] == "CPUExecutionProvider") as move:
+            blocks = record_blocks(ours, theirs, count, until, move=move)
+    except TooCoarse as error:
+        raise Refused(422, str(error)) from error
+    return {
+        "blocks": {
+            "reference": [round(ms, DIGITS) for ms in blocks.reference.tolist()],
+            "candidate": [[round(ms, DIGITS) for ms in block.tolist()] for block in blocks.candidate],
+        },
+        "conditions": asdict(before.until(Counters.now())),
+    }
+
+
+def outputs(file: Path, inputs: Path, how: Mapping[str, Any]) -> bytes:
+    """An .npz file of what the file gives for each input, by ``number/name``."""
+    session = _opened(file, how)
+    names = [output.name for output in session.get_outputs()]
+    found = {}
+    for number, feed in enumerate(read_feeds(inputs)):
+        for name, value in zip(names, _called(session, feed), strict=True):
+            found[f"{number}/{name}"] = value
+    kept = io.BytesIO()
+    np.savez(kept, **found)
+    return kept.getvalue()
+
+
+def operators(file: Path, inputs: Path, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Milliseconds of each node, with its name and operator."""
+    _refuse_external_data(file)
+    try:
+        nodes = node_times(file, _options(how), how["provider"], read_feeds(inputs))
+    except CannotLoad as error:
+        raise Refused(422, str(error)) from error
+    return {"operators": [{"name": name, "operator": kind, "ms": ms} for (name, kind), ms in nodes.items()]}
+
+
+def memory(file: Path, inputs: Path, how: Mapping[str, Any]) -> dict[str, Any]:
+    """The bytes that opening the file and calling it took at most, beside what this process had before."""
+    feeds, before = read_feeds(inputs), resident_bytes(os.getpid())
+    session = _opened(file, how)
+    for feed in feeds:
+        _called(session, feed)
+    peak = peak_bytes(os.getpid())
+    return {"bytes": None if peak is None or before is None else max(0, peak - before)}
+
+
+def read_feeds(inputs: Path) -> Feeds:
+    """Of an .npz file with ``number/name``, counted from 0."""
+    try:
+        with np.load(inputs, allow_pickle=False) as stored:
+            found: dict[int, dict[str, Any]] = {}
+            for key in stored.files:
+                number, _, name = key.partition("/")
+                found.setdefault(int(number), {})[name] = stored[key]
+    except (ValueError, OSError) as error:
+        raise Refused(422, f"the inputs are no .npz file of arrays: {error}") from error
+    if not found:
+        raise Refused(422, "there are no inputs")
+    return [found[number] for number in sorted(found)]
+
+
+def _opened(path: Path, how: Mapping[str, Any]) -> Any:
+    _refuse_external_data(path)
+    try:
+        return open_session(path, _options(how), how["provider"])
+    except CannotLoad as error:
+        raise Refused(422, str(error)) from error
+
+
+def _options(how: Mapping[str, Any]) -> Any:
+    return session_options(how["threads"], how["options"])
+
+
+def _refuse_external_data(path: Path) -> None:
+    try:
+        outside = has_external_data(path.read_bytes())
+    except ValueError as error:
+        raise Refused(422, str(error)) from error
+    if outside:
+        raise Refused(422, "the file keeps weights outside itself: this agent takes files that are whole")
+
+
+def _called(session: Any, feed: Mapping[str, Any]) -> list[Any]:
+    try:
+        return list(session.run(None, dict(feed)))
+    except Exception as error:  # ONNX Runtime has no common base for what it raises
+        raise Refused(422, f"the file does not run: {' '.join(str(error).split())[:200]}") from error
+
+
+def _timed(session: Any, feeds: Feeds) -> Callable[[], float]:
+    """Runs the file once, on the inputs in turn; the milliseconds that it took."""
+    _called(session, feeds[0])  # what does not run is told once, and not from within the loop
+    turns = itertools.cycle([bound_call(session, feed) for feed in feeds])
+
+    def call() -> float:
+        run = next(turns)
+        began = time.perf_counter()
+        run()
+        return (time.perf_counter() - began) * 1e3
+
+    return call

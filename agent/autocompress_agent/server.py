@@ -1,0 +1,191 @@
+"""The agent's answers over HTTP: every request with the token, one job at a time.
+
+    GET  /v1/about                what the device is
+    PUT  /v1/files/DIGEST         take a file in (ONNX, or .npz of inputs), by the SHA-256 of its content
+    GET  /v1/files/DIGEST         a file that a job made
+    POST /v1/compare              one session of two files; the raw times of its blocks, and the conditions
+    POST /v1/outputs              what a file gives for inputs: the digest of an .npz file
+    POST /v1/operators            the time of each node of a file
+    POST /v1/memory               the bytes that a file takes
+
+A body is JSON; what it asks for by digest and its ``nonce`` come back with the answer. What is refused is
+``{"error": one line, "missing": [digests that have to be sent first]}``.
+"""
+
+import asyncio
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import onnxruntime
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from autocompress_agent import __version__, jobs
+from autocompress_agent.child import Children
+from autocompress_agent.files import Files
+from autocompress_agent.limits import Limits
+from autocompress_agent.machine.conditions import machine
+from autocompress_agent.refusal import Refused
+
+BODY_BYTES = 1 << 20  # of a request that is no file
+MORE_S = 30.0  # that a session may take beside its seconds: to open both files, and calls that take long
+TIMES_SECONDS = 4
+MOST = {"quiet": 1 << 63, "fewest": 1000}  # blocks
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Agent:
+    """names: by which it may be called, as a Host header has them, without the port."""
+
+    def __init__(self, files: Files, children: Children, limits: Limits, token: str, names: frozenset[str]) -> None:
+        self._files = files
+        self._children = children
+        self._limits = limits
+        self._token = token
+        self._names = names
+        self._turn: asyncio.Lock | None = None  # belongs to the loop that first asks
+        self.app = Starlette(
+            routes=[
+                Route("/v1/about", self._checked(self._about), methods=["GET"]),
+                Route("/v1/files/{digest}", self._checked(self._keep), methods=["PUT"]),
+                Route("/v1/files/{digest}", self._checked(self._give), methods=["GET"]),
+                Route("/v1/compare", self._checked(self._compare), methods=["POST"]),
+                *(
+                    Route(f"/v1/{name}", self._checked(partial(self._of_one_file, job)), methods=["POST"])
+                    for name, job in (("outputs", jobs.outputs), ("operators", jobs.operators), ("memory", jobs.memory))
+                ),
+            ],
+        )
+
+    def _checked(self, endpoint: Endpoint) -> Endpoint:
+        """Who may ask, and what is refused."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                self._check(request)
+                return await endpoint(request)
+            except Refused as refused:
+                said: dict[str, Any] = {"error": refused.reason}
+                if refused.missing:
+                    said["missing"] = refused.missing
+                return JSONResponse(said, refused.status)
+
+        return answer
+
+    def _check(self, request: Request) -> None:
+        host = request.headers.get("host", "")
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.rpartition(":")[0] or host
+        if name not in self._names:
+            raise Refused(403, f"this agent is not called {name!r} (--name)")
+        if "origin" in request.headers:
+            raise Refused(403, "requests of web pages are not answered")
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token.encode()):
+            raise Refused(401, "the token is missing or another one (--token-file)")
+
+    async def _about(self, request: Request) -> Response:
+        found = asdict(machine())
+        # What two devices of one kind agree in, and what one may be asked for.
+        kind = {name: found[name] for name in ("processor", "cores", "instructions")}
+        kind["onnxruntime"] = onnxruntime.__version__
+        return JSONResponse(
+            {
+                "agent": __version__,
+                "kind": kind,
+                "machine": found,
+                "providers": onnxruntime.get_available_providers(),
+                "limits": asdict(self._limits),
+            }
+        )
+
+    async def _keep(self, request: Request) -> Response:
+        await self._files.keep(request.path_params["digest"], request.stream())
+        return JSONResponse({"kept": request.path_params["digest"]})
+
+    async def _give(self, request: Request) -> Response:
+        (path,) = self._files.paths([request.path_params["digest"]])
+        return FileResponse(path, media_type="application/octet-stream")
+
+    async def _compare(self, request: Request) -> Response:
+        asked = await _body(request, ("candidate", "reference", "inputs"))
+        limits = _limits(asked)
+        paths = self._files.paths(asked[name] for name in ("candidate", "reference", "inputs"))
+        seconds = MORE_S + TIMES_SECONDS * limits["seconds"]
+        found = await self._job(jobs.compare, *paths, _how(asked), limits, seconds=seconds)
+        return _answer(asked, found, "candidate", "reference", "inputs")
+
+    async def _of_one_file(self, job: Callable[..., Any], request: Request) -> Response:
+        asked = await _body(request, ("file", "inputs"))
+        paths = self._files.paths(asked[name] for name in ("file", "inputs"))
+        found = await self._job(job, *paths, _how(asked))
+        if isinstance(found, bytes):
+            found = {"outputs": self._files.add(found)}
+        return _answer(asked, found, "file", "inputs")
+
+    async def _job(self, job: Callable[..., Any], *arguments: Any, seconds: float | None = None) -> Any:
+        """One at a time: what else runs on the device would be in the way."""
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        async with self._turn:
+            return await asyncio.to_thread(partial(self._children.run, job, *arguments, seconds=seconds))
+
+
+async def _body(request: Request, names: tuple[str, ...]) -> dict[str, Any]:
+    """A request's JSON, with the digests that it has to name."""
+    raw = b""
+    async for part in request.stream():
+        raw += part
+        if len(raw) > BODY_BYTES:
+            raise Refused(413, "the request is too long")
+    try:
+        asked = json.loads(raw)
+    except ValueError as error:
+        raise Refused(400, "the request is no JSON") from error
+    if not isinstance(asked, dict) or not all(isinstance(asked.get(name), str) for name in names):
+        raise Refused(400, f"a request names {', '.join(names)}, each by its digest")
+    return asked
+
+
+def _how(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """How files are opened: ``threads``, ``provider``, ``options``."""
+    threads, provider, options = (asked.get(name) for name in ("threads", "provider", "options"))
+    cores = machine().cores
+    if type(threads) is not int or not 1 <= threads <= cores:
+        raise Refused(422, f"threads is a whole number up to the device's {cores} cores")
+    if provider not in onnxruntime.get_available_providers():
+        known = ", ".join(onnxruntime.get_available_providers())
+        raise Refused(422, f"the device's onnxruntime has no {provider}: it has {known}")
+    if not isinstance(options, dict) or not all(
+        isinstance(value, str | bool | int | float) for value in options.values()
+    ):
+        raise Refused(400, "options are names with a text or a number each")
+    return {"threads": threads, "provider": provider, "options": options}
+
+
+def _limits(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """When a session ends."""
+    found: dict[str, Any] = {name: asked.get(name) for name in ("quiet", "seconds", "fewest", "known_ms")}
+    whole = all(type(found[name]) is int and 1 <= found[name] <= MOST[name] for name in MOST)
+    if (
+        not whole
+        or not _is_number(found["seconds"])
+        or not (found["known_ms"] is None or _is_number(found["known_ms"]))
+    ):
+        raise Refused(400, "a session is asked for with quiet, seconds, fewest and known_ms")
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+
+
+def _answer(asked: Mapping[str, Any], found: Mapping[str, Any], *names: str) -> Response:
+    """With what it answers."""
+    return JSONResponse({**found, "nonce": asked.get("nonce"), **{name: asked[name] for name in names}})

@@ -1,0 +1,89 @@
+"""ONNX Runtime's sessions: how a file is opened, called to be timed, and profiled, the same wherever it runs."""
+
+import json
+import tempfile
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+WARM_UP_CALLS = 10  # calls of a profile that do not count
+FEWEST_PROFILED, MOST_PROFILED, SECONDS = 20, 200, 2.0  # of a profile
+KERNEL = "_kernel_time"
+AROUND = frozenset({"If", "Loop", "Scan"})  # their time is that of the nodes inside
+
+
+class CannotLoad(Exception):
+    """ONNX Runtime and a file, or an execution provider that does not work here."""
+
+
+def session_options(threads: int, options: Mapping[str, Any]) -> ort.SessionOptions:
+    """Threads pinned. options: entries of the session's configuration."""
+    found = ort.SessionOptions()
+    found.intra_op_num_threads = threads
+    found.inter_op_num_threads = 1
+    found.log_severity_level = 4
+    for name, value in options.items():
+        found.add_session_config_entry(name, str(int(value) if isinstance(value, bool) else value))
+    return found
+
+
+def open_session(path: Path, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
+    """Raises CannotLoad."""
+    try:
+        session = ort.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime has no common base for what it raises
+        said = " ".join(str(error).split())
+        raise CannotLoad(f"ONNX Runtime cannot load the file: {said[:200]}") from error
+    if provider not in session.get_providers():  # it goes on with another one, silently
+        raise CannotLoad(f"{provider} does not work here: a device, its driver or a library of its is missing")
+    return session
+
+
+def bound_call(session: ort.InferenceSession, feed: Mapping[str, Any]) -> Callable[[], object]:
+    """One call with inputs and outputs bound beforehand: what is timed."""
+    binding = session.io_binding()
+    for given in session.get_inputs():
+        binding.bind_cpu_input(given.name, np.asarray(feed[given.name], order="C"))
+    for output in session.get_outputs():
+        binding.bind_output(output.name)
+    return partial(session.run_with_iobinding, binding)
+
+
+def node_times(
+    path: Path, options: ort.SessionOptions, provider: str, feeds: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str, str], float]:
+    """Milliseconds of each node of a file, by its name and operator, in a profile of its own. Raises CannotLoad."""
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = open_session(path, options, provider)
+        started = time.monotonic()
+        for number in range(WARM_UP_CALLS + MOST_PROFILED):
+            if number >= WARM_UP_CALLS + FEWEST_PROFILED and time.monotonic() - started > SECONDS:
+                break
+            session.run(None, feeds[number % len(feeds)])
+        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    return profiled(events, WARM_UP_CALLS)
+
+
+def profiled(events: Sequence[Mapping[str, Any]], warm_up: int) -> dict[tuple[str, str], float]:
+    """The time of each node: its median over the calls that a profile holds after the first ``warm_up``."""
+    starts = sorted(event["ts"] for event in events if event["name"] == "model_run")
+    nodes: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(KERNEL) and event["args"]["op_name"] not in AROUND:
+            calls = nodes.setdefault((_layer(event["name"]), event["args"]["op_name"]), [0.0] * len(starts))
+            calls[bisect_right(starts, event["ts"]) - 1] += event["dur"] / 1e3
+    return {node: median(calls[warm_up:]) for node, calls in nodes.items()}
+
+
+def _layer(event: str) -> str:
+    """A node's name without what the profile and the fusions of ONNX Runtime append to it."""
+    return event.removesuffix(KERNEL).removesuffix("_nchwc").removesuffix("_output_0")

@@ -1,0 +1,39 @@
+"""What a device elsewhere is given and answers: inputs, and block times, taken for what they are only where they can
+be.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from autocompress.data import Feed
+from autocompress.errors import CandidateFailed, one_line
+from autocompress.machine.blocks import Blocks
+
+SHOWN_OF_IT = 200  # characters of an answer in an error
+
+
+def blocks_in(found: Any, who: str) -> Blocks:
+    """Of ``{"reference": [ms, ...], "candidate": [[ms, ...], ...]}``. who: answered it. Raises CandidateFailed for what
+    no session records.
+    """
+    try:
+        candidate = tuple(np.array([float(ms) for ms in block]) for block in found["candidate"])
+        reference = np.array([float(ms) for ms in found["reference"]])
+        blocks = Blocks(candidate, reference)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CandidateFailed(f"{who} gave no block times: {one_line(found, SHOWN_OF_IT) or 'nothing'!r}") from error
+    if not all(len(block) and all(0 < ms < math.inf for ms in block) for block in (*candidate, reference)):
+        raise CandidateFailed(f"{who} gave block times that are not above 0 milliseconds")
+    return blocks
+
+
+def packed(feeds: Sequence[Feed]) -> bytes:
+    """An .npz file of inputs by ``number/name``."""
+    kept = io.BytesIO()
+    arrays = {f"{n}/{name}": value for n, feed in enumerate(feeds) for name, value in feed.items()}
+    np.savez(kept, **arrays)  # type: ignore[arg-type]
+    return kept.getvalue()
