@@ -50,6 +50,37 @@ class Chance:
     error: float
 
 
+@dataclass(frozen=True)
+class OnDevice:
+    """A file run on a device elsewhere, beside this machine, on the same validation examples.
+
+    examples: how many, spread over the split. output_difference: of the largest output here, how far those there are
+    from those here at most. score_difference: the metric there minus that here, higher is better, in the metric's unit;
+    error: its standard error. Of a file that loses on them, score: on the whole split there; loss: the reference's
+    minus it on the same examples, with the standard error; outputs: store key of its outputs there.
+    """
+
+    examples: int
+    output_difference: float
+    score_difference: float
+    error: float
+    score: Score | None = None
+    loss: tuple[float, float] | None = None
+    outputs: str = ""
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "OnDevice":
+        """Of what ``asdict`` gives."""
+        score, loss = value["score"], value["loss"]
+        return cls(
+            **{
+                **value,
+                "score": None if score is None else Score(**score),
+                "loss": None if loss is None else (loss[0], loss[1]),
+            }
+        )
+
+
 def keeps_half_the_lead(score: float, reference: Score, chance: Chance | None) -> bool:
     """Whether a file keeps at least half of what the reference is ahead of chance; higher scores are better.
 

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,9 +15,13 @@ from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
 from autocompress.data import KeptOutputs, ScoredSet
 from autocompress.errors import CandidateFailed
-from autocompress.evaluation import Chance, Score
-from autocompress.measure import outputs_of
+from autocompress.evaluation import Chance, OnDevice, Score
+from autocompress.measure import DeviceSession, outputs_of
 from autocompress.nested import Nested
+from autocompress.plugin.contract import Session
+
+ON_DEVICE = 200  # validation examples that a file is run on there and here
+TOLERATED = 0.001  # of the metric, that it may be worse there
 
 
 def score_files(
@@ -89,6 +95,45 @@ def _reference_on(opened: OpenTask, val: ScoredSet, sample: Sample, give_way: Ca
     return kept
 
 
+def run_on_device(opened: OpenTask, file: ModelFile, reference: str) -> OnDevice:
+    """A file on the device elsewhere beside this machine, on a sample of the validation split; where its score falls
+    there, on all of it. reference: store key of the reference's outputs here. Raises CandidateFailed when it does not
+    run there, and DeviceLost.
+    """
+    path, sample = opened.folder.root / file.path, opened.val.sampled(ON_DEVICE)
+    there = partial(DeviceSession, opened.profile, path)
+    with opened.supervisor.during("score", f"on the device: {file.recipe.techniques()}"):
+        here = _kept(opened, path, sample, opened.lock.give_way)
+        difference, error = sample.difference(_kept_of(opened, sample, there), here)
+        found = OnDevice(len(sample), _output_difference(opened, path, sample, there), difference, error)
+        if -difference <= max(error, TOLERATED):
+            return found
+        whole = _kept_of(opened, opened.val, there)
+        loss = opened.val.difference(_stored(opened, reference), whole)
+        key = opened.store.key("val", file.digest, "on the device")
+        opened.store.save(key, whole)
+        return replace(found, score=opened.val.score(whole), loss=loss, outputs=key)
+
+
+def _kept_of(opened: OpenTask, examples: ScoredSet, there: Callable[[], Session]) -> KeptOutputs:
+    """What is kept of a file's outputs on the device."""
+    return _kept_by(opened, there, examples, opened.lock.give_way, read=ON_DEVICE, sessions=1)
+
+
+def _output_difference(opened: OpenTask, path: Path, sample: ScoredSet, there: Callable[[], Session]) -> float:
+    """How far the scored outputs of the device are from those here at most, as a share of the largest here."""
+    asked = sample.split, opened.profile.batch, opened.context.layout
+    ways = (lambda: opened.open(path)), there
+    farthest = largest = 0.0
+    for (_, ours), (_, theirs) in zip(
+        *(outputs_of(way, *asked, read=ON_DEVICE, sessions=1) for way in ways), strict=True
+    ):
+        mine, other = (rows[opened.context.layout.scored].double() for rows in (ours, theirs))
+        farthest = max(farthest, float((mine - other).abs().max()))
+        largest = max(largest, float(mine.abs().max()))
+    return farthest / largest if largest else farthest
+
+
 def test_scores(opened: OpenTask, files: Sequence[ModelFile]) -> list[float]:
     """The metric of finished files on the test split. Raises CandidateFailed when there is none."""
     if opened.test is None:
@@ -102,13 +147,18 @@ def test_scores(opened: OpenTask, files: Sequence[ModelFile]) -> list[float]:
 
 
 def _kept(opened: OpenTask, path: Path, examples: ScoredSet, give_way: Callable[[], None]) -> KeptOutputs:
+    """What is kept of a file's outputs here."""
+    return _kept_by(opened, lambda: opened.open(path), examples, give_way)
+
+
+def _kept_by(
+    opened: OpenTask, open_file: Callable[[], Session], examples: ScoredSet, give_way: Callable[[], None], **how: int
+) -> KeptOutputs:
     """What is kept of a file's outputs. Raises CandidateFailed when they are no numbers."""
     layout = opened.context.layout
 
     def pieces() -> Iterator[tuple[Mapping[str, Tensor], Nested]]:
-        for batch, rows in outputs_of(
-            lambda: opened.open(path), examples.split, opened.profile.batch, layout, give_way
-        ):
+        for batch, rows in outputs_of(open_file, examples.split, opened.profile.batch, layout, give_way, **how):
             lost = [name for name, row in rows.items() if row.isnan().any()]
             if lost or not torch.isfinite(rows[layout.scored]).all():
                 raise CandidateFailed(f"the model gives NaN or infinite outputs on the {examples.split.title} split")

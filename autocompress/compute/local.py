@@ -25,7 +25,7 @@ from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.survey import graph_survey
 from autocompress.candidate.taught import TaughtBlocks
 from autocompress.candidate.teacher import Teacher
-from autocompress.evaluation import Chance
+from autocompress.evaluation import Chance, OnDevice
 from autocompress.measure import MachineLock
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
@@ -125,6 +125,10 @@ class LocalComputation:
     def test(self, files: Sequence[ModelFile]) -> list[float]:
         with self._lock.working():
             return score.test_scores(self.opened, files)
+
+    def run_on_device(self, file: ModelFile, reference: str) -> OnDevice:
+        with self._lock.working():
+            return score.run_on_device(self.opened, file, reference)
 
     def differences(self, best: str, others: Sequence[str]) -> list[tuple[float, float]]:
         return score.differences(self.opened, best, others)

@@ -6,9 +6,10 @@ by it.
 
 from asyncio import sleep
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from autocompress.candidate.arithmetic import Arithmetic
@@ -27,7 +28,7 @@ from autocompress.candidate.request import (
 from autocompress.comparison import TimingSession
 from autocompress.compute.executor import Executor
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
-from autocompress.evaluation import Chance
+from autocompress.evaluation import Chance, OnDevice
 from autocompress.measure import CompareRequest, DeviceLost
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.supervisor import tell_nobody
@@ -89,6 +90,11 @@ class Operations(Protocol):
 
     async def test(self, files: Sequence[ModelFile], *, limit_s: float) -> list[float]:
         """The metric of files on the test split."""
+
+    async def run_on_device(self, file: ModelFile, reference: str, *, limit_s: float) -> OnDevice:
+        """A file on the device elsewhere beside this machine. reference: store key of the reference's outputs. Raises
+        DeviceLost as ``compare`` does.
+        """
 
     async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
         """For each of ``others``: (score of ``best`` minus its own on the same examples, standard error)."""
@@ -197,21 +203,9 @@ class WorkerOperations:
         return made
 
     async def compare(self, request: CompareRequest, *, limit_s: float) -> TimingSession:
-        lost_s: float | None = None
-        while True:
-            try:
-                session: TimingSession = await self._again(self._comparing, "compare", request, limit_s=limit_s)
-                return session
-            except DeviceLost as error:
-                if lost_s is None:
-                    lost_s = self._clock()
-                    self._note(f"{error}: waiting for it")
-                elif self._clock() - lost_s > DEVICE_PATIENCE_S:
-                    raise DeviceLost(
-                        f"{error}: waited for it for {DEVICE_PATIENCE_S:.0f} s; what is finished is kept, the same "
-                        "command goes on"
-                    ) from error
-            await sleep(ASK_AGAIN_S)
+        call = partial(self._again, self._comparing, "compare", request, limit_s=limit_s)
+        session: TimingSession = await self._once_it_answers(call)
+        return session
 
     async def score(
         self, files: Sequence[ModelFile], sample: Sample | None = None, *, limit_s: float
@@ -232,6 +226,30 @@ class WorkerOperations:
     async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:
         found: Chance | None = await self._again(self._computing, "chance", outputs, limit_s=limit_s)
         return found
+
+    async def run_on_device(self, file: ModelFile, reference: str, *, limit_s: float) -> OnDevice:
+        call = partial(self._again, self._computing, "run_on_device", file, reference, limit_s=limit_s)
+        found: OnDevice = await self._once_it_answers(call)
+        return found
+
+    async def _once_it_answers(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """A call that a device elsewhere may be lost in: made again until it answers. Raises DeviceLost when that takes
+        too long.
+        """
+        lost_s: float | None = None
+        while True:
+            try:
+                return await call()
+            except DeviceLost as error:
+                if lost_s is None:
+                    lost_s = self._clock()
+                    self._note(f"{error}: waiting for it")
+                elif self._clock() - lost_s > DEVICE_PATIENCE_S:
+                    raise DeviceLost(
+                        f"{error}: waited for it for {DEVICE_PATIENCE_S:.0f} s; what is finished is kept, the same "
+                        "command goes on"
+                    ) from error
+            await sleep(ASK_AGAIN_S)
 
     async def _again(self, executor: Executor, method: str, *args: Any, limit_s: float) -> Any:
         """A call, once more when the process that computes crashes: somebody else may have ended it."""

@@ -2,7 +2,7 @@
 
 from autocompress.machine.blocks import USUAL
 from autocompress.measure.agent import DeviceLost
-from autocompress.measure.agent_device import device_kind
+from autocompress.measure.agent_device import DeviceSession, device_kind
 from autocompress.measure.conditions import advice
 from autocompress.measure.intervals import Pools, Spreads, counted, latency_of
 from autocompress.measure.machine_lock import MachineLock
@@ -19,6 +19,7 @@ __all__ = [
     "USUAL",
     "CompareRequest",
     "DeviceLost",
+    "DeviceSession",
     "MachineLock",
     "Pools",
     "ReferenceSpeed",

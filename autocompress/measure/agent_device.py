@@ -1,21 +1,25 @@
-"""One session on a device with an agent, and what devices of one profile have to agree in."""
+"""One session on a device with an agent, outputs there, and what devices of one profile have to agree in."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autocompress.data import Feed
+import onnx
+
+from autocompress.data import Array, Feed
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.machine.blocks import BlockLimits, Blocks
 from autocompress.machine.conditions import Conditions
 from autocompress.measure.agent import Agent
-from autocompress.measure.recorded import blocks_in, packed
+from autocompress.measure.recorded import blocks_in, outputs_in, packed
+from autocompress.plugin.contract import Session
 from autocompress.profile import HardwareProfile
 
 MORE_S = 60.0  # beside four times a session's seconds, which is what an agent gives it and more
 TIMES_SESSION = 4
+OUTPUTS_S = 180.0  # for the outputs of some examples
 KIND = frozenset({"processor", "cores", "instructions", "onnxruntime"})  # what devices of one profile agree in
 
 
@@ -52,6 +56,29 @@ class AgentDevice:
         agent = agent_of(self.profile, self.profile.agents[0])
         found = agent.ask("compare", files, asked, agent_limit_s(limits.seconds))
         return blocks_in(found.get("blocks"), f"the agent at {agent.address}"), _conditions(found.get("conditions"))
+
+
+class DeviceSession(Session):
+    """A file on the first device of a profile, to be run and not timed."""
+
+    def __init__(self, profile: HardwareProfile, path: Path) -> None:
+        self._profile = profile
+        self._path = path
+        self._names = [given.name for given in onnx.load(str(path), load_external_data=False).graph.input]
+
+    @property
+    def input_names(self) -> Sequence[str]:
+        return self._names
+
+    def run(self, feed: Feed) -> Sequence[Array]:
+        return next(self.run_all([feed]))
+
+    def run_all(self, feeds: Sequence[Feed]) -> Iterator[Sequence[Array]]:
+        """Raises CandidateFailed when the file does not run there, and DeviceLost."""
+        agent = agent_of(self._profile, self._profile.agents[0])
+        files: dict[str, Path | bytes] = {"file": self._path, "inputs": packed(feeds)}
+        answer = agent.ask("outputs", files, how_to_run(self._profile), OUTPUTS_S)
+        return iter(outputs_in(agent.file(str(answer.get("outputs"))), len(feeds), f"the agent at {agent.address}"))
 
 
 def how_to_run(profile: HardwareProfile) -> dict[str, Any]:

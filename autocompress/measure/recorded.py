@@ -4,12 +4,13 @@ be.
 
 import io
 import math
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from autocompress.data import Feed
+from autocompress.data import Array, Feed
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.machine.blocks import Blocks
 
@@ -37,3 +38,19 @@ def packed(feeds: Sequence[Feed]) -> bytes:
     arrays = {f"{n}/{name}": value for n, feed in enumerate(feeds) for name, value in feed.items()}
     np.savez(kept, **arrays)  # type: ignore[arg-type]
     return kept.getvalue()
+
+
+def outputs_in(content: bytes, calls: int, who: str) -> list[Sequence[Array]]:
+    """The outputs of each call, of an .npz file with them by ``number/name``, in order. who: answered it. Raises
+    CandidateFailed for anything else.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            found: dict[int, list[Array]] = {}
+            for key in stored.files:
+                found.setdefault(int(key.partition("/")[0]), []).append(stored[key])
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise CandidateFailed(f"{who} gave outputs that are no arrays") from error
+    if sorted(found) != list(range(calls)):
+        raise CandidateFailed(f"{who} gave the outputs of {len(found)} calls, and {calls} were asked for")
+    return [found[number] for number in range(calls)]

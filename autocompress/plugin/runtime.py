@@ -2,7 +2,7 @@
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,10 @@ class Session(ABC):
     @abstractmethod
     def run(self, feed: Feed) -> Sequence[Array]:
         """Run one call and return the outputs in order."""
+
+    def run_all(self, feeds: Sequence[Feed]) -> Iterator[Sequence[Array]]:
+        """The outputs of several calls, in their order. What runs elsewhere makes them together."""
+        return map(self.run, feeds)
 
     def bound(self, feed: Feed) -> Callable[[], object]:
         """One call on these inputs, to be made many times: what is timed. A runtime that can bind inputs and outputs

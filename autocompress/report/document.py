@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from autocompress.comparison import together
-from autocompress.evaluation import Evaluation
+from autocompress.evaluation import Evaluation, OnDevice
 from autocompress.explore.history.facts import Nearest, Recommended
 from autocompress.explore.opening.floor import Floor
 from autocompress.explore.standings.standings import Standings
@@ -71,6 +71,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
                     for name, verdict in (("latency", j.latency), ("drop", j.drop), ("size", j.size))
                 },
                 "loss": {"points": j.loss, "error": j.error},
+                "on_device": _on_device(standings.measured.on_device.get(j.evaluation.digest), scale),
                 "keeps_lead": j.keeps_lead,
                 "stands_alone": standings.measured.stands_alone(j.evaluation),
                 "finalist": standings.is_final(j.evaluation),
@@ -154,6 +155,20 @@ def latency_document(latency: Latency) -> dict[str, Any]:
             "reference_slowed": max((session.slowed for session in latency.sessions), default=1.0),
             **asdict(together([session.conditions for session in latency.sessions], max)),
         },
+    }
+
+
+def _on_device(found: OnDevice | None, scale: ScoreScale) -> dict[str, Any] | None:
+    """How a file did on the device elsewhere, beside this machine; None where it was not run there."""
+    if found is None:
+        return None
+    sign = 1 if scale.maximize else -1
+    return {
+        "examples": found.examples,
+        "output_difference": found.output_difference,
+        "score_difference": sign * found.score_difference,
+        "error": found.error,
+        "scored_there": found.score is not None,
     }
 
 

@@ -169,6 +169,33 @@ def slack(document: Document) -> str | None:
     return f"This budget binds nothing: the reference itself takes {now:.4g} ms. One that would: {option}"
 
 
+def scores_hold(document: Document) -> str | None:
+    """Where the score of what was chosen holds: on the device that it was run on, else, for int8 files, on which
+    processors.
+    """
+    return on_device(document) or int8_scores(document)
+
+
+def on_device(document: Document) -> str | None:
+    """How what was chosen did on the device elsewhere, beside this machine."""
+    chosen = candidate_of(document, document["recommended"] or document["nearest"])
+    found = None if chosen is None else chosen.get("on_device")
+    if found is None:
+        return None
+    scale, examples = ScoreScale.of(document), found["examples"]
+    lost = -scale.goodness(found["score_difference"])
+    if found["scored_there"]:
+        return (
+            f"On the device it scores {scale.points(POINTS * lost, '.2f')} lower than here on the same {examples} "
+            "examples, so it was scored there: its validation score and loss are the device's."
+        )
+    change = f"it scores {scale.points(POINTS * abs(lost), '.2f')} {'lower' if lost > 0 else 'higher'}"
+    return (
+        f"On the device {'it scores the same' if lost == 0 else change} on {examples} examples, and its outputs differ "
+        f"from those here by at most {100 * found['output_difference']:.2g} % of the largest."
+    )
+
+
 def int8_scores(document: Document) -> str | None:
     """Said when an int8 file is on the front or chosen: for which processors its score holds."""
     environment, chosen = document["environment"], (document["recommended"], document["nearest"])

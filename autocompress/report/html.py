@@ -47,7 +47,7 @@ def write_report(document: dict[str, Any], path: Path) -> None:
         conclusion=explain.conclusion(document),
         slack=explain.slack(document),
         smallest=explain.smallest(document),
-        int8_scores=explain.int8_scores(document),
+        int8_scores=explain.scores_hold(document),
         rows=[row_of(p, document) for p in reversed(listed(points))],
         rejected=_groups((_kind(r["reason"]), _label(r)) for r in document["rejected"]),
         failed=_groups((": ".join(filter(None, (f["strategy"], f["reason"]))), _label(f)) for f in document["failed"]),

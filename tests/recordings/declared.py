@@ -54,7 +54,8 @@ class Faults:
     disturbed: share of the sessions. unmeasured: share of those after a
     file's first that fail. reference_disturbed: the reference's own. other_exporter: why it writes no file.
     faster_exporter: its file is faster. untested: the test split cannot be scored. undefined: share of test scores that
-    are not a number. outputs_gone: no two files can be compared.
+    are not a number. outputs_gone: no two files can be compared. fallen_elsewhere:
+    the graph variant whose files score a tenth less on a device elsewhere.
     """
 
     unbuilt: tuple[Fault, ...] = ()
@@ -72,6 +73,7 @@ class Faults:
     untested: bool = False
     undefined: float = 0.0
     outputs_gone: bool = False
+    fallen_elsewhere: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from autocompress.comparison import TimingSession
 from autocompress.compute.operations import Strategies, Surveyed
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
-from autocompress.evaluation import Chance, Score
+from autocompress.evaluation import Chance, OnDevice, Score
 from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Stage
 from autocompress.recipe import Recipe, Step
@@ -263,6 +263,17 @@ class DeclaredExecutor:
             self.declared.test_score(file.recipe, rung, self.remembered.scores[name])
             for file, name, rung in zip(files, names, rungs, strict=True)
         ]
+
+    async def _run_on_device(self, file: ModelFile, reference: str, limit_s: float) -> OnDevice:
+        await self.takes(cost.SCORED_S, limit_s, "run_on_device")
+        score = self.remembered.scores[Path(file.path).parent.name]
+        variant = file.recipe.variant
+        if variant is None or variant.strategy != self.declared.faults.fallen_elsewhere:
+            return OnDevice(200, 1e-6, 0.0, 0.0)
+        name, there = f"{Path(file.path).parent.name}-there", score - 0.1
+        self.remembered.scores[name] = there
+        loss = self.remembered.scores[reference.removeprefix("val-")] - there, 0.002
+        return OnDevice(200, 0.2, -0.1, 0.02, Score(there, there - 0.01, there + 0.01), loss, f"val-{name}")
 
     async def _differences(self, best: str, others: Sequence[str], limit_s: float) -> list[tuple[float, float]]:
         best, others = best.removeprefix("val-"), [other.removeprefix("val-") for other in others]

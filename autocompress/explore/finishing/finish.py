@@ -14,12 +14,12 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.choice import nearest, recommended
 from autocompress.explore.finishing.measuring import Measuring
-from autocompress.explore.history.facts import Chosen, Compared, Nearest, Recommended, ScoredOnTest
+from autocompress.explore.history.facts import Chosen, Compared, Nearest, RanOnDevice, Recommended, ScoredOnTest
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.schedule import rungs
-from autocompress.explore.schedule.time_budget import CONTENDERS, FINALISTS, MEASURED_AGAIN, TimeBudget
+from autocompress.explore.schedule.time_budget import CLOSING_S, CONTENDERS, FINALISTS, MEASURED_AGAIN, TimeBudget
 from autocompress.explore.standings.judgement import Judgement, fastest_first, most_accurate_first
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.training import Training
@@ -30,6 +30,8 @@ LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not 
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 MOST_COMPARED = 30  # files that may be recommended, compared with the reference example by example
 TEST_SLACK = 4  # times what it should take
+CHOSEN_ANEW = 12  # times, at most, because a score does not hold on the device
+DEVICE_LIMIT_S = 300.0  # to run a file there, beside what scoring it takes
 
 
 class Finish:
@@ -48,6 +50,7 @@ class Finish:
         check_interrupted: Callable[[], None],
     ) -> None:
         self._operations = pipeline.operations
+        self._profile = pipeline.profile
         self._standings = standings
         self._training = training
         self._time = time
@@ -116,8 +119,10 @@ class Finish:
             found = await self._recommended()
             if found is not None and await self._measuring.time_itself(found.evaluation):
                 found = await self._recommended()
+            found = await self._hold_on_the_device(found)
             chosen = self._choose(found)
             await self._test_once(chosen)
+            await self._run_front_on_device()
         self._training.save_progress()
 
     def conclude_as_it_stands(self) -> None:
@@ -138,6 +143,41 @@ class Finish:
             return best
         others = [j.evaluation for j in judged if j.recommendable]
         return recommended(judged, await self._differences(best.evaluation, others), bounded=bounded)
+
+    async def _hold_on_the_device(self, found: Judgement | None) -> Judgement | None:
+        """What is to be recommended is run where it will be; one whose score falls there is judged by that, and another
+        may be better then.
+        """
+        for _ in range(CHOSEN_ANEW):
+            if found is None or not await self._run_on_device(found.evaluation):
+                break
+            found = await self._recommended()
+        return found
+
+    async def _run_front_on_device(self) -> None:
+        """The rest of the front too, while there is time."""
+        for e in self._standings.reported_front()[:MEASURED_AGAIN]:
+            if self._clock.left() < CLOSING_S:
+                return
+            await self._run_on_device(e)
+
+    async def _run_on_device(self, evaluation: Evaluation) -> bool:
+        """Whether a file was run there now: not where the target is this machine, and not twice."""
+        standings = self._standings
+        known = evaluation.digest in standings.measured.on_device or evaluation.id == standings.opening.reference.id
+        if known or not self._profile.agents:
+            return False
+        file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest, evaluation.graph)
+        limit_s = DEVICE_LIMIT_S + TEST_SLACK * self._time.tested_s()
+        try:
+            found = await self._operations.run_on_device(file, standings.reference.outputs, limit_s=limit_s)
+        except CandidateFailed as error:
+            self._view.note(f"{evaluation.recipe.techniques()} could not be run on the device: {error.reason}")
+            return False
+        self._history.enter(RanOnDevice({evaluation.digest: found}))
+        if found.loss is not None:
+            self._history.enter(Compared({evaluation.id: found.loss}))
+        return True
 
     def _judged(self) -> list[Judgement]:
         """Of the files that were timed since the finalists were chosen. Where there was no time for any, of all, by the

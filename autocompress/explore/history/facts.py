@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autocompress.comparison import TimingSession
-from autocompress.evaluation import Outcome, Rejected
+from autocompress.evaluation import OnDevice, Outcome, Rejected
 from autocompress.recipe import Recipe
 
 
@@ -74,6 +74,13 @@ class ScoredOnTest:
 
 
 @dataclass(frozen=True)
+class RanOnDevice:
+    """Files were run on the device that the profile names. found: by the digest of the file."""
+
+    found: Mapping[str, OnDevice]
+
+
+@dataclass(frozen=True)
 class Recommended:
     """This file was chosen, by id: it is feasible."""
 
@@ -89,7 +96,7 @@ class Nearest:
 
 TrialFact = Evaluated | Rejected | Failed  # what can end a trial
 Conclusion = Recommended | Nearest
-Fact = TrialFact | Gated | Timed | Chosen | Compared | ScoredOnTest | Conclusion
+Fact = TrialFact | Gated | Timed | Chosen | Compared | ScoredOnTest | RanOnDevice | Conclusion
 
 
 def fact_to_json(fact: Fact) -> dict[str, Any]:
@@ -112,6 +119,8 @@ def fact_to_json(fact: Fact) -> dict[str, Any]:
             return {"losses": {name: list(pair) for name, pair in losses.items()}}
         case ScoredOnTest(scores):
             return {"tests": dict(scores)}
+        case RanOnDevice(found):
+            return {"on_device": {digest: asdict(one) for digest, one in found.items()}}
         case Recommended(chosen):
             return {"conclusion": {"recommended": chosen}}
         case Nearest(chosen):
@@ -137,6 +146,8 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
             return Compared({name: (loss, error) for name, (loss, error) in losses.items()})
         case {"tests": scores}:
             return ScoredOnTest(scores)
+        case {"on_device": found}:
+            return RanOnDevice({digest: OnDevice.from_json(one) for digest, one in found.items()})
         case {"conclusion": {"recommended": str(chosen)}}:
             return Recommended(chosen)
         case {"conclusion": {"nearest": str(chosen)}}:

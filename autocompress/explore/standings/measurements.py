@@ -5,8 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autocompress.comparison import TimingSession, TimingSessions
-from autocompress.evaluation import Evaluation
-from autocompress.explore.history.facts import Chosen, Compared, Evaluated, Fact, Gated, ScoredOnTest, Timed
+from autocompress.evaluation import Evaluation, OnDevice
+from autocompress.explore.history.facts import (
+    Chosen,
+    Compared,
+    Evaluated,
+    Fact,
+    Gated,
+    RanOnDevice,
+    ScoredOnTest,
+    Timed,
+)
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS
 from autocompress.latency import Latency, beside_itself
@@ -26,7 +35,8 @@ class Measurements:
     """A value: each fact makes the next one. reference: the graph of the reference. graphs: the sessions of each graph,
     over all files that have it. finals: those since the finalists were chosen. losses: of score against the reference,
     paired, with their standard errors, by a file's id. tests: scores on the test split, by the digest of the file.
-    speed: of the reference, by all sessions. chosen: whether finalists were.
+    on_device: how files did on the device elsewhere, by the same. speed: of the reference, by all sessions. chosen:
+    whether finalists were.
     """
 
     reference: str
@@ -34,6 +44,7 @@ class Measurements:
     finals: Mapping[str, TimingSessions] = field(default_factory=dict)
     losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     tests: Mapping[str, float] = field(default_factory=dict)
+    on_device: Mapping[str, OnDevice] = field(default_factory=dict)
     speed: ReferenceSpeed = field(default_factory=ReferenceSpeed)
     chosen: bool = False
     _latencies: dict[TimingSessions, Latency] = field(default_factory=dict, compare=False)
@@ -52,6 +63,8 @@ class Measurements:
                 return replace(self, losses={**self.losses, **losses})
             case ScoredOnTest(scores):
                 return replace(self, tests={**self.tests, **scores})
+            case RanOnDevice(found):
+                return replace(self, on_device={**self.on_device, **found})
             case Chosen():
                 return replace(self, finals={}, chosen=True)
             case Gated() if self.chosen:  # a search that had ended goes on
@@ -132,6 +145,9 @@ class Measurements:
             evaluation = replace(evaluation, latency=beside_itself(evaluation.latency))
         if evaluation.digest in self.tests:
             evaluation = replace(evaluation, score=replace(evaluation.score, test=self.tests[evaluation.digest]))
+        there = self.on_device.get(evaluation.digest)
+        if there is not None and there.score is not None:  # what was told here does not hold there
+            evaluation = replace(evaluation, score=there.score, outputs=there.outputs)
         return evaluation
 
     def _latency(self, sessions: TimingSessions) -> Latency | None:

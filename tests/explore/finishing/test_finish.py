@@ -8,6 +8,8 @@ from typing import Any
 
 from autocompress.budget import Budget
 from autocompress.explore.standings.front import dominates
+from autocompress.profile import HardwareProfile
+from autocompress.report.explain import scores_hold
 from tests.recordings import kinds
 from tests.recordings.declared import Faults
 from tests.recordings.documents import chosen_of, ratio_of, score_of
@@ -146,3 +148,29 @@ def test_a_file_over_the_targets_size_is_not_recommended_and_the_smallest_is_nam
     (said,) = none["would_help"]
     assert "No file is within the 1 bytes of the target: the smallest, " in said
     assert f"has {min(c['size_bytes'] for c in none['candidates']):,}." in said
+
+
+BOARD = HardwareProfile(name="board", device="http://127.0.0.1:9", token_file="token")
+
+
+def test_what_may_be_recommended_is_run_on_the_device_and_where_it_scores_as_here_it_is_said(played: Played) -> None:
+    here, there = (played(kinds.CNN, budget=FOUR_TIMES, **of) for of in ({}, {"profile": BOARD}))
+    assert not here.asked("run_on_device")
+    chosen = chosen_of(there.front)
+    assert chosen["on_device"]["score_difference"] == 0.0
+    assert "On the device it scores the same on 200 examples" in (scores_hold(there.front) or "")
+    assert score_of(chosen) == score_of(chosen_of(here.front))
+
+
+def test_what_scores_less_on_the_device_is_judged_by_that_and_another_is_recommended(played: Played) -> None:
+    usual = chosen_of(played(kinds.CNN, budget=FOUR_TIMES, profile=BOARD).front)
+    variant = usual["recipe"][-1]["strategy"]
+    falling = played(kinds.CNN, budget=FOUR_TIMES, profile=BOARD, faults=Faults(fallen_elsewhere=variant)).front
+    fallen = [c for c in falling["candidates"] if (c["on_device"] or {}).get("scored_there")]
+    assert fallen
+    assert all(c["loss"]["points"] > 9 for c in fallen), "of the device, and not of this machine"
+    chosen = chosen_of(falling)
+    assert chosen["on_device"] is not None
+    feasible = [c for c in falling["candidates"] if c["feasible"] and c["finalist"]]
+    assert score_of(chosen) >= max(map(score_of, feasible)) - 0.001 - 1e-9
+    assert len(fallen) > 1, "more than one was chosen and fell"

@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
-from autocompress.evaluation import Evaluation, Outcome, Rejected, Score
+from autocompress.evaluation import Evaluation, OnDevice, Outcome, Rejected, Score
 from autocompress.explore.history.facts import (
     Chosen,
     Compared,
@@ -18,6 +18,7 @@ from autocompress.explore.history.facts import (
     Failed,
     Gated,
     Nearest,
+    RanOnDevice,
     Recommended,
     ScoredOnTest,
     Timed,
@@ -61,6 +62,8 @@ def facts(make_latency: Callable[..., Latency], make_session: Callable[..., Timi
         Chosen(("a", "b")),
         Compared({"a": (0.01, 0.002)}),
         ScoredOnTest({"digest": 0.89}),
+        RanOnDevice({"digest": OnDevice(200, 0.01, -0.02, 0.004, Score(0.9, 0.88, 0.92), (0.01, 0.002))}),
+        RanOnDevice({"other": OnDevice(200, 0.0, 0.0, 0.0)}),
         Recommended("a"),
         Nearest("a"),
     ]

@@ -67,7 +67,6 @@ def test_a_reference_that_was_timed_on_a_busy_machine_is_told(
 ) -> None:
     nothing = lambda reference, fastest: np.zeros(len(reference) - 1, bool)  # noqa: E731
     monkeypatch.setattr("autocompress.measure.statistics.quiet", nothing)
-    monkeypatch.setattr("autocompress.measure.sessions.quiet", nothing)
     opening = opened(tiny_task)
     assert not opening.reference.latency.quiet
     assert any("kept this machine busy while the reference was timed" in warning for warning in opening.warnings)
