@@ -33,7 +33,7 @@ from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import SpaceFile, load_space
 from autocompress.fingerprint import differences_of
 from autocompress.machine.cores import cores
-from autocompress.measure import check_place
+from autocompress.measure import check_memory, check_place, device_kind
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.results import write_results
@@ -121,7 +121,7 @@ def search(
 
     root, target = Path(out) if out is not None else default_out(task, teller(console, quiet)), load_profile(profile)
     settings = Settings(
-        budget=replace(budget, max_size_bytes=target.max_size_bytes),
+        budget=replace(budget, **target.limits),
         minutes=minutes or default_minutes(None if demo else task),
         trials=trials,
         seed=seed,
@@ -171,7 +171,7 @@ def retarget(
             console.print(f"Task {task}, as the run says.", markup=False, highlight=False, soft_wrap=True)
     assert task is not None
     settings = Settings(
-        budget=replace(given if given != Budget() else earlier.budget, max_size_bytes=target.max_size_bytes),
+        budget=replace(given if given != Budget() else earlier.budget, **target.limits),
         minutes=minutes,
         trials=None,
         seed=earlier.seed,
@@ -197,6 +197,8 @@ def _run_in(
     """A search in its run folder. given: where it has its models from, in place of exploring."""
     plugins.runtime_of(settings.profile)
     check_place(settings.profile)
+    check_memory(settings.profile, plugins.runtime_of(settings.profile), forks=isinstance(task, str))
+    settings = replace(settings, device=device_kind(settings.profile))
     folder = RunFolder(settings.out)
     folder.claim()
 

@@ -20,13 +20,15 @@ class Budget:
     no budget.
 
     max_drop: points of score (hundredths of the metric's unit) that may be lost against the reference, or None.
-    max_size_bytes: of the file, as the target's profile says, or None. Raises UsageError.
+    max_size_bytes: of the file, max_memory_bytes: that it takes, as the target's profile says, or None. Raises
+    UsageError.
     """
 
     latency_ms: float | None = None
     speedup: float | None = None
     max_drop: float | None = None
     max_size_bytes: int | None = None
+    max_memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.latency_ms is not None and self.speedup is not None:
@@ -59,11 +61,15 @@ class Budget:
 
     def size_verdict(self, size_bytes: int) -> Verdict | None:
         """Whether a file is small enough; None where any size is."""
-        if self.max_size_bytes is None:
-            return None
-        kept = size_bytes <= self.max_size_bytes
-        reason = f"{size_bytes:,} bytes, and {self.max_size_bytes:,} are the target's limit"
-        return Verdict("met" if kept else "not met", reason)
+        return _within(size_bytes, self.max_size_bytes, "bytes")
+
+    def memory_verdict(self, memory_bytes: int | None) -> Verdict | None:
+        """Whether a file takes little enough memory; None where any amount is. memory_bytes: None where it was not
+        measured.
+        """
+        if memory_bytes is None and self.max_memory_bytes is not None:
+            return Verdict("undecided", "how much memory it takes was not measured")
+        return _within(memory_bytes or 0, self.max_memory_bytes, "bytes of memory")
 
     def less(self, margin: float) -> "Budget":
         """The same budget of latency, tighter by ``margin``, a share of it."""
@@ -114,6 +120,12 @@ class Budget:
         if self.speedup is not None:
             return f"{self.speedup:g}x faster than the reference"
         return f"{self.latency_ms:g} ms" if self.latency_ms is not None else "no budget"
+
+
+def _within(amount: int, limit: int | None, unit: str) -> Verdict | None:
+    if limit is None:
+        return None
+    return Verdict("met" if amount <= limit else "not met", f"{amount:,} {unit}, and {limit:,} are the target's limit")
 
 
 def _check(option: str, value: object, *, positive: bool) -> None:

@@ -33,7 +33,7 @@ class TimingSession:
     the blocks that count. quiet, blocks: how many blocks were quiet, of how many. slowed: the reference beside them
     over its fastest of late; 0 where every moment counts. at_s: when it ended, in seconds since the epoch; seconds:
     that it took. raw: store key of the blocks that all this was worked out from. file: digest of the candidate's
-    content.
+    content. device: the address of the one that it ran on, where it is elsewhere.
     """
 
     log_ratio: float
@@ -51,6 +51,7 @@ class TimingSession:
     raw: str = ""
     file: str = ""
     conditions: Conditions = Conditions()
+    device: str = ""
 
     @property
     def fastest(self) -> float:

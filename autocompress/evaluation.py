@@ -55,18 +55,20 @@ class OnDevice:
     """A file run on a device elsewhere, beside this machine, on the same validation examples.
 
     examples: how many, spread over the split. output_difference: of the largest output here, how far those there are
-    from those here at most. score_difference: the metric there minus that here, higher is better, in the metric's unit;
-    error: its standard error. Of a file that loses on them, score: on the whole split there; loss: the reference's
-    minus it on the same examples, with the standard error; outputs: store key of its outputs there.
+    from those here at most. score_difference: the metric there minus that here, higher is better, in the metric's unit,
+    error: its standard error; None where the metric cannot be told from so few. Of a file that loses on them, score: on
+    the whole split there; loss: the reference's minus it on the same examples, with the standard error; outputs: store
+    key of its outputs there. failed: why it cannot be used there; empty where it can.
     """
 
-    examples: int
-    output_difference: float
-    score_difference: float
-    error: float
+    examples: int = 0
+    output_difference: float = 0.0
+    score_difference: float | None = None
+    error: float | None = None
     score: Score | None = None
     loss: tuple[float, float] | None = None
     outputs: str = ""
+    failed: str = ""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "OnDevice":
@@ -113,6 +115,7 @@ class Evaluation:
     graph: str  # digest of its operators, shapes and types, on which latency depends
     outputs: str  # store key of its validation outputs, for paired comparison
     elapsed_s: float = 0.0
+    memory_bytes: int | None = None  # that it takes on the target, where the profile limits it
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "recipe": self.recipe.to_json()}

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -31,6 +32,13 @@ COMMAND, HTTP = "command:", ("http://", "https://")
 PROFILES = Path(__file__).parent / "profiles"
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _all_cores(threads: object) -> object:
     return cores() if threads == "all" else threads
 
@@ -43,12 +51,13 @@ class HardwareProfile(BaseModel):
     precisions: what the target can run; a strategy that makes another precision does not apply. machine: which moments
     count; those in which nothing disturbs the target, or all of them, for a model that will share it with what disturbs
     it now. shapes: the sizes that files are timed at along the axes of inputs that vary (``Task.dynamic``), by name;
-    where none is given, that of the first validation examples. max_size_bytes: of the
-    ONNX file; a larger one is not recommended. provider: ONNX Runtime's execution provider. device:
-    "command:PROGRAM ...", a program that times files elsewhere (``measure/command_device.py``), or the address of an
-    agent on a device ("http://HOST:PORT"), or those of several of one kind; this machine when it is empty. token_file:
-    what an agent wants to see; ca_file: what its certificate is checked by, if not the system's authorities. options:
-    the runtime's own, by the names that it gives them.
+    where none is given, that of the first validation examples. max_size_bytes: of the ONNX file,
+    max_memory_bytes: that opening and calling it take; one that takes more is not recommended. cold: whether calls come
+    one at a time, and find nothing of the model in the processor's caches. provider: ONNX Runtime's execution provider.
+    device: "command:PROGRAM ...", a program that times files elsewhere (``measure/command_device.py``), or the address
+    of an agent on a device ("http://HOST:PORT"), or those of several of one kind; this machine when it is empty.
+    token_file: what an agent wants to see; ca_file: what its certificate is checked by, if not the system's
+    authorities. options: the runtime's own, by the names that it gives them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +72,8 @@ class HardwareProfile(BaseModel):
     precisions: tuple[str, ...] = ("float32", "float16", "int8", "int4")
     shapes: Mapping[str, Annotated[int, Field(strict=True, ge=1, le=1 << 24)]] = {}
     max_size_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
+    max_memory_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
+    cold: StrictBool = False
     provider: str = "CPUExecutionProvider"
     device: str | tuple[str, ...] = ""
     token_file: str = ""
@@ -78,10 +89,11 @@ class HardwareProfile(BaseModel):
             return device
         addresses = (device,) if isinstance(device, str) else device
         for address in addresses:
-            if not address.startswith(HTTP) or not urlsplit(address).hostname or urlsplit(address).path.strip("/"):
-                raise ValueError(
-                    f"{COMMAND}PROGRAM, http://HOST:PORT or https://HOST:PORT, or a list of such addresses"
-                )
+            parts = urlsplit(address)
+            if not address.startswith(HTTP) or not parts.hostname or parts.path.strip("/"):
+                raise ValueError(f"{COMMAND}PROGRAM, http://HOST:PORT, https://HOST:PORT or a list of such addresses")
+            if parts.scheme == "http" and not _is_loopback(parts.hostname):
+                raise ValueError("others would read the token on its way: https, or http at loopback through a tunnel")
         if not addresses or len(set(addresses)) < len(addresses):
             raise ValueError("each device once, and one at least")
         return device.rstrip("/") if isinstance(device, str) else tuple(address.rstrip("/") for address in device)
@@ -90,6 +102,8 @@ class HardwareProfile(BaseModel):
     def _has_a_token(self) -> "HardwareProfile":
         if self.agents and not self.token_file:
             raise ValueError("an agent wants a token: token_file is the file that holds it")
+        if self.command and self.cold:
+            raise ValueError("cold is not told to a command: it would have to empty the caches itself")
         if self.agents and self.runtime != "onnxruntime":
             raise ValueError("an agent runs files by onnxruntime")
         return self
@@ -105,7 +119,17 @@ class HardwareProfile(BaseModel):
     def _without_defaults_of_late(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A profile is recorded as it was written before there were these."""
         written: dict[str, Any] = write(self)
-        names = ("shapes", "max_size_bytes", "provider", "options", "device", "token_file", "ca_file")
+        names = (
+            "shapes",
+            "max_size_bytes",
+            "max_memory_bytes",
+            "cold",
+            "provider",
+            "options",
+            "device",
+            "token_file",
+            "ca_file",
+        )
         later = {name: type(self).model_fields[name].default for name in names}
         return {name: value for name, value in written.items() if name not in later or value != later[name]}
 
@@ -130,6 +154,11 @@ class HardwareProfile(BaseModel):
         if isinstance(self.device, tuple):
             return self.device
         return (self.device,) if self.device.startswith(HTTP) else ()
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """Of a file beside its latency, as a budget has them."""
+        return {"max_size_bytes": self.max_size_bytes, "max_memory_bytes": self.max_memory_bytes}
 
     @property
     def elsewhere(self) -> int:

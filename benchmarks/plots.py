@@ -71,6 +71,13 @@ def scaling(axes: Axes, document: Document) -> None:
     axes.set(ylabel="an hour")
 
 
+def devices(axes: Axes, document: Document) -> None:
+    """What a session takes beside its own seconds, by where it runs."""
+    found = document["overhead_s"]
+    axes.boxplot(list(found.values()), tick_labels=list(found))
+    axes.set(ylabel="seconds beside the session", ylim=(0, None))
+
+
 def large_models(axes: Axes, document: Document) -> None:
     """Seconds of each step by the size of the model."""
     names = {
@@ -201,6 +208,7 @@ def scoring_memory(axes: Axes, document: Document) -> None:
 
 
 PLOTS: dict[str, Callable[[Axes, Document], None]] = {
+    "devices": devices,
     "driver": driver,
     "efficiency": areas,
     "large_models": large_models,

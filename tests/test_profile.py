@@ -49,7 +49,7 @@ def test_unknown_name_suggests_the_nearest():
 
 def test_name_like_nothing_lists_what_there_is():
     with pytest.raises(
-        UsageError, match="unknown profile 'zzzz': known: cpu, cpu-2threads, cpu-all, cpu-batch32, cuda"
+        UsageError, match="unknown profile 'zzzz': known: cpu, cpu-2threads, cpu-all, cpu-batch32, cpu-cold, cuda"
     ):
         load_profile("zzzz")
 

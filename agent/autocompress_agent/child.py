@@ -6,9 +6,13 @@ interpreter would take longer than a session.
 
 import multiprocessing
 import os
+import resource
+import tempfile
+import threading
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,12 @@ from autocompress_agent.limits import MEGABYTE, Limits
 from autocompress_agent.machine.memory import resident_bytes
 from autocompress_agent.refusal import Refused
 
+SLACK_BYTES = 256 << 20  # beyond which the system refuses more at once, between two looks
 LOOK_EVERY_S = 0.25  # at the memory that a job takes
 
 
 class Children:
-    """limits: of each job. folder: what a job's working directory is; nothing is in it."""
+    """limits: of each job. folder: where each job has a folder of its own to work in, which goes with it."""
 
     def __init__(self, limits: Limits, folder: Path) -> None:
         self._limits = limits
@@ -28,25 +33,26 @@ class Children:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["autocompress_agent.jobs"])
 
-    def run(self, job: Callable[..., Any], *arguments: Any, seconds: float | None = None) -> Any:
-        """What the job returns, or raises Refused. seconds: that it may take; the agent's limit if that is less."""
-        limit_s = min(self._limits.job_s, seconds or self._limits.job_s)
+    def run(self, job: Callable[..., Any], *arguments: Any) -> Any:
+        """What the job returns, or raises Refused."""
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_answer, args=(theirs, self._folder, job, arguments), daemon=True)
+        process = self._context.Process(
+            target=_answer, args=(theirs, self._folder, self._limits.memory_bytes, job, arguments), daemon=True
+        )
         process.start()
         theirs.close()
         try:
-            return self._answered(process, ours, limit_s)
+            return self._answered(process, ours)
         finally:
             process.kill()
             process.join()
             ours.close()
 
-    def _answered(self, process: Any, pipe: Connection, limit_s: float) -> Any:
-        ends, most = time.monotonic() + limit_s, self._limits.memory_bytes
+    def _answered(self, process: Any, pipe: Connection) -> Any:
+        ends, most = time.monotonic() + self._limits.job_s, self._limits.memory_bytes
         while not pipe.poll(LOOK_EVERY_S):
             if time.monotonic() > ends:
-                raise Refused(504, f"the job took longer than {limit_s:.0f} s and was ended")
+                raise Refused(504, f"the job took longer than {self._limits.job_s:g} s and was ended (--max-seconds)")
             if (resident_bytes(process.pid) or 0) > most:
                 raise Refused(
                     413, f"the job took more than the {most // MEGABYTE} MB of memory that it may (--max-memory)"
@@ -61,16 +67,39 @@ class Children:
         return answer
 
 
-def _answer(pipe: Connection, folder: Path, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _answer(pipe: Connection, folder: Path, most: int, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """In the child."""
-
-    os.chdir(folder)
+    said: tuple[bool, Any]
     try:
-        said = (True, job(*arguments))
+        threading.Thread(target=_end_with_the_agent, daemon=True).start()
+        _first_to_go_without_memory(most)
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            tempfile.tempdir = own
+            os.chdir(own)
+            try:
+                said = True, job(*arguments)
+            finally:
+                os.chdir("/")
     except Refused as refusal:
-        said = (False, refusal)
+        said = False, refusal
     except MemoryError:
-        said = (False, Refused(413, "there is not enough memory on the device"))
+        said = False, Refused(413, "there is not enough memory on the device")
     except Exception as error:
-        said = (False, Refused(422, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"))
+        said = False, Refused(422, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     pipe.send(said)
+
+
+def _end_with_the_agent() -> None:
+    """A job is for nobody once the agent is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _first_to_go_without_memory(most: int) -> None:
+    """Of this device's processes, and with no more than so many bytes beside what it has."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, ((resident_bytes(os.getpid()) or 0) + 2 * most + SLACK_BYTES,) * 2)

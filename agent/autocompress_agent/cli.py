@@ -4,22 +4,30 @@ import argparse
 import ipaddress
 import os
 import secrets
+import shutil
+import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 PORT = 8790
+FILES_OF_A_JOB = 3
+FOLDER = "autocompress-agent-"
 
 
 def main() -> None:
     options = _parser().parse_args()
     try:
+        _check_limits(options)
         token = _token(options.token_file)
         names = _names(options.host, options.name)
         _check_address(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"autocompress-agent: {error}")
-    _serve(options, token, names)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that its folder goes
+    with suppress(KeyboardInterrupt):
+        _serve(options, token, names)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,6 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_limits(options: argparse.Namespace) -> None:
+    for name in ("max_file", "max_files", "max_memory", "max_seconds"):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be above 0, not {value}")
+    if options.max_files < FILES_OF_A_JOB * options.max_file:
+        raise ValueError(
+            f"--max-files must be {FILES_OF_A_JOB} times --max-file at least: a comparison takes two files and inputs"
+        )
+    for path in (options.certificate, options.key):
+        if path is not None and not path.is_file():
+            raise ValueError(f"there is no file {path}")
+
+
 def _token(path: Path) -> str:
     """What is in the file, which nobody else may read; a new one where there is none."""
     if not path.exists():
@@ -58,7 +80,11 @@ def _token(path: Path) -> str:
 
 def _names(host: str, names: list[str]) -> frozenset[str]:
     """Those of a Host header that are answered."""
-    found = {*names, host, *(("localhost", "127.0.0.1", "::1") if _is_loopback(host) else ())}
+    found = {
+        *(name.lower() for name in names),
+        host.lower(),
+        *(("localhost", "127.0.0.1", "::1") if _is_loopback(host) else ()),
+    }
     return frozenset(found - {"0.0.0.0", "::"})
 
 
@@ -82,6 +108,15 @@ def _check_address(options: argparse.Namespace) -> None:
         )
 
 
+def _remove_what_killed_ones_left() -> None:
+    """The folders of agents of this user that run no more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        pid = folder.name.removeprefix(FOLDER).partition("-")[0]
+        ours = folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+        if ours and pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _serve(options: argparse.Namespace, token: str, names: frozenset[str]) -> None:
     import onnxruntime
     import uvicorn
@@ -95,7 +130,8 @@ def _serve(options: argparse.Namespace, token: str, names: frozenset[str]) -> No
     memory = options.max_memory * MEGABYTE if options.max_memory else memory_bytes() // 2
     limits = Limits(options.max_file * MEGABYTE, options.max_files * MEGABYTE, options.max_seconds, memory)
     scheme = "https" if options.certificate else "http"
-    with tempfile.TemporaryDirectory(prefix="autocompress-agent-") as folder:
+    _remove_what_killed_ones_left()
+    with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-") as folder:
         files, empty = Path(folder) / "files", Path(folder) / "empty"
         files.mkdir(mode=0o700)
         empty.mkdir()

@@ -6,6 +6,7 @@ Walks the protocol buffer (onnx.proto, by its field numbers) to the tensors, and
 from collections.abc import Iterator
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
+KEY_BYTES = 5  # of a field's key, at most
 EXTERNAL_DATA, DATA_LOCATION = 13, 14  # fields of TensorProto
 # The fields of each message that lead to tensors.
 INSIDE = {
@@ -37,8 +38,10 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, "int | memoryview"]
     """(field, wire type, value) of each."""
     at = 0
     while at < len(message):
-        key, at = _varint(message, at)
+        began, (key, at) = at, _varint(message, at)
         field, wire = key >> 3, key & 7
+        if at - began > KEY_BYTES or key >= 1 << 32 or not field:  # readers differ in what they make of those
+            raise ValueError("the file is no ONNX file: it has a field that none can have")
         if wire == VARINT:
             value, at = _varint(message, at)
             yield field, wire, value

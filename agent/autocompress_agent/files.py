@@ -45,20 +45,31 @@ class Files:
                 coming.flush()
                 if found.hexdigest() != digest:
                     raise Refused(400, "the content is not that of the digest: the file changed on its way")
-                self._make_room(size)
-                if not path.exists():
-                    os.link(coming.name, path)
+                self._take(Path(coming.name), path, size)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Refused(507, "no space is left on the device's disk") from error
-            raise
+            raise _no_space(error) from error
 
     def add(self, content: bytes) -> str:
         """Keep what was made here; its digest."""
-        digest = hashlib.sha256(content).hexdigest()
-        self._make_room(len(content))
-        self._path(digest).write_bytes(content)
+        digest, most = hashlib.sha256(content).hexdigest(), self._limits.file_bytes
+        if len(content) > most:
+            raise Refused(
+                413, f"what was made is larger than the {most // MEGABYTE} MB that this agent takes (--max-file)"
+            )
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".coming-") as coming:
+                coming.write(content)
+                coming.flush()
+                self._take(Path(coming.name), self._path(digest), len(content))
+        except OSError as error:
+            raise _no_space(error) from error
         return digest
+
+    def _take(self, coming: Path, path: Path, size: int) -> None:
+        """Give a file that is complete its name."""
+        self._make_room(size)
+        if not path.exists():
+            os.link(coming, path)
 
     def _path(self, digest: str) -> Path:
         if not DIGEST.fullmatch(digest):
@@ -73,3 +84,10 @@ class Files:
                 return
             size -= path.stat().st_size
             path.unlink()
+
+
+def _no_space(error: OSError) -> Exception:
+    """What is told of an error of the disk."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refused(507, "no space is left on the device's disk")
+    return error

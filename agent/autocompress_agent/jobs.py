@@ -16,6 +16,7 @@ import numpy as np
 
 from .external_data import has_external_data
 from .machine.blocks import BlockLimits, TooCoarse, record_blocks
+from .machine.caches import eviction
 from .machine.conditions import Counters
 from .machine.memory import peak_bytes, resident_bytes
 from .machine.onnx_session import CannotLoad, bound_call, node_times, open_session, session_options
@@ -25,6 +26,7 @@ from .refusal import Refused
 
 Feeds = Sequence[Mapping[str, Any]]
 DIGITS = 7  # of a number of milliseconds
+MOST_OUTPUTS = 256 << 20  # bytes of one answer
 
 
 def compare(
@@ -33,8 +35,8 @@ def compare(
     """The blocks of one session, both files opened anew. limits: ``quiet``, ``seconds``, ``fewest`` of a session, and
     ``known_ms``, the reference's time when nobody disturbs it, null where every block counts (0: unknown).
     """
-    feeds = read_feeds(inputs)
-    ours, theirs = (_timed(_opened(path, how), feeds) for path in (candidate, reference))
+    feeds, evict = read_feeds(inputs), eviction() if how["cold"] else None
+    ours, theirs = (_timed(_opened(path, how), feeds, evict) for path in (candidate, reference))
     until = BlockLimits(int(limits["quiet"]), float(limits["seconds"]), int(limits["fewest"]))
     known_ms = limits["known_ms"]
     count = counting(None if known_ms is None else float(known_ms) or float("inf"))
@@ -57,10 +59,12 @@ def outputs(file: Path, inputs: Path, how: Mapping[str, Any]) -> bytes:
     """An .npz file of what the file gives for each input, by ``number/name``."""
     session = _opened(file, how)
     names = [output.name for output in session.get_outputs()]
-    found = {}
+    found, size = {}, 0
     for number, feed in enumerate(read_feeds(inputs)):
         for name, value in zip(names, _called(session, feed), strict=True):
-            found[f"{number}/{name}"] = value
+            found[f"{number}/{name}"], size = value, size + value.nbytes
+        if size > MOST_OUTPUTS:
+            raise Refused(413, f"the outputs are more than {MOST_OUTPUTS >> 20} MB: ask for fewer calls at once")
     kept = io.BytesIO()
     np.savez(kept, **found)
     return kept.getvalue()
@@ -129,13 +133,15 @@ def _called(session: Any, feed: Mapping[str, Any]) -> list[Any]:
         raise Refused(422, f"the file does not run: {' '.join(str(error).split())[:200]}") from error
 
 
-def _timed(session: Any, feeds: Feeds) -> Callable[[], float]:
-    """Runs the file once, on the inputs in turn; the milliseconds that it took."""
+def _timed(session: Any, feeds: Feeds, evict: Callable[[], None] | None) -> Callable[[], float]:
+    """Runs the file once, on the inputs in turn; the milliseconds that it took. evict: called before each."""
     _called(session, feeds[0])  # what does not run is told once, and not from within the loop
     turns = itertools.cycle([bound_call(session, feed) for feed in feeds])
 
     def call() -> float:
         run = next(turns)
+        if evict is not None:
+            evict()
         began = time.perf_counter()
         run()
         return (time.perf_counter() - began) * 1e3

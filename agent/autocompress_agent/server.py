@@ -15,7 +15,7 @@ A body is JSON; what it asks for by digest and its ``nonce`` come back with the 
 import asyncio
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -34,8 +34,24 @@ from autocompress_agent.machine.conditions import machine
 from autocompress_agent.refusal import Refused
 
 BODY_BYTES = 1 << 20  # of a request that is no file
-MORE_S = 30.0  # that a session may take beside its seconds: to open both files, and calls that take long
-TIMES_SECONDS = 4
+# Entries of a session's configuration that name no file and load no library.
+OPTIONS = frozenset(
+    {
+        "mlas.enable_gemm_fastmath_arm64_bfloat16",
+        "optimization.enable_gelu_approximation",
+        "session.disable_double_qdq_remover",
+        "session.disable_prepacking",
+        "session.disable_quant_qdq",
+        "session.dynamic_block_base",
+        "session.enable_quant_qdq_cleanup",
+        "session.force_spinning_stop",
+        "session.inter_op.allow_spinning",
+        "session.intra_op.allow_spinning",
+        "session.qdqisint8allowed",
+        "session.set_denormal_as_zero",
+        "session.x64quantprecision",
+    }
+)
 MOST = {"quiet": 1 << 63, "fewest": 1000}  # blocks
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -80,7 +96,7 @@ class Agent:
         return answer
 
     def _check(self, request: Request) -> None:
-        host = request.headers.get("host", "")
+        host = request.headers.get("host", "").lower()
         name = host[1:].partition("]")[0] if host.startswith("[") else host.rpartition(":")[0] or host
         if name not in self._names:
             raise Refused(403, f"this agent is not called {name!r} (--name)")
@@ -91,15 +107,11 @@ class Agent:
             raise Refused(401, "the token is missing or another one (--token-file)")
 
     async def _about(self, request: Request) -> Response:
-        found = asdict(machine())
-        # What two devices of one kind agree in, and what one may be asked for.
-        kind = {name: found[name] for name in ("processor", "cores", "instructions")}
-        kind["onnxruntime"] = onnxruntime.__version__
         return JSONResponse(
             {
                 "agent": __version__,
-                "kind": kind,
-                "machine": found,
+                "kind": kind(),
+                "machine": asdict(machine()),
                 "providers": onnxruntime.get_available_providers(),
                 "limits": asdict(self._limits),
             }
@@ -116,25 +128,37 @@ class Agent:
     async def _compare(self, request: Request) -> Response:
         asked = await _body(request, ("candidate", "reference", "inputs"))
         limits = _limits(asked)
-        paths = self._files.paths(asked[name] for name in ("candidate", "reference", "inputs"))
-        seconds = MORE_S + TIMES_SECONDS * limits["seconds"]
-        found = await self._job(jobs.compare, *paths, _how(asked), limits, seconds=seconds)
-        return _answer(asked, found, "candidate", "reference", "inputs")
+        how, names = _how(asked), ("candidate", "reference", "inputs")
+        found = await self._job(request, jobs.compare, [asked[name] for name in names], how, limits)
+        return _answer(asked, {**found, "kind": kind()}, *names)
 
     async def _of_one_file(self, job: Callable[..., Any], request: Request) -> Response:
         asked = await _body(request, ("file", "inputs"))
-        paths = self._files.paths(asked[name] for name in ("file", "inputs"))
-        found = await self._job(job, *paths, _how(asked))
+        found = await self._job(request, job, [asked["file"], asked["inputs"]], _how(asked))
         if isinstance(found, bytes):
-            found = {"outputs": self._files.add(found)}
+            found = {"outputs": await asyncio.to_thread(self._files.add, found)}
         return _answer(asked, found, "file", "inputs")
 
-    async def _job(self, job: Callable[..., Any], *arguments: Any, seconds: float | None = None) -> Any:
+    async def _job(self, request: Request, job: Callable[..., Any], digests: Sequence[str], *arguments: Any) -> Any:
         """One at a time: what else runs on the device would be in the way."""
         if self._turn is None:
             self._turn = asyncio.Lock()
         async with self._turn:
-            return await asyncio.to_thread(partial(self._children.run, job, *arguments, seconds=seconds))
+            if await request.is_disconnected():
+                raise Refused(499, "who asked has gone")
+            paths = self._files.paths(digests)
+            return await asyncio.to_thread(self._children.run, job, *paths, *arguments)
+
+
+def kind() -> dict[str, Any]:
+    """What devices of one kind agree in."""
+    found = machine()
+    return {
+        "processor": found.processor,
+        "cores": found.cores,
+        "instructions": list(found.instructions),
+        "onnxruntime": onnxruntime.__version__,
+    }
 
 
 async def _body(request: Request, names: tuple[str, ...]) -> dict[str, Any]:
@@ -154,7 +178,7 @@ async def _body(request: Request, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _how(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """How files are opened: ``threads``, ``provider``, ``options``."""
+    """How files are run: ``threads``, ``provider``, ``options``, ``cold``."""
     threads, provider, options = (asked.get(name) for name in ("threads", "provider", "options"))
     cores = machine().cores
     if type(threads) is not int or not 1 <= threads <= cores:
@@ -166,7 +190,9 @@ def _how(asked: Mapping[str, Any]) -> dict[str, Any]:
         isinstance(value, str | bool | int | float) for value in options.values()
     ):
         raise Refused(400, "options are names with a text or a number each")
-    return {"threads": threads, "provider": provider, "options": options}
+    if unknown := sorted(set(options) - OPTIONS):  # some name files to read or write
+        raise Refused(422, f"this agent takes no option {unknown[0][:80]}: it takes {', '.join(sorted(OPTIONS))}")
+    return {"threads": threads, "provider": provider, "options": options, "cold": asked.get("cold") is True}
 
 
 def _limits(asked: Mapping[str, Any]) -> dict[str, Any]:

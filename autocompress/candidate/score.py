@@ -21,6 +21,7 @@ from autocompress.nested import Nested
 from autocompress.plugin.contract import Session
 
 ON_DEVICE = 200  # validation examples that a file is run on there and here
+PIECE_ON_DEVICE = 64  # of them at once
 TOLERATED = 0.001  # of the metric, that it may be worse there
 
 
@@ -97,41 +98,56 @@ def _reference_on(opened: OpenTask, val: ScoredSet, sample: Sample, give_way: Ca
 
 def run_on_device(opened: OpenTask, file: ModelFile, reference: str) -> OnDevice:
     """A file on the device elsewhere beside this machine, on a sample of the validation split; where its score falls
-    there, on all of it. reference: store key of the reference's outputs here. Raises CandidateFailed when it does not
-    run there, and DeviceLost.
+    there, on all of it. What does not run there has failed. reference: store key of the reference's outputs here.
+    Raises DeviceLost.
     """
     path, sample = opened.folder.root / file.path, opened.val.sampled(ON_DEVICE)
-    there = partial(DeviceSession, opened.profile, path)
+    there, found = partial(DeviceSession, opened.profile, path), OnDevice()
     with opened.supervisor.during("score", f"on the device: {file.recipe.techniques()}"):
-        here = _kept(opened, path, sample, opened.lock.give_way)
-        difference, error = sample.difference(_kept_of(opened, sample, there), here)
-        found = OnDevice(len(sample), _output_difference(opened, path, sample, there), difference, error)
-        if -difference <= max(error, TOLERATED):
-            return found
-        whole = _kept_of(opened, opened.val, there)
-        loss = opened.val.difference(_stored(opened, reference), whole)
-        key = opened.store.key("val", file.digest, "on the device")
+        try:
+            here, farthest = _kept(opened, path, sample, opened.lock.give_way), [0.0, 0.0]
+            kept = sample.kept(_beside(opened, path, sample, there, farthest))
+            difference, error = sample.difference(kept, here)
+            told = math.isfinite(difference) and math.isfinite(error)
+            found = OnDevice(
+                len(sample),
+                farthest[0] / farthest[1] if farthest[1] else farthest[0],
+                difference if told else None,
+                error if told else None,
+            )
+            if told and -difference <= max(error, TOLERATED):
+                return found
+            whole = _kept_by(opened, there, opened.val, opened.lock.give_way, read=PIECE_ON_DEVICE, sessions=1)
+            key, score = opened.store.key("val", file.digest, "on the device"), opened.val.score(whole)
+            loss = opened.val.difference(_stored(opened, reference), whole)
+        except CandidateFailed as error_there:
+            return replace(found, failed=error_there.reason)
+        if not all(map(math.isfinite, (score.val, *loss))):
+            return replace(found, failed=f"the metric is {score.val} there")
         opened.store.save(key, whole)
-        return replace(found, score=opened.val.score(whole), loss=loss, outputs=key)
+        return replace(found, score=score, loss=loss, outputs=key)
 
 
-def _kept_of(opened: OpenTask, examples: ScoredSet, there: Callable[[], Session]) -> KeptOutputs:
-    """What is kept of a file's outputs on the device."""
-    return _kept_by(opened, there, examples, opened.lock.give_way, read=ON_DEVICE, sessions=1)
-
-
-def _output_difference(opened: OpenTask, path: Path, sample: ScoredSet, there: Callable[[], Session]) -> float:
-    """How far the scored outputs of the device are from those here at most, as a share of the largest here."""
-    asked = sample.split, opened.profile.batch, opened.context.layout
+def _beside(
+    opened: OpenTask, path: Path, sample: ScoredSet, there: Callable[[], Session], farthest: list[float]
+) -> Iterator[tuple[Mapping[str, Tensor], Nested]]:
+    """The outputs of the device, piece by piece. farthest: of the scored outputs, how far those there are from those
+    here at most, and the largest here; kept up to date.
+    """
+    scored, asked = opened.context.layout.scored, (sample.split, opened.profile.batch, opened.context.layout)
     ways = (lambda: opened.open(path)), there
-    farthest = largest = 0.0
-    for (_, ours), (_, theirs) in zip(
-        *(outputs_of(way, *asked, read=ON_DEVICE, sessions=1) for way in ways), strict=True
-    ):
-        mine, other = (rows[opened.context.layout.scored].double() for rows in (ours, theirs))
-        farthest = max(farthest, float((mine - other).abs().max()))
-        largest = max(largest, float(mine.abs().max()))
-    return farthest / largest if largest else farthest
+    outputs = (outputs_of(way, *asked, read=PIECE_ON_DEVICE, sessions=1) for way in ways)
+    for (batch, ours), (_, theirs) in zip(*outputs, strict=True):
+        if not torch.isfinite(theirs[scored]).all():
+            raise CandidateFailed("the model gives NaN or infinite outputs there")
+        mine, other = (rows[scored].double() for rows in (ours, theirs))
+        if mine.shape != other.shape:
+            raise CandidateFailed(
+                f"an output is of another shape there: {tuple(other.shape)}, here {tuple(mine.shape)}"
+            )
+        farthest[0] = max(farthest[0], float((mine - other).abs().max()))
+        farthest[1] = max(farthest[1], float(mine.abs().max()))
+        yield theirs, batch.targets
 
 
 def test_scores(opened: OpenTask, files: Sequence[ModelFile]) -> list[float]:

@@ -8,7 +8,6 @@ import optuna
 import torch
 
 from autocompress.machine.conditions import machine
-from autocompress.measure import device_kind
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import CUT_OFF_SUMS, EXACT_SUMS
@@ -16,10 +15,9 @@ from autocompress.storage.front import CUT_OFF_SUMS, EXACT_SUMS
 
 def versions(runtime: Runtime, profile: HardwareProfile) -> dict[str, str]:
     """What made the numbers: versions, the processor, its cores, its instructions for int8 as the system lists them,
-    the device elsewhere that an agent describes, and for a profile that runs int8, what the runtime makes of sums of
-    such products.
+    and for a profile that runs int8, what the runtime makes of sums of such products.
     """
-    here, device = machine(), device_kind(profile)
+    here = machine()
     return {
         "autocompress": metadata.version("autocompress"),
         "python": platform.python_version(),
@@ -31,7 +29,6 @@ def versions(runtime: Runtime, profile: HardwareProfile) -> dict[str, str]:
         "cpu": here.processor,
         "cores": str(here.cores),
         "instructions": " ".join(here.instructions),
-        **({"device": device} if device else {}),
         **(
             {"int8_sums": CUT_OFF_SUMS if runtime.saturates(profile) else EXACT_SUMS}
             if "int8" in profile.precisions

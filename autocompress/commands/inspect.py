@@ -19,6 +19,7 @@ from autocompress.compute.in_process import opened_in_process
 from autocompress.errors import CandidateFailed
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.opening.reference import open_task
+from autocompress.measure import operators_of
 from autocompress.plain_model import scripted_part
 from autocompress.plugin.contract import Context, ShrinkableGroup, Strategy, StructureStrategy
 from autocompress.plugin.loader import load_plugins
@@ -101,15 +102,13 @@ def _reference(opening: Opening, scored: int) -> dict[str, Any]:
 
 
 def _operators(opened: OpenTask, warnings: list[str]) -> list[dict[str, Any]]:
-    """The reference's nodes, slowest first; nothing when the runtime does not tell, or they run elsewhere."""
-    if opened.profile.elsewhere:
-        return []
+    """The reference's nodes, slowest first; nothing when the target does not tell."""
     opened.supervisor.tell("time by operator", None)
     runtime = opened.plugins.runtime_of(opened.profile)
     rows = _asked(
         runtime.name,
         "time by operator",
-        lambda: list(runtime.operators(opened.folder.reference, opened.profile, opened.feeds) or ()),
+        lambda: operators_of(runtime, opened.profile, opened.folder.reference, opened.feeds),
         warnings,
     )
     slowest_first = sorted(rows or (), key=lambda row: -row.ms)

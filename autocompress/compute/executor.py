@@ -11,11 +11,15 @@ from typing import Any, Protocol
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import Service
 from autocompress.compute.starting import failed_by, not_started
+from autocompress.compute.waiting import waiting
 from autocompress.compute.worker import Worker
 from autocompress.errors import AutocompressError
 from autocompress.machine.cores import cores
 from autocompress.machine.memory import memory_bytes
+from autocompress.measure import DeviceLost
 from autocompress.supervisor import tell_nobody
+
+RESTS_S = 10.0  # a worker whose device does not answer
 
 
 class Executor(Protocol):
@@ -108,7 +112,8 @@ class Pool:
             for each in self._workers[: 1 if self._opens else None]:  # the others have work once the task is open
                 self._idle.put_nowait(each)
             self.start()
-        worker = await self._idle.get()
+        with waiting():
+            worker = await self._idle.get()
         return await self._run(worker, method, *args, limit_s=limit_s)
 
     def start(self) -> None:
@@ -149,15 +154,21 @@ class Pool:
         """A call of one worker, which is idle afterwards."""
         assert self._idle is not None
         threads = max(1, self._cores // min(self._sharing, self.concurrency))
-        call = partial(worker.call, method, *args, limit_s=limit_s, threads=threads)
+        call, rests_s = partial(worker.call, method, *args, limit_s=limit_s, threads=threads), 0.0
         try:
             try:
-                waiting = asyncio.get_running_loop().run_in_executor(self._waiting, call)
+                answer = asyncio.get_running_loop().run_in_executor(self._waiting, call)
             except RuntimeError as error:  # no thread can be started to wait
                 raise not_started(error) from error
-            return await waiting
+            return await answer
+        except DeviceLost:
+            rests_s = RESTS_S if len(self._workers) > 1 else 0.0  # meanwhile the others have its calls
+            raise
         finally:
-            self._idle.put_nowait(worker)
+            if rests_s:
+                asyncio.get_running_loop().call_later(rests_s, self._idle.put_nowait, worker)
+            else:
+                self._idle.put_nowait(worker)
 
     @contextmanager
     def sharing(self, calls: int) -> Iterator[None]:

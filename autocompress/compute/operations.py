@@ -1,15 +1,16 @@
 """What a search may ask to be computed: the typed list, with time limits and what is tried again in one place.
 
-Each operation hands on the digests and keys of what it made. Only ``compare`` touches a target, and no worker is held
-by it.
+Each operation hands on the digests and keys of what it made. What is measured of a file runs on a target, and holds no
+worker that computes.
 """
 
 from asyncio import sleep
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from autocompress.candidate.arithmetic import Arithmetic
@@ -27,6 +28,7 @@ from autocompress.candidate.request import (
 )
 from autocompress.comparison import TimingSession
 from autocompress.compute.executor import Executor
+from autocompress.compute.waiting import waiting
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.evaluation import Chance, OnDevice
 from autocompress.measure import CompareRequest, DeviceLost
@@ -83,6 +85,12 @@ class Operations(Protocol):
         does. Raises DeviceLost when that takes too long.
         """
 
+    async def operators(self, file: Path, feeds: str, *, limit_s: float) -> Mapping[str, float]:
+        """Milliseconds of a call by kind of operator, by the target's own profile. feeds: store key of the inputs."""
+
+    async def memory(self, file: Path, feeds: str, *, limit_s: float) -> int:
+        """Bytes that opening and calling a file take on the target. feeds: store key of the inputs."""
+
     async def score(
         self, files: Sequence[ModelFile], sample: Sample | None = None, *, limit_s: float
     ) -> tuple[Scored | NotScored, ...]:
@@ -135,6 +143,7 @@ class WorkerOperations:
         self._note = note
         self._settled = settled
         self._crashing: set[Arithmetic] = set()
+        self._lost: set[str] = set()  # what was said of devices
 
     @property
     def concurrency(self) -> int:
@@ -207,6 +216,16 @@ class WorkerOperations:
         session: TimingSession = await self._once_it_answers(call)
         return session
 
+    async def operators(self, file: Path, feeds: str, *, limit_s: float) -> Mapping[str, float]:
+        call = partial(self._again, self._comparing, "operators", file, feeds, limit_s=limit_s)
+        found: Mapping[str, float] = await self._once_it_answers(call)
+        return found
+
+    async def memory(self, file: Path, feeds: str, *, limit_s: float) -> int:
+        call = partial(self._again, self._comparing, "memory", file, feeds, limit_s=limit_s)
+        found: int = await self._once_it_answers(call)
+        return found
+
     async def score(
         self, files: Sequence[ModelFile], sample: Sample | None = None, *, limit_s: float
     ) -> tuple[Scored | NotScored, ...]:
@@ -239,17 +258,22 @@ class WorkerOperations:
         lost_s: float | None = None
         while True:
             try:
-                return await call()
+                if not self._elsewhere:
+                    return await call()
+                with waiting():  # whatever takes long there is not the candidate
+                    return await call()
             except DeviceLost as error:
-                if lost_s is None:
-                    lost_s = self._clock()
+                lost_s = self._clock() if lost_s is None else lost_s
+                if str(error) not in self._lost:
+                    self._lost.add(str(error))
                     self._note(f"{error}: waiting for it")
-                elif self._clock() - lost_s > DEVICE_PATIENCE_S:
+                if self._clock() - lost_s > DEVICE_PATIENCE_S:
                     raise DeviceLost(
                         f"{error}: waited for it for {DEVICE_PATIENCE_S:.0f} s; what is finished is kept, the same "
                         "command goes on"
                     ) from error
-            await sleep(ASK_AGAIN_S)
+            with waiting():
+                await sleep(ASK_AGAIN_S)
 
     async def _again(self, executor: Executor, method: str, *args: Any, limit_s: float) -> Any:
         """A call, once more when the process that computes crashes: somebody else may have ended it."""

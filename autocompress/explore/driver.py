@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from autocompress.candidate.request import TrainRequest
 from autocompress.compute.operations import Operations
+from autocompress.compute.waiting import waited_s
 from autocompress.errors import AutocompressError, CandidateFailed
 from autocompress.evaluation import Rejected
 from autocompress.explore.clock.clock import Clock
@@ -242,9 +243,10 @@ class Search:
                     self._refused += 1
                     return self.standings.steering.bounded or self._refused < REFUSED
                 self._refused = 0
-                began = self._clock.elapsed()
+                began, waited = self._clock.elapsed(), waited_s()
                 outcome = await self._training.begin(recipe, gate)
-                self._durations.family(self._clock.elapsed() - began, outcome.train_s)
+                took = self._clock.elapsed() - began - (waited_s() - waited)
+                self._durations.family(took, outcome.train_s)
             except CandidateFailed as error:
                 if self._training.is_cut_off(error):
                     return False

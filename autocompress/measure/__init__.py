@@ -6,6 +6,8 @@ from autocompress.measure.agent_device import DeviceSession, device_kind
 from autocompress.measure.conditions import advice
 from autocompress.measure.intervals import Pools, Spreads, counted, latency_of
 from autocompress.measure.machine_lock import MachineLock
+from autocompress.measure.memory_taken import check_memory
+from autocompress.measure.operators import operators_of
 from autocompress.measure.outputs import outputs_of, running
 from autocompress.measure.overhead import MOSTLY, call_overhead_ms
 from autocompress.measure.place import check_place, place_limit_s
@@ -28,10 +30,12 @@ __all__ = [
     "Target",
     "advice",
     "call_overhead_ms",
+    "check_memory",
     "check_place",
     "counted",
     "device_kind",
     "latency_of",
+    "operators_of",
     "outputs_of",
     "place_limit_s",
     "requalified",

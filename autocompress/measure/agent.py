@@ -4,9 +4,11 @@ A device that does not answer raises DeviceLost; one that answers anything but w
 """
 
 import hashlib
+import io
 import json
 import secrets
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,12 +19,14 @@ import urllib3
 
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError, one_line
 
-CONNECT_S = 5.0
+CONNECT_S = 10.0  # also to take in the next piece of a file
 ANSWER_S = 30.0  # for what is no job
-SEND_S = 120.0  # a file
+SEND_S = 300.0  # a file
+PIECE = 1 << 16
 ANSWER_BYTES = 64 << 20  # of an answer
-ASKED_WRONGLY = 400, 413, 422, 504  # by the agent, for what it was asked: another device would refuse it too
+ASKED_WRONGLY = 400, 404, 413, 422, 500, 504  # what another device would refuse too
 FORBIDDEN = 401, 403
+MISSING = 404
 
 
 class DeviceLost(AutocompressError):
@@ -67,7 +71,7 @@ class Agent:
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         body = {**asked, **digests, "nonce": secrets.token_hex(16)}
         answer = self._request("POST", f"/v1/{job}", json.dumps(body).encode(), limit_s)
-        if answer.status == 404:
+        if answer.status == MISSING:
             by_digest = {digest: contents[name] for name, digest in digests.items()}
             for digest in self._missing(answer, by_digest):
                 self._checked(self._request("PUT", f"/v1/files/{digest}", by_digest[digest], SEND_S))
@@ -88,27 +92,30 @@ class Agent:
     @property
     def how_to_look(self) -> str:
         """The command that shows what is wrong with the connection."""
-        trusted = ["--cacert", self.ca_file] if self.ca_file else []
-        token = f'-H "Authorization: Bearer $(cat {shlex.quote(self.token_file)})"'
+        trusted = ["--cacert", str(Path(self.ca_file).expanduser())] if self.ca_file else []
+        token_file = shlex.quote(str(Path(self.token_file).expanduser()))
+        token = f'-H "Authorization: Bearer $(cat {token_file})"'
         return f"curl -sS {token} {shlex.join([*trusted, self.address + '/v1/about'])}"
 
     def _missing(self, answer: Response, known: Mapping[str, bytes]) -> list[str]:
         """The digests that have to be sent first."""
         try:
-            missing = json.loads(answer.data)["missing"]
-        except (ValueError, KeyError, TypeError):
+            missing = [str(digest) for digest in json.loads(answer.data)["missing"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
             missing = []
-        if not isinstance(missing, list) or not missing or not all(digest in known for digest in missing):
+        if not missing or not all(digest in known for digest in missing):
             self._checked(answer)
-        return list(missing)
+        return missing
 
-    def _request(self, method: str, path: str, body: bytes | None = None, limit_s: float = ANSWER_S) -> "Response":
+    def _request(self, method: str, path: str, body: bytes = b"", limit_s: float = ANSWER_S) -> Response:
         headers = {"Authorization": f"Bearer {self._token()}"}
+        if method != "GET":
+            headers["Content-Length"] = str(len(body))
         try:
             answer = _connections(self.ca_file).request(
                 method,
                 self.address + path,
-                body=body,
+                body=io.BytesIO(body) if method != "GET" else None,
                 headers=headers,
                 timeout=urllib3.Timeout(connect=CONNECT_S, read=limit_s),
                 retries=False,
@@ -116,18 +123,25 @@ class Agent:
                 preload_content=False,
             )
             with answer:
-                data = answer.read(ANSWER_BYTES + 1)
+                return Response(answer.status, self._read(answer, time.monotonic() + limit_s))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._lost(error) from error
-        if len(data) > ANSWER_BYTES:
-            raise CandidateFailed(f"the agent at {self.address} answered more than {ANSWER_BYTES >> 20} MiB")
-        return Response(answer.status, data)
+
+    def _read(self, answer: urllib3.BaseHTTPResponse, until_s: float) -> bytes:
+        data = b""
+        while piece := answer.read(PIECE, decode_content=False):
+            data += piece
+            if len(data) > ANSWER_BYTES:
+                raise CandidateFailed(f"the agent at {self.address} answered more than {ANSWER_BYTES >> 20} MiB")
+            if time.monotonic() > until_s:
+                raise self._lost("its answer does not end")
+        return data
 
     def _json(self, answer: Response) -> dict[str, Any]:
         self._checked(answer)
         try:
             found = json.loads(answer.data)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise CandidateFailed(f"the agent at {self.address} answered what is no JSON object")
@@ -139,7 +153,7 @@ class Agent:
             return
         try:
             said = one_line(json.loads(answer.data)["error"], 300)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             said = f"status {answer.status}"
         if answer.status in FORBIDDEN:
             raise UsageError(f"the agent at {self.address} does not answer this profile: {said} ({self.token_file})")
@@ -152,12 +166,17 @@ class Agent:
 
     def _token(self) -> str:
         try:
-            return Path(self.token_file).expanduser().read_text("utf-8").strip()
+            token = Path(self.token_file).expanduser().read_text("utf-8").strip()
+        except UnicodeDecodeError:
+            token = ""
         except OSError as error:
             raise UsageError(
                 f"cannot read the token file {self.token_file}: {error.strerror}; copy the one that the agent was "
                 "started with (profile: token_file)"
             ) from error
+        if not token.isascii() or token.split() != [token]:
+            raise UsageError(f"{self.token_file} holds no token of an agent: one word")
+        return token
 
 
 @cache

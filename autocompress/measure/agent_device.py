@@ -1,30 +1,43 @@
 """One session on a device with an agent, outputs there, and what devices of one profile have to agree in."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from autocompress.data import Array, Feed
-from autocompress.errors import CandidateFailed, UsageError
+from autocompress.errors import CandidateFailed, UsageError, one_line
 from autocompress.machine.blocks import BlockLimits, Blocks
 from autocompress.machine.conditions import Conditions
-from autocompress.measure.agent import Agent
+from autocompress.measure.agent import CONNECT_S, SEND_S, Agent, DeviceLost
 from autocompress.measure.recorded import blocks_in, outputs_in, packed
 from autocompress.plugin.contract import Session
 from autocompress.profile import HardwareProfile
 
-MORE_S = 60.0  # beside four times a session's seconds, which is what an agent gives it and more
+MORE_S = 150.0  # beside four times a session's seconds: more than an agent gives a job if nobody says otherwise
 TIMES_SESSION = 4
 OUTPUTS_S = 180.0  # for the outputs of some examples
-KIND = frozenset({"processor", "cores", "instructions", "onnxruntime"})  # what devices of one profile agree in
+CALLS_AT_ONCE, CALLS_BYTES, CALLS_S = 256, 16 << 20, 5.0  # made together there
+KIND = {
+    "processor": str,
+    "cores": int,
+    "instructions": list,
+    "onnxruntime": str,
+}  # what devices of one profile agree in
 
 
 def agent_limit_s(seconds: float) -> float:
-    """That a session of so many seconds may take in all, with the files on their way."""
+    """That a session of so many seconds may take in all: asked for twice, with the files on their way between."""
+    return 2 * _answer_s(seconds) + 3 * (SEND_S + CONNECT_S)
+
+
+def _answer_s(seconds: float) -> float:
+    """That an agent may take to answer for a session."""
     return MORE_S + TIMES_SESSION * seconds
 
 
@@ -39,12 +52,17 @@ class AgentDevice:
     profile: HardwareProfile
     reference: Path
     feeds: Sequence[Feed]
+    _kinds: list[Any] = field(default_factory=list, init=False, compare=False)  # what answered, once it has
+
+    @cached_property
+    def _inputs(self) -> bytes:
+        return packed(self.feeds)
 
     def blocks(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
         files: dict[str, Path | bytes] = {
             "candidate": candidate,
             "reference": self.reference,
-            "inputs": packed(self.feeds),
+            "inputs": self._inputs,
         }
         asked = {
             **how_to_run(self.profile),
@@ -54,8 +72,19 @@ class AgentDevice:
             "known_ms": 0.0 if known_ms == math.inf else known_ms,
         }
         agent = agent_of(self.profile, self.profile.agents[0])
-        found = agent.ask("compare", files, asked, agent_limit_s(limits.seconds))
+        found = agent.ask("compare", files, asked, _answer_s(limits.seconds))
+        self._refuse_another(found.get("kind"), agent.address)
         return blocks_in(found.get("blocks"), f"the agent at {agent.address}"), _conditions(found.get("conditions"))
+
+    def _refuse_another(self, kind: Any, address: str) -> None:
+        """Raises UsageError when what answers is another device than before, or has another runtime by now."""
+        if kind not in self._kinds:
+            self._kinds.append(kind)
+        if len(self._kinds) > 1:
+            raise UsageError(
+                f"the device at {address} is another one than before, or runs files otherwise "
+                f"({one_line(self._kinds, 200)}): its times say nothing of those; search anew with another --out"
+            )
 
 
 class DeviceSession(Session):
@@ -64,6 +93,7 @@ class DeviceSession(Session):
     def __init__(self, profile: HardwareProfile, path: Path) -> None:
         self._profile = profile
         self._path = path
+        self._at_once = 1  # until it is known what a call takes
         self._names = [given.name for given in onnx.load(str(path), load_external_data=False).graph.input]
 
     @property
@@ -74,16 +104,37 @@ class DeviceSession(Session):
         return next(self.run_all([feed]))
 
     def run_all(self, feeds: Sequence[Feed]) -> Iterator[Sequence[Array]]:
-        """Raises CandidateFailed when the file does not run there, and DeviceLost."""
-        agent = agent_of(self._profile, self._profile.agents[0])
-        files: dict[str, Path | bytes] = {"file": self._path, "inputs": packed(feeds)}
-        answer = agent.ask("outputs", files, how_to_run(self._profile), OUTPUTS_S)
-        return iter(outputs_in(agent.file(str(answer.get("outputs"))), len(feeds), f"the agent at {agent.address}"))
+        """A few calls at once: as many as their inputs and outputs, and the seconds that they take, allow. Raises
+        CandidateFailed when the file does not run there, and DeviceLost when no device answers.
+        """
+        left = list(feeds)
+        while left:
+            some, left = left[: self._at_once], left[self._at_once :]
+            inputs, began = packed(some), time.monotonic()
+            content, who = self._asked(inputs)
+            each_s = (time.monotonic() - began) / len(some)
+            each_bytes = (len(inputs) + len(content)) / len(some)
+            self._at_once = max(1, min(CALLS_AT_ONCE, int(CALLS_BYTES / each_bytes), int(CALLS_S / max(each_s, 1e-3))))
+            yield from outputs_in(content, len(some), who)
+
+    def _asked(self, inputs: bytes) -> tuple[bytes, str]:
+        """The outputs for inputs, by the first device that answers, and which that was."""
+        files: dict[str, Path | bytes] = {"file": self._path, "inputs": inputs}
+        *others, last = (agent_of(self._profile, address) for address in self._profile.agents)
+        for agent in (*others, last):
+            try:
+                answer = agent.ask("outputs", files, how_to_run(self._profile), OUTPUTS_S)
+                return agent.file(str(answer.get("outputs"))), f"the agent at {agent.address}"
+            except DeviceLost:
+                if agent is last:
+                    raise
+        raise AssertionError("a profile with agents has one")
 
 
 def how_to_run(profile: HardwareProfile) -> dict[str, Any]:
-    """How a device opens files."""
-    return {"threads": profile.threads, "provider": profile.provider, "options": dict(profile.options)}
+    """How a device runs files."""
+    how = {"threads": profile.threads, "provider": profile.provider, "options": dict(profile.options)}
+    return {**how, "cold": profile.cold}
 
 
 def check_devices(profile: HardwareProfile) -> None:
@@ -114,25 +165,25 @@ def _kind(profile: HardwareProfile, address: str) -> dict[str, Any]:
     """What a device is: ``processor``, ``cores``, ``instructions``, and its version of ``onnxruntime``."""
     found = agent_of(profile, address).about()
     kind: dict[str, Any] = found["kind"]
-    cores = kind.get("cores")
-    if missing := KIND - set(kind):
-        raise UsageError(
-            f"the agent at {address} does not tell its {', '.join(sorted(missing))}: it is another version"
-        )
+    if not all(isinstance(kind.get(name), of) for name, of in KIND.items()):
+        raise UsageError(f"the agent at {address} does not tell its {', '.join(KIND)}: it is another version")
     if profile.provider not in found["providers"]:
         known = ", ".join(map(str, found["providers"]))
         raise UsageError(f"the onnxruntime of the device at {address} has no {profile.provider}: it has {known}")
-    if isinstance(cores, int) and profile.threads > cores:
+    if profile.threads > kind["cores"]:
         raise UsageError(
-            f"the profile {profile.name} takes {profile.threads} threads and the device at {address} has {cores} "
-            "cores: give a profile with fewer threads"
+            f"the profile {profile.name} takes {profile.threads} threads and the device at {address} has "
+            f"{kind['cores']} cores: give a profile with fewer threads"
         )
     return {name: kind[name] for name in KIND}
 
 
 def _conditions(found: Any) -> Conditions:
+    conditions: Conditions | None
     try:
         conditions = Conditions(**{name: float(value) for name, value in found.items()})
-    except (AttributeError, TypeError, ValueError) as error:
-        raise CandidateFailed("the agent told no conditions that a machine can have") from error
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        conditions = None
+    if conditions is None or not all(0 <= value < math.inf for value in asdict(conditions).values()):
+        raise CandidateFailed("the agent told no conditions that a machine can have")
     return conditions

@@ -15,9 +15,15 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
+from autocompress.plugin.contract import Runtime
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
+
+
+def can_fork(runtime: Runtime) -> bool:
+    """Whether its files can be opened in a copy of this process."""
+    return runtime.can_fork and hasattr(os, "fork")
 
 
 def forked(compute: Callable[[], T]) -> T:

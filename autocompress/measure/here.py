@@ -1,6 +1,5 @@
 """One session on this machine: both files opened anew and timed block by block."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,13 @@ from pathlib import Path
 from autocompress.data import Feed
 from autocompress.errors import CandidateFailed
 from autocompress.machine.blocks import BlockLimits, Blocks, TooCoarse, record_blocks
+from autocompress.machine.caches import eviction
 from autocompress.machine.conditions import Conditions, Counters
 from autocompress.machine.processors import taking_turns
 from autocompress.machine.quiet import counting
-from autocompress.measure.forked import forked
+from autocompress.measure.forked import can_fork, forked
 from autocompress.measure.outputs import running
-from autocompress.measure.timing import timed_call
+from autocompress.measure.timing import nothing, timed_call
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
 
@@ -29,14 +29,15 @@ class Here:
     forks: bool = False
 
     def blocks(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
-        if self.forks and self.runtime.can_fork and hasattr(os, "fork"):
+        if self.forks and can_fork(self.runtime):
             return forked(lambda: self._recorded(candidate, limits, known_ms))
         return self._recorded(candidate, limits, known_ms)
 
     def _recorded(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
+        before_each = eviction() if self.profile.cold else nothing
         with running():
             ours, theirs = (
-                timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds)
+                timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds, before_each)
                 for path in (candidate, self.reference)
             )
             before = Counters.now()

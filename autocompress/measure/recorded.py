@@ -3,7 +3,6 @@ be.
 """
 
 import io
-import math
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from autocompress.data import Array, Feed
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.machine.blocks import Blocks
 
+POSSIBLE_MS = 1e-6, 1e7  # of a call
 SHOWN_OF_IT = 200  # characters of an answer in an error
 
 
@@ -25,10 +25,11 @@ def blocks_in(found: Any, who: str) -> Blocks:
         candidate = tuple(np.array([float(ms) for ms in block]) for block in found["candidate"])
         reference = np.array([float(ms) for ms in found["reference"]])
         blocks = Blocks(candidate, reference)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CandidateFailed(f"{who} gave no block times: {one_line(found, SHOWN_OF_IT) or 'nothing'!r}") from error
-    if not all(len(block) and all(0 < ms < math.inf for ms in block) for block in (*candidate, reference)):
-        raise CandidateFailed(f"{who} gave block times that are not above 0 milliseconds")
+    least, most = POSSIBLE_MS
+    if not all(len(block) and all(least < ms < most for ms in block) for block in (*candidate, reference)):
+        raise CandidateFailed(f"{who} gave block times that no call takes: not {least:g} to {most:g} ms")
     return blocks
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from autocompress.comparison import Relation, TimingSession
@@ -51,7 +52,9 @@ class Sessions:
         fastest = math.inf if every else min(self.quiet_ms, self.recent.fastest(ended, blocks.reference))
         session = session_of(blocks, fastest, self.profile.percentile)
         self.recent.add(ended, blocks.reference)
-        return replace(session, at_s=time.time(), seconds=ended - began, conditions=conditions), blocks
+        device = "".join(self.profile.agents[:1])
+        found = replace(session, at_s=time.time(), seconds=ended - began, conditions=conditions, device=device)
+        return found, blocks
 
     def compare(
         self, candidate: Path, within: float, say: Callable[[str], None] = tell_nobody
@@ -70,6 +73,6 @@ class Sessions:
                 break
         return latency, found
 
-    @property
+    @cached_property
     def _place(self) -> Place:
         return place_of(self.runtime, self.profile, self.reference, self.feeds, forks=self.forks)

@@ -3,14 +3,19 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from autocompress.comparison import TimingSession
 from autocompress.data import Feed, stored_feeds
 from autocompress.machine.blocks import USUAL, BlockLimits
 from autocompress.machine.cores import cores
+from autocompress.measure.forked import can_fork, forked
 from autocompress.measure.machine_lock import MachineLock
+from autocompress.measure.memory_taken import memory_taken
+from autocompress.measure.operators import operators_of
 from autocompress.measure.sessions import Sessions
+from autocompress.operator_kinds import by_kind
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
 from autocompress.storage.recorded_blocks import save_blocks
@@ -50,6 +55,7 @@ class Target:
         Computing goes on meanwhile, on the other cores. It stands still for a profile that takes all of them or for
         which every moment counts, and where too few blocks were quiet beside it; never for a device elsewhere.
         """
+        self.supervisor.check()
         beside = not self._needs_the_machine and self.lock.others_work()
         with self.supervisor.during(MEASURE_BESIDE if beside else "measure", "measure"):
             sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
@@ -62,6 +68,24 @@ class Target:
                 session, blocks = max((session, blocks), alone, key=lambda found: found[0].quiet / found[0].blocks)
                 session = replace(session, seconds=seconds)
             return replace(session, raw=save_blocks(self.store, blocks))
+
+    def operators(self, path: Path, feeds: str) -> dict[str, float]:
+        """Milliseconds of a call by kind of operator, the most first; nothing where the target does not tell. feeds:
+        store key of the inputs. Raises CandidateFailed when the file does not run.
+        """
+        inputs: Sequence[Feed] = stored_feeds(self.store.load(feeds) or {})
+        profiled = partial(operators_of, self.runtime, self.profile, path, inputs)
+        with self.supervisor.during("measure", "time by operator"), self._among_others():
+            rows = forked(profiled) if self.forks and can_fork(self.runtime) else profiled()
+        return by_kind((row.operator, row.ms) for row in rows)
+
+    def memory(self, path: Path, feeds: str) -> int:
+        """Bytes that opening and calling a file take at most. feeds: store key of the inputs. Raises CandidateFailed
+        when it does not run.
+        """
+        inputs: Sequence[Feed] = stored_feeds(self.store.load(feeds) or {})
+        with self.supervisor.during("measure", "memory"):
+            return memory_taken(self.runtime, self.profile, path, inputs)
 
     def _among_others(self) -> AbstractContextManager[None]:
         """How those that compute behave during a session."""

@@ -8,12 +8,21 @@ from autocompress.data import Feed
 from autocompress.plugin.contract import Runtime, Session
 
 
-def timed_call(runtime: Runtime, session: Session, feeds: Sequence[Feed]) -> Callable[[], float]:
-    """Runs the model on ``feeds`` in turn; milliseconds, by the runtime's own clock when it has one."""
+def nothing() -> None:
+    """What comes before a call as a rule."""
+
+
+def timed_call(
+    runtime: Runtime, session: Session, feeds: Sequence[Feed], before: Callable[[], None] = nothing
+) -> Callable[[], float]:
+    """Runs the model on ``feeds`` in turn; milliseconds, by the runtime's own clock when it has one. before: each call,
+    which does not count.
+    """
     turns = cycle([(feed, session.bound(feed)) for feed in feeds])
 
     def call() -> float:
         feed, run = next(turns)
+        before()
         own = runtime.clock(session, feed)
         if own is not None:
             return own

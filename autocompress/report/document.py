@@ -55,6 +55,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
             "statistic": around.profile.statistic,
             "max_drop": standings.budget.allowed_drop,
             "max_size_bytes": standings.budget.max_size_bytes,
+            "max_memory_bytes": standings.budget.max_memory_bytes,
         },
         "status": "feasible" if recommended else "infeasible",
         "reference": {**_point(standings.reference, scale), "artifact": standings.reference.artifact},
@@ -68,10 +69,15 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
                 "feasible": j.recommendable,
                 "verdicts": {
                     name: _verdict(verdict)
-                    for name, verdict in (("latency", j.latency), ("drop", j.drop), ("size", j.size))
+                    for name, verdict in (
+                        ("latency", j.latency),
+                        ("drop", j.drop),
+                        ("size", j.size),
+                        ("memory", j.memory),
+                    )
                 },
                 "loss": {"points": j.loss, "error": j.error},
-                "on_device": _on_device(standings.measured.on_device.get(j.evaluation.digest), scale),
+                "on_device": _on_device(standings.measured.on_device.get(j.evaluation.id), scale),
                 "keeps_lead": j.keeps_lead,
                 "stands_alone": standings.measured.stands_alone(j.evaluation),
                 "finalist": standings.is_final(j.evaluation),
@@ -100,6 +106,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "spent_seconds": {name: round(seconds, 2) for name, seconds in sorted(around.spent_s.items())},
         "minutes": around.minutes,
         "full_epochs": around.full_epochs,
+        "operators": _operators(standings, chosen.id if chosen is not None else None),
         "call_overhead_ms": standings.opening.prepared.overhead_ms,
         "floor": _floor(around.floor),
     }
@@ -138,6 +145,7 @@ def _point(e: Evaluation, scale: ScoreScale) -> dict[str, Any]:
         "latency_ms": latency_document(e.latency),
         "size_bytes": e.size_bytes,
         "compressed_bytes": e.compressed_bytes,
+        "memory_bytes": e.memory_bytes,
         "params": e.params,
         "macs": e.macs,
     }
@@ -166,14 +174,35 @@ def _on_device(found: OnDevice | None, scale: ScoreScale) -> dict[str, Any] | No
     return {
         "examples": found.examples,
         "output_difference": found.output_difference,
-        "score_difference": sign * found.score_difference,
+        "score_difference": None if found.score_difference is None else sign * found.score_difference,
         "error": found.error,
         "scored_there": found.score is not None,
+        "failed": found.failed or None,
     }
 
 
+def _operators(standings: Standings, chosen: str | None) -> dict[str, Any] | None:
+    """Milliseconds of a call by kind of operator, of the reference and of what was chosen: their shares of a profile,
+    in which each takes longer than without one, of the p50 beside them. None where the target does not tell.
+    """
+    files = {
+        "reference": standings.reference,
+        "chosen": next((e for e in standings.candidates() if e.id == chosen), None),
+    }
+    told: dict[str, dict[str, float]] = {}
+    for name, file in files.items():
+        kinds = standings.measured.operators.get(file.digest) if file is not None else None
+        if file is None or not kinds:
+            return None
+        each = file.latency.p50 / max(sum(kinds.values()), 1e-9)
+        told[name] = {kind: ms * each for kind, ms in kinds.items()}
+    return told
+
+
 def _advice(standings: Standings, profile: HardwareProfile) -> list[str]:
-    """What of this machine made the numbers worse, each with what would help."""
+    """What of this machine made the numbers worse, each with what would help; nothing of a device elsewhere."""
+    if profile.elsewhere:
+        return []
     sessions = [session for sessions in standings.measured.graphs.values() for session in sessions]
     quiet = sum(s.quiet for s in sessions) / max(1, sum(s.blocks for s in sessions))
     conditions = together([session.conditions for session in sessions], median)

@@ -5,6 +5,7 @@ from typing import Any
 
 from autocompress.budget import DEFAULT_DROP
 from autocompress.explore.standings.rank_correlation import FEWEST_TRAINED_ON
+from autocompress.operator_kinds import spent_on
 from autocompress.recipe import TRAIN, Recipe
 from autocompress.score_scale import POINTS, ScoreScale
 from autocompress.storage.front import CANDIDATES, EXACT_SUMS, candidate_of
@@ -169,6 +170,14 @@ def slack(document: Document) -> str | None:
     return f"This budget binds nothing: the reference itself takes {now:.4g} ms. One that would: {option}"
 
 
+def where_time_goes(document: Document) -> str | None:
+    """The operators on which what was chosen spends its time, beside the reference's."""
+    found = document.get("operators")
+    if not found:
+        return None
+    return f"Where its time goes: {spent_on(found['reference'], found['chosen'])}."
+
+
 def scores_hold(document: Document) -> str | None:
     """Where the score of what was chosen holds: on the device that it was run on, else, for int8 files, on which
     processors.
@@ -182,17 +191,21 @@ def on_device(document: Document) -> str | None:
     found = None if chosen is None else chosen.get("on_device")
     if found is None:
         return None
-    scale, examples = ScoreScale.of(document), found["examples"]
-    lost = -scale.goodness(found["score_difference"])
+    if found["failed"]:
+        return f"On the device it cannot be used: {found['failed']}."
+    scale, examples, difference = ScoreScale.of(document), found["examples"], found["score_difference"]
+    lost = 0.0 if difference is None else -scale.goodness(difference)
     if found["scored_there"]:
         return (
             f"On the device it scores {scale.points(POINTS * lost, '.2f')} lower than here on the same {examples} "
-            "examples, so it was scored there: its validation score and loss are the device's."
+            "examples, so it was scored there: its validation score and loss are the device's, its test score is not."
         )
     change = f"it scores {scale.points(POINTS * abs(lost), '.2f')} {'lower' if lost > 0 else 'higher'}"
+    differ = f"differ from those here by at most {100 * found['output_difference']:.2g} % of the largest"
+    outputs = differ if found["output_difference"] else "are the very same as here"
     return (
-        f"On the device {'it scores the same' if lost == 0 else change} on {examples} examples, and its outputs differ "
-        f"from those here by at most {100 * found['output_difference']:.2g} % of the largest."
+        f"On the device {'it scores the same' if lost == 0 else change} on {examples} examples, and its outputs "
+        f"{outputs}."
     )
 
 

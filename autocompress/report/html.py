@@ -47,6 +47,7 @@ def write_report(document: dict[str, Any], path: Path) -> None:
         conclusion=explain.conclusion(document),
         slack=explain.slack(document),
         smallest=explain.smallest(document),
+        where_time_goes=explain.where_time_goes(document),
         int8_scores=explain.scores_hold(document),
         rows=[row_of(p, document) for p in reversed(listed(points))],
         rejected=_groups((_kind(r["reason"]), _label(r)) for r in document["rejected"]),

@@ -34,6 +34,7 @@ def write_results(
     found, standings = machine(), search.standings
     environment = {
         **standings.opening.prepared.versions,
+        **({"device": settings.device} if settings.device else {}),
         "profile": settings.profile.model_dump(mode="json"),
         "machine": {**asdict(found), "instructions": list(found.instructions)},
         "plugins": dict(sorted(plugins.origin.items())),

@@ -193,7 +193,7 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         console.print(Text(line))
     for line in document.get("advice", ()):
         console.print(Text(f"machine: {line}", style="dim"))
-    for more in (explain.smallest(document), explain.scores_hold(document)):
+    for more in (explain.where_time_goes(document), explain.smallest(document), explain.scores_hold(document)):
         if more:
             console.print(Text(more))
     model = f"{out}/{folder_of(document)}/"

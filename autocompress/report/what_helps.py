@@ -19,6 +19,9 @@ NOTHING_TRAINED = 5.0  # times as long, where the time was used up before any tr
 TO_FIND_QUIET = 2.0  # times as long, where too few sessions found quiet moments
 
 
+LIMITS = {"size": ("size_bytes", "bytes"), "memory": ("memory_bytes", "bytes of memory")}  # verdicts, of what
+
+
 def what_would_help(document: Document) -> list[str]:
     """For each reason why nothing is recommended one or two sentences, and the tightest budget that a file is known to
     meet that keeps half of the reference's lead over chance; nothing where a file is recommended.
@@ -29,7 +32,7 @@ def what_would_help(document: Document) -> list[str]:
     every = [c for c in document["candidates"] if c["recipe"]]
     files = [c for c in every if _fits(c)]
     if every and not files:
-        return [_none_is_small(every, document)]
+        return _none_fits(every, document)
     fast = [c for c in files if _may_be_within(c, document)]
     reasons = (
         _bound_by_overhead(document),
@@ -42,16 +45,25 @@ def what_would_help(document: Document) -> list[str]:
 
 
 def _fits(candidate: Candidate) -> bool:
-    size = candidate["verdicts"].get("size")
-    return size is None or size["answer"] == "met"
+    verdicts = [candidate["verdicts"].get(name) for name in LIMITS]
+    return all(verdict is None or verdict["answer"] == "met" for verdict in verdicts)
 
 
-def _none_is_small(files: Sequence[Candidate], document: Document) -> str:
-    smallest = min(files, key=lambda c: int(c["size_bytes"]))
-    return (
-        f"No file is within the {document['budget']['max_size_bytes']:,} bytes of the target: the smallest, "
-        f"{techniques(smallest)}, has {smallest['size_bytes']:,}. `--space smallest` has what saves size alone."
-    )
+def _none_fits(files: Sequence[Candidate], document: Document) -> list[str]:
+    """Of each limit that no file keeps, or no file together with the other: the file that comes nearest."""
+    said = []
+    for name, (key, unit) in LIMITS.items():
+        limit, known = document["budget"].get(f"max_{key}"), [c for c in files if c.get(key) is not None]
+        if limit is None or not known:
+            continue
+        least = min(known, key=lambda c: int(c[key]))
+        if least[key] > limit:
+            more = " `--space smallest` has what saves size alone." if name == "size" else ""
+            said.append(
+                f"No file is within the {limit:,} {unit} of the target: the smallest, {techniques(least)}, "
+                f"{'has' if name == 'size' else 'takes'} {least[key]:,}.{more}"
+            )
+    return said or ["No file is within both the size and the memory of the target, though some are within each."]
 
 
 def _bound_by_overhead(document: Document) -> str | None:

@@ -62,6 +62,18 @@ class Served:
         self._process.kill()
         self._process.wait()
 
+    def processes(self) -> list[int]:
+        """It and all that it started, by their numbers."""
+        assert self._process is not None
+        found, parents = [self._process.pid], {}
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = status.read_text().rpartition(")")[2].split()
+                parents[int(status.parent.name)] = int(fields[1])
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found
+
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> urllib3.BaseHTTPResponse:
         given = {
             "Authorization": f"Bearer {TOKEN}",

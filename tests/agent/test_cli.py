@@ -37,7 +37,9 @@ def refused(folder: Path, *options: str) -> str:
         (["--host", "192.0.2.7"], "ssh -L"),
         (["--host", "0.0.0.0", "--name", "board"], "--certificate"),
         (["--host", "0.0.0.0"], "--name"),
-        (["--certificate", "c.pem"], "--key"),
+        (["--certificate", "c.pem"], "c.pem"),
+        (["--max-file", "0"], "above 0"),
+        (["--max-file", "8", "--max-files", "9"], "3 times"),
     ],
 )
 def test_where_others_could_read_the_token_it_wants_tls(tmp_path: Path, options: list[str], said: str):
@@ -56,7 +58,7 @@ def test_a_token_that_others_may_read_is_none(tmp_path: Path):
 
 
 def test_a_token_is_made_where_there_is_none_and_nobody_else_may_read_it(tmp_path: Path):
-    assert "--key" in refused(tmp_path, "--token-file", "token", "--certificate", "c.pem")
+    assert "--name" in refused(tmp_path, "--token-file", "token", "--host", "0.0.0.0")
     token = tmp_path / "token"
     assert token.stat().st_mode & 0o077 == 0
     assert len(token.read_text().strip()) >= 32

@@ -13,17 +13,26 @@ import pytest
 
 from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.machine.blocks import BlockLimits
-from autocompress.measure import DeviceLost, Sessions, agent_device, check_place, device_kind
+from autocompress.measure import (
+    DeviceLost,
+    DeviceSession,
+    Sessions,
+    agent_device,
+    check_place,
+    device_kind,
+    operators_of,
+)
 from autocompress.measure import agent as own
+from autocompress.measure.memory_taken import memory_taken
 from autocompress.profile import HardwareProfile
 
-from .conftest import Served
+from .conftest import Served, free_port
 from .test_server import product
 
 FEEDS = [{"input": np.ones((1, 64), np.float32)}]
 LIMITS = BlockLimits(seconds=0.1, fewest=6)
-SOUND = {"blocks": {"reference": [2.0] * 9, "candidate": [[1.0, 1.0]] * 8}, "conditions": {"load": 0.5}}
 KIND = {"processor": "P", "cores": 2, "instructions": ["avx2"], "onnxruntime": "1.0"}
+SOUND = {"kind": KIND, "blocks": {"reference": [2.0] * 9, "candidate": [[1.0, 1.0]] * 8}, "conditions": {"load": 0.5}}
 ABOUT = {"kind": KIND, "providers": ["CPUExecutionProvider"]}
 
 
@@ -143,10 +152,15 @@ def of_session(**changed: Any) -> Answers:
         {"blocks": {"reference": [2.0, float("nan")], "candidate": [[1.0]]}},
         {"blocks": {"reference": [2.0], "candidate": [[1.0]]}},
         {"blocks": {"reference": [2.0, 2.0], "candidate": [[]]}},
+        {"blocks": {"reference": [1e-300, 1e-300], "candidate": [[1e300]]}},
+        {"blocks": {"reference": [2.0, 2.0], "candidate": [[10**400]]}},
         {"blocks": "soon"},
         {"blocks": None},
         {"conditions": {"load": "high"}},
         {"conditions": {"weather": 1.0}},
+        {"conditions": {"load": float("nan")}},
+        {"conditions": {"load": float("inf")}},
+        {"conditions": {"stolen": -1.0}},
         {"nonce": "of an answer before"},
         {"candidate": "0" * 64},
         {"inputs": None},
@@ -173,10 +187,12 @@ def test_what_it_says_is_taken_when_it_answers_the_question(
     [
         (200, b"<html>", CandidateFailed),
         (200, [1], CandidateFailed),
-        (404, {"error": "gone", "missing": ["f" * 64]}, DeviceLost),
-        (404, {"error": "no such page"}, DeviceLost),
+        (404, {"error": "gone", "missing": ["f" * 64]}, CandidateFailed),
+        (404, {"error": "no such page"}, CandidateFailed),
+        (200, b"[" * 100_000, CandidateFailed),
         (422, {"error": "it does\nnot run"}, CandidateFailed),
-        (500, b"", DeviceLost),
+        (500, b"", CandidateFailed),
+        (503, b"", DeviceLost),
         (507, {"error": "no space is left"}, DeviceLost),
         (302, b"", DeviceLost),
         (200, b"0" * (own.ANSWER_BYTES + 1), CandidateFailed),
@@ -217,6 +233,59 @@ def test_devices_of_different_kinds_are_no_pool(answering: Callable[[Answers], H
 
 
 def test_what_is_no_agent_is_said_before_a_search(answering: Callable[[Answers], HardwareProfile]):
-    for said in (b"<html>", {}, {"kind": "board", "providers": []}, {**ABOUT, "kind": {"cores": 2}}):
+    for said in (
+        b"<html>",
+        {},
+        {"kind": "board", "providers": []},
+        {**ABOUT, "kind": {"cores": 2}},
+        {**ABOUT, "kind": {**KIND, "instructions": 5}},
+    ):
         with pytest.raises(UsageError, match="agent"):
             check_place(answering(lambda *_, said=said: (200, said)))
+
+
+def test_another_device_behind_the_same_address_is_refused(
+    answering: Callable[[Answers], HardwareProfile], files: tuple[Path, Path]
+):
+    kinds = iter([KIND, KIND, {**KIND, "onnxruntime": "1.1"}])
+    profile = answering(lambda path, asked: of_session(kind=next(kinds))(path, asked))
+    sessions = Sessions(None, profile, files[0], FEEDS)  # type: ignore[arg-type]
+    for _ in range(2):
+        sessions.record(files[1], LIMITS)
+    with pytest.raises(UsageError, match="another one than before"):
+        sessions.record(files[1], LIMITS)
+
+
+def test_a_token_of_more_than_a_word_is_not_sent(agent: Served, tmp_path: Path):
+    for content in (b"two words", b"two\nlines", b"\xff", b""):
+        (tmp_path / "token").write_bytes(content)
+        with pytest.raises(UsageError, match="holds no token"):
+            check_place(agent.profile.model_copy(update={"token_file": str(tmp_path / "token")}))
+
+
+def test_a_file_on_a_device_gives_what_it_gives_here_however_many_calls(agent: Served, files: tuple[Path, Path]):
+    feeds = [{"input": np.full((1, 64), number, np.float32)} for number in range(9)]
+    found = list(DeviceSession(agent.profile, files[0]).run_all(feeds))
+    assert [float(output[0][0, 0]) for output in found] == [64.0 * number for number in range(9)]
+
+
+def test_where_one_device_of_several_is_gone_another_answers(agent: Served, files: tuple[Path, Path]):
+    pool = agent.profile.model_copy(update={"device": (f"http://127.0.0.1:{free_port()}", agent.address)})
+    assert DeviceSession(pool, files[0]).run(FEEDS[0])[0].shape == (1, 64)
+
+
+def test_the_time_of_a_device_by_operator_and_its_memory(agent: Served, files: tuple[Path, Path]):
+    rows = operators_of(None, agent.profile, files[0], FEEDS)  # type: ignore[arg-type]
+    assert [(row.operator, row.share) for row in rows] == [("MatMul", 1.0)]
+    assert memory_taken(None, agent.profile, files[0], FEEDS) > 64 * 64 * 4  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("said", [None, -1, 1.5, True, "much"])
+def test_memory_that_is_no_number_of_bytes_is_not_taken(
+    answering: Callable[[Answers], HardwareProfile], files: tuple[Path, Path], said: object
+):
+    def answers(path: str, asked: dict[str, Any]) -> tuple[int, Any]:
+        return 200, {**{name: asked.get(name) for name in ("file", "inputs", "nonce")}, "bytes": said}
+
+    with pytest.raises(CandidateFailed, match="no number of bytes"):
+        memory_taken(None, answering(answers), files[0], FEEDS)  # type: ignore[arg-type]

@@ -3,8 +3,11 @@
 import hashlib
 import io
 import json
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from autocompress_agent.external_data import has_external_data
+
 from .conftest import TOKEN, Served
 
-HOW = {"threads": 1, "provider": "CPUExecutionProvider", "options": {}}
+HOW = {"threads": 1, "provider": "CPUExecutionProvider", "options": {}, "cold": False}
 SESSION = {**HOW, "quiet": 6, "seconds": 0.1, "fewest": 6, "known_ms": 0.0, "nonce": "n"}
 
 
@@ -129,6 +134,7 @@ def test_files_are_named_by_what_they_are(agent: Served):
         ({"threads": True}, "threads"),
         ({"provider": "NoSuchProvider"}, "no NoSuchProvider"),
         ({"options": {"a": []}}, "options"),
+        ({"options": {"session.collect_node_memory_stats_to_file": "stats.csv"}}, "takes no option"),
         ({"seconds": -1}, "seconds"),
         ({"seconds": 1e300}, "seconds"),
         ({"quiet": "many"}, "quiet"),
@@ -161,6 +167,53 @@ def test_weights_outside_the_file_are_refused(agent: Served, tmp_path: Path):
     assert (status, "outside itself" in answer["error"]) == (422, True)
 
 
+def test_a_field_that_readers_take_differently_hides_no_weights(tmp_path: Path):
+    """Keys of five bytes are cut off at 32 bits by some readers."""
+    content = product(tmp_path / "outside.onnx", external=True).read_bytes()
+    assert has_external_data(content)
+    location, hidden = bytes([14 << 3, 1]), bytes([14 << 3 | 0x80, 0x80, 0x80, 0x80, 0x10, 1])
+    assert location in content
+    with pytest.raises(ValueError, match="a field that none can have"):
+        has_external_data(hidden)
+    assert not has_external_data(product(tmp_path / "whole.onnx").read_bytes())
+
+
+def test_a_cold_call_takes_longer_than_one_that_finds_all_in_the_caches(agent: Served, tmp_path: Path):
+    file, given = sent(agent, product(tmp_path / "m.onnx", 400).read_bytes()), sent(agent, inputs(400))
+    times = {}
+    for cold in (False, True):
+        of_both = {"candidate": file, "reference": file, "inputs": given}
+        status, answer = asked(agent, "compare", **of_both, **{**SESSION, "cold": cold})
+        assert status == 200, answer
+        times[cold] = np.median([ms for block in answer["blocks"]["candidate"] for ms in block])
+    assert times[True] > times[False]
+
+
+def test_a_job_ends_with_an_agent_that_is_killed(serve: Callable[..., Served], tmp_path: Path):
+    agent = serve()
+    endless = sent(agent, product(tmp_path / "endless.onnx", 64, loops=1 << 60).read_bytes())
+    body = json.dumps({"file": endless, "inputs": sent(agent, inputs(64)), **HOW}).encode()
+    Thread(target=lambda: suppressed(lambda: agent.ask("POST", "/v1/outputs", body)), daemon=True).start()
+    assert until(lambda: len(agent.processes()) >= 4), "the agent, two of its fork server, and the job"
+    processes = agent.processes()
+    agent.kill()
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
+
+
+def suppressed(call: Callable[[], object]) -> None:
+    with suppress(Exception):
+        call()
+
+
+def until(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def test_a_job_that_takes_too_long_is_ended_and_the_next_one_runs(serve: Callable[..., Served], tmp_path: Path):
     agent = serve("--max-seconds", "1")
     endless = sent(agent, product(tmp_path / "endless.onnx", 64, loops=1 << 60).read_bytes())
@@ -180,7 +233,7 @@ def test_a_job_that_takes_too_much_memory_is_ended(serve: Callable[..., Served],
 
 
 def test_what_was_not_used_for_longest_goes_when_there_is_too_much(serve: Callable[..., Served]):
-    agent = serve("--max-files", "1")
-    first, second, third = (sent(agent, bytes([n]) * 400_000) for n in (1, 2, 3))
+    agent = serve("--max-file", "1", "--max-files", "3")
+    first, *others = (sent(agent, bytes([n]) * 900_000) for n in range(4))
     assert agent.ask("GET", f"/v1/files/{first}").status == 404
-    assert agent.ask("GET", f"/v1/files/{second}").status == agent.ask("GET", f"/v1/files/{third}").status == 200
+    assert {agent.ask("GET", f"/v1/files/{digest}").status for digest in others} == {200}

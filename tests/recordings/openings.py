@@ -100,6 +100,7 @@ _ARGUMENTS = {
     "make": _make,
     "compare": _compare,
     "score": _score,
+    "operators": lambda file, feeds: {"file": "/".join(file.parts[-2:]), "feeds": feeds},
     "chance": lambda outputs: {"outputs": outputs},
     "sharing": lambda calls: {"most": calls},
     "shared": dict,

@@ -241,6 +241,13 @@ class DeclaredExecutor:
         await self.takes(cost.TIMED_S, limit_s, "compare")
         return self.declared.timing(self.remembered.recipes[path], trained)
 
+    async def _operators(self, file: Path, feeds: str, limit_s: float) -> dict[str, float]:
+        return {}
+
+    async def _memory(self, file: Path, feeds: str, limit_s: float) -> int:
+        path = file.relative_to(self.root).as_posix()
+        return 3 * self.declared.bytes_of(self.remembered.recipes[path])
+
     async def _chance(self, outputs: str, limit_s: float) -> Chance:
         return Chance(cost.CHANCE, 0.001)
 

@@ -44,7 +44,7 @@ def test_a_session_worked_out_again_is_the_same(ms: float, percentile: float, fa
     assert after.pop("log_ratio") == pytest.approx(before.pop("log_ratio"), abs=1e-3)
     assert after.pop("log_ratio_of_all") == pytest.approx(before.pop("log_ratio_of_all"), abs=1e-3)
     assert after.pop("conditions") == before.pop("conditions")
-    for name in ("raw", "file"):
+    for name in ("raw", "file", "device"):
         assert after.pop(name) == before.pop(name)
     assert (after["quiet"], after["blocks"]) == (before["quiet"], before["blocks"])
     assert after == pytest.approx(before, rel=1e-3)

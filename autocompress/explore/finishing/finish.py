@@ -14,23 +14,32 @@ from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.choice import nearest, recommended
 from autocompress.explore.finishing.measuring import Measuring
-from autocompress.explore.history.facts import Chosen, Compared, Nearest, RanOnDevice, Recommended, ScoredOnTest
+from autocompress.explore.history.facts import (
+    Chosen,
+    Compared,
+    Nearest,
+    Profiled,
+    RanOnDevice,
+    Recommended,
+    ScoredOnTest,
+)
 from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
-from autocompress.explore.pipeline.pipeline import Pipeline
+from autocompress.explore.pipeline.pipeline import PROFILE_LIMIT_S, Pipeline
 from autocompress.explore.schedule import rungs
 from autocompress.explore.schedule.time_budget import CLOSING_S, CONTENDERS, FINALISTS, MEASURED_AGAIN, TimeBudget
 from autocompress.explore.standings.judgement import Judgement, fastest_first, most_accurate_first
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.training import Training
 from autocompress.explore.view import View
+from autocompress.measure import DeviceLost
 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not worth warming up again
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 MOST_COMPARED = 30  # files that may be recommended, compared with the reference example by example
 TEST_SLACK = 4  # times what it should take
-CHOSEN_ANEW = 12  # times, at most, because a score does not hold on the device
+PROFILED_CALLS = 10  # of a file that takes long
 DEVICE_LIMIT_S = 300.0  # to run a file there, beside what scoring it takes
 
 
@@ -49,8 +58,8 @@ class Finish:
         view: View,
         check_interrupted: Callable[[], None],
     ) -> None:
+        self._pipeline = pipeline
         self._operations = pipeline.operations
-        self._profile = pipeline.profile
         self._standings = standings
         self._training = training
         self._time = time
@@ -123,6 +132,7 @@ class Finish:
             chosen = self._choose(found)
             await self._test_once(chosen)
             await self._run_front_on_device()
+            await self._profile(chosen)
         self._training.save_progress()
 
     def conclude_as_it_stands(self) -> None:
@@ -148,36 +158,50 @@ class Finish:
         """What is to be recommended is run where it will be; one whose score falls there is judged by that, and another
         may be better then.
         """
-        for _ in range(CHOSEN_ANEW):
-            if found is None or not await self._run_on_device(found.evaluation):
-                break
+        while found is not None and await self._run_on_device(found.evaluation):
             found = await self._recommended()
         return found
 
     async def _run_front_on_device(self) -> None:
         """The rest of the front too, while there is time."""
         for e in self._standings.reported_front()[:MEASURED_AGAIN]:
-            if self._clock.left() < CLOSING_S:
-                return
             await self._run_on_device(e)
 
     async def _run_on_device(self, evaluation: Evaluation) -> bool:
-        """Whether a file was run there now: not where the target is this machine, and not twice."""
-        standings = self._standings
-        known = evaluation.digest in standings.measured.on_device or evaluation.id == standings.opening.reference.id
-        if known or not self._profile.agents:
+        """Whether a file was run there now: not where the target is this machine, not twice, and not without time."""
+        standings, profile = self._standings, self._pipeline.profile
+        known = evaluation.id in standings.measured.on_device or evaluation.id == standings.opening.reference.id
+        if known or not profile.agents or self._clock.left() < CLOSING_S:
             return False
         file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest, evaluation.graph)
-        limit_s = DEVICE_LIMIT_S + TEST_SLACK * self._time.tested_s()
+        calls_s = standings.opening.prepared.val_examples / profile.batch * evaluation.latency.p50 / 1e3
+        limit_s = self._durations.within(DEVICE_LIMIT_S + TEST_SLACK * (calls_s + self._time.tested_s()))
         try:
             found = await self._operations.run_on_device(file, standings.reference.outputs, limit_s=limit_s)
-        except CandidateFailed as error:
-            self._view.note(f"{evaluation.recipe.techniques()} could not be run on the device: {error.reason}")
+        except (CandidateFailed, DeviceLost) as error:
+            self._view.note(f"{evaluation.recipe.techniques()} could not be run on the device: {error}")
             return False
-        self._history.enter(RanOnDevice({evaluation.digest: found}))
-        if found.loss is not None:
-            self._history.enter(Compared({evaluation.id: found.loss}))
+        if found.failed:
+            self._view.note(f"{evaluation.recipe.techniques()} cannot be used on the device: {found.failed}")
+        self._history.enter(RanOnDevice({evaluation.id: found}))
         return True
+
+    async def _profile(self, chosen: Evaluation) -> None:
+        """Where the time of what was chosen goes, and that of the reference, if there is time to look."""
+        wanted = {e.digest: e for e in (self._standings.reference, chosen)}
+        known = self._standings.measured.operators
+        if self._clock.left() < CLOSING_S + PROFILED_CALLS * sum(e.latency.p50 for e in wanted.values()) / 1e3:
+            return
+        try:
+            found = {
+                digest: await self._pipeline.operators(e.artifact, self._durations.within(PROFILE_LIMIT_S))
+                for digest, e in wanted.items()
+                if digest not in known
+            }
+        except (CandidateFailed, DeviceLost):
+            return
+        if found:
+            self._history.enter(Profiled(found))
 
     def _judged(self) -> list[Judgement]:
         """Of the files that were timed since the finalists were chosen. Where there was no time for any, of all, by the

@@ -11,6 +11,7 @@ from typing import Any
 
 from autocompress.comparison import TimingSession
 from autocompress.evaluation import OnDevice, Outcome, Rejected
+from autocompress.operator_kinds import OperatorKinds
 from autocompress.recipe import Recipe
 
 
@@ -75,9 +76,16 @@ class ScoredOnTest:
 
 @dataclass(frozen=True)
 class RanOnDevice:
-    """Files were run on the device that the profile names. found: by the digest of the file."""
+    """Files were run on the device that the profile names. found: by the id of the file."""
 
     found: Mapping[str, OnDevice]
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """Where the time of a call goes: by the digest of a file the milliseconds of each kind of operator."""
+
+    found: Mapping[str, OperatorKinds]
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Nearest:
 
 TrialFact = Evaluated | Rejected | Failed  # what can end a trial
 Conclusion = Recommended | Nearest
-Fact = TrialFact | Gated | Timed | Chosen | Compared | ScoredOnTest | RanOnDevice | Conclusion
+Fact = TrialFact | Gated | Timed | Chosen | Compared | ScoredOnTest | RanOnDevice | Profiled | Conclusion
 
 
 def fact_to_json(fact: Fact) -> dict[str, Any]:
@@ -120,7 +128,9 @@ def fact_to_json(fact: Fact) -> dict[str, Any]:
         case ScoredOnTest(scores):
             return {"tests": dict(scores)}
         case RanOnDevice(found):
-            return {"on_device": {digest: asdict(one) for digest, one in found.items()}}
+            return {"on_device": {name: asdict(one) for name, one in found.items()}}
+        case Profiled(kinds):
+            return {"operators": {digest: dict(of_one) for digest, of_one in kinds.items()}}
         case Recommended(chosen):
             return {"conclusion": {"recommended": chosen}}
         case Nearest(chosen):
@@ -147,7 +157,9 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
         case {"tests": scores}:
             return ScoredOnTest(scores)
         case {"on_device": found}:
-            return RanOnDevice({digest: OnDevice.from_json(one) for digest, one in found.items()})
+            return RanOnDevice({name: OnDevice.from_json(one) for name, one in found.items()})
+        case {"operators": kinds}:
+            return Profiled(kinds)
         case {"conclusion": {"recommended": str(chosen)}}:
             return Recommended(chosen)
         case {"conclusion": {"nearest": str(chosen)}}:

@@ -16,7 +16,9 @@ RECORD_SCHEMA = 11
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked. minutes: in all, over resumes. trials: families at most, or None."""
+    """What was asked. minutes: in all, over resumes. trials: families at most, or None. device: what files are timed on
+    elsewhere, in words; empty for this machine.
+    """
 
     budget: Budget
     minutes: float
@@ -25,6 +27,7 @@ class Settings:
     profile: HardwareProfile
     space: SpaceFile
     out: Path
+    device: str = ""
 
 
 def settings_json(settings: Settings) -> dict[str, Any]:
@@ -44,22 +47,22 @@ def refuse_another_version(progress: Progress) -> None:
         )
 
 
-def identity_of(settings: Settings, space: Space, device: str) -> dict[str, Any]:
-    """What makes a search the one it is. device: what files are timed on elsewhere; empty for this machine."""
+def identity_of(settings: Settings, space: Space) -> dict[str, Any]:
+    """What makes a search the one it is."""
     return {
         "budget": [settings.budget.latency_ms, settings.budget.speedup],
         "profile": settings.profile.model_dump(mode="json"),
         "seed": settings.seed,
         "space": space.describe(),
-        **({"device": device} if device else {}),
+        **({"device": settings.device} if settings.device else {}),
     }
 
 
-def refuse_another_search(progress: Progress, settings: Settings, space: Space, device: str) -> None:
+def refuse_another_search(progress: Progress, settings: Settings, space: Space) -> None:
     """A resume must be of the same search: same profile, device, seed and choices; added strategies join. Raises
     UsageError.
     """
-    now, before = identity_of(settings, space, device), progress.identity
+    now, before = identity_of(settings, space), progress.identity
     if before is None:
         return
     way_out = f"give another --out, or the settings {settings.out} was made with"

@@ -77,8 +77,7 @@ class Opener:
             first = await _named(self.operations.prepare(known.prepared if known else None, only, limit_s=limit_s))
             prepared_s = progress.prepared_s or self.clock.elapsed() - began
             space = Space.of(self.settings.space, first.applicable, first.refused, first.batch_size)
-            device = first.versions.get("device", "")
-            identity.refuse_another_search(progress, self.settings, space, device)
+            identity.refuse_another_search(progress, self.settings, space)
             pipeline = self._pipeline(first, only)
             compared = self.policy.compare_exporters and prepared_s <= OTHER_EXPORTER_SHARE * self.clock.limit_s
             opening = await _named(open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=compared))
@@ -91,11 +90,11 @@ class Opener:
                 progress.keep_arithmetic(await _named(self.operations.time_training(limit_s=timed_s)))
             keep = partial(
                 progress.keep_opened,
-                identity=identity.identity_of(self.settings, space, device),
+                identity=identity.identity_of(self.settings, space),
                 prepared_s=prepared_s,
                 opening=EarlierOpening.of(opening).to_json(),
             )
-            floor = self._known_floor(progress, space, device)
+            floor = self._known_floor(progress, space)
             keep(floor=None if floor is None else floor.to_json())  # before that, nothing is recorded
             reference, val_examples = opening.reference, opening.prepared.val_examples
             sample = sample_of(reference, val_examples, self.settings.profile.batch, self.clock.limit_s)
@@ -137,9 +136,9 @@ class Opener:
     def _gating(self, pipeline: Pipeline, prepared_s: float) -> Gating:
         return self.policy.parts.gating(pipeline, prepared_s, self.durations, self.check_interrupted)
 
-    def _known_floor(self, progress: Progress, space: Space, device: str) -> Floor | None:
+    def _known_floor(self, progress: Progress, space: Space) -> Floor | None:
         """The floor that an earlier process found in this space."""
-        if progress.identity != identity.identity_of(self.settings, space, device):
+        if progress.identity != identity.identity_of(self.settings, space):
             return None
         return Floor.from_json(self.settings.budget, progress.floor)
 

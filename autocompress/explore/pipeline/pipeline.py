@@ -25,6 +25,7 @@ from autocompress.candidate.request import (
 )
 from autocompress.comparison import TimingSession
 from autocompress.compute.operations import Operations
+from autocompress.compute.waiting import waited_s
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.pipeline.evaluated import evaluation_of, recipe_file
@@ -36,31 +37,35 @@ from autocompress.explore.pipeline.variants import Ratios, is_for_size, variants
 from autocompress.explore.pipeline.worth import is_far_over, no_faster, too_slow
 from autocompress.latency import Latency
 from autocompress.measure import CompareRequest, latency_of, place_limit_s
+from autocompress.operator_kinds import OperatorKinds, slower_in
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe, Step
 from autocompress.storage.atomic import write_text
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
 
+CLEARLY_SLOWER = 1.05  # times the float file, whose operators are worth looking at
+PROFILE_LIMIT_S = 60.0  # for where the time of one file goes
+
 
 class Left:
-    """Seconds that are left of a limit, which all operations of a candidate share."""
+    """Seconds that are left of a limit, which all operations of a candidate share; those that it waited for somebody
+    else do not count.
+    """
 
     def __init__(self, limit_s: float, now: Callable[[], float]) -> None:
-        self._until, self._now = now() + limit_s, now
+        self._until, self._now, self._waited_s = now() + limit_s, now, waited_s()
 
     def __call__(self) -> float:
-        return max(1.0, self._until - self._now())
-
-    def add(self, seconds: float) -> None:
-        self._until += seconds
+        return max(1.0, self._until - self._now() + waited_s() - self._waited_s)
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """ratios: of the graph variants on the reference. timed: what was timed so far. speed: of scoring. session_s:
     seconds of one timing session, at most. now: seconds of this process. most_variants: of a trained family; None: all.
-    sample: what files are scored on first; None: on all examples at once.
+    sample: what files are scored on first; None: on all examples at once. explained: strategies of which
+    the operators of a slower variant were looked at. memories: bytes that files take, by graph.
     """
 
     operations: Operations
@@ -75,6 +80,8 @@ class Pipeline:
     now: Callable[[], float] = time.monotonic
     most_variants: int | None = None
     sample: Sample | None = None
+    explained: set[str] = field(default_factory=set)
+    memories: dict[str, int] = field(default_factory=dict)
 
     def on(self, prepared: Preparation) -> "Pipeline":
         """The same on a task that is known better; what was timed beside another reference counts no more."""
@@ -200,10 +207,8 @@ class Pipeline:
     async def _session(self, file: ModelFile, seconds: float, left: Left) -> TimingSession:
         path, reference = self.folder.root / file.path, self.folder.reference
         request = CompareRequest(path, reference, self.prepared.feeds, seconds)
-        limit_s, began = max(left(), place_limit_s(self.profile, seconds)), self.now()
+        limit_s = self._on_target(left(), seconds)
         session = replace(await self.operations.compare(request, limit_s=limit_s), file=file.digest)
-        if self.profile.elsewhere:
-            left.add(self.now() - began)  # what takes long there is not the file
         self.timed.add(file.graph, [session])
         return session
 
@@ -241,16 +246,16 @@ class Pipeline:
                 outcome = self._without(outcome, file, error.strategy, error.reason)
                 continue
             if not self._for_size(file) and no_faster(latency, base):
-                reason = (
-                    f"no faster than the float file it was made from ({latency.ratio / base.ratio:.2f} of its latency)"
-                )
+                slower = latency.ratio / base.ratio
+                why = await self._why_slower(made.source, file, left) if slower > CLEARLY_SLOWER else ""
+                reason = f"no faster than the float file it was made from ({slower:.2f} of its latency){why}"
                 outcome = replace(outcome, slower=(*outcome.slower, self._rejected(file, latency, reason)))
                 continue
             timed.append((file, latency))
         score = partial(score_each, self._timed_score, self.sample, stands, self._for_size, left)
         fastest_first = sorted(timed, key=lambda pair: pair[1].ratio)
         if first_look:
-            return await self._first_scored(made, fastest_first, outcome, score)
+            return await self._first_scored(made, fastest_first, outcome, score, left)
         kept: list[TimedFile] = []
         for file, latency in timed:
             if file is not fastest_first[0][0] and not self._for_size(file) and too_slow(latency, worth_below):
@@ -258,26 +263,66 @@ class Pipeline:
                 outcome = replace(outcome, hopeless=(*outcome.hopeless, self._rejected(file, latency, reason)))
             else:
                 kept.append((file, latency))
-        return _or_why_not(await self._scored(made, kept, outcome, score))
+        return _or_why_not(await self._scored(made, kept, outcome, score, left))
+
+    async def _memory(self, file: ModelFile, left: Left) -> int | None:
+        """Bytes that a file of this graph takes on the target; None where the profile does not limit them."""
+        if self.profile.max_memory_bytes is None:
+            return None
+        if file.graph not in self.memories:
+            path = self.folder.root / file.path
+            try:
+                limit_s = self._on_target(left())
+                self.memories[file.graph] = await self.operations.memory(path, self.prepared.feeds, limit_s=limit_s)
+            except CandidateFailed:
+                return None
+        return self.memories[file.graph]
+
+    async def _why_slower(self, source: ModelFile, file: ModelFile, left: Left) -> str:
+        """The operators in which a variant spends more, of the first file of its strategy that does; it is left open
+        where the target does not tell.
+        """
+        strategy = file.recipe.variant.strategy if file.recipe.variant else ""
+        if strategy in self.explained:
+            return ""
+        self.explained.add(strategy)
+        try:
+            before, after = [await self.operators(one.path, min(left(), PROFILE_LIMIT_S)) for one in (source, file)]
+        except CandidateFailed:
+            return ""
+        more = slower_in(before, after)
+        return f": {more}" if more else ""
+
+    async def operators(self, file: str, limit_s: float) -> OperatorKinds:
+        """Where the time of a file of the run folder goes."""
+        path, limit_s = self.folder.root / file, self._on_target(limit_s)
+        return await self.operations.operators(path, self.prepared.feeds, limit_s=limit_s)
+
+    def _on_target(self, limit_s: float, seconds: float = 0.0) -> float:
+        """The limit of something measured that takes so many seconds: more on a device elsewhere."""
+        return max(limit_s, place_limit_s(self.profile, seconds))
 
     async def _first_scored(
-        self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, score: ScoreFiles
+        self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, score: ScoreFiles, left: Left
     ) -> Outcome:
         """The first of the files that can be scored; the others go."""
         for number, each in enumerate(timed, 1):
-            outcome = await self._scored(made, [each], outcome, score)
+            outcome = await self._scored(made, [each], outcome, score, left)
             if outcome.evaluations:
                 for file, _ in timed[number:]:
                     self._discard(file)
                 break
         return _or_why_not(outcome)
 
-    async def _scored(self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, score: ScoreFiles) -> Outcome:
+    async def _scored(
+        self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, score: ScoreFiles, left: Left
+    ) -> Outcome:
         for (file, latency), answer in zip(timed, await score(timed), strict=True):
             if isinstance(answer, NotScored):
                 outcome = self._without(outcome, file, answer.strategy, answer.reason)
                 continue
-            evaluation = evaluation_of(file, answer, latency, outcome)
+            memory_bytes = await self._memory(file, left)
+            evaluation = replace(evaluation_of(file, answer, latency, outcome), memory_bytes=memory_bytes)
             recipe = recipe_file(evaluation, outcome, self.prepared, made.exporter, self.profile, self.seed)
             write_text((self.folder.root / evaluation.artifact).with_name(RECIPE), recipe.to_toml())
             outcome = replace(outcome, evaluations=(*outcome.evaluations, evaluation))

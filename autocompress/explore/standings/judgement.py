@@ -14,22 +14,25 @@ from autocompress.verdict import Verdict, drop_verdict, too_small_a_split
 @dataclass(frozen=True)
 class Judgement:
     """latency: whether the budget of latency is kept, None without one. drop: whether the score is, None where any loss
-    is allowed. size: whether the file is small enough, None where any is. loss: points of score below the reference's
-    on the same examples; error: its standard error. allowed: as much as may be lost, None for any. asked: whether
-    somebody said how much. excess: how far over the budget of latency, as a share of it. keeps_lead: whether it keeps
-    half of what the reference is better than chance.
+    is allowed. size: whether the file is small enough, memory: whether it takes little enough, None where any does.
+    loss: points of score below the reference's on the same examples; error: its standard error. allowed: as much as may
+    be lost, None for any. asked: whether somebody said how much. excess: how far over the budget of latency, as a share
+    of it. keeps_lead: whether it keeps half of what the reference is better than chance. runs: whether it does on the
+    target, as far as is known.
     """
 
     evaluation: Evaluation
     latency: Verdict | None
     drop: Verdict | None
     size: Verdict | None
+    memory: Verdict | None
     loss: float
     error: float
     allowed: float | None
     asked: bool
     excess: float
     keeps_lead: bool
+    runs: bool = True
 
     @property
     def worth(self) -> bool:
@@ -54,8 +57,8 @@ class Judgement:
 
     @property
     def fits(self) -> bool:
-        """Whether the file is small enough."""
-        return self.size is None or self.size.met
+        """Whether the target can take the file."""
+        return self.runs and all(verdict is None or verdict.met for verdict in (self.size, self.memory))
 
     @property
     def recommendable(self) -> bool:
@@ -84,6 +87,8 @@ def judge(
     chance: Chance | None,
     examples: int,
     scale: ScoreScale = IN_PERCENT,
+    *,
+    runs: bool = True,
 ) -> Judgement:
     """paired: the reference's score minus the file's on the same examples, with its standard error, in the metric's
     unit; None where they were not compared. chance: of the metric; None where it is not known. examples: that validate.
@@ -95,12 +100,14 @@ def judge(
         latency=budget.verdict(evaluation.latency),
         drop=None if allowed is None else drop_verdict(loss, error, allowed, examples, scale),
         size=budget.size_verdict(evaluation.size_bytes),
+        memory=budget.memory_verdict(evaluation.memory_bytes),
         loss=loss,
         error=error,
         allowed=allowed,
         asked=budget.max_drop is not None,
         excess=budget.excess(evaluation.latency),
         keeps_lead=keeps_half_the_lead(evaluation.score.val, reference.score, chance),
+        runs=runs,
     )
 
 

@@ -12,6 +12,7 @@ from autocompress.explore.history.facts import (
     Evaluated,
     Fact,
     Gated,
+    Profiled,
     RanOnDevice,
     ScoredOnTest,
     Timed,
@@ -20,6 +21,7 @@ from autocompress.explore.opening.opening import Opening
 from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS
 from autocompress.latency import Latency, beside_itself
 from autocompress.measure import Pools, ReferenceSpeed, Spreads, counted, latency_of, requalified
+from autocompress.operator_kinds import OperatorKinds
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class RunTiming:
 class Measurements:
     """A value: each fact makes the next one. reference: the graph of the reference. graphs: the sessions of each graph,
     over all files that have it. finals: those since the finalists were chosen. losses: of score against the reference,
-    paired, with their standard errors, by a file's id. tests: scores on the test split, by the digest of the file.
-    on_device: how files did on the device elsewhere, by the same. speed: of the reference, by all sessions. chosen:
-    whether finalists were.
+    paired, with their standard errors, by a file's id. tests: scores on the test split, and
+    operators: where a call spends its time, by the digest of the file. on_device: how files did on the device
+    elsewhere, by id. speed: of the reference, by all sessions. chosen: whether finalists were.
     """
 
     reference: str
@@ -45,6 +47,7 @@ class Measurements:
     losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     tests: Mapping[str, float] = field(default_factory=dict)
     on_device: Mapping[str, OnDevice] = field(default_factory=dict)
+    operators: Mapping[str, OperatorKinds] = field(default_factory=dict)
     speed: ReferenceSpeed = field(default_factory=ReferenceSpeed)
     chosen: bool = False
     _latencies: dict[TimingSessions, Latency] = field(default_factory=dict, compare=False)
@@ -64,7 +67,10 @@ class Measurements:
             case ScoredOnTest(scores):
                 return replace(self, tests={**self.tests, **scores})
             case RanOnDevice(found):
-                return replace(self, on_device={**self.on_device, **found})
+                losses = {name: one.loss for name, one in found.items() if one.loss is not None}
+                return replace(self, on_device={**self.on_device, **found}, losses={**self.losses, **losses})
+            case Profiled(kinds):
+                return replace(self, operators={**self.operators, **kinds})
             case Chosen():
                 return replace(self, finals={}, chosen=True)
             case Gated() if self.chosen:  # a search that had ended goes on
@@ -145,9 +151,10 @@ class Measurements:
             evaluation = replace(evaluation, latency=beside_itself(evaluation.latency))
         if evaluation.digest in self.tests:
             evaluation = replace(evaluation, score=replace(evaluation.score, test=self.tests[evaluation.digest]))
-        there = self.on_device.get(evaluation.digest)
+        there = self.on_device.get(evaluation.id)
         if there is not None and there.score is not None:  # what was told here does not hold there
-            evaluation = replace(evaluation, score=there.score, outputs=there.outputs)
+            score = replace(there.score, test=evaluation.score.test)
+            evaluation = replace(evaluation, score=score, outputs=there.outputs)
         return evaluation
 
     def _latency(self, sessions: TimingSessions) -> Latency | None:

@@ -106,7 +106,14 @@ class Standings:
         measured, reference, examples = self.measured, self.reference, self.opening.prepared.val_examples
         return [
             judge(
-                e, reference, self.budget, measured.losses.get(e.id), self.opening.chance, examples, self.opening.scale
+                e,
+                reference,
+                self.budget,
+                measured.losses.get(e.id),
+                self.opening.chance,
+                examples,
+                self.opening.scale,
+                runs=e.id not in measured.on_device or not measured.on_device[e.id].failed,
             )
             for e in self.candidates()
         ]

@@ -18,6 +18,7 @@ from autocompress.explore.history.facts import (
     Failed,
     Gated,
     Nearest,
+    Profiled,
     RanOnDevice,
     Recommended,
     ScoredOnTest,
@@ -64,6 +65,7 @@ def facts(make_latency: Callable[..., Latency], make_session: Callable[..., Timi
         ScoredOnTest({"digest": 0.89}),
         RanOnDevice({"digest": OnDevice(200, 0.01, -0.02, 0.004, Score(0.9, 0.88, 0.92), (0.01, 0.002))}),
         RanOnDevice({"other": OnDevice(200, 0.0, 0.0, 0.0)}),
+        Profiled({"digest": {"Conv": 0.2, "Gemm": 0.1}}),
         Recommended("a"),
         Nearest("a"),
     ]

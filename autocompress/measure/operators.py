@@ -1,0 +1,38 @@
+"""Where the time of a file goes, by the target's own profile."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from autocompress.data import Feed
+from autocompress.errors import CandidateFailed
+from autocompress.measure.agent_device import agent_of, how_to_run
+from autocompress.measure.recorded import packed
+from autocompress.plugin.contract import OperatorTime, Runtime
+from autocompress.profile import HardwareProfile
+
+MOST_MS = 1e7  # of a node
+PROFILE_S = 120.0  # at most, with the file on its way
+
+
+def operators_of(
+    runtime: Runtime, profile: HardwareProfile, path: Path, feeds: Sequence[Feed]
+) -> Sequence[OperatorTime]:
+    """Each node, with its milliseconds in a call; none where the target does not tell. Raises CandidateFailed when the
+    file does not run, and DeviceLost.
+    """
+    if profile.command:
+        return ()
+    if not profile.agents:
+        return runtime.operators(path, profile, feeds) or ()
+    agent = agent_of(profile, profile.agents[0])
+    files: dict[str, Path | bytes] = {"file": path, "inputs": packed(feeds)}
+    found = agent.ask("operators", files, how_to_run(profile), PROFILE_S).get("operators")
+    try:
+        rows = [(str(row["name"]), str(row["operator"]), float(row["ms"])) for row in found]
+        possible = all(0 <= ms < MOST_MS for *_, ms in rows)
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise CandidateFailed(f"the agent at {agent.address} told no times of operators") from error
+    if not possible:
+        raise CandidateFailed(f"the agent at {agent.address} told times of operators that none takes")
+    total = max(sum(ms for *_, ms in rows), 1e-9)
+    return [OperatorTime(name, operator, ms, ms / total) for name, operator, ms in rows]
