@@ -78,6 +78,20 @@ def devices(axes: Axes, document: Document) -> None:
     axes.set(ylabel="seconds beside the session", ylim=(0, None))
 
 
+def first_minute(axes: Axes, document: Document) -> None:
+    """When each run had its first files, by the state of the machine."""
+    names = {
+        "first_s": "first file",
+        "changed_s": "first changed structure",
+        "trained_s": "first trained, on the front",
+    }
+    for place, (key, label) in enumerate(names.items()):
+        for state, marker in (("quiet", "o"), ("busy", "x")):
+            seconds = [row[key] for row in document["rows"] if row["state"] == state and row[key] is not None]
+            axes.plot(seconds, [place] * len(seconds), marker, color=f"C{place}", label=f"{label}, {state}")
+    axes.set(xlabel="seconds after the command", yticks=[], xlim=(0, None))
+
+
 def large_models(axes: Axes, document: Document) -> None:
     """Seconds of each step by the size of the model."""
     names = {
@@ -211,6 +225,7 @@ PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "devices": devices,
     "driver": driver,
     "efficiency": areas,
+    "first_minute": first_minute,
     "large_models": large_models,
     "loading": loading,
     "mechanisms": mechanisms,

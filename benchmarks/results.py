@@ -33,7 +33,9 @@ def machine() -> dict[str, Any]:
     import torch
 
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "unknown")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
     return {
         "cpu": cpu.partition(":")[2].strip(),
         "cores": len(os.sched_getaffinity(0)),

@@ -55,7 +55,7 @@ class Faults:
     file's first that fail. reference_disturbed: the reference's own. other_exporter: why it writes no file.
     faster_exporter: its file is faster. untested: the test split cannot be scored. undefined: share of test scores that
     are not a number. outputs_gone: no two files can be compared. fallen_elsewhere:
-    the graph variant whose files score a tenth less on a device elsewhere.
+    the graph variant whose files score a tenth less on a device elsewhere, failing_elsewhere: do not run there.
     """
 
     unbuilt: tuple[Fault, ...] = ()
@@ -74,6 +74,7 @@ class Faults:
     undefined: float = 0.0
     outputs_gone: bool = False
     fallen_elsewhere: str = ""
+    failing_elsewhere: str = ""
 
 
 @dataclass(frozen=True)

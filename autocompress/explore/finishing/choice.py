@@ -28,9 +28,10 @@ def nearest(files: Sequence[Judgement]) -> Judgement:
     """What comes nearest where nothing can be recommended: of the files that may be within the budget of latency the
     most accurate; where all are over it the one least over it, or of those whose speed cannot be told from that one's
     the most accurate. A model that lost its score is not near: it counts only when there is no other. One that was
-    scored on a sample alone is not known well enough.
+    scored on a sample alone is not known well enough, and one that the target cannot run is none.
     """
-    known = [file for file in files if file.evaluation.score.whole]
+    whole = [file for file in files if file.evaluation.score.whole]
+    known = [file for file in whole if file.runs] or whole
     near = [file for file in known if file.keeps_lead] or known
     within = [file for file in near if file.latency is None or file.latency.answer != "not met"]
     if not within:

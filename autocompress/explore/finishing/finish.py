@@ -160,6 +160,9 @@ class Finish:
         """
         while found is not None and await self._run_on_device(found.evaluation):
             found = await self._recommended()
+            if found is None:  # others may do
+                await self._measuring.judge_finalists()
+                found = await self._recommended()
         return found
 
     async def _run_front_on_device(self) -> None:

@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from autocompress.budget import Budget
 from autocompress.explore.standings.front import dominates
 from autocompress.profile import HardwareProfile
-from autocompress.report.explain import scores_hold
+from autocompress.report.explain import scores_hold, where_time_goes
 from tests.recordings import kinds
 from tests.recordings.declared import Faults
 from tests.recordings.documents import chosen_of, ratio_of, score_of
 from tests.recordings.harness import Ended, searched
-from tests.recordings.scenarios import Process, Scenario
+from tests.recordings.scenarios import CPU, Process, Scenario
 
 Played = Callable[..., Ended]
 FOUR_TIMES = Budget(speedup=4)
@@ -174,3 +176,42 @@ def test_what_scores_less_on_the_device_is_judged_by_that_and_another_is_recomme
     feasible = [c for c in falling["candidates"] if c["feasible"] and c["finalist"]]
     assert score_of(chosen) >= max(map(score_of, feasible)) - 0.001 - 1e-9
     assert len(fallen) > 1, "more than one was chosen and fell"
+
+
+def test_a_file_that_takes_more_memory_than_the_target_has_is_not_recommended(played: Played) -> None:
+    limited = CPU.model_copy(update={"max_memory_bytes": 1})  # so that it is measured
+
+    def within(limit: int) -> Any:
+        return played(kinds.CNN, budget=replace(FOUR_TIMES, max_memory_bytes=limit), profile=limited).front
+
+    free = within(1 << 40)
+    taken = sorted(c["memory_bytes"] for c in free["candidates"] if c["feasible"])
+    chosen = chosen_of(free)["memory_bytes"]
+    assert taken[0] < chosen, "there is one that takes less"
+    tight = within(chosen - 1)
+    assert chosen_of(tight)["memory_bytes"] < chosen
+    assert {c["verdicts"]["memory"]["answer"] for c in tight["candidates"]} == {"met", "not met"}
+    none = within(1)
+    assert none["recommended"] is None
+    (said,) = none["would_help"]
+    assert said.startswith("No file is within the 1 bytes of memory of the target: the smallest, ")
+
+
+def test_what_cannot_be_used_on_the_device_is_not_recommended(played: Played) -> None:
+    usual = chosen_of(played(kinds.CNN, budget=FOUR_TIMES, profile=BOARD).front)
+    variant = usual["recipe"][-1]["strategy"]
+    ended = played(kinds.CNN, budget=FOUR_TIMES, profile=BOARD, faults=Faults(failing_elsewhere=variant))
+    failed = [c for c in ended.front["candidates"] if (c["on_device"] or {}).get("failed")]
+    assert failed
+    assert not any(c["feasible"] for c in failed)
+    assert ended.front["recommended"] is None, "no other was scored on all examples"
+    assert chosen_of(ended.front, "nearest")["id"] not in {c["id"] for c in failed}
+    assert any("cannot be used on the device: no such operator" in note for note in ended.notes)
+
+
+def test_where_the_time_of_what_is_recommended_goes_is_told_beside_the_reference(played: Played) -> None:
+    document = played(kinds.CNN, budget=FOUR_TIMES).front
+    spent = document["operators"]
+    assert sum(spent["reference"].values()) == pytest.approx(document["reference"]["latency_ms"]["p50"])
+    assert sum(spent["chosen"].values()) == pytest.approx(chosen_of(document)["latency_ms"]["p50"])
+    assert (where_time_goes(document) or "").startswith("Where its time goes: Conv ")

@@ -379,7 +379,7 @@ def test_what_a_structure_was_repaired_on_is_known_after_its_trainings_too(opene
 
 
 def test_what_nothing_will_train_is_reconstructed_in_the_time_that_there_is(opened: Any) -> None:
-    repaired, nearer = (opened.evaluate(Recipe((HALF,)), limit_s=limit_s) for limit_s in (None, 1.0))
+    repaired, nearer = (opened.evaluate(Recipe((HALF,)), limit_s=limit_s) for limit_s in (None, 4.0))
     assert RECONSTRUCTION not in repaired.calibration
     assert nearer.calibration[RECONSTRUCTION] > 0
     assert nearer.checkpoint != repaired.checkpoint
