@@ -24,6 +24,12 @@ def by_kind(operators: Iterable[tuple[str, float]]) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 
+def scaled(kinds: OperatorKinds, call_ms: float) -> dict[str, float]:
+    """Their shares of what a call takes: in a profile each takes longer than without one."""
+    whole = max(sum(kinds.values()), 1e-9)
+    return {kind: ms / whole * call_ms for kind, ms in kinds.items()}
+
+
 def kind_of_operator(operator: str) -> str:
     """``QLinearConv`` and ``FusedConv`` are convolutions; what converts numbers is of one kind."""
     return CONVERSIONS if operator in CONVERTS else AFTER.sub("", BEFORE.sub("", operator)) or operator

@@ -258,10 +258,9 @@ class WorkerOperations:
         lost_s: float | None = None
         while True:
             try:
-                if not self._elsewhere:
-                    return await call()
-                with waiting():  # whatever takes long there is not the candidate
-                    return await call()
+                found = await call()
+                self._lost.clear()
+                return found
             except DeviceLost as error:
                 lost_s = self._clock() if lost_s is None else lost_s
                 if str(error) not in self._lost:

@@ -12,6 +12,7 @@ from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.machine.conditions import machine
 from autocompress.measure import advice
+from autocompress.operator_kinds import scaled
 from autocompress.profile import HardwareProfile
 from autocompress.report.what_helps import what_would_help
 from autocompress.score_scale import ScoreScale
@@ -194,8 +195,7 @@ def _operators(standings: Standings, chosen: str | None) -> dict[str, Any] | Non
         kinds = standings.measured.operators.get(file.digest) if file is not None else None
         if file is None or not kinds:
             return None
-        each = file.latency.p50 / max(sum(kinds.values()), 1e-9)
-        told[name] = {kind: ms * each for kind, ms in kinds.items()}
+        told[name] = scaled(kinds, file.latency.p50)
     return told
 
 

@@ -11,7 +11,7 @@ from autocompress.explore.space.space import Space
 from autocompress.explore.space.space_file import SpaceFile
 from autocompress.profile import HardwareProfile
 
-RECORD_SCHEMA = 11
+RECORD_SCHEMA = 12
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
 from autocompress.explore.pipeline.variants import Ratios, is_for_size, variants_for, worth_gating
 from autocompress.explore.pipeline.worth import is_far_over, no_faster, too_slow
 from autocompress.latency import Latency
-from autocompress.measure import CompareRequest, latency_of, place_limit_s
-from autocompress.operator_kinds import OperatorKinds, slower_in
+from autocompress.measure import CompareRequest, DeviceLost, latency_of, place_limit_s
+from autocompress.operator_kinds import OperatorKinds, scaled, slower_in
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import TRAIN, Recipe, Step
 from autocompress.storage.atomic import write_text
@@ -58,6 +58,9 @@ class Left:
 
     def __call__(self) -> float:
         return max(1.0, self._until - self._now() + waited_s() - self._waited_s)
+
+    def add(self, seconds: float) -> None:
+        self._until += seconds
 
 
 @dataclass(frozen=True)
@@ -207,8 +210,12 @@ class Pipeline:
     async def _session(self, file: ModelFile, seconds: float, left: Left) -> TimingSession:
         path, reference = self.folder.root / file.path, self.folder.reference
         request = CompareRequest(path, reference, self.prepared.feeds, seconds)
-        limit_s = self._on_target(left(), seconds)
-        session = replace(await self.operations.compare(request, limit_s=limit_s), file=file.digest)
+        limit_s, began, waited = self._on_target(left(), seconds), self.now(), waited_s()
+        try:
+            session = replace(await self.operations.compare(request, limit_s=limit_s), file=file.digest)
+        finally:
+            if self.profile.elsewhere:  # what takes long there is not the file
+                left.add(self.now() - began - (waited_s() - waited))
         self.timed.add(file.graph, [session])
         return session
 
@@ -247,7 +254,8 @@ class Pipeline:
                 continue
             if not self._for_size(file) and no_faster(latency, base):
                 slower = latency.ratio / base.ratio
-                why = await self._why_slower(made.source, file, left) if slower > CLEARLY_SLOWER else ""
+                beside = (file, latency), (made.source, base)
+                why = await self._why_slower(*beside, left) if slower > CLEARLY_SLOWER else ""
                 reason = f"no faster than the float file it was made from ({slower:.2f} of its latency){why}"
                 outcome = replace(outcome, slower=(*outcome.slower, self._rejected(file, latency, reason)))
                 continue
@@ -278,18 +286,20 @@ class Pipeline:
                 return None
         return self.memories[file.graph]
 
-    async def _why_slower(self, source: ModelFile, file: ModelFile, left: Left) -> str:
-        """The operators in which a variant spends more, of the first file of its strategy that does; it is left open
-        where the target does not tell.
+    async def _why_slower(self, timed: TimedFile, base: TimedFile, left: Left) -> str:
+        """The operators in which a variant spends more than the float file it was made from, of the first of its
+        strategy that does; it is left open where the target does not tell, and in a search that is too short to look.
         """
+        (file, latency), (source, source_latency) = timed, base
         strategy = file.recipe.variant.strategy if file.recipe.variant else ""
-        if strategy in self.explained:
+        if strategy in self.explained or self.session_s <= SESSION_S[0]:
             return ""
         self.explained.add(strategy)
         try:
-            before, after = [await self.operators(one.path, min(left(), PROFILE_LIMIT_S)) for one in (source, file)]
-        except CandidateFailed:
+            kinds = [await self.operators(one.path, min(left(), PROFILE_LIMIT_S)) for one in (source, file)]
+        except (CandidateFailed, DeviceLost):
             return ""
+        before, after = (scaled(of_one, ms.p50) for of_one, ms in zip(kinds, (source_latency, latency), strict=True))
         more = slower_in(before, after)
         return f": {more}" if more else ""
 
