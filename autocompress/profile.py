@@ -102,6 +102,8 @@ class HardwareProfile(BaseModel):
     def _has_a_token(self) -> "HardwareProfile":
         if self.agents and not self.token_file:
             raise ValueError("an agent wants a token: token_file is the file that holds it")
+        if self.cold and self.threads > 1:
+            raise ValueError("cold takes one thread: the caches of the others' cores would stay as they are")
         if self.command and self.cold:
             raise ValueError("cold is not told to a command: it would have to empty the caches itself")
         if self.agents and self.runtime != "onnxruntime":

@@ -14,6 +14,7 @@ Prints each, and writes benchmarks/results/devices.json.
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import socket
@@ -105,43 +106,69 @@ def note(number: int) -> bytes:
 
 
 class Replaying(BaseHTTPRequestHandler):
-    """An agent that has block times for every file: of the reference's, by the share of its size. takes_s: beside a
+    """An agent that has block times for every file, by its size, and computes outputs of one input. takes_s: beside a
     session's seconds; None to answer at once.
     """
 
     takes_s: float | None = OPENING_S
-    sizes: dict[str, int] = {}  # noqa: RUF012  # by digest
+    contents: dict[str, bytes] = {}  # noqa: RUF012  # by digest
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if "/files/" in self.path:
+            self.send(200, self.contents[self.path.rpartition("/")[2]])
+            return
         kind = {"processor": "replayed", "cores": 4, "instructions": [], "onnxruntime": "0"}
-        self.answer(200, {"kind": kind, "providers": ["CPUExecutionProvider"]})
+        self.answer(200, {"kind": kind, "providers": ["CPUExecutionProvider"], "options": []})
 
     def do_PUT(self) -> None:
-        self.sizes[self.path.rpartition("/")[2]] = len(self.body())
+        self.contents[self.path.rpartition("/")[2]] = self.body()
         self.answer(200, {})
 
     def do_POST(self) -> None:
         asked = json.loads(self.body())
         named = {name: asked[name] for name in ("candidate", "reference", "inputs", "file") if name in asked}
-        if missing := [digest for digest in named.values() if digest not in self.sizes]:
+        if missing := [digest for digest in named.values() if digest not in self.contents]:
             self.answer(404, {"error": "missing", "missing": missing})
             return
+        if self.path.endswith("outputs"):
+            self.answer(200, {"outputs": self.outputs_of(asked), "nonce": asked["nonce"], **named})
+            return
         if not self.path.endswith("compare"):
-            self.answer(422, {"error": "this device only measures"})
+            self.answer(422, {"error": "this device tells no more than times and outputs"})
             return
         if self.takes_s is not None:
             time.sleep(self.takes_s + asked["seconds"])
-        ratio = self.sizes[asked["candidate"]] / self.sizes[asked["reference"]]
+        ratio = len(self.contents[asked["candidate"]]) / len(self.contents[asked["reference"]])
         wobble = int(hashlib.sha256(asked["nonce"].encode()).hexdigest()[:4], 16) / 65535 - 0.5
         blocks = {"reference": [1.0] * 21, "candidate": [[ratio * (1 + 0.01 * wobble)] * 4] * 20}
-        self.answer(200, {"blocks": blocks, "conditions": {}, "nonce": asked["nonce"], **named})
+        kind = {"processor": "replayed"}
+        self.answer(200, {"blocks": blocks, "conditions": {}, "kind": kind, "nonce": asked["nonce"], **named})
+
+    def outputs_of(self, asked: dict[str, Any]) -> str:
+        """The digest of what a file gives."""
+        import numpy as np
+        import onnxruntime
+
+        session, found = onnxruntime.InferenceSession(self.contents[asked["file"]]), {}
+        with np.load(io.BytesIO(self.contents[asked["inputs"]])) as inputs:
+            for key in inputs.files:
+                number, _, name = key.partition("/")
+                for output, value in zip(session.get_outputs(), session.run(None, {name: inputs[key]}), strict=True):
+                    found[f"{number}/{output.name}"] = value
+        kept = io.BytesIO()
+        np.savez(kept, **found)
+        digest = hashlib.sha256(kept.getvalue()).hexdigest()
+        self.contents[digest] = kept.getvalue()
+        return digest
 
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers["content-length"]))
 
     def answer(self, status: int, said: Any) -> None:
-        content = json.dumps(said).encode()
+        self.send(status, json.dumps(said).encode())
+
+    def send(self, status: int, content: bytes) -> None:
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
@@ -153,7 +180,7 @@ class Replaying(BaseHTTPRequestHandler):
 
 def training(task: str, minutes: float, seed: int, takes_s: float | None) -> dict[str, Any]:
     """One search beside such a device."""
-    handler = type("Handler", (Replaying,), {"takes_s": takes_s, "sizes": {}})
+    handler = type("Handler", (Replaying,), {"takes_s": takes_s, "contents": {}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:

@@ -3,10 +3,10 @@
     python benchmarks/first_minute.py [TASK] [--minutes 1] [--runs 10] [--states quiet,busy] [--options "--speedup 2"]
 
 runs ``autocompress search`` again and again, each in an own empty folder, with the machine left alone and with one core
-kept busy: seconds from the command to the first measured file beside the reference, to the first file of a changed
-structure, to the first trained file that is on the front at the end, and to the end; and how many points of the front
-are within 5 points of the reference's score and 10 % apart in speed. Prints each run and the medians, and writes
-benchmarks/results/first_minute-<task>.json.
+kept busy: seconds from the command until the first measured files beside the reference are shown, to the first file of
+a changed structure, to the first trained file that is on the front at the end, and to the end; and how many points of
+the front are within 5 points of the reference's score and 10 % apart in speed. Prints each run and the medians, and
+writes benchmarks/results/first_minute-<task>.json.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def run(task: str, minutes: float, seed: int, options: list[str], folder: Path) 
                 first_s = time.monotonic() - began
     whole_s = time.monotonic() - began
     document = json.loads((folder / "run" / "front.json").read_text())
-    before_s = whole_s - document["wall_seconds"]  # until the search's own clock starts, and after it
+    before_s = whole_s - document["wall_seconds"]  # until the search's own clock starts, with the second after it
     changed = [c for c in document["candidates"] if any(not step.get("variant") for step in c["recipe"])]
     trained = [c["elapsed_s"] for c in changed if c["fidelity"] > 0 and c["on_front"]]
     chosen = next((c for c in document["candidates"] if c["id"] == document["recommended"]), None)

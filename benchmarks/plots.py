@@ -74,8 +74,9 @@ def scaling(axes: Axes, document: Document) -> None:
 def devices(axes: Axes, document: Document) -> None:
     """What a session takes beside its own seconds, by where it runs."""
     found = document["overhead_s"]
-    axes.boxplot(list(found.values()), tick_labels=list(found))
-    axes.set(ylabel="seconds beside the session", ylim=(0, None))
+    for place, (name, seconds) in enumerate(found.items()):
+        axes.plot(seconds, [place] * len(seconds), "o", label=name)
+    axes.set(xlabel="seconds beside the session", yticks=[], xlim=(0, None))
 
 
 def first_minute(axes: Axes, document: Document) -> None:

@@ -7,6 +7,7 @@ interpreter would take longer than a session.
 import multiprocessing
 import os
 import resource
+import shutil
 import tempfile
 import threading
 import time
@@ -35,18 +36,20 @@ class Children:
 
     def run(self, job: Callable[..., Any], *arguments: Any) -> Any:
         """What the job returns, or raises Refused."""
+        own = Path(tempfile.mkdtemp(dir=self._folder))
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=_answer, args=(theirs, self._folder, self._limits.memory_bytes, job, arguments), daemon=True
-        )
-        process.start()
-        theirs.close()
+        given = theirs, own, self._limits.memory_bytes, job, arguments
+        process = self._context.Process(target=_answer, args=given, daemon=True)
         try:
+            process.start()
+            theirs.close()
             return self._answered(process, ours)
         finally:
-            process.kill()
-            process.join()
+            if process.pid is not None:
+                process.kill()
+                process.join()
             ours.close()
+            shutil.rmtree(own, ignore_errors=True)
 
     def _answered(self, process: Any, pipe: Connection) -> Any:
         ends, most = time.monotonic() + self._limits.job_s, self._limits.memory_bytes
@@ -73,13 +76,9 @@ def _answer(pipe: Connection, folder: Path, most: int, job: Callable[..., Any], 
     try:
         threading.Thread(target=_end_with_the_agent, daemon=True).start()
         _first_to_go_without_memory(most)
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            tempfile.tempdir = own
-            os.chdir(own)
-            try:
-                said = True, job(*arguments)
-            finally:
-                os.chdir("/")
+        tempfile.tempdir = str(folder)
+        os.chdir(folder)
+        said = True, job(*arguments)
     except Refused as refusal:
         said = False, refusal
     except MemoryError:

@@ -1,6 +1,7 @@
 """``autocompress-agent``: serve one device until it is interrupted."""
 
 import argparse
+import fcntl
 import ipaddress
 import os
 import secrets
@@ -8,7 +9,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PORT = 8790
@@ -109,12 +111,24 @@ def _check_address(options: argparse.Namespace) -> None:
 
 
 def _remove_what_killed_ones_left() -> None:
-    """The folders of agents of this user that run no more."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
-        pid = folder.name.removeprefix(FOLDER).partition("-")[0]
-        ours = folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid()
-        if ours and pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    """The folders of agents of this user that run no more: each holds a lock on its own."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        with suppress(OSError):
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            with _locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """While open, nobody else can have it so. Raises OSError where somebody has."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _serve(options: argparse.Namespace, token: str, names: frozenset[str]) -> None:
@@ -131,7 +145,7 @@ def _serve(options: argparse.Namespace, token: str, names: frozenset[str]) -> No
     limits = Limits(options.max_file * MEGABYTE, options.max_files * MEGABYTE, options.max_seconds, memory)
     scheme = "https" if options.certificate else "http"
     _remove_what_killed_ones_left()
-    with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=FOLDER) as folder, _locked(Path(folder)):
         files, empty = Path(folder) / "files", Path(folder) / "empty"
         files.mkdir(mode=0o700)
         empty.mkdir()

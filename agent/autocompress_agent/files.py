@@ -5,7 +5,9 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from autocompress_agent.limits import MEGABYTE, Limits
@@ -20,6 +22,8 @@ class Files:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder = folder
         self._limits = limits
+        self._taking = threading.Lock()
+        self._in_use: list[str] = []
 
     def paths(self, digests: Iterable[str]) -> list[Path]:
         """Those files. Raises Refused, with all that are missing."""
@@ -29,6 +33,19 @@ class Files:
         for path in paths:
             os.utime(path)
         return paths
+
+    @contextmanager
+    def using(self, digests: Sequence[str]) -> Iterator[list[Path]]:
+        """Those files, which stay while this is open. Raises Refused as ``paths`` does."""
+        with self._taking:
+            paths = self.paths(digests)
+            self._in_use += digests
+        try:
+            yield paths
+        finally:
+            with self._taking:
+                for digest in digests:
+                    self._in_use.remove(digest)
 
     async def keep(self, digest: str, parts: AsyncIterator[bytes]) -> None:
         """Take a file in. Raises Refused when it is another one, too large, or does not fit on the disk."""
@@ -67,9 +84,10 @@ class Files:
 
     def _take(self, coming: Path, path: Path, size: int) -> None:
         """Give a file that is complete its name."""
-        self._make_room(size)
-        if not path.exists():
-            os.link(coming, path)
+        with self._taking:
+            self._make_room(size)
+            if not path.exists():
+                os.link(coming, path)
 
     def _path(self, digest: str) -> Path:
         if not DIGEST.fullmatch(digest):
@@ -82,8 +100,9 @@ class Files:
         for path in kept:
             if size <= self._limits.folder_bytes:
                 return
-            size -= path.stat().st_size
-            path.unlink()
+            if path.name not in self._in_use:
+                size -= path.stat().st_size
+                path.unlink()
 
 
 def _no_space(error: OSError) -> Exception:

@@ -18,8 +18,8 @@ from .external_data import has_external_data
 from .machine.blocks import BlockLimits, TooCoarse, record_blocks
 from .machine.caches import eviction
 from .machine.conditions import Counters
-from .machine.memory import peak_bytes, resident_bytes
-from .machine.onnx_session import CannotLoad, bound_call, node_times, open_session, session_options
+from .machine.memory import peak_bytes, settled_bytes
+from .machine.onnx_session import NOTHING, CannotLoad, bound_call, node_times, open_session, session_options
 from .machine.processors import taking_turns
 from .machine.quiet import counting
 from .refusal import Refused
@@ -81,8 +81,13 @@ def operators(file: Path, inputs: Path, how: Mapping[str, Any]) -> dict[str, Any
 
 
 def memory(file: Path, inputs: Path, how: Mapping[str, Any]) -> dict[str, Any]:
-    """The bytes that opening the file and calling it took at most, beside what this process had before."""
-    feeds, before = read_feeds(inputs), resident_bytes(os.getpid())
+    """The bytes that opening the file and calling it took at most, beside what this process had before, in which ONNX
+    Runtime has run something: what it takes itself is not the file's.
+    """
+    feeds, nothing = read_feeds(inputs), Path("nothing.onnx")
+    nothing.write_bytes(NOTHING)
+    _called(_opened(nothing, how), {"x": np.zeros(1, np.float32)})
+    before = settled_bytes()
     session = _opened(file, how)
     for feed in feeds:
         _called(session, feed)

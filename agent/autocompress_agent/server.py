@@ -113,6 +113,7 @@ class Agent:
                 "kind": kind(),
                 "machine": asdict(machine()),
                 "providers": onnxruntime.get_available_providers(),
+                "options": sorted(OPTIONS),
                 "limits": asdict(self._limits),
             }
         )
@@ -146,8 +147,8 @@ class Agent:
         async with self._turn:
             if await request.is_disconnected():
                 raise Refused(499, "who asked has gone")
-            paths = self._files.paths(digests)
-            return await asyncio.to_thread(self._children.run, job, *paths, *arguments)
+            with self._files.using(digests) as paths:
+                return await asyncio.to_thread(self._children.run, job, *paths, *arguments)
 
 
 def kind() -> dict[str, Any]:

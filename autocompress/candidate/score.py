@@ -16,7 +16,7 @@ from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
 from autocompress.data import KeptOutputs, ScoredSet
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Chance, OnDevice, Score
-from autocompress.measure import DeviceSession, outputs_of
+from autocompress.measure import DeviceRefused, DeviceSession, outputs_of
 from autocompress.nested import Nested
 from autocompress.plugin.contract import Session
 
@@ -98,14 +98,14 @@ def _reference_on(opened: OpenTask, val: ScoredSet, sample: Sample, give_way: Ca
 
 def run_on_device(opened: OpenTask, file: ModelFile, reference: str) -> OnDevice:
     """A file on the device elsewhere beside this machine, on a sample of the validation split; where its score falls
-    there, on all of it. What does not run there has failed. reference: store key of the reference's outputs here.
-    Raises DeviceLost.
+    there, on all of it. What the device cannot run has failed. reference: store key of the reference's outputs here.
+    Raises CandidateFailed when it could not be run this time, and DeviceLost.
     """
     path, sample = opened.folder.root / file.path, opened.val.sampled(ON_DEVICE)
-    there, found = partial(DeviceSession, opened.profile, path), OnDevice()
+    there, found, of_reference = partial(DeviceSession, opened.profile, path), OnDevice(), _stored(opened, reference)
     with opened.supervisor.during("score", f"on the device: {file.recipe.techniques()}"):
+        here, farthest = _kept(opened, path, sample, opened.lock.give_way), [0.0, 0.0]
         try:
-            here, farthest = _kept(opened, path, sample, opened.lock.give_way), [0.0, 0.0]
             kept = sample.kept(_beside(opened, path, sample, there, farthest))
             difference, error = sample.difference(kept, here)
             told = math.isfinite(difference) and math.isfinite(error)
@@ -118,12 +118,12 @@ def run_on_device(opened: OpenTask, file: ModelFile, reference: str) -> OnDevice
             if told and -difference <= max(error, TOLERATED):
                 return found
             whole = _kept_by(opened, there, opened.val, opened.lock.give_way, read=PIECE_ON_DEVICE, sessions=1)
-            key, score = opened.store.key("val", file.digest, "on the device"), opened.val.score(whole)
-            loss = opened.val.difference(_stored(opened, reference), whole)
-        except CandidateFailed as error_there:
-            return replace(found, failed=error_there.reason)
+        except DeviceRefused as refused:
+            return replace(found, failed=refused.reason)
+        score, loss = opened.val.score(whole), opened.val.difference(of_reference, whole)
         if not all(map(math.isfinite, (score.val, *loss))):
             return replace(found, failed=f"the metric is {score.val} there")
+        key = opened.store.key("val", file.digest, "on the device")
         opened.store.save(key, whole)
         return replace(found, score=score, loss=loss, outputs=key)
 
@@ -139,12 +139,10 @@ def _beside(
     outputs = (outputs_of(way, *asked, read=PIECE_ON_DEVICE, sessions=1) for way in ways)
     for (batch, ours), (_, theirs) in zip(*outputs, strict=True):
         if not torch.isfinite(theirs[scored]).all():
-            raise CandidateFailed("the model gives NaN or infinite outputs there")
+            raise DeviceRefused("the model gives NaN or infinite outputs there")
         mine, other = (rows[scored].double() for rows in (ours, theirs))
         if mine.shape != other.shape:
-            raise CandidateFailed(
-                f"an output is of another shape there: {tuple(other.shape)}, here {tuple(mine.shape)}"
-            )
+            raise DeviceRefused(f"an output is of another shape there: {tuple(other.shape)}, here {tuple(mine.shape)}")
         farthest[0] = max(farthest[0], float((mine - other).abs().max()))
         farthest[1] = max(farthest[1], float(mine.abs().max()))
         yield theirs, batch.targets

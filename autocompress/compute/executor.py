@@ -162,7 +162,7 @@ class Pool:
                 raise not_started(error) from error
             return await answer
         except DeviceLost:
-            rests_s = RESTS_S if len(self._workers) > 1 else 0.0  # meanwhile the others have its calls
+            rests_s = 0.0 if self._opens or len(self._workers) == 1 else RESTS_S  # meanwhile the others have its calls
             raise
         finally:
             if rests_s:

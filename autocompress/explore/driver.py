@@ -105,6 +105,7 @@ class Search:
             concurrency=operations.concurrency,
             speed=opened.pipeline.speed,
             policy=self._policy,
+            on_device=bool(settings.profile.agents),
         )
         self._training = Training(
             opened.pipeline,

@@ -1,6 +1,8 @@
 """How much memory of this machine a process may use."""
 
+import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from .cgroups import PROC, SYS, memory_limit, text_of
@@ -21,6 +23,13 @@ def resident_bytes(pid: int, proc: Path = PROC) -> int | None:
 def peak_bytes(pid: int, proc: Path = PROC) -> int | None:
     """The most that a process had in memory so far; None where the system does not say."""
     return _kibibytes("VmHWM", pid, proc)
+
+
+def settled_bytes() -> int | None:
+    """What this process has in memory, once what it needs no more is given back; None where the system does not say."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    return resident_bytes(os.getpid())
 
 
 def _kibibytes(name: str, pid: int, proc: Path) -> int | None:

@@ -1,7 +1,7 @@
 """The door to where a file runs: everything that times a file, and the pure statistics beside it."""
 
 from autocompress.machine.blocks import USUAL
-from autocompress.measure.agent import DeviceLost
+from autocompress.measure.agent import DeviceLost, DeviceRefused
 from autocompress.measure.agent_device import DeviceSession, device_kind
 from autocompress.measure.conditions import advice
 from autocompress.measure.intervals import Pools, Spreads, counted, latency_of
@@ -21,6 +21,7 @@ __all__ = [
     "USUAL",
     "CompareRequest",
     "DeviceLost",
+    "DeviceRefused",
     "DeviceSession",
     "MachineLock",
     "Pools",

@@ -24,13 +24,18 @@ ANSWER_S = 30.0  # for what is no job
 SEND_S = 300.0  # a file
 PIECE = 1 << 16
 ANSWER_BYTES = 64 << 20  # of an answer
-ASKED_WRONGLY = 400, 404, 413, 422, 500, 504  # what another device would refuse too
+CANNOT = 400, 413, 422  # of this device and this file, whenever it is asked
+ASKED_WRONGLY = 404, 500, 504  # it may be otherwise another time, and waiting does not help
 FORBIDDEN = 401, 403
 MISSING = 404
 
 
 class DeviceLost(AutocompressError):
     """A device elsewhere does not answer. What was asked of it can be asked again."""
+
+
+class DeviceRefused(CandidateFailed):
+    """A device elsewhere cannot run a file, or gives what is none of its outputs."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +133,14 @@ class Agent:
             raise self._lost(error) from error
 
     def _read(self, answer: urllib3.BaseHTTPResponse, until_s: float) -> bytes:
-        data = b""
+        data = bytearray()
         while piece := answer.read(PIECE, decode_content=False):
             data += piece
             if len(data) > ANSWER_BYTES:
                 raise CandidateFailed(f"the agent at {self.address} answered more than {ANSWER_BYTES >> 20} MiB")
             if time.monotonic() > until_s:
                 raise self._lost("its answer does not end")
-        return data
+        return bytes(data)
 
     def _json(self, answer: Response) -> dict[str, Any]:
         self._checked(answer)
@@ -157,6 +162,8 @@ class Agent:
             said = f"status {answer.status}"
         if answer.status in FORBIDDEN:
             raise UsageError(f"the agent at {self.address} does not answer this profile: {said} ({self.token_file})")
+        if answer.status in CANNOT:
+            raise DeviceRefused(f"the device at {self.address}: {said}")
         if answer.status in ASKED_WRONGLY:
             raise CandidateFailed(f"the device at {self.address}: {said}")
         raise self._lost(said)

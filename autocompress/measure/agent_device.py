@@ -19,9 +19,8 @@ from autocompress.measure.recorded import blocks_in, outputs_in, packed
 from autocompress.plugin.contract import Session
 from autocompress.profile import HardwareProfile
 
-MORE_S = 150.0  # beside four times a session's seconds: more than an agent gives a job if nobody says otherwise
+MORE_S = 150.0  # for any job, beside four times a session's seconds: more than an agent gives it as a rule
 TIMES_SESSION = 4
-OUTPUTS_S = 180.0  # for the outputs of some examples
 CALLS_AT_ONCE, CALLS_BYTES, CALLS_S = 256, 16 << 20, 5.0  # made together there
 KIND = {
     "processor": str,
@@ -123,7 +122,7 @@ class DeviceSession(Session):
         *others, last = (agent_of(self._profile, address) for address in self._profile.agents)
         for agent in (*others, last):
             try:
-                answer = agent.ask("outputs", files, how_to_run(self._profile), OUTPUTS_S)
+                answer = agent.ask("outputs", files, how_to_run(self._profile), MORE_S)
                 return agent.file(str(answer.get("outputs"))), f"the agent at {agent.address}"
             except DeviceLost:
                 if agent is last:
@@ -170,6 +169,9 @@ def _kind(profile: HardwareProfile, address: str) -> dict[str, Any]:
     if profile.provider not in found["providers"]:
         known = ", ".join(map(str, found["providers"]))
         raise UsageError(f"the onnxruntime of the device at {address} has no {profile.provider}: it has {known}")
+    taken = found.get("options")
+    if unknown := sorted(set(profile.options) - set(taken if isinstance(taken, list) else ())):
+        raise UsageError(f"the agent at {address} takes no option {unknown[0]}: it takes {one_line(taken, 900)}")
     if profile.threads > kind["cores"]:
         raise UsageError(
             f"the profile {profile.name} takes {profile.threads} threads and the device at {address} has "

@@ -1,20 +1,22 @@
 """The memory that a file takes on the target: opening it and calling it, beside what the process had before."""
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from autocompress.data import Feed
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.machine.memory import peak_bytes, resident_bytes
-from autocompress.measure.agent_device import agent_of, how_to_run
+from autocompress.machine.memory import peak_bytes, resident_bytes, settled_bytes
+from autocompress.machine.onnx_session import NOTHING
+from autocompress.measure.agent_device import MORE_S, agent_of, how_to_run
 from autocompress.measure.forked import can_fork, forked
 from autocompress.measure.outputs import running
 from autocompress.measure.recorded import packed
 from autocompress.plugin.contract import Runtime
 from autocompress.profile import HardwareProfile
-
-MEMORY_S = 120.0  # at most, on a device, with the file on its way
 
 
 def memory_taken(runtime: Runtime, profile: HardwareProfile, path: Path, feeds: Sequence[Feed]) -> int:
@@ -23,7 +25,7 @@ def memory_taken(runtime: Runtime, profile: HardwareProfile, path: Path, feeds: 
         return forked(lambda: _taken_here(runtime, profile, path, feeds))
     agent = agent_of(profile, profile.agents[0])
     files: dict[str, Path | bytes] = {"file": path, "inputs": packed(feeds)}
-    found = agent.ask("memory", files, how_to_run(profile), MEMORY_S).get("bytes")
+    found = agent.ask("memory", files, how_to_run(profile), MORE_S).get("bytes")
     if not isinstance(found, int) or isinstance(found, bool) or found < 0:
         raise CandidateFailed(f"the agent at {agent.address} told no number of bytes")
     return found
@@ -45,9 +47,12 @@ def check_memory(profile: HardwareProfile, runtime: Runtime, *, forks: bool) -> 
 
 
 def _taken_here(runtime: Runtime, profile: HardwareProfile, path: Path, feeds: Sequence[Feed]) -> int:
-    """In a process of its own."""
-    before = resident_bytes(os.getpid())
-    with running():
+    """In a process of its own, in which the runtime has run something: what it takes itself is not the file's."""
+    with running(), tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        nothing = Path(folder) / "nothing.onnx"
+        nothing.write_bytes(NOTHING)
+        runtime.open(nothing, profile).run({"x": np.zeros(1, np.float32)})
+        before = settled_bytes()
         session = runtime.open(path, profile)
         for feed in feeds:
             session.run(feed)

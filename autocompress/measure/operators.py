@@ -5,13 +5,12 @@ from pathlib import Path
 
 from autocompress.data import Feed
 from autocompress.errors import CandidateFailed
-from autocompress.measure.agent_device import agent_of, how_to_run
+from autocompress.measure.agent_device import MORE_S, agent_of, how_to_run
 from autocompress.measure.recorded import packed
 from autocompress.plugin.contract import OperatorTime, Runtime
 from autocompress.profile import HardwareProfile
 
 MOST_MS = 1e7  # of a node
-PROFILE_S = 120.0  # at most, with the file on its way
 
 
 def operators_of(
@@ -26,7 +25,7 @@ def operators_of(
         return runtime.operators(path, profile, feeds) or ()
     agent = agent_of(profile, profile.agents[0])
     files: dict[str, Path | bytes] = {"file": path, "inputs": packed(feeds)}
-    found = agent.ask("operators", files, how_to_run(profile), PROFILE_S).get("operators")
+    found = agent.ask("operators", files, how_to_run(profile), MORE_S).get("operators")
     try:
         rows = [(str(row["name"]), str(row["operator"]), float(row["ms"])) for row in found]
         possible = all(0 <= ms < MOST_MS for *_, ms in rows)

@@ -12,6 +12,7 @@ import numpy as np
 from autocompress.data import Array, Feed
 from autocompress.errors import CandidateFailed, one_line
 from autocompress.machine.blocks import Blocks
+from autocompress.measure.agent import DeviceRefused
 
 POSSIBLE_MS = 1e-6, 1e7  # of a call
 SHOWN_OF_IT = 200  # characters of an answer in an error
@@ -43,7 +44,7 @@ def packed(feeds: Sequence[Feed]) -> bytes:
 
 def outputs_in(content: bytes, calls: int, who: str) -> list[Sequence[Array]]:
     """The outputs of each call, of an .npz file with them by ``number/name``, in order. who: answered it. Raises
-    CandidateFailed for anything else.
+    DeviceRefused for anything else.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
@@ -51,7 +52,7 @@ def outputs_in(content: bytes, calls: int, who: str) -> list[Sequence[Array]]:
             for key in stored.files:
                 found.setdefault(int(key.partition("/")[0]), []).append(stored[key])
     except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise CandidateFailed(f"{who} gave outputs that are no arrays") from error
+        raise DeviceRefused(f"{who} gave outputs that are no arrays") from error
     if sorted(found) != list(range(calls)):
-        raise CandidateFailed(f"{who} gave the outputs of {len(found)} calls, and {calls} were asked for")
+        raise DeviceRefused(f"{who} gave the outputs of {len(found)} calls, and {calls} were asked for")
     return [found[number] for number in range(calls)]

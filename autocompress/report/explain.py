@@ -195,6 +195,8 @@ def on_device(document: Document) -> str | None:
         return f"On the device it cannot be used: {found['failed']}."
     scale, examples, difference = ScoreScale.of(document), found["examples"], found["score_difference"]
     lost = 0.0 if difference is None else -scale.goodness(difference)
+    if found["scored_there"] and difference is None:
+        return "It was scored on the device: its validation score and loss are those there, its test score is not."
     if found["scored_there"]:
         return (
             f"On the device it scores {scale.points(POINTS * lost, '.2f')} lower than here on the same {examples} "

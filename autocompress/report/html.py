@@ -60,8 +60,8 @@ def write_report(document: dict[str, Any], path: Path) -> None:
 
 
 def _kind(reason: str) -> str:
-    """A reason without the measurement it ends in, so that one cause is one group."""
-    return re.sub(r"\s*\([^()]*\d[^()]*\)$", "", reason)
+    """A reason without the measurement it ends in, and what explains that, so that one cause is one group."""
+    return re.sub(r"\s*\([^()]*\d[^()]*\)(: .*)?$", "", reason)
 
 
 def _label(entry: dict[str, Any]) -> str:

@@ -63,6 +63,10 @@ def _none_fits(files: Sequence[Candidate], document: Document) -> list[str]:
                 f"No file is within the {limit:,} {unit} of the target: the smallest, {techniques(least)}, "
                 f"{'has' if name == 'size' else 'takes'} {least[key]:,}.{more}"
             )
+    if not said and all((c["verdicts"].get("memory") or {}).get("answer") == "undecided" for c in files):
+        return [
+            "How much memory the files take could not be measured, so none is known to be within what the target has."
+        ]
     return said or ["No file is within both the size and the memory of the target, though some are within each."]
 
 

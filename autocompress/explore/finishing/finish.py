@@ -174,7 +174,7 @@ class Finish:
         """Whether a file was run there now: not where the target is this machine, not twice, and not without time."""
         standings, profile = self._standings, self._pipeline.profile
         known = evaluation.id in standings.measured.on_device or evaluation.id == standings.opening.reference.id
-        if known or not profile.agents or self._clock.left() < CLOSING_S:
+        if known or not self._time.can_run_on_device():
             return False
         file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest, evaluation.graph)
         calls_s = standings.opening.prepared.val_examples / profile.batch * evaluation.latency.p50 / 1e3

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from autocompress.candidate.score import ON_DEVICE
 from autocompress.evaluation import Evaluation
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import OVERRUN, Durations
@@ -24,12 +25,13 @@ MEASURED_AGAIN = 12  # files of the front, at most
 JUDGED = 3  # files that may be recommended, timed in sessions of their own
 PATIENCE = 4  # times the usual length of a session, for a finalist beside which nothing was quiet
 PATIENT_SHARE = 0.08  # of the whole time, that all of them may take
+RUN_THERE, RUN_THERE_S = 3, 2.0  # a file on a device: as often, here and there together, and seconds beside
 MEASURING_TAKES = 1.3  # times what a session is timed for: both files are opened for it
 
 
 class TimeBudget:
     """Answers from what is known now; seconds. lengths: of the rungs, at first. batch: examples of one call.
-    concurrency: calls that run at once. speed: of scoring.
+    concurrency: calls that run at once. speed: of scoring. on_device: whether files are run on a device elsewhere too.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class TimeBudget:
         concurrency: int,
         speed: ScoringSpeed,
         policy: SearchPolicy = SearchPolicy(),
+        on_device: bool = False,
     ) -> None:
+        self._on_device = on_device
         self.clock = clock
         self.durations = durations
         self._lengths = tuple(lengths)
@@ -109,7 +113,7 @@ class TimeBudget:
         judged = self.judging_sessions()
         judging_s = self._patiently_s(judged) if busy else self._sessions_s(judged)
         front_s = 0.0 if self._standings.finalists(1) and not busy else self._front_s()
-        return judging_s + front_s + self.tested_s() + CLOSING_S
+        return judging_s + front_s + JUDGED * self.on_device_s() + self.tested_s() + CLOSING_S
 
     def judging_sessions(self) -> int:
         """The fewest that finalists are judged by."""
@@ -148,6 +152,15 @@ class TimeBudget:
         own, front = self._standings.opening.reference, self._standings.front()
         slowest = sorted((e.latency.p50 for e in front if e.id != own.id), reverse=True)
         return self._tested_s(own.latency.p50 + sum(slowest[:MEASURED_AGAIN]))
+
+    def on_device_s(self) -> float:
+        """For running one file on the device elsewhere, and here: 0 where there is none."""
+        calls_s = self._ran_s(RUN_THERE * ON_DEVICE, self._standings.opening.reference.latency.p50)
+        return RUN_THERE_S + calls_s if self._on_device else 0.0
+
+    def can_run_on_device(self) -> bool:
+        """Whether there is time for one more, before testing and writing."""
+        return self._on_device and self.clock.left() >= self.on_device_s() + self.tested_s() + CLOSING_S
 
     def can_test(self, file: Evaluation) -> bool:
         """Whether there is time to score one more file on the test split, a little after the end as well."""

@@ -98,7 +98,9 @@ class Standings:
         """The candidates nothing dominates, by what is reported of them, the fastest first; none that lost its score,
         which is fast for nothing.
         """
-        candidates = [e for e in self.candidates() if e.score.whole and self._worth_having(e.score.val)]
+        candidates = [
+            e for e in self.candidates() if e.score.whole and self._worth_having(e.score.val) and self.runs(e)
+        ]
         return [candidates[i] for i in pareto([point(e) for e in candidates])]
 
     def judgements(self) -> list[Judgement]:
@@ -113,10 +115,15 @@ class Standings:
                 self.opening.chance,
                 examples,
                 self.opening.scale,
-                runs=e.id not in measured.on_device or not measured.on_device[e.id].failed,
+                runs=self.runs(e),
             )
             for e in self.candidates()
         ]
+
+    def runs(self, evaluation: Evaluation) -> bool:
+        """Whether a file runs on the target, as far as is known."""
+        there = self.measured.on_device.get(evaluation.id)
+        return there is None or not there.failed
 
     def is_final(self, evaluation: Evaluation) -> bool:
         """Whether a file's graph was timed often enough since the finalists were chosen; the reference needs no
