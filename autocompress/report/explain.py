@@ -218,6 +218,10 @@ def int8_scores(document: Document) -> str | None:
     variants = {recipe.variant.strategy for c in shown if (recipe := Recipe.from_json(c["recipe"])).variant}
     if not variants & set(environment.get("int8_strategies", ())) or "int8_sums" not in environment:
         return None
+    if (environment.get("profile") or {}).get("device"):
+        return (
+            "Scores of int8 files are of this machine: the device's own kernels may give others, and nobody has looked."
+        )
     if environment["int8_sums"] == EXACT_SUMS:
         return (
             "Scores of int8 files hold for processors that sum int8 products exactly, as this one does; where sums are "

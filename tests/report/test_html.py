@@ -228,6 +228,52 @@ def test_it_is_said_for_which_processors_the_scores_of_int8_files_hold(tmp_path:
     assert "Scores of int8" not in older.text, "a run of an earlier version recorded nothing of it"
 
 
+ON_DEVICE = {
+    "examples": 200,
+    "output_difference": 0.004,
+    "score_difference": -0.005,
+    "error": 0.006,
+    "scored_there": False,
+    "failed": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            {},
+            "On the device it scores 0.50 points lower on 200 examples, and its outputs differ from those here",
+        ),
+        (
+            {"score_difference": 0.0, "output_difference": 0.0},
+            "scores the same on 200 examples, and its outputs are the very",
+        ),
+        (
+            {"scored_there": True, "score_difference": -0.05},
+            "On the device it scores 5.00 points lower than here on the same",
+        ),
+        ({"scored_there": True, "score_difference": None}, "It was scored on the device"),
+        ({"failed": "no such operator"}, "On the device it cannot be used: no such operator."),
+        (None, "Scores of int8 files are of this machine"),
+    ],
+)
+def test_where_files_are_timed_elsewhere_it_is_said_what_the_score_is_of(
+    tmp_path: Path, found: dict[str, Any] | None, said: str
+) -> None:
+    candidates = document()["candidates"]
+    for c in candidates:
+        c["on_device"] = None if found is None else {**ON_DEVICE, **found}
+        if c["recipe"] and c["recipe"][-1]["strategy"] == "quantize_static":
+            c["recipe"][-1]["variant"] = True
+    environment = {
+        "int8_sums": "exact",
+        "int8_strategies": ["quantize_static"],
+        "profile": {"device": "http://127.0.0.1:8790"},
+    }
+    assert said in rendered(tmp_path, environment=environment, candidates=candidates).text
+
+
 def test_budget_that_binds_nothing_is_said(tmp_path: Path) -> None:
     assert "This budget binds nothing" in rendered(tmp_path, budget=budget(latency_ms=1.0)).text
 
