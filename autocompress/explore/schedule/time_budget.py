@@ -113,7 +113,7 @@ class TimeBudget:
         judged = self.judging_sessions()
         judging_s = self._patiently_s(judged) if busy else self._sessions_s(judged)
         front_s = 0.0 if self._standings.finalists(1) and not busy else self._front_s()
-        return judging_s + front_s + JUDGED * self.on_device_s() + self.tested_s() + CLOSING_S
+        return judging_s + front_s + self.on_device_s() + self.tested_s() + CLOSING_S
 
     def judging_sessions(self) -> int:
         """The fewest that finalists are judged by."""

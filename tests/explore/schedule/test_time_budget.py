@@ -76,6 +76,11 @@ def test_testing_takes_what_scoring_took_for_so_many_examples(took: float, expec
     assert time_budget(0.5, 0.25, speed=speed).tested_s() == pytest.approx(2.75 * expected)
     speed.took(0.1, 0.01)
     assert speed.share() == pytest.approx(expected), "too short to tell"
+    for _ in range(9):
+        speed.took(0.5, 0.1)
+    assert speed.share() == pytest.approx(expected), "what is around a short one is not what a long one takes"
+    speed.took(6.0, 3.0)
+    assert speed.share() == pytest.approx(SLACK * (took + 6.0) / 5.0), "as much work tells"
 
 
 @pytest.mark.parametrize(("left_s", "can"), [(600.0, True), (-27.0, True), (-29.0, False)])
