@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("", "plugins", "search_spaces")  # that packages of the product lie in
+FOLDERS = ("", "plugins", "search_spaces", "agent")  # that packages of the product lie in
 PASSED, FAILED = 0, 1  # exit codes of pytest; any other says that nothing was tested
 LIMIT_S = {False: 600, True: 3600}  # for the listed tests, for the whole suite; what hangs is noticed too
 
@@ -82,9 +82,9 @@ def copied() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="breakages-") as scratch:
         root = Path(scratch) / "copy"
         for name in filter(None, listed.stdout.split("\0")):
-            if (ROOT / name).is_file():
+            if (ROOT / name).is_file() or (ROOT / name).is_symlink():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, root / name)
+                shutil.copy2(ROOT / name, root / name, follow_symlinks=False)
         yield root
 
 
