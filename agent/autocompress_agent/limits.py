@@ -11,7 +11,7 @@ class Limits:
     memory_bytes: that it may have in memory.
     """
 
-    file_bytes: int = 512 * MEGABYTE
-    folder_bytes: int = 2048 * MEGABYTE
-    job_s: float = 120.0
-    memory_bytes: int = 2048 * MEGABYTE
+    file_bytes: int
+    folder_bytes: int
+    job_s: float
+    memory_bytes: int

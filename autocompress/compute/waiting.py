@@ -1,4 +1,4 @@
-"""How long a candidate waited for somebody else, for a free worker or a device elsewhere: it is not to blame for that.
+"""How long a candidate waited for somebody else, a free worker or a device that does not answer: it is not to blame.
 
 Of each asyncio task, in which one candidate is under way at a time.
 """

@@ -87,7 +87,7 @@ class AgentDevice:
 
 
 class DeviceSession(Session):
-    """A file on the first device of a profile, to be run and not timed."""
+    """A file on whichever device of a profile answers first, to be run and not timed."""
 
     def __init__(self, profile: HardwareProfile, path: Path) -> None:
         self._profile = profile

@@ -1,5 +1,6 @@
 """How large the caches are by the system's word, and that they are filled with something else."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,13 @@ def test_the_largest_cache_is_the_one_that_counts(tmp_path: Path, sizes: dict[st
     assert largest_cache(system(tmp_path, **sizes)) == bytes_
 
 
-def test_what_fills_them_can_be_called_again_and_again(tmp_path: Path):
-    evict = eviction(system(tmp_path, index3="1M"))
-    evict()
-    evict()
+@pytest.mark.parametrize(("size", "filled"), [("48M", 96 << 20), ("1M", 64 << 20)])
+def test_what_fills_them_is_twice_as_large_and_not_small_where_little_is_said(tmp_path: Path, size: str, filled: int):
+    tracemalloc.start()
+    try:
+        evict = eviction(system(tmp_path, index3=size))
+        evict()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert filled <= held < 1.1 * filled

@@ -30,6 +30,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
 from autocompress.explore.pipeline.evaluated import evaluation_of, recipe_file
 from autocompress.explore.pipeline.gate import Gate
+from autocompress.explore.pipeline.left import Left
 from autocompress.explore.pipeline.scoring import ScoreFiles, Stands, TimedFile, anything_stands, score_each
 from autocompress.explore.pipeline.scoring_speed import ScoringSpeed
 from autocompress.explore.pipeline.timed_graphs import SESSION_S, TimedGraphs
@@ -46,21 +47,6 @@ from autocompress.storage.front import RECIPE
 
 CLEARLY_SLOWER = 1.05  # times the float file, whose operators are worth looking at
 PROFILE_LIMIT_S = 60.0  # for where the time of one file goes
-
-
-class Left:
-    """Seconds that are left of a limit, which all operations of a candidate share; those that it waited for somebody
-    else do not count.
-    """
-
-    def __init__(self, limit_s: float, now: Callable[[], float]) -> None:
-        self._until, self._now, self._waited_s = now() + limit_s, now, waited_s()
-
-    def __call__(self) -> float:
-        return max(1.0, self._until - self._now() + waited_s() - self._waited_s)
-
-    def add(self, seconds: float) -> None:
-        self._until += seconds
 
 
 @dataclass(frozen=True)
