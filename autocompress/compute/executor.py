@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
+from autocompress.compute.idle import Idle
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.compute.service import Service
 from autocompress.compute.starting import failed_by, not_started
@@ -20,6 +21,7 @@ from autocompress.measure import DeviceLost
 from autocompress.supervisor import tell_nobody
 
 RESTS_S = 10.0  # a worker whose device does not answer
+BEGINS = "train"  # takes long; what goes on with a candidate comes before what begins with another
 
 
 class Executor(Protocol):
@@ -103,17 +105,16 @@ class Pool:
         self.concurrency = len(self._workers)
         self._sharing = self.concurrency
         self._waiting = ThreadPoolExecutor(self.concurrency, "worker")  # a thread waits for each
-        self._idle: asyncio.Queue[Worker] | None = None  # belongs to the loop that first calls
+        self._idle: Idle[Worker] | None = None  # belongs to the loop that first calls
         self._opening: list[asyncio.Future[Any]] = []
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
         if self._idle is None:
-            self._idle = asyncio.LifoQueue() if self._opens else asyncio.Queue()
-            for each in self._workers[: 1 if self._opens else None]:  # the others have work once the task is open
-                self._idle.put_nowait(each)
+            first = self._workers[: 1 if self._opens else None]  # the others have work once the task is open
+            self._idle = Idle(first, in_turn=not self._opens)
             self.start()
         with waiting():
-            worker = await self._idle.get()
+            worker = await self._idle.get(may_wait=method == BEGINS)
         return await self._run(worker, method, *args, limit_s=limit_s)
 
     def start(self) -> None:
@@ -166,9 +167,9 @@ class Pool:
             raise
         finally:
             if rests_s:
-                asyncio.get_running_loop().call_later(rests_s, self._idle.put_nowait, worker)
+                asyncio.get_running_loop().call_later(rests_s, self._idle.put, worker)
             else:
-                self._idle.put_nowait(worker)
+                self._idle.put(worker)
 
     @contextmanager
     def sharing(self, calls: int) -> Iterator[None]:

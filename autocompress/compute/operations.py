@@ -44,7 +44,7 @@ Surveyed = tuple[tuple[Applicable, ...], tuple[Refusal, ...]]
 
 class Operations(Protocol):
     """concurrency: how many operations can run at once; families: how many candidates can be under way, more where
-    files are timed on another machine. limit_s: seconds after which one without an answer is ended.
+    files of some are timed while others are computed. limit_s: seconds after which one without an answer is ended.
 
     All raise CandidateFailed when what was asked for cannot be made, WorkerDied (one of those) when the process that
     computed ended or was ended, Interrupted at a safe point, and UsageError for a task that no search could use.
@@ -121,7 +121,7 @@ class Operations(Protocol):
 
 class WorkerOperations:
     """Operations on worker processes. computing: those that hold the task. comparing: those that time files, one for
-    each device; elsewhere: how many of these are not this machine.
+    each device; beside: how many of these time while others compute.
 
     clock: seconds. note: told what a user should read. settled: told the arithmetic that trainings keep to, once
     another one crashed.
@@ -134,10 +134,10 @@ class WorkerOperations:
         clock: Callable[[], float],
         note: Callable[[str], None] = tell_nobody,
         settled: Callable[[Arithmetic], None] = tell_nobody,
-        elsewhere: int = 0,
+        beside: int = 0,
     ) -> None:
         self._computing = computing
-        self._elsewhere = elsewhere
+        self._beside = beside
         self._comparing = comparing
         self._clock = clock
         self._note = note
@@ -151,7 +151,7 @@ class WorkerOperations:
 
     @property
     def families(self) -> int:
-        return self._computing.concurrency + self._elsewhere
+        return self._computing.concurrency + self._beside
 
     async def prepare(self, known: KnownTask | None, only: Strategies, *, limit_s: float) -> Preparation:
         self._comparing.start()  # while the task is opened

@@ -9,6 +9,7 @@ from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.compute.executor import Pool
 from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.worker import Worker, WorkerConfig
+from autocompress.measure import needs_the_machine
 
 FIRST = 0  # the worker beside whose work a measurement is shown: it waits meanwhile
 
@@ -35,4 +36,5 @@ def worker_processes(
     comparing = Pool(
         [worker(replace(config, task=None, profile=one), FIRST) for one in devices], config.policy, opens=False
     )
-    return WorkerOperations(computing, comparing, clock, note, settled, config.profile.elsewhere)
+    beside = 0 if needs_the_machine(config.profile) else len(devices)
+    return WorkerOperations(computing, comparing, clock, note, settled, beside)

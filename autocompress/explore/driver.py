@@ -45,6 +45,7 @@ from autocompress.storage.record import Record
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
 CHEAP_SHARE = 0.2  # of the time that can be spared: what trains for less is cheap to try
 FIRST_SHARE = 0.3  # of the time that can be spared, for finding what to try first
+MORE_TRAINED = 2  # times as many of the best, where timing new ones has had its share of the time
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
 
 
@@ -89,8 +90,9 @@ class Search:
         self._admission = Admission(self._space, self.standings, self._structures, self._recorded_gate, self._policy)
         for gated in self.history.every(Gated):
             self._admission.learn(gated.recipe, gated.ratio, gated.macs)
+        self._timed = opened.pipeline.timed
         for graph, sessions in self.standings.measured.graphs.items():
-            opened.pipeline.timed.add(graph, sessions)
+            self._timed.add(graph, sessions)
         for recipe, answer in opened.floor.answers.items():
             self._admission.remember(recipe, answer)
             if isinstance(answer, Gate):
@@ -220,12 +222,14 @@ class Search:
         """The family to train on now."""
         if not self._policy.promotes:
             return None
-        reference = self.standings.opening.reference.score.val
-        name = rungs.promotable(self.standings.untrained_points(), reference, self._training.busy, self._policy)
+        reference, points = self.standings.opening.reference.score.val, self.standings.untrained_points()
+        times = 1 if self._timed.left_s(self._clock.elapsed()) else MORE_TRAINED
+        name = rungs.promotable(points, reference, self._training.busy, self._policy, times)
         family = self.standings.families[name] if name is not None else None
-        if family is None or not self._time.affords(self._time.lengths[family.rung + 1].seconds - family.train_s):
+        if family is None:
             return None
-        return family
+        training_s = self._time.lengths[family.rung + 1].seconds - family.train_s
+        return family if self._time.affords(training_s, len(self._training.busy)) else None
 
     async def _new_family(self, proposer: Proposer) -> bool:
         """One new family: gate, then as it was repaired, or its first training where nothing can be. False when the
@@ -318,7 +322,7 @@ class Search:
         timed is entered there.
         """
         until = self._clock.elapsed() + FIRST_SHARE * self._time.spare_s()
-        turns = asyncio.Semaphore(self._operations.concurrency + 1)  # one is timed while the next is made
+        turns = asyncio.Semaphore(self._operations.families)  # one is timed while the next is made
 
         async def gate(recipe: Recipe) -> Gate:
             async with turns:
@@ -357,4 +361,4 @@ class Search:
         self._early_stopping.seen(self.standings.worth(), searched_s)
         if self._early_stopping.stalled(len(self.standings.families), searched_s):
             return True
-        return not self._time.affords_family()
+        return not self._time.affords_family(len(self._training.busy))

@@ -22,7 +22,8 @@ BLOCK_MS = 4.0  # about as long as a block lasts: shorter than most states of a 
 IN_VAIN = 4  # blocks in a row that were not quiet, after which a session goes on elsewhere
 MOST_CALLS = 400  # in a block
 SLOW_MS = 200.0  # a call, above which one is enough to warm up
-HURRIED, HURRIED_S = 6, 0.25  # blocks of a session that may take less than so many seconds
+HURRIED, HURRIED_S = 4, 0.25  # blocks at least of a session that is to take less than so many seconds
+WHERE_BUSY = 2  # times as long, where it has too few quiet blocks by then
 WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
 
 
@@ -53,8 +54,13 @@ class BlockLimits:
 
     @classmethod
     def within(cls, seconds: float) -> "BlockLimits":
-        """Of a session that may take so many seconds; one that has hardly any ends with fewer blocks."""
-        return cls(seconds=seconds, fewest=cls.fewest if seconds >= HURRIED_S else HURRIED)
+        """Of a session that may take so many seconds. One that has hardly any ends with as many quiet blocks as fit
+        into them, and takes up to twice as long for them.
+        """
+        if seconds >= HURRIED_S:
+            return cls(seconds=seconds)
+        quiet = round(1e3 * seconds / (2 * BLOCK_MS))
+        return cls(quiet=min(cls.quiet, max(HURRIED, quiet)), seconds=WHERE_BUSY * seconds, fewest=HURRIED)
 
 
 USUAL = BlockLimits()

@@ -13,7 +13,7 @@ from autocompress.measure.overhead import MOSTLY, call_overhead_ms
 from autocompress.measure.place import check_place, place_limit_s
 from autocompress.measure.quiet import ReferenceSpeed, requalified
 from autocompress.measure.sessions import LOOKS, Sessions
-from autocompress.measure.target import CompareRequest, Target
+from autocompress.measure.target import CompareRequest, Target, needs_the_machine
 
 __all__ = [
     "LOOKS",
@@ -36,6 +36,7 @@ __all__ = [
     "counted",
     "device_kind",
     "latency_of",
+    "needs_the_machine",
     "operators_of",
     "outputs_of",
     "place_limit_s",

@@ -35,6 +35,11 @@ class CompareRequest:
     seconds: float = USUAL.seconds
 
 
+def needs_the_machine(profile: HardwareProfile) -> bool:
+    """Whether what a search computes would be in the way of the files that it times."""
+    return not profile.elsewhere and (profile.as_it_is or profile.threads >= cores())
+
+
 @dataclass
 class Target:
     """This machine, or the device that the profile names. store: holds the feeds and what sessions recorded. lock:
@@ -56,7 +61,7 @@ class Target:
         which every moment counts, and where too few blocks were quiet beside it; never for a device elsewhere.
         """
         self.supervisor.check()
-        beside = not self._needs_the_machine and self.lock.others_work()
+        beside = not needs_the_machine(self.profile) and self.lock.others_work()
         with self.supervisor.during(MEASURE_BESIDE if beside else "measure", "measure"):
             sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
             with self._among_others():
@@ -89,19 +94,14 @@ class Target:
 
     def _among_others(self) -> AbstractContextManager[None]:
         """How those that compute behave during a session."""
-        if self._needs_the_machine:
+        if needs_the_machine(self.profile):
             return self.lock.measuring()
         return self.lock.beside() if self._is_beside_others else nullcontext()
 
     @property
     def _is_beside_others(self) -> bool:
         """Whether what this search computes runs on the same machine meanwhile."""
-        return not self.profile.elsewhere and not self._needs_the_machine
-
-    @property
-    def _needs_the_machine(self) -> bool:
-        """Whether what this search computes would be in the way."""
-        return not self.profile.elsewhere and (self.profile.as_it_is or self.profile.threads >= cores())
+        return not self.profile.elsewhere and not needs_the_machine(self.profile)
 
     def _beside(self, request: CompareRequest) -> Sessions:
         """Sessions beside the reference, with what is remembered of its speed, as long as its file is the same."""

@@ -140,7 +140,7 @@ def lost_at_first(times: int, waits_s: float, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(operations, "sleep", wait)
     dying: Any = Dying(*(DeviceLost("the board does not answer") for _ in range(times)))
-    on = WorkerOperations(dying, dying, lambda: now[0], noted.append, elsewhere=2)
+    on = WorkerOperations(dying, dying, lambda: now[0], noted.append, beside=2)
     return dying, noted, on
 
 
@@ -157,7 +157,7 @@ def test_one_that_stays_away_ends_the_search_with_all_that_is_finished(monkeypat
         asyncio.run(OPERATIONS["compare"](on))
 
 
-def test_more_candidates_are_under_way_where_files_are_timed_elsewhere() -> None:
+def test_more_candidates_are_under_way_where_files_are_timed_beside_what_computes() -> None:
     executor: Any = Dying()
     assert WorkerOperations(executor, executor, lambda: 0.0).families == 1
-    assert WorkerOperations(executor, executor, lambda: 0.0, elsewhere=2).families == 3
+    assert WorkerOperations(executor, executor, lambda: 0.0, beside=2).families == 3

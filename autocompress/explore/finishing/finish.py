@@ -27,7 +27,14 @@ from autocompress.explore.history.family import Family
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import PROFILE_LIMIT_S, Pipeline
 from autocompress.explore.schedule import rungs
-from autocompress.explore.schedule.time_budget import CLOSING_S, CONTENDERS, FINALISTS, MEASURED_AGAIN, TimeBudget
+from autocompress.explore.schedule.time_budget import (
+    CLOSING_S,
+    CONTENDERS,
+    FINALISTS,
+    MEASURED_AGAIN,
+    TimeBudget,
+    is_worth_more,
+)
 from autocompress.explore.standings.judgement import Judgement, fastest_first, most_accurate_first
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.training import Training
@@ -35,7 +42,6 @@ from autocompress.explore.view import View
 from autocompress.measure import DeviceLost
 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
-LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not worth warming up again
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 MOST_COMPARED = 30  # files that may be recommended, compared with the reference example by example
 TEST_SLACK = 4  # times what it should take
@@ -104,8 +110,8 @@ class Finish:
                 share = (began + seconds - self._clock.elapsed()) * concurrency / max(len(waiting), concurrency)
                 family = waiting.pop(0)
                 training = share - self._durations.overhead_s()
-                if training < LEAST_MORE * family.train_s:
-                    continue  # too little to be worth a re-warming
+                if not is_worth_more(family.train_s, training):
+                    continue
                 self._check_interrupted()
                 total = rungs.Length(family.train_s + training, family.examples + most)
                 await self._training.advance(family, total)

@@ -46,6 +46,7 @@ from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
 
 CLEARLY_SLOWER = 1.05  # times the float file, whose operators are worth looking at
+EXPLAINED_FROM_S = 0.25  # of a session, as in a search of two minutes: shorter ones do not look
 PROFILE_LIMIT_S = 60.0  # for where the time of one file goes
 
 
@@ -278,7 +279,7 @@ class Pipeline:
         """
         (file, latency), (source, source_latency) = timed, base
         strategy = file.recipe.variant.strategy if file.recipe.variant else ""
-        if strategy in self.explained or self.session_s <= SESSION_S[0]:
+        if strategy in self.explained or self.session_s < EXPLAINED_FROM_S:
             return ""
         self.explained.add(strategy)
         try:
@@ -344,11 +345,11 @@ class Pipeline:
     async def _timed_score(
         self, files: Sequence[TimedFile], sample: Sample | None, limit_s: float
     ) -> tuple[Scored | NotScored, ...]:
-        began = self.now()
+        began, waited = self.now(), waited_s()
         answers = await self.operations.score([file for file, _ in files], sample, limit_s=limit_s)
         examples = self.prepared.val_examples if sample is None else sample.examples
         call_ms = sum(latency.p50 for _, latency in files)
-        self.speed.took(self.now() - began, examples / self.profile.batch * call_ms / 1e3)
+        self.speed.took(self.now() - began - (waited_s() - waited), examples / self.profile.batch * call_ms / 1e3)
         return answers
 
     def _left(self, limit_s: float) -> Left:

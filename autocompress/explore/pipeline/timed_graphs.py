@@ -10,10 +10,10 @@ WELL_KNOWN, AT_MOST = 3, 4  # quiet sessions of what is trained in full or on th
 JUDGING_SESSIONS = 3, 7  # of a file that may be recommended, begun after it was chosen; 7 where 3 leave it open
 SHARE = 0.1  # of a search's time, that its sessions may take
 EXPECTED_SESSIONS = 50  # of a search of some minutes
-SESSION_S = (0.25, 1.5)  # seconds of one, at least and at most
-MOST_SHARE = 0.07  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
-WHOLE_SHARE = 0.08  # of a search's time on a quiet machine; beyond it nothing is timed but what a verdict needs
-SHORTEST_S = 0.05  # six blocks of each file
+SESSION_S = (0.1, 1.5)  # seconds of one, at least and at most
+MOST_SHARE = 0.05  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
+WHOLE_SHARE = 0.06  # of a search's time on a quiet machine; beyond it nothing is timed but what a verdict needs
+SHORTEST_S = 0.03  # four blocks of each file
 
 
 def session_s(limit_s: float) -> float:
@@ -36,7 +36,7 @@ class TimedGraphs:
 
     def left_s(self, limit_s: float) -> float:
         """Seconds that measuring may still take: more, up to twice as many, the more sessions found the machine busy.
-        limit_s: those of the whole search.
+        limit_s: those of the whole search, or so far.
         """
         sessions = [session for graph in self._sessions for session in self.of(graph)]
         busy = sum(session.busy for session in sessions) / len(sessions) if sessions else 0.0

@@ -7,13 +7,16 @@ from autocompress.explore.history.family import Family
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.proposing.sampler import Asked, Sampler
 from autocompress.explore.space.structure_model import StructureModel
-from autocompress.explore.standings.front import SPEEDUP_SPAN, ratio_by_missing_area
+from autocompress.explore.standings.front import SCORE_SPAN, SPEEDUP_SPAN, Point, ratio_by_missing_area
 from autocompress.explore.standings.objective import point
 from autocompress.explore.standings.standings import Standings
 from autocompress.recipe import Recipe
 
 KNOWN_IN_A_ROW = 40  # known recipes in a row before the space counts as exhausted
+REPEATED_IN_A_ROW = 8  # before what comes next is drawn at random: a sampler may want the same again and again
 LEAST_OVER_FASTEST = 1.3  # times the fastest structure timed: below that hardly anything is left to compute with
+LEAST_WHERE_REACHED = 1.05  # and where that was reached with a good score
+REACHED = 1.1  # times a latency that is aimed at, which counts as there
 AT_LEAST_DOWN_TO = 0.5  # of the reference's latency, wherever structures seem to stop getting faster
 MOST_ASKED = 3  # times, for something that comes near the latency that is wanted
 FAR_OFF = 1.3  # times the latency that is wanted: what does not come so far is not tried for it
@@ -61,8 +64,13 @@ class Proposer:
 
     def next(self) -> Asked | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""
-        for _ in range(KNOWN_IN_A_ROW):
-            asked = self._sampler.given(self._waiting.pop(0)) if self._waiting else self._proposal()
+        for number in range(KNOWN_IN_A_ROW):
+            if self._waiting:
+                asked = self._sampler.given(self._waiting.pop(0))
+            elif number < REPEATED_IN_A_ROW:
+                asked = self._proposal()
+            else:
+                asked = self._sampler.ask(at_random=True)
             if not self._known(asked.recipe):
                 return asked
             self._sampler.repeated(asked)
@@ -128,7 +136,7 @@ class Proposer:
         if not best:
             return None
         moved = self._structures.aimed(self._nearest(best, target).recipe, target)
-        return None if self._known(moved) else moved
+        return moved if self._comes_near(moved, target) and not self._known(moved) else None
 
     def _changed(self, target: float) -> Recipe | None:
         """Every other time one of the best families with something changed, at the latency that is wanted."""
@@ -153,9 +161,20 @@ class Proposer:
         if self._standings.target is not None:
             return self._standings.target
         self._asked += 1
-        least = min(AT_LEAST_DOWN_TO, max(2.0**-SPEEDUP_SPAN, LEAST_OVER_FASTEST * self._structures.fastest))
-        points = [point(e) for e in self._standings.front()]
-        return ratio_by_missing_area(points, self._standings.opening.reference.score.val, least, halton(self._asked))
+        reference, points = self._standings.opening.reference.score.val, [point(e) for e in self._standings.front()]
+        return ratio_by_missing_area(points, reference, self._least(points, reference), halton(self._asked))
+
+    def _least(self, front: Sequence[Point], reference: float) -> float:
+        """The least latency ratio that is aimed at without a budget: some way from the fastest structure, until a model
+        is there that keeps half of what a point may lose.
+        """
+
+        def least(over: float) -> float:
+            return float(min(AT_LEAST_DOWN_TO, max(2.0**-SPEEDUP_SPAN, over * self._structures.fastest)))
+
+        usual = least(LEAST_OVER_FASTEST)
+        reached = any(ratio <= REACHED * usual and score >= reference - SCORE_SPAN / 2 for score, ratio in front)
+        return least(LEAST_WHERE_REACHED) if reached else usual
 
 
 def halton(number: int) -> float:

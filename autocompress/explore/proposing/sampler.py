@@ -69,11 +69,12 @@ class Sampler:
         self._policy = policy
         self._sampler = policy.parts.sampler(seed + len(earlier))
         self._random = random.Random(seed + len(earlier))
+        self._drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed + len(earlier)))
         self._start_with(earlier)
 
-    def ask(self) -> Asked:
-        """What the sampler wants to try next."""
-        trial = self._study.ask()
+    def ask(self, *, at_random: bool = False) -> Asked:
+        """What the sampler wants to try next, or what it draws without a look at what is known."""
+        trial = (self._drawn if at_random else self._study).ask()
         recipe = self._space.sample(trial)
         return Asked(recipe, trial.params, trial.distributions, trial)
 

@@ -40,15 +40,16 @@ def promotable(
     reference_score: float,
     busy: Container[str] = (),
     policy: SearchPolicy = SearchPolicy(),
+    times: int = 1,
 ) -> str | None:
     """The family to train, or None.
 
     families: (name, rung reached, point before any training), of those that were evaluated untrained. The best third is
     trained, at least one; beyond the first training only the finalists train on, at the end. busy: names that are under
-    way already.
+    way already. times: as many of the best.
     """
     order = best_first([point for *_, point in families], reference_score)
-    for name, rung, _ in (families[index] for index in order[: -(-len(families) // policy.eta)]):
+    for name, rung, _ in (families[index] for index in order[: times * -(-len(families) // policy.eta)]):
         if rung == UNTRAINED and name not in busy:
             return name
     return None

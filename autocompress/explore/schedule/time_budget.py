@@ -14,6 +14,7 @@ from autocompress.explore.standings.standings import Standings
 
 MAY_TAKE = 1.2  # times what a training or a family should take
 LAST_LENGTHS_KEPT = 2  # times the last rung's length, kept for each finalist
+LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not worth warming up again
 CLOSING_S = 3.0  # writing the front and the report
 
 # What finishing does, and the time that is kept for it.
@@ -27,6 +28,11 @@ PATIENCE = 4  # times the usual length of a session, for a finalist beside which
 PATIENT_SHARE = 0.08  # of the whole time, that all of them may take
 RUN_THERE, RUN_THERE_S = 3, 2.0  # a file on a device: as often, here and there together, and seconds beside
 MEASURING_TAKES = 1.3  # times what a session is timed for: both files are opened for it
+
+
+def is_worth_more(train_s: float, more_s: float) -> bool:
+    """Whether a finalist that has trained for ``train_s`` seconds is trained on for ``more_s``."""
+    return more_s > 0 and more_s >= LEAST_MORE * train_s
 
 
 class TimeBudget:
@@ -80,16 +86,21 @@ class TimeBudget:
         """The most a training may take now."""
         return max(1.0, self.spare_s() - self.durations.overhead_s())
 
-    def affords(self, training_s: float) -> bool:
-        """Whether there is time for a training of that length and what is around it."""
-        return MAY_TAKE * training_s + self.durations.overhead_s() < self.spare_s()
+    def affords(self, training_s: float, under_way: int = 0) -> bool:
+        """Whether there is time for a training of that length and what is around it. under_way: other families."""
+        return self._beside(under_way) * (MAY_TAKE * training_s + self.durations.overhead_s()) < self.spare_s()
 
-    def affords_family(self) -> bool:
-        """Whether there is time for one more family."""
-        return self.spare_s() > MAY_TAKE * self.durations.family_s()
+    def affords_family(self, under_way: int = 0) -> bool:
+        """Whether there is time for one more family. under_way: others."""
+        return self._beside(under_way) * MAY_TAKE * self.durations.family_s() < self.spare_s()
+
+    def _beside(self, under_way: int) -> float:
+        """Times as long as alone, for a family beside so many others that share the workers."""
+        return max(1.0, (1 + under_way) / self._concurrency)
 
     def reserve_s(self) -> float:
-        """To be kept for finishing: the finalists at twice the last rung's length, and closing.
+        """To be kept for finishing: the finalists at twice the last rung's length, where that is worth training on for,
+        and closing.
 
         While nothing meets the budget, finding something that does comes before training it in full.
         """
@@ -99,10 +110,13 @@ class TimeBudget:
             return self.closing_s()
         finalists = standings.finalists(CONTENDERS if bounded else FINALISTS)
         full, overhead_s = LAST_LENGTHS_KEPT * self.lengths[-1].seconds, self.durations.overhead_s()
-        each = [max(full - family.train_s, 0) + overhead_s for family in finalists]
+        trained = [family.train_s for family in finalists if is_worth_more(family.train_s, full - family.train_s)]
+        each = [full - train_s + overhead_s for train_s in trained]
         training = sum(each) if bounded else max(sum(each) / self._concurrency, *each, 0)
         most = policy.most_finishing if bounded else policy.most_for_front
-        return min(training, most * self.clock.limit_s) + self.closing_s()
+        kept = min(training, most * self.clock.limit_s)
+        usable = any(is_worth_more(train_s, kept - overhead_s) for train_s in trained)
+        return (kept if usable else 0.0) + self.closing_s()
 
     def closing_s(self) -> float:
         """For judging finalists, timing the front once more, testing and writing. On a quiet machine the front is timed

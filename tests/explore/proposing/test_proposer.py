@@ -91,6 +91,15 @@ def test_forty_known_recipes_in_a_row_exhaust_the_space(known: int, exhausted: b
     assert (made.next() is None) == exhausted
 
 
+def test_a_sampler_that_wants_the_same_again_and_again_does_not_end_a_search(
+    proposer: Callable[..., Proposer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = proposer(Budget(max_drop=1), (0.5, 0.9))
+    monkeypatch.setattr(made, "_proposal", lambda: made._sampler.given(carved(0.5)))
+    found = [made.next() for _ in range(10)]
+    assert all(asked is not None and asked.recipe != carved(0.5) for asked in found)
+
+
 @pytest.mark.parametrize(("ratio", "again"), [(0.58, True), (0.55, False)])
 def test_a_family_is_tried_milder_only_where_enough_of_the_budget_is_left(
     ratio: float, again: bool, proposer: Callable[..., Proposer]
@@ -116,6 +125,14 @@ def test_without_a_budget_targets_keep_to_where_the_front_is_low(proposer: Calla
     assert max(targets) < 0.5
     assert min(targets) > LEAST_OVER_FASTEST * 0.05, "the fastest structure of all has 0.05"
     assert len(set(targets)) == 32
+
+
+@pytest.mark.parametrize(("score", "further"), [(0.9, True), (0.86, False)])
+def test_where_a_good_model_is_as_fast_as_was_aimed_at_faster_ones_are(
+    score: float, further: bool, proposer: Callable[..., Proposer]
+) -> None:
+    made = proposer(Budget(max_drop=1), (0.93, score), (0.5, 0.9))
+    assert (min(made.target() for _ in range(32)) < LEAST_OVER_FASTEST * 0.05) == further
 
 
 def test_half_of_the_proposals_move_a_good_family_to_where_the_front_is_low(proposer: Callable[..., Proposer]):

@@ -54,6 +54,13 @@ def test_of_six_the_second_best_follows():
     assert promotable(families, 0.9) is None  # a third of six are two, and those that went further count
 
 
+def test_where_timing_has_had_its_share_twice_as_many_are_trained():
+    families = [family(n, int(n == "a"), s) for n, s in zip("abcdef", (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), strict=True)]
+    assert promotable(families, 0.9, busy={"b"}) is None
+    assert promotable(families, 0.9, busy={"b"}, times=2) == "c"
+    assert promotable(families, 0.9, busy={"b", "c", "d"}, times=2) is None
+
+
 def test_what_is_under_way_makes_room_for_the_next_best():
     families = [family(n, 0, s) for n, s in zip("abcdef", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), strict=True)]
     assert promotable(families, 0.9, busy={"f"}) == "e"

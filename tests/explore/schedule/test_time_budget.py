@@ -15,6 +15,7 @@ from autocompress.explore.schedule.time_budget import (
     JUDGED,
     JUDGING_SESSIONS,
     LAST_LENGTHS_KEPT,
+    LEAST_MORE,
     MEASURED_AGAIN,
     PATIENCE,
     TimeBudget,
@@ -132,6 +133,30 @@ def test_finalists_that_train_at_the_same_time_need_less_of_it() -> None:
     )
     assert alone == pytest.approx(3 * many)
     assert two == pytest.approx(alone / 2)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(LEAST_MORE + 0.01, True), (LEAST_MORE - 0.01, False)])
+def test_nothing_is_kept_for_a_finalist_that_would_not_train_on_for_it(share: float, kept: bool) -> None:
+    full = LAST_LENGTHS_KEPT * LENGTHS[-1].seconds
+    assert (kept_for_finalists(time_budget(0.5, needs=(full * share / (1 + share),))) > 0) == kept
+
+
+def test_nothing_is_kept_where_the_share_of_finalists_is_too_short_for_each_of_them() -> None:
+    needs, policy = (LAST_LENGTHS_KEPT * LENGTHS[-1].seconds - 60.0,) * 3, SearchPolicy(most_for_front=0.03)
+    assert kept_for_finalists(time_budget(0.5, needs=needs, policy=policy)) == 0.0
+
+
+@pytest.mark.parametrize(("under_way", "concurrency", "times"), [(0, 1, 1), (1, 1, 2), (1, 2, 1), (3, 2, 2)])
+def test_a_family_takes_longer_beside_others_that_share_the_workers(
+    under_way: int, concurrency: int, times: int
+) -> None:
+    seconds = [0.0]
+    time = time_budget(0.5, concurrency=concurrency, now=lambda: seconds[0])
+    time.durations.family(10.0, 8.0)
+    for spare_s, expected in ((12.1 * times, True), (11.9 * times, False)):
+        seconds[0] += time.spare_s() - spare_s
+        assert time.affords_family(under_way) == expected
+        assert time.affords(8.0, under_way) == (spare_s > 11.6 * times)
 
 
 def test_the_one_finalist_that_has_far_to_go_has_the_time_for_it() -> None:
