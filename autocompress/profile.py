@@ -28,6 +28,7 @@ from autocompress.toml_file import read_written
 
 Statistic = Literal["p50", "p90", "p95", "p99"]
 Moments = Literal["quiet", "as it is"]
+NEWEST_OPSET = 23  # that torch writes; quantized files need 13
 COMMAND, HTTP = "command:", ("http://", "https://")
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -52,7 +53,8 @@ class HardwareProfile(BaseModel):
     count; those in which nothing disturbs the target, or all of them, for a model that will share it with what disturbs
     it now. shapes: the sizes that files are timed at along the axes of inputs that vary (``Task.dynamic``), by name;
     where none is given, that of the first validation examples. max_size_bytes: of the ONNX file,
-    max_memory_bytes: that opening and calling it take; one that takes more is not recommended. cold: whether calls come
+    max_memory_bytes: that opening and calling it take; one that takes more is not recommended. opset: the version of
+    ONNX's operators that files are written in; the exporter's own where it is not given. cold: whether calls come
     one at a time, and find nothing of the model in the processor's caches. provider: ONNX Runtime's execution provider.
     device: "command:PROGRAM ...", a program that times files elsewhere (``measure/command_device.py``), or the address
     of an agent on a device ("http://HOST:PORT"), or those of several of one kind; this machine when it is empty.
@@ -73,6 +75,7 @@ class HardwareProfile(BaseModel):
     shapes: Mapping[str, Annotated[int, Field(strict=True, ge=1, le=1 << 24)]] = {}
     max_size_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
     max_memory_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
+    opset: Annotated[int, Field(strict=True, ge=13, le=NEWEST_OPSET)] | None = None
     cold: StrictBool = False
     provider: str = "CPUExecutionProvider"
     device: str | tuple[str, ...] = ""
@@ -125,6 +128,7 @@ class HardwareProfile(BaseModel):
             "shapes",
             "max_size_bytes",
             "max_memory_bytes",
+            "opset",
             "cold",
             "provider",
             "options",

@@ -42,16 +42,19 @@ LOGGERS = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir
 SCOPE = "/model/"  # before the names of the nodes that torchscript writes: the attribute of ``PositionalModel``
 
 
-def export(model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path, exporter: str) -> str:
+def export(
+    model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path, exporter: str, opset: int | None = None
+) -> str:
     """Write ``model`` as ``target`` with the shapes of ``inputs`` built in, but for the axes that vary
-    (``OutputLayout.dynamic``); returns the exporter that worked.
+    (``OutputLayout.dynamic``); returns the exporter that worked. opset: the version of ONNX's operators; None: the
+    exporter's own.
 
     Raises CandidateFailed when neither exporter takes the model.
     """
 
     def write(name: str) -> None:
         with replacing(target) as temporary:
-            export_with(name, model, layout, inputs, temporary)
+            export_with(name, model, layout, inputs, temporary, opset)
 
     return _exported(exporter, write)
 
@@ -63,12 +66,13 @@ def export_checked(
     target: Path,
     exporter: str,
     open_file: Callable[[Path], Session],
+    opset: int | None = None,
 ) -> str:
     """``export`` by the first exporter, beginning with the given one, whose file agrees with the module on ``inputs``.
 
     Raises CandidateFailed with the cause of each when none does.
     """
-    return _exported(exporter, lambda name: export_right(name, model, layout, inputs, target, open_file))
+    return _exported(exporter, lambda name: export_right(name, model, layout, inputs, target, open_file, opset))
 
 
 def _exported(exporter: str, write: Callable[[str], None]) -> str:
@@ -85,12 +89,13 @@ def export_right(
     inputs: Sequence[Inputs],
     target: Path,
     open_file: Callable[[Path], Session],
+    opset: int | None = None,
 ) -> None:
     """Export by one exporter; the file takes its name once it agrees with the module on ``inputs``. Raises
     CandidateFailed.
     """
     with replacing(target) as temporary:
-        export_with(exporter, model, layout, inputs[0], temporary)
+        export_with(exporter, model, layout, inputs[0], temporary, opset)
         session = open_file(temporary)
         several = [*inputs, *other_sizes(layout, inputs[0])]
         check(session, [feed_of(i, session.input_names) for i in several], model, layout, several)
@@ -110,7 +115,9 @@ def first_that_works(exporter: str, write: Callable[[str], None]) -> tuple[str |
     return None, causes
 
 
-def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path) -> None:
+def export_with(
+    exporter: str, model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path, opset: int | None = None
+) -> None:
     """Export by one exporter, every delivered output by its name, and fold constants. Raises CandidateFailed with the
     exporter's cause.
     """
@@ -131,8 +138,10 @@ def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: I
                 output_names=list(outputs.values()),
                 verbose=False,
                 external_data=False,
+                opset_version=opset,
                 **_free_axes(layout, named, outputs, dynamo=dynamo),
             )
+        check_opset(raw, opset)
         fold(raw, target)
         keep_inputs(target, inputs, layout.dynamic)
     except AutocompressError:
@@ -143,6 +152,16 @@ def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: I
         raise CandidateFailed(cause_of(error)) from error
     finally:
         raw.unlink(missing_ok=True)
+
+
+def check_opset(path: Path, most: int | None) -> None:
+    """Raises CandidateFailed when a file needs a newer version of ONNX's operators than the target knows."""
+    if most is None:
+        return
+    imports = onnx.load(str(path), load_external_data=False).opset_import
+    version = max(own.version for own in imports if own.domain in ("", "ai.onnx"))
+    if version > most:
+        raise CandidateFailed(f"the file is written in opset {version}, and the profile's target knows {most}")
 
 
 def _free_axes(

@@ -10,7 +10,7 @@ from torch import nn
 
 from autocompress.candidate.count import count
 from autocompress.candidate.cut_off import refuse_cut_off
-from autocompress.candidate.export import export, export_checked
+from autocompress.candidate.export import check_opset, export, export_checked
 from autocompress.candidate.graph_digest import graph_digest
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import FamilyFiles, Made, MakeRequest, ModelFile, UntrainedFiles
@@ -54,7 +54,7 @@ def _exported(opened: OpenTask, request: FamilyFiles, model: nn.Module | None) -
     with opened.supervisor.during("export", f"export: {request.recipe.techniques()}"):
         layout = opened.context.layout
         checked = list(profile_inputs(opened.val.split, opened.profile, layout, CHECKED_BATCHES))
-        exporter = export_checked(model, layout, checked, target, request.exporter, opened.open)
+        exporter = export_checked(model, layout, checked, target, request.exporter, opened.open, opened.profile.opset)
     return Made(file_of(opened, request.recipe, target), exporter, plans, count(target, opened.feeds[0])[1])
 
 
@@ -64,7 +64,7 @@ def _exported_untrained(opened: OpenTask, request: UntrainedFiles) -> Made:
     target = _target(opened, request, None)
     with opened.supervisor.during("export", f"export: {request.recipe.techniques()}"):
         inputs = next(profile_inputs(opened.val.split, opened.profile, opened.context.layout, 1))
-        exporter = export(model, opened.context.layout, inputs, target, request.exporter)
+        exporter = export(model, opened.context.layout, inputs, target, request.exporter, opened.profile.opset)
     return Made(file_of(opened, request.recipe, target), exporter, plans, count(target, opened.feeds[0])[1])
 
 
@@ -102,6 +102,7 @@ def rewrite(plugins: PluginSet, variant: Step, source: Path, target: Path, conte
     assert isinstance(strategy, GraphStrategy)
     with blamed_on(variant.strategy):
         strategy.apply(source, target, variant.values, context)
+        check_opset(target, context.profile.opset)
         if context.scored and strategy.precision == "int8":
             refuse_cut_off(target, source, context)
 

@@ -37,7 +37,9 @@ def export_reference(opened: OpenTask, exporter: str, path: Path) -> None:
     """Write the reference as ``path``. Raises CandidateFailed when it cannot be exported, or the file is not right."""
     inputs = list(profile_inputs(opened.val.split, opened.profile, opened.context.layout, CHECKED_BATCHES))
     with opened.supervisor.during("export", f"export the reference ({exporter})"):
-        export_right(exporter, opened.context.model, opened.context.layout, inputs, path, opened.open)
+        export_right(
+            exporter, opened.context.model, opened.context.layout, inputs, path, opened.open, opened.profile.opset
+        )
 
 
 def other_reference(opened: OpenTask, exporter: str) -> ModelFile:

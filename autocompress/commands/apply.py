@@ -84,7 +84,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
                 f"{recipe} was made for another task ({stored.task}, {found}): give the task it was made for"
             )
         inputs = next(profile_inputs(read.splits["val"], profile, read.context.layout, 1))
-        export(read.context.model, read.context.layout, inputs, reference, stored.exporter)
+        export(read.context.model, read.context.layout, inputs, reference, stored.exporter, profile.opset)
         model, _ = build(stored.recipe, read.context, plugins, stored.plans)
         kept = replace(stored, weights=None if weights is None else WEIGHTS)
         if weights is not None:
@@ -95,7 +95,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
             except CandidateFailed as error:
                 raise UsageError(f"{error.reason}: --redo makes them anew") from error
         source = Path(scratch) / "float.onnx"
-        export(model, read.context.layout, inputs, source, stored.exporter)
+        export(model, read.context.layout, inputs, source, stored.exporter, profile.opset)
         _mark(folder)
         with replacing(folder / MODEL) as temporary:
             if stored.recipe.variant is None:

@@ -12,7 +12,7 @@ from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
 from autocompress.candidate import export as module
-from autocompress.candidate.export import EXPORTERS, check, export, export_right, export_with
+from autocompress.candidate.export import EXPORTERS, check, check_opset, export, export_right, export_with
 from autocompress.candidate.export_cause import branching, unexportable
 from autocompress.data import OutputLayout
 from autocompress.errors import CandidateFailed
@@ -214,7 +214,9 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Exporters that fail halfway: those that a test puts in here."""
     real, names = module.export_with, set[str]()
 
-    def export_with(exporter: str, model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path) -> None:
+    def export_with(
+        exporter: str, model: nn.Module, layout: OutputLayout, inputs: Inputs, target: Path, opset: int | None
+    ) -> None:
         if exporter in names:
             target.write_bytes(b"half a mo")
             raise CandidateFailed("not today")
@@ -245,3 +247,19 @@ def test_a_file_that_cannot_be_folded_leaves_nothing(tmp_path: Path, monkeypatch
     with pytest.raises(CandidateFailed, match="Gemm is too much"):
         export_with("torchscript", LINEAR, LAYOUT, torch.randn(1, 4), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("asked", [13, 20])
+def test_a_file_is_written_in_the_opset_that_the_target_knows(asked: int, exporter: str, tmp_path: Path):
+    target = tmp_path / "m.onnx"
+    export(LINEAR, LAYOUT, torch.randn(1, 4), target, exporter, asked)
+    assert [own.version for own in onnx.load(str(target)).opset_import if not own.domain] == [asked]
+
+
+def test_a_file_in_a_newer_opset_than_the_target_knows_fails_in_one_line(tmp_path: Path):
+    path = tmp_path / "m.onnx"
+    export(LINEAR, LAYOUT, torch.randn(1, 4), path, "torchscript", 18)
+    check_opset(path, 18)
+    with pytest.raises(CandidateFailed, match="written in opset 18, and the profile's target knows 17"):
+        check_opset(path, 17)

@@ -421,3 +421,15 @@ def test_a_variant_is_left_out_that_is_no_faster_and_on_a_busy_machine_one_that_
 ) -> None:
     assert no_faster(make_latency(ratio, quiet=quiet), make_latency(0.5)) == slower
     assert no_faster(make_latency(ratio), make_latency(0.5, quiet=quiet)) == slower
+
+
+def test_every_file_of_a_candidate_is_in_the_opset_of_the_profile(
+    fake_profile: HardwareProfile, open_here: Any, tiny_task: Task, plugins: PluginSet, tmp_path: Path
+) -> None:
+    profile, folder = fake_profile.model_copy(update={"opset": 15}), RunFolder(tmp_path / "run")
+    opened = open_here(tiny_task, profile, plugins, folder, SPACE, compare_exporters=False)
+    outcome = opened.evaluate(Recipe((HALF,)))
+    files = [folder.reference, *(folder.root / e.artifact for e in outcome.evaluations)]
+    assert len(files) > 2
+    for file in files:
+        assert [own.version for own in onnx.load(str(file)).opset_import if not own.domain] == [15]
