@@ -29,6 +29,7 @@ from autocompress.toml_file import read_written
 Statistic = Literal["p50", "p90", "p95", "p99"]
 Moments = Literal["quiet", "as it is"]
 NEWEST_OPSET = 23  # that torch writes; quantized files need 13
+PROCESSOR = "CPUExecutionProvider"
 COMMAND, HTTP = "command:", ("http://", "https://")
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -77,7 +78,7 @@ class HardwareProfile(BaseModel):
     max_memory_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
     opset: Annotated[int, Field(strict=True, ge=13, le=NEWEST_OPSET)] | None = None
     cold: StrictBool = False
-    provider: str = "CPUExecutionProvider"
+    provider: str = PROCESSOR
     device: str | tuple[str, ...] = ""
     token_file: str = ""
     ca_file: str = ""
@@ -146,6 +147,11 @@ class HardwareProfile(BaseModel):
     def as_it_is(self) -> bool:
         """Whether every moment counts, however busy the machine is."""
         return self.machine == "as it is"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether ONNX Runtime computes elsewhere than on the processor."""
+        return self.provider != PROCESSOR
 
     @property
     def command(self) -> str:

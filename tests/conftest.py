@@ -106,8 +106,10 @@ class FakeRuntime(Runtime):
     """
 
     name = "fake"
-    faster_with = frozenset()
     ms_per_mac = MS_PER_MAC
+
+    def faster_with(self, profile: HardwareProfile) -> frozenset[str]:
+        return frozenset()
 
     def open(self, path: Path, profile: HardwareProfile) -> Session:
         return FakeSession(path)

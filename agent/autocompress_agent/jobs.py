@@ -8,22 +8,24 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .external_data import has_external_data
-from .machine.blocks import BlockLimits, TooCoarse, record_blocks
+from .machine.blocks import BlockLimits, TooCoarse, record_blocks, warm_up
 from .machine.caches import eviction
 from .machine.conditions import Counters
+from .machine.gpu import gpu_state
 from .machine.memory import peak_bytes, settled_bytes
 from .machine.onnx_session import NOTHING, CannotLoad, bound_call, node_times, open_session, session_options
 from .machine.processors import taking_turns
 from .machine.quiet import counting
 from .refusal import Refused
 
+PROCESSOR = "CPUExecutionProvider"
 Feeds = Sequence[Mapping[str, Any]]
 DIGITS = 7  # of a number of milliseconds
 MOST_OUTPUTS = 256 << 20  # bytes of one answer
@@ -40,18 +42,26 @@ def compare(
     until = BlockLimits(int(limits["quiet"]), float(limits["seconds"]), int(limits["fewest"]))
     known_ms = limits["known_ms"]
     count = counting(None if known_ms is None else float(known_ms) or float("inf"))
-    before = Counters.now()
+    on_gpu = how["provider"] != PROCESSOR
     try:
-        with taking_turns(possible=how["threads"] == 1 and how["provider"] == "CPUExecutionProvider") as move:
+        if on_gpu:
+            for call in (ours, theirs):
+                warm_up(call)
+        before = Counters.now()
+        with taking_turns(possible=how["threads"] == 1 and not on_gpu) as move:
             blocks = record_blocks(ours, theirs, count, until, move=move)
     except TooCoarse as error:
         raise Refused(422, str(error)) from error
+    conditions = before.until(Counters.now())
+    if on_gpu:
+        slowed, throttled = gpu_state()
+        conditions = replace(conditions, gpu_slowed=slowed, gpu_throttled=throttled)
     return {
         "blocks": {
             "reference": [round(ms, DIGITS) for ms in blocks.reference.tolist()],
             "candidate": [[round(ms, DIGITS) for ms in block.tolist()] for block in blocks.candidate],
         },
-        "conditions": asdict(before.until(Counters.now())),
+        "conditions": asdict(conditions),
     }
 
 

@@ -24,6 +24,7 @@ MOST_CALLS = 400  # in a block
 SLOW_MS = 200.0  # a call, above which one is enough to warm up
 HURRIED, HURRIED_S = 4, 0.25  # blocks at least of a session that is to take less than so many seconds
 WHERE_BUSY = 2  # times as long, where it has too few quiet blocks by then
+STABLE, STABLE_S = 0.03, 3.0  # apart, two blocks in a row of what has warmed up; seconds that it has for it
 WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
 
 
@@ -104,6 +105,19 @@ def record_blocks(
     finally:
         if enabled:
             gc.enable()
+
+
+def warm_up(model: Call, clock: Now = time.monotonic) -> None:
+    """Call a model until it gets no faster, for some seconds at most: a GPU raises its clock with work, and chooses
+    kernels in its first calls.
+    """
+    ends, calls = clock() + STABLE_S, _calls_a_block(model)
+    last = float(np.median(_block(model, calls)))
+    while clock() < ends:
+        now = float(np.median(_block(model, calls)))
+        if now >= (1 - STABLE) * last:
+            return
+        last = now
 
 
 def _block(model: Call, calls: int) -> Milliseconds:

@@ -40,6 +40,11 @@ def advice(found: Machine, threads: int, conditions: Conditions, quiet: float, b
             f"this container was stopped for {conditions.throttled:.0%} of the time, having used up its share: "
             "raise its limit of processor time"
         )
+    if conditions.gpu_throttled > THROTTLED:
+        said.append(
+            f"the GPU lowered its clock by {conditions.gpu_slowed:.0%}, for heat or power: cool it, or raise its power "
+            "limit (`nvidia-smi -q -d PERFORMANCE` says why)"
+        )
     if conditions.stolen > STOLEN:
         said.append(
             f"the host gave {conditions.stolen:.0%} of the time to other machines: use one with cores of its own"

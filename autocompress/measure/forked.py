@@ -16,14 +16,15 @@ from typing import Any, TypeVar
 
 from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.plugin.contract import Runtime
+from autocompress.profile import HardwareProfile
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
 
 
-def can_fork(runtime: Runtime) -> bool:
+def can_fork(runtime: Runtime, profile: HardwareProfile) -> bool:
     """Whether its files can be opened in a copy of this process."""
-    return runtime.can_fork and hasattr(os, "fork")
+    return runtime.can_fork(profile) and hasattr(os, "fork")
 
 
 def forked(compute: Callable[[], T]) -> T:

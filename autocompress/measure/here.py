@@ -1,14 +1,15 @@
 """One session on this machine: both files opened anew and timed block by block."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autocompress.data import Feed
-from autocompress.errors import CandidateFailed
-from autocompress.machine.blocks import BlockLimits, Blocks, TooCoarse, record_blocks
+from autocompress.errors import AutocompressError, CandidateFailed, one_line
+from autocompress.machine.blocks import BlockLimits, Blocks, TooCoarse, record_blocks, warm_up
 from autocompress.machine.caches import eviction
 from autocompress.machine.conditions import Conditions, Counters
+from autocompress.machine.gpu import gpu_state
 from autocompress.machine.processors import taking_turns
 from autocompress.machine.quiet import counting
 from autocompress.measure.forked import can_fork, forked
@@ -29,9 +30,14 @@ class Here:
     forks: bool = False
 
     def blocks(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
-        if self.forks and can_fork(self.runtime):
+        if self.forks and can_fork(self.runtime, self.profile):
             return forked(lambda: self._recorded(candidate, limits, known_ms))
-        return self._recorded(candidate, limits, known_ms)
+        try:
+            return self._recorded(candidate, limits, known_ms)
+        except AutocompressError:
+            raise
+        except Exception as error:  # as in a fork: a runtime raises anything, such as when a GPU's memory is full
+            raise CandidateFailed(f"{type(error).__name__}: {one_line(error)}") from error
 
     def _recorded(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
         before_each = eviction() if self.profile.cold else nothing
@@ -40,15 +46,22 @@ class Here:
                 timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds, before_each)
                 for path in (candidate, self.reference)
             )
+            if self.profile.on_gpu:
+                for call in (ours, theirs):
+                    warm_up(call)
             before = Counters.now()
             with taking_turns(possible=self._computes_here) as move:
                 try:
                     blocks = record_blocks(ours, theirs, counting(known_ms), limits, move=move)
                 except TooCoarse as error:
                     raise CandidateFailed(str(error)) from error
-        return blocks, before.until(Counters.now())
+        conditions = before.until(Counters.now())
+        if self.profile.on_gpu:
+            slowed, throttled = gpu_state()
+            conditions = replace(conditions, gpu_slowed=slowed, gpu_throttled=throttled)
+        return blocks, conditions
 
     @property
     def _computes_here(self) -> bool:
         """Whether calls run in the thread that makes them, and in no other."""
-        return self.profile.threads == 1 and type(self.runtime).clock is Runtime.clock
+        return self.profile.threads == 1 and not self.profile.on_gpu and type(self.runtime).clock is Runtime.clock

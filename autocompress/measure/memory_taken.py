@@ -37,7 +37,7 @@ def check_memory(profile: HardwareProfile, runtime: Runtime, *, forks: bool) -> 
     """
     if profile.max_memory_bytes is None or profile.agents:
         return
-    told = resident_bytes(os.getpid()) is not None and can_fork(runtime) and forks
+    told = resident_bytes(os.getpid()) is not None and can_fork(runtime, profile) and forks
     if profile.command or not told:
         raise UsageError(
             f"the profile {profile.name} has max_memory_bytes, and how much memory a file takes cannot be measured "

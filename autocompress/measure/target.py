@@ -81,7 +81,7 @@ class Target:
         inputs: Sequence[Feed] = stored_feeds(self.store.load(feeds) or {})
         profiled = partial(operators_of, self.runtime, self.profile, path, inputs)
         with self.supervisor.during("measure", "time by operator"), self._among_others():
-            rows = forked(profiled) if self.forks and can_fork(self.runtime) else profiled()
+            rows = forked(profiled) if self.forks and can_fork(self.runtime, self.profile) else profiled()
         return by_kind((row.operator, row.ms) for row in rows)
 
     def memory(self, path: Path, feeds: str) -> int:

@@ -47,17 +47,22 @@ class OperatorTime:
 
 
 class Runtime(ABC):
-    """Opens ONNX files on a target. Latency is what a caller of ``Session.bound``'s call waits.
-
-    faster_with: what may make a call faster beside fewer operations: "float16"; "zeros", weights most of which are
-    zero; "few_values", weights that take a few values only. What is not among them saves size alone. For most targets
-    the default holds: dense kernels multiply by any number alike. can_fork: whether files are opened and run in a copy
-    of the process too, in which only the calling thread goes on; nothing was opened before in the process itself.
-    """
+    """Opens ONNX files on a target. Latency is what a caller of ``Session.bound``'s call waits."""
 
     name: str
-    faster_with: frozenset[str] = frozenset({"float16"})
-    can_fork: bool = True
+
+    def faster_with(self, profile: HardwareProfile) -> frozenset[str]:
+        """What may make a call faster beside fewer operations: "float16"; "zeros", weights most of which are zero;
+        "few_values", weights that take a few values only. What is not among them saves size alone. For most targets
+        the default holds: dense kernels multiply by any number alike.
+        """
+        return frozenset({"float16"})
+
+    def can_fork(self, profile: HardwareProfile) -> bool:
+        """Whether files are opened and run in a copy of the process too, in which only the calling thread goes on;
+        nothing was opened before in the process itself.
+        """
+        return True
 
     @abstractmethod
     def open(self, path: Path, profile: HardwareProfile) -> Session:

@@ -32,7 +32,7 @@ class Float16(GraphStrategy):
         return "the model has no float32 weights"
 
     def size_only(self, context: Context) -> str | None:
-        if "float16" in context.runtime.faster_with:
+        if "float16" in context.runtime.faster_with(context.profile):
             return None
         return f"{context.runtime.name} is no faster in float16 than in float32: only the file is half the size"
 

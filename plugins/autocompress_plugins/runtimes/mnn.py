@@ -73,8 +73,12 @@ class MnnSession(Session):
 
 class Mnn(Runtime):
     name = "mnn"
-    faster_with = frozenset()  # on a processor without float16 arithmetic
-    can_fork = False  # each copy of the process would convert the file again
+
+    def faster_with(self, profile: HardwareProfile) -> frozenset[str]:
+        return frozenset()  # on a processor without float16 arithmetic
+
+    def can_fork(self, profile: HardwareProfile) -> bool:
+        return False  # each copy of the process would convert the file again
 
     def unavailable(self, profile: HardwareProfile) -> str | None:
         if importlib.util.find_spec("MNN") is None:

@@ -19,7 +19,6 @@ autocompress_api = 2
 
 INSTALL_GPU = "pip install onnxruntime-gpu in place of onnxruntime"
 FIXES = {"CUDAExecutionProvider": INSTALL_GPU, "TensorrtExecutionProvider": f"{INSTALL_GPU}, and TensorRT"}
-CPU = "CPUExecutionProvider"
 
 
 class OrtSession(Session):
@@ -40,15 +39,20 @@ class OrtSession(Session):
 
 class OnnxRuntime(Runtime):
     name = "onnxruntime"
-    # On a processor float16 is converted to float32 and back around the operators: 0.85 to 1.0 times the speed of
-    # float32 where it was measured (AVX-512).
-    faster_with = frozenset()
+
+    def faster_with(self, profile: HardwareProfile) -> frozenset[str]:
+        # On a processor float16 is converted to float32 and back around the operators: 0.85 to 1.0 times the speed of
+        # float32 where it was measured (AVX-512).
+        return super().faster_with(profile) if profile.on_gpu else frozenset()
+
+    def can_fork(self, profile: HardwareProfile) -> bool:
+        return not profile.on_gpu  # a GPU's driver does not outlive a fork, and takes long to start
 
     def unavailable(self, profile: HardwareProfile) -> str | None:
         if profile.provider not in ort.get_available_providers():
             fix = FIXES.get(profile.provider, f"known here: {', '.join(ort.get_available_providers())}")
             return f"the installed onnxruntime has no {profile.provider}: {fix}"
-        if profile.provider == CPU:
+        if not profile.on_gpu:
             return None
         with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
             write_product(Path(folder) / "product.onnx")

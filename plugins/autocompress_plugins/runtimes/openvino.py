@@ -68,8 +68,9 @@ def _refused() -> Iterator[None]:
 
 class OpenVino(Runtime):
     name = "openvino"
-    # Float16 is a way to store weights, which compute in float32; zeros and equal weights multiply as any others do.
-    faster_with = frozenset()
+
+    def faster_with(self, profile: HardwareProfile) -> frozenset[str]:
+        return frozenset()  # float16 stores weights that compute in float32; zeros multiply as any others do
 
     def unavailable(self, profile: HardwareProfile) -> str | None:
         try:

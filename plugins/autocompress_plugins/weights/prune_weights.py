@@ -120,7 +120,7 @@ class PruneWeights(TrainingStrategy):
         return None if matrices(context.model) else "no convolution, linear or recurrent layer"
 
     def size_only(self, context: Context) -> str | None:
-        if "zeros" in context.runtime.faster_with:
+        if "zeros" in context.runtime.faster_with(context.profile):
             return None
         return f"{context.runtime.name} multiplies by a zero as by any other number: only the file packs smaller"
 

@@ -118,7 +118,7 @@ class ShareWeights(StructureStrategy, TrainingStrategy):
         return f"no layer has {LEAST_PER_ENTRY * least} weights, too few for a codebook of {least} to save much"
 
     def size_only(self, context: Context) -> str | None:
-        if "few_values" in context.runtime.faster_with:
+        if "few_values" in context.runtime.faster_with(context.profile):
             return None
         return f"{context.runtime.name} computes with shared weights as with any others: only the file packs smaller"
 

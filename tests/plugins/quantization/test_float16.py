@@ -13,6 +13,7 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from autocompress.plugin.contract import Context
+from autocompress.profile import HardwareProfile
 from autocompress.task import Task
 from autocompress.testing import tasks
 from autocompress_plugins.quantization.float16 import Float16
@@ -71,7 +72,8 @@ def test_constants_beyond_float16_stay_finite(graph_context: MakeContext, output
 
 
 class Faster(OnnxRuntime):
-    faster_with = frozenset({"float16"})
+    def faster_with(self, profile: HardwareProfile) -> frozenset[str]:
+        return frozenset({"float16"})
 
 
 def test_it_only_makes_files_smaller_where_the_runtime_is_no_faster_with_it(

@@ -12,7 +12,7 @@ from torch import nn
 
 from autocompress.candidate.export import export
 from autocompress.errors import CandidateFailed
-from autocompress.profile import HardwareProfile
+from autocompress.profile import PROCESSOR, HardwareProfile
 from autocompress_plugins.runtimes import onnxruntime as own
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from tests.layouts import layout_of
@@ -68,7 +68,7 @@ def test_a_provider_that_falls_back_to_another_is_refused(tmp_path: Path, monkey
     """A package for GPUs lists them where there is none, and computes on the processor."""
     model, x = nn.Linear(4, 4).eval(), torch.zeros(1, 4)
     export(model, layout_of(model, x), x, tmp_path / "m.onnx", "torchscript")
-    monkeypatch.setattr(own.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", own.CPU])
+    monkeypatch.setattr(own.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", PROCESSOR])
     cuda = PROFILE.model_copy(update={"provider": "CUDAExecutionProvider"})
     with pytest.raises(CandidateFailed, match="CUDAExecutionProvider does not work here"):
         OnnxRuntime().open(tmp_path / "m.onnx", cuda)

@@ -17,6 +17,7 @@ from autocompress.candidate.export import check
 from autocompress.data import feed_of
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, LossTerm, TrainHook, TrainStep
+from autocompress.profile import HardwareProfile
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.prune_weights import SETTLED, PruneWeights
 from tests.layouts import layout_of
@@ -200,7 +201,8 @@ def test_pattern_that_fits_no_layer_fails_with_the_reason(tiny_context: Context)
 
 
 class Faster(OnnxRuntime):
-    faster_with = frozenset({"zeros"})
+    def faster_with(self, profile: HardwareProfile) -> frozenset[str]:
+        return frozenset({"zeros"})
 
 
 def test_it_is_for_size_only_unless_the_runtime_makes_use_of_zeros(tiny_context: Context):

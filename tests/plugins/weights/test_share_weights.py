@@ -15,6 +15,7 @@ from autocompress.candidate.count import compressed_size, count
 from autocompress.candidate.export import check
 from autocompress.data import feed_of
 from autocompress.plugin.contract import Context, Params, TrainHook
+from autocompress.profile import HardwareProfile
 from autocompress.storage.store import Store
 from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from autocompress_plugins.weights.share_weights import ShareWeights
@@ -236,7 +237,8 @@ def test_small_model_is_refused(deep: Context, make_context: MakeContext):
 
 
 class Faster(OnnxRuntime):
-    faster_with = frozenset({"few_values"})
+    def faster_with(self, profile: HardwareProfile) -> frozenset[str]:
+        return frozenset({"few_values"})
 
 
 def test_it_is_for_size_only_unless_the_runtime_looks_weights_up(deep: Context):
