@@ -24,6 +24,7 @@ from pydantic import (
 
 from autocompress.errors import unknown
 from autocompress.machine.cores import cores
+from autocompress.machine.gpu import GPU_PROVIDERS
 from autocompress.toml_file import read_written
 
 Statistic = Literal["p50", "p90", "p95", "p99"]
@@ -54,7 +55,8 @@ class HardwareProfile(BaseModel):
     count; those in which nothing disturbs the target, or all of them, for a model that will share it with what disturbs
     it now. shapes: the sizes that files are timed at along the axes of inputs that vary (``Task.dynamic``), by name;
     where none is given, that of the first validation examples. max_size_bytes: of the ONNX file,
-    max_memory_bytes: that opening and calling it take; one that takes more is not recommended. opset: the version of
+    max_memory_bytes: that opening and calling it take; one that takes more is not recommended. streams: how many call
+    the file at once, each with the threads; what counts is a call beside those of the others. opset: the version of
     ONNX's operators that files are written in; the exporter's own where it is not given. cold: whether calls come
     one at a time, and find nothing of the model in the processor's caches. provider: ONNX Runtime's execution provider.
     device: "command:PROGRAM ...", a program that times files elsewhere (``measure/command_device.py``), or the address
@@ -76,6 +78,7 @@ class HardwareProfile(BaseModel):
     shapes: Mapping[str, Annotated[int, Field(strict=True, ge=1, le=1 << 24)]] = {}
     max_size_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
     max_memory_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
+    streams: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
     opset: Annotated[int, Field(strict=True, ge=13, le=NEWEST_OPSET)] | None = None
     cold: StrictBool = False
     provider: str = PROCESSOR
@@ -106,6 +109,10 @@ class HardwareProfile(BaseModel):
     def _has_a_token(self) -> "HardwareProfile":
         if self.agents and not self.token_file:
             raise ValueError("an agent wants a token: token_file is the file that holds it")
+        if self.streams > 1 and (self.cold or self.elsewhere):
+            raise ValueError(
+                "several streams are timed on this machine, and not cold: each would empty the others' caches"
+            )
         if self.cold and self.threads > 1:
             raise ValueError("cold takes one thread: the caches of the others' cores would stay as they are")
         if self.command and self.cold:
@@ -129,6 +136,7 @@ class HardwareProfile(BaseModel):
             "shapes",
             "max_size_bytes",
             "max_memory_bytes",
+            "streams",
             "opset",
             "cold",
             "provider",
@@ -150,8 +158,8 @@ class HardwareProfile(BaseModel):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether ONNX Runtime computes elsewhere than on the processor."""
-        return self.provider != PROCESSOR
+        """Whether ONNX Runtime computes on a GPU."""
+        return self.provider in GPU_PROVIDERS
 
     @property
     def command(self) -> str:

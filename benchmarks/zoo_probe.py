@@ -53,7 +53,12 @@ class Counting(Runtime):
         self._own = own
         self._ms: dict[int, float] = {}
         self.name = own.name
-        self.faster_with = own.faster_with
+
+    def faster_with(self, profile: HardwareProfile) -> frozenset[str]:
+        return self._own.faster_with(profile)
+
+    def can_fork(self, profile: HardwareProfile) -> bool:
+        return self._own.can_fork(profile)
 
     def open(self, path: Path, profile: HardwareProfile) -> Session:
         session = self._own.open(path, profile)

@@ -18,14 +18,13 @@ from .external_data import has_external_data
 from .machine.blocks import BlockLimits, TooCoarse, record_blocks, warm_up
 from .machine.caches import eviction
 from .machine.conditions import Counters
-from .machine.gpu import gpu_state
+from .machine.gpu import GPU_PROVIDERS, gpu_throttled
 from .machine.memory import peak_bytes, settled_bytes
 from .machine.onnx_session import NOTHING, CannotLoad, bound_call, node_times, open_session, session_options
 from .machine.processors import taking_turns
 from .machine.quiet import counting
 from .refusal import Refused
 
-PROCESSOR = "CPUExecutionProvider"
 Feeds = Sequence[Mapping[str, Any]]
 DIGITS = 7  # of a number of milliseconds
 MOST_OUTPUTS = 256 << 20  # bytes of one answer
@@ -42,20 +41,19 @@ def compare(
     until = BlockLimits(int(limits["quiet"]), float(limits["seconds"]), int(limits["fewest"]))
     known_ms = limits["known_ms"]
     count = counting(None if known_ms is None else float(known_ms) or float("inf"))
-    on_gpu = how["provider"] != PROCESSOR
+    on_gpu = how["provider"] in GPU_PROVIDERS
     try:
         if on_gpu:
             for call in (ours, theirs):
                 warm_up(call)
         before = Counters.now()
-        with taking_turns(possible=how["threads"] == 1 and not on_gpu) as move:
+        with taking_turns(possible=how["threads"] == 1 and how["provider"] == "CPUExecutionProvider") as move:
             blocks = record_blocks(ours, theirs, count, until, move=move)
     except TooCoarse as error:
         raise Refused(422, str(error)) from error
     conditions = before.until(Counters.now())
     if on_gpu:
-        slowed, throttled = gpu_state()
-        conditions = replace(conditions, gpu_slowed=slowed, gpu_throttled=throttled)
+        conditions = replace(conditions, gpu_throttled=gpu_throttled(ours))
     return {
         "blocks": {
             "reference": [round(ms, DIGITS) for ms in blocks.reference.tolist()],

@@ -141,9 +141,9 @@ def export_with(
                 opset_version=opset,
                 **_free_axes(layout, named, outputs, dynamo=dynamo),
             )
-        check_opset(raw, opset)
         fold(raw, target)
         keep_inputs(target, inputs, layout.dynamic)
+        keep_to_opset(target, opset)
     except AutocompressError:
         raise
     except Exception as error:  # exporters raise anything
@@ -154,14 +154,21 @@ def export_with(
         raw.unlink(missing_ok=True)
 
 
-def check_opset(path: Path, most: int | None) -> None:
-    """Raises CandidateFailed when a file needs a newer version of ONNX's operators than the target knows."""
+def keep_to_opset(path: Path, most: int | None) -> None:
+    """Give a file the version of the format that belongs to its operators: what knows no newer operators knows no newer
+    format. Raises CandidateFailed when it needs a newer version of ONNX's operators than the target knows.
+    """
     if most is None:
         return
-    imports = onnx.load(str(path), load_external_data=False).opset_import
-    version = max(own.version for own in imports if own.domain in ("", "ai.onnx"))
+    model = onnx.load(str(path), load_external_data=False)
+    own = [known for known in model.opset_import if known.domain in ("", "ai.onnx")]
+    version = max((known.version for known in own), default=0)
     if version > most:
         raise CandidateFailed(f"the file is written in opset {version}, and the profile's target knows {most}")
+    known_format = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", most)])
+    if model.ir_version > known_format:
+        model.ir_version = known_format
+        onnx.save(model, str(path))
 
 
 def _free_axes(

@@ -10,7 +10,7 @@ from torch import nn
 
 from autocompress.candidate.count import count
 from autocompress.candidate.cut_off import refuse_cut_off
-from autocompress.candidate.export import check_opset, export, export_checked
+from autocompress.candidate.export import export, export_checked, keep_to_opset
 from autocompress.candidate.graph_digest import graph_digest
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import FamilyFiles, Made, MakeRequest, ModelFile, UntrainedFiles
@@ -102,7 +102,7 @@ def rewrite(plugins: PluginSet, variant: Step, source: Path, target: Path, conte
     assert isinstance(strategy, GraphStrategy)
     with blamed_on(variant.strategy):
         strategy.apply(source, target, variant.values, context)
-        check_opset(target, context.profile.opset)
+        keep_to_opset(target, context.profile.opset)
         if context.scored and strategy.precision == "int8":
             refuse_cut_off(target, source, context)
 

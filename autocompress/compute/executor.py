@@ -21,7 +21,7 @@ from autocompress.measure import DeviceLost
 from autocompress.supervisor import tell_nobody
 
 RESTS_S = 10.0  # a worker whose device does not answer
-BEGINS = "train"  # takes long; what goes on with a candidate comes before what begins with another
+BEGINS = "train"  # takes long, and comes after what goes on with a candidate
 
 
 class Executor(Protocol):

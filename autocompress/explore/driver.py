@@ -1,6 +1,6 @@
 """The search. ``Search.run`` is the whole story: first recipes, families and promotions while time lasts, finish.
 
-It is one coroutine for each worker: between two ``await`` nothing else of the driver runs.
+It is one coroutine for each family that can be under way: between two ``await`` nothing else of the driver runs.
 """
 
 import asyncio
@@ -200,23 +200,36 @@ class Search:
             self.history.enter(Failed(recipe, error.strategy, error.reason))
 
     async def _work(self, proposer: Proposer) -> None:
-        """Explore until there is nothing left to do; when another coroutine fails, stop at the next safe point."""
+        """Explore until there is nothing left to do, also once what the others do has ended; when another coroutine
+        fails, stop at the next safe point.
+        """
         try:
-            while not self._done() and self._failure is None:
+            while self._failure is None:
                 self._check_interrupted()
-                family = None if proposer.is_waiting else self._promotable()  # what comes first stands at the budget
-                if family is not None:
-                    await self._training.advance(family, self._time.lengths[family.rung + 1])
-                    if note := lengthen(self._time, self.standings, self._progress, self._policy):
-                        self._view.note(note)
-                elif self._finds_first and not proposer.is_waiting:
-                    await self._find_first(proposer)
-                elif not await self._new_family(proposer):
+                if not self._done() and await self._step(proposer):
+                    self._view.status(self.standings, self._clock.left())
+                elif self._training.running:
+                    await self._training.one_ends()
+                else:
                     return
-                self._view.status(self.standings, self._clock.left())
         except BaseException as error:
             self._failure = error
             raise
+
+    async def _step(self, proposer: Proposer) -> bool:
+        """Train the best of the untrained families, find what comes first, or try a new family. False when there is
+        nothing to do.
+        """
+        family = None if proposer.is_waiting else self._promotable()  # what comes first stands at the budget
+        if family is not None:
+            await self._training.advance(family, self._time.lengths[family.rung + 1])
+            if note := lengthen(self._time, self.standings, self._progress, self._policy):
+                self._view.note(note)
+            return True
+        if self._finds_first and not proposer.is_waiting:
+            await self._find_first(proposer)
+            return True
+        return await self._new_family(proposer)
 
     def _promotable(self) -> Family | None:
         """The family to train on now."""
@@ -229,7 +242,7 @@ class Search:
         if family is None:
             return None
         training_s = self._time.lengths[family.rung + 1].seconds - family.train_s
-        return family if self._time.affords(training_s, len(self._training.busy)) else None
+        return family if self._time.affords(training_s, self._training.running) else None
 
     async def _new_family(self, proposer: Proposer) -> bool:
         """One new family: gate, then as it was repaired, or its first training where nothing can be. False when the
@@ -361,4 +374,4 @@ class Search:
         self._early_stopping.seen(self.standings.worth(), searched_s)
         if self._early_stopping.stalled(len(self.standings.families), searched_s):
             return True
-        return not self._time.affords_family(len(self._training.busy))
+        return not self._time.affords_family(self._training.running)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .processors import Move, stay
+from .streams import Streams
 
 Milliseconds = npt.NDArray[np.float64]
 Call = Callable[[], float]  # runs the model once; milliseconds that it took
@@ -22,9 +23,9 @@ BLOCK_MS = 4.0  # about as long as a block lasts: shorter than most states of a 
 IN_VAIN = 4  # blocks in a row that were not quiet, after which a session goes on elsewhere
 MOST_CALLS = 400  # in a block
 SLOW_MS = 200.0  # a call, above which one is enough to warm up
-HURRIED, HURRIED_S = 4, 0.25  # blocks at least of a session that is to take less than so many seconds
-WHERE_BUSY = 2  # times as long, where it has too few quiet blocks by then
-STABLE, STABLE_S = 0.03, 3.0  # apart, two blocks in a row of what has warmed up; seconds that it has for it
+HURRIED, HURRIED_S = 4, 0.1  # blocks at least of a session that is to take less than so many seconds
+WHERE_BUSY = 2  # times as long, where fewer than half of its blocks were quiet by then
+STABLE, STABLE_S, SPELL_S = 0.03, 3.0, 0.2  # apart, two spells of what has warmed up; seconds for it, and of a spell
 WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
 
 
@@ -47,21 +48,21 @@ class Blocks:
 
 @dataclass(frozen=True)
 class BlockLimits:
-    """When a session ends: with ``quiet`` quiet blocks, or after ``seconds`` if it has ``fewest`` blocks by then."""
+    """When a session ends: with ``quiet`` quiet blocks, or after ``seconds`` if it has ``fewest`` blocks by then.
+    longer: times as long, as long as fewer than half of its blocks were quiet.
+    """
 
     quiet: int = 20
     seconds: float = 1.5
     fewest: int = 10
+    longer: float = 1.0
 
     @classmethod
     def within(cls, seconds: float) -> "BlockLimits":
-        """Of a session that may take so many seconds. One that has hardly any ends with as many quiet blocks as fit
-        into them, and takes up to twice as long for them.
+        """Of a session that may take so many seconds; one that has hardly any ends with fewer blocks, or goes on for
+        quiet ones.
         """
-        if seconds >= HURRIED_S:
-            return cls(seconds=seconds)
-        quiet = round(1e3 * seconds / (2 * BLOCK_MS))
-        return cls(quiet=min(cls.quiet, max(HURRIED, quiet)), seconds=WHERE_BUSY * seconds, fewest=HURRIED)
+        return cls(seconds=seconds) if seconds >= HURRIED_S else cls(cls.quiet, seconds, HURRIED, WHERE_BUSY)
 
 
 USUAL = BlockLimits()
@@ -90,12 +91,13 @@ def record_blocks(
         counts = [_calls_a_block(model) for model in (candidate, reference)]
         ours: list[Milliseconds] = []
         theirs = [float(np.median(_block(reference, counts[1])))]
-        ends, known, in_vain = clock() + limits.seconds, 0, 0
+        began, known, in_vain = clock(), 0, 0
         while True:
             ours.append(_block(candidate, counts[0]))
             theirs.append(float(np.median(_block(reference, counts[1]))))
             found = quiet_blocks(np.array(theirs))
-            if found >= limits.quiet or (clock() >= ends and len(ours) >= limits.fewest):
+            seconds = limits.seconds * (limits.longer if 2 * found < len(ours) else 1.0)
+            if found >= limits.quiet or (clock() - began >= seconds and len(ours) >= limits.fewest):
                 return Blocks(tuple(ours), np.array(theirs))
             in_vain = 0 if found > known else in_vain + 1
             known = found
@@ -111,17 +113,19 @@ def warm_up(model: Call, clock: Now = time.monotonic) -> None:
     """Call a model until it gets no faster, for some seconds at most: a GPU raises its clock with work, and chooses
     kernels in its first calls.
     """
-    ends, calls = clock() + STABLE_S, _calls_a_block(model)
-    last = float(np.median(_block(model, calls)))
+    ends, last = clock() + STABLE_S, float("inf")
     while clock() < ends:
-        now = float(np.median(_block(model, calls)))
+        until, times = clock() + SPELL_S, [model()]
+        while clock() < until:
+            times.append(model())
+        now = float(np.median(times))
         if now >= (1 - STABLE) * last:
             return
         last = now
 
 
 def _block(model: Call, calls: int) -> Milliseconds:
-    times = np.array([model() for _ in range(calls)])
+    times = model.block(calls) if isinstance(model, Streams) else np.array([model() for _ in range(calls)])
     if not (times > 0).all():
         raise TooCoarse("a call took no time by the runtime's clock: it is too coarse to time this file")
     return times

@@ -26,15 +26,14 @@ INSTRUCTIONS = (
 class Conditions:
     """What the machine did during a session. load: processes that want to run, averaged over a minute. stolen: share of
     time that the host gave to other machines. switches: how often a second others took this process's core. throttled:
-    share of time that a limit of processor time stopped it. gpu_slowed: how far, as a share, the GPU's clock was below
-    its highest at the end; gpu_throttled: 1 where that was for heat or power.
+    share of time that a limit of processor time stopped it. gpu_throttled: how far, as a share, the GPU's clock was
+    lowered for heat or power.
     """
 
     load: float = 0.0
     stolen: float = 0.0
     switches: float = 0.0
     throttled: float = 0.0
-    gpu_slowed: float = 0.0
     gpu_throttled: float = 0.0
 
 

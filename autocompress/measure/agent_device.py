@@ -183,7 +183,8 @@ def _kind(profile: HardwareProfile, address: str) -> dict[str, Any]:
 def _conditions(found: Any) -> Conditions:
     conditions: Conditions | None
     try:
-        conditions = Conditions(**{name: float(value) for name, value in found.items()})
+        known = Conditions.__dataclass_fields__  # an agent may be newer
+        conditions = Conditions(**{name: float(value) for name, value in found.items() if name in known})
     except (AttributeError, TypeError, ValueError, OverflowError):
         conditions = None
     if conditions is None or not all(0 <= value < math.inf for value in asdict(conditions).values()):

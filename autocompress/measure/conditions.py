@@ -13,9 +13,10 @@ FEW_QUIET = 0.3  # share of blocks
 
 def check_threads(profile: HardwareProfile) -> None:
     """Raises UsageError where this machine has fewer cores than a profile takes threads."""
-    if profile.threads > cores() and not profile.elsewhere:
+    threads = profile.threads * profile.streams
+    if threads > cores() and not profile.elsewhere:
         raise UsageError(
-            f"the profile {profile.name} takes {profile.threads} threads and there are {cores()} cores here: threads "
+            f"the profile {profile.name} takes {threads} threads and there are {cores()} cores here: threads "
             "that wait for each other say nothing about a machine that has them; give a profile with fewer threads"
         )
 
@@ -42,8 +43,8 @@ def advice(found: Machine, threads: int, conditions: Conditions, quiet: float, b
         )
     if conditions.gpu_throttled > THROTTLED:
         said.append(
-            f"the GPU lowered its clock by {conditions.gpu_slowed:.0%}, for heat or power: cool it, or raise its power "
-            "limit (`nvidia-smi -q -d PERFORMANCE` says why)"
+            f"the GPU lowered its clock by {conditions.gpu_throttled:.0%}, for heat or power: cool it, or raise its "
+            "power limit (`nvidia-smi -q -d PERFORMANCE` says why)"
         )
     if conditions.stolen > STOLEN:
         said.append(

@@ -1,6 +1,6 @@
 """One session on this machine: both files opened anew and timed block by block."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,14 +9,15 @@ from autocompress.errors import AutocompressError, CandidateFailed, one_line
 from autocompress.machine.blocks import BlockLimits, Blocks, TooCoarse, record_blocks, warm_up
 from autocompress.machine.caches import eviction
 from autocompress.machine.conditions import Conditions, Counters
-from autocompress.machine.gpu import gpu_state
+from autocompress.machine.gpu import gpu_throttled
 from autocompress.machine.processors import taking_turns
 from autocompress.machine.quiet import counting
+from autocompress.machine.streams import Streams
 from autocompress.measure.forked import can_fork, forked
 from autocompress.measure.outputs import running
 from autocompress.measure.timing import nothing, timed_call
 from autocompress.plugin.contract import Runtime
-from autocompress.profile import HardwareProfile
+from autocompress.profile import PROCESSOR, HardwareProfile
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,7 @@ class Here:
     def _recorded(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
         before_each = eviction() if self.profile.cold else nothing
         with running():
-            ours, theirs = (
-                timed_call(self.runtime, self.runtime.open(path, self.profile), self.feeds, before_each)
-                for path in (candidate, self.reference)
-            )
+            ours, theirs = (self._opened(path, before_each) for path in (candidate, self.reference))
             if self.profile.on_gpu:
                 for call in (ours, theirs):
                     warm_up(call)
@@ -57,11 +55,17 @@ class Here:
                     raise CandidateFailed(str(error)) from error
         conditions = before.until(Counters.now())
         if self.profile.on_gpu:
-            slowed, throttled = gpu_state()
-            conditions = replace(conditions, gpu_slowed=slowed, gpu_throttled=throttled)
+            conditions = replace(conditions, gpu_throttled=gpu_throttled(ours))
         return blocks, conditions
+
+    def _opened(self, path: Path, before_each: Callable[[], None]) -> Callable[[], float]:
+        """A file opened once, to be called by as many as the profile says."""
+        session = self.runtime.open(path, self.profile)
+        callers = [timed_call(self.runtime, session, self.feeds, before_each) for _ in range(self.profile.streams)]
+        return callers[0] if len(callers) == 1 else Streams(callers)
 
     @property
     def _computes_here(self) -> bool:
         """Whether calls run in the thread that makes them, and in no other."""
-        return self.profile.threads == 1 and not self.profile.on_gpu and type(self.runtime).clock is Runtime.clock
+        one = self.profile.threads == self.profile.streams == 1
+        return one and self.profile.provider == PROCESSOR and type(self.runtime).clock is Runtime.clock

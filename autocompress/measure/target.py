@@ -37,7 +37,9 @@ class CompareRequest:
 
 def needs_the_machine(profile: HardwareProfile) -> bool:
     """Whether what a search computes would be in the way of the files that it times."""
-    return not profile.elsewhere and (profile.as_it_is or profile.threads >= cores())
+    return not profile.elsewhere and (
+        profile.as_it_is or profile.on_gpu or profile.threads * profile.streams >= cores()
+    )
 
 
 @dataclass

@@ -78,6 +78,12 @@ class RuntimeConformance:
         reason = self.runtime.unavailable(self.profile)
         assert reason is None, f"unavailable says: {reason}"
 
+    def test_it_says_what_makes_it_faster_and_whether_it_can_be_forked(self) -> None:
+        faster = self.runtime.faster_with(self.profile)
+        unknown = sorted(set(faster) - {"float16", "zeros", "few_values"})
+        assert not unknown, f"faster_with says {unknown[0]!r}, which no strategy asks for"
+        assert isinstance(self.runtime.can_fork(self.profile), bool)
+
     def test_outputs_are_those_of_the_module(self, exported: Exported) -> None:
         session = self._open(exported.path)
         for feed, expected in zip(exported.feeds, exported.outputs, strict=True):

@@ -80,7 +80,7 @@ def test_a_session_is_raw_times_and_conditions_and_says_of_what(agent: Served, t
     times = answer["blocks"]
     assert len(times["reference"]) == len(times["candidate"]) + 1 >= 7
     assert all(ms > 0 for block in times["candidate"] for ms in block)
-    assert set(answer["conditions"]) == {"load", "stolen", "switches", "throttled", "gpu_slowed", "gpu_throttled"}
+    assert set(answer["conditions"]) == {"load", "stolen", "switches", "throttled", "gpu_throttled"}
     assert (answer["nonce"], answer["candidate"], answer["inputs"]) == ("n", small, of_small)
     status, answer = asked(agent, "compare", candidate=large, reference=small, inputs=of_small, **SESSION)
     assert (status, "does not run" in answer["error"]) == (422, True), "64 numbers are wanted and 8 given"

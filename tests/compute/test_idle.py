@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from autocompress.compute.idle import Idle
+from autocompress.compute.idle import PASSED_OVER, Idle
 
 
 @pytest.mark.parametrize(("in_turn", "order"), [(True, "ab"), (False, "ba")])
@@ -36,6 +36,37 @@ def test_what_begins_comes_after_all_that_goes_on() -> None:
         return order
 
     assert asyncio.run(four()) == ["computing", "goes on", "goes on too", "begins first", "begins second"]
+
+
+def test_who_gives_a_worker_back_and_goes_on_has_it_before_what_begins() -> None:
+    async def two() -> list[str]:
+        idle, order = Idle("a", in_turn=False), list[str]()
+
+        async def candidate(name: str) -> None:
+            for call in ("train", "make"):
+                worker = await idle.get(may_wait=call == "train")
+                order.append(f"{call} {name}")
+                await asyncio.sleep(0.01)
+                idle.put(worker)
+
+        await asyncio.gather(candidate("one"), candidate("other"))
+        return order
+
+    assert asyncio.run(two()) == ["train one", "make one", "train other", "make other"]
+
+
+def test_what_begins_waits_for_a_few_others_and_no_more() -> None:
+    async def many() -> list[str]:
+        idle, order = Idle("a", in_turn=False), list[str]()
+        worker = await idle.get()
+        others = [_ended(idle, order, "goes on") for _ in range(9)]
+        running = asyncio.gather(_ended(idle, order, "begins", may_wait=True), *others)
+        await asyncio.sleep(0)
+        idle.put(worker)
+        await running
+        return order
+
+    assert asyncio.run(many()).index("begins") == PASSED_OVER
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["while it waits", "when it was given one"])

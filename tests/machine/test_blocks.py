@@ -124,3 +124,17 @@ def test_a_call_that_takes_no_time_fails_in_one_line(times: tuple[float, float])
     with pytest.raises(TooCoarse) as failed:
         recorded(*times)
     assert str(failed.value) == "a call took no time by the runtime's clock: it is too coarse to time this file"
+
+
+@pytest.mark.parametrize(("quiet_blocks", "count"), [(all_quiet, 4), (none_quiet, 8)])
+def test_a_session_that_has_hardly_any_time_goes_on_where_too_few_of_its_blocks_were_quiet(
+    quiet_blocks: Callable[[Floats], int], count: int
+):
+    limits = BlockLimits.within(4 * 2 * BLOCK_MS / 1e3)
+    assert len(recorded(1.0, quiet_blocks=quiet_blocks, limits=limits)[0].candidate) == count
+
+
+def test_a_session_that_has_more_time_takes_no_longer_and_has_blocks_enough_to_judge_by():
+    limits = BlockLimits.within(0.2)
+    assert len(recorded(1.0, quiet_blocks=none_quiet, limits=limits)[0].candidate) == pytest.approx(25, abs=1)
+    assert len(recorded(500.0, 500.0, none_quiet, limits)[0].candidate) == 10

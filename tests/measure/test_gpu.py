@@ -14,7 +14,7 @@ from torch import nn
 from autocompress.candidate.export import export
 from autocompress.errors import CandidateFailed
 from autocompress.machine.blocks import BlockLimits, warm_up
-from autocompress.machine.gpu import gpu_state
+from autocompress.machine.gpu import gpu_throttled
 from autocompress.measure.conditions import advice
 from autocompress.measure.here import Here
 from autocompress.profile import HardwareProfile
@@ -81,7 +81,7 @@ def test_a_session_is_in_this_process_with_what_the_gpu_did(
     tells("1485, 1980, 0x0000000000000040")
     blocks, conditions = here.blocks(here.reference, BlockLimits(quiet=2, seconds=0.0, fewest=2), 1e9)
     assert len(blocks.candidate) >= 2
-    assert (conditions.gpu_slowed, conditions.gpu_throttled) == (pytest.approx(0.25), 1.0)
+    assert conditions.gpu_throttled == pytest.approx(0.25)
     said = advice(GOOD, 1, replace(conditions, switches=0.0, stolen=0.0, throttled=0.0), 1.0, False)
     assert said == [
         "the GPU lowered its clock by 25%, for heat or power: cool it, or raise its power limit (`nvidia-smi -q -d "
@@ -92,33 +92,41 @@ def test_a_session_is_in_this_process_with_what_the_gpu_did(
 @pytest.mark.parametrize(
     ("line", "state"),
     [
-        ("1980, 1980, 0x0000000000000001", (0.0, 0.0)),
-        ("990, 1980, 0x0000000000000004", (0.5, 1.0)),
-        ("990, 1980, 0x0000000000000002", (0.5, 0.0)),
-        ("[N/A], [N/A], [N/A]", (0.0, 0.0)),
-        ("", (0.0, 0.0)),
+        ("1980, 1980, 0x0000000000000001", 0.0),
+        ("990, 1980, 0x0000000000000004", 0.5),
+        ("990, 1980, 0x0000000000000002", 0.0),
+        ("[N/A], [N/A], [N/A]", 0.0),
+        ("", 0.0),
     ],
     ids=["idle", "power", "set by its owner", "not told", "nothing"],
 )
 def test_a_clock_that_is_lowered_for_heat_or_power_is_told(
-    line: str, state: tuple[float, float], tells: Callable[[str], None]
+    line: str, state: float, tells: Callable[[str], None]
 ) -> None:
     tells(line)
-    assert gpu_state() == state
+    assert gpu_throttled(lambda: None) == state
+
+
+def test_it_works_while_the_driver_tells(tells: Callable[[str], None]) -> None:
+    """An idle GPU says nothing of a busy one."""
+    worked: list[int] = []
+    tells("1980, 1980, 0x0'; sleep 0.1; echo '")
+    gpu_throttled(lambda: worked.append(1))
+    assert len(worked) > 1
 
 
 def test_without_the_drivers_tool_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert gpu_state() == (0.0, 0.0)
+    assert gpu_throttled(lambda: None) == 0.0
 
 
 @pytest.mark.parametrize(
     ("takes", "calls"),
-    [([900.0, 600.0, 400.0, 395.0, 390.0], 4), ([400.0] * 5, 3), ([1600.0, 800.0, 400.0, 230.0, 100.0], 4)],
+    [([900.0, 600.0, 400.0, 395.0, 390.0], 4), ([400.0] * 5, 2), ([1600.0, 800.0, 400.0, 230.0, 100.0], 4)],
     ids=["faster twice", "warm", "the time is up"],
 )
 def test_it_is_called_until_it_gets_no_faster(takes: list[float], calls: int) -> None:
-    """Milliseconds of calls so slow that each is a block; the first tells that."""
+    """Milliseconds of calls so slow that each is a spell."""
     made: list[float] = []
 
     def call() -> float:

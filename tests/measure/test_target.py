@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -196,3 +197,19 @@ def test_where_every_moment_counts_what_a_search_computes_stands_still(place: Ca
         session = here.compare()
     assert here.sessions == [True]
     assert (session.busy, session.quiet) == (False, session.blocks)
+
+
+def test_every_stream_of_a_profile_calls_the_file(
+    place: Callable[..., Place], fake_runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers: set[int] = set()
+    made = place(streams=3)
+    clock = fake_runtime.clock
+
+    def seen(session: Session, feed: Feed) -> float:
+        callers.add(threading.get_ident())
+        return float(clock(session, feed))
+
+    monkeypatch.setattr(fake_runtime, "clock", seen)
+    made.compare()
+    assert len(callers) >= 3

@@ -23,8 +23,10 @@ from .operations import DeclaredExecutor
 class DeclaredOperations(WorkerOperations):
     """Limits and second tries are the product's; what is asked of a worker is declared."""
 
-    def __init__(self, executor: DeclaredExecutor, clock: Callable[[], float], note: Callable[[str], None]) -> None:
-        super().__init__(executor, executor, clock, note)
+    def __init__(
+        self, executor: DeclaredExecutor, clock: Callable[[], float], note: Callable[[str], None], beside: int
+    ) -> None:
+        super().__init__(executor, executor, clock, note, beside=beside)
         self.executor = executor
 
 

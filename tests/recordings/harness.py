@@ -170,7 +170,7 @@ async def _process(
     )
     clock = Clock(process.minutes * 60, record.get("elapsed_s", 0.0), asyncio.get_running_loop().time)
     durations = Durations(clock)
-    operations = DeclaredOperations(executor, clock.elapsed, view.note)
+    operations = DeclaredOperations(executor, clock.elapsed, view.note, scenario.beside)
 
     def check_interrupted() -> None:
         if executor.interrupted:

@@ -24,7 +24,10 @@ from autocompress.candidate.request import (
     TrainRequest,
 )
 from autocompress.comparison import TimingSession
+from autocompress.compute.executor import BEGINS
+from autocompress.compute.idle import Idle
 from autocompress.compute.operations import Strategies, Surveyed
+from autocompress.compute.waiting import waiting
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.evaluation import Chance, OnDevice, Score
@@ -68,10 +71,21 @@ class DeclaredExecutor:
     interrupted: bool = False
 
     def __post_init__(self) -> None:
+        self._idle = Idle(range(self.concurrency), in_turn=False)
         self._opening: entries.Entry | None = None  # the group, until its first operation is asked for
         self.groups: dict[str, tuple[tuple[Step, ...], float | None, float]] = {}  # of an evaluation, by recipe
 
     async def call(self, method: str, *args: Any, limit_s: float | None = None) -> Any:
+        if method == "compare":  # by a process that does nothing else
+            return await self._called(method, *args, limit_s=limit_s)
+        with waiting():
+            worker = await self._idle.get(may_wait=method == BEGINS)
+        try:
+            return await self._called(method, *args, limit_s=limit_s)
+        finally:
+            self._idle.put(worker)
+
+    async def _called(self, method: str, *args: Any, limit_s: float | None) -> Any:
         self.calls.append((method, args, limit_s))
         return await getattr(self, f"_{method}")(*args, limit_s=limit_s)
 

@@ -41,7 +41,7 @@ class Process:
 @dataclass(frozen=True)
 class Scenario:
     """strategies, choices: what its search space names. crashing: which evaluations end their worker, by number.
-    written: its record is on disk. profile: where files are timed.
+    beside: families under way beyond the workers. written: its record is on disk. profile: where files are timed.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Scenario:
     budget: Budget = WITHIN_A_POINT
     seed: int = 0
     workers: int = 1
+    beside: int = 0
     strategies: tuple[str, ...] | None = None
     choices: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     faults: Faults = SOUND
@@ -150,4 +151,19 @@ SCENARIOS = (
     # Two at once.
     Scenario("two_workers", kinds.FEW, _once(60), Budget(speedup=1.2), seed=19, workers=2, choices=kinds.FEWER),
     Scenario("two_workers_free", kinds.FEW, _once(60), seed=20, workers=2, choices=kinds.FEWER),
+    # One family more than workers.
+    Scenario("one_beside", kinds.CNN, _once(5), Budget(speedup=2), seed=21, beside=1),
+    Scenario("one_beside_free", kinds.CNN, _once(5), seed=22, beside=1),
+    Scenario(
+        "one_beside_out_of_time", kinds.CNN, _once(5), seed=17, beside=1, faults=Faults(hanging=(Fault("features"),))
+    ),
+    Scenario("one_beside_broken", kinds.CNN, _once(5), Budget(speedup=3), seed=12, beside=1, faults=BROKEN),
+    Scenario(
+        "one_beside_killed",
+        kinds.CNN,
+        (Process(5, stop=Stop("evaluate", 4, "killed")), Process(5, stop=Stop("gate", 9, "asked")), Process(5)),
+        seed=14,
+        beside=1,
+    ),
+    Scenario("one_beside_used_up", kinds.FEW, _once(60), seed=23, beside=1, choices=kinds.FEWER),
 )

@@ -14,7 +14,8 @@ from .harness import RECORDINGS, Recording
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
 def test_a_search_is_the_one_that_was_recorded(recording: Recording, tmp_path: Path) -> None:
     scenario, before = recording.scenario, fixtures.read(recording.name)
-    differs = difference(before, recording.play(scenario, tmp_path / "run"), ordered=scenario.workers == 1)
+    ordered = scenario.workers + scenario.beside == 1
+    differs = difference(before, recording.play(scenario, tmp_path / "run"), ordered=ordered)
     assert not differs, f"\n{differs}\nif this is meant: python -m tests.recordings {recording.name}"
 
 

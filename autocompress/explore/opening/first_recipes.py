@@ -1,4 +1,4 @@
-"""The first recipes of a search. Structures are gated to find them, as many at once as there are workers; nothing is
+"""The first recipes of a search. Structures are gated to find them, as many at once as can be under way; nothing is
 trained.
 """
 

@@ -129,7 +129,7 @@ class Opener:
             prepared,
             ratios,
             session_s=session_s(self.clock.limit_s),
-            now=self.clock.since_start,
+            now=self.clock.elapsed,
             most_variants=self.policy.most_variants,
         )
 

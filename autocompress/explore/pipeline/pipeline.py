@@ -46,14 +46,14 @@ from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import RECIPE
 
 CLEARLY_SLOWER = 1.05  # times the float file, whose operators are worth looking at
-EXPLAINED_FROM_S = 0.25  # of a session, as in a search of two minutes: shorter ones do not look
+EXPLAINED_FROM_S = 0.25  # of a session: searches of two minutes and less do not look
 PROFILE_LIMIT_S = 60.0  # for where the time of one file goes
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """ratios: of the graph variants on the reference. timed: what was timed so far. speed: of scoring. session_s:
-    seconds of one timing session, at most. now: seconds of this process. most_variants: of a trained family; None: all.
+    seconds of one timing session, at most. now: seconds of the search. most_variants: of a trained family; None: all.
     sample: what files are scored on first; None: on all examples at once. explained: strategies of which
     the operators of a slower variant were looked at. memories: bytes that files take, by graph.
     """

@@ -70,7 +70,7 @@ class Proposer:
             elif number < REPEATED_IN_A_ROW:
                 asked = self._proposal()
             else:
-                asked = self._sampler.ask(at_random=True)
+                asked = self._sampled(self.target(), at_random=True)
             if not self._known(asked.recipe):
                 return asked
             self._sampler.repeated(asked)
@@ -96,10 +96,10 @@ class Proposer:
             return self._sampler.given(other)
         return self._sampled(target)
 
-    def _sampled(self, target: float) -> Asked:
+    def _sampled(self, target: float, *, at_random: bool = False) -> Asked:
         """What the sampler asks for, as strong as it has to be; what does not come near is asked for again."""
         for more in reversed(range(MOST_ASKED)):
-            asked = self._sampler.ask()
+            asked = self._sampler.ask(at_random=at_random)
             better = self._structures.aimed(asked.recipe, target)
             if not more or self._comes_near(better, target):
                 break

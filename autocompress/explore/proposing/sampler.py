@@ -69,7 +69,7 @@ class Sampler:
         self._policy = policy
         self._sampler = policy.parts.sampler(seed + len(earlier))
         self._random = random.Random(seed + len(earlier))
-        self._drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed + len(earlier)))
+        self._drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed + len(earlier) + 1))
         self._start_with(earlier)
 
     def ask(self, *, at_random: bool = False) -> Asked:

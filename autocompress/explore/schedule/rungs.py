@@ -46,7 +46,7 @@ def promotable(
 
     families: (name, rung reached, point before any training), of those that were evaluated untrained. The best third is
     trained, at least one; beyond the first training only the finalists train on, at the end. busy: names that are under
-    way already. times: as many of the best.
+    way already. times: as large a share of the best.
     """
     order = best_first([point for *_, point in families], reference_score)
     for name, rung, _ in (families[index] for index in order[: times * -(-len(families) // policy.eta)]):

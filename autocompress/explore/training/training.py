@@ -1,5 +1,6 @@
 """Families trained and evaluated, with what is kept of each: an earlier training goes on where it was left."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -54,6 +55,8 @@ class Training:
         self._time = time
         self._worth_below = worth_below
         self._busy: dict[str, Recipe] = {}
+        self._waiting: list[asyncio.Future[None]] = []
+        self.running = 0  # families under way now, without those that were cut off and stay pending
 
     def is_busy(self, recipe: Recipe) -> bool:
         return recipe.id in self._busy
@@ -145,13 +148,32 @@ class Training:
         self._busy[recipe.id] = recipe
         self._keep_pending()
         try:
-            yield
+            with self._told():
+                yield
         except CandidateFailed as error:
             if not self.is_cut_off(error):
                 del self._busy[recipe.id]
             raise
         del self._busy[recipe.id]  # after any other error, and when the time was over, it stays pending
         self.save_progress()
+
+    async def one_ends(self) -> None:
+        """Wait until a family that is under way is not any more."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(ended)
+        await ended
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Who waits for a family to end goes on when this ends, however it does, in the loop's next round."""
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            waiting, self._waiting = self._waiting, []
+            for ended in waiting:
+                ended.set_result(None)
 
     def is_cut_off(self, error: CandidateFailed) -> bool:
         """Whether an operation was ended because the time of the search is over, which is no fault of the
