@@ -29,11 +29,11 @@ def of_search(document: Document, workers: int = 1) -> Row:
     """What one search says of itself. measuring_alone: the share of time in which something was
     measured and no worker computed. idle: that of the workers' time in which they computed nothing. left_off:
     points that nothing dominates by the numbers that are reported, and that are not on the front; those that were
-    scored on a sample alone are there for comparison.
+    scored on a sample alone are there for comparison, and what lost more than half of the reference's lead is on none.
     """
     candidates, spent, wall = document["candidates"], document["spent_seconds"], document["wall_seconds"]
     chosen = candidate_of(document, document["recommended"])
-    whole = [c for c in candidates if not c["score"].get("sampled")]
+    whole = [c for c in candidates if not c["score"].get("sampled") and c.get("keeps_lead") is not False]
     points = [(c["score"]["val"], c["latency_ms"]["ratio"]) for c in whole]
     best = {p for p in points if not any(o[0] >= p[0] and o[1] <= p[1] and o != p for o in points)}
     shown = {p for p, c in zip(points, whole, strict=True) if c["on_front"]}

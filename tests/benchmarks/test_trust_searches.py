@@ -82,6 +82,11 @@ def test_a_dominated_file_that_is_not_on_the_front_was_not_left_off(module: Modu
     assert module("trust_rows").of_search(document(*files))["left_off"] == 0
 
 
+def test_what_lost_more_than_half_of_the_lead_was_not_left_off(module: Module) -> None:
+    fast = {**candidate("b", 0.4, 0.1, on_front=False), "keeps_lead": False}
+    assert module("trust_rows").of_search(document(A, fast))["left_off"] == 0
+
+
 def test_of_a_search_that_recommends_nothing_there_is_no_loss(module: Module) -> None:
     rows, nothing = module("trust_rows"), document(A, recommended=None)
     row = {"mode": "hold", **rows.of_search(nothing)}
