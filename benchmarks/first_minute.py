@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import results
 from trust import beside, show
 
+from autocompress.explore.standings.front import Point, dominates
+
 WITHIN, APART = 0.05, 1.1  # of the score, of the speed
 Row = dict[str, Any]
 
@@ -63,16 +65,13 @@ def run(task: str, minutes: float, seed: int, options: list[str], folder: Path) 
 
 
 def stands(candidate: Row, others: list[Row], maximize: bool) -> bool:
-    """Whether a file was on the front when it came: none that was there by then is as good and as fast, and better in
-    one.
-    """
+    """Whether a file was on the front when it came."""
 
-    def point(c: Row) -> tuple[float, float]:
-        return (c["score"]["val"] if maximize else -c["score"]["val"]), -c["latency_ms"]["ratio"]
+    def point(c: Row) -> Point:
+        return (c["score"]["val"] if maximize else -c["score"]["val"]), c["latency_ms"]["ratio"]
 
-    score, speed = point(candidate)
     earlier = [point(c) for c in others if c["elapsed_s"] <= candidate["elapsed_s"]]
-    return not any(s >= score and v >= speed and (s, v) != (score, speed) for s, v in earlier)
+    return not any(dominates(other, point(candidate)) for other in earlier)
 
 
 def points(document: Row) -> int:

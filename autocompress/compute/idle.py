@@ -52,7 +52,8 @@ class Idle(Generic[W]):
         """Who may wait has what is free by now; else who may not."""
         if self._free:
             self._passed_over = 0
-            _ = self._given(self._patient) or self._given(self._waiting)
+            if not self._given(self._patient):
+                self._given(self._waiting)
 
     def _given(self, waiting: "deque[asyncio.Future[W]]") -> bool:
         """Whether somebody was there to have the worker that is free."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 class Streams:
     """Callers of one opened model, each in a thread of its own. callers: each runs the model once; milliseconds.
 
-    Python holds its lock between calls: what is faster than about 0.1 ms a call is held up by that.
+    Python holds its lock between calls, which holds up callers of a model that takes little longer than that.
     """
 
     def __init__(self, callers: Sequence[Callable[[], float]]) -> None:
