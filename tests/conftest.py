@@ -18,6 +18,9 @@ from typing import Any
 # other take most of the time of a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import tests.recordings  # noqa: F401  (before numpy: it is to compute alike on every processor)
+
+# isort: split
 import onnx
 import onnxruntime as ort
 import pytest
