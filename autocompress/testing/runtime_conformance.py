@@ -1,5 +1,9 @@
 """The checks that every runtime passes, whoever wrote it."""
 
+import gc
+import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +36,13 @@ def _least_s(call: Callable[[], object]) -> float:
         call()
         took.append(time.perf_counter() - began)
     return min(took)
+
+
+def _take_a_signal() -> None:
+    taken: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _: taken.append(number))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert taken
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,19 @@ class RuntimeConformance:
         other.run(exported.feeds[1])
         self._agree(before, exported.outputs[0], "what an earlier call returned")
         self._agree(one.run(exported.feeds[0]), exported.outputs[0], "run")
+
+    def test_a_signal_does_no_harm_once_its_sessions_are_gone(self, exported: Exported) -> None:
+        """Each may have put a stack for the handlers of signals in place of the one before."""
+        one, other = self._open(exported.path), self._open(exported.path)
+        other.run(exported.feeds[0])
+        del one
+        gc.collect()
+        del other
+        gc.collect()
+        copy = multiprocessing.get_context("fork").Process(target=_take_a_signal)
+        copy.start()
+        copy.join()
+        assert copy.exitcode == 0, f"after two sessions were closed a signal ended the process ({copy.exitcode})"
 
     def test_its_own_clock_gives_milliseconds(self, exported: Exported) -> None:
         took = self.runtime.clock(self._open(exported.path), exported.feeds[0])

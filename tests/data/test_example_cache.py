@@ -58,9 +58,11 @@ def test_another_process_reads_what_this_one_kept(tmp_path: Path):
     ours, theirs = ExampleCache(tmp_path / "kept", 9), ExampleCache(tmp_path / "kept", 9)
     child = os.fork()
     if not child:
-        for number in range(0, 9, 2):
-            theirs.put(number, torch.full((number + 1,), number))
-        os._exit(0)
+        try:
+            for number in range(0, 9, 2):
+                theirs.put(number, torch.full((number + 1,), number))
+        finally:
+            os._exit(0)  # also where it failed: no copy of the test run goes on
     for number in range(1, 9, 2):
         ours.put(number, torch.full((number + 1,), number))
     os.waitpid(child, 0)

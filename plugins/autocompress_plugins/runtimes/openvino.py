@@ -3,8 +3,10 @@
 A profile's ``options`` are properties of OpenVINO's CPU plug-in, such as ``INFERENCE_PRECISION_HINT = "bf16"``.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,18 @@ autocompress_api = 2
 
 DEVICE = "CPU"
 PROFILED = 50  # calls of a profile
+
+
+@cache
+def _core(process: int) -> Any:
+    """The one of a process, which stays until its end: the CPU plug-in of each puts a stack for the handlers of signals
+    in place of the one before, and of two that end in the order they came in, the second puts back what the first has
+    freed; the next signal then ends the process (openvino 2026.4). A copy of a process has none of its threads, and
+    begins with its own.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVinoSession(Session):
@@ -99,7 +113,7 @@ class OpenVino(Runtime):
 
         files = stem.with_suffix(".xml"), stem.with_suffix(".bin")
         with _refused():  # its own converter, beside which a report goes to its authors, is not needed for that
-            openvino.save_model(openvino.Core().read_model(path), str(files[0]), compress_to_fp16=False)
+            openvino.save_model(_core(os.getpid()).read_model(path), str(files[0]), compress_to_fp16=False)
         return files
 
     def version(self) -> str:
@@ -110,8 +124,6 @@ class OpenVino(Runtime):
 
     @staticmethod
     def _opened(path: Path, profile: HardwareProfile, **further: Any) -> OpenVinoSession:
-        import openvino
-
         options: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": profile.threads,
             "NUM_STREAMS": 1,
@@ -120,7 +132,7 @@ class OpenVino(Runtime):
         }
         options |= {**profile.options, **further}
         with _refused():
-            core = openvino.Core()
+            core = _core(os.getpid())
             return OpenVinoSession(core.compile_model(core.read_model(path), DEVICE, options))
 
 
