@@ -17,6 +17,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
@@ -42,6 +43,26 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class TimedShape(BaseModel):
+    """Inputs that files are timed with: the sizes of the axes that vary, by name, and ``weight``, how large a part of
+    all calls have them, beside the weights of the others.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Annotated[int, Field(strict=True, ge=1, le=1 << 24)]] = Field(init=False)
+
+    weight: Annotated[StrictInt | StrictFloat, Field(gt=0, allow_inf_nan=False)] = 1
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return dict(self.__pydantic_extra__)
+
+
+def _listed(shapes: object) -> object:
+    """A single one is written as a table."""
+    return ([shapes] if shapes else []) if isinstance(shapes, Mapping) else shapes
+
+
 def _all_cores(threads: object) -> object:
     return cores() if threads == "all" else threads
 
@@ -54,7 +75,8 @@ class HardwareProfile(BaseModel):
     precisions: what the target can run; a strategy that makes another precision does not apply. machine: which moments
     count; those in which nothing disturbs the target, or all of them, for a model that will share it with what disturbs
     it now. shapes: the sizes that files are timed at along the axes of inputs that vary (``Task.dynamic``), by name;
-    where none is given, that of the first validation examples. max_size_bytes: of the ONNX file,
+    where none is given, that of the first validation examples. Of several what counts is one call of each, the mean by
+    their weights. max_size_bytes: of the ONNX file,
     max_memory_bytes: that opening and calling it take; one that takes more is not recommended. streams: how many call
     the file at once, each with the threads; what counts is a call beside those of the others. opset: the version of
     ONNX's operators that files are written in; the exporter's own where it is not given. cold: whether calls come
@@ -75,7 +97,7 @@ class HardwareProfile(BaseModel):
     statistic: Statistic = "p90"
     machine: Moments = "quiet"
     precisions: tuple[str, ...] = ("float32", "float16", "int8", "int4")
-    shapes: Mapping[str, Annotated[int, Field(strict=True, ge=1, le=1 << 24)]] = {}
+    shapes: Annotated[tuple[TimedShape, ...], BeforeValidator(_listed)] = ()
     max_size_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
     max_memory_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
     streams: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
@@ -105,6 +127,17 @@ class HardwareProfile(BaseModel):
             raise ValueError("each device once, and one at least")
         return device.rstrip("/") if isinstance(device, str) else tuple(address.rstrip("/") for address in device)
 
+    @field_validator("shapes")
+    @classmethod
+    def _have_the_same_sizes(cls, shapes: tuple[TimedShape, ...]) -> tuple[TimedShape, ...]:
+        if any(shape.sizes.keys() != shapes[0].sizes.keys() for shape in shapes):
+            raise ValueError("each of several gives the same sizes")
+        return shapes
+
+    @field_serializer("shapes")
+    def _one_as_a_table(self, shapes: tuple[TimedShape, ...]) -> object:
+        return shapes[0].sizes if len(shapes) == 1 else [shape.model_dump() for shape in shapes]
+
     @model_validator(mode="after")
     def _has_a_token(self) -> "HardwareProfile":
         if self.agents and not self.token_file:
@@ -115,6 +148,8 @@ class HardwareProfile(BaseModel):
             )
         if self.cold and self.threads > 1:
             raise ValueError("cold takes one thread: the caches of the others' cores would stay as they are")
+        if self.command and len(self.shapes) > 1:
+            raise ValueError("several shapes are not told to a command: it takes inputs in turn and weighs none")
         if self.command and self.cold:
             raise ValueError("cold is not told to a command: it would have to empty the caches itself")
         if self.agents and self.runtime != "onnxruntime":
@@ -145,8 +180,18 @@ class HardwareProfile(BaseModel):
             "token_file",
             "ca_file",
         )
-        later = {name: type(self).model_fields[name].default for name in names}
-        return {name: value for name, value in written.items() if name not in later or value != later[name]}
+        left_out = {name for name in names if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in written.items() if name not in left_out}
+
+    @property
+    def sizes(self) -> list[dict[str, int]]:
+        """Of each of the shapes that files are timed with; of one, none, where the profile gives none."""
+        return [shape.sizes for shape in self.shapes] or [{}]
+
+    @property
+    def weights(self) -> list[float]:
+        """Of the same."""
+        return [shape.weight for shape in self.shapes] or [1]
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

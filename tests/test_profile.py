@@ -118,11 +118,46 @@ def test_profile_cannot_be_changed():
 
 def test_sizes_of_axes_that_vary_are_read_and_recorded(tmp_path: Path):
     profile = load_profile(written(tmp_path, 'name = "long"\n[shapes]\nsequence = 128'))
-    assert profile.shapes == {"sequence": 128}
+    assert (profile.sizes, profile.weights) == ([{"sequence": 128}], [1])
+    assert profile.model_dump(mode="json")["shapes"] == {"sequence": 128}
     assert HardwareProfile.model_validate(profile.model_dump(mode="json")) == profile
     assert "shapes" not in load_profile("cpu").model_dump(mode="json")
     with pytest.raises(UsageError, match="shapes"):
         load_profile(written(tmp_path, 'name = "long"\n[shapes]\nsequence = 0'))
+
+
+SHAPES = """
+name = "mixed"
+[[shapes]]
+sequence = 32
+weight = 3
+[[shapes]]
+sequence = 128
+weight = 0.5
+"""
+
+
+def test_several_shapes_have_a_weight_each(tmp_path: Path):
+    profile = load_profile(written(tmp_path, SHAPES))
+    assert (profile.sizes, profile.weights) == ([{"sequence": 32}, {"sequence": 128}], [3, 0.5])
+    assert HardwareProfile.model_validate(profile.model_dump(mode="json")) == profile
+    assert len({profile, load_profile("cpu")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("weight = 3", "weight = 0", "shapes.0.weight"),
+        ("weight = 3", 'weight = "much"', "shapes.0.weight"),
+        ("sequence = 32", "words = 32", "each of several gives the same sizes"),
+        ("sequence = 32", "sequence = 0.5", "shapes.0.sequence"),
+        ('name = "mixed"', 'name = "mixed"\ndevice = "command:./time"', "several shapes are not told to a command"),
+    ],
+    ids=["no weight", "no number", "other sizes", "no size", "a command"],
+)
+def test_shapes_that_cannot_be_weighed_are_refused(tmp_path: Path, old: str, new: str, said: str):
+    with pytest.raises(UsageError, match=said):
+        load_profile(written(tmp_path, SHAPES.replace(old, new)))
 
 
 def test_all_threads_are_as_many_as_there_are_cores(tmp_path: Path):

@@ -23,6 +23,7 @@ from .machine.memory import peak_bytes, settled_bytes
 from .machine.onnx_session import NOTHING, CannotLoad, bound_call, node_times, open_session, session_options
 from .machine.processors import taking_turns
 from .machine.quiet import counting
+from .machine.weighted import weighted
 from .refusal import Refused
 
 Feeds = Sequence[Mapping[str, Any]]
@@ -37,7 +38,11 @@ def compare(
     ``known_ms``, the reference's time when nobody disturbs it, null where every block counts (0: unknown).
     """
     feeds, evict = read_feeds(inputs), eviction() if how["cold"] else None
-    ours, theirs = (_timed(_opened(path, how), feeds, evict) for path in (candidate, reference))
+    weights = how["weights"]
+    if len(weights) > len(feeds):
+        raise Refused(422, "there are fewer inputs than weights")
+    of_each = [feeds[number :: len(weights)] for number in range(len(weights))]
+    ours, theirs = (_weighted(_opened(path, how), of_each, weights, evict) for path in (candidate, reference))
     until = BlockLimits(int(limits["quiet"]), float(limits["seconds"]), int(limits["fewest"]))
     known_ms = limits["known_ms"]
     count = counting(None if known_ms is None else float(known_ms) or float("inf"))
@@ -144,6 +149,13 @@ def _called(session: Any, feed: Mapping[str, Any]) -> list[Any]:
         return list(session.run(None, dict(feed)))
     except Exception as error:  # ONNX Runtime has no common base for what it raises
         raise Refused(422, f"the file does not run: {' '.join(str(error).split())[:200]}") from error
+
+
+def _weighted(
+    session: Any, feeds: Sequence[Feeds], weights: Sequence[float], evict: Callable[[], None] | None
+) -> Callable[[], float]:
+    """One call with inputs of each shape; milliseconds, the mean by weight."""
+    return weighted([_timed(session, of_one, evict) for of_one in feeds], weights)
 
 
 def _timed(session: Any, feeds: Feeds, evict: Callable[[], None] | None) -> Callable[[], float]:

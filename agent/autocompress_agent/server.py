@@ -179,7 +179,9 @@ async def _body(request: Request, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _how(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """How files are run: ``threads``, ``provider``, ``options``, ``cold``."""
+    """How files are run: ``threads``, ``provider``, ``options``, ``cold``, and ``weights`` of the shapes that inputs
+    come in, one after another.
+    """
     threads, provider, options = (asked.get(name) for name in ("threads", "provider", "options"))
     cores = machine().cores
     if type(threads) is not int or not 1 <= threads <= cores:
@@ -193,7 +195,11 @@ def _how(asked: Mapping[str, Any]) -> dict[str, Any]:
         raise Refused(400, "options are names with a text or a number each")
     if unknown := sorted(set(options) - OPTIONS):  # some name files to read or write
         raise Refused(422, f"this agent takes no option {unknown[0][:80]}: it takes {', '.join(sorted(OPTIONS))}")
-    return {"threads": threads, "provider": provider, "options": options, "cold": asked.get("cold") is True}
+    weights = asked.get("weights", [1])
+    if not isinstance(weights, list) or not weights or not all(type(w) in (int, float) and w > 0 for w in weights):
+        raise Refused(400, "weights are numbers above 0")
+    how = {"threads": threads, "provider": provider, "options": options, "weights": weights}
+    return {**how, "cold": asked.get("cold") is True}
 
 
 def _limits(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def _overhead_ms(opened: OpenTask) -> float:
 
 def _kept_feeds(opened: OpenTask, inputs: Sequence[Inputs]) -> str:
     """Store key of the inputs that files are timed with, for whoever times them."""
-    shapes = [dict(opened.profile.shapes)] if opened.profile.shapes else []
+    shapes = list(filter(None, opened.profile.sizes))
     key = opened.store.key("feeds", opened.fingerprint, opened.profile.batch, *shapes)
     if not opened.store.path(key).exists():
         opened.store.save(key, feeds_to_store(inputs))

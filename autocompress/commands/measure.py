@@ -1,6 +1,6 @@
 """``measure``: the latency of any ONNX file, alone or beside another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -125,25 +125,27 @@ def _profile(name: str) -> HardwareProfile:
 
 
 def random_feeds(path: Path, profile: HardwareProfile) -> list[Feed]:
-    """Raises UsageError when it is no ONNX file or keeps data elsewhere."""
-    return [random_feed(path, profile, seed) for seed in range(RANDOM_FEEDS)]
+    """For each of the profile's shapes in turn. Raises UsageError when it is no ONNX file or keeps data elsewhere."""
+    return [random_feed(path, profile, seed, sizes) for seed in range(RANDOM_FEEDS) for sizes in profile.sizes]
 
 
-def random_feed(path: Path, profile: HardwareProfile, seed: int) -> Feed:
-    """Inputs of the file's own shapes and types. Raises UsageError when it is no ONNX file or keeps data elsewhere."""
+def random_feed(path: Path, profile: HardwareProfile, seed: int, free: Mapping[str, int] = {}) -> Feed:
+    """Inputs of the file's own shapes and types. free: sizes of its free axes. Raises UsageError when it is no ONNX
+    file or keeps data elsewhere.
+    """
     model = read_onnx(path)
     known = {t.name for t in model.graph.initializer}
     random = np.random.default_rng(seed)
     feed: dict[str, Any] = {}
     for value in (v for v in model.graph.input if v.name not in known):
         dims = list(value.type.tensor_type.shape.dim)
-        sizes = [d.dim_value if d.HasField("dim_value") else profile.shapes.get(d.dim_param) for d in dims]
+        sizes = [d.dim_value if d.HasField("dim_value") else free.get(d.dim_param) for d in dims]
         if dims and sizes[0] is None:
             sizes[0] = profile.batch
-        if free := [f"{i} ({d.dim_param or 'nameless'})" for i, d in enumerate(dims) if sizes[i] is None]:
+        if unknown := [f"{i} ({d.dim_param or 'nameless'})" for i, d in enumerate(dims) if sizes[i] is None]:
             raise UsageError(
-                f"{path}: input {value.name} has free dimensions {', '.join(free)} beside the batch: give their sizes "
-                "in [shapes] of a profile, or fix them in the file"
+                f"{path}: input {value.name} has free dimensions {', '.join(unknown)} beside the batch: give their "
+                "sizes in [shapes] of a profile, or fix them in the file"
             )
         shape = [size for size in sizes if size is not None]
         if not value.type.HasField("tensor_type"):

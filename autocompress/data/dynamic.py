@@ -117,11 +117,11 @@ def with_free_axes(layout: OutputLayout, free: FreeAxes, model: nn.Module, input
 def check_profile_shapes(profile: HardwareProfile, layout: OutputLayout, model: nn.Module, inputs: Nested) -> None:
     """Raises UsageError when the profile gives sizes that the task's inputs do not have, or the model does not take."""
     known = sorted({size for axes in layout.dynamic.values() for size in axes.values()})
-    if unknown := sorted(profile.shapes.keys() - set(known)):
+    if unknown := sorted(profile.sizes[0].keys() - set(known)):
         there = f"the task's are {', '.join(known)}" if known else "the task has none: name them in Task.dynamic"
         raise UsageError(f"the profile {profile.name} gives a size of {', '.join(unknown)} in [shapes], and {there}")
-    if profile.shapes:
-        returned_for(model, resized(inputs, layout.dynamic, profile.shapes))
+    for sizes in filter(None, profile.sizes):
+        returned_for(model, resized(inputs, layout.dynamic, sizes))
 
 
 def resized(inputs: Nested, axes: Axes, sizes: Sizes) -> Nested:

@@ -38,13 +38,15 @@ def padded(batch: Batch, size: int) -> Inputs:
 
 def profile_inputs(split: Split, profile: HardwareProfile, layout: OutputLayout, batches: int) -> Iterator[Inputs]:
     """The first inputs of a split at the profile's batch, the last example repeated when the split is too small; where
-    the profile gives sizes (``shapes``), cut to them or their last place repeated.
+    the profile gives sizes (``shapes``), cut to them or their last place repeated, each batch for one shape after
+    another.
     """
     batch = profile.batch
     for number in range(batches):
         indices = torch.arange(number * batch, (number + 1) * batch) % len(split)
-        inputs = resized(padded(split.take(indices), batch), layout.dynamic, profile.shapes)
-        yield map_tensors(lambda t: t.contiguous(), inputs)
+        inputs = padded(split.take(indices), batch)
+        for sizes in profile.sizes:
+            yield map_tensors(lambda t: t.contiguous(), resized(inputs, layout.dynamic, sizes))
 
 
 def spread_feeds(split: Split, batch: int, count: int) -> Iterator[Feed]:

@@ -133,7 +133,7 @@ class DeviceSession(Session):
 def how_to_run(profile: HardwareProfile) -> dict[str, Any]:
     """How a device runs files."""
     how = {"threads": profile.threads, "provider": profile.provider, "options": dict(profile.options)}
-    return {**how, "cold": profile.cold}
+    return {**how, "cold": profile.cold, "weights": profile.weights}
 
 
 def check_devices(profile: HardwareProfile) -> None:

@@ -13,6 +13,7 @@ from autocompress.machine.gpu import gpu_throttled
 from autocompress.machine.processors import taking_turns
 from autocompress.machine.quiet import counting
 from autocompress.machine.streams import Streams
+from autocompress.machine.weighted import weighted
 from autocompress.measure.forked import can_fork, forked
 from autocompress.measure.outputs import running
 from autocompress.measure.timing import nothing, timed_call
@@ -22,7 +23,7 @@ from autocompress.profile import PROCESSOR, HardwareProfile
 
 @dataclass(frozen=True)
 class Here:
-    """feeds: inputs of both files, taken in turn. forks: in a copy of this process."""
+    """feeds: inputs of both files, taken in turn, of each of the profile's shapes. forks: in a copy of this process."""
 
     runtime: Runtime
     profile: HardwareProfile
@@ -61,7 +62,12 @@ class Here:
     def _opened(self, path: Path, before_each: Callable[[], None]) -> Callable[[], float]:
         """A file opened once, to be called by as many as the profile says."""
         session = self.runtime.open(path, self.profile)
-        callers = [timed_call(self.runtime, session, self.feeds, before_each) for _ in range(self.profile.streams)]
+        weights = self.profile.weights
+        of_each = [self.feeds[number :: len(weights)] for number in range(len(weights))]
+        callers = [
+            weighted([timed_call(self.runtime, session, feeds, before_each) for feeds in of_each], weights)
+            for _ in range(self.profile.streams)
+        ]
         return callers[0] if len(callers) == 1 else Streams(callers)
 
     @property

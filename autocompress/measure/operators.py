@@ -16,11 +16,25 @@ MOST_MS = 1e7  # of a node
 def operators_of(
     runtime: Runtime, profile: HardwareProfile, path: Path, feeds: Sequence[Feed]
 ) -> Sequence[OperatorTime]:
-    """Each node, with its milliseconds in a call; none where the target does not tell. Raises CandidateFailed when the
-    file does not run, and DeviceLost.
+    """Each node, with its milliseconds in a call, of several shapes the mean by weight; none where the target does not
+    tell. feeds: of each of the profile's shapes in turn. Raises CandidateFailed when the file does not run, and
+    DeviceLost.
     """
+    weights = profile.weights
     if profile.command:
         return ()
+    found: dict[tuple[str, str], float] = {}
+    for number, weight in enumerate(weights):
+        for node in _of_one_shape(runtime, profile, path, feeds[number :: len(weights)]):
+            name = node.name, node.operator
+            found[name] = found.get(name, 0.0) + node.ms * weight / sum(weights)
+    total = max(sum(found.values()), 1e-9)
+    return [OperatorTime(name, operator, ms, ms / total) for (name, operator), ms in found.items()]
+
+
+def _of_one_shape(
+    runtime: Runtime, profile: HardwareProfile, path: Path, feeds: Sequence[Feed]
+) -> Sequence[OperatorTime]:
     if not profile.agents:
         return runtime.operators(path, profile, feeds) or ()
     agent = agent_of(profile, profile.agents[0])

@@ -189,6 +189,22 @@ def test_a_cold_call_takes_longer_than_one_that_finds_all_in_the_caches(agent: S
     assert times[True] > times[False]
 
 
+def test_inputs_of_several_shapes_are_weighed(agent: Served, tmp_path: Path):
+    file, kept = sent(agent, product(tmp_path / "m.onnx", 8).read_bytes()), io.BytesIO()
+    np.savez(kept, **{f"{number}/input": np.ones((1, 8), np.float32) for number in range(2)})
+    of_both = {"candidate": file, "reference": file, "inputs": sent(agent, kept.getvalue())}
+    for weights, status, said in (
+        ([3, 0.5], 200, ""),
+        ([1, 1, 1], 422, "fewer inputs than weights"),
+        ([1, 0], 400, "numbers above 0"),
+        ([], 400, "numbers above 0"),
+        ("much", 400, "numbers above 0"),
+    ):
+        found, answer = asked(agent, "compare", **of_both, **{**SESSION, "weights": weights})
+        assert found == status, answer
+        assert said in str(answer)
+
+
 def test_a_job_ends_with_an_agent_that_is_killed(serve: Callable[..., Served], tmp_path: Path):
     agent = serve()
     endless = sent(agent, product(tmp_path / "endless.onnx", 64, loops=1 << 60).read_bytes())

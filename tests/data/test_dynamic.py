@@ -154,8 +154,12 @@ def test_the_profile_says_at_which_size_files_are_timed(plugins: PluginSet, tmp_
     val = read.splits["val"].take(torch.tensor([0])).inputs["tokens"][0].tolist()
     assert inputs["tokens"].tolist() == [[*val, *[val[-1]] * 3]]
     assert inputs["mask"].shape == (1, 10)
+    mixed = HardwareProfile(name="mixed", shapes=({"length": 4}, {"length": 8, "weight": 2}))  # type: ignore[arg-type]
+    of_both = profile_inputs(read.splits["val"], mixed, read.context.layout, 2)
+    assert [inputs["tokens"].shape for inputs in of_both] == [(1, 4), (1, 8), (1, 4), (1, 8)]
+    other = HardwareProfile(name="long", shapes={"words": 4})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"gives a size of words in \[shapes\], and the task's are length"):
-        read_task(task, profile.model_copy(update={"shapes": {"words": 4}}), read.context.runtime, tmp_path, 0)
+        read_task(task, other, read.context.runtime, tmp_path, 0)
     with pytest.raises(UsageError, match=r"gives a size of length in \[shapes\], and the task has none"):
         read_task(tagger(7, 7), profile, read.context.runtime, tmp_path, 0)
 

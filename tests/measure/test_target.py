@@ -199,6 +199,16 @@ def test_where_every_moment_counts_what_a_search_computes_stands_still(place: Ca
     assert (session.busy, session.quiet) == (False, session.blocks)
 
 
+def test_of_several_shapes_a_call_of_each_counts_by_its_weight(
+    place: Callable[..., Place], fake_runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = place(shapes=[{"length": 1, "weight": 3}, {"length": 2}])
+    made.target.store.save("feeds-1", feeds_to_store([torch.zeros(1, 16), torch.ones(1, 16)] * 2))
+    monkeypatch.setattr(fake_runtime, "clock", lambda session, feed: 8.0 if feed["input"].any() else 4.0)
+    session = made.target.compare(CompareRequest(made.candidate, made.reference, "feeds-1", 0.0))
+    assert session.reference == pytest.approx((3 * 4.0 + 8.0) / 4)
+
+
 def test_every_stream_of_a_profile_calls_the_file(
     place: Callable[..., Place], fake_runtime: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

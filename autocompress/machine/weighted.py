@@ -1,0 +1,14 @@
+"""One call of several models, or of one with inputs of several shapes, each with a weight."""
+
+from collections.abc import Sequence
+
+from .blocks import Call
+
+
+def weighted(calls: Sequence[Call], weights: Sequence[float]) -> Call:
+    """Runs each once; the mean of what they took, by their weights."""
+    if len(calls) == 1:
+        return calls[0]
+    whole = sum(weights)
+    shares = [(call, weight / whole) for call, weight in zip(calls, weights, strict=True)]
+    return lambda: sum(share * call() for call, share in shares)
