@@ -93,6 +93,12 @@ class Budget:
             return self.excluded(latency)
         return self.speedup is not None and latency.ratio_low * self.speedup > FAR_OVER
 
+    def surely_within(self, latency: "Latency") -> bool:
+        """Whether a structure's latency is within it. On a busy machine, which slows small files more than large ones,
+        only what is far within it is.
+        """
+        return self.excess(latency) <= (0.0 if latency.quiet else 1 / FAR_OVER - 1)
+
     @property
     def allowed_drop(self) -> float | None:
         """Points that may be lost: as many as was said, one where nothing bounds the latency; None for any."""

@@ -14,6 +14,7 @@ from autocompress.measure.forked import can_fork, forked
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.memory_taken import memory_taken
 from autocompress.measure.operators import operators_of
+from autocompress.measure.repeats import Repeats
 from autocompress.measure.sessions import Sessions
 from autocompress.operator_kinds import by_kind
 from autocompress.plugin.contract import Runtime
@@ -55,12 +56,14 @@ class Target:
     supervisor: Supervisor
     forks: bool = False
     _sessions: dict[tuple[Path, int, str], Sessions] = field(default_factory=dict, init=False)
+    _repeats: Repeats = field(default_factory=Repeats, init=False)
 
     def compare(self, request: CompareRequest) -> TimingSession:
         """One session of a file beside the reference. Raises CandidateFailed when it does not open or run.
 
         Computing goes on meanwhile, on the other cores. It stands still for a profile that takes all of them or for
-        which every moment counts, and where too few blocks were quiet beside it; never for a device elsewhere.
+        which every moment counts, and where too few blocks were quiet beside it, as long as that helps; never for a
+        device elsewhere.
         """
         self.supervisor.check()
         beside = not needs_the_machine(self.profile) and self.lock.others_work()
@@ -68,9 +71,10 @@ class Target:
             sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
             with self._among_others():
                 session, blocks = sessions.record(request.candidate, limits)
-            if session.busy and self._is_beside_others and self.lock.others_work():
+            if session.busy and self._is_beside_others and self.lock.others_work() and self._repeats.worth_it():
                 with self.lock.measuring(), self.supervisor.phases("measure"):
                     alone = sessions.record(request.candidate, limits)
+                self._repeats.made(helped=not alone[0].busy)
                 seconds = session.seconds + alone[0].seconds
                 session, blocks = max((session, blocks), alone, key=lambda found: found[0].quiet / found[0].blocks)
                 session = replace(session, seconds=seconds)

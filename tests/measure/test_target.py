@@ -21,6 +21,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.machine.blocks import HURRIED, HURRIED_S
 from autocompress.machine.cores import cores
 from autocompress.measure import CompareRequest, MachineLock, Target
+from autocompress.measure.repeats import REPEATED_AFTER, REPEATED_IN_VAIN
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
 from autocompress.storage.store import Store
@@ -197,6 +198,19 @@ def test_where_every_moment_counts_what_a_search_computes_stands_still(place: Ca
         session = here.compare()
     assert here.sessions == [True]
     assert (session.busy, session.quiet) == (False, session.blocks)
+
+
+def test_what_standing_still_does_not_help_is_tried_again_now_and_then(place: Callable[..., Place]) -> None:
+    here = place()
+    here.beside = here.alone = DISTURBED
+    with another(here.folder, "working"):
+        for _ in range(REPEATED_IN_VAIN + 1 + REPEATED_AFTER):
+            here.compare()
+        assert here.sessions.count(True) == REPEATED_IN_VAIN + 1
+        here.alone = [1.0]
+        for _ in range(REPEATED_AFTER + 3):
+            here.compare()
+    assert here.sessions[-4:] == [False, True] * 2, "it helps by now"
 
 
 def test_of_several_shapes_a_call_of_each_counts_by_its_weight(

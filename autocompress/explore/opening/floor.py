@@ -74,7 +74,7 @@ class Floor:
 
 
 def meets(budget: Budget, latency: Latency) -> bool:
-    return latency.quiet and budget.excess(latency) <= 0
+    return budget.surely_within(latency)
 
 
 def is_over(budget: Budget, latency: Latency) -> bool:

@@ -39,9 +39,15 @@ def timed(latency: Latency | None, budget: Budget) -> Floor:
 
 @pytest.mark.parametrize(
     ("ratio", "quiet", "said"),
-    [(0.3, True, "can be met: the smallest"), (0.9, True, "cannot be met here"), (0.3, False, ""), (0.9, False, "")],
+    [
+        (0.3, True, "can be met: the smallest"),
+        (0.9, True, "cannot be met here"),
+        (0.4, False, ""),
+        (0.9, False, ""),
+        (0.3, False, "can be met: the smallest"),
+    ],
 )
-def test_only_a_quiet_machine_says_whether_a_budget_can_be_met(
+def test_a_busy_machine_says_of_what_is_far_within_a_budget_alone_that_it_can_be_met(
     ratio: float, quiet: bool, said: str, make_latency: Callable[..., Latency]
 ) -> None:
     floor = timed(make_latency(ratio=ratio, quiet=quiet), Budget(speedup=2))
@@ -69,6 +75,16 @@ def test_a_stored_floor_is_the_same_floor(make_latency: Callable[..., Latency]) 
     assert again is not None
     assert again.found == floor.found
     assert Floor.from_json(Budget(speedup=2), None) is None
+
+
+def test_what_is_far_within_the_budget_is_enough_on_a_busy_machine_too(make_latency: Callable[..., Latency]) -> None:
+    space = Space.of(SpaceFile(name="s"), [CARVE, Applicable("small", (Stage.STRUCTURE,))], [])
+    gated = []
+    for ratio in (0.2, 0.4):
+        gating = FakeGating(make_latency(ratio=ratio, quiet=False))
+        floor = asyncio.run(time_floor(space, gating, Budget(speedup=2), Clock(60)))  # type: ignore[arg-type]
+        gated.append(len(floor.answers))
+    assert gated[0] == 1 < gated[1]
 
 
 # -- sets of strategies ------------------------------------------------------------------------------------------------
