@@ -52,6 +52,7 @@ DEFAULT_MINUTES = 15.0
 RETARGET_MINUTES = 5.0
 DEMO_MINUTES = 1.5
 DEFAULT_WORKERS = 1
+SCORING_SHARE = 0.03  # of a search's time, that scoring the reference may take: a search scores some ten files and more
 
 
 def search(
@@ -330,6 +331,8 @@ def _operations(
     progress: Progress,
 ) -> WorkerOperations:
     """Computed by worker processes for a task that they can open, and by this process for an object of its own."""
+    scoring_s = min(policy.training.scoring_s, SCORING_SHARE * 60 * settings.minutes)
+    policy = replace(policy, training=replace(policy.training, scoring_s=scoring_s))
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers, policy)
         return worker_processes(

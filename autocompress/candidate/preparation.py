@@ -3,8 +3,11 @@ applies. What comes of it can gate structures; which exporter is the better one,
 found out after that.
 """
 
+import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 
 import torch
 
@@ -34,6 +37,7 @@ from autocompress.task import Inputs, Task
 
 SPEED_BATCH = 64
 TIMED_FEEDS = 4
+CALLS_TO_SCORE = 8  # of the reference, the quickest of which says how long scoring takes
 FEWEST_SCORED = 500  # examples, whatever they take to read: a share of right answers is known within 4 points
 
 
@@ -132,7 +136,9 @@ def prepare(
     if known is not None:
         scored_on, tested_on = known.scored_on, known.tested_on
     else:
-        scored_on, tested_on = (_affordable(split, policy, warnings.append) for split in (val, test))
+        scored_on, tested_on = (
+            None if split is None else _readable(split, policy, warnings.append) for split in (val, test)
+        )
     score_on = scored_on if score_on is None else score_on
     test = test if test is None or tested_on is None else test.sampled(tested_on)
     scored = ScoredSet(task, val if score_on is None else val.sampled(score_on), read.context.layout)
@@ -159,6 +165,8 @@ def prepare(
         exporter, export_note = first_reference(first, opened)
     else:
         exporter, export_note = known.exporter, known.export_note
+    if known is None and score_on is None:
+        opened, scored_on, tested_on = _as_many_as_can_be_scored(opened, scored_on, tested_on, warnings.append)
     if isinstance(known, Preparation):
         applicable, refused = known.applicable, known.refused
     else:
@@ -172,7 +180,7 @@ def prepare(
         chance=commonest_class(task, val, read.context.layout),
         train_examples=len(read.splits["train"]),
         val_examples=len(val) if scored_on is None else min(len(val), scored_on),
-        test_examples=len(test) if test else 0,
+        test_examples=len(opened.test) if opened.test else 0,
         applicable=applicable,
         refused=refused,
         exporter=exporter,
@@ -191,14 +199,46 @@ def prepare(
     )
 
 
-def _affordable(split: Split | None, policy: TrainingPolicy, say: Callable[[str], None]) -> int | None:
-    """How many examples of a split that is scored there is time to read, which is said; None for all."""
-    if split is None or (whole_s := split.seconds_each * len(split)) <= policy.reading_s:
+def _readable(split: Split, policy: TrainingPolicy, say: Callable[[str], None]) -> int | None:
+    return _affordable(split, split.seconds_each, policy.reading_s, "to read", say)
+
+
+def _as_many_as_can_be_scored(
+    opened: OpenTask, scored_on: int | None, tested_on: int | None, say: Callable[[str], None]
+) -> tuple[OpenTask, int | None, int | None]:
+    """The task with as many validation and test examples as the reference can be scored on in the time there is, and
+    how many these are; as many as before where all can.
+    """
+    if math.isinf(limit_s := opened.policy.scoring_s):
+        return opened, scored_on, tested_on
+    each_s, for_it = _scoring_s(opened), "to score the reference on"
+    val, test = opened.val, opened.test
+    if (count := _affordable(val.split, each_s, limit_s, for_it, say)) is not None:
+        val, scored_on = val.sampled(count), count
+    if test is not None and (count := _affordable(test.split, each_s, limit_s, for_it, say)) is not None:
+        test, tested_on = test.sampled(count), count
+    return replace(opened, val=val, test=test), scored_on, tested_on
+
+
+def _scoring_s(opened: OpenTask) -> float:
+    """Seconds that the reference takes for an example, with as many threads as files are scored by."""
+    session, taken = opened.open(opened.folder.reference), []
+    for feed in islice(cycle(opened.feeds), CALLS_TO_SCORE):
+        began = time.monotonic()
+        session.run(feed)
+        taken.append(time.monotonic() - began)
+    return min(taken) / opened.profile.batch / torch.get_num_threads()
+
+
+def _affordable(split: Split, each_s: float, limit_s: float, what: str, say: Callable[[str], None]) -> int | None:
+    """How many examples of a split that is scored there is time for, which is said; None for all. each_s: seconds that
+    one takes; what: for which.
+    """
+    if each_s * len(split) <= limit_s or (count := max(FEWEST_SCORED, int(limit_s / each_s))) >= len(split):
         return None
-    count = min(len(split), max(FEWEST_SCORED, int(policy.reading_s / split.seconds_each)))
     say(
-        f"the {split.title} split takes about {whole_s:.0f} s to read: files are scored on {count} of its {len(split)} "
-        "examples, spread over it"
+        f"the {split.title} split takes about {each_s * len(split):.0f} s {what}: files are scored on {count} of its "
+        f"{len(split)} examples, spread over it"
     )
     return count
 

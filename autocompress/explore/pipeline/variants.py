@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from autocompress.plugin.contract import Applicable, Stage
 from autocompress.recipe import Recipe, Step
 
-WORTH_GATING = 1.5  # variants within this factor of the fastest on the reference are tried by the gate
+WORTH_GATING = 1.25  # variants within this factor of the fastest on the reference are tried by the gate
 
 Ratios = tuple[tuple[Step, float], ...]  # a variant, and its latency on the reference as a share of the reference's
 
