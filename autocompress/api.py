@@ -331,8 +331,9 @@ def _operations(
     progress: Progress,
 ) -> WorkerOperations:
     """Computed by worker processes for a task that they can open, and by this process for an object of its own."""
-    scoring_s = min(policy.training.scoring_s, SCORING_SHARE * 60 * settings.minutes)
-    policy = replace(policy, training=replace(policy.training, scoring_s=scoring_s))
+    if policy.training.scoring_s is None:
+        scoring_s = SCORING_SHARE * 60 * settings.minutes
+        policy = replace(policy, training=replace(policy.training, scoring_s=scoring_s))
     if isinstance(task, str):
         config = WorkerConfig(task, settings.profile, folder.root, settings.seed, workers, policy)
         return worker_processes(

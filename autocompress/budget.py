@@ -94,10 +94,14 @@ class Budget:
         return self.speedup is not None and latency.ratio_low * self.speedup > FAR_OVER
 
     def surely_within(self, latency: "Latency") -> bool:
-        """Whether a structure's latency is within it. On a busy machine, which slows small files more than large ones,
-        only what is far within it is.
+        """Whether a structure's latency is within it; on a busy machine, when the high end of its interval is still
+        1.5 times within.
         """
-        return self.excess(latency) <= (0.0 if latency.quiet else 1 / FAR_OVER - 1)
+        if latency.quiet:
+            return self.excess(latency) <= 0
+        if self.speedup is not None:
+            return latency.ratio_high * self.speedup * FAR_OVER <= 1
+        return self.latency_ms is None or latency.high * FAR_OVER <= self.latency_ms
 
     @property
     def allowed_drop(self) -> float | None:

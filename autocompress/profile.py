@@ -59,8 +59,12 @@ class TimedShape(BaseModel):
 
 
 def _listed(shapes: object) -> object:
-    """A single one is written as a table."""
-    return ([shapes] if shapes else []) if isinstance(shapes, Mapping) else shapes
+    """A single one is written as a table, which has sizes alone."""
+    if not isinstance(shapes, Mapping):
+        return shapes
+    if "weight" in shapes:
+        raise ValueError("weight is of one of several [[shapes]]")
+    return [shapes] if shapes else []
 
 
 def _all_cores(threads: object) -> object:
@@ -130,8 +134,8 @@ class HardwareProfile(BaseModel):
     @field_validator("shapes")
     @classmethod
     def _have_the_same_sizes(cls, shapes: tuple[TimedShape, ...]) -> tuple[TimedShape, ...]:
-        if any(shape.sizes.keys() != shapes[0].sizes.keys() for shape in shapes):
-            raise ValueError("each of several gives the same sizes")
+        if any(not shape.sizes or shape.sizes.keys() != shapes[0].sizes.keys() for shape in shapes):
+            raise ValueError("each of several gives the same sizes, one at least")
         return shapes
 
     @field_serializer("shapes")

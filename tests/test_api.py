@@ -13,6 +13,9 @@ from torch.utils.data import Dataset
 
 import autocompress.api
 from autocompress import Task, search
+from autocompress.api import SCORING_SHARE
+from autocompress.candidate.policy import TrainingPolicy
+from autocompress.compute.policy import WorkerPolicy
 from autocompress.errors import AutocompressError, UsageError
 from autocompress.explore.policy import SearchPolicy
 from autocompress.plugin.loader import PluginSet
@@ -176,3 +179,20 @@ def test_run_of_an_earlier_version_is_refused_with_the_reason_and_stays(start: S
     with pytest.raises(UsageError, match=r"written by another version of autocompress .*: finish it with that version"):
         start(tiny_task, out="run", quiet=True)
     assert {name: content for name, content in everything().items() if name in before} == before
+
+
+def test_scoring_the_reference_may_take_a_share_of_the_search_unless_its_policy_says_otherwise(
+    start: Search, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float | None] = []
+
+    def refused(*_: Any, policy: TrainingPolicy, **__: Any) -> None:
+        asked.append(policy.scoring_s)
+        raise UsageError("seen enough")
+
+    monkeypatch.setattr(autocompress.api, "in_process", refused)
+    given = SearchPolicy(workers=WorkerPolicy(training=TrainingPolicy(scoring_s=7.0)))
+    for name, policy in (("a", SearchPolicy()), ("b", given)):
+        with pytest.raises(UsageError, match="seen enough"):
+            start(tiny_task, out=name, quiet=True, minutes=2, policy=policy)
+    assert asked == [pytest.approx(SCORING_SHARE * 120), 7.0]

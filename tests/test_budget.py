@@ -46,6 +46,23 @@ def test_a_busy_machine_rules_out_only_what_is_far_over_a_speed_up(
     assert budget.ruled_out(make_latency(times * 0.25, quiet=quiet)) is ruled_out
 
 
+@pytest.mark.parametrize(
+    ("budget", "times", "quiet", "within"),
+    [
+        (Budget(speedup=4), 0.9, True, True),
+        (Budget(speedup=4), 1.1, True, False),
+        (Budget(speedup=4), 0.9, False, False),  # what disturbs may have slowed the reference alone
+        (Budget(speedup=4), 0.5, False, True),
+        (Budget(latency_ms=0.25), 0.9, False, False),
+        (Budget(latency_ms=0.25), 0.5, False, True),
+    ],
+)
+def test_on_a_busy_machine_only_what_is_far_within_it_surely_is(
+    budget: Budget, times: float, quiet: bool, within: bool, make_latency: MakeLatency
+):
+    assert budget.surely_within(make_latency(times * 0.25, quiet=quiet)) is within
+
+
 def test_max_drop_of_zero_is_allowed():
     assert Budget(max_drop=0.0).max_drop == 0.0
 

@@ -124,6 +124,8 @@ def test_sizes_of_axes_that_vary_are_read_and_recorded(tmp_path: Path):
     assert "shapes" not in load_profile("cpu").model_dump(mode="json")
     with pytest.raises(UsageError, match="shapes"):
         load_profile(written(tmp_path, 'name = "long"\n[shapes]\nsequence = 0'))
+    with pytest.raises(UsageError, match="weight is of one of several"):
+        load_profile(written(tmp_path, 'name = "long"\n[shapes]\nsequence = 8\nweight = 2'))
 
 
 SHAPES = """
@@ -150,10 +152,11 @@ def test_several_shapes_have_a_weight_each(tmp_path: Path):
         ("weight = 3", "weight = 0", "shapes.0.weight"),
         ("weight = 3", 'weight = "much"', "shapes.0.weight"),
         ("sequence = 32", "words = 32", "each of several gives the same sizes"),
+        ("sequence = 32", "", "each of several gives the same sizes, one at least"),
         ("sequence = 32", "sequence = 0.5", "shapes.0.sequence"),
         ('name = "mixed"', 'name = "mixed"\ndevice = "command:./time"', "several shapes are not told to a command"),
     ],
-    ids=["no weight", "no number", "other sizes", "no size", "a command"],
+    ids=["no weight", "no number", "other sizes", "none", "no size", "a command"],
 )
 def test_shapes_that_cannot_be_weighed_are_refused(tmp_path: Path, old: str, new: str, said: str):
     with pytest.raises(UsageError, match=said):

@@ -114,6 +114,7 @@ class Agent:
                 "machine": asdict(machine()),
                 "providers": onnxruntime.get_available_providers(),
                 "options": sorted(OPTIONS),
+                "weighs": True,  # inputs of several shapes
                 "limits": asdict(self._limits),
             }
         )

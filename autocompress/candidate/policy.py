@@ -4,7 +4,6 @@ A line ends with where it was measured: the share of the examples a second that 
 benchmarks/training.py (docs/performance.md).
 """
 
-import math
 from dataclasses import dataclass
 
 
@@ -17,6 +16,6 @@ class TrainingPolicy:
     teacher_bytes: int = 1 << 30  # of its outputs, kept for a copy of the data at most: 0.68 at 0
     taught_block: int = 1024  # examples augmented at a time, or taught and kept as one entry of the store: not measured
     reading_s: float = 10.0  # of reading a split that is scored, for which it is sampled otherwise: not measured
-    scoring_s: float = math.inf  # of scoring the reference on a split, for which it is sampled otherwise: not measured
+    scoring_s: float | None = None  # of scoring the reference on a split, likewise; None: a share of the search's time
     snapshot_s: float = 45.0  # between two snapshots of a training, which a crash can cost: not measured
     repair: bool = True  # structures are repaired before they are trained; without, docs/performance.md says

@@ -5,9 +5,8 @@ found out after that.
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import cycle, islice
 
 import torch
 
@@ -22,9 +21,10 @@ from autocompress.candidate.reference import first_reference
 from autocompress.candidate.request import ModelFile
 from autocompress.candidate.survey import survey
 from autocompress.candidate.versions import versions
-from autocompress.data import Reading, ScoredSet, Split, feed_of, feeds_to_store, profile_inputs
+from autocompress.data import Reading, ScoredSet, feed_of, feeds_to_store, padded, profile_inputs
 from autocompress.errors import CandidateFailed, DataError, UsageError, one_line
 from autocompress.fingerprint import differences_of
+from autocompress.machine.cores import cores
 from autocompress.measure import MachineLock, call_overhead_ms
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
@@ -37,8 +37,9 @@ from autocompress.task import Inputs, Task
 
 SPEED_BATCH = 64
 TIMED_FEEDS = 4
-CALLS_TO_SCORE = 8  # of the reference, the quickest of which says how long scoring takes
-FEWEST_SCORED = 500  # examples, whatever they take to read: a share of right answers is known within 4 points
+CALLS_TO_SCORE = 8  # of the reference at most, the quickest of which says how long scoring takes
+ROUNDED_TO = 100  # examples
+FEWEST_SCORED = 500  # examples, whatever they take: a share of right answers is known within 4 points
 
 
 @dataclass(frozen=True)
@@ -132,17 +133,8 @@ def prepare(
             f"give another --out, or the task {folder.root} was made with"
         )
     test = read.splits.get("test")
-    warnings: list[str] = []
-    if known is not None:
-        scored_on, tested_on = known.scored_on, known.tested_on
-    else:
-        scored_on, tested_on = (
-            None if split is None else _readable(split, policy, warnings.append) for split in (val, test)
-        )
-    score_on = scored_on if score_on is None else score_on
-    test = test if test is None or tested_on is None else test.sampled(tested_on)
-    scored = ScoredSet(task, val if score_on is None else val.sampled(score_on), read.context.layout)
-    inputs = list(profile_inputs(scored.split, profile, read.context.layout, TIMED_FEEDS))
+    scored = ScoredSet(task, val, read.context.layout)  # cut below, alike in every process
+    inputs = list(profile_inputs(val, profile, read.context.layout, TIMED_FEEDS))
     opened = OpenTask(
         task=task,
         profile=profile,
@@ -165,8 +157,18 @@ def prepare(
         exporter, export_note = first_reference(first, opened)
     else:
         exporter, export_note = known.exporter, known.export_note
-    if known is None and score_on is None:
-        opened, scored_on, tested_on = _as_many_as_can_be_scored(opened, scored_on, tested_on, warnings.append)
+    warnings: list[str] = []
+    scored_on: int | None = None
+    tested_on: int | None = None
+    if known is not None:
+        scored_on, tested_on = known.scored_on, known.tested_on
+    elif score_on is None:
+        scored_on, tested_on = _affordable(opened)
+    if score_on is not None:
+        opened = replace(opened, val=opened.val.sampled(score_on))
+    else:
+        tested = opened.test and _part(opened.test, tested_on, warnings)
+        opened = replace(opened, val=_part(opened.val, scored_on, warnings), test=tested)
     if isinstance(known, Preparation):
         applicable, refused = known.applicable, known.refused
     else:
@@ -179,7 +181,7 @@ def prepare(
         maximize=scored.maximize,
         chance=commonest_class(task, val, read.context.layout),
         train_examples=len(read.splits["train"]),
-        val_examples=len(val) if scored_on is None else min(len(val), scored_on),
+        val_examples=len(val) if scored_on is None else scored_on,
         test_examples=len(opened.test) if opened.test else 0,
         applicable=applicable,
         refused=refused,
@@ -199,48 +201,49 @@ def prepare(
     )
 
 
-def _readable(split: Split, policy: TrainingPolicy, say: Callable[[str], None]) -> int | None:
-    return _affordable(split, split.seconds_each, policy.reading_s, "to read", say)
+def _affordable(opened: OpenTask) -> tuple[int | None, int | None]:
+    """How many validation and test examples there is time to read and to score the reference on; None for all."""
+    policy = opened.policy
+    scoring_s = 0.0 if policy.scoring_s is None else _scoring_s(opened, policy.scoring_s)
+
+    def most(of: ScoredSet | None) -> int | None:
+        if of is None:
+            return None
+        limits = [(of.split.seconds_each, policy.reading_s), (scoring_s, policy.scoring_s or 0.0)]
+        count = min((limit_s / each_s for each_s, limit_s in limits if each_s > 0), default=math.inf)
+        rounded = max(FEWEST_SCORED, int(min(count, len(of)) // ROUNDED_TO * ROUNDED_TO))
+        return rounded if count < len(of) and rounded < len(of) else None
+
+    return most(opened.val), most(opened.test)
 
 
-def _as_many_as_can_be_scored(
-    opened: OpenTask, scored_on: int | None, tested_on: int | None, say: Callable[[str], None]
-) -> tuple[OpenTask, int | None, int | None]:
-    """The task with as many validation and test examples as the reference can be scored on in the time there is, and
-    how many these are; as many as before where all can.
+def _scoring_s(opened: OpenTask, limit_s: float) -> float:
+    """Seconds that the reference takes for an example, with as many calls at once as there are when files are scored.
+    limit_s: seconds after which no further call is begun.
     """
-    if math.isinf(limit_s := opened.policy.scoring_s):
-        return opened, scored_on, tested_on
-    each_s, for_it = _scoring_s(opened), "to score the reference on"
-    val, test = opened.val, opened.test
-    if (count := _affordable(val.split, each_s, limit_s, for_it, say)) is not None:
-        val, scored_on = val.sampled(count), count
-    if test is not None and (count := _affordable(test.split, each_s, limit_s, for_it, say)) is not None:
-        test, tested_on = test.sampled(count), count
-    return replace(opened, val=val, test=test), scored_on, tested_on
+    profile, batch = opened.profile, opened.profile.batch
+    inputs = padded(opened.val.split.take(torch.arange(min(batch, len(opened.val)))), batch)
+    at_once = 1 if profile.on_gpu else max(1, min(torch.get_num_threads(), cores() // profile.threads))
+    taken: list[float] = []
+    with opened.supervisor.during("open", "time how long scoring takes"):
+        session, feed = opened.open(opened.folder.reference), feed_of(inputs)
+        while len(taken) < CALLS_TO_SCORE and sum(taken) < limit_s:
+            opened.supervisor.check()
+            began = time.monotonic()
+            session.run(feed)
+            taken.append(time.monotonic() - began)
+    return min(taken) / batch / at_once
 
 
-def _scoring_s(opened: OpenTask) -> float:
-    """Seconds that the reference takes for an example, with as many threads as files are scored by."""
-    session, taken = opened.open(opened.folder.reference), []
-    for feed in islice(cycle(opened.feeds), CALLS_TO_SCORE):
-        began = time.monotonic()
-        session.run(feed)
-        taken.append(time.monotonic() - began)
-    return min(taken) / opened.profile.batch / torch.get_num_threads()
-
-
-def _affordable(split: Split, each_s: float, limit_s: float, what: str, say: Callable[[str], None]) -> int | None:
-    """How many examples of a split that is scored there is time for, which is said; None for all. each_s: seconds that
-    one takes; what: for which.
-    """
-    if each_s * len(split) <= limit_s or (count := max(FEWEST_SCORED, int(limit_s / each_s))) >= len(split):
-        return None
-    say(
-        f"the {split.title} split takes about {each_s * len(split):.0f} s {what}: files are scored on {count} of its "
-        f"{len(split)} examples, spread over it"
+def _part(of: ScoredSet, count: int | None, warnings: list[str]) -> ScoredSet:
+    """The examples that files are scored on, which is said where it is not all of them."""
+    if count is None or count >= len(of):
+        return of
+    warnings.append(
+        f"files are scored on {count:,} of the {len(of):,} examples of the {of.split.title} split, spread over it: "
+        "reading or scoring all takes long, and a new search with more --minutes takes more of them"
     )
-    return count
+    return of.sampled(count)
 
 
 def _overhead_ms(opened: OpenTask) -> float:

@@ -172,6 +172,8 @@ def _kind(profile: HardwareProfile, address: str) -> dict[str, Any]:
     taken = found.get("options")
     if unknown := sorted(set(profile.options) - set(taken if isinstance(taken, list) else ())):
         raise UsageError(f"the agent at {address} takes no option {unknown[0]}: it takes {one_line(taken, 900)}")
+    if len(profile.weights) > 1 and not found.get("weighs"):
+        raise UsageError(f"the agent at {address} weighs no shapes: it is an older version, install it anew")
     if profile.threads > kind["cores"]:
         raise UsageError(
             f"the profile {profile.name} takes {profile.threads} threads and the device at {address} has "

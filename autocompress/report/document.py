@@ -108,6 +108,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "minutes": around.minutes,
         "full_epochs": around.full_epochs,
         "operators": _operators(standings, chosen.id if chosen is not None else None),
+        "scored_on": standings.opening.prepared.scored_on,
         "call_overhead_ms": standings.opening.prepared.overhead_ms,
         "floor": _floor(around.floor),
     }

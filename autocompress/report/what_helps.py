@@ -149,10 +149,12 @@ def _too_few_examples(files: Sequence[Candidate], document: Document) -> str | N
     best = min(untold, key=_surely_lost)
     if not too_small_a_split(best["loss"]["error"], allowed) or (near is not None and undecided(near)):
         return None
-    loss = ScoreScale.of(document).points(allowed)
+    loss, part = ScoreScale.of(document).points(allowed), document.get("scored_on")
+    few = "The validation split is" if part is None else f"The {part:,} validation examples there was time for are"
+    more = "More examples there" if part is None else "A new search with more --minutes, which scores on more of them"
     return (
-        f"The validation split is too small to tell a loss of {loss} from none: {techniques(best)} loses "
-        f"{best['loss']['points']:.2f}, give or take {ONE_SIDED * best['loss']['error']:.2f}. More examples there, or "
+        f"{few} too small to tell a loss of {loss} from none: {techniques(best)} loses "
+        f"{best['loss']['points']:.2f}, give or take {ONE_SIDED * best['loss']['error']:.2f}. {more}, or "
         "a larger --max-drop, would be needed."
     )
 

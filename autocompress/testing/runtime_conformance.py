@@ -25,6 +25,7 @@ from autocompress.testing import tasks
 from autocompress.testing.checks import is_sentence
 
 BATCHES = 2
+PATIENCE_S = 30.0  # with a process that does nothing but take a signal
 CALLS_EACH = 3  # times that a bound call is made
 TIMED_CALLS, LEAST_OF_RUN = 20, 0.05  # what binding saves of a call is less than most of it
 
@@ -134,6 +135,8 @@ class RuntimeConformance:
         gc.collect()
         copy = multiprocessing.get_context("fork").Process(target=_take_a_signal)
         copy.start()
+        copy.join(PATIENCE_S)
+        copy.kill()
         copy.join()
         assert copy.exitcode == 0, f"after two sessions were closed a signal ended the process ({copy.exitcode})"
 

@@ -23,6 +23,7 @@ from autocompress.measure import (
     operators_of,
 )
 from autocompress.measure import agent as own
+from autocompress.measure.agent_device import agent_of, check_devices
 from autocompress.measure.memory_taken import memory_taken
 from autocompress.profile import HardwareProfile
 
@@ -281,6 +282,16 @@ def test_the_time_of_a_device_by_operator_and_its_memory(agent: Served, files: t
     rows = operators_of(None, agent.profile, files[0], FEEDS)  # type: ignore[arg-type]
     assert [(row.operator, row.share) for row in rows] == [("MatMul", 1.0)]
     assert memory_taken(None, agent.profile, files[0], FEEDS) > 64 * 64 * 4  # type: ignore[arg-type]
+
+
+def test_an_older_agent_that_weighs_no_shapes_is_refused(
+    answering: Callable[[Answers], HardwareProfile], agent: Served
+):
+    about = agent_of(agent.profile, agent.address).about()
+    assert about.pop("weighs") is True
+    profile = answering(lambda path, asked: (200, about)).model_dump() | {"shapes": [{"rows": 1}, {"rows": 2}]}
+    with pytest.raises(UsageError, match="weighs no shapes: it is an older version"):
+        check_devices(HardwareProfile.model_validate(profile))
 
 
 @pytest.mark.parametrize("said", [None, -1, 1.5, True, "much"])

@@ -190,11 +190,19 @@ def test_a_cold_call_takes_longer_than_one_that_finds_all_in_the_caches(agent: S
 
 
 def test_inputs_of_several_shapes_are_weighed(agent: Served, tmp_path: Path):
-    file, kept = sent(agent, product(tmp_path / "m.onnx", 8).read_bytes()), io.BytesIO()
-    np.savez(kept, **{f"{number}/input": np.ones((1, 8), np.float32) for number in range(2)})
+    model, kept = onnx.load(str(product(tmp_path / "m.onnx", 64))), io.BytesIO()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "rows"
+    np.savez(kept, **{f"{number}/input": np.ones((rows, 64), np.float32) for number, rows in enumerate((1, 4000))})
+    file = sent(agent, model.SerializeToString())
     of_both = {"candidate": file, "reference": file, "inputs": sent(agent, kept.getvalue())}
+    times = []
+    for weights in ([1000, 1], [1, 1000]):
+        status, answer = asked(agent, "compare", **of_both, **{**SESSION, "weights": weights})
+        assert status == 200, answer
+        times.append(np.median(answer["blocks"]["reference"]))
+    assert times[1] > 10 * times[0], "that of the one row, and that of 4,000"
     for weights, status, said in (
-        ([3, 0.5], 200, ""),
         ([1, 1, 1], 422, "fewer inputs than weights"),
         ([1, 0], 400, "numbers above 0"),
         ([], 400, "numbers above 0"),

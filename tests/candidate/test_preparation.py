@@ -1,20 +1,39 @@
-"""How many examples files are scored on, where scoring all of them would take much of the search."""
+"""How many examples files are scored on, where reading or scoring all of them would take much of the search."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.preparation import FEWEST_SCORED, KnownTask, Preparation, prepare
+from autocompress.data import loading
+from autocompress.plugin.contract import Feed, Session
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.storage.folder import RunFolder
 from autocompress.task import Task
 from tests.conftest import make_examples
 
-SIZE = 2 * FEWEST_SCORED
+SIZE = 3 * FEWEST_SCORED
+
+
+class Read(Dataset[Any]):
+    """Not held in memory; the target is the number of the example."""
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return self.inputs[number], number % 4
 
 
 @pytest.fixture
@@ -22,34 +41,73 @@ def many(tiny_task: Task) -> Task:
     return replace(tiny_task, val=make_examples(SIZE, 5), test=make_examples(SIZE, 6))
 
 
-def prepared(
-    task: Task,
-    scoring_s: float,
-    plugins: PluginSet,
-    profile: HardwareProfile,
-    folder: Path,
-    known: KnownTask | None = None,
-) -> tuple[OpenTask, Preparation]:
-    folder.mkdir(exist_ok=True)
-    policy = TrainingPolicy(scoring_s=scoring_s)
-    return prepare(task, profile, plugins, RunFolder(folder), known=known, only=[], policy=policy)
+Prepare = Callable[..., tuple[OpenTask, Preparation]]
 
 
-def test_a_short_search_scores_on_as_many_as_there_is_time_for_and_says_so(
-    many: Task, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
-) -> None:
-    opened, found = prepared(many, 1e-9, plugins, fake_profile, tmp_path)
+@pytest.fixture
+def prepared(plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path) -> Prepare:
+    """``prepared(task, scoring_s=1e-9)``, with these limits."""
+
+    def of(task: Task, known: KnownTask | None = None, **limits: float) -> tuple[OpenTask, Preparation]:
+        policy = TrainingPolicy(**limits)  # type: ignore[arg-type]
+        return prepare(task, fake_profile, plugins, RunFolder(tmp_path), known=known, only=[], policy=policy)
+
+    return of
+
+
+def said(found: Preparation) -> list[str]:
+    return [warning for warning in found.warnings if warning.startswith("files are scored on")]
+
+
+def test_a_short_search_scores_on_as_many_as_there_is_time_for_and_says_so(many: Task, prepared: Prepare) -> None:
+    opened, found = prepared(many, scoring_s=1e-9)
     assert opened.test is not None
     assert len(opened.val) == len(opened.test) == found.val_examples == found.test_examples == FEWEST_SCORED
-    said = [warning for warning in found.warnings if "to score the reference on" in warning]
-    assert [f"scored on {FEWEST_SCORED} of its {SIZE} examples" in line for line in said] == [True, True]
-    again, same = prepared(many, 1e9, plugins, fake_profile, tmp_path, known=found)
-    assert len(again.val) == same.val_examples == FEWEST_SCORED, "scores are compared with those that there are"
+    assert [f"{FEWEST_SCORED:,} of the {SIZE:,} examples" in line for line in said(found)] == [True, True]
 
 
-def test_where_there_is_time_all_are_scored_on(
-    many: Task, plugins: PluginSet, fake_profile: HardwareProfile, tmp_path: Path
+def test_where_there_is_time_all_are_scored_on(many: Task, prepared: Prepare) -> None:
+    for limits in ({"scoring_s": 1e9}, {}):
+        opened, found = prepared(many, **limits)
+        assert (found.scored_on, found.tested_on, len(opened.val)) == (None, None, SIZE)
+        assert not said(found)
+
+
+def test_every_process_scores_on_the_same_examples(
+    many: Task, prepared: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened, found = prepared(many, 1e9, plugins, fake_profile, tmp_path)
-    assert (found.scored_on, found.tested_on, len(opened.val)) == (None, None, SIZE)
-    assert not any("to score" in warning for warning in found.warnings)
+    monkeypatch.setattr(loading, "READ_TWICE", 2)
+    task = replace(many, val=Read(make_examples(SIZE, 5)[0]))
+    first, found = prepared(task, scoring_s=1e-9, reading_s=1e-9)
+    second, same = prepared(task, known=found, scoring_s=1e9, reading_s=1e9)
+    assert len(first.val) == len(second.val) == same.val_examples == FEWEST_SCORED
+    for one, other in zip(first.val.split.batches(50), second.val.split.batches(50), strict=True):
+        assert one.inputs.equal(other.inputs)
+    assert all((one["input"] == other["input"]).all() for one, other in zip(first.feeds, second.feeds, strict=True))
+    assert said(same), "a search that goes on says so too"
+
+
+def test_a_reference_that_takes_long_is_not_called_often_to_say_so(
+    many: Task, prepared: Prepare, fake_runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    opened = type(fake_runtime).open
+
+    def counted(runtime: Any, path: Path, profile: HardwareProfile) -> Session:
+        session = opened(runtime, path, profile)
+        run = session.run
+
+        def counting(feed: Feed) -> Any:
+            calls.append(1)
+            return run(feed)
+
+        session.run = counting
+        return session
+
+    prepared(many)
+    monkeypatch.setattr(type(fake_runtime), "open", counted)
+    prepared(many, scoring_s=1e-9)
+    few = len(calls)
+    calls.clear()
+    prepared(many, scoring_s=1e9)
+    assert few < len(calls)

@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from autocompress.cli import app
-from autocompress.commands.measure import compare_files
+from autocompress.commands.measure import compare_files, random_feeds
 from autocompress.errors import AutocompressError, UsageError
+from autocompress.profile import HardwareProfile
 
 
 def write(path: Path, layers: int, width: int = 64, kind: str = "Relu", element: int = TensorProto.FLOAT) -> Path:
@@ -57,6 +58,15 @@ def test_what_counts_as_the_same_is_a_share(within: float, tmp_path: Path):
     model = write(tmp_path / "model.onnx", 2)
     with pytest.raises(UsageError, match=r"--within is a share from 0\.015 to 1"):
         compare_files(model, model, "cpu", within)
+
+
+def test_free_axes_have_the_sizes_of_each_of_the_profiles_shapes(tmp_path: Path):
+    model = onnx.load(str(write(tmp_path / "model.onnx", 2)))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "rows"
+    onnx.save(model, tmp_path / "model.onnx")
+    profile = HardwareProfile(name="mixed", shapes=({"rows": 3}, {"rows": 5, "weight": 2}))  # type: ignore[arg-type]
+    feeds = random_feeds(tmp_path / "model.onnx", profile)
+    assert [feed["x0"].shape[0] for feed in feeds] == [3, 5] * (len(feeds) // 2)
 
 
 def test_a_check_tells_the_machine_and_what_it_did_meanwhile(tmp_path: Path):

@@ -204,6 +204,10 @@ def test_a_split_that_cannot_tell_the_loss_is_named() -> None:
     files += [file("b", 0.4, "not met", 0.85, drop="not met", error=0.2)]
     said = told(*files, max_drop=0.01)
     assert "too small to tell a loss of 0.01 points from none: a loses 0.00, give or take 0.33." in said
+    assert "More examples there" in said
+    said = told(*files, max_drop=0.01, scored_on=600)
+    assert "The 600 validation examples there was time for are too small" in said
+    assert "A new search with more --minutes, which scores on more of them, or a larger --max-drop" in said
     assert "too small" not in told(*files, max_drop=2)
     near = file("a", 0.1, "met", 0.9, drop="undecided", error=0.2, reason="too close to tell")
     assert "too small" not in told(near, max_drop=0.01), "the sentence on the nearest says it"

@@ -199,7 +199,8 @@ class Finish:
         """Where the time of what was chosen goes, and that of the reference, if there is time to look."""
         wanted = {e.digest: e for e in (self._standings.reference, chosen)}
         known = self._standings.measured.operators
-        if self._clock.left() < CLOSING_S + PROFILED_CALLS * sum(e.latency.p50 for e in wanted.values()) / 1e3:
+        calls = PROFILED_CALLS * len(self._pipeline.profile.sizes)
+        if self._clock.left() < CLOSING_S + calls * sum(e.latency.p50 for e in wanted.values()) / 1e3:
             return
         try:
             found = {

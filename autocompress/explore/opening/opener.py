@@ -109,7 +109,7 @@ class Opener:
         budget_ms, profile = self.settings.budget.latency_ms, self.settings.profile
         if budget_ms is None:
             return
-        both_ms = budget_ms + opening.reference.latency.p50
+        both_ms = (budget_ms + opening.reference.latency.p50) * len(profile.sizes)
         calls = max(USUAL.fewest, 1e3 * session_s(self.clock.limit_s) / both_ms)
         if JUDGING_SESSIONS[1] * calls * (1 - profile.percentile / 100) < 1:
             raise UsageError(
