@@ -26,6 +26,7 @@ from pydantic import (
 from autocompress.errors import unknown
 from autocompress.machine.cores import cores
 from autocompress.machine.gpu import GPU_PROVIDERS
+from autocompress.pools import is_pool_name, pool
 from autocompress.toml_file import read_written
 
 Statistic = Literal["p50", "p90", "p95", "p99"]
@@ -86,7 +87,8 @@ class HardwareProfile(BaseModel):
     ONNX's operators that files are written in; the exporter's own where it is not given. cold: whether calls come
     one at a time, and find nothing of the model in the processor's caches. provider: ONNX Runtime's execution provider.
     device: "command:PROGRAM ...", a program that times files elsewhere (``measure/command_device.py``), or the address
-    of an agent on a device ("http://HOST:PORT"), or those of several of one kind; this machine when it is empty.
+    of an agent on a device ("http://HOST:PORT"), those of several of one kind, or the name of a pool of such
+    (``pools.py``); this machine when it is empty.
     token_file: what an agent wants to see; ca_file: what its certificate is checked by, if not the system's
     authorities. options: the runtime's own, by the names that it gives them.
     """
@@ -124,7 +126,9 @@ class HardwareProfile(BaseModel):
         for address in addresses:
             parts = urlsplit(address)
             if not address.startswith(HTTP) or not parts.hostname or parts.path.strip("/"):
-                raise ValueError(f"{COMMAND}PROGRAM, http://HOST:PORT, https://HOST:PORT or a list of such addresses")
+                raise ValueError(
+                    f"{COMMAND}PROGRAM, http://HOST:PORT, https://HOST:PORT, a list of such addresses or a pool's name"
+                )
             if parts.scheme == "http" and not _is_loopback(parts.hostname):
                 raise ValueError("others would read the token on its way: https, or http at loopback through a tunnel")
         if not addresses or len(set(addresses)) < len(addresses):
@@ -159,6 +163,16 @@ class HardwareProfile(BaseModel):
         if self.agents and self.runtime != "onnxruntime":
             raise ValueError("an agent runs files by onnxruntime")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _devices_of_its_pool(cls, written: Any) -> Any:
+        """What is recorded has their addresses, and is the same wherever it is read."""
+        if not isinstance(written, Mapping) or not is_pool_name(written.get("device")):
+            return written
+        found = pool(written["device"])
+        own = {name: written.get(name) or getattr(found, name) for name in ("token_file", "ca_file")}
+        return {**written, "device": found.devices, **own}
 
     @model_validator(mode="before")
     @classmethod
