@@ -10,6 +10,7 @@ from autocompress.recipe import TRAIN, Recipe
 from autocompress.score_scale import POINTS, ScoreScale
 from autocompress.storage.front import CANDIDATES, EXACT_SUMS, candidate_of
 from autocompress.supervisor import MEASURE_BESIDE
+from autocompress.verdict import ONE_SIDED
 
 DIFFERENT = 0.1  # a ratio, that is said
 
@@ -167,7 +168,31 @@ def slack(document: Document) -> str | None:
     if not free:
         return None
     option = f"--budget-ms {now / 4:.2g}" if budget["latency_ms"] else "--speedup 4"
-    return f"This budget binds nothing: the reference itself takes {now:.4g} ms. One that would: {option}"
+    said = f"This budget binds nothing: the reference itself takes {now:.4g} ms. One that would: {option}"
+    fast = _fastest_within_a_point(document)
+    return said if fast is None else f"{said}. {fast}"
+
+
+def _fastest_within_a_point(document: Document) -> str | None:
+    """The file of the front that is faster than the recommended one at the price of no more than a point, by what was
+    found; None where that is the recommended one.
+    """
+    chosen = candidate_of(document, document["recommended"])
+    near = [
+        c
+        for c in document["candidates"]
+        if c["on_front"] and (loss := c.get("loss")) and loss["points"] <= DEFAULT_DROP
+    ]
+    fastest = min(near, key=lambda c: float(c["latency_ms"]["ratio"]), default=None)
+    if chosen is None or fastest is None or fastest["latency_ms"]["ratio_high"] >= chosen["latency_ms"]["ratio_low"]:
+        return None
+    points = fastest["loss"]["points"]
+    change = f"{'loses' if points >= 0 else 'gains'} {ScoreScale.of(document).points(abs(points), '.2f')}"
+    return (
+        f"The fastest on the front that loses at most a point: {techniques(fastest)}, "
+        f"{1 / fastest['latency_ms']['ratio']:.2f}x, {change}, give or take "
+        f"{ONE_SIDED * fastest['loss']['error']:.2f}: {fastest['artifact']}"
+    )
 
 
 def where_time_goes(document: Document) -> str | None:

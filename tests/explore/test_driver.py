@@ -30,6 +30,7 @@ from autocompress.measure import latency_of
 from autocompress.measure.statistics import session_of
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, Step
+from autocompress.report.explain import techniques
 from autocompress.report.terminal import TerminalView, print_front
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import open_record
@@ -175,6 +176,10 @@ def test_a_budget_that_binds_nothing_is_said_to_be_so(played: Played, capsys: py
     assert "--budget-ms" in said
     assert document["status"] == "feasible"
     assert any(ratio_of(c) < 0.4 for c in document["candidates"] if c["on_front"]), "the front is explored all the same"
+    near = [c for c in document["candidates"] if c["on_front"] and c["loss"]["points"] <= 1]
+    fastest = min(near, key=ratio_of)
+    assert fastest["id"] != document["recommended"]
+    assert f"at most a point: {techniques(fastest)}, {1 / ratio_of(fastest):.2f}x" in said
 
 
 @pytest.mark.parametrize(
