@@ -23,7 +23,7 @@ from .machine.memory import peak_bytes, settled_bytes
 from .machine.onnx_session import NOTHING, CannotLoad, bound_call, node_times, open_session, session_options
 from .machine.processors import taking_turns
 from .machine.quiet import counting
-from .machine.weighted import weighted
+from .machine.weighted import of_each_shape, weighted
 from .refusal import Refused
 
 Feeds = Sequence[Mapping[str, Any]]
@@ -41,8 +41,7 @@ def compare(
     weights = how["weights"]
     if len(weights) > len(feeds):
         raise Refused(422, "there are fewer inputs than weights")
-    of_each = [feeds[number :: len(weights)] for number in range(len(weights))]
-    ours, theirs = (_weighted(_opened(path, how), of_each, weights, evict) for path in (candidate, reference))
+    ours, theirs = (_weighted(_opened(path, how), feeds, weights, evict) for path in (candidate, reference))
     until = BlockLimits(int(limits["quiet"]), float(limits["seconds"]), int(limits["fewest"]))
     known_ms = limits["known_ms"]
     count = counting(None if known_ms is None else float(known_ms) or float("inf"))
@@ -152,10 +151,10 @@ def _called(session: Any, feed: Mapping[str, Any]) -> list[Any]:
 
 
 def _weighted(
-    session: Any, feeds: Sequence[Feeds], weights: Sequence[float], evict: Callable[[], None] | None
+    session: Any, feeds: Feeds, weights: Sequence[float], evict: Callable[[], None] | None
 ) -> Callable[[], float]:
     """One call with inputs of each shape; milliseconds, the mean by weight."""
-    return weighted([_timed(session, of_one, evict) for of_one in feeds], weights)
+    return weighted([_timed(session, of_one, evict) for of_one in of_each_shape(feeds, weights)], weights)
 
 
 def _timed(session: Any, feeds: Feeds, evict: Callable[[], None] | None) -> Callable[[], float]:

@@ -197,7 +197,11 @@ def _how(asked: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(set(options) - OPTIONS):  # some name files to read or write
         raise Refused(422, f"this agent takes no option {unknown[0][:80]}: it takes {', '.join(sorted(OPTIONS))}")
     weights = asked.get("weights", [1])
-    if not isinstance(weights, list) or not weights or not all(type(w) in (int, float) and w > 0 for w in weights):
+    if (
+        not isinstance(weights, list)
+        or not weights
+        or not all(type(w) in (int, float) and 0 < w < float("inf") for w in weights)
+    ):
         raise Refused(400, "weights are numbers above 0")
     how = {"threads": threads, "provider": provider, "options": options, "weights": weights}
     return {**how, "cold": asked.get("cold") is True}

@@ -13,7 +13,7 @@ from autocompress.machine.gpu import gpu_throttled
 from autocompress.machine.processors import taking_turns
 from autocompress.machine.quiet import counting
 from autocompress.machine.streams import Streams
-from autocompress.machine.weighted import weighted
+from autocompress.machine.weighted import of_each_shape, weighted
 from autocompress.measure.forked import can_fork, forked
 from autocompress.measure.outputs import running
 from autocompress.measure.timing import nothing, timed_call
@@ -63,7 +63,7 @@ class Here:
         """A file opened once, to be called by as many as the profile says."""
         session = self.runtime.open(path, self.profile)
         weights = self.profile.weights
-        of_each = [self.feeds[number :: len(weights)] for number in range(len(weights))]
+        of_each = of_each_shape(self.feeds, weights)
         callers = [
             weighted([timed_call(self.runtime, session, feeds, before_each) for feeds in of_each], weights)
             for _ in range(self.profile.streams)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from autocompress.data import Feed
 from autocompress.errors import CandidateFailed
+from autocompress.machine.weighted import of_each_shape
 from autocompress.measure.agent_device import MORE_S, agent_of, how_to_run
 from autocompress.measure.recorded import packed
 from autocompress.plugin.contract import OperatorTime, Runtime
@@ -24,8 +25,8 @@ def operators_of(
     if profile.command:
         return ()
     found: dict[tuple[str, str], float] = {}
-    for number, weight in enumerate(weights):
-        for node in _of_one_shape(runtime, profile, path, feeds[number :: len(weights)]):
+    for of_one, weight in zip(of_each_shape(feeds, weights), weights, strict=True):
+        for node in _of_one_shape(runtime, profile, path, of_one):
             name = node.name, node.operator
             found[name] = found.get(name, 0.0) + node.ms * weight / sum(weights)
     total = max(sum(found.values()), 1e-9)

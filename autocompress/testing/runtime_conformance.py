@@ -133,6 +133,8 @@ class RuntimeConformance:
         gc.collect()
         del other
         gc.collect()
+        if not hasattr(os, "fork"):
+            return
         copy = multiprocessing.get_context("fork").Process(target=_take_a_signal)
         copy.start()
         copy.join(PATIENCE_S)

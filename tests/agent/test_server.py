@@ -206,6 +206,7 @@ def test_inputs_of_several_shapes_are_weighed(agent: Served, tmp_path: Path):
         ([1, 1, 1], 422, "fewer inputs than weights"),
         ([1, 0], 400, "numbers above 0"),
         ([], 400, "numbers above 0"),
+        ([float("inf")], 400, "numbers above 0"),
         ("much", 400, "numbers above 0"),
     ):
         found, answer = asked(agent, "compare", **of_both, **{**SESSION, "weights": weights})
