@@ -20,6 +20,7 @@ from autocompress.profile import HardwareProfile
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
+_answered: set[int] = set()  # processes that have answered: what is left of them ends beside what this one does next
 
 
 def can_fork(runtime: Runtime, profile: HardwareProfile) -> bool:
@@ -31,6 +32,7 @@ def forked(compute: Callable[[], T]) -> T:
     """What ``compute`` returns, which can be pickled, or raises. A process that ends without an answer raises
     CandidateFailed. For a process whose other threads hold nothing that ``compute`` needs.
     """
+    _collect()
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -39,17 +41,32 @@ def forked(compute: Callable[[], T]) -> T:
     try:
         with os.fdopen(read, "rb") as pipe:
             said = pipe.read()
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)  # it has answered, or nobody waits for it any more
-        _, status = os.waitpid(pid, 0)
-    if not said:
+    except BaseException:
+        _ended(pid)
+        raise
+    if said:
+        _answered.add(pid)
+    else:
+        status = _ended(pid)
         how = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit code {status >> 8}"
         raise CandidateFailed(f"the process that ran the file ended without an answer ({how})")
     answer: Any = pickle.loads(said)
     if isinstance(answer, AutocompressError):
         raise answer
     return answer  # type: ignore[no-any-return]
+
+
+def _ended(pid: int) -> int:
+    """The exit status of a process that nobody waits for any more."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
+
+
+def _collect() -> None:
+    """Those that answered before. Freeing its memory takes a process longer than beginning it."""
+    while _answered:
+        _ended(_answered.pop())
 
 
 def _answer(compute: Callable[[], object], read: int, write: int) -> None:

@@ -47,9 +47,11 @@ def test_a_process_that_a_signal_ends_is_named(how: signal.Signals, said: str) -
 
 
 def test_no_process_is_left_behind() -> None:
-    pid = forked(os.getpid)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    before = [forked(os.getpid) for _ in range(3)]
+    forked(os.getpid)
+    for pid in before:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_it_ends_with_the_process_that_waits_for_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 trained.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -17,6 +18,7 @@ from autocompress.recipe import Recipe
 FEW_STRATEGIES = 2  # structural strategies, at most, that count as few
 STRENGTHS_WHERE_FEW, STRENGTHS_WHERE_MANY = 3, 2  # of each of them, tried first
 SHARES_BETWEEN = (0.5, 0.25, 0.75)  # of a ladder of strengths, timed beside both ends in a small space
+NEAR = 0.05  # within the budget, as a share of it, below which no milder structure is looked for
 
 Try = Callable[[Recipe], Awaitable[Gate]]
 
@@ -64,18 +66,27 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
 
 
 async def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
-    """Index of the mildest structure that meets the budget; latency falls with strength. The strongest
-    when none does.
+    """Index of the mildest structure that meets the budget, or of one that is within it by little; latency falls with
+    strength. The strongest when none does.
+
+    By bisection, every other step where a line through the nearest on both sides crosses the budget.
     """
-    low, high = 0, len(ladder) - 1
+    low, high, halves = 0, len(ladder) - 1, True
+    over, within = math.nan, math.nan  # logarithms of latency to budget, of the one before ``low`` and of ``high``
     while low < high:
-        middle = (low + high) // 2
+        crossing = low - 1 + (high - low + 1) * over / (over - within)
+        halves = halves or math.isnan(crossing)
+        at = (low + high) // 2 if halves else min(max(math.ceil(crossing), low), high - 1)
+        halves = not halves
         try:
-            meets = budget.excess((await gate(ladder[middle])).latency) <= 0
+            excess = budget.excess((await gate(ladder[at])).latency)
         except CandidateFailed:
-            meets = False
-        if meets:
-            high = middle
+            low, over = at + 1, math.nan
+            continue
+        if -NEAR <= excess <= 0:
+            return at
+        if excess < 0:
+            high, within = at, math.log1p(excess)
         else:
-            low = middle + 1
+            low, over = at + 1, math.log1p(excess)
     return low

@@ -95,6 +95,18 @@ def test_bisection_finds_the_mildest_structure_within_the_budget(speedup: float,
     assert len(gate.asked) <= 5  # of 19 strengths
 
 
+def test_a_structure_within_the_budget_by_little_ends_the_bisection(gate: FakeGate):
+    found = first(space_of(CARVE, TUNE), Budget(speedup=1.97), gate)
+    assert ratios(found)[0] == 0.5
+    assert ratios(gate.asked) == [0.5]
+    asked = 0
+    for ratio in RATIOS:
+        gate.asked.clear()
+        first(space_of(CARVE, TUNE), Budget(speedup=0.999 / (1 - ratio)), gate)
+        asked += len(gate.asked)
+    assert asked <= 3.2 * len(RATIOS), "halving alone would ask for 4.3"
+
+
 def test_every_strength_that_meets_the_budget_is_found(gate: FakeGate):
     for ratio in RATIOS:
         found = first(space_of(CARVE, TUNE), Budget(speedup=0.999 / (1 - ratio)), gate)
