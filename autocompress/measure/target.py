@@ -66,8 +66,7 @@ class Target:
         device elsewhere.
         """
         self.supervisor.check()
-        beside = not needs_the_machine(self.profile) and self.lock.others_work()
-        with self.supervisor.during(MEASURE_BESIDE if beside else "measure", "measure"):
+        with self.supervisor.during(self._phase(), "measure"):
             sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
             with self._among_others():
                 session, blocks = sessions.record(request.candidate, limits)
@@ -86,7 +85,7 @@ class Target:
         """
         inputs: Sequence[Feed] = stored_feeds(self.store.load(feeds) or {})
         profiled = partial(operators_of, self.runtime, self.profile, path, inputs)
-        with self.supervisor.during("measure", "time by operator"), self._among_others():
+        with self.supervisor.during(self._phase(), "time by operator"), self._among_others():
             rows = forked(profiled) if self.forks and can_fork(self.runtime, self.profile) else profiled()
         return by_kind((row.operator, row.ms) for row in rows)
 
@@ -95,8 +94,13 @@ class Target:
         when it does not run.
         """
         inputs: Sequence[Feed] = stored_feeds(self.store.load(feeds) or {})
-        with self.supervisor.during("measure", "memory"):
+        with self.supervisor.during(self._phase(), "memory"):
             return memory_taken(self.runtime, self.profile, path, inputs)
+
+    def _phase(self) -> str:
+        """What the time goes into: measuring while nobody computes, or beside those that do."""
+        beside = not needs_the_machine(self.profile) and self.lock.others_work()
+        return MEASURE_BESIDE if beside else "measure"
 
     def _among_others(self) -> AbstractContextManager[None]:
         """How those that compute behave during a session."""

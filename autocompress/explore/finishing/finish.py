@@ -136,9 +136,8 @@ class Finish:
                 found = await self._recommended()
             found = await self._hold_on_the_device(found)
             chosen = self._choose(found)
-            await self._test_once(chosen)
+            await all_done([self._test_once(chosen), self._profile(chosen)])
             await self._run_front_on_device()
-            await self._profile(chosen)
         self._training.save_progress()
 
     def conclude_as_it_stands(self) -> None:

@@ -83,7 +83,7 @@ def is_over(budget: Budget, latency: Latency) -> bool:
 
 async def time_floor(space: Space, gating: Gating, budget: Budget, clock: Clock) -> Floor:
     """Time the smallest structures, and where all of them are over the budget those of other sets of strategies, each
-    with the variants that were fast on the reference.
+    with the variants that were fast on the reference until one is within the budget.
     """
     if not budget.bounded:
         return Floor(budget)
@@ -95,7 +95,7 @@ async def time_floor(space: Space, gating: Gating, budget: Budget, clock: Clock)
             if clock.elapsed() > until:
                 raise CandidateFailed("there is no time to look for a faster one")
             try:
-                answers[recipe] = await gating.time(recipe, Budget())
+                answers[recipe] = await gating.time(recipe, budget)
             except CandidateFailed as error:
                 answers[recipe] = error
         answer = answers[recipe]

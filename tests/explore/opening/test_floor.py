@@ -27,7 +27,7 @@ class FakeGating:
         self.latency = latency
 
     async def time(self, recipe: Recipe, budget: Budget) -> Gate:
-        assert not budget.bounded, "the fastest variant, not the first that is fast enough"
+        assert budget.bounded, "the first variant that is fast enough is enough"
         if self.latency is None:
             raise CandidateFailed("it cannot be built")
         return Gate(self.latency, ())
