@@ -24,6 +24,7 @@ IN_VAIN = 4  # blocks in a row that were not quiet, after which a session goes o
 MOST_CALLS = 400  # in a block
 SLOW_MS = 200.0  # a call, above which one is enough to warm up
 HURRIED, HURRIED_S = 4, 0.1  # blocks at least of a session that is to take less than so many seconds
+HURRIED_MS = 2.5  # about as long as a block of it lasts
 WHERE_BUSY = 2  # times as long, where fewer than half of its blocks were quiet by then
 STABLE, STABLE_S, SPELL_S = 0.03, 3.0, 0.2  # apart, two spells of what has warmed up; seconds for it, and of a spell
 WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
@@ -49,20 +50,23 @@ class Blocks:
 @dataclass(frozen=True)
 class BlockLimits:
     """When a session ends: with ``quiet`` quiet blocks, or after ``seconds`` if it has ``fewest`` blocks by then.
-    longer: times as long, as long as fewer than half of its blocks were quiet.
+    longer: times as long, as long as fewer than half of its blocks were quiet. block_ms: what a block lasts, about.
     """
 
     quiet: int = 20
     seconds: float = 1.5
     fewest: int = 10
     longer: float = 1.0
+    block_ms: float = BLOCK_MS
 
     @classmethod
     def within(cls, seconds: float) -> "BlockLimits":
-        """Of a session that may take so many seconds; one that has hardly any ends with fewer blocks, or goes on for
-        quiet ones.
+        """Of a session that may take so many seconds; one that has hardly any ends with fewer and shorter blocks, or
+        goes on for quiet ones.
         """
-        return cls(seconds=seconds) if seconds >= HURRIED_S else cls(cls.quiet, seconds, HURRIED, WHERE_BUSY)
+        if seconds >= HURRIED_S:
+            return cls(seconds=seconds)
+        return cls(cls.quiet, seconds, HURRIED, WHERE_BUSY, HURRIED_MS)
 
 
 USUAL = BlockLimits()
@@ -88,7 +92,7 @@ def record_blocks(
     enabled = gc.isenabled()
     gc.disable()
     try:
-        counts = [_calls_a_block(model) for model in (candidate, reference)]
+        counts = [_calls_a_block(model, limits.block_ms) for model in (candidate, reference)]
         ours: list[Milliseconds] = []
         theirs = [float(np.median(_block(reference, counts[1])))]
         began, known, in_vain = clock(), 0, 0
@@ -131,7 +135,7 @@ def _block(model: Call, calls: int) -> Milliseconds:
     return times
 
 
-def _calls_a_block(model: Call) -> int:
+def _calls_a_block(model: Call, block_ms: float) -> int:
     if model() > SLOW_MS:
         return 1
     _block(model, WARM_UP[0])
@@ -141,4 +145,4 @@ def _calls_a_block(model: Call) -> int:
         took.append(model())
         beside.append((time.perf_counter() - began) * 1e3 - took[-1])
     each = float(np.median(took)) + max(0.0, min(beside))  # with what comes between calls at the least
-    return int(np.clip(round(BLOCK_MS / max(each, 1e-4)), 1, MOST_CALLS))
+    return int(np.clip(round(block_ms / max(each, 1e-4)), 1, MOST_CALLS))

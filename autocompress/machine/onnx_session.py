@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 WARM_UP_CALLS = 3  # calls of a profile that do not count
-FEWEST_PROFILED, MOST_PROFILED, SECONDS = 7, 200, 0.15  # of a profile
+FEWEST_PROFILED, MOST_PROFILED, SECONDS = 7, 100, 0.05  # of a profile
 KERNEL = "_kernel_time"
 AROUND = frozenset({"If", "Loop", "Scan"})  # their time is that of the nodes inside
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from autocompress.arrays import Floats
-from autocompress.machine.blocks import BLOCK_MS, MOST_CALLS, BlockLimits, Blocks, TooCoarse, record_blocks
+from autocompress.machine.blocks import BLOCK_MS, HURRIED_MS, MOST_CALLS, BlockLimits, Blocks, TooCoarse, record_blocks
 
 LIMITS = BlockLimits()
 
@@ -130,8 +130,8 @@ def test_a_call_that_takes_no_time_fails_in_one_line(times: tuple[float, float])
 def test_a_session_that_has_hardly_any_time_goes_on_where_too_few_of_its_blocks_were_quiet(
     quiet_blocks: Callable[[Floats], int], count: int
 ):
-    limits = BlockLimits.within(4 * 2 * BLOCK_MS / 1e3)
-    assert len(recorded(1.0, quiet_blocks=quiet_blocks, limits=limits)[0].candidate) == count
+    limits = BlockLimits.within(4 * 2 * HURRIED_MS / 1e3)
+    assert len(recorded(0.5, 0.5, quiet_blocks, limits)[0].candidate) == count
 
 
 def test_a_session_that_has_more_time_takes_no_longer_and_has_blocks_enough_to_judge_by():

@@ -19,6 +19,7 @@ FEW_STRATEGIES = 2  # structural strategies, at most, that count as few
 STRENGTHS_WHERE_FEW, STRENGTHS_WHERE_MANY = 3, 2  # of each of them, tried first
 SHARES_BETWEEN = (0.5, 0.25, 0.75)  # of a ladder of strengths, timed beside both ends in a small space
 NEAR = 0.05  # within the budget, as a share of it, below which no milder structure is looked for
+STEEPER = 3.0  # times as much as between the last two that latency may still fall with strength
 
 Try = Callable[[Recipe], Awaitable[Gate]]
 
@@ -67,7 +68,7 @@ async def default_recipes(space: Space, gate: Try) -> list[Recipe]:
 
 async def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> int:
     """Index of the mildest structure that meets the budget, or of one that is within it by little; latency falls with
-    strength. The strongest when none does.
+    strength. The strongest when none does, or when it hardly falls.
 
     By bisection, every other step where a line through the nearest on both sides crosses the budget.
     """
@@ -87,6 +88,10 @@ async def _mildest_within(ladder: list[Recipe], budget: Budget, gate: Try) -> in
             return at
         if excess < 0:
             high, within = at, math.log1p(excess)
-        else:
-            low, over = at + 1, math.log1p(excess)
+            continue
+        now = math.log1p(excess)
+        falls = (over - now) / (at + 1 - low)
+        if math.isnan(within) and now > STEEPER * falls * (high - at):
+            return high
+        low, over = at + 1, now
     return low

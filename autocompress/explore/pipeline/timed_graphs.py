@@ -13,7 +13,7 @@ EXPECTED_SESSIONS = 50  # of a search of some minutes
 SESSION_S = (0.1, 1.5)  # seconds of one, at least and at most
 MOST_SHARE = 0.05  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
 WHOLE_SHARE = 0.06  # of a search's time on a quiet machine; beyond it nothing is timed but what a verdict needs
-SHORTEST_S = 0.03  # four blocks of each file
+SHORTEST_S = 0.02  # four short blocks of each file
 
 
 def session_s(limit_s: float) -> float:

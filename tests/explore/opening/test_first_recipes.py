@@ -107,6 +107,18 @@ def test_a_structure_within_the_budget_by_little_ends_the_bisection(gate: FakeGa
     assert asked <= 3.2 * len(RATIOS), "halving alone would ask for 4.3"
 
 
+def test_where_latency_hardly_falls_with_strength_it_is_not_searched_to_the_end(make_latency: Callable[..., Latency]):
+    asked: list[Recipe] = []
+
+    async def gate(recipe: Recipe) -> Gate:
+        asked.append(recipe)
+        return Gate(make_latency(ratio=1 - 0.1 * recipe.steps[0].values["ratio"]), ())
+
+    found = asyncio.run(first_recipes(space_of(CARVE, TUNE), Budget(speedup=2), gate))
+    assert ratios(found) == [0.95]
+    assert ratios(asked) == [0.5, 0.75]
+
+
 def test_every_strength_that_meets_the_budget_is_found(gate: FakeGate):
     for ratio in RATIOS:
         found = first(space_of(CARVE, TUNE), Budget(speedup=0.999 / (1 - ratio)), gate)
