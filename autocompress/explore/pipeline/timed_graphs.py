@@ -12,7 +12,7 @@ SHARE = 0.1  # of a search's time, that its sessions may take
 EXPECTED_SESSIONS = 50  # of a search of some minutes
 SESSION_S = (0.1, 1.5)  # seconds of one, at least and at most
 MOST_SHARE = 0.05  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
-WHOLE_SHARE = 0.06  # of a search's time on a quiet machine; beyond it nothing is timed but what a verdict needs
+WHOLE_SHARE = 0.05  # of a search's time on a quiet machine; beyond it nothing is timed but what a verdict needs
 SHORTEST_S = 0.02  # four short blocks of each file
 
 

@@ -84,7 +84,7 @@ def measuring(make_latency: Make, make_history: Callable[..., History]) -> Make:
     return make
 
 
-@pytest.mark.parametrize(("whole_s", "count"), [(106.0, 8), (212.0, 14)])
+@pytest.mark.parametrize(("whole_s", "count"), [(106.0, 6), (212.0, 12)])
 def test_no_more_than_the_share_of_measuring_goes_into_finalists_that_turn_out_too_slow(
     whole_s: float, count: int, measuring: Make, make_session: Make
 ):
