@@ -28,6 +28,7 @@ from autocompress.explore.standings.standings import Standings
 
 CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists further
 FRONT_SHARE = 0.03  # of the whole time, for timing the front once more
+OWN_BESIDE = 2  # files of the finalists, timed beside their training with what may be recommended as it stands
 BESIDE_SHARE = 0.9  # of a training of finalists, over which the sessions beside it are spread
 IN_VAIN_BESIDE = 3  # busy sessions beside a training, after which no more are begun
 GROUPS = 3  # of finalists, one after another, while none of them can be recommended
@@ -137,7 +138,7 @@ class Measuring:
         """
         latest = {e.id for family in families for e in family.latest.evaluations}
         own = [j.evaluation for j in self._in_order() if j.evaluation.id in latest and not j.is_over]
-        judged = (*own[:JUDGED], *self._hopeful()[:JUDGED])
+        judged = (*own[:OWN_BESIDE], *self._hopeful()[:JUDGED])
         few = [e for e in judged if self._missing(e.graph, JUDGING_SESSIONS[0])]
         front = self._little_known() if self._measuring_s() > 0 else ()
         return list({e.graph: e for e in (*few, *front)}.values())
