@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from autocompress.api import retarget, search
+    from autocompress.commands.apply import load_model
     from autocompress.errors import AutocompressError
     from autocompress.profile import HardwareProfile
     from autocompress.recipe import Recipe, Step
     from autocompress.task import Task
 
 __version__ = "0.1.0"
-__all__ = ["AutocompressError", "HardwareProfile", "Recipe", "Step", "Task", "retarget", "search"]
+__all__ = ["AutocompressError", "HardwareProfile", "Recipe", "Step", "Task", "load_model", "retarget", "search"]
 
 _HOME = {
     "AutocompressError": "autocompress.errors",
@@ -22,6 +23,7 @@ _HOME = {
     "Recipe": "autocompress.recipe",
     "Step": "autocompress.recipe",
     "Task": "autocompress.task",
+    "load_model": "autocompress.commands.apply",
     "retarget": "autocompress.api",
     "search": "autocompress.api",
 }

@@ -1,4 +1,4 @@
-"""``apply``: a model made again from its recipe."""
+"""``apply``: a model made again from its recipe, as files or as a module."""
 
 import asyncio
 import math
@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.export import export
@@ -23,9 +24,9 @@ from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation
 from autocompress.explore.opening.reference import open_task
 from autocompress.fingerprint import differences_of
-from autocompress.plugin.loader import load_plugins
+from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile, load_profile
-from autocompress.recipe import TRAIN, RecipeFile
+from autocompress.recipe import TRAIN, RecipeFile, Step
 from autocompress.storage.atomic import copy_file, no_space, replacing, write_text
 from autocompress.storage.delivery import deliver, weights_of
 from autocompress.storage.folder import RunFolder
@@ -36,10 +37,27 @@ from autocompress.storage.paths import inside
 from autocompress.storage.recovery import Say, recover_recipe
 from autocompress.storage.store import Store
 from autocompress.supervisor import tell_nobody
-from autocompress.task import load_task
+from autocompress.task import Task, load_task
 
 COMPARED_BATCHES = 32  # of validation inputs, on which they are compared
 SAME_OUTPUTS = 1e-4  # apply: between the model made again and the stored one
+
+
+def load_model(recipe: str | Path, task: Task | str) -> nn.Module:
+    """The PyTorch module of a ``recipe.toml``, in evaluation mode, with the weights that lie beside it: what its ONNX
+    file was exported from, before any quantization of that. The structure is replayed on a copy of the task's model.
+
+    task: the one that it was made for, or where it is: ``"my_task.py:task"``. Raises UsageError when the recipe was
+    made for another one, names a strategy that is not installed, or its weights are missing or damaged.
+    """
+    path = Path(recipe)
+    stored = RecipeFile.read(path)
+    profile, plugins = _profile_of(stored), load_plugins()
+    _refuse_missing(plugins, stored.recipe.steps)
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
+        opened = load_task(task) if isinstance(task, str) else task
+        read = _read(path, stored, opened, profile, plugins, Path(scratch) / "reference.onnx")
+        return _with_weights(path, stored, read, plugins)
 
 
 def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: Say = tell_nobody) -> str:
@@ -62,9 +80,7 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
         load_plugins(),
         load_task(target),
     )
-    needed = [s.strategy for s in (*stored.recipe.steps, stored.recipe.variant) if s and s.strategy != TRAIN]
-    for name in needed:
-        plugins.strategy(name)  # an absent plug-in is an error before anything is made
+    needed = _refuse_missing(plugins, (*stored.recipe.steps, *filter(None, [stored.recipe.variant])))
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
         if redo:
             run = RunFolder(Path(scratch))
@@ -77,23 +93,11 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
                 f"{made.score.shown(here.prepared.maximize).val:.4f} (stored: {stored.facts.get('val')})"
             )
         reference = Path(scratch) / "reference.onnx"
-        read = read_task(task, profile, plugins.runtime_of(profile), reference, stored.seed)
-        if stored.parts and read.fingerprint != stored.fingerprint:  # earlier recipes cannot be compared
-            found = differences_of(stored.parts, read.parts)
-            raise UsageError(
-                f"{recipe} was made for another task ({stored.task}, {found}): give the task it was made for"
-            )
+        read = _read(recipe, stored, task, profile, plugins, reference)
         inputs = next(profile_inputs(read.splits["val"], profile, read.context.layout, 1))
         export(read.context.model, read.context.layout, inputs, reference, stored.exporter, profile.opset)
-        model, _ = build(stored.recipe, read.context, plugins, stored.plans)
+        model = _with_weights(recipe, stored, read, plugins)
         kept = replace(stored, weights=None if weights is None else WEIGHTS)
-        if weights is not None:
-            if not weights.exists():
-                raise UsageError(f"the weights {weights} are missing: --redo makes them anew")
-            try:
-                load_weights(Store(weights.parent), model, weights.stem)
-            except CandidateFailed as error:
-                raise UsageError(f"{error.reason}: --redo makes them anew") from error
         source = Path(scratch) / "float.onnx"
         export(model, read.context.layout, inputs, source, stored.exporter, profile.opset)
         _mark(folder)
@@ -122,6 +126,39 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
                 f"(allowed {SAME_OUTPUTS:g}): the versions of torch or onnxruntime may not be those of the run"
             )
         return f"{line}; its outputs differ from {beside} by at most {worst:.2g}"
+
+
+def _refuse_missing(plugins: PluginSet, steps: Sequence[Step]) -> list[str]:
+    """The strategies of the steps. Raises UsageError when one is not installed, before anything is made."""
+    return [plugins.strategy(step.strategy).name for step in steps if step.strategy != TRAIN]
+
+
+def _read(
+    recipe: Path, stored: RecipeFile, task: Task, profile: HardwareProfile, plugins: PluginSet, reference: Path
+) -> Read:
+    """The task of a recipe. reference: where its ONNX file would lie. Raises UsageError when it is another one."""
+    read = read_task(task, profile, plugins.runtime_of(profile), reference, stored.seed)
+    if stored.parts and read.fingerprint != stored.fingerprint:  # earlier recipes cannot be compared
+        found = differences_of(stored.parts, read.parts)
+        raise UsageError(f"{recipe} was made for another task ({stored.task}, {found}): give the task it was made for")
+    return read
+
+
+def _with_weights(recipe: Path, stored: RecipeFile, read: Read, plugins: PluginSet) -> nn.Module:
+    """The module of a recipe. Raises UsageError when its weights cannot be had."""
+    model, _ = build(stored.recipe, read.context, plugins, stored.plans)
+    if stored.weights is None:
+        return model
+    weights = weights_of(recipe, stored.weights)
+    if not weights.exists():
+        raise UsageError(
+            f"the weights {weights} are missing: `autocompress apply {recipe} TASK --redo` makes them anew"
+        )
+    try:
+        load_weights(Store(weights.parent), model, weights.stem)
+    except CandidateFailed as error:
+        raise UsageError(f"{error.reason}: `autocompress apply {recipe} TASK --redo` makes them anew") from error
+    return model
 
 
 def _profile_of(stored: RecipeFile) -> HardwareProfile:

@@ -1,5 +1,7 @@
 """The model that a run delivers: a candidate's files in a folder that stands on its own, together with ``front.json``.
 
+In the ONNX file stands what it is (its metadata), and beside it lie programs that run and load it, and a card that says
+what it is good for.
 ``front.json`` is the commit. It holds the digest of every file delivered and takes its name before they do, so that
 what a kill left undone can be told, and be done from ``candidates/`` by whoever comes next (``recovery.py``).
 """
@@ -10,19 +12,31 @@ import os
 import shutil
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from autocompress.errors import AutocompressError, UsageError, one_line
-from autocompress.recipe import RecipeFile
+from autocompress.profile import PROCESSOR
+from autocompress.recipe import Recipe, RecipeFile
 from autocompress.storage import front, ownership
 from autocompress.storage.atomic import removed, replacing, write_text
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.front import CANDIDATES, FRONT, MODEL, RECIPE, STORE, WEIGHTS
+from autocompress.storage.front import CANDIDATES, CARD, FRONT, LOAD, MODEL, PREDICT, RECIPE, STORE, WEIGHTS
+from autocompress.storage.onnx_file import metadata
 from autocompress.storage.paths import inside
+from autocompress.storage.programs import load_program, predict_program
 
-Content = Path | str  # a file to copy, or a text
+
+@dataclass(frozen=True)
+class Lengthened:
+    """A file to copy, with what is to be appended to it."""
+
+    path: Path
+    tail: bytes
+
+
+Content = Path | str | Lengthened  # a file to copy, or a text
 
 
 def deliver(model: Path, target: Path) -> None:
@@ -32,8 +46,9 @@ def deliver(model: Path, target: Path) -> None:
             put(content, temporary)
 
 
-def commit(folder: RunFolder, document: dict[str, Any]) -> dict[str, Any]:
-    """Write ``front.json`` and deliver the model it names, both or neither; the document as it was written.
+def commit(folder: RunFolder, document: dict[str, Any], card: str | None = None) -> dict[str, Any]:
+    """Write ``front.json`` and deliver the model it names, both or neither; the document as it was written. card: what
+    is said of the model.
 
     Raises AutocompressError, with everything as it was, when a file is in the way that no search of this run put there,
     or the candidate's are not what the search wrote.
@@ -42,11 +57,15 @@ def commit(folder: RunFolder, document: dict[str, Any]) -> dict[str, Any]:
         raise removed(folder.front)
     parent, before = front.folder_of(document), delivered_before(folder)
     try:
-        contents = {f"{parent}/{name}": content for name, content in chosen_contents(folder.root, document).items()}
+        own = chosen_contents(folder.root, document)
+        if own and card is not None:
+            own[CARD] = card
+        contents = {f"{parent}/{name}": content for name, content in own.items()}
         refuse_foreign(folder, contents)
     except UsageError as error:  # but by now there is something to lose
         raise AutocompressError(str(error)) from error
-    document = document | {"delivered": {name: digest_of(content) for name, content in contents.items()}}
+    digests = {n: None if Path(n).name == CARD else digest_of(content) for n, content in contents.items()}
+    document = document | {"delivered": digests}
     with ExitStack() as renames:  # each file takes its name when this closes, and front.json before
         for name, content in contents.items():
             put(content, renames.enter_context(replacing(folder.root / name)))
@@ -75,13 +94,24 @@ def refuse_foreign(folder: RunFolder, names: Collection[str]) -> None:
 
 
 def chosen_contents(root: Path, document: dict[str, Any]) -> dict[str, Content]:
-    """What a document delivers, by the file's name."""
+    """What a document delivers, by the file's name, but for the card; of one that an earlier version delivered, what
+    that did.
+    """
     candidate = front.chosen(document)
     if candidate is None:
         return {}
     model = inside(root, root, candidate["artifact"], root / FRONT)
     own = {name: inside(root, model.parent, name, root / FRONT) for name in document.get("artifacts", ())}
-    return {**own, **_contents(model)}
+    found = {**own, **_contents(model)}
+    if "delivered" in document and f"{front.folder_of(document)}/{PREDICT}" not in document["delivered"]:
+        return found
+    profile = document.get("environment", {}).get("profile") or {}
+    return {
+        **found,
+        MODEL: Lengthened(model, metadata(_described(document, candidate, digest_of(model)))),
+        PREDICT: predict_program(profile.get("threads", 1), profile.get("provider", PROCESSOR)),
+        LOAD: load_program(),
+    }
 
 
 def weights_in_store(key: str) -> str:
@@ -109,6 +139,10 @@ def put(content: Content, path: Path) -> None:
     """Write it."""
     if isinstance(content, Path):
         shutil.copyfile(content, path)
+    elif isinstance(content, Lengthened):
+        shutil.copyfile(content.path, path)
+        with path.open("ab") as file:
+            file.write(content.tail)
     else:
         path.write_bytes(content.encode())
 
@@ -117,11 +151,14 @@ def digest_of(content: Content) -> str | None:
     """Its SHA-256, or None for a file that is not there or cannot be read."""
     if isinstance(content, str):
         return hashlib.sha256(content.encode()).hexdigest()
+    path, tail = (content.path, content.tail) if isinstance(content, Lengthened) else (content, b"")
     try:
-        with content.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
     except OSError:
         return None
+    digest.update(tail)
+    return digest.hexdigest()
 
 
 def remove_delivered(folder: RunFolder, names: Collection[str]) -> None:
@@ -132,6 +169,24 @@ def remove_delivered(folder: RunFolder, names: Collection[str]) -> None:
         path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()
+
+
+def _described(document: dict[str, Any], candidate: dict[str, Any], measured: str | None) -> dict[str, str]:
+    """What an ONNX file says of itself. measured: SHA-256 of the file that was measured, which says nothing yet."""
+    score, latency = candidate.get("score") or {}, candidate.get("latency_ms") or {}
+    said = {
+        "task": document["task"],
+        "recipe": str(Recipe.from_json(candidate.get("recipe") or [])),
+        "metric": document.get("metric"),
+        "validation_score": score.get("val"),
+        "test_score": score.get("test"),
+        "profile": document.get("profile"),
+        "statistic_ms": latency.get("statistic"),
+        "latency_ratio": latency.get("ratio"),
+        "measured_sha256": measured,
+        "labels": json.dumps(document["labels"]) if document.get("labels") else None,
+    }
+    return {f"autocompress.{name}": str(value) for name, value in said.items() if value is not None}
 
 
 def _contents(model: Path) -> dict[str, Content]:

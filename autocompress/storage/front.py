@@ -14,6 +14,8 @@ FRONT, REPORT, CANDIDATES, STORE = "front.json", "report.html", "candidates", "s
 EXACT_SUMS, CUT_OFF_SUMS = "exact", "cut off at 16 bits"  # what is recorded of sums of int8 products on the target
 RECOMMENDED, NEAREST = "recommended", "nearest"  # folders of a model that stands on its own
 MODEL, RECIPE, WEIGHTS = "model.onnx", "recipe.toml", "weights.safetensors"
+PREDICT, LOAD, CARD = "predict.py", "load.py", "model_card.md"  # beside them, for who deploys it
+DELIVERED = MODEL, RECIPE, WEIGHTS, PREDICT, LOAD, CARD
 ENTRY_KINDS: dict[str, tuple[type, ...]] = {
     "schema": (int,),
     "task": (str,),
@@ -76,8 +78,9 @@ def folder_of(document: dict[str, Any]) -> str:
 
 
 def delivered(document: dict[str, Any]) -> dict[str, str | None]:
-    """The files in ``recommended/`` or ``nearest/`` with their SHA-256; None where an earlier version wrote them, which
-    kept no digests. Raises ValueError when the document names any other file.
+    """The files in ``recommended/`` or ``nearest/`` with their SHA-256; None for the card, which is made from the
+    document, and where an earlier version wrote them, which kept no digests. Raises ValueError when the document names
+    any other file.
     """
     if "delivered" not in document:
         names = (MODEL, RECIPE, WEIGHTS) if chosen(document) else ()

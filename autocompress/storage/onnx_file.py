@@ -1,6 +1,6 @@
 """ONNX files that hold all their own data. A tensor may name another file for it, which may lie anywhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             f"{path} keeps its weights in other files, which may point anywhere: give a file that holds its own weights"
         )
     return model
+
+
+def metadata(entries: Mapping[str, str]) -> bytes:
+    """What is to be appended to an ONNX file so that it says this of itself: messages of protobuf that follow each
+    other are one, so that graph and weights stay as they are, byte for byte (protobuf's encoding, "Last One Wins").
+    """
+    said = onnx.ModelProto()
+    onnx.helper.set_model_props(said, dict(entries))
+    return bytes(said.SerializeToString(deterministic=True))
 
 
 def keeps_data_elsewhere(model: onnx.ModelProto) -> bool:

@@ -19,7 +19,7 @@ from autocompress.storage.delivery import (
     weights_of,
 )
 from autocompress.storage.folder import FolderInUse, RunFolder
-from autocompress.storage.front import CANDIDATES, FRONT, MODEL, NEAREST, RECIPE, RECOMMENDED, WEIGHTS
+from autocompress.storage.front import CANDIDATES, DELIVERED, FRONT, NEAREST, RECIPE, RECOMMENDED, WEIGHTS
 
 Say = Callable[[str], None]
 
@@ -31,9 +31,7 @@ def recover(folder: RunFolder, say: Say) -> None:
 
     say: told which files did not agree and were made again.
     """
-    refuse_foreign(
-        folder, [f"{parent}/{name}" for parent in (RECOMMENDED, NEAREST) for name in (MODEL, RECIPE, WEIGHTS)]
-    )
+    refuse_foreign(folder, [f"{parent}/{name}" for parent in (RECOMMENDED, NEAREST) for name in DELIVERED])
     ownership.refuse_other_page(folder.report)
     _finish_delivery(folder, say)
 

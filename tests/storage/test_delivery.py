@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnx.parser
 import pytest
 
 from autocompress.errors import AutocompressError
@@ -68,11 +70,53 @@ def test_model_recipe_and_weights_are_delivered_with_their_digests(folder: RunFo
     document = committed(folder, front(recommended="aa-0"))
     assert json.loads(folder.front.read_text()) == document
     files = held(folder.root)
-    assert files["recommended/model.onnx"] == b"model aa"
+    assert files["recommended/model.onnx"].startswith(b"model aa"), "what was measured, byte for byte"
     assert files["recommended/weights.safetensors"] == b"weights aa"
     assert b'weights = "weights.safetensors"' in files["recommended/recipe.toml"]
     assert document["delivered"] == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     assert folder.front.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_model_says_what_it_is_and_which_file_was_measured(folder: RunFolder, front: Make):
+    measured = folder.candidate("cc-0")
+    net = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1] x) => (float[1] y) { y = Neg(x) }'
+    )
+    onnx.save(net, measured)
+    document = front(recommended="cc-0") | {"metric": "accuracy", "profile": "cpu", "labels": ["no", "yes"]}
+    document["candidates"][2] |= {
+        "score": {"val": 0.93, "test": None},
+        "latency_ms": {"statistic": 0.2, "ratio": 0.25},
+        "recipe": [{"strategy": "prune", "params": {"ratio": 0.5}}],
+    }
+    committed(folder, document)
+    delivered = onnx.load(folder.recommended / "model.onnx")
+    assert {entry.key.removeprefix("autocompress."): entry.value for entry in delivered.metadata_props} == {
+        "task": "ünï",
+        "recipe": "prune(ratio=0.5)",
+        "metric": "accuracy",
+        "validation_score": "0.93",
+        "profile": "cpu",
+        "statistic_ms": "0.2",
+        "latency_ratio": "0.25",
+        "measured_sha256": hashlib.sha256(measured.read_bytes()).hexdigest(),
+        "labels": '["no", "yes"]',
+    }
+    assert delivered.graph == net.graph
+    assert (folder.recommended / "model.onnx").read_bytes().startswith(measured.read_bytes())
+
+
+def test_the_card_lies_beside_the_model_and_goes_with_it(folder: RunFolder, front: Make):
+    folder.claim()
+    document = commit(folder, front(recommended="aa-0"), "what it is")
+    assert (folder.recommended / "model_card.md").read_text() == "what it is"
+    assert document["delivered"]["recommended/model_card.md"] is None, "it is made from front.json"
+    (folder.recommended / "model_card.md").write_text("with a remark of mine")
+    assert read_run(folder.root, pytest.fail)["recommended"] == "aa-0"
+    commit(folder, front(nearest="bb-0"), "what that is")
+    folder.release()
+    assert not folder.recommended.exists()
+    assert (folder.nearest / "model_card.md").read_text() == "what that is"
 
 
 def test_front_is_valid_json_or_everything_stays_as_it_was(folder: RunFolder, front: Make):
@@ -147,6 +191,7 @@ def test_files_that_no_search_delivered_stay(folder: RunFolder, front: Make):
     assert held(folder.root).keys() == {
         "recommended/notes.md",
         *(f"nearest/{name}" for name in ("model-of-mine.onnx", "model.onnx", "recipe.toml", "weights.safetensors")),
+        *(f"nearest/{name}" for name in ("predict.py", "load.py")),
     }
     committed(folder, front(recommended="bb-0"))
     assert all(path.read_text() == "mine" for path in mine)
@@ -169,8 +214,10 @@ def test_delivery_of_an_earlier_version_is_replaced(folder: RunFolder, front: Ma
     committed(folder, front(recommended="aa-0"))
     folder.front.write_text(json.dumps(front(recommended="aa-0")))  # which kept no digests
     (folder.root / ".autocompress-run").unlink()
+    for name in ("predict.py", "load.py"):
+        (folder.recommended / name).unlink()
     committed(folder, front(nearest="cc-0"))
-    assert held(folder.root).keys() == {"nearest/model.onnx", "nearest/recipe.toml"}
+    assert held(folder.root).keys() == {f"nearest/{n}" for n in ("model.onnx", "recipe.toml", "predict.py", "load.py")}
 
 
 def test_weights_outside_the_run_folder_are_not_delivered(folder: RunFolder, front: Make, tmp_path: Path):

@@ -1,5 +1,6 @@
 """A delivered model that does not agree with ``front.json`` is made whole from ``candidates/``, or refused."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from autocompress.storage.folder import RunFolder
 from autocompress.storage.recovery import read_run
 
 Make = Callable[..., dict[str, Any]]
-NAMES = ("model.onnx", "recipe.toml", "weights.safetensors")
+NAMES = ("model.onnx", "recipe.toml", "weights.safetensors", "predict.py", "load.py")
 
 
 @pytest.fixture
@@ -42,6 +43,20 @@ def test_file_that_does_not_agree_is_made_again_and_it_is_said(name: str, conten
     said.clear()
     read_run(delivered.root, said.append)
     assert said == []
+
+
+def test_what_an_earlier_version_delivered_is_made_again_as_it_was(delivered: RunFolder):
+    document = json.loads(delivered.front.read_text())
+    raw = delivered.candidate("aa-0").read_bytes()
+    (delivered.recommended / "model.onnx").write_bytes(b"cut short")
+    for name in ("predict.py", "load.py"):
+        (delivered.recommended / name).unlink()
+        del document["delivered"][f"recommended/{name}"]
+    document["delivered"]["recommended/model.onnx"] = hashlib.sha256(raw).hexdigest()
+    delivered.front.write_text(json.dumps(document))
+    read_run(delivered.root, print)
+    assert (delivered.recommended / "model.onnx").read_bytes() == raw
+    assert not (delivered.recommended / "predict.py").exists()
 
 
 @pytest.mark.parametrize("name", NAMES)
