@@ -61,6 +61,7 @@ def search(
     budget_ms: float | None = None,
     speedup: float | None = None,
     max_drop: float | None = None,
+    max_class_drop: float | None = None,
     profile: str = "cpu",
     space: str = "default",
     minutes: float | None = None,
@@ -79,7 +80,8 @@ def search(
     task: ``"my_task.py:factory"`` (computed in a worker process that may crash without the search), or a Task object
     (computed in this process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms:
     milliseconds on the profile's statistic. speedup: times faster than the reference, on the ratio to it; excludes
-    ``budget_ms``. max_drop: points of score that may be lost. minutes: in all, over resumes, finishing included (15;
+    ``budget_ms``. max_drop: points of score that may be lost; max_class_drop: in any one class, or group that the task
+    names. minutes: in all, over resumes, finishing included (15;
     1.5 for the demo). trials: families at most. no_train: nothing is trained; what is repaired, reconstructed,
     quantized or dropped is measured as it is. workers: processes that share the cores and compute candidates side by
     side (1), fewer where they do not fit into memory; a Task object has one. out: the run folder (``runs/<task>``); the
@@ -89,7 +91,7 @@ def search(
     act on.
     """
     console = console or Console(stderr=True)
-    budget = Budget(budget_ms, speedup, max_drop)
+    budget = Budget(budget_ms, speedup, max_drop, max_class_drop=max_class_drop)
     if minutes is not None and not 0 < minutes < 1e6:
         raise UsageError(f"--minutes must be a number above 0, not {minutes:g}")
     if trials is not None and trials < 1:
@@ -141,6 +143,7 @@ def retarget(
     budget_ms: float | None = None,
     speedup: float | None = None,
     max_drop: float | None = None,
+    max_class_drop: float | None = None,
     minutes: float = RETARGET_MINUTES,
     out: str | Path | None = None,
     quiet: bool = False,
@@ -151,13 +154,14 @@ def retarget(
     ``front.json``: nothing is trained. The run stays as it is.
 
     run: the run folder of the search. task: its task, as ``search`` takes it; where the run knows it is not needed.
-    profile: the other target. budget_ms, speedup, max_drop: as in ``search``; those of the run when none is given.
-    minutes: at most. out: the folder of what is made (the run's with the profile's name).
+    profile: the other target. budget_ms, speedup, max_drop, max_class_drop: as in ``search``; those of the run when
+    none is given. minutes: at most. out: the folder of what is made (the run's with the profile's name).
 
     Raises UsageError for bad input, also when the task is another one than the run's, and what ``search`` does.
     """
     console = console or Console(stderr=True)
-    root, plugins, given = Path(run), plugins or load_plugins(), Budget(budget_ms, speedup, max_drop)
+    root, plugins = Path(run), plugins or load_plugins()
+    given = Budget(budget_ms, speedup, max_drop, max_class_drop=max_class_drop)
     if not 0 < minutes < 1e6:
         raise UsageError(f"--minutes must be a number above 0, not {minutes:g}")
     target = load_profile(profile)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autocompress.errors import UsageError, one_line
+from autocompress.group_losses import GroupLosses
+from autocompress.score_scale import ScoreScale
 from autocompress.verdict import FAR_OVER, Verdict, at_least, at_most, ms_verdict, ratio_verdict
 
 if TYPE_CHECKING:
@@ -20,8 +22,8 @@ class Budget:
     no budget.
 
     max_drop: points of score (hundredths of the metric's unit) that may be lost against the reference, or None.
-    max_size_bytes: of the file, max_memory_bytes: that it takes, as the target's profile says, or None. Raises
-    UsageError.
+    max_class_drop: points that may be lost in any one class or group of examples, or None. max_size_bytes: of the
+    file, max_memory_bytes: that it takes, as the target's profile says, or None. Raises UsageError.
     """
 
     latency_ms: float | None = None
@@ -29,6 +31,7 @@ class Budget:
     max_drop: float | None = None
     max_size_bytes: int | None = None
     max_memory_bytes: int | None = None
+    max_class_drop: float | None = None
 
     def __post_init__(self) -> None:
         if self.latency_ms is not None and self.speedup is not None:
@@ -36,6 +39,7 @@ class Budget:
         _check("--budget-ms", self.latency_ms, positive=True)
         _check("--speedup", self.speedup, positive=True)
         _check("--max-drop", self.max_drop, positive=False)
+        _check("--max-class-drop", self.max_class_drop, positive=False)
 
     @property
     def bounded(self) -> bool:
@@ -70,6 +74,16 @@ class Budget:
         if memory_bytes is None and self.max_memory_bytes is not None:
             return Verdict("undecided", "how much memory it takes was not measured")
         return _within(memory_bytes or 0, self.max_memory_bytes, "bytes of memory")
+
+    def class_verdict(self, losses: GroupLosses | None, scale: ScoreScale) -> Verdict | None:
+        """Whether every class loses little enough; None where any loss is allowed. losses: None where they were not
+        compared.
+        """
+        if self.max_class_drop is None:
+            return None
+        if losses is None:
+            return Verdict("undecided", "it was not compared class by class")
+        return losses.verdict(self.max_class_drop, scale)
 
     def less(self, margin: float) -> "Budget":
         """The same budget of latency, tighter by ``margin``, a share of it."""

@@ -57,6 +57,9 @@ def search_command(
         str | None,
         typer.Option(help="Points (0.01 of the metric) that may be lost (1 without a budget)."),
     ] = None,
+    max_class_drop: Annotated[
+        str | None, typer.Option(help="Points that may be lost in any one class, or group that the task names.")
+    ] = None,
     profile: Annotated[
         list[str] | None,
         typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file; again for further ones."),
@@ -86,6 +89,7 @@ def search_command(
         "budget_ms": _number("--budget-ms", budget_ms),
         "speedup": _number("--speedup", speedup),
         "max_drop": _number("--max-drop", max_drop),
+        "max_class_drop": _number("--max-class-drop", max_class_drop),
     }
     given |= {
         "minutes": _number("--minutes", minutes),
@@ -103,9 +107,12 @@ def search_command(
         settings = read_settings(Path.cwd(), settings)
     from autocompress.budget import Budget
 
-    Budget(
-        settings.get("budget_ms"), settings.get("speedup"), settings.get("max_drop")
-    )  # refused before anything heavy is imported
+    Budget(  # refused before anything heavy is imported
+        settings.get("budget_ms"),
+        settings.get("speedup"),
+        settings.get("max_drop"),
+        max_class_drop=settings.get("max_class_drop"),
+    )
     from rich.console import Console
 
     from autocompress.api import search
@@ -136,6 +143,7 @@ def retarget_command(
     ] = None,
     speedup: Annotated[float | None, typer.Option(help="Times faster than the reference there.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Points of score that may be lost.")] = None,
+    max_class_drop: Annotated[float | None, typer.Option(help="Points that may be lost in any one class.")] = None,
     minutes: Annotated[float, typer.Option(help="At most.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="A folder for it (the run's, with the profile's name).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
@@ -154,6 +162,7 @@ def retarget_command(
         budget_ms=budget_ms,
         speedup=speedup,
         max_drop=max_drop,
+        max_class_drop=max_class_drop,
         minutes=minutes,
         out=out,
         quiet=quiet,
@@ -243,14 +252,37 @@ def apply_command(
 def report_command(
     run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False
 ) -> None:
-    """Write the HTML report of a run and print its path."""
+    """Write the HTML report of a run, and the card of its model, and print where they are."""
+    from autocompress.report.card import write_card
+    from autocompress.report.explanation import explanation
     from autocompress.report.html import write_report
     from autocompress.storage.folder import RunFolder
     from autocompress.storage.recovery import read_run
 
     document, path = read_run(run, _say), RunFolder(run).report
     write_report(document, path)
-    _print({"report": str(path)}, as_json)
+    card = write_card(document, run)
+    made = {"report": str(path), **({"model_card": str(card)} if card else {})}
+    _print({**made, "explanation": explanation(document)} if as_json else made, as_json)
+
+
+@app.command("explain")
+def explain_command(
+    run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False
+) -> None:
+    """Why a run recommends what it does: each technique alone, together, what leaving one out costs, whom it hurts."""
+    from autocompress.report.explain import conclusion, whom_it_hurts
+    from autocompress.report.explanation import explanation
+    from autocompress.storage.recovery import read_run
+
+    document = read_run(run, _say)
+    found = explanation(document)
+    if as_json:
+        _print({"conclusion": conclusion(document), **found, "whom_it_hurts": whom_it_hurts(document)}, as_json)
+        return
+    said = [conclusion(document), *(line for lines in found.values() for line in lines), whom_it_hurts(document)]
+    for line in filter(None, said):
+        typer.echo(line)
 
 
 @app.command("plugins")

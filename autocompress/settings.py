@@ -12,6 +12,7 @@ OPTION_KINDS: dict[str, tuple[type, ...]] = {
     "budget_ms": (int, float),
     "speedup": (int, float),
     "max_drop": (int, float),
+    "max_class_drop": (int, float),
     "profile": (str,),
     "space": (str,),
     "minutes": (int, float),

@@ -33,7 +33,9 @@ def search_for(
     share = min(max(EACH_SHARE, EACH_MINUTES / minutes), OTHERS_SHARE / max(1, len(others)))
     whole = {"console": console, "quiet": quiet, **settings}
     documents = [search(task, profile=first, minutes=minutes * (1 - share * len(others)), out=out, **whole)]
-    asked = {name: settings[name] for name in ("budget_ms", "speedup", "max_drop") if name in settings}
+    asked = {
+        name: settings[name] for name in ("budget_ms", "speedup", "max_drop", "max_class_drop") if name in settings
+    }
     for name in others:
         documents.append(
             retarget(out, task or DEMO, profile=name, minutes=minutes * share, console=console, quiet=quiet, **asked)

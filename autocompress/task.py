@@ -56,8 +56,8 @@ class Task:
     dropped, factorized, zeroed or quantized to integers; they are trained along. unfreeze: train parameters without a
     gradient too and let their layers be changed; left out, they stay as they are where others have a gradient.
     dynamic: the axes of inputs that vary from example to example, ``{"input_ids": {1: "sequence"}}``.
-    groups: optional ``callable(inputs, targets) -> one label an example``; labels: names of the classes. Both are kept,
-    and nothing reports by them yet.
+    groups: optional ``callable(inputs, targets) -> one label an example``, by which losses of score are reported; left
+    out, the classes, or tenths of a single number as the target. labels: names of the classes, from 0 on.
     example_inputs: a batch of inputs to trace the model with; taken from ``train`` when left out.
     student: optional ``callable(width) -> module``, an untrained smaller model, width in (0, 1].
 

@@ -50,6 +50,7 @@ from autocompress.explore.driver import Search
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.opening.opener import Opener
 from autocompress.explore.space.space_file import SpaceFile
+from autocompress.group_losses import GroupLosses
 from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Applicable, Parameter, Stage
 from autocompress.profile import load_profile
@@ -194,6 +195,9 @@ class Arithmetical:
 
     async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
         return [(0.0, 0.0) for _ in others]
+
+    async def by_class(self, reference: str, others: Sequence[str], *, limit_s: float) -> list[GroupLosses | None]:
+        return [None for _ in others]
 
     def sharing(self, calls: int) -> AbstractContextManager[None]:
         return nullcontext()

@@ -52,7 +52,8 @@ class Preparation:
     overhead_ms: of a call of a file that computes nothing; 0 where the runtime cannot run one. batch_size: that the
     user's loader trains with; None where a recipe is free to choose. scored_on, tested_on: how many validation and
     test examples there is time to read; None: all. stream_head: examples that are held of a training stream; 0: there
-    is none. parts: of the fingerprint, by name. maximize: whether higher values of the metric are better.
+    is none. parts: of the fingerprint, by name. maximize: whether higher values of the metric are better. labels: names
+    of the classes, where the task gives any. grouped_by: what validation examples are told apart by; None: nothing.
     """
 
     name: str
@@ -78,6 +79,8 @@ class Preparation:
     stream_head: int = 0
     parts: Mapping[str, str] = field(default_factory=dict)
     maximize: bool = True
+    labels: tuple[str, ...] = ()
+    grouped_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ def prepare(
         )
     test = read.splits.get("test")
     scored = ScoredSet(task, val, read.context.layout)  # cut below, alike in every process
+    scored.check_groups()
     inputs = list(profile_inputs(val, profile, read.context.layout, TIMED_FEEDS))
     opened = OpenTask(
         task=task,
@@ -198,6 +202,8 @@ def prepare(
         tested_on=tested_on,
         stream_head=0 if read.splits["train"].stream is None else len(read.splits["train"]),
         parts=read.parts,
+        labels=tuple(task.labels or ()),
+        grouped_by=scored.grouped_by,
     )
 
 

@@ -16,6 +16,7 @@ from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
 from autocompress.data import KeptOutputs, ScoredSet
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Chance, OnDevice, Score
+from autocompress.group_losses import GroupLosses
 from autocompress.measure import DeviceRefused, DeviceSession, outputs_of
 from autocompress.nested import Nested
 from autocompress.plugin.contract import Session
@@ -186,6 +187,21 @@ def differences(opened: OpenTask, best: str, others: Sequence[str]) -> list[tupl
     are store keys of what was kept of outputs. Raises CandidateFailed when some are missing.
     """
     return [opened.val.difference(_stored(opened, best), _stored(opened, other)) for other in others]
+
+
+def by_class(opened: OpenTask, reference: str, others: Sequence[str]) -> list[GroupLosses | None]:
+    """What each of ``others`` loses against the reference in each group of validation examples; None of those whose
+    outputs are not kept any more. All are store keys of what was kept. Raises CandidateFailed when the reference's are
+    missing.
+    """
+    whole, found = _stored(opened, reference), list[GroupLosses | None]()
+    with opened.supervisor.during("score", "class by class"):
+        for other in others:
+            try:
+                found.append(opened.val.by_group(_stored(opened, other), whole))
+            except CandidateFailed:
+                found.append(None)
+    return found
 
 
 def chance(opened: OpenTask, outputs: str) -> Chance | None:

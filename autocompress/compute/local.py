@@ -26,6 +26,7 @@ from autocompress.candidate.survey import graph_survey
 from autocompress.candidate.taught import TaughtBlocks
 from autocompress.candidate.teacher import Teacher
 from autocompress.evaluation import Chance, OnDevice
+from autocompress.group_losses import GroupLosses
 from autocompress.measure import MachineLock
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
@@ -132,6 +133,9 @@ class LocalComputation:
 
     def differences(self, best: str, others: Sequence[str]) -> list[tuple[float, float]]:
         return score.differences(self.opened, best, others)
+
+    def by_class(self, reference: str, others: Sequence[str]) -> list[GroupLosses | None]:
+        return score.by_class(self.opened, reference, others)
 
     def chance(self, outputs: str) -> Chance | None:
         return score.chance(self.opened, outputs)

@@ -31,6 +31,7 @@ from autocompress.compute.executor import Executor
 from autocompress.compute.waiting import waiting
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.evaluation import Chance, OnDevice
+from autocompress.group_losses import GroupLosses
 from autocompress.measure import CompareRequest, DeviceLost
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.supervisor import tell_nobody
@@ -106,6 +107,11 @@ class Operations(Protocol):
 
     async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
         """For each of ``others``: (score of ``best`` minus its own on the same examples, standard error)."""
+
+    async def by_class(self, reference: str, others: Sequence[str], *, limit_s: float) -> list[GroupLosses | None]:
+        """What each of ``others`` loses against the reference in each class or group of examples; None where there are
+        none, or what is kept of outputs is not by example. All are store keys of outputs.
+        """
 
     async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:
         """What the metric gives for the reference's outputs where they have nothing to do with the targets; None where
@@ -240,6 +246,11 @@ class WorkerOperations:
     async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
         call = self._again(self._computing, "differences", best, others, limit_s=limit_s)
         found: list[tuple[float, float]] = await call
+        return found
+
+    async def by_class(self, reference: str, others: Sequence[str], *, limit_s: float) -> list[GroupLosses | None]:
+        call = self._again(self._computing, "by_class", reference, others, limit_s=limit_s)
+        found: list[GroupLosses | None] = await call
         return found
 
     async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:

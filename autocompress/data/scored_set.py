@@ -8,13 +8,15 @@ import numpy as np
 import torch
 
 from autocompress.data.batch import Batch, joined_padded, take_rows
+from autocompress.data.groups import Groups, group_names, groups_of, kind_of_groups
 from autocompress.data.layout import OutputLayout
 from autocompress.data.scoring.resampled import RESAMPLING_S
 from autocompress.data.scoring.scorer import KeptOutputs, Pieces, Scorer
-from autocompress.data.scoring.scorers import scorer_of
+from autocompress.data.scoring.scorers import outputs_like, scorer_of
 from autocompress.data.split import Split, spread
-from autocompress.errors import UsageError
+from autocompress.errors import CandidateFailed, UsageError
 from autocompress.evaluation import NORMAL, Chance, Score
+from autocompress.group_losses import GroupLoss, GroupLosses
 from autocompress.nested import Nested
 from autocompress.task import Task
 
@@ -102,6 +104,46 @@ class ScoredSet:
     def difference(self, one: KeptOutputs, other: KeptOutputs, seed: int = 0) -> tuple[float, float]:
         """Score of ``one`` minus score of ``other`` on these examples, and its standard error."""
         return self._scorer.difference(one, other, self._targets, seed)
+
+    def check_groups(self) -> None:
+        """Raises UsageError for a ``Task.groups`` that gives no label for each example."""
+        if self._task.groups is not None:
+            group_names(self._task, self._first(READ_AT_ONCE))
+
+    @property
+    def grouped_by(self) -> str | None:
+        """What examples are told apart by, as far as the first ones tell; None where by nothing."""
+        targets = self._first(READ_AT_ONCE).targets
+        return kind_of_groups(self._task, outputs_like(self.layout, targets), targets, len(self))
+
+    @cached_property
+    def groups(self) -> Groups | None:
+        """The groups that examples belong to; None where nothing tells them apart. It may raise UsageError."""
+        kind = self.grouped_by
+        return None if kind is None else groups_of(kind, self._task, self.split, self.targets)
+
+    def by_group(self, own: KeptOutputs, reference: KeptOutputs, seed: int = 0) -> GroupLosses | None:
+        """What a file loses against the reference in each group of examples; groups on which the metric is undefined
+        are left out. None where there are no groups, or what is kept of outputs is not by example.
+        """
+        groups, rows = self.groups, list[GroupLoss]()
+        if groups is None:
+            return None
+        for number, name in enumerate(groups.names):
+            examples = (groups.of == number).nonzero().flatten()
+            kept = [self._scorer.cut(outputs, examples, len(self)) for outputs in (own, reference)]
+            mine, theirs = kept
+            if mine is None or theirs is None:
+                return None
+            targets = take_rows(self.targets, examples) if self._scorer.uses_targets else None
+            try:
+                before, now = (self._scorer.value(of, targets) for of in (theirs, mine))
+                loss, error = self._scorer.difference(theirs, mine, targets, seed)
+            except CandidateFailed:
+                continue
+            if all(map(math.isfinite, (before, now, loss, error))):
+                rows.append(GroupLoss(name, len(examples), before, now, loss, error))
+        return GroupLosses(groups.by, tuple(rows)) if rows else None
 
     def compared(self, own: KeptOutputs, reference: KeptOutputs, whole: Score) -> Score:
         """The score on a whole split, told from this sample of its examples: the reference's there and the difference

@@ -98,7 +98,9 @@ def read_earlier(root: Path) -> EarlierRun:
     budget = document["budget"]
     return EarlierRun(
         tuple(rungs),
-        Budget(budget["latency_ms"], budget["speedup"], budget["max_drop"]),
+        Budget(
+            budget["latency_ms"], budget["speedup"], budget["max_drop"], max_class_drop=budget.get("max_class_drop")
+        ),
         document["seed"],
         task,
         prepared.get("fingerprint", ""),

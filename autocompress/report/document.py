@@ -13,9 +13,10 @@ from autocompress.latency import Latency
 from autocompress.machine.conditions import machine
 from autocompress.measure import advice
 from autocompress.operator_kinds import scaled
+from autocompress.plugin.contract import Stage
 from autocompress.profile import HardwareProfile
 from autocompress.report.what_helps import what_would_help
-from autocompress.score_scale import ScoreScale
+from autocompress.score_scale import POINTS, ScoreScale
 from autocompress.storage.front import SCHEMA
 from autocompress.verdict import Verdict
 
@@ -55,6 +56,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
             "speedup": standings.budget.speedup,
             "statistic": around.profile.statistic,
             "max_drop": standings.budget.allowed_drop,
+            "max_class_drop": standings.budget.max_class_drop,
             "max_size_bytes": standings.budget.max_size_bytes,
             "max_memory_bytes": standings.budget.max_memory_bytes,
         },
@@ -73,6 +75,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
                     for name, verdict in (
                         ("latency", j.latency),
                         ("drop", j.drop),
+                        ("class_drop", j.classes),
                         ("size", j.size),
                         ("memory", j.memory),
                     )
@@ -108,6 +111,9 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "minutes": around.minutes,
         "full_epochs": around.full_epochs,
         "operators": _operators(standings, chosen.id if chosen is not None else None),
+        "compressing": sorted(a.name for a in standings.opening.applicable if a.stages != (Stage.TRAIN,)),
+        "by_class": _by_class(standings, chosen.id if chosen is not None else None),
+        "labels": list(standings.opening.prepared.labels),
         "scored_on": standings.opening.prepared.scored_on,
         "call_overhead_ms": standings.opening.prepared.overhead_ms,
         "floor": _floor(around.floor),
@@ -180,6 +186,34 @@ def _on_device(found: OnDevice | None, scale: ScoreScale) -> dict[str, Any] | No
         "error": found.error,
         "scored_there": found.score is not None,
         "failed": found.failed or None,
+    }
+
+
+def _by_class(standings: Standings, chosen: str | None) -> dict[str, Any] | None:
+    """What the chosen file loses in each class or group, the one that lost most first; scores in the metric's own
+    direction. surely: the names of those that surely lose more than all examples together. None where it was not
+    compared.
+    """
+    losses, scale = standings.measured.by_class.get(chosen or ""), standings.opening.scale
+    if losses is None:
+        return None
+    whole, _ = standings.measured.losses.get(chosen or "", (0.0, 0.0))
+    sign = 1 if scale.maximize else -1
+    rows = [
+        {
+            "name": group.name,
+            "examples": group.examples,
+            "reference": sign * group.reference,
+            "score": sign * group.own,
+            "loss": {"points": group.points, "error": POINTS * group.error},
+        }
+        for group in losses.told
+    ]
+    return {
+        "by": losses.by,
+        "rows": rows,
+        "surely": [group.name for group in losses.hidden(whole)],
+        "too_few": [group.name for group in losses.too_few],
     }
 
 

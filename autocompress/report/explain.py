@@ -13,6 +13,8 @@ from autocompress.supervisor import MEASURE_BESIDE
 from autocompress.verdict import ONE_SIDED
 
 DIFFERENT = 0.1  # a ratio, that is said
+CLASSES_NAMED = 3  # classes or groups
+PLURALS = {"class": "classes", "group": "groups", "tenth of the target": "tenths of the target"}
 
 Document = dict[str, Any]
 Candidate = dict[str, Any]
@@ -75,7 +77,7 @@ def conclusion(document: Document) -> str:
             f"Nothing is known to meet the budget of {budget_text(document)}; nearest is "
             f"{techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
             f"{statistic_ms(near, document):.4g} ms, {scale.text(near['score']['val'])}."
-            f"{undecided(near)}{beside_others(near)}"
+            f"{undecided(near)}{_class_lost(near)}{beside_others(near)}"
         )
     feasible = [c for c in document["candidates"] if c["feasible"] or c is chosen]
     best = max(scale.goodness(c["score"]["val"]) for c in feasible)
@@ -148,6 +150,14 @@ def undecided(candidate: Candidate) -> str:
         return ""
     return "".join(
         f" Undecided: {verdict['reason']}." for verdict in verdicts if verdict and verdict["answer"] == "undecided"
+    )
+
+
+def _class_lost(candidate: Candidate) -> str:
+    """Said of a file that loses too much in one class."""
+    verdict = (candidate.get("verdicts") or {}).get("class_drop")
+    return (
+        f" In one class it loses too much: {verdict['reason']}." if verdict and verdict["answer"] == "not met" else ""
     )
 
 
@@ -255,6 +265,36 @@ def int8_scores(document: Document) -> str | None:
     return (
         "Scores of int8 files hold for processors that cut off sums of int8 products at 16 bits (x86 without VNNI), as "
         "this one does."
+    )
+
+
+def whom_it_hurts(document: Document) -> str | None:
+    """In which classes or groups what was chosen loses more than its average says; said also where none does."""
+    found = document.get("by_class")
+    if not found or not found["rows"]:
+        return None
+    scale, by, rows = ScoreScale.of(document), found["by"], found["rows"]
+
+    def lost(row: dict[str, Any]) -> str:
+        points = row["loss"]["points"]
+        change = f"{'loses' if points >= 0 else 'gains'} {scale.points(abs(points), '.2f')}"
+        error, examples = ONE_SIDED * row["loss"]["error"], row["examples"]
+        return f"{row['name']} {change} (give or take {error:.2f}, {examples:,} examples)"
+
+    surely = [row for row in rows if row["name"] in found["surely"]]
+    few = f" Too few examples to say: {_some(found['too_few'])}." if found["too_few"] else ""
+    if surely:
+        named = "; ".join(map(lost, surely[:CLASSES_NAMED]))
+        more = f", and {len(surely) - CLASSES_NAMED} more" if len(surely) > CLASSES_NAMED else ""
+        return f"The average hides whom it hurts: {by} {named}{more}.{few}"
+    count = f"{len(rows)} {by if len(rows) == 1 else PLURALS[by]}"
+    return f"Of {count} none surely loses more than the average; most: {by} {lost(rows[0])}.{few}"
+
+
+def _some(names: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(names[:CLASSES_NAMED]) + (
+        f" and {len(names) - CLASSES_NAMED} more" if len(names) > CLASSES_NAMED else ""
     )
 
 

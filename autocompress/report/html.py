@@ -13,7 +13,8 @@ from typing import Any
 
 from autocompress.report import explain
 from autocompress.report.chart import figure_json, is_hidden, worst_shown
-from autocompress.report.points import listed, outside, points_of, row_of
+from autocompress.report.explanation import explanation
+from autocompress.report.points import class_rows, listed, outside, points_of, row_of
 from autocompress.score_scale import ScoreScale
 from autocompress.storage.atomic import write_text
 from autocompress.storage.ownership import refuse_other_page
@@ -47,6 +48,9 @@ def write_report(document: dict[str, Any], path: Path) -> None:
         conclusion=explain.conclusion(document),
         slack=explain.slack(document),
         smallest=explain.smallest(document),
+        explained=[line for lines in explanation(document).values() for line in lines],
+        whom_it_hurts=explain.whom_it_hurts(document),
+        by_class=class_rows(document),
         where_time_goes=explain.where_time_goes(document),
         int8_scores=explain.scores_hold(document),
         rows=[row_of(p, document) for p in reversed(listed(points))],

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from autocompress.evaluation import NORMAL
 from autocompress.report import explain
 from autocompress.score_scale import ScoreScale
 
@@ -66,6 +67,23 @@ def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
         "macs": _amount(p["macs"]),
         "steps": explain.steps(p),
     }
+
+
+def class_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was lost in each class or group, as texts, the one that lost most first."""
+    found, scale = document.get("by_class") or {"rows": []}, ScoreScale.of(document)
+    return [
+        {
+            "name": row["name"],
+            "examples": f"{row['examples']:,}",
+            "reference": scale.text(row["reference"]),
+            "score": scale.text(row["score"]),
+            "lost": f"{row['loss']['points']:+.2f}",
+            "error": f"± {NORMAL * row['loss']['error']:.2f}",
+            "surely": row["name"] in found["surely"],
+        }
+        for row in found["rows"]
+    ]
 
 
 def _interval(score: dict[str, Any], scale: ScoreScale) -> str:

@@ -13,6 +13,7 @@ from autocompress.explore.opening.identity import Settings
 from autocompress.machine.conditions import machine
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
+from autocompress.report.card import model_card
 from autocompress.report.document import Circumstances, front_document
 from autocompress.report.html import write_report
 from autocompress.storage.atomic import copy_file
@@ -53,7 +54,7 @@ def write_results(
     document = front_document(standings, around)
     document["artifacts"], said = _written_for_the_target(document, settings.profile, folder, plugins)
     document["warnings"] += said
-    document = commit(folder, document)
+    document = commit(folder, document, model_card(document))
     write_report(document, folder.report)
     return document
 

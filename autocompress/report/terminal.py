@@ -18,6 +18,7 @@ from autocompress.explore.space.space import Space
 from autocompress.explore.standings.front import SCORE_SPAN
 from autocompress.explore.standings.standings import Standings
 from autocompress.report import explain
+from autocompress.report.explanation import explanation
 from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import FRONT, REPORT, folder_of
 
@@ -189,16 +190,28 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     if said:
         console.print(Text(said))
     console.print(Text(explain.conclusion(document), style="bold"))
+    why = explanation(document)
+    for line in (*why.get("together", ()), *why.get("without", ())):
+        console.print(Text(line))
     for line in document.get("would_help", ()):
         console.print(Text(line))
     for line in document.get("advice", ()):
         console.print(Text(f"machine: {line}", style="dim"))
-    for more in (explain.where_time_goes(document), explain.smallest(document), explain.scores_hold(document)):
+    for more in (
+        explain.whom_it_hurts(document),
+        explain.where_time_goes(document),
+        explain.smallest(document),
+        explain.scores_hold(document),
+    ):
         if more:
             console.print(Text(more))
     model = f"{out}/{folder_of(document)}/"
     console.print(
-        Text(f"Model and recipe: {model}   all candidates: {out}/{FRONT}   report: {out}/{REPORT}"), soft_wrap=True
+        Text(
+            f"Model and recipe: {model}   all candidates: {out}/{FRONT}   report: {out}/{REPORT}   why: autocompress "
+            f"explain {out}"
+        ),
+        soft_wrap=True,
     )
 
 

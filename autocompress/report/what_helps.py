@@ -163,6 +163,7 @@ def _other_budgets(files: Sequence[Candidate], document: Document) -> str | None
     """As their options are typed; nothing where the sentence on the nearest file says the same."""
     asked, scale = document["budget"]["max_drop"], ScoreScale.of(document)
     worth = [c for c in files if c["keeps_lead"] and not c["score"].get("sampled")]
+    worth = [c for c in worth if (c["verdicts"].get("class_drop") or {}).get("answer") != "not met"]
     kept = [c for c in worth if asked is None or c["verdicts"]["drop"]["answer"] == "met"]
     within = [c for c in worth if c["verdicts"]["latency"]["answer"] == "met"] if asked is not None else []
     offers: list[tuple[str, Candidate]] = []

@@ -33,6 +33,7 @@ DIFFERENCE_S = 0.0625  # of two files' scores
 HANG = 64  # times as long as it should take
 TAIL = 1.0625  # p90 over p50
 CHANCE = 0.1  # what the metric gives by chance
+RARE_LOSES = 8.0  # times what all lose, in the rare class
 ENOUGH = 60_000  # examples after which a training has reached two thirds of what it can
 
 

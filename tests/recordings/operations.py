@@ -31,6 +31,7 @@ from autocompress.compute.waiting import waiting
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
 from autocompress.errors import CandidateFailed, Interrupted
 from autocompress.evaluation import Chance, OnDevice, Score
+from autocompress.group_losses import GroupLoss, GroupLosses
 from autocompress.measure import CompareRequest
 from autocompress.plugin.contract import Stage
 from autocompress.recipe import Recipe, Step
@@ -307,6 +308,19 @@ class DeclaredExecutor:
             raise CandidateFailed(f"the stored outputs of {best} are missing")
         scores = self.remembered.scores
         return [self.declared.difference(scores[best], scores[other]) for other in others]
+
+    async def _by_class(self, reference: str, others: Sequence[str], limit_s: float) -> list[GroupLosses | None]:
+        """The rare class loses several times what all lose."""
+        if self.declared.faults.outputs_gone:
+            return [None for _ in others]
+        scores = self.remembered.scores
+        best, found = scores[reference.removeprefix("val-")], list[GroupLosses | None]()
+        for other in others:
+            loss, error = self.declared.difference(best, scores[other.removeprefix("val-")])
+            shares = ("common", 9000, 1.0), ("rare", 500, cost.RARE_LOSES)
+            rows = [GroupLoss(name, n, best, best - times * loss, times * loss, 2 * error) for name, n, times in shares]
+            found.append(GroupLosses("class", tuple(rows)))
+        return found
 
     # What they are made of.
 

@@ -30,7 +30,7 @@ def scorer_of(task: Task, layout: OutputLayout, first: Callable[[int], Batch]) -
         from autocompress.data.scoring.named import named_object  # torchmetrics takes a second or two
 
         targets = first(EXAMPLES_THAT_TELL).targets
-        given = named_object(task, named_metric(metric), _outputs_like(layout, targets), targets)
+        given = named_object(task, named_metric(metric), outputs_like(layout, targets), targets)
     elif is_object(metric):
         given = MetricObject(task, metric, entry=entry)
     else:
@@ -72,7 +72,7 @@ def _called(task: Task, metric: Any, entry: str | None, returned: Nested, target
     return one_number(value, entry)
 
 
-def _outputs_like(layout: OutputLayout, targets: Nested) -> Tensor:
+def outputs_like(layout: OutputLayout, targets: Nested) -> Tensor:
     """The scored output, of as many examples as the targets are of."""
     rows = layout.rows_of(layout.like)[layout.scored]
     if not isinstance(targets, Tensor):

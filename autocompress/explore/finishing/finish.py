@@ -17,6 +17,7 @@ from autocompress.explore.finishing.measuring import Measuring
 from autocompress.explore.history.facts import (
     Chosen,
     Compared,
+    ComparedByClass,
     Nearest,
     Profiled,
     RanOnDevice,
@@ -136,6 +137,7 @@ class Finish:
                 found = await self._recommended()
             found = await self._hold_on_the_device(found)
             chosen = self._choose(found)
+            await self._compare_by_class([chosen])
             await all_done([self._test_once(chosen), self._profile(chosen)])
             await self._run_front_on_device()
         self._training.save_progress()
@@ -229,6 +231,23 @@ class Finish:
         losses = await self._differences(standings.reference, list(files.values()))
         if losses:
             self._history.enter(Compared(losses))
+        if standings.budget.max_class_drop is not None:
+            await self._compare_by_class(possible)
+
+    async def _compare_by_class(self, files: Sequence[Evaluation]) -> None:
+        """What files lose in each class, where they were scored on all examples and their outputs are kept."""
+        reference, known = self._standings.reference, self._standings.measured.by_class
+        new = [e for e in files if e.recipe.changes and e.score.whole and e.id not in known]
+        if not new:
+            return
+        limit_s = self._durations.within(TEST_LIMIT_S)
+        try:
+            found = await self._operations.by_class(reference.outputs, [e.outputs for e in new], limit_s=limit_s)
+        except CandidateFailed:
+            return
+        told = {e.id: losses for e, losses in zip(new, found, strict=True) if losses is not None}
+        if told:
+            self._history.enter(ComparedByClass(told))
 
     async def _differences(self, best: Evaluation, others: Sequence[Evaluation]) -> dict[str, tuple[float, float]]:
         """By id the score of ``best`` minus its own on the same examples, with the standard error; nothing of files

@@ -11,6 +11,7 @@ from typing import Any
 
 from autocompress.comparison import TimingSession
 from autocompress.evaluation import OnDevice, Outcome, Rejected
+from autocompress.group_losses import GroupLosses
 from autocompress.operator_kinds import OperatorKinds
 from autocompress.recipe import Recipe
 
@@ -68,6 +69,13 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class ComparedByClass:
+    """What files lose in each class or group of examples, by the id of a file."""
+
+    losses: Mapping[str, GroupLosses]
+
+
+@dataclass(frozen=True)
 class ScoredOnTest:
     """Scores on the test split, by the digest of the file."""
 
@@ -104,7 +112,9 @@ class Nearest:
 
 TrialFact = Evaluated | Rejected | Failed  # what can end a trial
 Conclusion = Recommended | Nearest
-Fact = TrialFact | Gated | Timed | Chosen | Compared | ScoredOnTest | RanOnDevice | Profiled | Conclusion
+Fact = (
+    TrialFact | Gated | Timed | Chosen | Compared | ComparedByClass | ScoredOnTest | RanOnDevice | Profiled | Conclusion
+)
 
 
 def fact_to_json(fact: Fact) -> dict[str, Any]:
@@ -125,6 +135,8 @@ def fact_to_json(fact: Fact) -> dict[str, Any]:
             return {"chosen": list(families)}
         case Compared(losses):
             return {"losses": {name: list(pair) for name, pair in losses.items()}}
+        case ComparedByClass(of_classes):
+            return {"by_class": {name: losses.to_json() for name, losses in of_classes.items()}}
         case ScoredOnTest(scores):
             return {"tests": dict(scores)}
         case RanOnDevice(found):
@@ -154,6 +166,8 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
             return Chosen(tuple(families))
         case {"losses": losses}:
             return Compared({name: (loss, error) for name, (loss, error) in losses.items()})
+        case {"by_class": found}:
+            return ComparedByClass({name: GroupLosses.from_json(losses) for name, losses in found.items()})
         case {"tests": scores}:
             return ScoredOnTest(scores)
         case {"on_device": found}:

@@ -75,6 +75,7 @@ class Opener:
         limit_s = max(OPEN_LIMIT_S, self.clock.limit_s)
         with self.operations.sharing(1):  # other workers have nothing to do yet
             first = await _named(self.operations.prepare(known.prepared if known else None, only, limit_s=limit_s))
+            self._refuse_without_classes(first)
             prepared_s = progress.prepared_s or self.clock.elapsed() - began
             space = Space.of(self.settings.space, first.applicable, first.refused, first.batch_size)
             identity.refuse_another_search(progress, self.settings, space)
@@ -103,6 +104,14 @@ class Opener:
                 floor = await self._floor(opening, space, self._gating(pipeline, prepared_s))
         keep(floor=floor.to_json())
         return Opened(opening, space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
+
+    def _refuse_without_classes(self, prepared: Preparation) -> None:
+        """Raises UsageError when classes are to be compared and nothing tells examples apart."""
+        if self.settings.budget.max_class_drop is not None and prepared.grouped_by is None:
+            raise UsageError(
+                "--max-class-drop compares classes, and nothing says of which class an example is: give integer "
+                "labels, or Task(groups=callable(inputs, targets) -> a label each)"
+            )
 
     def _refuse_an_undecidable_percentile(self, opening: Opening) -> None:
         """Raises UsageError when all sessions of a finalist have too few calls for the profile's percentile."""

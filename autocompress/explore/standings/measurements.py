@@ -9,6 +9,7 @@ from autocompress.evaluation import Evaluation, OnDevice
 from autocompress.explore.history.facts import (
     Chosen,
     Compared,
+    ComparedByClass,
     Evaluated,
     Fact,
     Gated,
@@ -19,6 +20,7 @@ from autocompress.explore.history.facts import (
 )
 from autocompress.explore.opening.opening import Opening
 from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS
+from autocompress.group_losses import GroupLosses
 from autocompress.latency import Latency, beside_itself
 from autocompress.measure import Pools, ReferenceSpeed, Spreads, counted, latency_of, requalified
 from autocompress.operator_kinds import OperatorKinds
@@ -36,15 +38,16 @@ class RunTiming:
 class Measurements:
     """A value: each fact makes the next one. reference: the graph of the reference. graphs: the sessions of each graph,
     over all files that have it. finals: those since the finalists were chosen. losses: of score against the reference,
-    paired, with their standard errors, by a file's id. tests: scores on the test split, and
-    operators: where a call spends its time, by the digest of the file. on_device: how files did on the device
-    elsewhere, by id. speed: of the reference, by all sessions. chosen: whether finalists were.
+    paired, with their standard errors, by a file's id. by_class: the same in each class, by id. tests: scores
+    on the test split, and operators: where a call spends its time, by the digest of the file. on_device: how files did
+    on the device elsewhere, by id. speed: of the reference, by all sessions. chosen: whether finalists were.
     """
 
     reference: str
     graphs: Mapping[str, TimingSessions]
     finals: Mapping[str, TimingSessions] = field(default_factory=dict)
     losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    by_class: Mapping[str, GroupLosses] = field(default_factory=dict)
     tests: Mapping[str, float] = field(default_factory=dict)
     on_device: Mapping[str, OnDevice] = field(default_factory=dict)
     operators: Mapping[str, OperatorKinds] = field(default_factory=dict)
@@ -64,6 +67,8 @@ class Measurements:
         match fact:
             case Compared(losses):
                 return replace(self, losses={**self.losses, **losses})
+            case ComparedByClass(of_classes):
+                return replace(self, by_class={**self.by_class, **of_classes})
             case ScoredOnTest(scores):
                 return replace(self, tests={**self.tests, **scores})
             case RanOnDevice(found):

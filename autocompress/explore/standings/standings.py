@@ -115,6 +115,7 @@ class Standings:
                 self.opening.chance,
                 examples,
                 self.opening.scale,
+                by_class=measured.by_class.get(e.id),
                 runs=self.runs(e),
             )
             for e in self.candidates()

@@ -216,3 +216,33 @@ def test_where_the_time_of_what_is_recommended_goes_is_told_beside_the_reference
     assert sum(spent["reference"].values()) == pytest.approx(document["reference"]["latency_ms"]["p50"])
     assert sum(spent["chosen"].values()) == pytest.approx(chosen_of(document)["latency_ms"]["p50"])
     assert (where_time_goes(document) or "").startswith("Where its time goes: Conv ")
+
+
+def test_whom_the_recommended_file_hurts_is_compared_class_by_class(played: Played) -> None:
+    front = played(kinds.CNN, budget=FOUR_TIMES).front
+    found = front["by_class"]
+    assert (found["by"], [row["name"] for row in found["rows"]]) == ("class", ["rare", "common"])
+    assert chosen_of(front)["verdicts"]["class_drop"] is None, "nothing was asked"
+    assert (found["rows"][0]["loss"]["points"] > 1) == bool(found["surely"])
+
+
+def test_a_file_that_loses_too_much_in_one_class_is_not_recommended(played: Played) -> None:
+    free = played(kinds.CNN, budget=FOUR_TIMES).front
+    worst = free["by_class"]["rows"][0]["loss"]["points"]
+    assert worst > 2
+    bound = played(kinds.CNN, budget=Budget(speedup=2, max_class_drop=worst / 2)).front
+    chosen = chosen_of(bound)
+    assert chosen["verdicts"]["class_drop"]["answer"] != "not met"
+    assert bound["by_class"]["rows"][0]["loss"]["points"] < worst
+    refused = [c for c in bound["candidates"] if (c["verdicts"]["class_drop"] or {}).get("answer") == "not met"]
+    assert refused
+    assert not any(c["feasible"] for c in refused)
+    assert all("class rare loses" in c["verdicts"]["class_drop"]["reason"] for c in refused)
+
+
+def test_where_classes_cannot_be_compared_nothing_is_known_to_keep_them(played: Played) -> None:
+    ended = played(kinds.CNN, budget=Budget(max_class_drop=1), faults=Faults(outputs_gone=True))
+    assert ended.front["recommended"] == "reference"
+    assert ended.front["by_class"] is None
+    changed = [c for c in ended.front["candidates"] if c["recipe"]]
+    assert {c["verdicts"]["class_drop"]["reason"] for c in changed} == {"it was not compared class by class"}

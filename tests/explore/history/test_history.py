@@ -13,6 +13,7 @@ from autocompress.evaluation import Evaluation, OnDevice, Outcome, Rejected, Sco
 from autocompress.explore.history.facts import (
     Chosen,
     Compared,
+    ComparedByClass,
     Evaluated,
     Fact,
     Failed,
@@ -26,6 +27,7 @@ from autocompress.explore.history.facts import (
     fact_from_json,
 )
 from autocompress.explore.history.history import History
+from autocompress.group_losses import GroupLoss, GroupLosses
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
 from autocompress.storage.record import Record, open_record
@@ -62,6 +64,7 @@ def facts(make_latency: Callable[..., Latency], make_session: Callable[..., Timi
         Timed("graph", make_session(0.41, quiet=False)),
         Chosen(("a", "b")),
         Compared({"a": (0.01, 0.002)}),
+        ComparedByClass({"a": GroupLosses("class", (GroupLoss("cat", 90, 0.9, 0.8, 0.1, 0.02),))}),
         ScoredOnTest({"digest": 0.89}),
         RanOnDevice({"digest": OnDevice(200, 0.01, -0.02, 0.004, Score(0.9, 0.88, 0.92), (0.01, 0.002))}),
         RanOnDevice({"other": OnDevice(200, 0.0, 0.0, 0.0)}),

@@ -1,0 +1,99 @@
+"""Which group each example of a split belongs to: what the task names, its class, or the tenth of its target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autocompress.classes import class_count, is_soft, likeliest
+from autocompress.data.batch import Batch
+from autocompress.data.split import Split
+from autocompress.errors import UsageError, one_line
+from autocompress.nested import Nested
+from autocompress.task import Task
+
+BY_NAME, BY_CLASS, BY_TENTH = "group", "class", "tenth of the target"
+ASKED_AT_ONCE = 64  # examples whose groups are asked for
+TENTHS = 10
+FEWEST_FOR_TENTHS = 100  # examples
+MOST_SHOWN = 80  # characters of a group's name
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """by: what they are. names: of the groups. of: the group of each example, (N,), int64; -1 for none."""
+
+    by: str
+    names: tuple[str, ...]
+    of: Tensor
+
+
+def kind_of_groups(task: Task, outputs: Tensor, targets: Nested, examples: int) -> str | None:
+    """What ``groups_of`` tells examples apart by, from the first of so many; None where nothing does. outputs: scored
+    ones, of as many examples as the targets.
+    """
+    if task.groups is not None:
+        return BY_NAME
+    if not isinstance(targets, Tensor):
+        return None
+    if class_count(outputs, targets) is not None:
+        return BY_CLASS if targets.dim() == 1 or (targets.dim() == 2 and is_soft(outputs, targets)) else None
+    one_number = targets.dim() == 1 or (targets.dim() == 2 and targets.shape[1] == 1)
+    return BY_TENTH if one_number and targets.is_floating_point() and examples >= FEWEST_FOR_TENTHS else None
+
+
+def groups_of(kind: str, task: Task, split: Split, targets: Nested) -> Groups:
+    """kind: what ``kind_of_groups`` says of the split. targets: of all of it. Raises UsageError for what
+    ``Task.groups`` gives.
+    """
+    if kind == BY_NAME:
+        return _named([name for batch in split.batches(ASKED_AT_ONCE) for name in group_names(task, batch)])
+    assert isinstance(targets, Tensor)
+    if kind == BY_CLASS:
+        return _classes((likeliest(targets) if targets.dim() == 2 else targets).long(), task)
+    return _tenths(targets.flatten().double())
+
+
+def group_names(task: Task, batch: Batch) -> Sequence[str]:
+    """What ``Task.groups`` says of a batch, one name an example. Raises UsageError."""
+    assert task.groups is not None
+    try:
+        given: Any = task.groups(batch.inputs, batch.targets)
+        given = given.tolist() if hasattr(given, "tolist") else list(given)
+    except Exception as error:
+        raise UsageError(
+            f"Task.groups raised {type(error).__name__}: {one_line(error)}; it is called with the inputs and the "
+            "targets of a batch and gives one label an example"
+        ) from error
+    if len(given) != len(batch):
+        raise UsageError(f"Task.groups gave {len(given)} labels for {len(batch)} examples: give one an example")
+    return [one_line(label, MOST_SHOWN) for label in given]
+
+
+def _named(names: Sequence[str]) -> Groups:
+    known = sorted(set(names))
+    number = {name: at for at, name in enumerate(known)}
+    return Groups(BY_NAME, tuple(known), torch.tensor([number[name] for name in names]))
+
+
+def _classes(labels: Tensor, task: Task) -> Groups:
+    present, of = torch.unique(labels, return_inverse=True)
+    kept = present != task.ignored
+    names = [_label(task, int(label)) for label in present[kept]]
+    place = torch.full((len(present),), -1).masked_scatter(kept, torch.arange(len(names)))
+    return Groups(BY_CLASS, tuple(names), place[of])
+
+
+def _label(task: Task, label: int) -> str:
+    labels = task.labels or ()
+    return one_line(labels[label], MOST_SHOWN) if 0 <= label < len(labels) else str(label)
+
+
+def _tenths(values: Tensor) -> Groups:
+    """Of the target, by its own distribution; tenths that are one value are one group."""
+    edges = torch.quantile(values[:: max(1, len(values) // 1_000_000)], torch.linspace(0, 1, TENTHS + 1).double())
+    present, of = torch.unique(torch.bucketize(values, torch.unique(edges[1:-1])), return_inverse=True)
+    parts = [values[of == number] for number in range(len(present))]
+    return Groups(BY_TENTH, tuple(f"{p.min():.4g} to {p.max():.4g}" for p in parts), of)

@@ -1,0 +1,178 @@
+"""Which technique, and why: what each reached alone and all together, what leaving one out costs, what else was close.
+
+Everything is said from ``front.json`` alone. A sentence whose figures are not there is not said; a difference within
+the error of both is called a tie. What was not measured is said to be so.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from autocompress.report.explain import Candidate, Document, techniques
+from autocompress.score_scale import ScoreScale
+from autocompress.storage.front import candidate_of
+from autocompress.verdict import ONE_SIDED
+
+Sentences = Callable[["FilesByTechnique"], Iterator[str]]
+CLOSE_SHOWN = 3  # files that are as good
+SLOWER_SHOWN = 3  # strategies whose files were slower
+
+
+class FilesByTechnique:
+    """The files of a run, by the techniques that compress; how they are trained is beside that. Raises KeyError for a
+    run of an earlier version, which does not say what its strategies do.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.scale = ScoreScale.of(document)
+        self._compresses = frozenset(document["compressing"])
+        budget = document["budget"]
+        self.bounded = budget["latency_ms"] is not None or budget["speedup"] is not None
+        self.files = [c for c in document["candidates"] if c["recipe"] and not c["score"].get("sampled")]
+        self.chosen = candidate_of(document, document["recommended"] or document["nearest"])
+
+    def compressing(self, candidate: Candidate) -> tuple[str, ...]:
+        """The techniques of a file that make it smaller or faster, in order."""
+        steps = [step["strategy"] for step in candidate["recipe"]]
+        return tuple(dict.fromkeys(name for name in steps if name in self._compresses))
+
+    def of(self, wanted: Callable[[frozenset[str]], bool]) -> list[Candidate]:
+        """The files whose techniques are wanted."""
+        return [c for c in self.files if wanted(frozenset(self.compressing(c)))]
+
+    def best(self, files: Sequence[Candidate]) -> Candidate | None:
+        """Of those that can be recommended the most accurate under a budget of latency, the fastest without; of others
+        where none can be, the one that is nearest by speed.
+        """
+        can = [c for c in files if c["feasible"]]
+        if not can:
+            return min(files, key=_ratio, default=None)
+        if self.bounded:
+            return max(can, key=lambda c: (self.scale.goodness(c["score"]["val"]), -_ratio(c)))
+        return min(can, key=_ratio)
+
+    def shown(self, candidate: Candidate) -> str:
+        meets = "" if candidate["feasible"] else ", which is not known to meet the budget"
+        return f"{self.scale.text(candidate['score']['val'])} at {1 / _ratio(candidate):.2f}x{meets}"
+
+    def more(self, one: Candidate, other: Candidate) -> str:
+        """How one file stands to another by what the choice goes by: points of score under a budget, else speed."""
+        if self.bounded:
+            points = other["loss"]["points"] - one["loss"]["points"]
+            error = ONE_SIDED * math.hypot(one["loss"]["error"], other["loss"]["error"])
+            if abs(points) <= error:
+                return f"a tie in score: {abs(points):.2f} points apart, give or take {error:.2f}"
+            return (
+                f"{self.scale.points(abs(points), '.2f')} {'more' if points > 0 else 'less'}, give or take {error:.2f}"
+            )
+        if _overlap(one, other):
+            return "a tie in speed"
+        times = _ratio(other) / _ratio(one)
+        return f"{times:.2f} times as fast" if times > 1 else f"{1 / times:.2f} times slower"
+
+
+def explanation(document: Document) -> dict[str, list[str]]:
+    """Sentences by what they are about; nothing of what the document does not tell."""
+    told: dict[str, Sentences] = {
+        "alone": _alone,
+        "together": _together,
+        "without": _without,
+        "close": _close,
+        "slower": _slower,
+        "not_here": _not_here,
+    }
+    try:
+        compared = FilesByTechnique(document)
+    except (KeyError, TypeError):
+        return {}
+    found = {name: _as_far_as_known(sentences, compared) for name, sentences in told.items()}
+    return {name: sentences for name, sentences in found.items() if sentences}
+
+
+def _as_far_as_known(sentences: Sentences, run: FilesByTechnique) -> list[str]:
+    """Those whose figures are there."""
+    try:
+        return list(sentences(run))
+    except (KeyError, TypeError, ZeroDivisionError):
+        return []
+
+
+def _alone(run: FilesByTechnique) -> Iterator[str]:
+    single = dict.fromkeys(names[0] for c in run.files if len(names := run.compressing(c)) == 1)
+    for name in sorted(single):
+        best = run.best(run.of(lambda own, name=name: own == {name}))  # type: ignore[misc]
+        if best is not None:
+            yield f"{name} alone: {run.shown(best)}."
+
+
+def _together(run: FilesByTechnique) -> Iterator[str]:
+    alone = run.best(run.of(lambda own: len(own) == 1))
+    combined = run.best(run.of(lambda own: len(own) > 1))
+    if combined is None:
+        if alone is not None:
+            yield "No combination of techniques was scored."
+        return
+    said = f"The best combination: {techniques(combined)}, {run.shown(combined)}"
+    if alone is None:
+        yield f"{said}."
+    elif combined["feasible"] and not alone["feasible"]:
+        yield f"{said}. No technique alone is known to meet the budget."
+    elif alone["feasible"] and not combined["feasible"]:
+        yield f"{said}. {techniques(alone)} alone is: {run.shown(alone)}."
+    else:
+        yield f"{said}: beside the best alone, {techniques(alone)}, {run.more(combined, alone)}."
+
+
+def _without(run: FilesByTechnique) -> Iterator[str]:
+    """What each step of the recommended recipe brings, by the files that were made without it."""
+    chosen = run.chosen
+    if chosen is None or len(own := run.compressing(chosen)) < 2:
+        return
+    for name in own:
+        rest = frozenset(own) - {name}
+        best = run.best(run.of(lambda others, rest=rest: others == rest))  # type: ignore[misc]
+        if best is None:
+            yield f"What {name} brings was not measured: no file with all but it was scored."
+        else:
+            yield f"Without {name}: {run.shown(best)} ({techniques(best)})."
+
+
+def _close(run: FilesByTechnique) -> Iterator[str]:
+    """Files that can be recommended too, and cannot be told from the recommended one by what it was chosen for."""
+    chosen = run.chosen
+    if chosen is None or not chosen["feasible"]:
+        return
+    tied = [c for c in run.files if c["feasible"] and c is not chosen and run.more(c, chosen).startswith("a tie")]
+    tied.sort(key=_ratio)
+    for c in tied[:CLOSE_SHOWN]:
+        yield f"Close: {techniques(c)}, {run.shown(c)}: {run.more(c, chosen)}."
+    if len(tied) > CLOSE_SHOWN:
+        yield f"{len(tied) - CLOSE_SHOWN} more are as close."
+
+
+def _slower(run: FilesByTechnique) -> Iterator[str]:
+    """Graph variants that did not pay, with the operators to blame where they were looked at."""
+    found: dict[str, list[str]] = {}
+    for entry in run.document["rejected"]:
+        recipe, reason = entry["recipe"], entry["reason"]
+        if recipe and recipe[-1].get("variant") and reason.startswith("no faster than the float file"):
+            found.setdefault(recipe[-1]["strategy"], []).append(reason)
+    for name, reasons in sorted(found.items(), key=lambda item: -len(item[1]))[:SLOWER_SHOWN]:
+        why = next((reason.partition("): ")[2] for reason in reasons if "): " in reason), "")
+        files = "one file" if len(reasons) == 1 else f"{len(reasons)} files"
+        yield f"{name} made {files} no faster{f': {why}' if why else ''}."
+
+
+def _not_here(run: FilesByTechnique) -> Iterator[str]:
+    for refused in run.document["refused"]:
+        yield f"{refused['strategy']} does not apply: {refused['reason']}."
+
+
+def _ratio(candidate: Candidate) -> float:
+    return float(candidate["latency_ms"]["ratio"])
+
+
+def _overlap(one: Candidate, other: Candidate) -> bool:
+    """Whether the intervals of both ratios do."""
+    low, high = sorted((one["latency_ms"], other["latency_ms"]), key=lambda latency: latency["ratio"])
+    return bool(high["ratio_low"] <= low["ratio_high"])

@@ -1,0 +1,117 @@
+"""Which group an example belongs to, and what a file loses in each."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autocompress import Task
+from autocompress.data import ScoredSet, read_data
+from autocompress.data.reading import Reading
+from autocompress.errors import UsageError
+from autocompress.group_losses import GroupLosses
+
+COUNT = 120
+
+
+class Small(nn.Module):
+    """As many numbers as there are classes."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.net = nn.Linear(3, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+def scored(targets: Any, outputs: int = 3, **more: Any) -> ScoredSet:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(len(targets), 3, generator=generator)
+    other = torch.randn(len(targets), 3, generator=generator), targets
+    task = Task(name="t", model=Small(outputs), train=other, val=(inputs, targets), **more)
+    data = read_data(task, Reading())
+    return ScoredSet(task, data.splits["val"], data.layout)
+
+
+def labels(classes: int = 3) -> Tensor:
+    return torch.arange(COUNT) % classes
+
+
+def answers(targets: Tensor, wrong: Tensor, classes: int = 3) -> Tensor:
+    """Logits of the labels, but where they are wrong."""
+    return nn.functional.one_hot(torch.where(wrong, (targets + 1) % classes, targets), classes).float()
+
+
+def lost(on: ScoredSet, own: Tensor, reference: Tensor) -> GroupLosses | None:
+    name = on.layout.scored
+    kept = [on.kept([({name: outputs}, on.targets)]) for outputs in (own, reference)]
+    return on.by_group(kept[0], kept[1])
+
+
+def test_each_class_is_compared_on_its_own_examples() -> None:
+    targets = labels()
+    on = scored(targets, labels=["cat", "dog", "owl"])
+    right = torch.zeros(COUNT, dtype=torch.bool)
+    wrong = (targets == 1) & (torch.arange(COUNT) < COUNT // 2)
+    found = lost(on, answers(targets, wrong), answers(targets, right))
+    assert found is not None
+    assert found.by == "class"
+    assert [(g.name, g.examples, g.reference, g.own) for g in found.rows] == [
+        ("cat", 40, 1.0, 1.0),
+        ("dog", 40, 1.0, 0.5),
+        ("owl", 40, 1.0, 1.0),
+    ]
+    assert found.told[0].loss == pytest.approx(0.5)
+    assert [g.name for g in found.hidden(1 / 6)] == ["dog"]
+
+
+def test_the_tasks_own_groups_come_before_classes() -> None:
+    targets = labels()
+    on = scored(targets, groups=lambda inputs, given: ["even" if label % 2 == 0 else "odd" for label in given])
+    found = lost(on, answers(targets, targets == 1), answers(targets, targets < 0))
+    assert found is not None
+    assert (found.by, [(g.name, g.examples, g.own) for g in found.rows]) == (
+        "group",
+        [("even", 80, 1.0), ("odd", 40, 0.0)],
+    )
+
+
+def test_a_number_as_the_target_is_told_apart_by_tenths() -> None:
+    targets = torch.arange(COUNT).float()[:, None]
+    on = scored(targets, 1, loss="mse", metric=lambda outputs, given: -float((outputs - given).abs().mean()))
+    own = targets.clone()
+    own[-12:] += 5
+    found = lost(on, own, targets)
+    assert found is not None
+    assert found.by == "tenth of the target"
+    assert [g.examples for g in found.rows] == [12] * 10
+    assert (found.rows[-1].name, found.rows[-1].loss) == ("108 to 119", pytest.approx(5.0))
+    assert max(abs(g.loss) for g in found.rows[:-1]) == 0.0
+
+
+def test_labels_of_places_and_few_numbers_are_not_told_apart() -> None:
+    on = scored(torch.arange(40).float()[:, None], 1, loss="mse", metric=lambda outputs, given: 0.0)
+    assert on.grouped_by is None
+    assert on.groups is None
+
+
+def test_labels_that_do_not_count_are_no_class() -> None:
+    targets = labels()
+    targets[::4] = -100
+    assert scored(targets).groups is not None
+    assert scored(targets).groups.names == ("0", "1", "2")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (lambda inputs, targets: ["one"], "Task.groups gave 1 labels for 64 examples: give one an example"),
+        (lambda inputs, targets: inputs.names, "Task.groups raised .*; it is called with the inputs and the targets"),
+        (lambda inputs, targets: 3, "Task.groups raised TypeError"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused_before_anything_is_scored(groups: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        scored(labels(), groups=groups).check_groups()

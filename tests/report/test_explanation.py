@@ -1,0 +1,124 @@
+"""Which technique, and why: what is said of a run, and that nothing is said whose figures are not there."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from autocompress.report.explanation import explanation
+from tests.report.test_html import candidate, document
+
+PRUNE, INT8, TEACH = ("prune_channels", {"ratio": 0.5}), ("quantize_static", {}), ("distill_logits", {})
+Document = dict[str, Any]
+
+
+def file(name: str, val: float, ratio: float, *steps: Any, feasible: bool = True, error: float = 0.1) -> Document:
+    made = candidate(name, val, 0.8 * ratio, *steps, feasible=feasible)
+    made["latency_ms"] |= {"ratio": ratio, "ratio_low": 0.98 * ratio, "ratio_high": 1.02 * ratio}
+    return made | {"loss": {"points": 100 * (0.934 - val), "error": error}}
+
+
+def run(*files: Document, recommended: str | None = None, **changes: Any) -> Document:
+    whole = document(recommended=recommended or files[-1]["id"], **changes)
+    return whole | {"candidates": list(files), "compressing": ["prune_channels", "quantize_static"]}
+
+
+def test_each_technique_alone_and_the_best_together_are_compared() -> None:
+    found = explanation(
+        run(
+            file("slow", 0.930, 0.40, PRUNE, TEACH, feasible=False),
+            file("int8", 0.910, 0.20, INT8),
+            file("worse", 0.900, 0.15, INT8),
+            file("both", 0.931, 0.125, PRUNE, TEACH, INT8),
+        )
+    )
+    assert found["alone"] == [
+        "prune_channels alone: 93.00 % at 2.50x, which is not known to meet the budget.",
+        "quantize_static alone: 91.00 % at 5.00x.",
+    ]
+    (together,) = found["together"]
+    assert together.startswith(
+        "The best combination: prune_channels + distill_logits + quantize_static, 93.10 % at 8.00x:"
+    )
+    assert "beside the best alone, quantize_static, 2.10 points more, give or take 0.23" in together
+    assert found["without"] == [
+        "Without prune_channels: 91.00 % at 5.00x (quantize_static).",
+        "Without quantize_static: 93.00 % at 2.50x, which is not known to meet the budget (prune_channels + "
+        "distill_logits).",
+    ]
+
+
+def test_a_difference_within_the_error_is_a_tie() -> None:
+    files = file("int8", 0.930, 0.20, INT8, error=0.3), file("both", 0.931, 0.125, PRUNE, INT8, error=0.3)
+    (together,) = explanation(run(*files))["together"]
+    assert "a tie in score: 0.10 points apart, give or take 0.70" in together
+    (close,) = explanation(run(*files))["close"]
+    assert close == "Close: quantize_static, 93.00 % at 5.00x: a tie in score: 0.10 points apart, give or take 0.70."
+
+
+def test_without_a_budget_speed_is_compared() -> None:
+    free = {"latency_ms": None, "speedup": None, "statistic": "p90", "max_drop": 1.0}
+    files = file("int8", 0.930, 0.20, INT8), file("both", 0.929, 0.125, PRUNE, INT8)
+    assert "quantize_static, 1.60 times as fast" in explanation(run(*files, budget=free))["together"][0]
+    files = file("int8", 0.930, 0.127, INT8), file("both", 0.929, 0.125, PRUNE, INT8)
+    assert "quantize_static, a tie in speed" in explanation(run(*files, budget=free))["together"][0]
+
+
+def test_what_was_not_tried_is_said_to_be_so() -> None:
+    found = explanation(run(file("both", 0.931, 0.125, PRUNE, INT8)))
+    assert found["without"] == [
+        "What prune_channels brings was not measured: no file with all but it was scored.",
+        "What quantize_static brings was not measured: no file with all but it was scored.",
+    ]
+    assert "alone" not in found
+    assert explanation(run(file("int8", 0.93, 0.2, INT8)))["together"] == ["No combination of techniques was scored."]
+
+
+def test_only_a_combination_meets_the_budget() -> None:
+    files = file("int8", 0.930, 0.30, INT8, feasible=False), file("both", 0.931, 0.125, PRUNE, INT8)
+    assert explanation(run(*files))["together"][0].endswith("No technique alone is known to meet the budget.")
+
+
+def test_what_did_not_pay_and_what_does_not_apply_are_told_with_their_cause() -> None:
+    variant = [{"strategy": "quantize_static", "params": {}, "variant": True}]
+    reason = (
+        "no faster than the float file it was made from (1.32 of its latency): its Conv take 0.2 ms in place of 0.1"
+    )
+    rejected = [{"recipe": variant, "reason": text, "latency_ms": 1.0, "ratio": 0.5} for text in (reason, reason)]
+    refused = [{"strategy": "factorize", "reason": "nothing is large enough"}]
+    found = explanation(run(file("both", 0.931, 0.125, PRUNE, INT8), rejected=rejected, refused=refused))
+    assert found["slower"] == ["quantize_static made 2 files no faster: its Conv take 0.2 ms in place of 0.1."]
+    assert found["not_here"] == ["factorize does not apply: nothing is large enough."]
+
+
+def test_an_earlier_versions_run_is_not_explained() -> None:
+    assert explanation(document()) == {}
+
+
+def paths(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """To every leaf of a document."""
+    if isinstance(value, (dict, list)):
+        for key, inside in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from paths(inside, (*here, key))
+    elif here:
+        yield here
+
+
+WHOLE = run(
+    file("slow", 0.930, 0.40, PRUNE, TEACH, feasible=False),
+    file("int8", 0.9305, 0.20, INT8),
+    file("both", 0.931, 0.125, PRUNE, TEACH, INT8),
+)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in paths(WHOLE) if isinstance(p[-1], str)], ids=lambda p: "-".join(map(str, p))
+)
+def test_a_sentence_whose_figure_is_missing_is_gone(path: tuple[Any, ...]) -> None:
+    part = less = copy.deepcopy(WHOLE)
+    for key in path[:-1]:
+        part = part[key]
+    del part[path[-1]]
+    whole = {line for lines in explanation(WHOLE).values() for line in lines}
+    assert {line for lines in explanation(less).values() for line in lines} <= whole
