@@ -6,17 +6,17 @@ seem to lose by chance: limits are Holm's (Holm, "A Simple Sequentially Rejectiv
 Journal of Statistics 6, 1979), one-sided, 95 % for all groups together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
 from autocompress.score_scale import IN_PERCENT, POINTS, ScoreScale
-from autocompress.verdict import Verdict
+from autocompress.verdict import ONE_SIDED, Verdict
 
 FEWEST_EXAMPLES = 10  # of a group, of which anything can be said
 WRONG = 0.05  # how often a group of all of them may be named by chance
-NOTABLE = 0.01  # of the metric, that a group has to lose more than the whole to be named
+NOTABLE = 0.01  # of the metric: a point, that a group has to lose more than the whole to be named
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,21 @@ class GroupLoss:
 
 @dataclass(frozen=True)
 class GroupLosses:
-    """by: what the groups are: "class", "tenth of the target", or "group" where the task names them."""
+    """by: what the groups are: "class", "tenth of the target", or "group" where the task names them. rows: those with
+    at least FEWEST_EXAMPLES. too_few: the names of the others, of which nothing can be said.
+    """
 
     by: str
     rows: tuple[GroupLoss, ...]
+    too_few: tuple[str, ...] = ()
 
     @property
-    def told(self) -> Sequence[GroupLoss]:
-        """The groups that are large enough to say anything of, the one that lost most first."""
-        return sorted((g for g in self.rows if g.examples >= FEWEST_EXAMPLES), key=lambda g: -g.loss)
-
-    @property
-    def too_few(self) -> Sequence[GroupLoss]:
-        return [g for g in self.rows if g.examples < FEWEST_EXAMPLES]
+    def worst_first(self) -> list[GroupLoss]:
+        return sorted(self.rows, key=lambda group: -group.loss)
 
     def losing_more_than(self, loss: float) -> list[GroupLoss]:
         """The groups that surely lose more than so much of the metric, most surely first: Holm's procedure."""
-        told = [(NormalDist().cdf(-(g.loss - loss) / max(g.error, 1e-12)), g) for g in self.told]
+        told = [(NormalDist().cdf(-(g.loss - loss) / max(g.error, 1e-12)), g) for g in self.rows]
         found: list[GroupLoss] = []
         for number, (chance, group) in enumerate(sorted(told, key=lambda pair: pair[0])):
             if chance > WRONG / (len(told) - number):
@@ -64,34 +62,31 @@ class GroupLosses:
         return found
 
     def hidden(self, whole: float) -> list[GroupLoss]:
-        """The groups that surely lose more than all examples together, and notably so. whole: what these lose."""
+        """The groups that surely lose more than all examples together, and by a point or more. whole: what these
+        lose.
+        """
         return [g for g in self.losing_more_than(max(whole, 0.0)) if g.loss - max(whole, 0.0) >= NOTABLE]
 
     def verdict(self, allowed: float, scale: ScoreScale = IN_PERCENT) -> Verdict:
-        """Whether every group loses at most so many points. Not met where one surely loses more; met where each surely
-        does not.
+        """Whether every group loses at most so many points. Not met where one surely loses more, as many as there are;
+        met where each one surely does not.
         """
-        told = self.told
-        if not told:
+        if not self.rows:
             return Verdict("undecided", f"no {self.by} has {FEWEST_EXAMPLES} examples")
-        times = NormalDist().inv_cdf(1 - WRONG / len(told))
         over = self.losing_more_than(allowed / POINTS)
-        least = max(told, key=lambda g: g.loss - times * g.error)
-        worst = max(told, key=lambda g: g.loss + times * g.error)
-        shown = over[0] if over else worst
+        shown = over[0] if over else max(self.rows, key=lambda g: g.loss + ONE_SIDED * g.error)
         change = f"{'loses' if shown.loss >= 0 else 'gains'} {scale.points(abs(shown.points), '.2f')}"
-        found = (
-            f"{self.by} {shown.name} {change}, give or take {POINTS * times * shown.error:.2f}; {allowed:g} may be lost"
-        )
-        if over or least.points - POINTS * times * least.error > allowed:
+        found = f"{self.by} {shown.name} {change}, give or take {POINTS * ONE_SIDED * shown.error:.2f}"
+        found = f"{found}; {allowed:g} may be lost"
+        if over:
             return Verdict("not met", found)
-        if worst.points + POINTS * times * worst.error <= allowed:
+        if shown.points + POINTS * ONE_SIDED * shown.error <= allowed:
             return Verdict("met", found)
         return Verdict("undecided", f"{found}: no {self.by} surely loses more")
 
     def to_json(self) -> dict[str, Any]:
-        return {"by": self.by, "rows": [asdict(row) for row in self.rows]}
+        return {"by": self.by, "rows": [asdict(row) for row in self.rows], "too_few": list(self.too_few)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "GroupLosses":
-        return cls(value["by"], tuple(GroupLoss(**row) for row in value["rows"]))
+        return cls(value["by"], tuple(GroupLoss(**row) for row in value["rows"]), tuple(value["too_few"]))

@@ -7,13 +7,13 @@ import pytest
 from autocompress.group_losses import FEWEST_EXAMPLES, GroupLoss, GroupLosses
 
 
-def losses(*rows: tuple[float, float] | tuple[float, float, int]) -> GroupLosses:
-    """Points lost, their error, and how many examples, of groups "0", "1", ..."""
-    found = []
-    for number, (points, error, *examples) in enumerate(rows):
-        count = examples[0] if examples else 500
-        found.append(GroupLoss(str(number), count, 0.9, 0.9 - points / 100, points / 100, error / 100))
-    return GroupLosses("class", tuple(found))
+def losses(*rows: tuple[float, float]) -> GroupLosses:
+    """Points lost and their error, of groups "0", "1", ..."""
+    found = [
+        GroupLoss(str(number), 500, 0.9, 0.9 - points / 100, points / 100, error / 100)
+        for number, (points, error) in enumerate(rows)
+    ]
+    return GroupLosses("class", tuple(found), ("rare",))
 
 
 def test_a_class_that_surely_loses_more_than_all_is_named() -> None:
@@ -42,12 +42,9 @@ def test_once_one_is_named_the_next_is_judged_among_the_others() -> None:
     assert alone.losing_more_than(0.0) == []
 
 
-def test_a_group_with_too_few_examples_says_nothing_and_is_told_of() -> None:
-    found = losses((50.0, 1.0, FEWEST_EXAMPLES - 1), (0.0, 1.0))
-    assert found.hidden(0.0) == []
-    assert [g.name for g in found.too_few] == ["0"]
-    assert found.verdict(1.0).answer == "undecided"
-    assert losses((50.0, 1.0, 2)).verdict(1.0).reason == f"no class has {FEWEST_EXAMPLES} examples"
+def test_where_no_group_is_large_enough_nothing_is_said() -> None:
+    assert losses().verdict(1.0).reason == f"no class has {FEWEST_EXAMPLES} examples"
+    assert losses().hidden(0.0) == []
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Preparation:
     user's loader trains with; None where a recipe is free to choose. scored_on, tested_on: how many validation and
     test examples there is time to read; None: all. stream_head: examples that are held of a training stream; 0: there
     is none. parts: of the fingerprint, by name. maximize: whether higher values of the metric are better. labels: names
-    of the classes, where the task gives any. grouped_by: what validation examples are told apart by; None: nothing.
+    of the classes, where the task gives any.
     """
 
     name: str
@@ -80,7 +80,6 @@ class Preparation:
     parts: Mapping[str, str] = field(default_factory=dict)
     maximize: bool = True
     labels: tuple[str, ...] = ()
-    grouped_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,6 @@ def prepare(
         stream_head=0 if read.splits["train"].stream is None else len(read.splits["train"]),
         parts=read.parts,
         labels=tuple(task.labels or ()),
-        grouped_by=scored.grouped_by,
     )
 
 

@@ -51,6 +51,7 @@ def load_model(recipe: str | Path, task: Task | str) -> nn.Module:
     made for another one, names a strategy that is not installed, or its weights are missing or damaged.
     """
     path = Path(recipe)
+    recover_recipe(path, tell_nobody)
     stored = RecipeFile.read(path)
     profile, plugins = _profile_of(stored), load_plugins()
     _refuse_missing(plugins, stored.recipe.steps)
@@ -145,8 +146,11 @@ def _read(
 
 
 def _with_weights(recipe: Path, stored: RecipeFile, read: Read, plugins: PluginSet) -> nn.Module:
-    """The module of a recipe. Raises UsageError when its weights cannot be had."""
-    model, _ = build(stored.recipe, read.context, plugins, stored.plans)
+    """The module of a recipe. Raises UsageError when its structure or its weights cannot be had."""
+    try:
+        model, _ = build(stored.recipe, read.context, plugins, stored.plans)
+    except CandidateFailed as error:
+        raise UsageError(f"{recipe} cannot be made here: {error.strategy}: {error.reason}") from error
     if stored.weights is None:
         return model
     weights = weights_of(recipe, stored.weights)

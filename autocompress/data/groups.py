@@ -1,6 +1,6 @@
 """Which group each example of a split belongs to: what the task names, its class, or the tenth of its target."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ BY_NAME, BY_CLASS, BY_TENTH = "group", "class", "tenth of the target"
 ASKED_AT_ONCE = 64  # examples whose groups are asked for
 TENTHS = 10
 FEWEST_FOR_TENTHS = 100  # examples
+DIGITS_TRIED = range(4, 18)  # of the ends of a tenth
 MOST_SHOWN = 80  # characters of a group's name
 
 
@@ -40,8 +41,11 @@ def kind_of_groups(task: Task, outputs: Tensor, targets: Nested, examples: int) 
         return None
     if class_count(outputs, targets) is not None:
         return BY_CLASS if targets.dim() == 1 or (targets.dim() == 2 and is_soft(outputs, targets)) else None
-    one_number = targets.dim() == 1 or (targets.dim() == 2 and targets.shape[1] == 1)
-    return BY_TENTH if one_number and targets.is_floating_point() and examples >= FEWEST_FOR_TENTHS else None
+    if targets.numel() != len(targets):
+        return None
+    if outputs.numel() == len(targets) and bool(((targets == 0) | (targets == 1)).all()):  # one logit of two classes
+        return BY_CLASS
+    return BY_TENTH if targets.is_floating_point() and examples >= FEWEST_FOR_TENTHS else None
 
 
 def groups_of(kind: str, task: Task, split: Split, targets: Nested) -> Groups:
@@ -52,30 +56,41 @@ def groups_of(kind: str, task: Task, split: Split, targets: Nested) -> Groups:
         return _named([name for batch in split.batches(ASKED_AT_ONCE) for name in group_names(task, batch)])
     assert isinstance(targets, Tensor)
     if kind == BY_CLASS:
-        return _classes((likeliest(targets) if targets.dim() == 2 else targets).long(), task)
+        return _classes((likeliest(targets) if targets.numel() > len(targets) else targets.flatten()).long(), task)
     return _tenths(targets.flatten().double())
 
 
-def group_names(task: Task, batch: Batch) -> Sequence[str]:
-    """What ``Task.groups`` says of a batch, one name an example. Raises UsageError."""
+def group_names(task: Task, batch: Batch) -> Sequence[Hashable]:
+    """What ``Task.groups`` says of a batch, one label an example. Raises UsageError."""
     assert task.groups is not None
     try:
         given: Any = task.groups(batch.inputs, batch.targets)
-        given = given.tolist() if hasattr(given, "tolist") else list(given)
+        labels: list[Hashable] = [label.item() if hasattr(label, "item") else label for label in given]
+        hash(tuple(labels))
     except Exception as error:
         raise UsageError(
             f"Task.groups raised {type(error).__name__}: {one_line(error)}; it is called with the inputs and the "
             "targets of a batch and gives one label an example"
         ) from error
-    if len(given) != len(batch):
-        raise UsageError(f"Task.groups gave {len(given)} labels for {len(batch)} examples: give one an example")
-    return [one_line(label, MOST_SHOWN) for label in given]
+    if len(labels) != len(batch):
+        raise UsageError(f"Task.groups gave {len(labels)} labels for {len(batch)} examples: give one an example")
+    return labels
 
 
-def _named(names: Sequence[str]) -> Groups:
-    known = sorted(set(names))
-    number = {name: at for at, name in enumerate(known)}
-    return Groups(BY_NAME, tuple(known), torch.tensor([number[name] for name in names]))
+def _named(labels: Sequence[Hashable]) -> Groups:
+    known = sorted(set(labels), key=str)
+    number = {label: at for at, label in enumerate(known)}
+    return Groups(BY_NAME, _told_apart(map(str, known)), torch.tensor([number[label] for label in labels]))
+
+
+def _told_apart(names: Iterable[str]) -> tuple[str, ...]:
+    """Shortened to one line each; those that are alike then are numbered."""
+    found: list[str] = []
+    for name in names:
+        short = one_line(name, MOST_SHOWN)
+        alike = sum(other == short or other.startswith(f"{short} (") for other in found)
+        found.append(f"{short} ({alike + 1})" if alike else short)
+    return tuple(found)
 
 
 def _classes(labels: Tensor, task: Task) -> Groups:
@@ -83,12 +98,12 @@ def _classes(labels: Tensor, task: Task) -> Groups:
     kept = present != task.ignored
     names = [_label(task, int(label)) for label in present[kept]]
     place = torch.full((len(present),), -1).masked_scatter(kept, torch.arange(len(names)))
-    return Groups(BY_CLASS, tuple(names), place[of])
+    return Groups(BY_CLASS, _told_apart(names), place[of])
 
 
 def _label(task: Task, label: int) -> str:
     labels = task.labels or ()
-    return one_line(labels[label], MOST_SHOWN) if 0 <= label < len(labels) else str(label)
+    return labels[label] if 0 <= label < len(labels) else str(label)
 
 
 def _tenths(values: Tensor) -> Groups:
@@ -96,4 +111,8 @@ def _tenths(values: Tensor) -> Groups:
     edges = torch.quantile(values[:: max(1, len(values) // 1_000_000)], torch.linspace(0, 1, TENTHS + 1).double())
     present, of = torch.unique(torch.bucketize(values, torch.unique(edges[1:-1])), return_inverse=True)
     parts = [values[of == number] for number in range(len(present))]
-    return Groups(BY_TENTH, tuple(f"{p.min():.4g} to {p.max():.4g}" for p in parts), of)
+    for digits in DIGITS_TRIED:  # as few as tell them apart
+        names = [f"{float(part.min()):.{digits}g} to {float(part.max()):.{digits}g}" for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return Groups(BY_TENTH, _told_apart(names), of)

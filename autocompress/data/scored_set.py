@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from autocompress.data.batch import Batch, joined_padded, take_rows
-from autocompress.data.groups import Groups, group_names, groups_of, kind_of_groups
+from autocompress.data.groups import BY_NAME, Groups, group_names, groups_of, kind_of_groups
 from autocompress.data.layout import OutputLayout
 from autocompress.data.scoring.resampled import RESAMPLING_S
 from autocompress.data.scoring.scorer import KeptOutputs, Pieces, Scorer
@@ -16,11 +16,13 @@ from autocompress.data.scoring.scorers import outputs_like, scorer_of
 from autocompress.data.split import Split, spread
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.evaluation import NORMAL, Chance, Score
-from autocompress.group_losses import GroupLoss, GroupLosses
+from autocompress.group_losses import FEWEST_EXAMPLES, GroupLoss, GroupLosses
 from autocompress.nested import Nested
 from autocompress.task import Task
 
 READ_AT_ONCE = 64  # targets
+MEAN_WITHIN = 1e-4  # of a mean over examples: what float32 rounds
+BY_GROUP_S = 15.0  # that a file may be compared group by group: a metric of the user's own may take long
 PERMUTATIONS = 20  # a tenth of what the interval of a metric of the user's own takes
 FEWEST_PERMUTATIONS = 2  # that say how far they spread
 PERMUTED_BYTES = 64 << 20  # of outputs, about, that are kept to be put beside other targets
@@ -110,30 +112,35 @@ class ScoredSet:
         if self._task.groups is not None:
             group_names(self._task, self._first(READ_AT_ONCE))
 
-    @property
-    def grouped_by(self) -> str | None:
-        """What examples are told apart by, as far as the first ones tell; None where by nothing."""
-        targets = self._first(READ_AT_ONCE).targets
-        return kind_of_groups(self._task, outputs_like(self.layout, targets), targets, len(self))
-
     @cached_property
     def groups(self) -> Groups | None:
         """The groups that examples belong to; None where nothing tells them apart. It may raise UsageError."""
-        kind = self.grouped_by
+        targets = self._first(READ_AT_ONCE).targets
+        kind = kind_of_groups(self._task, outputs_like(self.layout, targets), targets, len(self))
         return None if kind is None else groups_of(kind, self._task, self.split, self.targets)
 
     def by_group(self, own: KeptOutputs, reference: KeptOutputs, seed: int = 0) -> GroupLosses | None:
-        """What a file loses against the reference in each group of examples; groups on which the metric is undefined
-        are left out. None where there are no groups, or what is kept of outputs is not by example.
+        """What a file loses against the reference in each group of examples that is large enough; groups on which the
+        metric is undefined are left out. None where there are no groups, where what is kept of outputs is not by
+        example, where it would take long, and of classes and tenths where the metric is no mean over examples: an area
+        under a curve is nothing of one class. What the task itself calls a group is compared by any metric.
         """
-        groups, rows = self.groups, list[GroupLoss]()
-        if groups is None:
+        groups, rows, few = self.groups, list[GroupLoss](), list[str]()
+        if groups is None or not (groups.by == BY_NAME or all(map(self._is_mean_over_examples, (reference, own)))):
             return None
-        for number, name in enumerate(groups.names):
+        counts = groups.of[groups.of >= 0].bincount(minlength=len(groups.names)).tolist()
+        large = sum(count >= FEWEST_EXAMPLES for count in counts)
+        began, tried = time.monotonic(), 0
+        for number, (name, count) in enumerate(zip(groups.names, counts, strict=True)):
+            if count < FEWEST_EXAMPLES:
+                few.append(name)
+                continue
+            if tried and large * (time.monotonic() - began) / tried > BY_GROUP_S:
+                return None
+            tried += 1
             examples = (groups.of == number).nonzero().flatten()
-            kept = [self._scorer.cut(outputs, examples, len(self)) for outputs in (own, reference)]
-            mine, theirs = kept
-            if mine is None or theirs is None:
+            theirs, mine = (self._scorer.cut(outputs, examples, len(self)) for outputs in (reference, own))
+            if theirs is None or mine is None:
                 return None
             targets = take_rows(self.targets, examples) if self._scorer.uses_targets else None
             try:
@@ -142,8 +149,24 @@ class ScoredSet:
             except CandidateFailed:
                 continue
             if all(map(math.isfinite, (before, now, loss, error))):
-                rows.append(GroupLoss(name, len(examples), before, now, loss, error))
-        return GroupLosses(groups.by, tuple(rows)) if rows else None
+                rows.append(GroupLoss(name, count, before, now, loss, error))
+        return GroupLosses(groups.by, tuple(rows), tuple(few))
+
+    def _is_mean_over_examples(self, kept: KeptOutputs) -> bool:
+        """Whether the metric of all examples is the mean of what it is of two parts of them, each by its size."""
+        groups, total = self.groups, 0.0
+        assert groups is not None
+        counted = (groups.of >= 0).nonzero().flatten()
+        for examples in (counted[: len(counted) // 3], counted[len(counted) // 3 :]):
+            part = self._scorer.cut(kept, examples, len(self))
+            targets = take_rows(self.targets, examples) if self._scorer.uses_targets else None
+            if part is None or not len(examples):
+                return False
+            try:
+                total += len(examples) * self._scorer.value(part, targets)
+            except CandidateFailed:  # it is undefined there
+                return False
+        return math.isclose(total / len(counted), self.value(kept), rel_tol=MEAN_WITHIN, abs_tol=1e-6)
 
     def compared(self, own: KeptOutputs, reference: KeptOutputs, whole: Score) -> Score:
         """The score on a whole split, told from this sample of its examples: the reference's there and the difference

@@ -191,13 +191,14 @@ def _on_device(found: OnDevice | None, scale: ScoreScale) -> dict[str, Any] | No
 
 def _by_class(standings: Standings, chosen: str | None) -> dict[str, Any] | None:
     """What the chosen file loses in each class or group, the one that lost most first; scores in the metric's own
-    direction. surely: the names of those that surely lose more than all examples together. None where it was not
-    compared.
+    direction. surely: whether it surely loses more than all examples together, by a point or more. None where it was
+    not compared.
     """
     losses, scale = standings.measured.by_class.get(chosen or ""), standings.opening.scale
     if losses is None:
         return None
-    whole, _ = standings.measured.losses.get(chosen or "", (0.0, 0.0))
+    paired = standings.measured.losses.get(chosen or "")
+    hidden = [] if paired is None else losses.hidden(paired[0])
     sign = 1 if scale.maximize else -1
     rows = [
         {
@@ -206,15 +207,11 @@ def _by_class(standings: Standings, chosen: str | None) -> dict[str, Any] | None
             "reference": sign * group.reference,
             "score": sign * group.own,
             "loss": {"points": group.points, "error": POINTS * group.error},
+            "surely": group in hidden,
         }
-        for group in losses.told
+        for group in losses.worst_first
     ]
-    return {
-        "by": losses.by,
-        "rows": rows,
-        "surely": [group.name for group in losses.hidden(whole)],
-        "too_few": [group.name for group in losses.too_few],
-    }
+    return {"by": losses.by, "rows": rows, "too_few": list(losses.too_few)}
 
 
 def _operators(standings: Standings, chosen: str | None) -> dict[str, Any] | None:

@@ -116,6 +116,7 @@ def smallest(document: Document) -> str | None:
     allowed = document["budget"]["max_drop"]
     least = scale.goodness(reference["score"]["val"]) - (DEFAULT_DROP if allowed is None else allowed) / POINTS
     whole = [c for c in document["candidates"] if not c["score"].get("sampled")]
+    whole = [c for c in whole if keeps_classes(c)]
     enough = [c for c in whole if scale.goodness(c["score"]["val"]) >= least - 1e-9]
     if not enough:
         return None
@@ -151,6 +152,12 @@ def undecided(candidate: Candidate) -> str:
     return "".join(
         f" Undecided: {verdict['reason']}." for verdict in verdicts if verdict and verdict["answer"] == "undecided"
     )
+
+
+def keeps_classes(candidate: Candidate) -> bool:
+    """Whether no class is known to lose more than was allowed."""
+    verdict = (candidate.get("verdicts") or {}).get("class_drop")
+    return verdict is None or verdict["answer"] != "not met"
 
 
 def _class_lost(candidate: Candidate) -> str:
@@ -281,14 +288,14 @@ def whom_it_hurts(document: Document) -> str | None:
         error, examples = ONE_SIDED * row["loss"]["error"], row["examples"]
         return f"{row['name']} {change} (give or take {error:.2f}, {examples:,} examples)"
 
-    surely = [row for row in rows if row["name"] in found["surely"]]
+    surely = [row for row in rows if row["surely"]]
     few = f" Too few examples to say: {_some(found['too_few'])}." if found["too_few"] else ""
     if surely:
         named = "; ".join(map(lost, surely[:CLASSES_NAMED]))
         more = f", and {len(surely) - CLASSES_NAMED} more" if len(surely) > CLASSES_NAMED else ""
         return f"The average hides whom it hurts: {by} {named}{more}.{few}"
-    count = f"{len(rows)} {by if len(rows) == 1 else PLURALS[by]}"
-    return f"Of {count} none surely loses more than the average; most: {by} {lost(rows[0])}.{few}"
+    count = f"{len(rows)} {by if len(rows) == 1 else PLURALS.get(by, by)}"
+    return f"Of {count} none surely loses a point more than the average; most: {by} {lost(rows[0])}.{few}"
 
 
 def _some(names: list[str]) -> str:

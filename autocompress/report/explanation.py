@@ -14,6 +14,7 @@ from autocompress.verdict import ONE_SIDED
 
 Sentences = Callable[["FilesByTechnique"], Iterator[str]]
 CLOSE_SHOWN = 3  # files that are as good
+UNTOLD = (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError)  # what a missing figure raises
 SLOWER_SHOWN = 3  # strategies whose files were slower
 
 
@@ -41,12 +42,17 @@ class FilesByTechnique:
         return [c for c in self.files if wanted(frozenset(self.compressing(c)))]
 
     def best(self, files: Sequence[Candidate]) -> Candidate | None:
-        """Of those that can be recommended the most accurate under a budget of latency, the fastest without; of others
-        where none can be, the one that is nearest by speed.
+        """Of those that can be recommended the most accurate under a budget of latency, the fastest without; of others,
+        where none can be, what comes nearest: the most accurate that may be within the budget, else the fastest; none
+        that lost its score while there is another.
         """
         can = [c for c in files if c["feasible"]]
         if not can:
-            return min(files, key=_ratio, default=None)
+            near = [c for c in files if c["keeps_lead"] is not False] or files
+            within = [c for c in near if (c["verdicts"]["latency"] or {}).get("answer") != "not met"]
+            if within:
+                return max(within, key=lambda c: (self.scale.goodness(c["score"]["val"]), -_ratio(c)))
+            return min(near, key=_ratio, default=None)
         if self.bounded:
             return max(can, key=lambda c: (self.scale.goodness(c["score"]["val"]), -_ratio(c)))
         return min(can, key=_ratio)
@@ -83,7 +89,7 @@ def explanation(document: Document) -> dict[str, list[str]]:
     }
     try:
         compared = FilesByTechnique(document)
-    except (KeyError, TypeError):
+    except UNTOLD:
         return {}
     found = {name: _as_far_as_known(sentences, compared) for name, sentences in told.items()}
     return {name: sentences for name, sentences in found.items() if sentences}
@@ -93,7 +99,7 @@ def _as_far_as_known(sentences: Sentences, run: FilesByTechnique) -> list[str]:
     """Those whose figures are there."""
     try:
         return list(sentences(run))
-    except (KeyError, TypeError, ZeroDivisionError):
+    except UNTOLD:
         return []
 
 
@@ -117,6 +123,8 @@ def _together(run: FilesByTechnique) -> Iterator[str]:
         yield f"{said}."
     elif combined["feasible"] and not alone["feasible"]:
         yield f"{said}. No technique alone is known to meet the budget."
+    elif not combined["feasible"] and not alone["feasible"]:
+        yield f"{said}; alone, {techniques(alone)}, {run.shown(alone)}."
     elif alone["feasible"] and not combined["feasible"]:
         yield f"{said}. {techniques(alone)} alone is: {run.shown(alone)}."
     else:
@@ -143,9 +151,9 @@ def _close(run: FilesByTechnique) -> Iterator[str]:
     if chosen is None or not chosen["feasible"]:
         return
     tied = [c for c in run.files if c["feasible"] and c is not chosen and run.more(c, chosen).startswith("a tie")]
-    tied.sort(key=_ratio)
+    tied.sort(key=lambda c: abs(c["loss"]["points"] - chosen["loss"]["points"]))
     for c in tied[:CLOSE_SHOWN]:
-        yield f"Close: {techniques(c)}, {run.shown(c)}: {run.more(c, chosen)}."
+        yield f"Close: {c['id']}, {techniques(c)}, {run.shown(c)}: {run.more(c, chosen)}."
     if len(tied) > CLOSE_SHOWN:
         yield f"{len(tied) - CLOSE_SHOWN} more are as close."
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from autocompress.evaluation import NORMAL
 from autocompress.report import explain
 from autocompress.score_scale import ScoreScale
+from autocompress.verdict import ONE_SIDED
 
 Shown = dict[str, Any]  # a candidate of front.json
 
@@ -79,8 +79,8 @@ def class_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
             "reference": scale.text(row["reference"]),
             "score": scale.text(row["score"]),
             "lost": f"{row['loss']['points']:+.2f}",
-            "error": f"± {NORMAL * row['loss']['error']:.2f}",
-            "surely": row["name"] in found["surely"],
+            "error": f"± {ONE_SIDED * row['loss']['error']:.2f}",
+            "surely": row["surely"],
         }
         for row in found["rows"]
     ]

@@ -8,7 +8,7 @@ from statistics import median
 
 from autocompress.measure import MOSTLY
 from autocompress.recipe import TRAIN
-from autocompress.report.explain import Candidate, Document, statistic_ms, techniques, undecided
+from autocompress.report.explain import Candidate, Document, keeps_classes, statistic_ms, techniques, undecided
 from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import candidate_of
 from autocompress.verdict import FAR_OVER, FEWEST_QUIET_SESSIONS, ONE_SIDED, at_least, at_most, too_small_a_split
@@ -38,6 +38,7 @@ def what_would_help(document: Document) -> list[str]:
         _bound_by_overhead(document),
         _lost_too_much(fast, document) if fast else _none_is_fast(files, document),
         _not_told(fast, document),
+        _one_class_loses(fast, document),
         _too_few_examples(files, document),
         _other_budgets(files, document),
     )
@@ -138,6 +139,18 @@ def _not_told(fast: Sequence[Candidate], document: Document) -> str | None:
     )
 
 
+def _one_class_loses(fast: Sequence[Candidate], document: Document) -> str | None:
+    """Where files that are fast enough and keep their score lose too much in one class."""
+    lost = [c for c in fast if not _lost(c, document) and not keeps_classes(c)]
+    if not lost:
+        return None
+    best = max(lost, key=lambda c: ScoreScale.of(document).goodness(c["score"]["val"]))
+    return (
+        f"What is fast enough and keeps its score loses too much in one class: the best, {techniques(best)}: "
+        f"{best['verdicts']['class_drop']['reason']}. A larger --max-class-drop would be needed, or more training."
+    )
+
+
 def _too_few_examples(files: Sequence[Candidate], document: Document) -> str | None:
     """Where the validation split is too small to tell what may be lost from nothing; the sentence on the nearest file
     says so of that one.
@@ -163,7 +176,10 @@ def _other_budgets(files: Sequence[Candidate], document: Document) -> str | None
     """As their options are typed; nothing where the sentence on the nearest file says the same."""
     asked, scale = document["budget"]["max_drop"], ScoreScale.of(document)
     worth = [c for c in files if c["keeps_lead"] and not c["score"].get("sampled")]
-    worth = [c for c in worth if (c["verdicts"].get("class_drop") or {}).get("answer") != "not met"]
+    if document["budget"].get("max_class_drop") is not None:  # what was not compared is no offer
+        worth = [c for c in worth if (c["verdicts"]["class_drop"] or {}).get("answer") == "met"]
+        if not worth:
+            return None
     kept = [c for c in worth if asked is None or c["verdicts"]["drop"]["answer"] == "met"]
     within = [c for c in worth if c["verdicts"]["latency"]["answer"] == "met"] if asked is not None else []
     offers: list[tuple[str, Candidate]] = []

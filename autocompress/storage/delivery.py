@@ -22,7 +22,19 @@ from autocompress.recipe import Recipe, RecipeFile
 from autocompress.storage import front, ownership
 from autocompress.storage.atomic import removed, replacing, write_text
 from autocompress.storage.folder import RunFolder
-from autocompress.storage.front import CANDIDATES, CARD, FRONT, LOAD, MODEL, PREDICT, RECIPE, STORE, WEIGHTS
+from autocompress.storage.front import (
+    CANDIDATES,
+    CARD,
+    FRONT,
+    LOAD,
+    MODEL,
+    NEAREST,
+    PREDICT,
+    RECIPE,
+    RECOMMENDED,
+    STORE,
+    WEIGHTS,
+)
 from autocompress.storage.onnx_file import metadata
 from autocompress.storage.paths import inside
 from autocompress.storage.programs import load_program, predict_program
@@ -36,6 +48,7 @@ class Lengthened:
     tail: bytes
 
 
+CARDS = f"{RECOMMENDED}/{CARD}", f"{NEAREST}/{CARD}"
 Content = Path | str | Lengthened  # a file to copy, or a text
 
 
@@ -69,6 +82,8 @@ def commit(folder: RunFolder, document: dict[str, Any], card: str | None = None)
     with ExitStack() as renames:  # each file takes its name when this closes, and front.json before
         for name, content in contents.items():
             put(content, renames.enter_context(replacing(folder.root / name)))
+        for name in before & set(CARDS):  # no card stands beside a model that it is not of, whoever is killed when
+            (folder.root / name).unlink(missing_ok=True)
         ownership.record(folder.root, before | contents.keys())
         write_text(folder.front, json.dumps(document, indent=1, allow_nan=False) + "\n")
     remove_delivered(folder, before - contents.keys())

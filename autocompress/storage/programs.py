@@ -77,7 +77,7 @@ if __name__ == "__main__":
 
 def predict_program(threads: int, provider: str) -> str:
     """threads, provider: that a call was measured with; the execution provider of ONNX Runtime."""
-    return PREDICT_PROGRAM.replace("THREADS", json.dumps(threads)).replace("PROVIDER", json.dumps(provider))
+    return PREDICT_PROGRAM.replace("THREADS", str(int(threads))).replace("PROVIDER", json.dumps(provider))
 
 
 def load_program() -> str:

@@ -19,7 +19,17 @@ from autocompress.storage.delivery import (
     weights_of,
 )
 from autocompress.storage.folder import FolderInUse, RunFolder
-from autocompress.storage.front import CANDIDATES, DELIVERED, FRONT, NEAREST, RECIPE, RECOMMENDED, WEIGHTS
+from autocompress.storage.front import (
+    CANDIDATES,
+    DELIVERED,
+    FRONT,
+    LOAD,
+    NEAREST,
+    PREDICT,
+    RECIPE,
+    RECOMMENDED,
+    WEIGHTS,
+)
 
 Say = Callable[[str], None]
 
@@ -77,19 +87,26 @@ def recover_recipe(recipe: Path, say: Say) -> None:
 
 
 def _wrong(root: Path, document: dict[str, Any]) -> dict[str, str]:
-    """The files delivered that are not what the document says, with the digests it says they have."""
+    """The files delivered that are not what the document says, with the digests it says they have. A program that
+    somebody changed for his own use stays so; one that is gone is wrong.
+    """
     said = {name: digest for name, digest in front.delivered(document).items() if digest is not None}
-    return {name: digest for name, digest in said.items() if digest_of(root / name) != digest}
+    kept = {name for name in said if _is_program(name) and (root / name).is_file()}
+    return {name: digest for name, digest in said.items() if name not in kept and digest_of(root / name) != digest}
+
+
+def _is_program(name: str) -> bool:
+    return Path(name).name in (PREDICT, LOAD)
 
 
 def _make_whole(root: Path, document: dict[str, Any], wrong: Mapping[str, str]) -> None:
     try:
         contents = chosen_contents(root, document)
-    except UsageError as error:
+    except (UsageError, KeyError, TypeError, ValueError) as error:
         raise _lost(root, sorted(wrong), one_line(error)) from error
     for name, digest in wrong.items():
         content = contents.get(Path(name).name)
-        if content is not None and digest_of(content) == digest:
+        if content is not None and (_is_program(name) or digest_of(content) == digest):
             with replacing(root / name) as temporary:
                 put(content, temporary)
         elif name.endswith(WEIGHTS) and not (root / name).exists():

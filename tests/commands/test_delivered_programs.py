@@ -1,5 +1,6 @@
 """What lies beside a delivered model: a program that runs it with onnxruntime alone, and one that gives the module."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,13 +98,14 @@ def test_load_gives_the_module_of_the_file(finished: Path, small_task: str) -> N
 def test_a_module_whose_weights_are_gone_is_refused_with_the_command_that_makes_them(
     finished: Path, small_task: str
 ) -> None:
-    (finished / "recommended" / "weights.safetensors").unlink()
+    folder = shutil.copytree(finished / "recommended", finished.parent / "elsewhere")  # its run makes it whole again
+    (folder / "weights.safetensors").unlink()
     with pytest.raises(UsageError, match=r"weights.safetensors are missing: `autocompress apply .* TASK --redo` makes"):
-        load_model(finished / "recommended" / "recipe.toml", small_task)
+        load_model(folder / "recipe.toml", small_task)
 
 
 def test_a_strategy_that_is_not_installed_is_named(finished: Path, small_task: str) -> None:
-    recipe = finished / "recommended" / "recipe.toml"
+    recipe = shutil.copytree(finished / "recommended", finished.parent / "elsewhere") / "recipe.toml"
     recipe.write_text(recipe.read_text().replace('strategy = "student"', 'strategy = "squeeze"'))
     with pytest.raises(UsageError, match="unknown strategy 'squeeze'"):
         load_model(recipe, small_task)

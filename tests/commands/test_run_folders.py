@@ -19,7 +19,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from autocompress.candidate.count import count
-from autocompress.cli import main, report_command
+from autocompress.cli import explain_command, main, report_command
 from autocompress.commands import apply, verify
 from autocompress.commands.apply import apply_recipe
 from autocompress.commands.measure import measure_file
@@ -42,11 +42,12 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "recorder", lambda *given: lambda: session)
 
 
-@pytest.fixture(params=["report", "verify", "apply"])
+@pytest.fixture(params=["report", "explain", "verify", "apply"])
 def command(request: pytest.FixtureRequest, verified: None, small_task: str, tmp_path: Path) -> Act:
     """Each command, on the recommended model of a run."""
     done: dict[str, Act] = {
         "report": report_command,
+        "explain": explain_command,
         "verify": verify_run,
         "apply": lambda run: apply_recipe(run / "recommended" / "recipe.toml", small_task, tmp_path / "made", False),
     }
@@ -84,6 +85,19 @@ def test_report_of_an_earlier_run_shows_what_it_found(earlier: Path) -> None:
     page = (earlier / "report.html").read_text()
     assert "the most accurate of the 5 that meet the budget: 1.66x faster than the reference, 0.0275 ms p90" in page
     assert page.count("over the budget before training") == 1, "six structures were rejected, for one reason"
+
+
+def test_explain_says_what_was_chosen_and_of_later_runs_why(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    explain_command(finished)
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith("Recommended: student + distill_logits, the most accurate of the 5 that meet the budget")
+    rewrite(finished / "front.json", lambda document: document.update(compressing=["student", "prune_channels"]))
+    explain_command(finished)
+    assert "student alone: " in capsys.readouterr().out
+    explain_command(finished, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["conclusion"] == said
+    assert found["alone"][0].startswith("prune_channels alone: ")
 
 
 def test_recipe_of_an_earlier_run_is_trained_anew(

@@ -63,7 +63,7 @@ def test_each_class_is_compared_on_its_own_examples() -> None:
         ("dog", 40, 1.0, 0.5),
         ("owl", 40, 1.0, 1.0),
     ]
-    assert found.told[0].loss == pytest.approx(0.5)
+    assert found.worst_first[0].loss == pytest.approx(0.5)
     assert [g.name for g in found.hidden(1 / 6)] == ["dog"]
 
 
@@ -93,7 +93,6 @@ def test_a_number_as_the_target_is_told_apart_by_tenths() -> None:
 
 def test_labels_of_places_and_few_numbers_are_not_told_apart() -> None:
     on = scored(torch.arange(40).float()[:, None], 1, loss="mse", metric=lambda outputs, given: 0.0)
-    assert on.grouped_by is None
     assert on.groups is None
 
 
@@ -115,3 +114,60 @@ def test_labels_that_do_not_count_are_no_class() -> None:
 def test_groups_that_do_not_fit_are_refused_before_anything_is_scored(groups: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         scored(labels(), groups=groups).check_groups()
+
+
+@pytest.mark.parametrize("metric", ["auroc", "f1"])
+def test_a_metric_that_is_no_mean_over_examples_is_not_told_by_class(metric: str) -> None:
+    """Of one class an area under a curve is nothing, and F1 counts what other classes were taken for."""
+    targets = labels()
+    on = scored(targets, metric=metric)
+    draw = torch.Generator().manual_seed(1)
+    sure, unsure = (answers(targets, targets < 0) * scale + torch.randn(COUNT, 3, generator=draw) for scale in (3, 1))
+    assert lost(on, unsure.softmax(1), sure.softmax(1)) is None
+    by_name = scored(targets, metric=metric, groups=lambda inputs, given: [int(x[0] > 0) for x in inputs])
+    found = lost(by_name, unsure.softmax(1), sure.softmax(1))
+    assert found is not None
+    assert [g.name for g in found.rows] == ["0", "1"], "the task's own groups are"
+
+
+def test_the_share_of_variance_is_not_told_by_tenths() -> None:
+    targets = torch.randn(COUNT, 1, generator=torch.Generator().manual_seed(2))
+
+    def r2(outputs: Tensor, given: Tensor) -> float:
+        return 1 - float(((outputs - given) ** 2).sum() / ((given - given.mean()) ** 2).sum())
+
+    on = scored(targets, 1, loss="mse", metric=r2)
+    assert lost(on, 0.7 * targets, 0.9 * targets) is None
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.int64])
+def test_one_logit_of_two_classes_is_told_by_class(kind: torch.dtype) -> None:
+    targets = (torch.arange(COUNT) % 2).to(kind)[:, None]
+    right = lambda outputs, given: float(((outputs > 0) == (given > 0.5)).float().mean())  # noqa: E731
+    mse = lambda outputs, given: ((outputs - given) ** 2).mean()  # noqa: E731
+    on = scored(targets, 1, loss=mse, metric=right, labels=["no", "yes"])
+    found = lost(on, torch.ones(COUNT, 1), targets.float() * 2 - 1)
+    assert found is not None
+    assert (found.by, [(g.name, g.own) for g in found.rows]) == ("class", [("no", 0.0), ("yes", 1.0)])
+
+
+def test_groups_of_few_examples_are_named_and_nothing_is_computed_of_them() -> None:
+    targets = labels()
+    on = scored(targets, groups=lambda inputs, given: [str(float(x[0])) for x in inputs])
+    found = lost(on, answers(targets, targets == 1), answers(targets, targets < 0))
+    assert found is not None
+    assert (len(found.rows), len(found.too_few)) == (0, COUNT)
+
+
+def test_names_tell_groups_apart() -> None:
+    times = (1.7e9 + torch.arange(COUNT).double() * 60)[:, None]
+    on = scored(times, 1, loss="mse", metric=lambda outputs, given: 0.0)
+    assert on.groups is not None
+    assert len(set(on.groups.names)) == 10
+    assert scored(labels(), labels=["a", "a", "b"]).groups.names == ("a", "a (2)", "b")  # type: ignore[union-attr]
+    long = scored(labels(), groups=lambda inputs, given: ["x" * 90 + str(int(label)) for label in given])
+    assert long.groups is not None
+    assert len(set(long.groups.names)) == 3
+    tensors = scored(labels(), groups=lambda inputs, given: list(given))
+    assert tensors.groups is not None
+    assert tensors.groups.names == ("0", "1", "2")

@@ -319,7 +319,7 @@ class DeclaredExecutor:
             loss, error = self.declared.difference(best, scores[other.removeprefix("val-")])
             shares = ("common", 9000, 1.0), ("rare", 500, cost.RARE_LOSES)
             rows = [GroupLoss(name, n, best, best - times * loss, times * loss, 2 * error) for name, n, times in shares]
-            found.append(GroupLosses("class", tuple(rows)))
+            found.append(GroupLosses("class", tuple(rows), ("rarest",)))
         return found
 
     # What they are made of.

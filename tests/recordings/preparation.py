@@ -33,5 +33,4 @@ def preparation(kind: Kind, known: KnownTask | None, only: Sequence[str] | None)
         feeds="feeds",
         warnings=kind.warnings,
         versions={},
-        grouped_by="class",
     )

@@ -16,11 +16,14 @@ Document = dict[str, Any]
 def file(name: str, val: float, ratio: float, *steps: Any, feasible: bool = True, error: float = 0.1) -> Document:
     made = candidate(name, val, 0.8 * ratio, *steps, feasible=feasible)
     made["latency_ms"] |= {"ratio": ratio, "ratio_low": 0.98 * ratio, "ratio_high": 1.02 * ratio}
-    return made | {"loss": {"points": 100 * (0.934 - val), "error": error}}
+    judged = {"answer": "met" if feasible else "not met", "reason": "measured"}
+    loss = {"points": 100 * (0.934 - val), "error": error}
+    return made | {"loss": loss, "keeps_lead": True, "verdicts": {"latency": judged}}
 
 
 def run(*files: Document, recommended: str | None = None, **changes: Any) -> Document:
-    whole = document(recommended=recommended or files[-1]["id"], **changes)
+    chosen = recommended or files[-1]["id"]
+    whole = document(**{"recommended": chosen if "nearest" not in changes else None, **changes})
     return whole | {"candidates": list(files), "compressing": ["prune_channels", "quantize_static"]}
 
 
@@ -54,7 +57,9 @@ def test_a_difference_within_the_error_is_a_tie() -> None:
     (together,) = explanation(run(*files))["together"]
     assert "a tie in score: 0.10 points apart, give or take 0.70" in together
     (close,) = explanation(run(*files))["close"]
-    assert close == "Close: quantize_static, 93.00 % at 5.00x: a tie in score: 0.10 points apart, give or take 0.70."
+    assert (
+        close == "Close: int8, quantize_static, 93.00 % at 5.00x: a tie in score: 0.10 points apart, give or take 0.70."
+    )
 
 
 def test_without_a_budget_speed_is_compared() -> None:
@@ -90,6 +95,17 @@ def test_what_did_not_pay_and_what_does_not_apply_are_told_with_their_cause() ->
     found = explanation(run(file("both", 0.931, 0.125, PRUNE, INT8), rejected=rejected, refused=refused))
     assert found["slower"] == ["quantize_static made 2 files no faster: its Conv take 0.2 ms in place of 0.1."]
     assert found["not_here"] == ["factorize does not apply: nothing is large enough."]
+
+
+def test_what_is_nearest_is_neither_what_lost_its_score_nor_what_is_fastest() -> None:
+    ruined = file("ruined", 0.10, 0.03, PRUNE, feasible=False) | {"keeps_lead": False}
+    slow, less = (
+        file(name, val, ratio, PRUNE, feasible=False) for name, val, ratio in (("s", 0.92, 0.3), ("t", 0.9, 0.29))
+    )
+    for c in (ruined, slow, less):
+        c["verdicts"] = {"latency": {"answer": "undecided", "reason": "close"}}
+    (alone,) = explanation(run(ruined, slow, less, recommended=None, nearest="s"))["alone"]
+    assert alone == "prune_channels alone: 92.00 % at 3.33x, which is not known to meet the budget."
 
 
 def test_an_earlier_versions_run_is_not_explained() -> None:

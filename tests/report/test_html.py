@@ -523,3 +523,46 @@ def test_the_chart_of_an_error_has_better_files_further_up(tmp_path: Path):
 def test_points_of_an_error_are_said_in_its_unit():
     told = errors(budget=budget(max_drop=2))
     assert "lose at most 2 points (0.02 of rmse)" in explain.conclusion(told)
+
+
+BY_CLASS = {
+    "by": "class",
+    "rows": [
+        {
+            "name": EVIL,
+            "examples": 1200,
+            "reference": 0.95,
+            "score": 0.85,
+            "loss": {"points": 10.0, "error": 1.0},
+            "surely": True,
+        },
+        {
+            "name": "dog",
+            "examples": 90,
+            "reference": 0.9,
+            "score": 0.91,
+            "loss": {"points": -1.0, "error": 2.0},
+            "surely": False,
+        },
+    ],
+    "too_few": ["owl"],
+}
+
+
+def test_what_each_class_loses_is_a_table_that_marks_whom_it_hurts(tmp_path: Path):
+    page = rendered(tmp_path, by_class=BY_CLASS)
+    assert (
+        f"The average hides whom it hurts: class {EVIL} loses 10.00 points (give or take 1.65, 1,200 examples)."
+        in page.text
+    )
+    assert "Too few examples to say: owl." in page.text
+    assert f"{EVIL} more than the average 1,200 95.00 % 85.00 % +10.00 ± 1.65" in page.text
+    assert "dog 90 90.00 % 91.00 % -1.00 ± 3.29" in page.text
+    assert EVIL not in page.source
+
+
+def test_where_no_class_is_hurt_that_is_said(tmp_path: Path):
+    rows = [row | {"surely": False} for row in BY_CLASS["rows"][1:]]
+    page = rendered(tmp_path, by_class=BY_CLASS | {"rows": rows, "too_few": []})
+    assert "Of 1 class none surely loses a point more than the average; most: class dog gains 1.00 points" in page.text
+    assert "Loss by class" not in rendered(tmp_path).text

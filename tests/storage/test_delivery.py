@@ -119,6 +119,24 @@ def test_the_card_lies_beside_the_model_and_goes_with_it(folder: RunFolder, fron
     assert (folder.nearest / "model_card.md").read_text() == "what that is"
 
 
+def test_no_kill_leaves_a_card_beside_another_model(folder: RunFolder, front: Make, tmp_path: Path):
+    def written(root: Path, name: str) -> None:
+        run = RunFolder(root)
+        run.claim()
+        commit(run, front(recommended=name), f"card of {name}")
+
+    written(folder.root, "aa-0")
+    folder.release()
+    for number in itertools.count(1):
+        root = shutil.copytree(folder.root, tmp_path / f"killed-{number}")
+        (root / ".lock").unlink(missing_ok=True)
+        if not killed_at(number, partial(written, root, "bb-0")):
+            break
+        document, card = read_run(root, print), root / "recommended" / "model_card.md"
+        assert not card.exists() or card.read_text() == f"card of {document['recommended']}", f"change {number}"
+    assert number > 12
+
+
 def test_front_is_valid_json_or_everything_stays_as_it_was(folder: RunFolder, front: Make):
     committed(folder, front(recommended="aa-0"))
     before = held(folder.root), folder.front.read_bytes()

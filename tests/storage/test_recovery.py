@@ -25,7 +25,20 @@ def delivered(folder: RunFolder, front: Make) -> RunFolder:
     return folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_a_program_that_somebody_changed_stays_so_and_one_that_is_gone_is_written_again(delivered: RunFolder):
+    program = delivered.recommended / "predict.py"
+    own = program.read_bytes()
+    program.write_bytes(b"mine")
+    read_run(delivered.root, pytest.fail)
+    assert program.read_bytes() == b"mine"
+    program.unlink()
+    said: list[str] = []
+    read_run(delivered.root, said.append)
+    assert program.read_bytes() == own
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
 @pytest.mark.parametrize("content", [None, b"", b"of another run"], ids=["gone", "empty", "other"])
 def test_file_that_does_not_agree_is_made_again_and_it_is_said(name: str, content: bytes | None, delivered: RunFolder):
     path = delivered.recommended / name

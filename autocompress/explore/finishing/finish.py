@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from autocompress.candidate.request import ModelFile
-from autocompress.errors import CandidateFailed
+from autocompress.errors import CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
@@ -137,7 +137,8 @@ class Finish:
                 found = await self._recommended()
             found = await self._hold_on_the_device(found)
             chosen = self._choose(found)
-            await self._compare_by_class([chosen])
+            if self._time.can_test(chosen):
+                await self._compare_by_class(chosen)
             await all_done([self._test_once(chosen), self._profile(chosen)])
             await self._run_front_on_device()
         self._training.save_progress()
@@ -154,6 +155,7 @@ class Finish:
 
     async def _recommended(self) -> Judgement | None:
         """The file to recommend; None when there is none."""
+        await self._compare_the_best_by_class()
         judged, bounded = self._judged(), self._standings.budget.bounded
         best = recommended(judged, {}, bounded=bounded)
         if best is None or not bounded:
@@ -231,23 +233,44 @@ class Finish:
         losses = await self._differences(standings.reference, list(files.values()))
         if losses:
             self._history.enter(Compared(losses))
-        if standings.budget.max_class_drop is not None:
-            await self._compare_by_class(possible)
 
-    async def _compare_by_class(self, files: Sequence[Evaluation]) -> None:
-        """What files lose in each class, where they were scored on all examples and their outputs are kept."""
-        reference, known = self._standings.reference, self._standings.measured.by_class
-        new = [e for e in files if e.recipe.changes and e.score.whole and e.id not in known]
-        if not new:
+    async def _compare_the_best_by_class(self) -> None:
+        """Where a class may not lose too much: file by file, until the best of what may be recommended is compared;
+        where none of those that were timed for it keeps its classes, the next ones are.
+        """
+        if self._standings.budget.max_class_drop is None:
             return
-        limit_s = self._durations.within(TEST_LIMIT_S)
+        order = most_accurate_first if self._standings.budget.bounded else fastest_first
+        tried, timed_s = set[str](), -1.0
+        while True:
+            possible = [j for j in self._judged() if j.recommendable_but_for_classes and j.evaluation.recipe.changes]
+            best = next(iter(order([j for j in possible if j.recommendable or j.evaluation.id not in tried])), None)
+            if best is None and timed_s != (timed_s := self._pipeline.timed.spent_s):
+                await self._measuring.judge_finalists()
+                continue
+            if best is None or best.by_class is not None:
+                return
+            if not self._time.can_test(best.evaluation):
+                self._view.note("there was no time to compare all files class by class")
+                return
+            tried.add(best.evaluation.id)
+            await self._compare_by_class(best.evaluation)
+
+    async def _compare_by_class(self, evaluation: Evaluation) -> None:
+        """What a file loses in each class, where it was scored on all examples and its outputs are kept."""
+        known = self._standings.measured.by_class
+        if not evaluation.recipe.changes or not evaluation.score.whole or evaluation.id in known:
+            return
+        reference, limit_s = self._standings.reference, self._durations.within(TEST_LIMIT_S)
         try:
-            found = await self._operations.by_class(reference.outputs, [e.outputs for e in new], limit_s=limit_s)
+            found = await self._operations.by_class(reference.outputs, [evaluation.outputs], limit_s=limit_s)
         except CandidateFailed:
             return
-        told = {e.id: losses for e, losses in zip(new, found, strict=True) if losses is not None}
-        if told:
-            self._history.enter(ComparedByClass(told))
+        except UsageError as error:
+            self._view.note(f"classes are not compared: {error}")
+            return
+        if found[0] is not None:
+            self._history.enter(ComparedByClass({evaluation.id: found[0]}))
 
     async def _differences(self, best: Evaluation, others: Sequence[Evaluation]) -> dict[str, tuple[float, float]]:
         """By id the score of ``best`` minus its own on the same examples, with the standard error; nothing of files

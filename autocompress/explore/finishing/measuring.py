@@ -105,7 +105,8 @@ class Measuring:
             if self._measuring_s() > 0:
                 await self._in_turn(self._unsure(best), JUDGING_SESSIONS[1])
             judged |= {e.id for e in best}
-            if any(j.recommendable and self._standings.is_final(j.evaluation) for j in self._standings.judgements()):
+            judged_now = [j for j in self._standings.judgements() if self._standings.is_final(j.evaluation)]
+            if any(j.recommendable_but_for_classes for j in judged_now):
                 return
 
     async def time_itself(self, evaluation: Evaluation) -> bool:

@@ -32,7 +32,10 @@ class Settings:
 
 def settings_json(settings: Settings) -> dict[str, Any]:
     """What was asked, for telling a repeated command from a new one."""
-    return {"budget": asdict(settings.budget), "minutes": settings.minutes, "trials": settings.trials}
+    budget = asdict(settings.budget)
+    if budget["max_class_drop"] is None:  # as earlier versions wrote it
+        del budget["max_class_drop"]
+    return {"budget": budget, "minutes": settings.minutes, "trials": settings.trials}
 
 
 def refuse_another_version(progress: Progress) -> None:

@@ -9,7 +9,7 @@ from autocompress.candidate.preparation import Preparation
 from autocompress.compute.operations import Operations
 from autocompress.compute.starting import fix_of
 from autocompress.compute.worker import OPEN_LIMIT_S, WorkerDied
-from autocompress.errors import AutocompressError, UsageError
+from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.opening import identity
@@ -75,7 +75,6 @@ class Opener:
         limit_s = max(OPEN_LIMIT_S, self.clock.limit_s)
         with self.operations.sharing(1):  # other workers have nothing to do yet
             first = await _named(self.operations.prepare(known.prepared if known else None, only, limit_s=limit_s))
-            self._refuse_without_classes(first)
             prepared_s = progress.prepared_s or self.clock.elapsed() - began
             space = Space.of(self.settings.space, first.applicable, first.refused, first.batch_size)
             identity.refuse_another_search(progress, self.settings, space)
@@ -83,6 +82,7 @@ class Opener:
             compared = self.policy.compare_exporters and prepared_s <= OTHER_EXPORTER_SHARE * self.clock.limit_s
             opening = await _named(open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=compared))
             self._refuse_an_undecidable_percentile(opening)
+            await self._refuse_without_classes(opening, limit_s)
             space = Space.of(self.settings.space, opening.applicable, opening.refused, first.batch_size)
             opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, space)))
             self.show(opening, space)
@@ -105,12 +105,20 @@ class Opener:
         keep(floor=floor.to_json())
         return Opened(opening, space, floor, pipeline, self._gating(pipeline, prepared_s), self.policy)
 
-    def _refuse_without_classes(self, prepared: Preparation) -> None:
-        """Raises UsageError when classes are to be compared and nothing tells examples apart."""
-        if self.settings.budget.max_class_drop is not None and prepared.grouped_by is None:
+    async def _refuse_without_classes(self, opening: Opening, limit_s: float) -> None:
+        """Raises UsageError when classes are to be compared and those of the reference cannot be."""
+        if self.settings.budget.max_class_drop is None:
+            return
+        outputs = opening.reference.outputs
+        try:
+            found = await self.operations.by_class(outputs, [outputs], limit_s=limit_s)
+        except CandidateFailed:  # a resume whose store was trimmed
+            return
+        if found[0] is None or not found[0].rows:
             raise UsageError(
-                "--max-class-drop compares classes, and nothing says of which class an example is: give integer "
-                "labels, or Task(groups=callable(inputs, targets) -> a label each)"
+                "--max-class-drop compares the classes of the validation split, which cannot be done here: it takes "
+                "integer labels and a metric that is a mean over examples, such as accuracy, or Task.groups that names "
+                "groups of ten examples and more"
             )
 
     def _refuse_an_undecidable_percentile(self, opening: Opening) -> None:

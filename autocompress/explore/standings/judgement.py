@@ -73,7 +73,13 @@ class Judgement:
 
     @property
     def recommendable(self) -> bool:
-        kept = self.keeps_latency and self.keeps_score and self.keeps_classes
+        return self.keeps_classes and self.recommendable_but_for_classes
+
+    @property
+    def recommendable_but_for_classes(self) -> bool:
+        """Whether it is, or may be once its classes are compared."""
+        uncompared = self.classes is not None and self.by_class is None
+        kept = self.keeps_latency and self.keeps_score and (uncompared or self.keeps_classes)
         return kept and self.fits and self.worth and self.evaluation.score.whole
 
     @property

@@ -73,7 +73,9 @@ class Measurements:
                 return replace(self, tests={**self.tests, **scores})
             case RanOnDevice(found):
                 losses = {name: one.loss for name, one in found.items() if one.loss is not None}
-                return replace(self, on_device={**self.on_device, **found}, losses={**self.losses, **losses})
+                here = {name: of_one for name, of_one in self.by_class.items() if name not in losses}
+                losses = {**self.losses, **losses}
+                return replace(self, on_device={**self.on_device, **found}, losses=losses, by_class=here)
             case Profiled(kinds):
                 return replace(self, operators={**self.operators, **kinds})
             case Chosen():

@@ -11,7 +11,7 @@ import pytest
 from autocompress.budget import Budget
 from autocompress.explore.standings.front import dominates
 from autocompress.profile import HardwareProfile
-from autocompress.report.explain import scores_hold, where_time_goes
+from autocompress.report.explain import scores_hold, where_time_goes, whom_it_hurts
 from tests.recordings import kinds
 from tests.recordings.declared import Faults
 from tests.recordings.documents import chosen_of, ratio_of, score_of
@@ -223,14 +223,20 @@ def test_whom_the_recommended_file_hurts_is_compared_class_by_class(played: Play
     found = front["by_class"]
     assert (found["by"], [row["name"] for row in found["rows"]]) == ("class", ["rare", "common"])
     assert chosen_of(front)["verdicts"]["class_drop"] is None, "nothing was asked"
-    assert (found["rows"][0]["loss"]["points"] > 1) == bool(found["surely"])
+    rare, common = found["rows"]
+    assert (rare["surely"], common["surely"]) == (True, False), "it loses eight times as much"
+    assert found["too_few"] == ["rarest"]
+    said = whom_it_hurts(front)
+    assert said is not None
+    assert "The average hides whom it hurts: class rare loses" in said
+    assert said.endswith("Too few examples to say: rarest.")
 
 
 def test_a_file_that_loses_too_much_in_one_class_is_not_recommended(played: Played) -> None:
-    free = played(kinds.CNN, budget=FOUR_TIMES).front
+    free = played(kinds.CNN, budget=Budget(max_drop=3)).front
     worst = free["by_class"]["rows"][0]["loss"]["points"]
     assert worst > 2
-    bound = played(kinds.CNN, budget=Budget(speedup=2, max_class_drop=worst / 2)).front
+    bound = played(kinds.CNN, budget=Budget(max_drop=3, max_class_drop=worst / 2)).front
     chosen = chosen_of(bound)
     assert chosen["verdicts"]["class_drop"]["answer"] != "not met"
     assert bound["by_class"]["rows"][0]["loss"]["points"] < worst
@@ -242,7 +248,13 @@ def test_a_file_that_loses_too_much_in_one_class_is_not_recommended(played: Play
 
 def test_where_classes_cannot_be_compared_nothing_is_known_to_keep_them(played: Played) -> None:
     ended = played(kinds.CNN, budget=Budget(max_class_drop=1), faults=Faults(outputs_gone=True))
-    assert ended.front["recommended"] == "reference"
-    assert ended.front["by_class"] is None
-    changed = [c for c in ended.front["candidates"] if c["recipe"]]
-    assert {c["verdicts"]["class_drop"]["reason"] for c in changed} == {"it was not compared class by class"}
+    assert ended.why is not None
+    assert "--max-class-drop compares the classes of the validation split, which cannot be done here" in ended.why
+
+
+def test_where_every_file_hurts_a_class_it_is_said_to_be_the_reason(played: Played) -> None:
+    front = played(kinds.CNN, budget=Budget(speedup=4, max_class_drop=0.01)).front
+    assert front["recommended"] is None
+    (said,) = [line for line in front["would_help"] if "one class" in line]
+    assert "loses too much in one class: the best" in said
+    assert not any("known to be faster" in line for line in front["would_help"])
