@@ -62,10 +62,8 @@ class GroupLosses:
         return found
 
     def hidden(self, whole: float) -> list[GroupLoss]:
-        """The groups that surely lose more than all examples together, and by a point or more. whole: what these
-        lose.
-        """
-        return [g for g in self.losing_more_than(max(whole, 0.0)) if g.loss - max(whole, 0.0) >= NOTABLE]
+        """The groups that surely lose a point more than all examples together. whole: what these lose."""
+        return self.losing_more_than(max(whole, 0.0) + NOTABLE)
 
     def verdict(self, allowed: float, scale: ScoreScale = IN_PERCENT) -> Verdict:
         """Whether every group loses at most so many points. Not met where one surely loses more, as many as there are;

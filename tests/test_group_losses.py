@@ -25,6 +25,7 @@ def test_a_class_that_surely_loses_more_than_all_is_named() -> None:
 def test_what_is_within_the_error_or_hardly_more_is_not_named() -> None:
     assert losses((3.0, 2.5), (0.0, 1.0)).hidden(0.0) == []
     assert losses((0.9, 0.01), (0.0, 0.01)).hidden(0.0) == [], "less than a point"
+    assert losses((1.1, 0.3), (0.0, 0.01)).hidden(0.0) == [], "not surely a point"
 
 
 def test_of_many_groups_few_are_named_by_chance() -> None:

@@ -1,5 +1,6 @@
 """Which group each example of a split belongs to: what the task names, its class, or the tenth of its target."""
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,13 +50,14 @@ def kind_of_groups(task: Task, outputs: Tensor, targets: Nested, examples: int) 
 
 
 def groups_of(kind: str, task: Task, split: Split, targets: Nested) -> Groups:
-    """kind: what ``kind_of_groups`` says of the split. targets: of all of it. Raises UsageError for what
-    ``Task.groups`` gives.
+    """kind: what ``kind_of_groups`` says of the first examples; numbers that are all 0 and 1 there and others later are
+    no classes. targets: of all. Raises UsageError for what ``Task.groups`` gives.
     """
     if kind == BY_NAME:
         return _named([name for batch in split.batches(ASKED_AT_ONCE) for name in group_names(task, batch)])
     assert isinstance(targets, Tensor)
-    if kind == BY_CLASS:
+    one_number = targets.is_floating_point() and targets.numel() == len(targets)
+    if kind == BY_CLASS and not (one_number and bool((targets.frac() != 0).any() or targets.abs().max() > 1)):
         return _classes((likeliest(targets) if targets.numel() > len(targets) else targets.flatten()).long(), task)
     return _tenths(targets.flatten().double())
 
@@ -85,11 +87,16 @@ def _named(labels: Sequence[Hashable]) -> Groups:
 
 def _told_apart(names: Iterable[str]) -> tuple[str, ...]:
     """Shortened to one line each; those that are alike then are numbered."""
+    short = [one_line(name, MOST_SHOWN) for name in names]
+    own, seen, again = set(short), set[str](), Counter[str]()
     found: list[str] = []
-    for name in names:
-        short = one_line(name, MOST_SHOWN)
-        alike = sum(other == short or other.startswith(f"{short} (") for other in found)
-        found.append(f"{short} ({alike + 1})" if alike else short)
+    for name in short:
+        shown = name
+        while shown in seen or (shown != name and shown in own):
+            again[name] += 1
+            shown = f"{name} ({again[name] + 1})"
+        seen.add(shown)
+        found.append(shown)
     return tuple(found)
 
 

@@ -153,10 +153,13 @@ class ScoredSet:
         return GroupLosses(groups.by, tuple(rows), tuple(few))
 
     def _is_mean_over_examples(self, kept: KeptOutputs) -> bool:
-        """Whether the metric of all examples is the mean of what it is of two parts of them, each by its size."""
+        """Whether the metric of all examples is the mean of what it is of two parts of them, each by its size: parts of
+        different groups, in which it differs.
+        """
         groups, total = self.groups, 0.0
         assert groups is not None
-        counted = (groups.of >= 0).nonzero().flatten()
+        by_group = groups.of.argsort(stable=True)
+        counted = by_group[groups.of[by_group] >= 0]
         for examples in (counted[: len(counted) // 3], counted[len(counted) // 3 :]):
             part = self._scorer.cut(kept, examples, len(self))
             targets = take_rows(self.targets, examples) if self._scorer.uses_targets else None

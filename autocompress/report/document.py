@@ -191,14 +191,14 @@ def _on_device(found: OnDevice | None, scale: ScoreScale) -> dict[str, Any] | No
 
 def _by_class(standings: Standings, chosen: str | None) -> dict[str, Any] | None:
     """What the chosen file loses in each class or group, the one that lost most first; scores in the metric's own
-    direction. surely: whether it surely loses more than all examples together, by a point or more. None where it was
-    not compared.
+    direction. surely: whether it surely loses a point more than all examples together. None where it was not
+    compared.
     """
     losses, scale = standings.measured.by_class.get(chosen or ""), standings.opening.scale
     if losses is None:
         return None
-    paired = standings.measured.losses.get(chosen or "")
-    hidden = [] if paired is None else losses.hidden(paired[0])
+    whole = next(j.loss for j in standings.judgements() if j.evaluation.id == chosen) / POINTS
+    hidden = losses.hidden(whole)
     sign = 1 if scale.maximize else -1
     rows = [
         {

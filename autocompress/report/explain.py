@@ -82,10 +82,16 @@ def conclusion(document: Document) -> str:
     feasible = [c for c in document["candidates"] if c["feasible"] or c is chosen]
     best = max(scale.goodness(c["score"]["val"]) for c in feasible)
     if not (document["budget"]["speedup"] or document["budget"]["latency_ms"]):
-        why = f"the fastest of {len(feasible)} that lose at most {scale.points(document['budget']['max_drop'])}"
-    elif scale.goodness(chosen["score"]["val"]) >= best:
+        limited = "" if document["budget"].get("max_class_drop") is None else ", as far as classes were compared"
         why = (
-            f"the most accurate of the {len(feasible)} that meet the budget"
+            f"the fastest of {len(feasible)} that lose at most {scale.points(document['budget']['max_drop'])}{limited}"
+        )
+    elif scale.goodness(chosen["score"]["val"]) >= best:
+        compared = document["budget"].get("max_class_drop") is not None
+        why = (
+            "the most accurate of those that meet the budget and were compared class by class"
+            if compared
+            else f"the most accurate of the {len(feasible)} that meet the budget"
             if len(feasible) > 1
             else "the only one that meets the budget"
         )

@@ -141,7 +141,8 @@ def _not_told(fast: Sequence[Candidate], document: Document) -> str | None:
 
 def _one_class_loses(fast: Sequence[Candidate], document: Document) -> str | None:
     """Where files that are fast enough and keep their score lose too much in one class."""
-    lost = [c for c in fast if not _lost(c, document) and not keeps_classes(c)]
+    known = [c for c in fast if c["verdicts"]["latency"]["answer"] == "met"]
+    lost = [c for c in known if not _lost(c, document) and not keeps_classes(c)]
     if not lost:
         return None
     best = max(lost, key=lambda c: ScoreScale.of(document).goodness(c["score"]["val"]))

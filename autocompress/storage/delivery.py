@@ -73,21 +73,38 @@ def commit(folder: RunFolder, document: dict[str, Any], card: str | None = None)
         own = chosen_contents(folder.root, document)
         if own and card is not None:
             own[CARD] = card
-        contents = {f"{parent}/{name}": content for name, content in own.items()}
+        changed = _changed_programs(folder)
+        contents = {f"{parent}/{name}": content for name, content in own.items() if f"{parent}/{name}" not in changed}
         refuse_foreign(folder, contents)
     except UsageError as error:  # but by now there is something to lose
         raise AutocompressError(str(error)) from error
     digests = {n: None if Path(n).name == CARD else digest_of(content) for n, content in contents.items()}
-    document = document | {"delivered": digests}
+    document = document | {"delivered": digests | {n: d for n, d in changed.items() if n.startswith(f"{parent}/")}}
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     with ExitStack() as renames:  # each file takes its name when this closes, and front.json before
         for name, content in contents.items():
             put(content, renames.enter_context(replacing(folder.root / name)))
+        ownership.record(folder.root, before | document["delivered"].keys())
         for name in before & set(CARDS):  # no card stands beside a model that it is not of, whoever is killed when
             (folder.root / name).unlink(missing_ok=True)
-        ownership.record(folder.root, before | contents.keys())
-        write_text(folder.front, json.dumps(document, indent=1, allow_nan=False) + "\n")
-    remove_delivered(folder, before - contents.keys())
+        write_text(folder.front, text)
+    remove_delivered(folder, before - document["delivered"].keys())
     return document
+
+
+def is_program(name: str) -> bool:
+    """Whether a file that is delivered is one that its user may change."""
+    return Path(name).name in (PREDICT, LOAD)
+
+
+def _changed_programs(folder: RunFolder) -> dict[str, str]:
+    """The programs that are not as this run delivered them, with the digests that they had."""
+    try:
+        said = front.delivered(front.read_front(folder.root))
+    except UsageError:  # there is none
+        return {}
+    there = {name: digest for name, digest in said.items() if is_program(name) and (folder.root / name).is_file()}
+    return {name: digest for name, digest in there.items() if digest and digest_of(folder.root / name) != digest}
 
 
 def delivered_before(folder: RunFolder) -> set[str]:

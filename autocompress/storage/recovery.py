@@ -13,6 +13,7 @@ from autocompress.storage.delivery import (
     chosen_contents,
     delivered_before,
     digest_of,
+    is_program,
     put,
     refuse_foreign,
     remove_delivered,
@@ -23,9 +24,7 @@ from autocompress.storage.front import (
     CANDIDATES,
     DELIVERED,
     FRONT,
-    LOAD,
     NEAREST,
-    PREDICT,
     RECIPE,
     RECOMMENDED,
     WEIGHTS,
@@ -91,12 +90,8 @@ def _wrong(root: Path, document: dict[str, Any]) -> dict[str, str]:
     somebody changed for his own use stays so; one that is gone is wrong.
     """
     said = {name: digest for name, digest in front.delivered(document).items() if digest is not None}
-    kept = {name for name in said if _is_program(name) and (root / name).is_file()}
+    kept = {name for name in said if is_program(name) and (root / name).is_file()}
     return {name: digest for name, digest in said.items() if name not in kept and digest_of(root / name) != digest}
-
-
-def _is_program(name: str) -> bool:
-    return Path(name).name in (PREDICT, LOAD)
 
 
 def _make_whole(root: Path, document: dict[str, Any], wrong: Mapping[str, str]) -> None:
@@ -106,7 +101,7 @@ def _make_whole(root: Path, document: dict[str, Any], wrong: Mapping[str, str]) 
         raise _lost(root, sorted(wrong), one_line(error)) from error
     for name, digest in wrong.items():
         content = contents.get(Path(name).name)
-        if content is not None and (_is_program(name) or digest_of(content) == digest):
+        if content is not None and (is_program(name) or digest_of(content) == digest):
             with replacing(root / name) as temporary:
                 put(content, temporary)
         elif name.endswith(WEIGHTS) and not (root / name).exists():

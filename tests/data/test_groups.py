@@ -140,6 +140,27 @@ def test_the_share_of_variance_is_not_told_by_tenths() -> None:
     assert lost(on, 0.7 * targets, 0.9 * targets) is None
 
 
+def test_also_of_many_shuffled_examples_f1_is_not_told_by_class() -> None:
+    draw = torch.Generator().manual_seed(3)
+    targets = torch.randint(3, (20_000,), generator=draw)
+
+    def macro_f1(outputs: Tensor, given: Tensor) -> float:
+        said = outputs.argmax(1)
+        hits = [((said == c) & (given == c)).sum() for c in range(3)]
+        return float(sum(2 * h / ((said == c).sum() + (given == c).sum()) for c, h in enumerate(hits)) / 3)
+
+    on = scored(targets, metric=macro_f1)
+    wrong = torch.rand(len(targets), generator=draw) < 0.08
+    assert lost(on, answers(targets, wrong), answers(targets, wrong & (targets == 0))) is None
+
+
+def test_numbers_that_begin_with_zeros_are_no_classes() -> None:
+    values = torch.cat([torch.zeros(64), torch.linspace(0, 50, 400)])[:, None]
+    on = scored(values, 1, loss="mse", metric=lambda outputs, given: -float((outputs - given).abs().mean()))
+    assert on.groups is not None
+    assert on.groups.by == "tenth of the target"
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.int64])
 def test_one_logit_of_two_classes_is_told_by_class(kind: torch.dtype) -> None:
     targets = (torch.arange(COUNT) % 2).to(kind)[:, None]
@@ -165,6 +186,9 @@ def test_names_tell_groups_apart() -> None:
     assert on.groups is not None
     assert len(set(on.groups.names)) == 10
     assert scored(labels(), labels=["a", "a", "b"]).groups.names == ("a", "a (2)", "b")  # type: ignore[union-attr]
+    named = scored(labels(), labels=["crane (bird)", "crane", "crane"])
+    assert named.groups is not None
+    assert named.groups.names == ("crane (bird)", "crane", "crane (2)")
     long = scored(labels(), groups=lambda inputs, given: ["x" * 90 + str(int(label)) for label in given])
     assert long.groups is not None
     assert len(set(long.groups.names)) == 3

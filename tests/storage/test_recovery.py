@@ -25,12 +25,18 @@ def delivered(folder: RunFolder, front: Make) -> RunFolder:
     return folder
 
 
-def test_a_program_that_somebody_changed_stays_so_and_one_that_is_gone_is_written_again(delivered: RunFolder):
+def test_a_program_that_somebody_changed_stays_so_and_one_that_is_gone_is_written_again(
+    delivered: RunFolder, front: Make
+):
     program = delivered.recommended / "predict.py"
     own = program.read_bytes()
     program.write_bytes(b"mine")
     read_run(delivered.root, pytest.fail)
-    assert program.read_bytes() == b"mine"
+    delivered.claim()
+    commit(delivered, front(recommended="bb-0"))
+    delivered.release()
+    assert program.read_bytes() == b"mine", "a search that goes on leaves it too"
+    assert (delivered.recommended / "model.onnx").read_bytes().startswith(b"model bb")
     program.unlink()
     said: list[str] = []
     read_run(delivered.root, said.append)

@@ -46,6 +46,7 @@ TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 MOST_COMPARED = 30  # files that may be recommended, compared with the reference example by example
 TEST_SLACK = 4  # times what it should take
+RIVALS = 4  # files behind the best that are compared class by class, which may tie with it
 PROFILED_CALLS = 10  # of a file that takes long
 DEVICE_LIMIT_S = 300.0  # to run a file there, beside what scoring it takes
 
@@ -235,26 +236,29 @@ class Finish:
             self._history.enter(Compared(losses))
 
     async def _compare_the_best_by_class(self) -> None:
-        """Where a class may not lose too much: file by file, until the best of what may be recommended is compared;
-        where none of those that were timed for it keeps its classes, the next ones are.
+        """Where a class may not lose too much: file by file, until the best of what may be recommended is compared, and
+        a few behind it that may be as good; where none of those that were timed for it keeps its classes, the next.
         """
         if self._standings.budget.max_class_drop is None:
             return
         order = most_accurate_first if self._standings.budget.bounded else fastest_first
-        tried, timed_s = set[str](), -1.0
+        tried, timed_s, rivals = set[str](), -1.0, 0
         while True:
             possible = [j for j in self._judged() if j.recommendable_but_for_classes and j.evaluation.recipe.changes]
-            best = next(iter(order([j for j in possible if j.recommendable or j.evaluation.id not in tried])), None)
-            if best is None and timed_s != (timed_s := self._pipeline.timed.spent_s):
+            known = [j for j in order(possible) if j.evaluation.id not in tried or j.by_class is not None]
+            first = next((n for n, j in enumerate(known) if j.by_class is not None), len(known))
+            new = next((n for n, j in enumerate(known) if j.by_class is None), None)
+            if not known and timed_s != (timed_s := self._pipeline.timed.spent_s):
                 await self._measuring.judge_finalists()
                 continue
-            if best is None or best.by_class is not None:
+            if new is None or (new > first and rivals == RIVALS):
                 return
-            if not self._time.can_test(best.evaluation):
+            if not self._time.can_test(known[new].evaluation):
                 self._view.note("there was no time to compare all files class by class")
                 return
-            tried.add(best.evaluation.id)
-            await self._compare_by_class(best.evaluation)
+            rivals += new > first
+            tried.add(known[new].evaluation.id)
+            await self._compare_by_class(known[new].evaluation)
 
     async def _compare_by_class(self, evaluation: Evaluation) -> None:
         """What a file loses in each class, where it was scored on all examples and its outputs are kept."""

@@ -154,7 +154,7 @@ class Measuring:
         undecided.
         """
         found = {j.evaluation.id: j for j in self._standings.judgements()}
-        better = list(takewhile(lambda e: not found[e.id].recommendable, judged))
+        better = list(takewhile(lambda e: not found[e.id].recommendable_but_for_classes, judged))
         return [e for e in better if (latency := found[e.id].latency) is not None and not latency.decided]
 
     def _hopeful(self, judged: Collection[str] = ()) -> list[Evaluation]:

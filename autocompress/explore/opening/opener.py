@@ -117,8 +117,8 @@ class Opener:
         if found[0] is None or not found[0].rows:
             raise UsageError(
                 "--max-class-drop compares the classes of the validation split, which cannot be done here: it takes "
-                "integer labels and a metric that is a mean over examples, such as accuracy, or Task.groups that names "
-                "groups of ten examples and more"
+                "integer labels, ten examples of a class, and a metric that is a mean over examples and quick, such as "
+                "accuracy or a callable; Task.groups names other groups than classes"
             )
 
     def _refuse_an_undecidable_percentile(self, opening: Opening) -> None:

@@ -147,7 +147,7 @@ class TimeBudget:
 
     def can_measure(self) -> bool:
         """Whether there is time for more than testing and writing."""
-        return self.clock.left() >= CLOSING_S + self.tested_s()
+        return self.clock.left() >= CLOSING_S + self.on_device_s() + self.tested_s()
 
     def _front_s(self) -> float:
         """For timing the files of the front once more."""
