@@ -22,7 +22,8 @@ from autocompress.task import Task
 
 READ_AT_ONCE = 64  # targets
 MEAN_WITHIN = 1e-4  # of a mean over examples: what float32 rounds
-BY_GROUP_S = 15.0  # that a file may be compared group by group: a metric of the user's own may take long
+BY_GROUP_S = 3.0  # that a file may be compared group by group: a metric of the user's own may take long
+CALLS_A_GROUP = 400  # of such a metric, for the error of both files
 PERMUTATIONS = 20  # a tenth of what the interval of a metric of the user's own takes
 FEWEST_PERMUTATIONS = 2  # that say how far they spread
 PERMUTED_BYTES = 64 << 20  # of outputs, about, that are kept to be put beside other targets
@@ -130,6 +131,8 @@ class ScoredSet:
             return None
         counts = groups.of[groups.of >= 0].bincount(minlength=len(groups.names)).tolist()
         large = sum(count >= FEWEST_EXAMPLES for count in counts)
+        if self._scorer.calls_in(BY_GROUP_S, own) < CALLS_A_GROUP * large:
+            return None
         began, tried = time.monotonic(), 0
         for number, (name, count) in enumerate(zip(groups.names, counts, strict=True)):
             if count < FEWEST_EXAMPLES:

@@ -1,5 +1,6 @@
 """Which group an example belongs to, and what a file loses in each."""
 
+import time
 from typing import Any
 
 import pytest
@@ -152,6 +153,20 @@ def test_also_of_many_shuffled_examples_f1_is_not_told_by_class() -> None:
     on = scored(targets, metric=macro_f1)
     wrong = torch.rand(len(targets), generator=draw) < 0.08
     assert lost(on, answers(targets, wrong), answers(targets, wrong & (targets == 0))) is None
+
+
+def test_a_metric_that_takes_long_is_not_told_by_class() -> None:
+    """Its error takes some hundred calls of each class."""
+    calls: list[float] = []
+
+    def slow(outputs: Tensor, given: Tensor) -> float:
+        calls.append(len(given))
+        time.sleep(0.02)
+        return float((outputs.argmax(1) == given).float().mean())
+
+    targets = labels()
+    assert lost(scored(targets, metric=slow), answers(targets, targets == 1), answers(targets, targets < 0)) is None
+    assert len(calls) < 20
 
 
 def test_numbers_that_begin_with_zeros_are_no_classes() -> None:
