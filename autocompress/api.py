@@ -81,11 +81,11 @@ def search(
     (computed in this process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms:
     milliseconds on the profile's statistic. speedup: times faster than the reference, on the ratio to it; excludes
     ``budget_ms``. max_drop: points of score that may be lost; max_class_drop: in any one class, or group that the task
-    names. minutes: in all, over resumes, finishing included (15;
-    1.5 for the demo). trials: families at most. no_train: nothing is trained; what is repaired, reconstructed,
-    quantized or dropped is measured as it is. workers: processes that share the cores and compute candidates side by
-    side (1), fewer where they do not fit into memory; a Task object has one. out: the run folder (``runs/<task>``); the
-    same call on it resumes. policy: what a search decides by; for benchmarks.
+    names. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials: families at most. no_train:
+    nothing is trained; what is repaired, reconstructed, quantized or dropped is measured as it is. workers: processes
+    that share the cores and compute candidates side by side (1), fewer where they do not fit into memory; a Task object
+    has one. out: the run folder (``runs/<task>``); the same call on it resumes. policy: what a search decides by; for
+    benchmarks.
 
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
     act on.

@@ -196,8 +196,8 @@ class Arithmetical:
     async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
         return [(0.0, 0.0) for _ in others]
 
-    async def by_class(self, reference: str, others: Sequence[str], *, limit_s: float) -> list[GroupLosses | None]:
-        return [None for _ in others]
+    async def by_class(self, reference: str, own: str, *, limit_s: float) -> GroupLosses | None:
+        return None
 
     def sharing(self, calls: int) -> AbstractContextManager[None]:
         return nullcontext()

@@ -189,19 +189,12 @@ def differences(opened: OpenTask, best: str, others: Sequence[str]) -> list[tupl
     return [opened.val.difference(_stored(opened, best), _stored(opened, other)) for other in others]
 
 
-def by_class(opened: OpenTask, reference: str, others: Sequence[str]) -> list[GroupLosses | None]:
-    """What each of ``others`` loses against the reference in each group of validation examples; None of those whose
-    outputs are not kept any more. All are store keys of what was kept. Raises CandidateFailed when the reference's are
-    missing.
+def by_class(opened: OpenTask, reference: str, own: str) -> GroupLosses | None:
+    """What a file loses against the reference in each group of validation examples; None where that cannot be told.
+    Both are store keys of what was kept of outputs. Raises CandidateFailed when one is missing.
     """
-    whole, found = _stored(opened, reference), list[GroupLosses | None]()
     with opened.supervisor.during("score", "class by class"):
-        for other in others:
-            try:
-                found.append(opened.val.by_group(_stored(opened, other), whole))
-            except CandidateFailed:
-                found.append(None)
-    return found
+        return opened.val.by_group(_stored(opened, own), _stored(opened, reference))
 
 
 def chance(opened: OpenTask, outputs: str) -> Chance | None:

@@ -134,8 +134,8 @@ class LocalComputation:
     def differences(self, best: str, others: Sequence[str]) -> list[tuple[float, float]]:
         return score.differences(self.opened, best, others)
 
-    def by_class(self, reference: str, others: Sequence[str]) -> list[GroupLosses | None]:
-        return score.by_class(self.opened, reference, others)
+    def by_class(self, reference: str, own: str) -> GroupLosses | None:
+        return score.by_class(self.opened, reference, own)
 
     def chance(self, outputs: str) -> Chance | None:
         return score.chance(self.opened, outputs)

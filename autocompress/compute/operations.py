@@ -108,9 +108,9 @@ class Operations(Protocol):
     async def differences(self, best: str, others: Sequence[str], *, limit_s: float) -> list[tuple[float, float]]:
         """For each of ``others``: (score of ``best`` minus its own on the same examples, standard error)."""
 
-    async def by_class(self, reference: str, others: Sequence[str], *, limit_s: float) -> list[GroupLosses | None]:
-        """What each of ``others`` loses against the reference in each class or group of examples; None where there are
-        none, or what is kept of outputs is not by example. All are store keys of outputs.
+    async def by_class(self, reference: str, own: str, *, limit_s: float) -> GroupLosses | None:
+        """What a file loses against the reference in each class or group of examples; None where that cannot be told.
+        Both are store keys of outputs.
         """
 
     async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:
@@ -248,9 +248,9 @@ class WorkerOperations:
         found: list[tuple[float, float]] = await call
         return found
 
-    async def by_class(self, reference: str, others: Sequence[str], *, limit_s: float) -> list[GroupLosses | None]:
-        call = self._again(self._computing, "by_class", reference, others, limit_s=limit_s)
-        found: list[GroupLosses | None] = await call
+    async def by_class(self, reference: str, own: str, *, limit_s: float) -> GroupLosses | None:
+        call = self._again(self._computing, "by_class", reference, own, limit_s=limit_s)
+        found: GroupLosses | None = await call
         return found
 
     async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:

@@ -8,6 +8,7 @@ from autocompress.comparison import together
 from autocompress.evaluation import Evaluation, OnDevice
 from autocompress.explore.history.facts import Nearest, Recommended
 from autocompress.explore.opening.floor import Floor
+from autocompress.explore.standings.judgement import Judgement
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency
 from autocompress.machine.conditions import machine
@@ -112,7 +113,9 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "full_epochs": around.full_epochs,
         "operators": _operators(standings, chosen.id if chosen is not None else None),
         "compressing": sorted(a.name for a in standings.opening.applicable if a.stages != (Stage.TRAIN,)),
-        "by_class": _by_class(standings, chosen.id if chosen is not None else None),
+        "by_class": _by_class(
+            standings, next((j for j in judgements if chosen and j.evaluation.id == chosen.id), None)
+        ),
         "labels": list(standings.opening.prepared.labels),
         "scored_on": standings.opening.prepared.scored_on,
         "call_overhead_ms": standings.opening.prepared.overhead_ms,
@@ -189,16 +192,14 @@ def _on_device(found: OnDevice | None, scale: ScoreScale) -> dict[str, Any] | No
     }
 
 
-def _by_class(standings: Standings, chosen: str | None) -> dict[str, Any] | None:
+def _by_class(standings: Standings, chosen: Judgement | None) -> dict[str, Any] | None:
     """What the chosen file loses in each class or group, the one that lost most first; scores in the metric's own
     direction. surely: whether it surely loses a point more than all examples together. None where it was not
     compared.
     """
-    losses, scale = standings.measured.by_class.get(chosen or ""), standings.opening.scale
-    if losses is None:
+    if chosen is None or chosen.by_class is None:
         return None
-    whole = next(j.loss for j in standings.judgements() if j.evaluation.id == chosen) / POINTS
-    hidden = losses.hidden(whole)
+    losses, scale, hidden = chosen.by_class, standings.opening.scale, chosen.by_class.hidden(chosen.loss / POINTS)
     sign = 1 if scale.maximize else -1
     rows = [
         {

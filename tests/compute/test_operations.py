@@ -46,7 +46,7 @@ OPERATIONS: dict[str, Asked] = {
     "score": lambda on: on.score([], limit_s=9),
     "test": lambda on: on.test([], limit_s=9),
     "differences": lambda on: on.differences("a", [], limit_s=9),
-    "by_class": lambda on: on.by_class("a", [], limit_s=9),
+    "by_class": lambda on: on.by_class("a", "b", limit_s=9),
 }
 
 

@@ -309,18 +309,15 @@ class DeclaredExecutor:
         scores = self.remembered.scores
         return [self.declared.difference(scores[best], scores[other]) for other in others]
 
-    async def _by_class(self, reference: str, others: Sequence[str], limit_s: float) -> list[GroupLosses | None]:
+    async def _by_class(self, reference: str, own: str, limit_s: float) -> GroupLosses | None:
         """The rare class loses several times what all lose."""
         if self.declared.faults.outputs_gone:
-            return [None for _ in others]
-        scores = self.remembered.scores
-        best, found = scores[reference.removeprefix("val-")], list[GroupLosses | None]()
-        for other in others:
-            loss, error = self.declared.difference(best, scores[other.removeprefix("val-")])
-            shares = ("common", 9000, 1.0), ("rare", 500, cost.RARE_LOSES)
-            rows = [GroupLoss(name, n, best, best - times * loss, times * loss, 2 * error) for name, n, times in shares]
-            found.append(GroupLosses("class", tuple(rows), ("rarest",)))
-        return found
+            return None
+        best, other = (self.remembered.scores[key.removeprefix("val-")] for key in (reference, own))
+        loss, error = self.declared.difference(best, other)
+        shares = ("common", 9000, 1.0), ("rare", 500, cost.RARE_LOSES)
+        rows = [GroupLoss(name, n, best, best - times * loss, times * loss, 2 * error) for name, n, times in shares]
+        return GroupLosses("class", tuple(rows), ("rarest",))
 
     # What they are made of.
 

@@ -138,3 +138,13 @@ def test_a_sentence_whose_figure_is_missing_is_gone(path: tuple[Any, ...]) -> No
     del part[path[-1]]
     whole = {line for lines in explanation(WHOLE).values() for line in lines}
     assert {line for lines in explanation(less).values() for line in lines} <= whole
+
+
+@pytest.mark.parametrize("path", [("candidates", 2, "elapsed_s"), ("seed",), ("reference", "params")])
+def test_what_no_sentence_is_of_can_be_missing(path: tuple[Any, ...]) -> None:
+    part = less = copy.deepcopy(WHOLE)
+    for key in path[:-1]:
+        part = part[key]
+    del part[path[-1]]
+    assert explanation(less) == explanation(WHOLE)
+    assert {"alone", "together", "without"} <= explanation(WHOLE).keys()

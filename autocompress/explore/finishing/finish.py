@@ -7,17 +7,17 @@ import math
 from collections.abc import Callable, Sequence
 
 from autocompress.candidate.request import ModelFile
-from autocompress.errors import CandidateFailed, UsageError
+from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.choice import nearest, recommended
+from autocompress.explore.finishing.class_comparison import ClassComparison
 from autocompress.explore.finishing.measuring import Measuring
 from autocompress.explore.history.facts import (
     Chosen,
     Compared,
-    ComparedByClass,
     Nearest,
     Profiled,
     RanOnDevice,
@@ -46,7 +46,6 @@ TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
 MOST_COMPARED = 30  # files that may be recommended, compared with the reference example by example
 TEST_SLACK = 4  # times what it should take
-RIVALS = 4  # files behind the best that are compared class by class, which may tie with it
 PROFILED_CALLS = 10  # of a file that takes long
 DEVICE_LIMIT_S = 300.0  # to run a file there, beside what scoring it takes
 
@@ -77,6 +76,7 @@ class Finish:
         self._view = view
         self._check_interrupted = check_interrupted
         self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted)
+        self._classes = ClassComparison(pipeline, standings, time, history, durations, view, self._measuring)
 
     async def run(self) -> None:
         """Train the finalists as far as the time allows, then conclude.
@@ -139,7 +139,7 @@ class Finish:
             found = await self._hold_on_the_device(found)
             chosen = self._choose(found)
             if self._time.can_test(chosen):
-                await self._compare_by_class(chosen)
+                await self._classes.compare(chosen)
             await all_done([self._test_once(chosen), self._profile(chosen)])
             await self._run_front_on_device()
         self._training.save_progress()
@@ -156,7 +156,7 @@ class Finish:
 
     async def _recommended(self) -> Judgement | None:
         """The file to recommend; None when there is none."""
-        await self._compare_the_best_by_class()
+        await self._classes.compare_the_best(self._judged)
         judged, bounded = self._judged(), self._standings.budget.bounded
         best = recommended(judged, {}, bounded=bounded)
         if best is None or not bounded:
@@ -234,47 +234,6 @@ class Finish:
         losses = await self._differences(standings.reference, list(files.values()))
         if losses:
             self._history.enter(Compared(losses))
-
-    async def _compare_the_best_by_class(self) -> None:
-        """Where a class may not lose too much: file by file, until the best of what may be recommended is compared, and
-        a few behind it that may be as good; where none of those that were timed for it keeps its classes, the next.
-        """
-        if self._standings.budget.max_class_drop is None:
-            return
-        order = most_accurate_first if self._standings.budget.bounded else fastest_first
-        tried, timed_s, rivals = set[str](), -1.0, 0
-        while True:
-            possible = [j for j in self._judged() if j.recommendable_but_for_classes and j.evaluation.recipe.changes]
-            known = [j for j in order(possible) if j.evaluation.id not in tried or j.by_class is not None]
-            first = next((n for n, j in enumerate(known) if j.by_class is not None), len(known))
-            new = next((n for n, j in enumerate(known) if j.by_class is None), None)
-            if not known and timed_s != (timed_s := self._pipeline.timed.spent_s):
-                await self._measuring.judge_finalists()
-                continue
-            if new is None or (new > first and rivals == RIVALS):
-                return
-            if not self._time.can_test(known[new].evaluation):
-                self._view.note("there was no time to compare all files class by class")
-                return
-            rivals += new > first
-            tried.add(known[new].evaluation.id)
-            await self._compare_by_class(known[new].evaluation)
-
-    async def _compare_by_class(self, evaluation: Evaluation) -> None:
-        """What a file loses in each class, where it was scored on all examples and its outputs are kept."""
-        known = self._standings.measured.by_class
-        if not evaluation.recipe.changes or not evaluation.score.whole or evaluation.id in known:
-            return
-        reference, limit_s = self._standings.reference, self._durations.within(TEST_LIMIT_S)
-        try:
-            found = await self._operations.by_class(reference.outputs, [evaluation.outputs], limit_s=limit_s)
-        except CandidateFailed:
-            return
-        except UsageError as error:
-            self._view.note(f"classes are not compared: {error}")
-            return
-        if found[0] is not None:
-            self._history.enter(ComparedByClass({evaluation.id: found[0]}))
 
     async def _differences(self, best: Evaluation, others: Sequence[Evaluation]) -> dict[str, tuple[float, float]]:
         """By id the score of ``best`` minus its own on the same examples, with the standard error; nothing of files

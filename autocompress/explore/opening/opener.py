@@ -111,10 +111,10 @@ class Opener:
             return
         outputs = opening.reference.outputs
         try:
-            found = await self.operations.by_class(outputs, [outputs], limit_s=limit_s)
+            found = await self.operations.by_class(outputs, outputs, limit_s=limit_s)
         except CandidateFailed:  # a resume whose store was trimmed
             return
-        if found[0] is None or not found[0].rows:
+        if found is None or not found.rows:
             raise UsageError(
                 "--max-class-drop compares the classes of the validation split, which cannot be done here: it takes "
                 "integer labels, ten examples of a class, and a metric that is a mean over examples and quick, such as "
