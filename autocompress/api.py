@@ -68,6 +68,7 @@ def search(
     trials: int | None = None,
     workers: int | None = None,
     no_train: bool = False,
+    explain: bool = False,
     out: str | Path | None = None,
     seed: int = 0,
     quiet: bool = False,
@@ -131,6 +132,7 @@ def search(
         profile=target,
         space=load_space(space, plugins).model_copy(update={"train": False} if no_train else {}),
         out=root,
+        explain=explain,
     )
     return _run_in(settings, task, workers, plugins, console, quiet, policy)
 

@@ -75,6 +75,10 @@ def search_command(
     no_train: Annotated[
         bool | None, typer.Option("--no-train", help="Train nothing: repair, reconstruct, quantize, drop.")
     ] = None,
+    explain: Annotated[
+        bool | None,
+        typer.Option("--explain", help="Spend a quarter of the time on what each step of the best recipe brings."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder (runs/<task>). The same command on it resumes.")
     ] = None,
@@ -98,6 +102,7 @@ def search_command(
         "trials": trials,
         "workers": workers,
         "no_train": no_train,
+        "explain": explain,
         "seed": seed,
         "out": out,
         "task": task,

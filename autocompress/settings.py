@@ -19,6 +19,7 @@ OPTION_KINDS: dict[str, tuple[type, ...]] = {
     "trials": (int,),
     "workers": (int,),
     "no_train": (bool,),
+    "explain": (bool,),
     "out": (str,),
     "seed": (int,),
 }

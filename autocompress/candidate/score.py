@@ -103,7 +103,11 @@ def run_on_device(opened: OpenTask, file: ModelFile, reference: str) -> OnDevice
     Raises CandidateFailed when it could not be run this time, and DeviceLost.
     """
     path, sample = opened.folder.root / file.path, opened.val.sampled(ON_DEVICE)
-    there, found, of_reference = partial(DeviceSession, opened.profile, path), OnDevice(), _stored(opened, reference)
+    there, found, of_reference = (
+        partial(DeviceSession, opened.profile, path),
+        OnDevice(),
+        stored_outputs(opened, reference),
+    )
     with opened.supervisor.during("score", f"on the device: {file.recipe.techniques()}"):
         here, farthest = _kept(opened, path, sample, opened.lock.give_way), [0.0, 0.0]
         try:
@@ -186,7 +190,7 @@ def differences(opened: OpenTask, best: str, others: Sequence[str]) -> list[tupl
     """For each of ``others``: (score of ``best`` minus its own on the same validation examples, standard error). All
     are store keys of what was kept of outputs. Raises CandidateFailed when some are missing.
     """
-    return [opened.val.difference(_stored(opened, best), _stored(opened, other)) for other in others]
+    return [opened.val.difference(stored_outputs(opened, best), stored_outputs(opened, other)) for other in others]
 
 
 def by_class(opened: OpenTask, reference: str, own: str) -> GroupLosses | None:
@@ -194,7 +198,7 @@ def by_class(opened: OpenTask, reference: str, own: str) -> GroupLosses | None:
     Both are store keys of what was kept of outputs. Raises CandidateFailed when one is missing.
     """
     with opened.supervisor.during("score", "class by class"):
-        return opened.val.by_group(_stored(opened, own), _stored(opened, reference))
+        return opened.val.by_group(stored_outputs(opened, own), stored_outputs(opened, reference))
 
 
 def chance(opened: OpenTask, outputs: str) -> Chance | None:
@@ -204,12 +208,13 @@ def chance(opened: OpenTask, outputs: str) -> Chance | None:
     """
     sample = opened.val.permutable()
     if sample is None:
-        return opened.val.chance(_stored(opened, outputs))
+        return opened.val.chance(stored_outputs(opened, outputs))
     with opened.supervisor.during("score", "score: permuted targets"):
         return sample.chance(_kept(opened, opened.folder.reference, sample, opened.lock.give_way))
 
 
-def _stored(opened: OpenTask, key: str) -> KeptOutputs:
+def stored_outputs(opened: OpenTask, key: str) -> KeptOutputs:
+    """What was kept of a file's outputs. Raises CandidateFailed when it is missing."""
     stored = opened.store.load(key)
     if stored is None:
         raise CandidateFailed(f"the stored outputs {key} are missing")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from autocompress.candidate import make, preparation, reference, rung, score
+from autocompress.candidate import changed, make, preparation, reference, rung, score
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.policy import TrainingPolicy
@@ -25,6 +25,7 @@ from autocompress.candidate.stream import TrainStream
 from autocompress.candidate.survey import graph_survey
 from autocompress.candidate.taught import TaughtBlocks
 from autocompress.candidate.teacher import Teacher
+from autocompress.changed_examples import ChangedExamples
 from autocompress.evaluation import Chance, OnDevice
 from autocompress.group_losses import GroupLosses
 from autocompress.measure import MachineLock
@@ -136,6 +137,10 @@ class LocalComputation:
 
     def by_class(self, reference: str, own: str) -> GroupLosses | None:
         return score.by_class(self.opened, reference, own)
+
+    def changed_examples(self, file: ModelFile, reference: str, own: str) -> ChangedExamples | None:
+        with self._lock.working():
+            return changed.changed_examples(self.opened, file, reference, own)
 
     def chance(self, outputs: str) -> Chance | None:
         return score.chance(self.opened, outputs)

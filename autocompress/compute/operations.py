@@ -26,6 +26,7 @@ from autocompress.candidate.request import (
     TrainedWeights,
     TrainRequest,
 )
+from autocompress.changed_examples import ChangedExamples
 from autocompress.comparison import TimingSession
 from autocompress.compute.executor import Executor
 from autocompress.compute.waiting import waiting
@@ -111,6 +112,13 @@ class Operations(Protocol):
     async def by_class(self, reference: str, own: str, *, limit_s: float) -> GroupLosses | None:
         """What a file loses against the reference in each class or group of examples; None where that cannot be told.
         Both are store keys of outputs.
+        """
+
+    async def changed_examples(
+        self, file: ModelFile, reference: str, own: str, *, limit_s: float
+    ) -> ChangedExamples | None:
+        """The examples that a file does worse on than the reference; None where that cannot be told. reference, own:
+        store keys of outputs.
         """
 
     async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:
@@ -251,6 +259,13 @@ class WorkerOperations:
     async def by_class(self, reference: str, own: str, *, limit_s: float) -> GroupLosses | None:
         call = self._again(self._computing, "by_class", reference, own, limit_s=limit_s)
         found: GroupLosses | None = await call
+        return found
+
+    async def changed_examples(
+        self, file: ModelFile, reference: str, own: str, *, limit_s: float
+    ) -> ChangedExamples | None:
+        call = self._again(self._computing, "changed_examples", file, reference, own, limit_s=limit_s)
+        found: ChangedExamples | None = await call
         return found
 
     async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:

@@ -3,7 +3,16 @@ the names below alone.
 """
 
 from autocompress.arrays import Array
-from autocompress.data.batch import Batch, PerExample, joined, named_inputs, ordered_as, rows_in, take_rows
+from autocompress.data.batch import (
+    Batch,
+    PerExample,
+    joined,
+    joined_padded,
+    named_inputs,
+    ordered_as,
+    rows_in,
+    take_rows,
+)
 from autocompress.data.drawing import Order
 from autocompress.data.dynamic import check_profile_shapes, resized
 from autocompress.data.feeds import (
@@ -15,8 +24,10 @@ from autocompress.data.feeds import (
     spread_feeds,
     stored_feeds,
 )
+from autocompress.data.groups import label_name
 from autocompress.data.layout import Axes, OutputLayout, output_layout
 from autocompress.data.model_call import Features, PositionalModel, call, captured, every_module_called
+from autocompress.data.pictures import picture_of
 from autocompress.data.reading import Reading
 from autocompress.data.scored_set import ScoredSet
 from autocompress.data.scoring.scorer import KeptOutputs
@@ -48,10 +59,13 @@ __all__ = [
     "feeds_to_store",
     "is_within",
     "joined",
+    "joined_padded",
+    "label_name",
     "named_inputs",
     "ordered_as",
     "output_layout",
     "padded",
+    "picture_of",
     "profile_inputs",
     "read_data",
     "resized",

@@ -15,7 +15,7 @@ from autocompress.errors import UsageError, one_line
 from autocompress.nested import Nested
 from autocompress.task import Task
 
-BY_NAME, BY_CLASS, BY_TENTH = "group", "class", "tenth of the target"
+BY_NAME, BY_CLASS, BY_TENTH, BY_LENGTH = "group", "class", "tenth of the target", "length"
 ASKED_AT_ONCE = 64  # examples whose groups are asked for
 TENTHS = 10
 FEWEST_FOR_TENTHS = 100  # examples
@@ -59,7 +59,12 @@ def groups_of(kind: str, task: Task, split: Split, targets: Nested) -> Groups:
     one_number = targets.is_floating_point() and targets.numel() == len(targets)
     if kind == BY_CLASS and not (one_number and bool((targets.frac() != 0).any() or targets.abs().max() > 1)):
         return _classes((likeliest(targets) if targets.numel() > len(targets) else targets.flatten()).long(), task)
-    return _tenths(targets.flatten().double())
+    return _tenths(targets.flatten().double(), BY_TENTH)
+
+
+def by_lengths(lengths: Tensor) -> Groups:
+    """Tenths of the examples by their length, (N,)."""
+    return _tenths(lengths.double(), BY_LENGTH)
 
 
 def group_names(task: Task, batch: Batch) -> Sequence[Hashable]:
@@ -103,18 +108,19 @@ def _told_apart(names: Iterable[str]) -> tuple[str, ...]:
 def _classes(labels: Tensor, task: Task) -> Groups:
     present, of = torch.unique(labels, return_inverse=True)
     kept = present != task.ignored
-    names = [_label(task, int(label)) for label in present[kept]]
+    names = [label_name(task, int(label)) for label in present[kept]]
     place = torch.full((len(present),), -1).masked_scatter(kept, torch.arange(len(names)))
     return Groups(BY_CLASS, _told_apart(names), place[of])
 
 
-def _label(task: Task, label: int) -> str:
+def label_name(task: Task, label: int) -> str:
+    """What the task calls a class; its number where it does not say."""
     labels = task.labels or ()
     return labels[label] if 0 <= label < len(labels) else str(label)
 
 
-def _tenths(values: Tensor) -> Groups:
-    """Of the target, by its own distribution; tenths that are one value are one group."""
+def _tenths(values: Tensor, by: str) -> Groups:
+    """By the distribution of the values; tenths that are one value are one group."""
     edges = torch.quantile(values[:: max(1, len(values) // 1_000_000)], torch.linspace(0, 1, TENTHS + 1).double())
     present, of = torch.unique(torch.bucketize(values, torch.unique(edges[1:-1])), return_inverse=True)
     parts = [values[of == number] for number in range(len(present))]
@@ -122,4 +128,4 @@ def _tenths(values: Tensor) -> Groups:
         names = [f"{float(part.min()):.{digits}g} to {float(part.max()):.{digits}g}" for part in parts]
         if len(set(names)) == len(names):
             break
-    return Groups(BY_TENTH, _told_apart(names), of)
+    return Groups(by, _told_apart(names), of)

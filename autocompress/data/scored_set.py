@@ -6,10 +6,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from autocompress.data.batch import Batch, joined_padded, take_rows
-from autocompress.data.groups import BY_NAME, Groups, group_names, groups_of, kind_of_groups
+from autocompress.data.groups import BY_NAME, Groups, by_lengths, group_names, groups_of, kind_of_groups
 from autocompress.data.layout import OutputLayout
+from autocompress.data.lengths import lengths_of
 from autocompress.data.scoring.resampled import RESAMPLING_S
 from autocompress.data.scoring.scorer import KeptOutputs, Pieces, Scorer
 from autocompress.data.scoring.scorers import outputs_like, scorer_of
@@ -126,8 +128,28 @@ class ScoredSet:
         example, where it would take long, and of classes and tenths where the metric is no mean over examples: an area
         under a curve is nothing of one class. What the task itself calls a group is compared by any metric.
         """
-        groups, rows, few = self.groups, list[GroupLoss](), list[str]()
-        if groups is None or not (groups.by == BY_NAME or all(map(self._is_mean_over_examples, (reference, own)))):
+        return None if self.groups is None else self._by(self.groups, own, reference, seed)
+
+    def changed(self, own: KeptOutputs, reference: KeptOutputs) -> tuple[Tensor, GroupLosses | None] | None:
+        """What each example loses against the reference, (N,), NaN where the metric is undefined, and what examples
+        lose by their length. None where the metric says nothing of one example, or would take long.
+        """
+        before = self._scorer.each(reference, self._targets, len(self))
+        if before is None or not self._scorer.of_examples:
+            mean = math.nan if before is None else float(before.nanmean())
+            if not math.isclose(mean, self.value(reference), rel_tol=MEAN_WITHIN, abs_tol=1e-6):
+                return None
+        now = self._scorer.each(own, self._targets, len(self))
+        if before is None or now is None:
+            return None
+        lengths = lengths_of(self.split, self.layout.dynamic)
+        by_length = None if lengths is None else self._by(by_lengths(lengths), own, reference, 0)
+        return before - now, by_length
+
+    def _by(self, groups: Groups, own: KeptOutputs, reference: KeptOutputs, seed: int) -> GroupLosses | None:
+        rows, few = list[GroupLoss](), list[str]()
+        means = (self._is_mean_over_examples(kept, groups) for kept in (reference, own))
+        if groups.by != BY_NAME and not all(means):
             return None
         counts = groups.of[groups.of >= 0].bincount(minlength=len(groups.names)).tolist()
         large = sum(count >= FEWEST_EXAMPLES for count in counts)
@@ -155,12 +177,11 @@ class ScoredSet:
                 rows.append(GroupLoss(name, count, before, now, loss, error))
         return GroupLosses(groups.by, tuple(rows), tuple(few))
 
-    def _is_mean_over_examples(self, kept: KeptOutputs) -> bool:
+    def _is_mean_over_examples(self, kept: KeptOutputs, groups: Groups) -> bool:
         """Whether the metric of all examples is the mean of what it is of two parts of them, each by its size: parts of
         different groups, in which it differs.
         """
-        groups, total = self.groups, 0.0
-        assert groups is not None
+        total = 0.0
         by_group = groups.of.argsort(stable=True)
         counted = by_group[groups.of[by_group] >= 0]
         for examples in (counted[: len(counted) // 3], counted[len(counted) // 3 :]):

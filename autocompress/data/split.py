@@ -111,7 +111,10 @@ class Split:
 
     def sampled(self, count: int) -> "Split":
         """At most ``count`` examples, spread over the split."""
-        kept = spread(self.size, count)
+        return self.of(spread(self.size, count))
+
+    def of(self, kept: Tensor) -> "Split":
+        """The examples at ``kept`` (1-D int64), as a split."""
         return Split(
             self.name,
             len(kept),

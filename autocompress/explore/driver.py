@@ -18,6 +18,7 @@ from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.earlier_run import EarlierRung
+from autocompress.explore.finishing.ablations import Ablations
 from autocompress.explore.finishing.finish import Finish
 from autocompress.explore.history.facts import Evaluated, Failed, Gated, Timed, TrialFact
 from autocompress.explore.history.family import Family
@@ -45,6 +46,7 @@ from autocompress.storage.record import Record
 REFUSED = 30  # structures in a row that could add nothing to the front, after which nothing is left to explore
 CHEAP_SHARE = 0.2  # of the time that can be spared: what trains for less is cheap to try
 FIRST_SHARE = 0.3  # of the time that can be spared, for finding what to try first
+EXPLAINING_SHARE = 0.25  # of the time, for trainings that tell what each step of the best recipe brings, if asked for
 MORE_TRAINED = 2  # times as many of the best, where timing new ones has had its share of the time
 TRAINED_S = 15.0  # training of the nearest model when nothing can meet the budget
 
@@ -108,6 +110,7 @@ class Search:
             speed=opened.pipeline.speed,
             policy=self._policy,
             on_device=bool(settings.profile.agents),
+            explaining_s=EXPLAINING_SHARE * clock.limit_s if settings.explain else 0.0,
         )
         self._training = Training(
             opened.pipeline,
@@ -130,8 +133,23 @@ class Search:
             durations,
             view,
             check_interrupted,
+            self._ablations() if settings.explain else None,
         )
         self._view.status(self.standings, self._clock.left())
+
+    def _ablations(self) -> Ablations:
+        return Ablations(
+            self._space,
+            self.standings,
+            self._training,
+            self._time,
+            self.history,
+            self._clock,
+            self._durations,
+            self._view,
+            self._admission.gate,
+            self._structures.aimed,
+        )
 
     @property
     def full_epochs(self) -> float:
@@ -220,23 +238,28 @@ class Search:
         """Train the best of the untrained families, find what comes first, or try a new family. False when there is
         nothing to do.
         """
-        family = None if proposer.is_waiting else self._promotable()  # what comes first stands at the budget
-        if family is not None:
-            await self._training.advance(family, self._time.lengths[family.rung + 1])
-            if note := lengthen(self._time, self.standings, self._progress, self._policy):
-                self._view.note(note)
+        times = 1 if self._timed.left_s(self._clock.elapsed()) else MORE_TRAINED
+        if not proposer.is_waiting and await self._trained(self._promotable(times)):  # else it stands at the budget
             return True
         if self._finds_first and not proposer.is_waiting:
             await self._find_first(proposer)
             return True
         return await self._new_family(proposer)
 
-    def _promotable(self) -> Family | None:
-        """The family to train on now."""
+    async def _trained(self, family: Family | None) -> bool:
+        """Train a family on to its next rung. False for none."""
+        if family is None:
+            return False
+        await self._training.advance(family, self._time.lengths[family.rung + 1])
+        if note := lengthen(self._time, self.standings, self._progress, self._policy):
+            self._view.note(note)
+        return True
+
+    def _promotable(self, times: int) -> Family | None:
+        """The family to train on now. times: as many of the best as usual."""
         if not self._policy.promotes:
             return None
         reference, points = self.standings.opening.reference.score.val, self.standings.untrained_points()
-        times = 1 if self._timed.left_s(self._clock.elapsed()) else MORE_TRAINED
         name = rungs.promotable(points, reference, self._training.busy, self._policy, times)
         family = self.standings.families[name] if name is not None else None
         if family is None:
@@ -250,7 +273,7 @@ class Search:
         """
         asked = proposer.next()
         if asked is None:
-            return False
+            return await self._trained(self._promotable(self._policy.eta))  # all that there are, one after another
         recipe, first_s = asked.recipe, self._time.lengths[rungs.TRAINED].seconds
         with self._training.under_way(recipe):
             try:
@@ -294,7 +317,7 @@ class Search:
             self._sampler,
             self.standings,
             self._structures,
-            self._training.is_busy,
+            lambda recipe: self._training.is_busy(recipe) or self._admission.awaits_training(recipe),
             self._policy,
             waiting=[recipe for recipe in waiting if not ended(recipe)],
             defaults=self._progress.defaults,

@@ -10,6 +10,7 @@ from autocompress.explore.history.facts import Nearest, Recommended
 from autocompress.explore.opening.floor import Floor
 from autocompress.explore.standings.judgement import Judgement
 from autocompress.explore.standings.standings import Standings
+from autocompress.group_losses import GroupLosses
 from autocompress.latency import Latency
 from autocompress.machine.conditions import machine
 from autocompress.measure import advice
@@ -82,6 +83,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
                     )
                 },
                 "loss": {"points": j.loss, "error": j.error},
+                "beside_chosen": _beside_chosen(standings, j.evaluation, recommended or nearest),
                 "on_device": _on_device(standings.measured.on_device.get(j.evaluation.id), scale),
                 "keeps_lead": j.keeps_lead,
                 "stands_alone": standings.measured.stands_alone(j.evaluation),
@@ -116,12 +118,19 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "by_class": _by_class(
             standings, next((j for j in judgements if chosen and j.evaluation.id == chosen.id), None)
         ),
+        "changed": _changed(standings, recommended or nearest),
         "labels": list(standings.opening.prepared.labels),
         "scored_on": standings.opening.prepared.scored_on,
         "call_overhead_ms": standings.opening.prepared.overhead_ms,
         "floor": _floor(around.floor),
     }
     return {**document, "would_help": what_would_help(document)}
+
+
+def _beside_chosen(standings: Standings, e: Evaluation, chosen: str | None) -> dict[str, float] | None:
+    """Points by which what was chosen is better on the same examples; None where both were not compared."""
+    found = standings.measured.beside_chosen.get((chosen or "", e.id))
+    return None if found is None else {"points": POINTS * found[0], "error": POINTS * found[1]}
 
 
 def tried(standings: Standings) -> int:
@@ -192,14 +201,32 @@ def _on_device(found: OnDevice | None, scale: ScoreScale) -> dict[str, Any] | No
     }
 
 
-def _by_class(standings: Standings, chosen: Judgement | None) -> dict[str, Any] | None:
-    """What the chosen file loses in each class or group, the one that lost most first; scores in the metric's own
-    direction. surely: whether it surely loses a point more than all examples together. None where it was not
-    compared.
+def _changed(standings: Standings, chosen: str | None) -> dict[str, Any] | None:
+    """The examples that the chosen file does worse on, and what it loses by their length; None where it was not
+    looked.
     """
+    found = standings.measured.by_example.get(chosen or "")
+    if found is None:
+        return None
+    judged = next(j for j in standings.judgements() if j.evaluation.id == chosen)
+    by_length = None if found.by_length is None else _groups(found.by_length, judged.loss, standings.opening.scale)
+    most = [{**asdict(example), "loss": {"points": POINTS * example.loss}} for example in found.most]
+    counts = {"examples": found.examples, "worse": found.worse, "better": found.better}
+    return {**counts, "most": most, "by_length": by_length}
+
+
+def _by_class(standings: Standings, chosen: Judgement | None) -> dict[str, Any] | None:
+    """What the chosen file loses in each class or group; None where it was not compared."""
     if chosen is None or chosen.by_class is None:
         return None
-    losses, scale, hidden = chosen.by_class, standings.opening.scale, chosen.by_class.hidden(chosen.loss / POINTS)
+    return _groups(chosen.by_class, chosen.loss, standings.opening.scale)
+
+
+def _groups(losses: GroupLosses, points: float, scale: ScoreScale) -> dict[str, Any]:
+    """The group that lost most first; scores in the metric's own direction. points: that all examples lose. surely:
+    whether a group surely loses a point more than these.
+    """
+    hidden = losses.hidden(points / POINTS)
     sign = 1 if scale.maximize else -1
     rows = [
         {

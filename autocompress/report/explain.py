@@ -283,10 +283,13 @@ def int8_scores(document: Document) -> str | None:
 
 def whom_it_hurts(document: Document) -> str | None:
     """In which classes or groups what was chosen loses more than its average says; said also where none does."""
-    found = document.get("by_class")
+    return _groups_hurt(document.get("by_class"), ScoreScale.of(document))
+
+
+def _groups_hurt(found: dict[str, Any] | None, scale: ScoreScale) -> str | None:
     if not found or not found["rows"]:
         return None
-    scale, by, rows = ScoreScale.of(document), found["by"], found["rows"]
+    by, rows = found["by"], found["rows"]
 
     def lost(row: dict[str, Any]) -> str:
         points = row["loss"]["points"]
@@ -302,6 +305,18 @@ def whom_it_hurts(document: Document) -> str | None:
         return f"The average hides whom it hurts: {by} {named}{more}.{few}"
     count = f"{len(rows)} {by if len(rows) == 1 else PLURALS.get(by, by)}"
     return f"Of {count} none surely loses a point more than the average; most: {by} {lost(rows[0])}.{few}"
+
+
+def changed_examples_told(document: Document) -> str | None:
+    """On how many examples what was chosen scores worse than the reference, and which lengths surely lose more."""
+    found = document.get("changed")
+    if not found:
+        return None
+    of = f"Of {found['examples']:,} validation examples {found['worse']:,} score worse than with the reference"
+    by_length = found["by_length"]
+    hurt = any(row["surely"] for row in by_length["rows"]) if by_length else False
+    lengths = f" {_groups_hurt(by_length, ScoreScale.of(document))}" if hurt else ""
+    return f"{of}, {found['better']:,} better.{lengths}"
 
 
 def _some(names: list[str]) -> str:

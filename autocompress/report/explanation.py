@@ -7,6 +7,7 @@ the error of both is called a tie. What was not measured is said to be so.
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from autocompress.recipe import TRAIN
 from autocompress.report.explain import Candidate, Document, techniques
 from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import candidate_of
@@ -14,6 +15,8 @@ from autocompress.verdict import ONE_SIDED
 
 Sentences = Callable[["FilesByTechnique"], Iterator[str]]
 CLOSE_SHOWN = 3  # files that are as good
+FRONT_SHOWN, APART = 6, 1.1  # files of the front, each so many times faster than the one before
+MUCH_SHORTER = 0.5  # times the training of the recommended file
 UNTOLD = (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError)  # what a missing figure raises
 SLOWER_SHOWN = 3  # strategies whose files were slower
 
@@ -36,6 +39,13 @@ class FilesByTechnique:
         """The techniques of a file that make it smaller or faster, in order."""
         steps = [step["strategy"] for step in candidate["recipe"]]
         return tuple(dict.fromkeys(name for name in steps if name in self._compresses))
+
+    def training(self, candidate: Candidate) -> tuple[str, ...]:
+        """The techniques by which a file was trained, in order; none where it was not."""
+        if not candidate["fidelity"]:
+            return ()
+        own, steps = self.compressing(candidate), [step["strategy"] for step in candidate["recipe"]]
+        return tuple(name for name in dict.fromkeys(steps) if name not in (*own, TRAIN))
 
     def of(self, wanted: Callable[[frozenset[str]], bool]) -> list[Candidate]:
         """The files whose techniques are wanted."""
@@ -61,20 +71,38 @@ class FilesByTechnique:
         meets = "" if candidate["feasible"] else ", which is not known to meet the budget"
         return f"{self.scale.text(candidate['score']['val'])} at {1 / _ratio(candidate):.2f}x{meets}"
 
+    def _better_by(self, one: Candidate, other: Candidate) -> tuple[float, float]:
+        """Points that one file scores more than another, and the standard error of that: on the same examples, where
+        one of them is what was chosen, else by what both lose against the reference.
+        """
+        for chosen, beside, sign in ((one, other, 1), (other, one, -1)):
+            if chosen is self.chosen and (paired := beside.get("beside_chosen")):
+                return sign * paired["points"], paired["error"]
+        points = other["loss"]["points"] - one["loss"]["points"]
+        return points, math.hypot(one["loss"]["error"], other["loss"]["error"])
+
+    def named(self, candidate: Candidate) -> str:
+        return f"{self.scale.text(candidate['score']['val'])} ({techniques(candidate)})"
+
+    def most_accurate(self, files: Sequence[Candidate]) -> Candidate | None:
+        return max(files, key=lambda c: (self.scale.goodness(c["score"]["val"]), -_ratio(c)), default=None)
+
     def more(self, one: Candidate, other: Candidate) -> str:
         """How one file stands to another by what the choice goes by: points of score under a budget, else speed."""
         if self.bounded:
-            points = other["loss"]["points"] - one["loss"]["points"]
-            error = ONE_SIDED * math.hypot(one["loss"]["error"], other["loss"]["error"])
-            if abs(points) <= error:
-                return f"a tie in score: {abs(points):.2f} points apart, give or take {error:.2f}"
-            return (
-                f"{self.scale.points(abs(points), '.2f')} {'more' if points > 0 else 'less'}, give or take {error:.2f}"
-            )
+            return self.scored(one, other)
         if _overlap(one, other):
             return "a tie in speed"
         times = _ratio(other) / _ratio(one)
         return f"{times:.2f} times as fast" if times > 1 else f"{1 / times:.2f} times slower"
+
+    def scored(self, one: Candidate, other: Candidate) -> str:
+        """How the score of one file stands to another's."""
+        points, deviation = self._better_by(one, other)
+        error = ONE_SIDED * deviation
+        if abs(points) <= error:
+            return f"a tie in score: {abs(points):.2f} points apart, give or take {error:.2f}"
+        return f"{self.scale.points(abs(points), '.2f')} {'more' if points > 0 else 'less'}, give or take {error:.2f}"
 
 
 def explanation(document: Document) -> dict[str, list[str]]:
@@ -83,6 +111,7 @@ def explanation(document: Document) -> dict[str, list[str]]:
         "alone": _alone,
         "together": _together,
         "without": _without,
+        "along_the_front": _along_the_front,
         "close": _close,
         "slower": _slower,
         "not_here": _not_here,
@@ -134,15 +163,60 @@ def _together(run: FilesByTechnique) -> Iterator[str]:
 def _without(run: FilesByTechnique) -> Iterator[str]:
     """What each step of the recommended recipe brings, by the files that were made without it."""
     chosen = run.chosen
-    if chosen is None or len(own := run.compressing(chosen)) < 2:
+    if chosen is None:
         return
-    for name in own:
+    own, training = run.compressing(chosen), run.training(chosen)
+    alike = run.of(lambda others: others == frozenset(own))
+    for name in training:
+        yield _without_one(name, [c for c in alike if run.training(c) and name not in run.training(c)], run)
+    for name in own if len(own) > 1 else ():
         rest = frozenset(own) - {name}
-        best = run.best(run.of(lambda others, rest=rest: others == rest))  # type: ignore[misc]
-        if best is None:
-            yield f"What {name} brings was not measured: no file with all but it was scored."
-        else:
-            yield f"Without {name}: {run.shown(best)} ({techniques(best)})."
+        yield _without_one(name, run.of(lambda others, rest=rest: others == rest), run)  # type: ignore[misc]
+
+
+def _without_one(name: str, files: Sequence[Candidate], run: FilesByTechnique) -> str:
+    """What leaving a step of the recommended recipe out costs, by the best of the files that have all others. One that
+    was trained much shorter is said to be.
+    """
+    chosen, best = run.chosen, run.best(files)
+    assert chosen is not None
+    if best is None:
+        return f"What {name} brings was not measured: no file with all but it was scored."
+    shorter, seconds = "", (best["train_seconds"], chosen["train_seconds"])
+    if 0 < seconds[0] < MUCH_SHORTER * seconds[1]:
+        shorter = f", trained for {seconds[0]:.0f} s, the {_called(run)} for {seconds[1]:.0f} s"
+    costs = f": {run.more(best, chosen)}" if best["feasible"] and chosen["feasible"] else ""
+    return f"Without {name}: {run.shown(best)} ({techniques(best)}{shorter}){costs}."
+
+
+def _called(run: FilesByTechnique) -> str:
+    return "recommended one" if run.document["recommended"] else "nearest one"
+
+
+def _along_the_front(run: FilesByTechnique) -> Iterator[str]:
+    """At the speed of each file of the front the best that one technique alone reaches, and the best combination."""
+    front = sorted((c for c in run.files if c["on_front"]), key=_ratio, reverse=True)
+    for point in _spread(front):
+        as_fast = [c for c in run.files if _ratio(c) <= _ratio(point)]
+        ways = [run.compressing(c) for c in as_fast]
+        alone = run.most_accurate([c for c, own in zip(as_fast, ways, strict=True) if len(own) == 1])
+        combined = run.most_accurate([c for c, own in zip(as_fast, ways, strict=True) if len(own) > 1])
+        said = f"At {1 / _ratio(point):.2f}x and more"
+        if alone is None and combined is not None:
+            yield f"{said}: {run.named(combined)}; no technique alone was as fast."
+        elif combined is None and alone is not None:
+            yield f"{said}: {run.named(alone)}; no combination was as fast."
+        elif combined is not None and alone is not None:
+            yield f"{said}: together {run.named(combined)}; alone {run.named(alone)}: {run.scored(combined, alone)}."
+
+
+def _spread(front: Sequence[Candidate]) -> list[Candidate]:
+    """Of the front the slowest, and of the others those that are clearly faster than the one before; not many."""
+    found: list[Candidate] = []
+    for c in front:
+        if not found or _ratio(c) * APART <= _ratio(found[-1]):
+            found.append(c)
+    return found[:FRONT_SHOWN]
 
 
 def _close(run: FilesByTechnique) -> Iterator[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress import Task
-from autocompress.data import ScoredSet, read_data
+from autocompress.data import Batch, ScoredSet, read_data
 from autocompress.data.reading import Reading
 from autocompress.errors import UsageError
 from autocompress.group_losses import GroupLosses
@@ -210,3 +210,31 @@ def test_names_tell_groups_apart() -> None:
     tensors = scored(labels(), groups=lambda inputs, given: list(given))
     assert tensors.groups is not None
     assert tensors.groups.names == ("0", "1", "2")
+
+
+def test_each_example_is_compared_and_what_is_long_loses_more() -> None:
+    targets, right = labels(), torch.zeros(COUNT, dtype=torch.bool)
+    lengths = 1 + torch.arange(COUNT) % 20
+    on = scored(targets)
+    assert on.split.memory is not None
+    on.split.memory = Batch((on.split.memory.inputs, (torch.arange(20) < lengths[:, None]).long()), targets)
+    kept = [on.kept([({on.layout.scored: answers(targets, wrong)}, targets)]) for wrong in (lengths > 15, right)]
+    found = on.changed(kept[0], kept[1])
+    assert found is not None
+    losses, by_length = found
+    assert losses.tolist() == (lengths > 15).double().tolist()
+    assert by_length is not None
+    assert by_length.by == "length"
+    assert {group.name: group.loss for group in by_length.rows}["19 to 20"] == 1.0
+    assert {group.name: group.loss for group in by_length.rows}["1 to 2"] == 0.0
+
+
+def test_a_metric_that_says_nothing_of_one_example_is_not_told_by_example() -> None:
+    targets = labels()
+
+    def spread_of(outputs: Tensor, _: Tensor) -> float:
+        return float(outputs.std())
+
+    on = scored(targets, metric=spread_of, maximize=True)
+    kept = on.kept([({on.layout.scored: answers(targets, targets == 1)}, targets)])
+    assert on.changed(kept, kept) is None

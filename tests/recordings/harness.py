@@ -166,7 +166,14 @@ async def _process(
     """One process, and the front."""
     space = SpaceFile(name=scenario.name, strategies=scenario.strategies, parameters=dict(scenario.choices))
     settings = Settings(
-        scenario.budget, process.minutes, process.trials, scenario.seed, scenario.profile, space, folder.root
+        scenario.budget,
+        process.minutes,
+        process.trials,
+        scenario.seed,
+        scenario.profile,
+        space,
+        folder.root,
+        explain=scenario.explain,
     )
     clock = Clock(process.minutes * 60, record.get("elapsed_s", 0.0), asyncio.get_running_loop().time)
     durations = Durations(clock)

@@ -42,6 +42,7 @@ class Process:
 class Scenario:
     """strategies, choices: what its search space names. crashing: which evaluations end their worker, by number.
     beside: families under way beyond the workers. written: its record is on disk. profile: where files are timed.
+    explain: whether ablations of the best are trained.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Scenario:
     crashing: frozenset[int] = frozenset()
     written: bool = False
     profile: HardwareProfile = CPU
+    explain: bool = False
 
 
 def _once(minutes: float, trials: int | None = None) -> tuple[Process, ...]:

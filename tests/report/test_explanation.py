@@ -10,6 +10,7 @@ from autocompress.report.explanation import explanation
 from tests.report.test_html import candidate, document
 
 PRUNE, INT8, TEACH = ("prune_channels", {"ratio": 0.5}), ("quantize_static", {}), ("distill_logits", {})
+TUNE = ("finetune", {})
 Document = dict[str, Any]
 
 
@@ -18,7 +19,8 @@ def file(name: str, val: float, ratio: float, *steps: Any, feasible: bool = True
     made["latency_ms"] |= {"ratio": ratio, "ratio_low": 0.98 * ratio, "ratio_high": 1.02 * ratio}
     judged = {"answer": "met" if feasible else "not met", "reason": "measured"}
     loss = {"points": 100 * (0.934 - val), "error": error}
-    return made | {"loss": loss, "keeps_lead": True, "verdicts": {"latency": judged}}
+    beside = {"train_seconds": 20.0, "beside_chosen": None}
+    return made | beside | {"loss": loss, "keeps_lead": True, "verdicts": {"latency": judged}}
 
 
 def run(*files: Document, recommended: str | None = None, **changes: Any) -> Document:
@@ -46,7 +48,8 @@ def test_each_technique_alone_and_the_best_together_are_compared() -> None:
     )
     assert "beside the best alone, quantize_static, 2.10 points more, give or take 0.23" in together
     assert found["without"] == [
-        "Without prune_channels: 91.00 % at 5.00x (quantize_static).",
+        "What distill_logits brings was not measured: no file with all but it was scored.",
+        "Without prune_channels: 91.00 % at 5.00x (quantize_static): 2.10 points less, give or take 0.23.",
         "Without quantize_static: 93.00 % at 2.50x, which is not known to meet the budget (prune_channels + "
         "distill_logits).",
     ]
@@ -68,6 +71,42 @@ def test_without_a_budget_speed_is_compared() -> None:
     assert "quantize_static, 1.60 times as fast" in explanation(run(*files, budget=free))["together"][0]
     files = file("int8", 0.930, 0.127, INT8), file("both", 0.929, 0.125, PRUNE, INT8)
     assert "quantize_static, a tie in speed" in explanation(run(*files, budget=free))["together"][0]
+
+
+def test_files_compared_on_the_same_examples_are_told_apart_where_their_losses_do_not_tell() -> None:
+    int8 = file("int8", 0.930, 0.20, INT8, error=0.3) | {"beside_chosen": {"points": 0.1, "error": 0.05}}
+    (together,) = explanation(run(int8, file("both", 0.931, 0.125, PRUNE, INT8, error=0.3)))["together"]
+    assert "beside the best alone, quantize_static, 0.10 points more, give or take 0.08" in together
+
+
+def test_what_teaching_brings_is_told_by_what_was_trained_without_it() -> None:
+    files = (
+        file("untaught", 0.925, 0.12, PRUNE, TUNE) | {"train_seconds": 4.0},
+        file("untrained", 0.930, 0.12, PRUNE, TUNE) | {"fidelity": 0},
+        file("taught", 0.931, 0.125, PRUNE, TEACH),
+    )
+    assert explanation(run(*files))["without"] == [
+        "Without distill_logits: 92.50 % at 8.33x (prune_channels + finetune, trained for 4 s, the recommended one for "
+        "20 s): 0.60 points less, give or take 0.23."
+    ]
+
+
+def test_along_the_front_the_best_alone_stands_beside_the_best_combination() -> None:
+    files = (
+        file("int8", 0.934, 0.50, INT8),
+        file("pruned", 0.925, 0.30, PRUNE, TUNE),
+        file("both", 0.931, 0.20, PRUNE, TUNE, INT8),
+        file("near", 0.9305, 0.19, PRUNE, TUNE, INT8),
+        file("fast", 0.900, 0.10, PRUNE, TEACH, INT8),
+    )
+    files[1]["on_front"] = False
+    assert explanation(run(*files, recommended="both"))["along_the_front"] == [
+        "At 2.00x and more: together 93.10 % (prune_channels + finetune + quantize_static); alone 93.40 % "
+        "(quantize_static): 0.30 points less, give or take 0.23.",
+        "At 5.00x and more: 93.10 % (prune_channels + finetune + quantize_static); no technique alone was as fast.",
+        "At 10.00x and more: 90.00 % (prune_channels + distill_logits + quantize_static); no technique alone was as "
+        "fast.",
+    ]
 
 
 def test_what_was_not_tried_is_said_to_be_so() -> None:
@@ -123,7 +162,8 @@ def paths(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 WHOLE = run(
     file("slow", 0.930, 0.40, PRUNE, TEACH, feasible=False),
-    file("int8", 0.9305, 0.20, INT8),
+    file("int8", 0.9305, 0.20, INT8) | {"beside_chosen": {"points": 0.2, "error": 0.05}},
+    file("untaught", 0.925, 0.12, PRUNE, TUNE, INT8) | {"train_seconds": 4.0},
     file("both", 0.931, 0.125, PRUNE, TEACH, INT8),
 )
 
@@ -147,4 +187,4 @@ def test_what_no_sentence_is_of_can_be_missing(path: tuple[Any, ...]) -> None:
         part = part[key]
     del part[path[-1]]
     assert explanation(less) == explanation(WHOLE)
-    assert {"alone", "together", "without"} <= explanation(WHOLE).keys()
+    assert {"alone", "together", "without", "along_the_front"} <= explanation(WHOLE).keys()

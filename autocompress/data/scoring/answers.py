@@ -21,6 +21,8 @@ class AnswersScorer(Scorer):
     "Sampling Techniques", 3rd edition, 1977, chapter 6).
     """
 
+    of_examples = True
+
     def kept(self, pieces: Pieces, examples: int) -> KeptOutputs:
         answered = [self._answers(rows[self.layout.scored], targets) for rows, targets in pieces]
         kept: Tensor = joined_padded(answered)  # with zeros, beside targets that do not count
@@ -47,6 +49,10 @@ class AnswersScorer(Scorer):
         (right, places), (others, _) = self._counts(one, targets), self._counts(other, targets)
         difference, error = _ratio(right - others, places)
         return difference, max(error, 1 / len(places)) if len(places) > 1 else 1.0
+
+    def each(self, kept: KeptOutputs, targets: Nested, of: int) -> Tensor:
+        right, places = self._counts(kept, targets)
+        return right / places  # NaN where no place counts
 
     def constant(self, kept: KeptOutputs, targets: Nested) -> float:
         """Of the commonest class among the answers."""

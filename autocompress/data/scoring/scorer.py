@@ -1,18 +1,22 @@
 """What a scorer does: it keeps of outputs what its metric needs, and compares files on the same examples."""
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from autocompress.data.batch import take_rows
 from autocompress.data.layout import OutputLayout
+from autocompress.errors import CandidateFailed
 from autocompress.nested import Nested
 from autocompress.task import Task
 
 KeptOutputs = Mapping[str, Tensor]  # of the outputs of a file over a split: tensors by name
+EACH_S = 3.0  # that the metric of each example may take
 Pieces = Iterable[tuple[Mapping[str, Tensor], Nested]]  # of a split, in order: ``OutputLayout.rows``, and targets
 
 
@@ -30,9 +34,11 @@ class Scorer(ABC):
 
     maximize: whether higher values of the metric are better. surely: whether that is known of the metric itself, and
     not taken from the task. uses_targets: whether what is kept is of no use without the targets.
+    of_examples: whether the metric says of one example what it says of many, whether or not it is their mean.
     """
 
     uses_targets = True
+    of_examples = False
 
     def __init__(self, task: Task, layout: OutputLayout, *, maximize: bool = True, surely: bool = True) -> None:
         self.task = task
@@ -67,6 +73,23 @@ class Scorer(ABC):
         told.
         """
         return take_rows(dict(kept), examples)  # type: ignore[no-any-return]
+
+    def each(self, kept: KeptOutputs, targets: Nested, of: int) -> Tensor | None:
+        """The metric of each of so many examples, (N,), higher is better, NaN where it is undefined; None where that
+        cannot be told, or takes long.
+        """
+        found, began = [], time.monotonic()
+        for number in range(of):
+            if time.monotonic() - began > EACH_S:
+                return None
+            row = torch.tensor([number])
+            if (part := self.cut(kept, row, of)) is None:
+                return None
+            try:
+                found.append(self.value(part, take_rows(targets, row) if self.uses_targets else None))
+            except CandidateFailed:
+                found.append(math.nan)
+        return torch.tensor(found, dtype=torch.float64)
 
     @property
     def whole(self) -> "Scorer | None":

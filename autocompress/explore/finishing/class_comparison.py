@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+from autocompress.candidate.request import ModelFile
 from autocompress.errors import CandidateFailed, UsageError
 from autocompress.evaluation import Evaluation
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.finishing.measuring import Measuring
-from autocompress.explore.history.facts import ComparedByClass
+from autocompress.explore.history.facts import ComparedByClass, ComparedByExample
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.pipeline import Pipeline
 from autocompress.explore.schedule.time_budget import TimeBudget
@@ -82,3 +83,17 @@ class ClassComparison:
             return
         if found is not None:
             self._history.enter(ComparedByClass({evaluation.id: found}))
+
+    async def compare_examples(self, evaluation: Evaluation) -> None:
+        """The examples that one file does worse on, where it was scored on all of them and its outputs are kept."""
+        known, reference = self._standings.measured.by_example, self._standings.reference
+        if not evaluation.recipe.changes or not evaluation.score.whole or evaluation.id in known:
+            return
+        file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest, evaluation.graph)
+        outputs, limit_s = (reference.outputs, evaluation.outputs), self._durations.within(COMPARED_LIMIT_S)
+        try:
+            found = await self._pipeline.operations.changed_examples(file, *outputs, limit_s=limit_s)
+        except CandidateFailed:
+            return
+        if found is not None:
+            self._history.enter(ComparedByExample({evaluation.id: found}))

@@ -12,12 +12,14 @@ from autocompress.evaluation import Evaluation
 from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
+from autocompress.explore.finishing.ablations import Ablations
 from autocompress.explore.finishing.choice import nearest, recommended
 from autocompress.explore.finishing.class_comparison import ClassComparison
 from autocompress.explore.finishing.measuring import Measuring
 from autocompress.explore.history.facts import (
     Chosen,
     Compared,
+    ComparedWithChosen,
     Nearest,
     Profiled,
     RanOnDevice,
@@ -41,6 +43,7 @@ from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.training import Training
 from autocompress.explore.view import View
 from autocompress.measure import DeviceLost
+from autocompress.storage.store import Store
 
 TRIAL_SHARE = 0.15  # of the time that is left, for a contender to catch up with the other
 TEST_LIMIT_S = 120.0  # more than it should take to score files on the test split
@@ -51,7 +54,9 @@ DEVICE_LIMIT_S = 300.0  # to run a file there, beside what scoring it takes
 
 
 class Finish:
-    """The end of one search. check_interrupted: raises Interrupted when it is to stop."""
+    """The end of one search. check_interrupted: raises Interrupted when it is to stop. ablations: that explain what is
+    best; None where nobody asked for them.
+    """
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class Finish:
         durations: Durations,
         view: View,
         check_interrupted: Callable[[], None],
+        ablations: Ablations | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._operations = pipeline.operations
@@ -75,6 +81,7 @@ class Finish:
         self._durations = durations
         self._view = view
         self._check_interrupted = check_interrupted
+        self._ablations = ablations
         self._measuring = Measuring(pipeline, standings, time, history, clock, durations, check_interrupted)
         self._classes = ClassComparison(pipeline, standings, time, history, durations, view, self._measuring)
 
@@ -98,6 +105,11 @@ class Finish:
         left = self._clock.left() - self._time.closing_s()
         training = asyncio.ensure_future(self._train_on(finalists, self._time.full_examples, left))
         await all_done([training, self._measuring.beside(training, finalists, left)])
+        if self._ablations is not None:
+            best = recommended(self._judged(), {}, bounded=self._standings.budget.bounded)
+            await self._ablations.run(
+                (best or nearest(self._standings.judgements())).evaluation, self._check_interrupted
+            )
         await self._conclude()
 
     async def _train_on(self, families: Sequence[Family], most: int, seconds: float) -> None:
@@ -140,7 +152,9 @@ class Finish:
             chosen = self._choose(found)
             if self._time.can_test(chosen):
                 await self._classes.compare(chosen)
+                await self._classes.compare_examples(chosen)
             await all_done([self._test_once(chosen), self._profile(chosen)])
+            await self._compare_with_chosen(chosen)
             await self._run_front_on_device()
         self._training.save_progress()
 
@@ -234,6 +248,24 @@ class Finish:
         losses = await self._differences(standings.reference, list(files.values()))
         if losses:
             self._history.enter(Compared(losses))
+
+    async def _compare_with_chosen(self, chosen: Evaluation) -> None:
+        """What the others lose beside what was chosen: of those that apply the same techniques the best, and the best
+        of all.
+        """
+        standings = self._standings
+        if self._clock.left() < CLOSING_S or not chosen.score.whole:
+            return
+        whole = [j for j in most_accurate_first(standings.judgements()) if j.evaluation.score.whole]
+        ranked = [
+            j.evaluation for j in sorted(whole, key=lambda j: not j.recommendable) if j.evaluation.id != chosen.id
+        ]
+        of_techniques = {e.recipe.techniques(): e for e in reversed(ranked)}
+        wanted = {e.id: e for e in (*of_techniques.values(), *ranked[:MOST_COMPARED])}
+        store = Store(self._pipeline.folder.stored)
+        losses = await self._differences(chosen, [e for e in wanted.values() if store.path(e.outputs).exists()])
+        if losses:
+            self._history.enter(ComparedWithChosen(chosen.id, losses))
 
     async def _differences(self, best: Evaluation, others: Sequence[Evaluation]) -> dict[str, tuple[float, float]]:
         """By id the score of ``best`` minus its own on the same examples, with the standard error; nothing of files

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from autocompress.changed_examples import ChangedExamples
 from autocompress.comparison import TimingSession
 from autocompress.evaluation import OnDevice, Outcome, Rejected
 from autocompress.group_losses import GroupLosses
@@ -76,6 +77,23 @@ class ComparedByClass:
 
 
 @dataclass(frozen=True)
+class ComparedByExample:
+    """Which examples files do worse on than the reference, by the id of a file."""
+
+    found: Mapping[str, ChangedExamples]
+
+
+@dataclass(frozen=True)
+class ComparedWithChosen:
+    """Scores on the same examples as a file that was chosen, by its id. losses: by the id of another file the chosen
+    one's validation score minus its own, and the standard error of that.
+    """
+
+    chosen: str
+    losses: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class ScoredOnTest:
     """Scores on the test split, by the digest of the file."""
 
@@ -113,7 +131,18 @@ class Nearest:
 TrialFact = Evaluated | Rejected | Failed  # what can end a trial
 Conclusion = Recommended | Nearest
 Fact = (
-    TrialFact | Gated | Timed | Chosen | Compared | ComparedByClass | ScoredOnTest | RanOnDevice | Profiled | Conclusion
+    TrialFact
+    | Gated
+    | Timed
+    | Chosen
+    | Compared
+    | ComparedByClass
+    | ComparedByExample
+    | ComparedWithChosen
+    | ScoredOnTest
+    | RanOnDevice
+    | Profiled
+    | Conclusion
 )
 
 
@@ -135,6 +164,10 @@ def fact_to_json(fact: Fact) -> dict[str, Any]:
             return {"chosen": list(families)}
         case Compared(losses):
             return {"losses": {name: list(pair) for name, pair in losses.items()}}
+        case ComparedWithChosen(chosen, losses):
+            return {"beside": chosen, "differences": {name: list(pair) for name, pair in losses.items()}}
+        case ComparedByExample(of_examples):
+            return {"by_example": {name: changed.to_json() for name, changed in of_examples.items()}}
         case ComparedByClass(of_classes):
             return {"by_class": {name: losses.to_json() for name, losses in of_classes.items()}}
         case ScoredOnTest(scores):
@@ -166,6 +199,10 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
             return Chosen(tuple(families))
         case {"losses": losses}:
             return Compared({name: (loss, error) for name, (loss, error) in losses.items()})
+        case {"beside": str(chosen), "differences": losses}:
+            return ComparedWithChosen(chosen, {name: (loss, error) for name, (loss, error) in losses.items()})
+        case {"by_example": found}:
+            return ComparedByExample({name: ChangedExamples.from_json(changed) for name, changed in found.items()})
         case {"by_class": found}:
             return ComparedByClass({name: GroupLosses.from_json(losses) for name, losses in found.items()})
         case {"tests": scores}:

@@ -17,7 +17,7 @@ RECORD_SCHEMA = 12
 @dataclass(frozen=True)
 class Settings:
     """What was asked. minutes: in all, over resumes. trials: families at most, or None. device: what files are timed on
-    elsewhere, in words; empty for this machine.
+    elsewhere, in words; empty for this machine. explain: whether families are trained to explain the best one.
     """
 
     budget: Budget
@@ -28,6 +28,7 @@ class Settings:
     space: SpaceFile
     out: Path
     device: str = ""
+    explain: bool = False
 
 
 def settings_json(settings: Settings) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def settings_json(settings: Settings) -> dict[str, Any]:
     budget = asdict(settings.budget)
     if budget["max_class_drop"] is None:  # as earlier versions wrote it
         del budget["max_class_drop"]
-    return {"budget": budget, "minutes": settings.minutes, "trials": settings.trials}
+    explained = {"explain": True} if settings.explain else {}
+    return {"budget": budget, "minutes": settings.minutes, "trials": settings.trials, **explained}
 
 
 def refuse_another_version(progress: Progress) -> None:

@@ -26,8 +26,8 @@ MILDER_BELOW = 0.92  # of the budget, below which the best family so far is trie
 class Proposer:
     """``next`` asks the sampler and moves the strengths to the latency that is wanted.
 
-    structures: learned from those gated so far. busy: whether a recipe is under way. waiting: what comes first.
-    defaults: of each strategy alone; the first one is where a search begins.
+    structures: learned from those gated so far. busy: whether a recipe is under way, or another one that it would tell
+    nothing beside. waiting: what comes first. defaults: of each strategy alone; the first one is where a search begins.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.space.fixed_trial import FixedTrial
 from autocompress.explore.space.space import Space
 from autocompress.explore.standings.front import Point
 from autocompress.recipe import Recipe
@@ -80,7 +81,7 @@ class Sampler:
 
     def given(self, recipe: Recipe) -> Asked:
         """A recipe of somebody else's, which the sampler learns of all the same."""
-        fixed = _Fixed(self._space.params(recipe))
+        fixed = FixedTrial(self._space.params(recipe))
         return Asked(self._space.sample(fixed), fixed.used, fixed.distributions)
 
     def neighbour(self, recipe: Recipe) -> Recipe:
@@ -89,7 +90,7 @@ class Sampler:
         """
         fixed = self._space.params(recipe)
         strengths = {f"{strategy}.{p.name}" for strategy, p, _ in self._space.movable_strengths(recipe)}
-        asked = _Fixed(fixed)
+        asked = FixedTrial(fixed)
         self._space.sample(asked)
         others = {
             name: [c for c in choices_of(distribution) if c != fixed[name]]
@@ -101,7 +102,7 @@ class Sampler:
         for _ in range(DRAWS):
             name = self._random.choice(names)
             params = {**self._space.default_params(), **fixed, name: self._random.choice(others[name])}
-            changed = self._space.sample(_Fixed(params))
+            changed = self._space.sample(FixedTrial(params))
             if changed != recipe:
                 break
         return changed
@@ -136,23 +137,3 @@ def choices_of(distribution: BaseDistribution) -> list[Any]:
         return list(distribution.choices)
     assert isinstance(distribution, IntDistribution)
     return list(range(distribution.low, distribution.high + 1))
-
-
-class _Fixed:
-    """Stands in for a trial whose parameters are given; notes what was asked for."""
-
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self._params = params
-        self.used: dict[str, Any] = {}
-        self.distributions: dict[str, BaseDistribution] = {}
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._use(name, CategoricalDistribution(choices))
-
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        value: int = self._use(name, IntDistribution(low, high))
-        return value
-
-    def _use(self, name: str, distribution: BaseDistribution) -> Any:
-        self.used[name], self.distributions[name] = self._params[name], distribution
-        return self.used[name]

@@ -38,6 +38,7 @@ def is_worth_more(train_s: float, more_s: float) -> bool:
 class TimeBudget:
     """Answers from what is known now; seconds. lengths: of the rungs, at first. batch: examples of one call.
     concurrency: calls that run at once. speed: of scoring. on_device: whether files are run on a device elsewhere too.
+    explaining_s: kept for trainings that only explain, until they are done.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class TimeBudget:
         speed: ScoringSpeed,
         policy: SearchPolicy = SearchPolicy(),
         on_device: bool = False,
+        explaining_s: float = 0.0,
     ) -> None:
+        self.explaining_s = explaining_s
         self._on_device = on_device
         self.clock = clock
         self.durations = durations
@@ -119,15 +122,15 @@ class TimeBudget:
         return (kept if usable else 0.0) + self.closing_s()
 
     def closing_s(self) -> float:
-        """For judging finalists, timing the front once more, testing and writing. On a quiet machine the front is timed
-        while finalists are trained.
+        """For explaining, judging finalists, timing the front once more, testing and writing. On a quiet machine the
+        front is timed while finalists are trained.
         """
         front = self._standings.front()
         busy = 2 * sum(not e.latency.quiet for e in front) > len(front)
         judged = self.judging_sessions()
         judging_s = self._patiently_s(judged) if busy else self._sessions_s(judged)
         front_s = 0.0 if self._standings.finalists(1) and not busy else self._front_s()
-        return judging_s + front_s + self.on_device_s() + self.tested_s() + CLOSING_S
+        return self.explaining_s + judging_s + front_s + self.on_device_s() + self.tested_s() + CLOSING_S
 
     def judging_sessions(self) -> int:
         """The fewest that finalists are judged by."""

@@ -4,12 +4,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from autocompress.changed_examples import ChangedExamples
 from autocompress.comparison import TimingSession, TimingSessions
 from autocompress.evaluation import Evaluation, OnDevice
 from autocompress.explore.history.facts import (
     Chosen,
     Compared,
     ComparedByClass,
+    ComparedByExample,
+    ComparedWithChosen,
     Evaluated,
     Fact,
     Gated,
@@ -38,9 +41,10 @@ class RunTiming:
 class Measurements:
     """A value: each fact makes the next one. reference: the graph of the reference. graphs: the sessions of each graph,
     over all files that have it. finals: those since the finalists were chosen. losses: of score against the reference,
-    paired, with their standard errors, by a file's id. by_class: the same in each class, by id. tests: scores
-    on the test split, and operators: where a call spends its time, by the digest of the file. on_device: how files did
-    on the device elsewhere, by id. speed: of the reference, by all sessions. chosen: whether finalists were.
+    paired, with their standard errors, by a file's id. by_class: the same in each class, and by_example: where a file
+    does worse, by id. beside_chosen: against the file that was chosen last, by the ids of both. tests: scores on the
+    test split, and operators: where a call spends its time, by the digest of the file. on_device: how files did on the
+    device elsewhere, by id. speed: of the reference, by all sessions. chosen: whether finalists were.
     """
 
     reference: str
@@ -48,6 +52,8 @@ class Measurements:
     finals: Mapping[str, TimingSessions] = field(default_factory=dict)
     losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     by_class: Mapping[str, GroupLosses] = field(default_factory=dict)
+    by_example: Mapping[str, ChangedExamples] = field(default_factory=dict)
+    beside_chosen: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     tests: Mapping[str, float] = field(default_factory=dict)
     on_device: Mapping[str, OnDevice] = field(default_factory=dict)
     operators: Mapping[str, OperatorKinds] = field(default_factory=dict)
@@ -69,6 +75,10 @@ class Measurements:
                 return replace(self, losses={**self.losses, **losses})
             case ComparedByClass(of_classes):
                 return replace(self, by_class={**self.by_class, **of_classes})
+            case ComparedByExample(of_examples):
+                return replace(self, by_example={**self.by_example, **of_examples})
+            case ComparedWithChosen(chosen, losses):
+                return replace(self, beside_chosen={(chosen, name): pair for name, pair in losses.items()})
             case ScoredOnTest(scores):
                 return replace(self, tests={**self.tests, **scores})
             case RanOnDevice(found):

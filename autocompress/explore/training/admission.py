@@ -8,10 +8,11 @@ from autocompress.errors import CandidateFailed
 from autocompress.explore.history.family import Family
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.schedule import rungs
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.structure_model import StructureModel
 from autocompress.explore.standings.standings import Standings
-from autocompress.recipe import Recipe
+from autocompress.recipe import TRAIN, Recipe
 
 EXPLORE_EVERY = 10  # one trained family in ten may be over the budget, so that the front does not end there
 EXPLORE_UP_TO = 3.0  # times the budget
@@ -70,6 +71,16 @@ class Admission:
         """
         whole = self._standings.opening.reference.macs
         self._structures.add(self._space.gated(recipe), ratio, macs / whole if whole and macs else 1.0)
+
+    def awaits_training(self, recipe: Recipe) -> bool:
+        """Whether a family of this structure was evaluated untrained and is still to be trained: a look at another one,
+        which trains in another way, would find the same.
+        """
+        if recipe.step(TRAIN) is None:
+            return False
+        structure = self._space.gated(recipe)
+        begun = (f for f in self._standings.contending() if f.rung == rungs.UNTRAINED)
+        return any(self._space.gated(family.recipe) == structure for family in begun)
 
     def over(self, gate: Gate) -> bool:
         """Whether a gate's answer rules a structure out under the budget."""

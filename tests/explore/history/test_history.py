@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from autocompress.changed_examples import ChangedExample, ChangedExamples
 from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
 from autocompress.evaluation import Evaluation, OnDevice, Outcome, Rejected, Score
@@ -14,6 +15,8 @@ from autocompress.explore.history.facts import (
     Chosen,
     Compared,
     ComparedByClass,
+    ComparedByExample,
+    ComparedWithChosen,
     Evaluated,
     Fact,
     Failed,
@@ -55,6 +58,7 @@ def facts(make_latency: Callable[..., Latency], make_session: Callable[..., Timi
         train_s=3.25,
         examples=1000,
     )
+    losses = GroupLosses("class", (GroupLoss("cat", 90, 0.9, 0.8, 0.1, 0.02),))
     return [
         Gated(FAMILY, 0.5, 300),
         Evaluated(FAMILY, outcome),
@@ -64,7 +68,9 @@ def facts(make_latency: Callable[..., Latency], make_session: Callable[..., Timi
         Timed("graph", make_session(0.41, quiet=False)),
         Chosen(("a", "b")),
         Compared({"a": (0.01, 0.002)}),
-        ComparedByClass({"a": GroupLosses("class", (GroupLoss("cat", 90, 0.9, 0.8, 0.1, 0.02),))}),
+        ComparedByClass({"a": losses}),
+        ComparedByExample({"a": ChangedExamples(90, 3, 1, (ChangedExample(7, 1.0, "5", "5", "3", "png"),), losses)}),
+        ComparedWithChosen("a", {"b": (0.01, 0.002)}),
         ScoredOnTest({"digest": 0.89}),
         RanOnDevice({"digest": OnDevice(200, 0.01, -0.02, 0.004, Score(0.9, 0.88, 0.92), (0.01, 0.002))}),
         RanOnDevice({"other": OnDevice(200, 0.0, 0.0, 0.0)}),

@@ -13,6 +13,7 @@ from autocompress.explore.history.facts import Evaluated
 from autocompress.explore.history.history import History
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.policy import SearchPolicy
+from autocompress.explore.schedule import rungs
 from autocompress.explore.space.ladders import default_recipe
 from autocompress.explore.space.space import Space
 from autocompress.explore.space.space_file import SpaceFile
@@ -37,7 +38,7 @@ Make = Callable[..., tuple[Admission, list[Recipe]]]
 @pytest.fixture
 def admission(make_latency: Callable[..., Latency], make_history: Callable[..., History]) -> Make:
     """With the reference's int8 file at 0.4 that loses nothing, and carving by a half trained: 0.2 at 0.89. beside:
-    other families that are trained, each with its score and its ratio.
+    other families that are trained, each with its score and its ratio. rung: that carving by a half reached.
     """
 
     def evaluation(recipe: Recipe, score: float, ratio: float, macs: int) -> Evaluation:
@@ -47,11 +48,16 @@ def admission(make_latency: Callable[..., Latency], make_history: Callable[..., 
         )
 
     def make(
-        budget: Budget, gate: Gate | None = None, beside: Sequence[tuple[Recipe, float, float]] = (), **policy: Any
+        budget: Budget,
+        gate: Gate | None = None,
+        beside: Sequence[tuple[Recipe, float, float]] = (),
+        rung: int = rungs.TRAINED,
+        **policy: Any,
     ) -> tuple[Admission, list[Recipe]]:
         int8 = evaluation(Recipe().rewritten(Step.of("squeeze")), 0.9, 0.4, 1000)
         history = make_history(evaluation(Recipe(), 0.9, 1.0, 1000), int8)
-        history.enter(Evaluated(CARVED, Outcome((evaluation(CARVED, 0.89, 0.2, 500),), checkpoint="w")))
+        carved = Outcome((evaluation(CARVED, 0.89, 0.2, 500),), rung=rung, checkpoint="w")
+        history.enter(Evaluated(CARVED, carved))
         for recipe, score, ratio in beside:
             history.enter(Evaluated(recipe, Outcome((evaluation(recipe, score, ratio, 500),), checkpoint="w")))
         asked: list[Recipe] = []
@@ -74,6 +80,15 @@ def test_a_structure_is_timed_once_however_it_is_trained(admission: Make, make_l
     other = Recipe((STRONGER.steps[0], Step.of("tune", kind="hard"), *STRONGER.steps[2:]))
     assert asyncio.run(made.gate(STRONGER)) is asyncio.run(made.gate(other))
     assert asked == [STRONGER]
+
+
+@pytest.mark.parametrize(("rung", "waits"), [(rungs.UNTRAINED, True), (rungs.TRAINED, False)])
+def test_a_structure_that_waits_for_its_training_is_not_looked_at_again(admission: Make, rung: int, waits: bool):
+    made, _ = admission(Budget(speedup=2), rung=rung)
+    otherwise = Recipe((CARVED.steps[0], Step.of("tune", kind="hard"), *CARVED.steps[2:]))
+    assert made.awaits_training(otherwise) == waits
+    assert not made.awaits_training(STRONGER), "another structure says something new"
+    assert not made.awaits_training(Recipe(CARVED.steps[:1])), "what nothing trains is reconstructed, and scores more"
 
 
 def test_two_workers_that_ask_for_one_structure_time_it_once(admission: Make, make_latency: Callable[..., Latency]):

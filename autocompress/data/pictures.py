@@ -1,0 +1,35 @@
+"""An example as a picture, where its input is one."""
+
+import base64
+import io
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from autocompress.data.batch import Batch, named_inputs
+
+SHORTEST, LONGEST = 8, 4096  # sides of what is taken for a picture, in pixels
+PICTURE_SIDE = 96  # pixels of the longer side, at most
+
+
+def picture_of(example: Batch) -> str:
+    """A PNG in base64 of the first input (1, H, W), (1, 1, H, W) or (1, 3, H, W) of one example, from its smallest
+    value as black to its largest as white; empty where there is none.
+    """
+    for tensor in named_inputs(example.inputs).values():
+        planes = tensor[0] if tensor.dim() == 4 else tensor
+        is_picture = planes.dim() == 3 and len(planes) in (1, 3) and (tensor.is_floating_point() or tensor.dim() == 4)
+        if is_picture and all(SHORTEST <= side <= LONGEST for side in planes.shape[1:]):
+            return _png(planes.float())
+    return ""
+
+
+def _png(planes: Tensor) -> str:
+    low, high = planes.min(), planes.max()
+    grey = (255 * (planes - low) / torch.clamp(high - low, min=1e-12)).round().to(torch.uint8).movedim(0, -1)
+    image = Image.fromarray(grey.squeeze(-1).contiguous().numpy())
+    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    written = io.BytesIO()
+    image.save(written, "PNG", optimize=True)
+    return base64.b64encode(written.getvalue()).decode("ascii")
