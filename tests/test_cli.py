@@ -344,7 +344,7 @@ def test_two_workers_search_side_by_side_and_one_that_is_killed_is_replaced(
     interrupted: Interrupted, folder: Path, site: Path
 ) -> None:
     interrupted.copied_to(folder / "run")
-    child = begin(folder, site, *interrupted.options, "--trials", "3", "--out", "run", workers=2)
+    child = begin(folder, site, *interrupted.options, "--trials", "6", "--out", "run", workers=2)
     wait_for(2, child, folder / "run")
     children = children_of(child.pid)
     assert len(children) == 3, "two that compute, and one that times files"
