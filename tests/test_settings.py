@@ -1,6 +1,7 @@
 """The working folder's settings, and the command line on top of them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,9 +86,9 @@ def test_search_without_arguments_says_where_its_task_comes_from_before_it_runs_
     path.write_text(("[tool.autocompress]\n" if shared else "") + 'task = "my_task.py:task"\n')
     said: list[str] = []
 
-    def search(task: str, **options: Any) -> dict[str, Any]:
+    def search(task: str, **options: Any) -> Any:
         said.append(capsys.readouterr().out)
-        return {"recommended": task}
+        return SimpleNamespace(recommended=task)
 
     monkeypatch.setattr("autocompress.api.search", search)
     monkeypatch.chdir(folder)
