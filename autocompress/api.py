@@ -250,10 +250,10 @@ def _run(
     clock = Clock(settings.minutes * 60, progress.elapsed_s)
     durations = Durations(clock)
     search: Search | None = None  # once the task is open
-    named = task if isinstance(task, str) else task.name
+    named, tell_failures = task if isinstance(task, str) else task.name, teller(console, quiet=False)
     with (
         TerminalView(console, quiet) as terminal,
-        ObservedView(terminal, observers, named, settings, clock.elapsed) as view,
+        ObservedView(terminal, observers, tell_failures, named, settings, clock.elapsed) as view,
         stop_signals() as interrupted,
     ):
         supervisor = Supervisor(terminal.doing, view.note, lambda: interrupted() is not None)

@@ -58,6 +58,7 @@ def test_given_budget_replaces_the_folders_of_either_kind(folder: Path, kept: st
     [
         ("budgt_ms = 1", r"unknown key 'budgt_ms': did you mean 'budget_ms'\?"),
         ("trials = 1.5", "trials must be int, not 1.5"),
+        ('observe = "mlflow"', "observe must be list, not 'mlflow'"),
         ("trials = true", "trials must be int, not True"),
         ('minutes = "five"', "minutes must be int or float, not 'five'"),
         ("profile = 3", "profile must be str, not 3"),

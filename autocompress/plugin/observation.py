@@ -48,7 +48,8 @@ class Observation:
 
 class _Told(threading.Thread):
     def __init__(self, observer: Observer, note: Callable[[str], None]) -> None:
-        super().__init__(name=observer.name, daemon=True)  # one that hangs keeps no process from ending
+        name = getattr(observer, "name", type(observer).__name__)
+        super().__init__(name=name, daemon=True)  # one that hangs keeps no process from ending
         self.queue: SimpleQueue[SearchEvent | None] = SimpleQueue()
         self._observer = observer
         self._note = note

@@ -33,14 +33,20 @@ class ObservedView:
     """Passes on to ``shown`` what it is given, and tells the observers what is new in it. Used as a context manager: at
     its end they are told how the search ended, and waited for, a minute at most.
 
-    task: in words. elapsed: seconds into the search.
+    say: told of observers that fail. task: in words. elapsed: seconds into the search.
     """
 
     def __init__(
-        self, shown: View, observers: Sequence[Observer], task: str, settings: Settings, elapsed: Callable[[], float]
+        self,
+        shown: View,
+        observers: Sequence[Observer],
+        say: Callable[[str], None],
+        task: str,
+        settings: Settings,
+        elapsed: Callable[[], float],
     ) -> None:
         self._shown = shown
-        self._observation = Observation(observers, shown.note)
+        self._observation = Observation(observers, say)
         self._root = settings.out.resolve()
         self._elapsed = elapsed
         self._trained: dict[str, int] = {}  # outcomes of a family, by its id, that were told of

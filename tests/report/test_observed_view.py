@@ -50,7 +50,8 @@ class Told(list[Any], Observer):
 
 def observed(folder: Path, observers: Sequence[Observer], shown: TerminalView | None = None) -> ObservedView:
     settings = Settings(BUDGET, 8, None, 0, HardwareProfile(name="cpu"), SpaceFile(name="all"), folder)
-    return ObservedView(shown or TerminalView(Console(quiet=True)), observers, "my_task.py", settings, lambda: 1.0)
+    shown = shown or TerminalView(Console(quiet=True))
+    return ObservedView(shown, observers, shown.note, "my_task.py", settings, lambda: 1.0)
 
 
 @dataclass(frozen=True)
