@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -35,8 +35,11 @@ from autocompress.fingerprint import differences_of
 from autocompress.machine.cores import cores
 from autocompress.measure import check_memory, check_place, device_kind
 from autocompress.plugin.loader import PluginSet, load_plugins
+from autocompress.plugin.observer import Observer
 from autocompress.profile import load_profile
+from autocompress.report.observed_view import ObservedView
 from autocompress.report.results import write_results
+from autocompress.report.search_result import SearchResult
 from autocompress.report.terminal import TerminalView, print_front
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import read_front
@@ -73,10 +76,11 @@ def search(
     seed: int = 0,
     quiet: bool = False,
     console: Console | None = None,
+    observe: Sequence[str | Observer] = (),
     plugins: PluginSet | None = None,
     policy: SearchPolicy = SearchPolicy(),
-) -> dict[str, Any]:
-    """Search for the most accurate model within a latency budget and return the document of ``front.json``.
+) -> SearchResult:
+    """Search for the most accurate model within a latency budget. The result is made from ``front.json``.
 
     task: ``"my_task.py:factory"`` (computed in a worker process that may crash without the search), or a Task object
     (computed in this process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms:
@@ -85,8 +89,8 @@ def search(
     names. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials: families at most. no_train:
     nothing is trained; what is repaired, reconstructed, quantized or dropped is measured as it is. workers: processes
     that share the cores and compute candidates side by side (1), fewer where they do not fit into memory; a Task object
-    has one. out: the run folder (``runs/<task>``); the same call on it resumes. policy: what a search decides by; for
-    benchmarks.
+    has one. out: the run folder (``runs/<task>``); the same call on it resumes. observe: who is told what happens:
+    names of installed observers, or Observers. policy: what a search decides by; for benchmarks.
 
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
     act on.
@@ -134,7 +138,7 @@ def search(
         out=root,
         explain=explain,
     )
-    return _run_in(settings, task, workers, plugins, console, quiet, policy)
+    return _run_in(settings, task, workers, plugins, console, quiet, policy, observe)
 
 
 def retarget(
@@ -150,14 +154,16 @@ def retarget(
     out: str | Path | None = None,
     quiet: bool = False,
     console: Console | None = None,
+    observe: Sequence[str | Observer] = (),
     plugins: PluginSet | None = None,
-) -> dict[str, Any]:
-    """Make the files of what a search found for another target, measure them there, and return the document of
-    ``front.json``: nothing is trained. The run stays as it is.
+) -> SearchResult:
+    """Make the files of what a search found for another target and measure them there: nothing is trained. The run
+    stays as it is, and the result is that of the other target.
 
     run: the run folder of the search. task: its task, as ``search`` takes it; where the run knows it is not needed.
     profile: the other target. budget_ms, speedup, max_drop, max_class_drop: as in ``search``; those of the run when
-    none is given. minutes: at most. out: the folder of what is made (the run's with the profile's name).
+    none is given. minutes: at most. out: the folder of what is made (the run's with the profile's name). observe: as in
+    ``search``.
 
     Raises UsageError for bad input, also when the task is another one than the run's, and what ``search`` does.
     """
@@ -188,7 +194,7 @@ def retarget(
     )
     if settings.out.resolve() == root.resolve():
         raise UsageError(f"--out is the run itself, which stays as it is: give another folder than {root}")
-    return _run_in(settings, task, 1, plugins, console, quiet, SearchPolicy(explores=False), (root, earlier))
+    return _run_in(settings, task, 1, plugins, console, quiet, SearchPolicy(explores=False), observe, (root, earlier))
 
 
 def _run_in(
@@ -199,10 +205,13 @@ def _run_in(
     console: Console,
     quiet: bool,
     policy: SearchPolicy,
+    observe: Sequence[str | Observer],
     given: tuple[Path, EarlierRun] | None = None,
-) -> dict[str, Any]:
+) -> SearchResult:
     """A search in its run folder. given: where it has its models from, in place of exploring."""
     plugins.runtime_of(settings.profile)
+    names = [observe] if isinstance(observe, str) else observe
+    observers = [one if isinstance(one, Observer) else plugins.observer(str(one)) for one in names]
     check_place(settings.profile)
     check_memory(settings.profile, plugins.runtime_of(settings.profile), forks=isinstance(task, str))
     settings = replace(settings, device=device_kind(settings.profile))
@@ -213,7 +222,10 @@ def _run_in(
         recover(folder, teller(console, quiet))
         if given is not None:
             Store(folder.stored).take(Store(RunFolder(given[0]).stored), given[1].keys)
-        return _run(settings, task, workers, folder, plugins, console, quiet, policy, given and given[1])
+        return SearchResult(
+            settings.out,
+            _run(settings, task, workers, folder, plugins, console, quiet, policy, observers, given and given[1]),
+        )
     except UsageError:
         folder.discard()  # bad input leaves nothing behind
         raise
@@ -230,6 +242,7 @@ def _run(
     console: Console,
     quiet: bool,
     policy: SearchPolicy,
+    observers: Sequence[Observer],
     given: EarlierRun | None,
 ) -> dict[str, Any]:
     record = open_record(folder.study)
@@ -237,15 +250,21 @@ def _run(
     clock = Clock(settings.minutes * 60, progress.elapsed_s)
     durations = Durations(clock)
     search: Search | None = None  # once the task is open
-    with TerminalView(console, quiet) as view, stop_signals() as interrupted:
-        supervisor = Supervisor(view.doing, view.note, lambda: interrupted() is not None)
+    named, tell_failures = task if isinstance(task, str) else task.name, teller(console, quiet=False)
+    with (
+        TerminalView(console, quiet) as terminal,
+        ObservedView(terminal, observers, tell_failures, named, settings, clock.elapsed) as view,
+        stop_signals() as interrupted,
+    ):
+        supervisor = Supervisor(terminal.doing, view.note, lambda: interrupted() is not None)
         operations = _operations(
-            settings, task, workers, folder, plugins, view, supervisor, clock, policy.workers, progress
+            settings, task, workers, folder, plugins, terminal, supervisor, clock, policy.workers, progress
         )
 
         async def whole() -> dict[str, Any]:
             nonlocal search
             try:
+                view.phase("open")
                 opened = await Opener(
                     settings,
                     operations,
@@ -280,13 +299,14 @@ def _run(
 
         try:
             document = _run_to_end(whole())
+            view.delivered(document)
         except AutocompressError as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
                 if progress.opening is not None and not isinstance(error, UsageError):
                     progress.keep_elapsed(clock.elapsed())
                 if search is not None:
                     search.conclude_as_it_stands()
-                    write_results(search, settings, folder, plugins, clock, operations)
+                    view.delivered(write_results(search, settings, folder, plugins, clock, operations))
             stopped = interrupted()
             if stopped is None:
                 if search is not None and isinstance(error, UsageError):  # but by now there is something to lose

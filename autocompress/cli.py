@@ -6,16 +6,30 @@ Everything heavy is imported inside a command, so that ``--help`` imports neithe
 import json
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autocompress.errors import AutocompressError, UsageError, one_line
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autocompress.report.json_lines import JsonLines
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Observe = Annotated[
+    list[str] | None,
+    typer.Option(help="Tell an installed observer what happens, such as mlflow; again for further ones."),
+]
+Lines = Annotated[
+    bool, typer.Option("--json-lines", help="Print what happens as JSON, one object a line; text goes to stderr.")
+]
 Profile = Annotated[str, typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file.")]
 
 
@@ -83,6 +97,8 @@ def search_command(
         Path | None, typer.Option(help="The run folder (runs/<task>). The same command on it resumes.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    observe: Observe = None,
+    json_lines: Lines = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
 ) -> None:
@@ -104,6 +120,7 @@ def search_command(
         "no_train": no_train,
         "explain": explain,
         "seed": seed,
+        "observe": observe,
         "out": out,
         "task": task,
     }
@@ -118,23 +135,22 @@ def search_command(
         settings.get("max_drop"),
         max_class_drop=settings.get("max_class_drop"),
     )
-    from rich.console import Console
-
     from autocompress.api import search
 
-    console = Console()
-    if task is None and "task" in settings and not quiet:
-        source = settings_source(Path.cwd())
-        console.print(f"Task {settings['task']}, as {source} says.", markup=False, highlight=False, soft_wrap=True)
-    wanted = settings.pop("task", None)
-    if profile is not None and len(profile) > 1:
-        from autocompress.several_targets import search_for
+    with _printing(json_lines) as (console, lines):
+        if task is None and "task" in settings and not quiet:
+            source = settings_source(Path.cwd())
+            console.print(f"Task {settings['task']}, as {source} says.", markup=False, highlight=False, soft_wrap=True)
+        wanted = settings.pop("task", None)
+        settings["observe"] = [*settings.get("observe", ()), *lines]
+        if profile is not None and len(profile) > 1:
+            from autocompress.several_targets import search_for
 
-        del settings["profile"]
-        documents = search_for(profile, wanted, quiet=quiet, console=console, **settings)
-    else:
-        documents = [search(wanted, quiet=quiet, console=console, **settings)]
-    if any(document["recommended"] is None for document in documents):
+            del settings["profile"]
+            results = search_for(profile, wanted, quiet=quiet, console=console, **settings)
+        else:
+            results = [search(wanted, quiet=quiet, console=console, **settings)]
+    if any(result.recommended is None for result in results):
         raise typer.Exit(3)
 
 
@@ -151,29 +167,31 @@ def retarget_command(
     max_class_drop: Annotated[float | None, typer.Option(help="Points that may be lost in any one class.")] = None,
     minutes: Annotated[float, typer.Option(help="At most.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="A folder for it (the run's, with the profile's name).")] = None,
+    observe: Observe = None,
+    json_lines: Lines = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """The models of a finished search on another target: re-quantized for it, measured there, a front and a
     recommendation. Nothing is trained.
     """
-    from rich.console import Console
-
     from autocompress.api import retarget
 
-    document = retarget(
-        run,
-        task,
-        profile=profile,
-        budget_ms=budget_ms,
-        speedup=speedup,
-        max_drop=max_drop,
-        max_class_drop=max_class_drop,
-        minutes=minutes,
-        out=out,
-        quiet=quiet,
-        console=Console(),
-    )
-    if document["recommended"] is None:
+    with _printing(json_lines) as (console, lines):
+        result = retarget(
+            run,
+            task,
+            profile=profile,
+            budget_ms=budget_ms,
+            speedup=speedup,
+            max_drop=max_drop,
+            max_class_drop=max_class_drop,
+            minutes=minutes,
+            out=out,
+            observe=[*(observe or ()), *lines],
+            quiet=quiet,
+            console=console,
+        )
+    if result.recommended is None:
         raise typer.Exit(3)
 
 
@@ -353,6 +371,18 @@ def _told(error: Exception) -> str:
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
+
+
+@contextmanager
+def _printing(json_lines: bool) -> "Iterator[tuple[Console, list[JsonLines]]]":
+    """The console for people, and who prints events. With these, all else that this process prints goes to stderr."""
+    from rich.console import Console
+
+    from autocompress.report.json_lines import JsonLines
+
+    lines = [JsonLines(sys.stdout)] if json_lines else []
+    with redirect_stdout(sys.stderr) if json_lines else nullcontext():
+        yield Console(), lines
 
 
 def _number(option: str, text: str | None) -> float | None:

@@ -22,6 +22,7 @@ OPTION_KINDS: dict[str, tuple[type, ...]] = {
     "explain": (bool,),
     "out": (str,),
     "seed": (int,),
+    "observe": (list,),
 }
 
 

@@ -10,19 +10,23 @@ from autocompress.api import DEMO, default_minutes, default_out, retarget, searc
 from autocompress.measure import check_place
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
+from autocompress.report.search_result import SearchResult
+from autocompress.task import Task
 
 EACH_SHARE, EACH_MINUTES = 0.12, 0.5  # of the time, and of a short one at least, for each profile but the first
 OTHERS_SHARE = 0.5  # for all of them
+ALSO_OF_THE_OTHERS = "budget_ms", "speedup", "max_drop", "max_class_drop", "observe", "plugins"
 
 
 def search_for(
-    profiles: Sequence[str], task: str | None, *, console: Console, quiet: bool, **settings: Any
-) -> list[dict[str, Any]]:
+    profiles: Sequence[str], task: Task | str | None = None, *, quiet: bool = False, **settings: Any
+) -> list[SearchResult]:
     """Search for the first profile, then measure what was found for each of the others. settings: of ``search``. The
-    document of ``front.json`` of each. Raises what ``search`` does, and for a profile that cannot be used here before
+    result of each, in their order. Raises what ``search`` does, and for a profile that cannot be used here before
     anything is searched.
     """
-    plugins, found = load_plugins(), [load_profile(name) for name in profiles]
+    console = settings.pop("console", None) or Console(stderr=True)
+    plugins, found = settings.get("plugins") or load_plugins(), [load_profile(name) for name in profiles]
     for profile in found:
         plugins.runtime_of(profile)
         check_place(profile)
@@ -32,12 +36,10 @@ def search_for(
     out = Path(settings.pop("out", None) or default_out(task or DEMO, teller(console, quiet)))
     share = min(max(EACH_SHARE, EACH_MINUTES / minutes), OTHERS_SHARE / max(1, len(others)))
     whole = {"console": console, "quiet": quiet, **settings}
-    documents = [search(task, profile=first, minutes=minutes * (1 - share * len(others)), out=out, **whole)]
-    asked = {
-        name: settings[name] for name in ("budget_ms", "speedup", "max_drop", "max_class_drop") if name in settings
-    }
+    results = [search(task, profile=first, minutes=minutes * (1 - share * len(others)), out=out, **whole)]
+    asked = {name: settings[name] for name in ALSO_OF_THE_OTHERS if name in settings}
     for name in others:
-        documents.append(
+        results.append(
             retarget(out, task or DEMO, profile=name, minutes=minutes * share, console=console, quiet=quiet, **asked)
         )
-    return documents
+    return results

@@ -35,7 +35,8 @@ def ours(task: str, minutes: float, seed: int, folder: Path, **policy: Any) -> R
     from autocompress import search
     from autocompress.explore.policy import SearchPolicy
 
-    front = search(task, minutes=minutes, seed=seed, out=folder, quiet=True, policy=SearchPolicy(**policy))
+    result = search(task, minutes=minutes, seed=seed, out=folder, quiet=True, policy=SearchPolicy(**policy))
+    front = result.document
     return {
         "seen": seen_in(front),
         "reference": front["reference"]["score"]["val"],

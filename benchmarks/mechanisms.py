@@ -12,6 +12,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from autocompress.explore.policy import SearchParts, SearchPolicy
 from autocompress.explore.space.structure_model import StructureModel
 from autocompress.measure import latency_of
 from autocompress.recipe import Recipe
-from autocompress.storage.front import candidate_of
 
 UNKNOWN = latency_of([TimingSession(0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, quiet=0, blocks=1)])
 
@@ -96,16 +96,16 @@ def run(kind: str, task: str, minutes: float, seed: int, folder: Path) -> dict[s
 
     off, _, speedup = kind.partition(":")
     bound = float(speedup) if speedup else None
-    front = search(
+    result = search(
         load_task(task), speedup=bound, minutes=minutes, seed=seed, out=folder, quiet=True, policy=POLICIES[off]
     )
-    chosen = candidate_of(front, front["recommended"])
+    front, chosen = result.document, result.recommended
     return {
         "seen": seen_in(front),
         "reference": front["reference"]["score"]["val"],
         "tried": front["tried"],
         "trained": len({json.dumps(c["recipe"]) for c in front["candidates"] if c["fidelity"] > 0}),
-        "recommended": chosen and {"score": chosen["score"], "ratio": chosen["latency_ms"]["ratio"]},
+        "recommended": chosen and {"score": asdict(chosen.score), "ratio": chosen.latency_ms.ratio},
         "spent_seconds": front["spent_seconds"],
     }
 

@@ -30,7 +30,8 @@ def run(split: str, task: str, minutes: float, seed: int, folder: Path) -> dict[
 
     workers, cores = SPLITS[split]
     policy = SearchPolicy(workers=WorkerPolicy(cores=cores))
-    front = search(task, minutes=minutes, seed=seed, out=folder, quiet=True, workers=workers, policy=policy)
+    result = search(task, minutes=minutes, seed=seed, out=folder, quiet=True, workers=workers, policy=policy)
+    front = result.document
     trained = [c for c in front["candidates"] if c["fidelity"] > 0]
     curve = curve_of(seen_in(front), front["reference"]["score"]["val"])
     hours = front["wall_seconds"] / 3600

@@ -17,10 +17,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from autocompress.cli import main
+from autocompress.testing.observer_conformance import events_of_a_search
 
 TESTS = Path(__file__).parent
 PATIENCE_S = 600.0  # for what ends by itself; the machine may be slow, and busy
@@ -143,6 +146,7 @@ def refused(done: Done, said: str, folder: Path) -> None:
         (["search", "--budget-ms", "1", "--speedup", "2"], "exclude each other"),
         (["search", "my_task.py", "--profile", "cpuu"], "did you mean 'cpu'"),
         (["search", "my_task.py", "--space", "defalt"], "did you mean 'default'"),
+        (["search", "my_task.py", "--observe", "nobody"], "unknown observer 'nobody'"),
         (["search", "--no-such-option"], "No such option"),
         (["report", "nowhere"], "no run in nowhere"),
         (["measure", "my_task.py"], "is not an ONNX file"),
@@ -168,8 +172,37 @@ def test_settings_of_the_folder_are_used_and_what_its_task_file_gives_is_looked_
     command: Callable[..., Done], folder: Path
 ) -> None:
     (folder / "pyproject.toml").write_text('[tool.autocompress]\ntask = "my_task.py:number"\nspeedup = 2\n')
-    said = "my_task.py:number() returned int, expected autocompress.Task"
-    refused(command("search"), said, folder)
+    done = command("search", "--quiet", "--json-lines")
+    refused(done, "my_task.py:number() returned int, expected autocompress.Task", folder)
+    started, phase, finished = map(json.loads, done.out.splitlines())
+    assert (started["event"], started["task"], started["budget"]["speedup"]) == ("started", "my_task.py:number", 2)
+    assert (phase["event"], phase["phase"]) == ("phase", "open")
+    assert (finished["event"], finished["status"], finished["front_json"]) == ("finished", "failed", None)
+    assert "returned int, expected autocompress.Task" in finished["reason"], "a program reads it too"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_with_json_lines_nothing_else_is_at_stdout(
+    several: bool, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def search(*asked: Any, observe: Any, console: Any, **options: Any) -> Any:
+        console.print("for people")
+        print("of a plug-in")
+        for event in events_of_a_search(tmp_path / options.get("profile", "cpu")):
+            observe[-1].observe(event)
+        return SimpleNamespace(recommended=None)
+
+    monkeypatch.setattr("autocompress.api.search", search)
+    monkeypatch.setattr("autocompress.several_targets.search", search)
+    monkeypatch.setattr("autocompress.several_targets.retarget", search)
+    profiles = ["cpu", "cpu-batch32"] if several else ["cpu"]
+    options = [word for name in profiles for word in ("--profile", name)]
+    done = command("search", "my_task.py:task", "--json-lines", *options)
+    assert done.code == 3, "no file was recommended"
+    events = [json.loads(line)["event"] for line in done.out.splitlines()]
+    assert (events[0], events[-1]) == ("started", "finished")
+    assert events.count("started") == len(profiles)
+    assert done.err.count("for people") == done.err.count("of a plug-in") == len(profiles)
 
 
 def test_help_imports_neither_torch_nor_optuna() -> None:

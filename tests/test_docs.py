@@ -7,14 +7,14 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pluggy
 import pytest
 import typer
 
-from autocompress import cli, errors, testing
+from autocompress import SearchResult, cli, errors, testing
 from autocompress.explore.space.space_file import load_space
 from autocompress.plugin import contract, hooks
 from autocompress.plugin.loader import PluginSet
@@ -22,6 +22,7 @@ from autocompress.testing import checks
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "plugins.md").read_text()
+PYTHON_API = (ROOT / "docs" / "python-api.md").read_text()
 OVERRIDDEN = (
     contract.Strategy,
     contract.StructureStrategy,
@@ -30,9 +31,11 @@ OVERRIDDEN = (
     contract.TrainHook,
     contract.Runtime,
     contract.Session,
+    contract.Observer,
     checks.Checks,
 )
-HELD = (contract.Context, contract.TrainStep, contract.LossTerm)
+EVENTS = [kind for kind in vars(contract).values() if isinstance(kind, type) and issubclass(kind, contract.SearchEvent)]
+HELD = (contract.Context, contract.TrainStep, contract.LossTerm, *EVENTS)
 
 
 def test_the_guides_example_is_a_working_strategy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +99,7 @@ def test_the_guide_has_every_hook_and_everything_an_author_may_override() -> Non
     manager = pluggy.PluginManager(hooks.GROUP)
     manager.add_hookspecs(hooks)
     wanted = {name for name in vars(manager.hook) if name.startswith("autocompress_")}
-    assert len(wanted) == 3
+    assert len(wanted) == 4
     wanted |= {name for kind in (*OVERRIDDEN, *HELD) for name in names_of(kind)} - {"strategy"}
     assert wanted - code == set()
 
@@ -134,6 +137,26 @@ def test_the_guides_commands_and_options_exist() -> None:
     for command, rest in found:
         options = {option for parameter in commands[command].params for option in parameter.opts}
         assert set(re.findall(r"--[\w-]+", rest)) <= options, command
+
+
+def test_every_event_is_described_with_its_keys_for_programs_and_for_authors_of_observers() -> None:
+    kinds = {kind.event: kind for kind in EVENTS if kind is not contract.SearchEvent}
+    assert len(kinds) == 7
+    section = PYTHON_API.split("## What happens, as JSON")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.*) \|$", section, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(kinds)
+    for name, keys in rows:
+        own = {field.name for field in fields(kinds[name])} - {"elapsed_s"}
+        assert own == set(re.findall(r"`(\w+)`", keys.split(":")[0])), name
+
+
+def test_the_page_on_the_python_api_names_what_a_result_and_a_file_have() -> None:
+    section = PYTHON_API.split("## What a search returns")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE)
+    named = set(re.findall(r"`(\w+)[`(]", " ".join(rows)))
+    assert named == {name for name in vars(SearchResult) if not name.startswith("_")} | {"folder", "document"}
+    code = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", section))))
+    assert names_of(contract.MeasuredFile) - {"of"} <= code
 
 
 def options_of_the_cli() -> dict[str, set[str]]:

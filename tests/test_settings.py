@@ -1,6 +1,7 @@
 """The working folder's settings, and the command line on top of them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,6 +58,7 @@ def test_given_budget_replaces_the_folders_of_either_kind(folder: Path, kept: st
     [
         ("budgt_ms = 1", r"unknown key 'budgt_ms': did you mean 'budget_ms'\?"),
         ("trials = 1.5", "trials must be int, not 1.5"),
+        ('observe = "mlflow"', "observe must be list, not 'mlflow'"),
         ("trials = true", "trials must be int, not True"),
         ('minutes = "five"', "minutes must be int or float, not 'five'"),
         ("profile = 3", "profile must be str, not 3"),
@@ -85,9 +87,9 @@ def test_search_without_arguments_says_where_its_task_comes_from_before_it_runs_
     path.write_text(("[tool.autocompress]\n" if shared else "") + 'task = "my_task.py:task"\n')
     said: list[str] = []
 
-    def search(task: str, **options: Any) -> dict[str, Any]:
+    def search(task: str, **options: Any) -> Any:
         said.append(capsys.readouterr().out)
-        return {"recommended": task}
+        return SimpleNamespace(recommended=task)
 
     monkeypatch.setattr("autocompress.api.search", search)
     monkeypatch.chdir(folder)

@@ -1,10 +1,10 @@
 """One search for several profiles."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from autocompress import several_targets
 from autocompress.errors import UsageError
@@ -19,31 +19,32 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Call]:
     monkeypatch.chdir(tmp_path)
     found: list[Call] = []
 
-    def search(task: str, **options: Any) -> dict[str, Any]:
+    def search(task: str, **options: Any) -> Any:
         found.append(("search", {"task": task, **options}))
-        return {"recommended": "a"}
+        return SimpleNamespace(recommended="a")
 
-    def retarget(run: Path, task: str, **options: Any) -> dict[str, Any]:
+    def retarget(run: Path, task: str, **options: Any) -> Any:
         found.append(("retarget", {"run": run, "task": task, **options}))
-        return {"recommended": None}
+        return SimpleNamespace(recommended=None)
 
     monkeypatch.setattr(several_targets, "search", search)
     monkeypatch.setattr(several_targets, "retarget", retarget)
     return found
 
 
-def asked(profiles: list[str], task: str | None = "my_task.py:task", **settings: Any) -> list[dict[str, Any]]:
-    return search_for(profiles, task, console=Console(quiet=True), quiet=True, **settings)
+def asked(profiles: list[str], task: str | None = "my_task.py:task", **settings: Any) -> list[Any]:
+    return search_for(profiles, task, quiet=True, **settings)
 
 
 def test_what_the_first_profile_found_is_measured_for_the_others(calls: list[Call]) -> None:
-    documents = asked(["cpu", "openvino-cpu", "mnn-cpu"], speedup=4, minutes=10, seed=3)
-    assert [document["recommended"] for document in documents] == ["a", None, None]
+    results = asked(["cpu", "openvino-cpu", "mnn-cpu"], speedup=4, minutes=10, seed=3, observe=["mlflow"])
+    assert [result.recommended for result in results] == ["a", None, None]
     (_, first), (_, second), (_, third) = calls
     assert (first["profile"], second["profile"], third["profile"]) == ("cpu", "openvino-cpu", "mnn-cpu")
     assert first["out"] == second["run"] == third["run"] == Path("runs/my_task")
     assert first["minutes"] + second["minutes"] + third["minutes"] == pytest.approx(10)
     assert (first["speedup"], second["speedup"], first["seed"]) == (4, 4, 3)
+    assert first["observe"] == second["observe"] == third["observe"] == ["mlflow"], "it is told of each"
     assert {"seed", "out"}.isdisjoint(second)
 
 

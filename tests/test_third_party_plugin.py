@@ -79,7 +79,7 @@ def test_it_is_listed_with_its_distribution(
 def test_its_strategy_takes_part_in_a_search(found: PluginSet, tiny_task: Task, tmp_path: Path) -> None:
     (tmp_path / "space.toml").write_text(SPACE)
     (tmp_path / "fake.toml").write_text('name = "fake"\nruntime = "fake"\n')
-    document = search(
+    result = search(
         replace(tiny_task, train=tuple(part[:64] for part in tiny_task.train)),
         profile=str(tmp_path / "fake.toml"),
         space=str(tmp_path / "space.toml"),
@@ -90,7 +90,7 @@ def test_its_strategy_takes_part_in_a_search(found: PluginSet, tiny_task: Task, 
         policy=SearchPolicy(compare_exporters=False, most_seen=2048),
         quiet=True,
     )
-    recipes = [{step["strategy"]: step["params"] for step in c["recipe"]} for c in document["candidates"]]
+    recipes = [{step.strategy: step.values for step in file.recipe.steps} for file in result.candidates]
     averaged = [recipe["average_weights"] for recipe in recipes if "average_weights" in recipe]
     assert averaged, recipes
     assert {params["decay"] for params in averaged} <= {0.9, 0.97, 0.99, 0.997}

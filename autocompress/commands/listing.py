@@ -11,7 +11,7 @@ from autocompress.profile import installed_profiles, load_profile
 
 
 def list_plugins() -> dict[str, Any]:
-    """Strategies, runtimes and spaces with their distribution, and what was left out."""
+    """Strategies, runtimes, spaces and observers with their distribution, and what was left out."""
     plugins = load_plugins()
     return {
         "strategies": {
@@ -27,6 +27,14 @@ def list_plugins() -> dict[str, Any]:
             for n, r in sorted(plugins.runtimes.items())
         },
         "spaces": {n: {"from": plugins.origin[f"spaces:{n}"]} for n in sorted(plugins.spaces)},
+        "observers": {
+            n: {
+                "summary": kind.summary,
+                **({} if (reason := kind.unavailable()) is None else {"unavailable": reason}),
+                "from": plugins.origin[f"observers:{n}"],
+            }
+            for n, kind in sorted(plugins.observers.items())
+        },
         "left_out": [str(broken) for broken in plugins.broken],
     }
 

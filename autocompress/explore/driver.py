@@ -160,12 +160,16 @@ class Search:
         """Search until the time, the trials or the space are used up, or nothing is gained any more, then finish.
         Raises Interrupted with the state saved.
         """
+        self._view.phase("search")
         if self._floor_is_over():
             await self._make_the_floor()
+            self._view.status(self.standings, self._clock.left())
+            self._view.phase("finish")
             await self._finish.conclude()
             return self.standings
         proposer = await self._begin()
         await all_done(self._work(proposer) for _ in range(self._operations.families))
+        self._view.phase("finish")
         await self._finish.run()
         return self.standings
 
@@ -173,6 +177,7 @@ class Search:
         """In place of a search: make the files of what another one found for this target, measure them, and choose.
         Raises Interrupted with the state saved.
         """
+        self._view.phase("search")
         left = [rung for rung in rungs if not self.standings.ended(rung.family.recipe)]
         while left and self._clock.left() > self._time.closing_s() + self._durations.overhead_s():
             self._check_interrupted()
@@ -190,6 +195,7 @@ class Search:
             self._view.status(self.standings, self._clock.left())
         if left:
             self._view.note(f"{len(left)} models were left out: there was no time for them; more --minutes add them")
+        self._view.phase("finish")
         await self._finish.conclude()
         return self.standings
 

@@ -5,12 +5,26 @@
 - graph: ``variants`` and ``apply`` rewrite an ONNX file (``GraphStrategy``).
 
 A strategy with two parts inherits from both. A strategy never names another: conflicts are tags.
+
+Beside techniques: a ``Runtime`` opens files on a target, an ``Observer`` is told what happens in a search.
 """
 
 from autocompress.data import Array, Batch, Feed
+from autocompress.measured_file import FileLatency, MeasuredFile, ScoreLoss
 from autocompress.plugin.applicable import Applicable, Refusal, stages_of
 from autocompress.plugin.context import Context
 from autocompress.plugin.counterparts import Counterpart, Counterparts
+from autocompress.plugin.observer import (
+    FamilyTrained,
+    FileMeasured,
+    FrontChanged,
+    Observer,
+    PhaseBegan,
+    SearchEvent,
+    SearchFinished,
+    SearchStarted,
+    TaskOpened,
+)
 from autocompress.plugin.runtime import OperatorTime, Runtime, Session
 from autocompress.plugin.strategy import (
     GraphStrategy,
@@ -32,20 +46,32 @@ __all__ = [
     "Context",
     "Counterpart",
     "Counterparts",
+    "FamilyTrained",
     "Feed",
+    "FileLatency",
+    "FileMeasured",
+    "FrontChanged",
     "GraphStrategy",
     "LossTerm",
+    "MeasuredFile",
+    "Observer",
     "OperatorTime",
     "Parameter",
     "Params",
+    "PhaseBegan",
     "Plan",
     "Refusal",
     "Runtime",
+    "ScoreLoss",
+    "SearchEvent",
+    "SearchFinished",
+    "SearchStarted",
     "Session",
     "ShrinkableGroup",
     "Stage",
     "Strategy",
     "StructureStrategy",
+    "TaskOpened",
     "TrainHook",
     "TrainStep",
     "TrainingStrategy",

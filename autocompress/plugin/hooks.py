@@ -1,4 +1,4 @@
-"""The whole extension surface: three hooks. A plug-in is a module (or object) that implements any of them.
+"""The whole extension surface: four hooks. A plug-in is a module (or object) that implements any of them.
 
 Announce it under the entry-point group ``autocompress``:
 
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from autocompress.plugin.observer import Observer
     from autocompress.plugin.runtime import Runtime
     from autocompress.plugin.strategy import Strategy
 
@@ -46,3 +47,8 @@ def autocompress_runtimes() -> "Sequence[Runtime]":  # type: ignore[empty-body]
 @hookspec
 def autocompress_search_spaces() -> "Sequence[Path]":  # type: ignore[empty-body]
     """TOML files, each a named search space."""
+
+
+@hookspec
+def autocompress_observers() -> "Sequence[type[Observer]]":  # type: ignore[empty-body]
+    """The observers of this plug-in, as classes: a search that is asked for one makes it, without arguments."""

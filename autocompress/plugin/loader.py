@@ -1,7 +1,7 @@
 """Finds plug-ins by their entry points, one by one and sorted: a broken one is reported and the others load."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from autocompress.errors import UsageError, one_line, unknown
 from autocompress.plugin import hooks
 
 if TYPE_CHECKING:
+    from autocompress.plugin.observer import Observer
     from autocompress.plugin.runtime import Runtime
     from autocompress.plugin.strategy import Strategy
     from autocompress.profile import HardwareProfile
@@ -36,6 +37,7 @@ class PluginSet:
     strategies: "dict[str, Strategy]" = field(default_factory=dict)
     runtimes: "dict[str, Runtime]" = field(default_factory=dict)
     spaces: dict[str, Path] = field(default_factory=dict)
+    observers: "dict[str, type[Observer]]" = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
     broken: tuple[Broken, ...] = ()
 
@@ -56,6 +58,17 @@ class PluginSet:
             raise UsageError(f"the profile {one_line(profile.name, 80)} cannot be used here: {reason}")
         return runtime
 
+    def observer(self, name: str) -> "Observer":
+        """A new one for one search. Raises UsageError when there is none, or it cannot be used here, with what is
+        missing.
+        """
+        if name not in self.observers:
+            raise unknown("observer", name, self.observers)
+        kind = self.observers[name]
+        if reason := kind.unavailable():
+            raise UsageError(f"the observer {name} cannot be used here: {reason}")
+        return kind()
+
 
 def load_plugins(points: Iterable[EntryPoint] | None = None) -> PluginSet:
     """Every installed plug-in. Raises UsageError when two distributions announce one name; anything else is
@@ -72,7 +85,7 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> PluginSet:
             continue
         for kind, name, value in contributed:
             _add(plugins, kind, name, value, _distribution(point))
-    return PluginSet(plugins.strategies, plugins.runtimes, plugins.spaces, plugins.origin, tuple(broken))
+    return replace(plugins, broken=tuple(broken))
 
 
 class OtherInterface(Exception):
@@ -93,7 +106,7 @@ def _contributions(point: EntryPoint) -> list[tuple[str, str, Any]]:
     manager.register(plugin, point.name)
     manager.check_pending()
     found: list[tuple[str, str, Any]] = []
-    for kind in ("strategies", "runtimes"):
+    for kind in ("strategies", "runtimes", "observers"):
         for contributed in getattr(manager.hook, f"autocompress_{kind}")():
             found += [(kind, _checked_name(item), item) for item in contributed]
     for contributed in manager.hook.autocompress_search_spaces():
@@ -104,14 +117,14 @@ def _contributions(point: EntryPoint) -> list[tuple[str, str, Any]]:
 def _checked_name(item: Any) -> str:
     name = getattr(item, "name", None)
     if not isinstance(name, str) or not name.isidentifier():
-        raise TypeError(f"{type(item).__name__}.name must be an identifier, not {name!r}")
+        raise TypeError(f"{getattr(item, '__name__', type(item).__name__)}.name must be an identifier, not {name!r}")
     return name
 
 
 def _add(plugins: PluginSet, kind: str, name: str, value: Any, distribution: str) -> None:
     key = f"{kind}:{name}"
     if key in plugins.origin:
-        singular = {"strategies": "strategy", "runtimes": "runtime", "spaces": "search space"}[kind]
+        singular = {"spaces": "search space", "strategies": "strategy"}.get(kind, kind.removesuffix("s"))
         raise UsageError(
             f"two plug-ins provide the {singular} {name!r}: {plugins.origin[key]} "
             f"and {distribution}; uninstall one of them"

@@ -1,5 +1,6 @@
 """The document of ``front.json``: what a run leaves for others to read."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import Any
@@ -41,7 +42,6 @@ class Circumstances:
 
 def front_document(standings: Standings, around: Circumstances) -> dict[str, Any]:
     """The document of ``front.json``, as the README describes it, before the model it names is delivered."""
-    front = {e.id for e in standings.reported_front()}
     judgements, chosen, scale = standings.judgements(), standings.concluded, standings.opening.scale
     recommended = chosen.id if isinstance(chosen, Recommended) else None
     nearest = chosen.id if isinstance(chosen, Nearest) else None
@@ -64,36 +64,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         },
         "status": "feasible" if recommended else "infeasible",
         "reference": {**_point(standings.reference, scale), "artifact": standings.reference.artifact},
-        "candidates": [
-            {
-                **_point(j.evaluation, scale),
-                "id": j.evaluation.id,
-                "recipe": j.evaluation.recipe.to_json(),
-                "fidelity": j.evaluation.epochs,
-                "train_seconds": round(_train_s(j.evaluation, standings), 2),
-                "feasible": j.recommendable,
-                "verdicts": {
-                    name: _verdict(verdict)
-                    for name, verdict in (
-                        ("latency", j.latency),
-                        ("drop", j.drop),
-                        ("class_drop", j.classes),
-                        ("size", j.size),
-                        ("memory", j.memory),
-                    )
-                },
-                "loss": {"points": j.loss, "error": j.error},
-                "beside_chosen": _beside_chosen(standings, j.evaluation, recommended or nearest),
-                "on_device": _on_device(standings.measured.on_device.get(j.evaluation.id), scale),
-                "keeps_lead": j.keeps_lead,
-                "stands_alone": standings.measured.stands_alone(j.evaluation),
-                "finalist": standings.is_final(j.evaluation),
-                "on_front": j.evaluation.id in front,
-                "artifact": j.evaluation.artifact,
-                "elapsed_s": round(j.evaluation.elapsed_s, 2),
-            }
-            for j in judgements
-        ],
+        "candidates": candidate_documents(standings, judgements),
         "rejected": [
             {"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms, "ratio": r.ratio}
             for r in standings.rejected
@@ -125,6 +96,49 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "floor": _floor(around.floor),
     }
     return {**document, "would_help": what_would_help(document)}
+
+
+def candidate_documents(standings: Standings, judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """Each file with all that is known of it now. judgements: of all files."""
+    front, scale = {e.id for e in standings.reported_front()}, standings.opening.scale
+    chosen = None if standings.concluded is None else standings.concluded.id
+    return [
+        {
+            **file_document(j.evaluation, scale),
+            "train_seconds": round(_train_s(j.evaluation, standings), 2),
+            "feasible": j.recommendable,
+            "verdicts": {
+                name: _verdict(verdict)
+                for name, verdict in (
+                    ("latency", j.latency),
+                    ("drop", j.drop),
+                    ("class_drop", j.classes),
+                    ("size", j.size),
+                    ("memory", j.memory),
+                )
+            },
+            "loss": {"points": j.loss, "error": j.error},
+            "beside_chosen": _beside_chosen(standings, j.evaluation, chosen),
+            "on_device": _on_device(standings.measured.on_device.get(j.evaluation.id), scale),
+            "keeps_lead": j.keeps_lead,
+            "stands_alone": standings.measured.stands_alone(j.evaluation),
+            "finalist": standings.is_final(j.evaluation),
+            "on_front": j.evaluation.id in front,
+        }
+        for j in judgements
+    ]
+
+
+def file_document(e: Evaluation, scale: ScoreScale) -> dict[str, Any]:
+    """A file as it is by itself."""
+    return {
+        **_point(e, scale),
+        "id": e.id,
+        "recipe": e.recipe.to_json(),
+        "fidelity": e.epochs,
+        "artifact": e.artifact,
+        "elapsed_s": round(e.elapsed_s, 2),
+    }
 
 
 def _beside_chosen(standings: Standings, e: Evaluation, chosen: str | None) -> dict[str, float] | None:

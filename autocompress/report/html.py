@@ -1,4 +1,4 @@
-"""The HTML report: one file that needs no network, made from ``front.json`` alone.
+"""The HTML report, and the table of a notebook: they need no network, and are made from ``front.json`` alone.
 
 Names and reasons come from tasks and plug-ins, so all of them are untrusted text. The template escapes what it prints,
 hover texts are escaped again for plotly (which draws a subset of HTML in them), the chart's JSON cannot close its
@@ -28,17 +28,15 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     document: the content of ``front.json``. Raises AutocompressError when ``path`` cannot be written or is a page of
     somebody else's.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     refuse_other_page(path)
-    loader = FileSystemLoader(Path(__file__).parent)
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     points = points_of(document)
     scale = ScoreScale.of(document)
     worst = worst_shown(points, scale)
-    page = pages.get_template("report.html.j2").render(
+    page = _rendered(
+        "report.html.j2",
         document=document,
         nonce=secrets.token_urlsafe(16),
         plotly_js=Markup(get_plotlyjs()),
@@ -61,6 +59,20 @@ def write_report(document: dict[str, Any], path: Path) -> None:
     )
     # A lone surrogate, from the bytes of a file name in an error message, must not cost the user the report.
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
+
+
+def front_table(document: dict[str, Any]) -> str:
+    """The front as a table of a notebook, the fastest last, with what was chosen marked and the conclusion above it."""
+    rows = [row_of(p, document) for p in reversed(listed(points_of(document)))]
+    return _rendered("front.html.j2", document=document, rows=rows, conclusion=explain.conclusion(document))
+
+
+def _rendered(template: str, **values: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return pages.get_template(template).render(**values)
 
 
 def _kind(reason: str) -> str:

@@ -17,6 +17,7 @@ from autocompress.explore.opening.opening import Opening
 from autocompress.explore.space.space import Space
 from autocompress.explore.standings.front import SCORE_SPAN
 from autocompress.explore.standings.standings import Standings
+from autocompress.plugin.observer import Phase
 from autocompress.report import explain
 from autocompress.report.explanation import explanation
 from autocompress.score_scale import ScoreScale
@@ -51,6 +52,9 @@ class TerminalView:
         if self._live is not None:
             self._live.__exit__(None, None, None)
             self._live = None
+
+    def phase(self, name: Phase) -> None:
+        """Said by what the workers do."""
 
     def opened(self, opening: Opening, space: Space) -> None:
         reference = opening.reference

@@ -5,7 +5,8 @@
     class TestMine(StrategyConformance):
         strategy = MyStrategy()
 
-and ``RuntimeConformance`` with ``runtime = MyRuntime()`` likewise. ``tasks`` holds the small tasks they are tried on.
+and ``RuntimeConformance`` with ``runtime = MyRuntime()``, ``ObserverConformance`` with ``observer = MyObserver``
+likewise. ``tasks`` holds the small tasks they are tried on.
 """
 
 try:
@@ -15,6 +16,7 @@ except ModuleNotFoundError:
 
 from autocompress.testing import tasks
 from autocompress.testing.conformance import StrategyConformance
+from autocompress.testing.observer_conformance import ObserverConformance
 from autocompress.testing.runtime_conformance import RuntimeConformance
 
-__all__ = ["RuntimeConformance", "StrategyConformance", "tasks"]
+__all__ = ["ObserverConformance", "RuntimeConformance", "StrategyConformance", "tasks"]

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from torch import nn
 
-from autocompress import Task, search
+from autocompress import SearchResult, Task, search
 from autocompress.evaluation import Evaluation, Outcome
 from autocompress.explore.history.history import History
 from autocompress.explore.policy import SearchPolicy
+from autocompress.plugin.contract import Observer, SearchEvent
 from autocompress.plugin.loader import PluginSet
 from autocompress.score_scale import IN_PERCENT
 from tests.recordings.harness import Ended, searched
@@ -61,17 +62,25 @@ def run(tiny_task: Task, plugins: PluginSet, fake_toml: str, tmp_path: Path) -> 
             "policy": QUICK,
             **options,
         }
-        return search(task or tiny_task, out=tmp_path / out, **settings)
+        return search(task or tiny_task, out=tmp_path / out, **settings).document
 
     return go
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A search of the tiny task that came to its end: what it returned, and its run folder."""
+    """A search of the tiny task that came to its end: what it returned, and what it told an observer."""
 
-    document: dict[str, Any]
-    root: Path
+    result: SearchResult
+    events: tuple[SearchEvent, ...]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return self.result.document
+
+    @property
+    def root(self) -> Path:
+        return self.result.folder
 
     def copied_to(self, folder: Path) -> dict[str, Any]:
         """The run folder as ``folder``, for a call that goes on there."""
@@ -93,10 +102,18 @@ def finished(
     root, task = tmp_path_factory.mktemp("finished") / "run", make_tiny_task(trained_tiny)
     options = {"minutes": MINUTES, "trials": 1, "profile": fake_toml, "plugins": shared_plugins, "policy": QUICK}
 
-    async def cell() -> dict[str, Any]:
-        return search(task, out=root, speedup=3, quiet=True, **options)
+    told: list[SearchEvent] = []
 
-    return Finished(asyncio.run(cell()), root)
+    class Remembering(Observer):
+        name = "remembering"
+
+        def observe(self, event: SearchEvent) -> None:
+            told.append(event)
+
+    async def cell() -> SearchResult:
+        return search(task, out=root, speedup=3, quiet=True, observe=[Remembering()], **options)
+
+    return Finished(asyncio.run(cell()), tuple(told))
 
 
 class Unrecorded:

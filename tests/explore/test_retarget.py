@@ -33,7 +33,7 @@ def elsewhere(finished: Any, tiny_task: Task, shared_plugins: PluginSet, tmp_pat
 
     def go(task: Task | str | None = tiny_task, **options: Any) -> dict[str, Any]:
         options = {"quiet": True, **options}
-        return retarget(tmp_path / "run", task, profile=str(profile), plugins=shared_plugins, **options)
+        return retarget(tmp_path / "run", task, profile=str(profile), plugins=shared_plugins, **options).document
 
     return go
 

@@ -13,7 +13,7 @@ import pytest
 
 import autocompress
 from autocompress.errors import UsageError
-from autocompress.plugin.contract import Runtime, Stage, Strategy, stages_of
+from autocompress.plugin.contract import Observer, Runtime, Stage, Strategy, stages_of
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.task import Task
 
@@ -108,6 +108,47 @@ def test_one_plugin_may_bring_a_strategy_a_runtime_and_a_space(site: Path, insta
     assert sorted(plugins.origin) == ["runtimes:board", "spaces:gentle", "strategies:sharpen"]
     assert isinstance(plugins.runtime("board"), Runtime)
     assert plugins.spaces["gentle"] == Path("some/gentle.toml")
+
+
+OBSERVER = """
+from autocompress.plugin.contract import Observer
+from autocompress.plugin.hooks import hookimpl
+
+autocompress_api = 2
+
+class Log(Observer):
+    name = "log"
+    def observe(self, event): ...
+
+class Cloud(Log):
+    name = "cloud"
+    @classmethod
+    def unavailable(cls):
+        return "the package cloud is not installed: pip install cloud"
+
+@hookimpl
+def autocompress_observers():
+    return [Log, Cloud]
+"""
+
+
+def test_each_search_has_an_observer_of_its_own(site: Path, install: Install):
+    install("logging-plugin", OBSERVER)
+    plugins = load_plugins(points(site))
+    assert plugins.broken == ()
+    assert sorted(plugins.origin) == ["observers:cloud", "observers:log"]
+    one, other = plugins.observer("log"), plugins.observer("log")
+    assert isinstance(one, Observer)
+    assert one is not other
+
+
+def test_an_observer_that_is_not_there_or_cannot_be_used_is_refused_with_what_helps(site: Path, install: Install):
+    install("logging-plugin", OBSERVER)
+    plugins = load_plugins(points(site))
+    with pytest.raises(UsageError, match=r"unknown observer 'lgo': did you mean 'log'\?"):
+        plugins.observer("lgo")
+    with pytest.raises(UsageError, match="the observer cloud cannot be used here: the package cloud is not installed"):
+        plugins.observer("cloud")
 
 
 def test_entry_point_may_be_an_object(site: Path, install: Install):

@@ -246,6 +246,10 @@ class _Notes:
         self.notes: list[str] = []
         self._shown = shown
 
+    def phase(self, name: Any) -> None:
+        if self._shown is not None:
+            self._shown.phase(name)
+
     def opened(self, opening: Any, space: Any) -> None:
         if self._shown is not None:
             self._shown.opened(opening, space)

@@ -1,0 +1,47 @@
+"""What is shown where the output is no terminal."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from autocompress.budget import Budget
+from autocompress.report import terminal
+from autocompress.report.terminal import TerminalView, print_front
+from tests.recordings import kinds
+from tests.recordings.harness import searched
+from tests.recordings.scenarios import Process, Scenario
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a cell of a notebook displays, as text."""
+    shown: list[str] = []
+    package, module = ModuleType("IPython"), ModuleType("IPython.display")
+
+    def display(one: Any) -> None:
+        shown.append(one._repr_mimebundle_(["text/plain", "text/html"], [])["text/plain"])
+
+    module.display = display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", package)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    return shown
+
+
+def test_a_notebook_is_told_of_progress_and_of_the_front_in_its_cell(
+    cell: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "PLAIN_EVERY_S", 0.0)
+    console = Console(force_jupyter=True, width=120)
+    with TerminalView(console) as view:
+        view.doing("train", 0.5)
+        (ended,) = searched(Scenario("search", kinds.CNN, (Process(8, 2),), Budget(speedup=3)), tmp_path, view=view)
+        view.note("a line that stays")
+    print_front(console, ended.front, "run")
+    assert any("tried, " in text and "left" in text for text in cell), "how far it has come"
+    assert "a line that stays\n" in cell
+    assert any("Recommended: " in text for text in cell)
+    assert capsys.readouterr() == ("", ""), "nothing goes around the cell"
