@@ -87,10 +87,11 @@ def search(
     milliseconds on the profile's statistic. speedup: times faster than the reference, on the ratio to it; excludes
     ``budget_ms``. max_drop: points of score that may be lost; max_class_drop: in any one class, or group that the task
     names. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials: families at most. no_train:
-    nothing is trained; what is repaired, reconstructed, quantized or dropped is measured as it is. workers: processes
-    that share the cores and compute candidates side by side (1), fewer where they do not fit into memory; a Task object
-    has one. out: the run folder (``runs/<task>``); the same call on it resumes. observe: who is told what happens:
-    names of installed observers, or Observers. policy: what a search decides by; for benchmarks.
+    nothing is trained; what is repaired, reconstructed, quantized or dropped is measured as it is. explain: a quarter
+    of the time goes into the best recipe without each of its steps. workers: processes that share the cores and compute
+    candidates side by side (1), fewer where they do not fit into memory; a Task object has one. out: the run folder
+    (``runs/<task>``); the same call on it resumes. observe: who is told what happens: names of installed observers, or
+    Observers. policy: what a search decides by; for benchmarks.
 
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
     act on.
