@@ -32,10 +32,12 @@ from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import SpaceFile, load_space
 from autocompress.fingerprint import differences_of
+from autocompress.hub_request import HubRequest, target_with
 from autocompress.machine.cores import cores
 from autocompress.measure import check_memory, check_place, device_kind
 from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.plugin.observer import Observer
+from autocompress.plugin.task_targets import hub_and_request, source_of
 from autocompress.profile import load_profile
 from autocompress.report.observed_view import ObservedView
 from autocompress.report.results import write_results
@@ -48,7 +50,7 @@ from autocompress.storage.record import open_record
 from autocompress.storage.recovery import recover
 from autocompress.storage.store import Store
 from autocompress.supervisor import Supervisor, stop_signals, tell_nobody
-from autocompress.task import Task, TaskSource
+from autocompress.task import Task
 
 DEMO = "autocompress.demo.digits:task"
 DEFAULT_MINUTES = 15.0
@@ -61,6 +63,8 @@ SCORING_SHARE = 0.03  # of a search's time, that scoring the reference may take:
 def search(
     task: Task | str | None = None,
     *,
+    data: str | Path | None = None,
+    checkpoint: str | Path | None = None,
     budget_ms: float | None = None,
     speedup: float | None = None,
     max_drop: float | None = None,
@@ -82,8 +86,10 @@ def search(
 ) -> SearchResult:
     """Search for the most accurate model within a latency budget. The result is made from ``front.json``.
 
-    task: ``"my_task.py:factory"`` (computed in a worker process that may crash without the search), or a Task object
-    (computed in this process: a plug-in that hangs hangs the search); None runs the bundled digits demo. budget_ms:
+    task: ``"my_task.py:factory"`` (computed in a worker process that may crash without the search), ``"hf:MODEL"`` or
+    another hub's with ``data``, or a Task object (computed in this process: a plug-in that hangs hangs the search);
+    None runs the bundled digits demo. data: of a hub's model, a path or a name. checkpoint: a file of its weights, in
+    place of its own. budget_ms:
     milliseconds on the profile's statistic. speedup: times faster than the reference, on the ratio to it; excludes
     ``budget_ms``. max_drop: points of score that may be lost; max_class_drop: in any one class, or group that the task
     names. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials: families at most. no_train:
@@ -109,6 +115,7 @@ def search(
             "computes on a core of its own at least"
         )
     plugins = plugins or load_plugins()
+    task = _named_task(task, data, checkpoint, plugins)
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed must be from 0 to 4294967295, not {seed}")
     for broken in plugins.broken if not quiet else ():
@@ -147,6 +154,8 @@ def retarget(
     task: Task | str | None = None,
     *,
     profile: str,
+    data: str | Path | None = None,
+    checkpoint: str | Path | None = None,
     budget_ms: float | None = None,
     speedup: float | None = None,
     max_drop: float | None = None,
@@ -161,7 +170,8 @@ def retarget(
     """Make the files of what a search found for another target and measure them there: nothing is trained. The run
     stays as it is, and the result is that of the other target.
 
-    run: the run folder of the search. task: its task, as ``search`` takes it; where the run knows it is not needed.
+    run: the run folder of the search. task, data, checkpoint: its task, as ``search`` takes it; where the run knows it
+    is not needed.
     profile: the other target. budget_ms, speedup, max_drop, max_class_drop: as in ``search``; those of the run when
     none is given. minutes: at most. out: the folder of what is made (the run's with the profile's name). observe: as in
     ``search``.
@@ -175,11 +185,12 @@ def retarget(
         raise UsageError(f"--minutes must be a number above 0, not {minutes:g}")
     target = load_profile(profile)
     plugins.runtime_of(target)
+    task = _named_task(task, data, checkpoint, plugins)
     earlier = read_earlier(root)
     if task is None and earlier.task is None:
         raise UsageError(f"{root} does not say where its task came from: give it as my_task.py:factory")
     if task is None and earlier.task is not None:
-        earlier.task.refuse_another(root)
+        earlier.task.refuse_another(root, source_of(earlier.task.target, plugins))
         task = earlier.task.target
         if not quiet:
             console.print(f"Task {task}, as the run says.", markup=False, highlight=False, soft_wrap=True)
@@ -280,7 +291,7 @@ def _run(
                 ).open()
                 if given is not None:
                     _refuse_another_task(opened.opening, given)
-                if isinstance(task, str) and (source := TaskSource.of(task)) is not None:
+                if isinstance(task, str) and (source := source_of(task, plugins)) is not None:
                     progress.keep_task(source)
                 search = Search(settings, opened, operations, folder, record, view, clock, durations, supervisor.check)
                 if progress.finished == asked and folder.front.exists():
@@ -384,6 +395,20 @@ def _operations(
     )
 
 
+def _named_task(
+    task: Task | str | None, data: str | Path | None, checkpoint: str | Path | None, plugins: PluginSet
+) -> Task | str | None:
+    """A task as it goes on from here. Raises UsageError for data beside what brings its own, and for no such hub."""
+    if isinstance(task, Task):
+        if data is not None or checkpoint is not None:
+            raise UsageError("data and checkpoint are for a model of a hub, and a Task object brings its own")
+        return task
+    target = target_with(task, data, checkpoint)
+    if target is not None:
+        hub_and_request(target, plugins)
+    return target
+
+
 def teller(console: Console, quiet: bool) -> Callable[[str], None]:
     """Shows a line to a user who wants to see any."""
     return tell_nobody if quiet else partial(console.print, markup=False, soft_wrap=True)
@@ -415,6 +440,8 @@ def _as_file_name(text: str) -> str:
 def _run_name(task: Task | str) -> str:
     if isinstance(task, Task):
         name = task.name
+    elif (request := HubRequest.read(task)) is not None:
+        name = request.name
     else:
         location, _, factory = task.rpartition(":") if ":" in task else (task, "", "task")
         name = "digits" if task == DEMO else factory if factory not in ("", "task") else Path(location).stem

@@ -30,6 +30,11 @@ Observe = Annotated[
 Lines = Annotated[
     bool, typer.Option("--json-lines", help="Print what happens as JSON, one object a line; text goes to stderr.")
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Of a hub's model, as in `hf:MODEL --data DATA`: a folder, a file or a name."),
+]
+Checkpoint = Annotated[str | None, typer.Option(help="Weights of a hub's model, a file, in place of its own.")]
 Profile = Annotated[str, typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file.")]
 
 
@@ -58,9 +63,12 @@ def search_command(
     task: Annotated[
         str | None,
         typer.Argument(
-            help="my_task.py:factory or package.module:factory; without one, [tool.autocompress] or the digits demo."
+            help="my_task.py:factory, package.module:factory, hf:MODEL or timm:NAME; without one, [tool.autocompress] "
+            "or the digits demo."
         ),
     ] = None,
+    data: Data = None,
+    checkpoint: Checkpoint = None,
     budget_ms: Annotated[
         str | None, typer.Option(help="Latency the model may take, in ms, on the profile's statistic.")
     ] = None,
@@ -123,6 +131,8 @@ def search_command(
         "observe": observe,
         "out": out,
         "task": task,
+        "data": data,
+        "checkpoint": checkpoint,
     }
     settings = {key: value for key, value in given.items() if value is not None}
     if task is None:
@@ -136,12 +146,14 @@ def search_command(
         max_class_drop=settings.get("max_class_drop"),
     )
     from autocompress.api import search
+    from autocompress.hub_request import target_with
 
     with _printing(json_lines) as (console, lines):
         if task is None and "task" in settings and not quiet:
             source = settings_source(Path.cwd())
             console.print(f"Task {settings['task']}, as {source} says.", markup=False, highlight=False, soft_wrap=True)
-        wanted = settings.pop("task", None)
+        given_data = settings.pop("data", None), settings.pop("checkpoint", None)
+        wanted = target_with(settings.pop("task", None), *given_data)
         settings["observe"] = [*settings.get("observe", ()), *lines]
         if profile is not None and len(profile) > 1:
             from autocompress.several_targets import search_for
@@ -158,6 +170,8 @@ def search_command(
 def retarget_command(
     run: Annotated[Path, typer.Argument(help="The run folder of a finished search.")],
     task: Annotated[str | None, typer.Argument(help="my_task.py:factory; left out: where the run's came from")] = None,
+    data: Data = None,
+    checkpoint: Checkpoint = None,
     profile: Annotated[str, typer.Option(help="The other target: a name from `profiles`, or a TOML file.")] = ...,  # type: ignore[assignment]
     budget_ms: Annotated[
         float | None, typer.Option(help="Milliseconds there; left out with the others: the run's.")
@@ -180,6 +194,8 @@ def retarget_command(
         result = retarget(
             run,
             task,
+            data=data,
+            checkpoint=checkpoint,
             profile=profile,
             budget_ms=budget_ms,
             speedup=speedup,
@@ -197,7 +213,9 @@ def retarget_command(
 
 @app.command("inspect")
 def inspect_command(
-    task: Annotated[str, typer.Argument(help="my_task.py:factory")],
+    task: Annotated[str, typer.Argument(help="my_task.py:factory, hf:MODEL or timm:NAME")],
+    data: Data = None,
+    checkpoint: Checkpoint = None,
     profile: Profile = "cpu",
     seconds: Annotated[
         float, typer.Option(min=0, help="How long to look for what can go of each group, about; 0 for not at all.")
@@ -210,11 +228,12 @@ def inspect_command(
     from rich.console import Console
 
     from autocompress.commands.inspect import inspect_task
+    from autocompress.hub_request import target_with
     from autocompress.report.inspection import print_inspection
     from autocompress.report.terminal import TerminalView
 
     with TerminalView(Console(stderr=True)) as view:
-        found = inspect_task(task, profile, view.doing, sensitivity_s=seconds)
+        found = inspect_task(target_with(task, data, checkpoint) or task, profile, view.doing, sensitivity_s=seconds)
     if as_json:
         _print(found, as_json)
     else:
@@ -258,7 +277,9 @@ def verify_command(
 @app.command("apply")
 def apply_command(
     recipe: Annotated[Path, typer.Argument(help="A recipe.toml of a run.")],
-    task: Annotated[str, typer.Argument(help="my_task.py:factory")],
+    task: Annotated[str, typer.Argument(help="my_task.py:factory, hf:MODEL or timm:NAME")],
+    data: Data = None,
+    checkpoint: Checkpoint = None,
     out: Annotated[Path | None, typer.Option(help="Where the model goes (applied/<recipe>).")] = None,
     redo: Annotated[
         bool, typer.Option("--redo", help="Plan and train anew instead of using the stored plans and weights.")
@@ -267,8 +288,9 @@ def apply_command(
 ) -> None:
     """Make one model again from its recipe."""
     from autocompress.commands.apply import apply_recipe
+    from autocompress.hub_request import target_with
 
-    typer.echo(apply_recipe(recipe, task, out, redo, _say))
+    typer.echo(apply_recipe(recipe, target_with(task, data, checkpoint) or task, out, redo, _say))
 
 
 @app.command("report")

@@ -9,6 +9,8 @@ from autocompress.errors import UsageError, one_line, unknown
 OWN, SHARED = "autocompress.toml", "pyproject.toml"
 OPTION_KINDS: dict[str, tuple[type, ...]] = {
     "task": (str,),
+    "data": (str,),
+    "checkpoint": (str,),
     "budget_ms": (int, float),
     "speedup": (int, float),
     "max_drop": (int, float),

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,8 +59,10 @@ class Task:
     dynamic: the axes of inputs that vary from example to example, ``{"input_ids": {1: "sequence"}}``.
     groups: optional ``callable(inputs, targets) -> one label an example``, by which losses of score are reported; left
     out, the classes, or tenths of a single number as the target. labels: names of the classes, from 0 on.
+    learning_rates: those that trainings choose from, in place of the engine's, which are for layers that batch norms
+    hold: a pretrained transformer takes about 2e-5 to 1e-4. Each is a peak, after a warm-up and before a decay to zero.
     example_inputs: a batch of inputs to trace the model with; taken from ``train`` when left out.
-    student: optional ``callable(width) -> module``, an untrained smaller model, width in (0, 1].
+    student: optional ``callable(width) -> module``, a smaller model, untrained or pretrained, width in (0, 1].
 
     Raises UsageError for arguments of the wrong kind. The data itself is checked when a search opens it.
     """
@@ -83,6 +86,7 @@ class Task:
     dynamic: Mapping[str, Mapping[int, str]] | None = None
     groups: Callable[[Any, Any], Any] | None = None
     labels: Sequence[str] | None = None
+    learning_rates: Sequence[float] = ()
     classes_last: bool = field(default=False, init=False, repr=False)  # of the scored output; seen when data is read
 
     def __post_init__(self) -> None:
@@ -100,6 +104,10 @@ class Task:
             value = getattr(self, label)
             if value is not None and (isinstance(value, str) or not all(isinstance(name, str) for name in value)):
                 raise UsageError(f"Task.{label} must be a list of names, not {value!r}")
+
+        rates = self.learning_rates
+        if isinstance(rates, str) or not all(isinstance(r, (int, float)) and 0 < r < math.inf for r in rates):
+            raise UsageError(f"Task.learning_rates must be numbers above 0, not {rates!r}")
 
     def scored(self, returned: Nested) -> Tensor:
         """The one tensor of what the model returns that stands for the rest where one has to. Raises UsageError."""
@@ -200,8 +208,8 @@ def _annotated_with_tensor(function: object) -> bool:
 
 @dataclass(frozen=True)
 class TaskSource:
-    """Where a task came from. target: as ``load_task`` takes it, from any folder. file: of its factory. digest: SHA-256
-    of that.
+    """Where a task came from. target: as a user gives it, from any folder. file: of its factory, or of the model's
+    weights. digest: SHA-256 of what it is made of.
     """
 
     target: str
@@ -218,18 +226,18 @@ class TaskSource:
         there = str(path) if location.endswith(".py") else location
         return cls(f"{there}:{name or 'task'}", str(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
-    def refuse_another(self, run: Path) -> None:
-        """Raises UsageError, with nothing imported, when what would be loaded is not this file as it was, or came with
-        the run, which somebody else may have made.
+    def refuse_another(self, run: Path, found: "TaskSource | None") -> None:
+        """Raises UsageError when what would be loaded is not this file as it was, or came with the run, which somebody
+        else may have made. found: where the target leads now.
         """
-        give, named = "give the task as my_task.py:factory", one_line(self.file, 200)
-        found = TaskSource.of(self.target)
+        give, named = "give the task as you did for the search", one_line(self.file, 200)
         if found is None:
-            raise UsageError(f"the task file {named} is gone: {give}")
+            raise UsageError(f"the task's file {named} is gone: {give}")
         if Path(found.file).is_relative_to(run.resolve()):
-            raise UsageError(f"the task file {named} lies in the run: {give}, if it is yours")
+            raise UsageError(f"the task's file {named} lies in the run: {give}, if it is yours")
         if found != self:
-            raise UsageError(f"{named} was changed since the run: {give}, and it is compared with the run's")
+            target = one_line(self.target, 200)
+            raise UsageError(f"{target} was changed since the run: {give}, and it is compared with the run's")
 
 
 def _module_file(name: str) -> Path | None:

@@ -69,6 +69,7 @@ def make(**changes: object) -> Task:
         ),
         ("batch", "rows", r"Task\.batch must be a callable, not str"),
         ("outputs", "logits", r"Task\.outputs must be a list of names, not 'logits'"),
+        ("learning_rates", [1e-4, 0], r"Task\.learning_rates must be numbers above 0, not \[0\.0001, 0\]"),
         ("loss", "hinge", r"Task\.loss must be one of cross_entropy, mse or a callable, not 'hinge'"),
         ("augment", 0.5, r"Task\.augment must be a callable, not float"),
         ("student", "small", r"Task\.student must be a callable, not str"),

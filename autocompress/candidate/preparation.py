@@ -29,7 +29,7 @@ from autocompress.measure import MachineLock, call_overhead_ms
 from autocompress.plugin.contract import Applicable, Refusal
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
-from autocompress.recipe import Recipe
+from autocompress.recipe import Recipe, Value
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.store import Store
 from autocompress.supervisor import Supervisor
@@ -53,7 +53,7 @@ class Preparation:
     user's loader trains with; None where a recipe is free to choose. scored_on, tested_on: how many validation and
     test examples there is time to read; None: all. stream_head: examples that are held of a training stream; 0: there
     is none. parts: of the fingerprint, by name. maximize: whether higher values of the metric are better. labels: names
-    of the classes, where the task gives any.
+    of the classes, and learning_rates: peaks to choose from, where the task gives any.
     """
 
     name: str
@@ -80,6 +80,13 @@ class Preparation:
     parts: Mapping[str, str] = field(default_factory=dict)
     maximize: bool = True
     labels: tuple[str, ...] = ()
+    learning_rates: tuple[float, ...] = ()
+
+    @property
+    def training(self) -> dict[str, tuple[Value, ...]]:
+        """The choices of training that the user has made, by their names."""
+        size = () if self.batch_size is None else (self.batch_size,)
+        return {name: made for name, made in (("batch_size", size), ("lr", self.learning_rates)) if made}
 
 
 @dataclass(frozen=True)
@@ -202,6 +209,7 @@ def prepare(
         stream_head=0 if read.splits["train"].stream is None else len(read.splits["train"]),
         parts=read.parts,
         labels=tuple(task.labels or ()),
+        learning_rates=tuple(dict.fromkeys(map(float, task.learning_rates))),
     )
 
 

@@ -25,6 +25,7 @@ from autocompress.evaluation import Evaluation
 from autocompress.explore.opening.reference import open_task
 from autocompress.fingerprint import differences_of
 from autocompress.plugin.loader import PluginSet, load_plugins
+from autocompress.plugin.task_targets import task_of
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.recipe import TRAIN, RecipeFile, Step
 from autocompress.storage.atomic import copy_file, no_space, replacing, write_text
@@ -37,7 +38,7 @@ from autocompress.storage.paths import inside
 from autocompress.storage.recovery import Say, recover_recipe
 from autocompress.storage.store import Store
 from autocompress.supervisor import tell_nobody
-from autocompress.task import Task, load_task
+from autocompress.task import Task
 
 COMPARED_BATCHES = 32  # of validation inputs, on which they are compared
 SAME_OUTPUTS = 1e-4  # apply: between the model made again and the stored one
@@ -47,7 +48,8 @@ def load_model(recipe: str | Path, task: Task | str) -> nn.Module:
     """The PyTorch module of a ``recipe.toml``, in evaluation mode, with the weights that lie beside it: what its ONNX
     file was exported from, before any quantization of that. The structure is replayed on a copy of the task's model.
 
-    task: the one that it was made for, or where it is: ``"my_task.py:task"``. Raises UsageError when the recipe was
+    task: the one that it was made for, or what it is called: ``"my_task.py:task"`` or
+    ``"hf:MODEL --data DATA"``. Raises UsageError when the recipe was
     made for another one, names a strategy that is not installed, or its weights are missing or damaged.
     """
     path = Path(recipe)
@@ -56,7 +58,7 @@ def load_model(recipe: str | Path, task: Task | str) -> nn.Module:
     profile, plugins = _profile_of(stored), load_plugins()
     _refuse_missing(plugins, stored.recipe.steps)
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
-        opened = load_task(task) if isinstance(task, str) else task
+        opened = task_of(task, plugins) if isinstance(task, str) else task
         read = _read(path, stored, opened, profile, plugins, Path(scratch) / "reference.onnx")
         return _with_weights(path, stored, read, plugins)
 
@@ -76,11 +78,8 @@ def apply_recipe(recipe: Path, target: str, out: Path | None, redo: bool, say: S
         read_onnx(beside)
     folder = out or own_or_free(Path("applied") / stored.recipe.id, APPLIED)
     refuse_strangers(folder, APPLIED)
-    profile, plugins, task = (
-        _profile_of(stored),
-        load_plugins(),
-        load_task(target),
-    )
+    profile, plugins = _profile_of(stored), load_plugins()
+    task = task_of(target, plugins)
     needed = _refuse_missing(plugins, (*stored.recipe.steps, *filter(None, [stored.recipe.variant])))
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:
         if redo:

@@ -23,10 +23,10 @@ from autocompress.measure import operators_of
 from autocompress.plain_model import scripted_part
 from autocompress.plugin.contract import Context, ShrinkableGroup, Strategy, StructureStrategy
 from autocompress.plugin.loader import load_plugins
+from autocompress.plugin.task_targets import task_of
 from autocompress.profile import load_profile
 from autocompress.storage.folder import RunFolder
 from autocompress.supervisor import Supervisor, Tell, tell_nobody
-from autocompress.task import load_task
 
 SCORED = 2000
 SENSITIVITY_S = 25.0
@@ -49,7 +49,7 @@ def inspect_task(
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         run, hardware, supervisor = RunFolder(Path(folder)), load_profile(profile), Supervisor(tell)
         only = list(plugins.strategies)  # what saves size alone is measured too, once
-        task = load_task(target)
+        task = task_of(target, plugins)
         here = opened_in_process(task, hardware, plugins, run, only, supervisor=supervisor, score_on=score_on)
         opening, _ = asyncio.run(open_task(here.operations, here.prepared, run, hardware, 0, only))
         opened = here.computation.opened

@@ -11,7 +11,7 @@ from autocompress.profile import installed_profiles, load_profile
 
 
 def list_plugins() -> dict[str, Any]:
-    """Strategies, runtimes, spaces and observers with their distribution, and what was left out."""
+    """Strategies, runtimes, hubs, spaces and observers with their distribution, and what was left out."""
     plugins = load_plugins()
     return {
         "strategies": {
@@ -25,6 +25,9 @@ def list_plugins() -> dict[str, Any]:
         "runtimes": {
             n: {"version": r.version(), "from": plugins.origin[f"runtimes:{n}"]}
             for n, r in sorted(plugins.runtimes.items())
+        },
+        "hubs": {
+            n: {"summary": h.summary, "from": plugins.origin[f"hubs:{n}"]} for n, h in sorted(plugins.hubs.items())
         },
         "spaces": {n: {"from": plugins.origin[f"spaces:{n}"]} for n in sorted(plugins.spaces)},
         "observers": {

@@ -22,6 +22,7 @@ from autocompress.errors import AutocompressError, CandidateFailed, UsageError
 from autocompress.machine.cores import cores
 
 if TYPE_CHECKING:
+    from autocompress.plugin.loader import PluginSet
     from autocompress.supervisor import Supervisor, Tell
     from autocompress.task import Task
 
@@ -48,7 +49,13 @@ def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
     from autocompress.compute.local import UnopenedTask
 
     return UnopenedTask(
-        partial(_load, config), config.profile, plugins, folder, config.seed, supervisor, policy=config.policy.training
+        partial(_load, config, plugins),
+        config.profile,
+        plugins,
+        folder,
+        config.seed,
+        supervisor,
+        policy=config.policy.training,
     )
 
 
@@ -132,19 +139,19 @@ def _supervisor(
     return Supervisor(tell, note, stop, adapt)
 
 
-def _load(config: WorkerConfig) -> "Task":
+def _load(config: WorkerConfig, plugins: "PluginSet") -> "Task":
     """With this worker's own cores, whatever this call may use: what a task file trains itself is the same in every
     process of a search then.
     """
     import torch
 
-    from autocompress.task import load_task
+    from autocompress.plugin.task_targets import task_of
 
     assert config.task is not None
     allowed = torch.get_num_threads()
     use_threads(max(1, (config.policy.cores or cores()) // config.workers))
     try:
-        return load_task(config.task)
+        return task_of(config.task, plugins)
     finally:
         use_threads(allowed)
 

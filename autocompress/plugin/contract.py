@@ -10,10 +10,12 @@ Beside techniques: a ``Runtime`` opens files on a target, an ``Observer`` is tol
 """
 
 from autocompress.data import Array, Batch, Feed
+from autocompress.hub_request import HubRequest
 from autocompress.measured_file import FileLatency, MeasuredFile, ScoreLoss
 from autocompress.plugin.applicable import Applicable, Refusal, stages_of
 from autocompress.plugin.context import Context
 from autocompress.plugin.counterparts import Counterpart, Counterparts
+from autocompress.plugin.hub import Hub
 from autocompress.plugin.observer import (
     FamilyTrained,
     FileMeasured,
@@ -52,6 +54,8 @@ __all__ = [
     "FileMeasured",
     "FrontChanged",
     "GraphStrategy",
+    "Hub",
+    "HubRequest",
     "LossTerm",
     "MeasuredFile",
     "Observer",

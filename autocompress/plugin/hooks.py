@@ -1,4 +1,4 @@
-"""The whole extension surface: four hooks. A plug-in is a module (or object) that implements any of them.
+"""The whole extension surface: five hooks. A plug-in is a module (or object) that implements any of them.
 
 Announce it under the entry-point group ``autocompress``:
 
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from autocompress.plugin.hub import Hub
     from autocompress.plugin.observer import Observer
     from autocompress.plugin.runtime import Runtime
     from autocompress.plugin.strategy import Strategy
@@ -42,6 +43,11 @@ def autocompress_strategies() -> "Sequence[Strategy]":  # type: ignore[empty-bod
 @hookspec
 def autocompress_runtimes() -> "Sequence[Runtime]":  # type: ignore[empty-body]
     """The runtimes of this plug-in: what opens an ONNX file and runs it."""
+
+
+@hookspec
+def autocompress_hubs() -> "Sequence[Hub]":  # type: ignore[empty-body]
+    """The hubs of this plug-in: what makes a task of a model that has a name there, and data."""
 
 
 @hookspec

@@ -12,6 +12,7 @@ from autocompress.errors import UsageError, one_line, unknown
 from autocompress.plugin import hooks
 
 if TYPE_CHECKING:
+    from autocompress.plugin.hub import Hub
     from autocompress.plugin.observer import Observer
     from autocompress.plugin.runtime import Runtime
     from autocompress.plugin.strategy import Strategy
@@ -36,6 +37,7 @@ class PluginSet:
 
     strategies: "dict[str, Strategy]" = field(default_factory=dict)
     runtimes: "dict[str, Runtime]" = field(default_factory=dict)
+    hubs: "dict[str, Hub]" = field(default_factory=dict)
     spaces: dict[str, Path] = field(default_factory=dict)
     observers: "dict[str, type[Observer]]" = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
@@ -106,7 +108,7 @@ def _contributions(point: EntryPoint) -> list[tuple[str, str, Any]]:
     manager.register(plugin, point.name)
     manager.check_pending()
     found: list[tuple[str, str, Any]] = []
-    for kind in ("strategies", "runtimes", "observers"):
+    for kind in ("strategies", "runtimes", "hubs", "observers"):
         for contributed in getattr(manager.hook, f"autocompress_{kind}")():
             found += [(kind, _checked_name(item), item) for item in contributed]
     for contributed in manager.hook.autocompress_search_spaces():

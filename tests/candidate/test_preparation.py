@@ -111,3 +111,8 @@ def test_a_reference_that_takes_long_is_not_called_often_to_say_so(
     calls.clear()
     prepared(many, scoring_s=1e9)
     assert few < len(calls)
+
+
+def test_the_learning_rates_of_the_task_are_handed_on(tiny_task: Task, prepared: Prepare) -> None:
+    _, found = prepared(replace(tiny_task, learning_rates=[2e-5, 1e-4]))
+    assert found.training["lr"] == (2e-5, 1e-4)

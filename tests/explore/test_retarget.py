@@ -126,13 +126,13 @@ def test_a_task_file_that_was_changed_is_refused_before_it_is_imported(tmp_path:
     source = TaskSource.of("my_task.py:task")
     assert source is not None
     assert source.target == f"{path}:task", "from any folder"
-    source.refuse_another(run)
+    source.refuse_another(run, TaskSource.of(source.target))
     path.write_text("raise SystemExit('it was imported')")
     with pytest.raises(UsageError, match="was changed since the run"):
-        source.refuse_another(run)
+        source.refuse_another(run, TaskSource.of(source.target))
     path.unlink()
     with pytest.raises(UsageError, match="is gone"):
-        source.refuse_another(run)
+        source.refuse_another(run, TaskSource.of(source.target))
 
 
 def test_a_task_that_came_with_the_run_is_not_imported(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_task_that_came_with_the_run_is_not_imported(tmp_path: Path) -> None:
     source = TaskSource.of(f"{path}:task")
     assert source is not None
     with pytest.raises(UsageError, match="lies in the run"):
-        source.refuse_another(tmp_path / "run")
+        source.refuse_another(tmp_path / "run", TaskSource.of(source.target))
 
 
 def test_the_file_of_a_module_is_found_without_importing_it(tmp_path: Path) -> None:
@@ -163,10 +163,10 @@ def test_a_module_of_that_name_elsewhere_is_another_task(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path / "mine")
     source = TaskSource.of("some_tasks:task")
     assert source is not None
-    source.refuse_another(tmp_path / "run")
+    source.refuse_another(tmp_path / "run", TaskSource.of(source.target))
     monkeypatch.chdir(tmp_path / "theirs")
     with pytest.raises(UsageError, match="was changed since the run"):
-        source.refuse_another(tmp_path / "run")
+        source.refuse_another(tmp_path / "run", TaskSource.of(source.target))
 
 
 def test_a_key_that_is_none_copies_nothing(tmp_path: Path) -> None:

@@ -76,14 +76,14 @@ class Opener:
         with self.operations.sharing(1):  # other workers have nothing to do yet
             first = await _named(self.operations.prepare(known.prepared if known else None, only, limit_s=limit_s))
             prepared_s = progress.prepared_s or self.clock.elapsed() - began
-            space = Space.of(self.settings.space, first.applicable, first.refused, first.batch_size)
+            space = Space.of(self.settings.space, first.applicable, first.refused, first.training)
             identity.refuse_another_search(progress, self.settings, space)
             pipeline = self._pipeline(first, only)
             compared = self.policy.compare_exporters and prepared_s <= OTHER_EXPORTER_SHARE * self.clock.limit_s
             opening = await _named(open_reference(pipeline, known, only, limit_s=limit_s, compare_exporters=compared))
             self._refuse_an_undecidable_percentile(opening)
             await self._refuse_without_classes(opening, limit_s)
-            space = Space.of(self.settings.space, opening.applicable, opening.refused, first.batch_size)
+            space = Space.of(self.settings.space, opening.applicable, opening.refused, first.training)
             opening = replace(opening, warnings=(*opening.warnings, *self._said(opening, space)))
             self.show(opening, space)
             if space.training and self.policy.explores and progress.arithmetic is None:

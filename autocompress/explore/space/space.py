@@ -4,12 +4,13 @@ Parameters are namespaced ``strategy.parameter`` and each strategy has one switc
 study. Ordered choices are searched by their index, so that the sampler sees their order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from autocompress.errors import UsageError, unknown
-from autocompress.explore.space.space_file import BATCH_SIZE, TRAIN_PARAMETERS, SpaceFile, with_choices
+from autocompress.explore.space.space_file import TRAIN_PARAMETERS, SpaceFile, with_choices
 from autocompress.plugin.contract import Applicable, Parameter, Refusal, Stage
 from autocompress.recipe import TRAIN, Recipe, Step, Value
 
@@ -37,10 +38,12 @@ class Space:
         file: SpaceFile,
         applicable: Sequence[Applicable],
         refused: Sequence[Refusal],
-        batch_size: int | None = None,
+        training: Mapping[str, Sequence[Value]] = MappingProxyType({}),
     ) -> "Space":
-        """Narrow a space to what applies. batch_size: of the user's loader, which trainings keep to unless the space
-        names others. Raises UsageError when a parameter does not exist or nothing is left."""
+        """Narrow a space to what applies. training: choices of the user's for parameters of trainings, as the batch
+        size of his loader, which hold unless the space names others. Raises UsageError when a parameter does not exist
+        or nothing is left.
+        """
         chosen = [a for a in applicable if a.in_use(file.strategies) and (file.train or Stage.TRAIN not in a.stages)]
         if not chosen:
             trains = [a for a in applicable if a.in_use(file.strategies)]
@@ -56,8 +59,10 @@ class Space:
             if key not in own and strategy not in absent and strategy in (file.strategies or (strategy,)):
                 raise UsageError(f"search space {file.name!r}: {unknown('parameter', key, own)}")
 
+        choices = {f"{TRAIN}.{name}": made for name, made in training.items()} | file.parameters
+
         def narrowed(strategy: str, parameters: Sequence[Parameter]) -> tuple[Parameter, ...]:
-            return tuple(with_choices(p, file.parameters.get(f"{strategy}.{p.name}")) for p in parameters)
+            return tuple(with_choices(p, choices.get(f"{strategy}.{p.name}")) for p in parameters)
 
         families = tuple(
             replace(a, parameters=narrowed(a.name, a.parameters), variants=())
@@ -67,12 +72,7 @@ class Space:
         if not any(a.trains_alone for a in families):  # what there is has to do
             families = tuple(replace(a, trains_alone=Stage.TRAIN in a.stages) for a in families)
         graph = tuple(a.name for a in chosen if Stage.GRAPH in a.stages)
-        own_size = () if batch_size is None or BATCH_SIZE in file.parameters else (batch_size,)
-        train = tuple(
-            with_choices(p, own_size) if own_size and f"{TRAIN}.{p.name}" == BATCH_SIZE else p
-            for p in narrowed(TRAIN, TRAIN_PARAMETERS)
-        )
-        return cls(families, graph, train)
+        return cls(families, graph, narrowed(TRAIN, TRAIN_PARAMETERS))
 
     @property
     def structural(self) -> tuple[Applicable, ...]:

@@ -19,8 +19,6 @@ TRAIN_PARAMETERS = (
     Parameter("batch_size", (32, 64, 128, 256), 64),
 )
 
-BATCH_SIZE = f"{TRAIN}.batch_size"
-
 
 class SpaceFile(BaseModel):
     """A search space as people write it. strategies: only these; left out: all installed. parameters: choices in

@@ -150,8 +150,17 @@ def test_description_changes_with_any_choice_and_lists_every_strategy():
 
 def test_training_keeps_to_the_batch_size_of_the_loader_unless_the_space_names_others():
     file = SpaceFile(name="mine")
-    sizes = {p.name: p.choices for p in Space.of(file, (TUNE,), [], 48).train}
+    sizes = {p.name: p.choices for p in Space.of(file, (TUNE,), [], {"batch_size": (48,)}).train}
     assert sizes["batch_size"] == (48,)
     searched = SpaceFile(name="mine", parameters={"train.batch_size": (16, 32)})
-    assert {p.name: p.choices for p in Space.of(searched, (TUNE,), [], 48).train}["batch_size"] == (16, 32)
+    sizes = {p.name: p.choices for p in Space.of(searched, (TUNE,), [], {"batch_size": (48,)}).train}
+    assert sizes["batch_size"] == (16, 32)
     assert len({p.name: p.choices for p in Space.of(file, (TUNE,), []).train}["batch_size"]) > 1
+
+
+def test_training_takes_the_learning_rates_of_the_task_unless_the_space_names_others():
+    rates = (2e-5, 3e-5, 5e-5, 1e-4)
+    (rate,) = (p for p in Space.of(SpaceFile(name="mine"), (TUNE,), [], {"lr": rates}).train if p.name == "lr")
+    assert (rate.choices, rate.default in rates) == (rates, True)
+    searched = SpaceFile(name="mine", parameters={"train.lr": (0.01,)})
+    assert Space.of(searched, (TUNE,), [], {"lr": rates}).train[0].choices == (0.01,)

@@ -1,0 +1,226 @@
+"""``hf:MODEL --data DATA``: a classifier that transformers saved, with its own tokenizer or preprocessing.
+
+MODEL is a folder, or a name in the cache of Hugging Face; it is downloaded only where it is neither. DATA is what
+datasets reads. Classes, loss and metric are those of the model's configuration; smaller models of its type and
+vocabulary, beside the folder or in the cache, are its students. No code that a model brings is run.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autocompress.errors import UsageError, one_line
+from autocompress.plugin.contract import Hub, HubRequest
+from autocompress.plugin.hooks import hookimpl
+from autocompress.task import Task
+from autocompress_plugins.hubs.class_labels import ClassNames
+from autocompress_plugins.hubs.classifier_kinds import ClassifierKind, classifier_kind
+from autocompress_plugins.hubs.hub_cache import cached_models, require, snapshot, weights_in
+from autocompress_plugins.hubs.image_inputs import PreparedExamples
+from autocompress_plugins.hubs.labelled_data import LabelledData, labelled_data
+from autocompress_plugins.hubs.pretrained import FamilyMember, PretrainedStudents, learning_rates_of, students_of
+from autocompress_plugins.hubs.text_inputs import same_vocabulary
+
+autocompress_api = 2
+
+ONE_NUMBER, SEVERAL_LABELS = "regression", "multi_label_classification"  # problem_type of a configuration
+METRIC_AND_LOSS: dict[str, tuple[str, str | nn.Module]] = {
+    "": ("accuracy", "cross_entropy"),
+    ONE_NUMBER: ("mae", "mse"),
+    SEVERAL_LABELS: ("average_precision", nn.BCEWithLogitsLoss()),
+}
+SEQUENCE = "sequence"
+
+
+class HuggingFace(Hub):
+    name = "hf"
+    summary = "text, image and audio classifiers of transformers, with data that datasets reads"
+
+    def task(self, request: HubRequest) -> Task:
+        require(self.name, "transformers", "datasets")
+        import transformers
+
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        folder = _folder(request.model)
+        config = _config(folder, request.model)
+        kind = classifier_kind(config, request.model)
+        model = _loaded(kind, folder, request.checkpoint)
+        data = labelled_data(request.data)
+        problem = _problem(config, data)
+        metric, loss = METRIC_AND_LOSS[problem]
+        labels = ClassNames([config.id2label[i] for i in range(config.num_labels)], data.class_names)
+        targets = {name: _targets(problem, labels, name, values) for name, values in data.labels.items()}
+        inputs = kind.inputs(folder, config, data)
+        splits = {name: _split(inputs[name], targets[name]) for name in data.splits}
+        free = {name: {1: SEQUENCE} for name in inputs["train"]} if kind.title == "text" else None
+        return Task(
+            name=request.name,
+            model=model,
+            train=splits["train"],
+            val=splits["val"],
+            test=splits.get("test"),
+            metric=metric,
+            loss=loss,
+            dynamic=free,
+            labels=None if problem else labels.shown,
+            learning_rates=learning_rates_of(model),
+            student=_students(kind, folder, config),
+        )
+
+    def files(self, request: HubRequest) -> Sequence[Path]:
+        require(self.name, "huggingface_hub")
+        folder = _folder(request.model)
+        weights = weights_in(folder) if request.checkpoint is None else [Path(request.checkpoint)]
+        return [*weights, *sorted(folder.glob("*.json"))]
+
+
+def _folder(model: str) -> Path:
+    """Of a saved model. Raises UsageError."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or model.startswith((".", "~")):
+        raise UsageError(f"there is no folder {model}: give one that save_pretrained wrote, or a name as owner/name")
+    return snapshot(model, "model")
+
+
+def _config(folder: Path, model: str) -> Any:
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{model} has no config.json: give a folder that save_pretrained wrote")
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers raises anything
+        raise UsageError(
+            f"{model}/config.json is of no model that transformers knows: {one_line(error, 120)}"
+        ) from error
+
+
+def _loaded(kind: ClassifierKind, folder: Path, checkpoint: str | None = None, **options: Any) -> nn.Module:
+    """A classifier with its weights, whose outputs are logits alone. Raises UsageError."""
+    import transformers
+
+    if not weights_in(folder):
+        raise UsageError(f"{folder} has no weights: it needs model.safetensors, as save_pretrained writes it")
+    try:
+        model = getattr(transformers, kind.auto).from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # transformers raises anything
+        raise UsageError(f"{folder} cannot be loaded: {type(error).__name__}: {one_line(error, 200)}") from error
+    model.config.update({"output_hidden_states": False, "output_attentions": False, "use_cache": False})
+    if checkpoint is not None:
+        _put(checkpoint, model)
+    loaded: nn.Module = model
+    return loaded
+
+
+def _put(checkpoint: str, model: nn.Module) -> None:
+    """The weights of a file. Raises UsageError."""
+    from safetensors.torch import load_file
+
+    path = Path(checkpoint)
+    try:
+        weights = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+        model.load_state_dict(weights)
+    except Exception as error:  # of either library
+        cause = f"{type(error).__name__}: {one_line(error, 160)}"
+        raise UsageError(f"the checkpoint {checkpoint} is not of this model: {cause}") from error
+
+
+def _problem(config: Any, data: LabelledData) -> str:
+    """What the model is for, where it is no plain classification."""
+    if config.problem_type in (ONE_NUMBER, SEVERAL_LABELS):
+        return str(config.problem_type)
+    if config.num_labels == 1:
+        return ONE_NUMBER
+    return SEVERAL_LABELS if isinstance(data.labels["train"][0], list) else ""
+
+
+def _targets(problem: str, labels: ClassNames, split: str, values: Sequence[Any]) -> Tensor:
+    """Numbers of classes (N,), numbers (N,), or ones where a class is among an example's (N, C). Raises UsageError."""
+    if any(value is None for value in values):
+        raise UsageError(f"the {split} data have examples without a label: leave them out")
+    if problem == ONE_NUMBER:
+        if labels.data is not None:
+            raise UsageError("the model gives one number, and the data have classes: give numbers as labels")
+        return torch.tensor(values, dtype=torch.float32)
+    if problem == SEVERAL_LABELS:
+        listed = [value if isinstance(value, list) else [value] for value in values]
+        found = torch.zeros(len(listed), len(labels.model))
+        for row, own in enumerate(_numbered(labels, split, [name for names in listed for name in names], listed)):
+            found[row, own] = 1.0
+        return found
+    return torch.tensor([own[0] for own in _numbered(labels, split, values, [[value] for value in values])])
+
+
+def _numbered(labels: ClassNames, split: str, every: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[list[int]]:
+    """The classes of each example as numbers of the model's. every: all that occur."""
+    numbers = None if labels.data is None else labels.numbers()
+    if numbers is None or not any(isinstance(value, str) for value in every):
+        ordered = None if numbers is None else [numbers[name] for name in labels.data or ()]
+        labels.check_numbers({split: [int(value) for value in every]})
+        return [[int(value) if ordered is None else ordered[int(value)] for value in row] for row in rows]
+    return [[numbers[str(value)] for value in row] for row in rows]
+
+
+def _split(inputs: Any, targets: Tensor) -> Any:
+    """Of tensors, or of what is prepared when it is read."""
+    if isinstance(inputs, dict):
+        return inputs, targets
+    rows, prepare = inputs
+    return PreparedExamples(rows, prepare, targets)
+
+
+def _students(kind: ClassifierKind, folder: Path, config: Any) -> PretrainedStudents | None:
+    """Smaller models of the same type that take the same inputs."""
+    family = [
+        FamilyMember(str(other), _bytes(other))
+        for other in _others(folder)
+        if weights_in(other) and _is_alike(kind, config, folder, other)
+    ]
+    build = partial(_student, kind, tuple(sorted(config.id2label.items())))
+    return students_of(_bytes(folder), family, build)
+
+
+def _others(folder: Path) -> Iterator[Path]:
+    """The saved models beside the folder and in the cache, each once."""
+    beside = sorted(path.parent for path in folder.parent.glob("*/config.json"))
+    found = {path.resolve(): path for path in (*beside, *cached_models()) if (path / "config.json").is_file()}
+    yield from (path for real, path in found.items() if real != folder.resolve())
+
+
+def _is_alike(kind: ClassifierKind, config: Any, folder: Path, other: Path) -> bool:
+    try:
+        found = _config(other, str(other))
+    except UsageError:
+        return False
+    own = config.model_type
+    if found.model_type not in (own, f"distil{own}"):
+        return False
+    if any(getattr(found, name, None) != getattr(config, name, None) for name in kind.alike):
+        return False
+    return kind.title != "text" or same_vocabulary(folder, other)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in weights_in(folder))
+
+
+def _student(kind: ClassifierKind, classes: tuple[tuple[int, str], ...], folder: str) -> nn.Module:
+    """With the weights it comes with, and a head for the classes."""
+    names = dict(classes)
+    return _loaded(kind, Path(folder), num_labels=len(names), id2label=names, ignore_mismatched_sizes=True)
+
+
+@hookimpl
+def autocompress_hubs() -> list[Hub]:
+    return [HuggingFace()]
