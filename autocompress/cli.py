@@ -6,7 +6,7 @@ Everything heavy is imported inside a command, so that ``--help`` imports neithe
 import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from autocompress.report.json_lines import JsonLines
+    from autocompress.report.runs import ReportedRun
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -295,20 +296,49 @@ def apply_command(
 
 @app.command("report")
 def report_command(
-    run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False
+    runs: Annotated[list[Path], typer.Argument(help="The --out folder of a search; of several: they are compared.")],
+    as_json: Json = False,
 ) -> None:
-    """Write the HTML report of a run, and the card of its model, and print where they are."""
+    """Write the HTML report of a run, and the card of its model, and print where they are. Of several runs: compare
+    them, in comparison.html here.
+    """
+    from autocompress.report.runs import read_reported
+
+    found = [read_reported(run, _say) for run in runs]
+    if len(found) > 1:
+        _compare(found, as_json)
+        return
     from autocompress.report.card import write_card
     from autocompress.report.explanation import explanation
     from autocompress.report.html import write_report
+    from autocompress.report.readable import as_far_as_known, readable
     from autocompress.storage.folder import RunFolder
-    from autocompress.storage.recovery import read_run
 
-    document, path = read_run(run, _say), RunFolder(run).report
-    write_report(document, path)
-    card = write_card(document, run)
-    made = {"report": str(path), **({"model_card": str(card)} if card else {})}
+    (run,) = found
+    path = RunFolder(run.root).report
+    write_report(run.document, path, run.recorded)
+    document, missing = readable(run.document)
+    card = as_far_as_known(lambda document: write_card(document, run.root), document, None)
+    made: dict[str, Any] = {"report": str(path), **({"model_card": str(card)} if card else {})}
+    made |= {"missing": missing} if missing else {}
     _print({**made, "explanation": explanation(document)} if as_json else made, as_json)
+
+
+def _compare(runs: Sequence["ReportedRun"], as_json: bool) -> None:
+    from autocompress.report.comparison_page import COMPARISON, write_comparison
+    from autocompress.report.runs import compare_runs
+
+    comparison, path = compare_runs(runs), Path.cwd() / COMPARISON
+    write_comparison(runs, comparison, path)
+    if as_json:
+        _print({"report": str(path), **comparison}, as_json)
+        return
+    from rich.console import Console
+
+    from autocompress.report.comparison_text import print_comparison
+
+    print_comparison(Console(), comparison)
+    _print({"report": str(path)}, as_json)
 
 
 @app.command("explain")
@@ -318,14 +348,20 @@ def explain_command(
     """Why a run recommends what it does: each technique alone, together, what leaving one out costs, whom it hurts."""
     from autocompress.report.explain import conclusion, whom_it_hurts
     from autocompress.report.explanation import explanation
+    from autocompress.report.html import UNTOLD_CONCLUSION
+    from autocompress.report.readable import as_far_as_known, readable
     from autocompress.storage.recovery import read_run
 
-    document = read_run(run, _say)
+    document, missing = readable(read_run(run, _say, whole=False))
+    for line in missing:
+        _say(line)
     found = explanation(document)
+    concluded = as_far_as_known(conclusion, document, UNTOLD_CONCLUSION)
+    hurts = as_far_as_known(whom_it_hurts, document, None)
     if as_json:
-        _print({"conclusion": conclusion(document), **found, "whom_it_hurts": whom_it_hurts(document)}, as_json)
+        _print({"conclusion": concluded, **found, "whom_it_hurts": hurts}, as_json)
         return
-    said = [conclusion(document), *(line for lines in found.values() for line in lines), whom_it_hurts(document)]
+    said = [concluded, *(line for lines in found.values() for line in lines), hurts]
     for line in filter(None, said):
         typer.echo(line)
 

@@ -9,7 +9,6 @@ from autocompress.operator_kinds import spent_on
 from autocompress.recipe import TRAIN, Recipe
 from autocompress.score_scale import POINTS, ScoreScale
 from autocompress.storage.front import CANDIDATES, EXACT_SUMS, candidate_of
-from autocompress.supervisor import MEASURE_BESIDE
 from autocompress.verdict import ONE_SIDED
 
 DIFFERENT = 0.1  # a ratio, that is said
@@ -56,6 +55,14 @@ def statistic_ms(point: Candidate, document: Document) -> float:
     return shown_ms(point, document, document["budget"]["statistic"])
 
 
+def limit_ms(document: Document) -> float | None:
+    """Milliseconds that the budget allows; of a speed-up, its share of the reference's latency."""
+    budget = document["budget"]
+    if budget["speedup"]:
+        return statistic_ms(document["reference"], document) / float(budget["speedup"])
+    return None if budget["latency_ms"] is None else float(budget["latency_ms"])
+
+
 def budget_text(document: Document) -> str:
     budget = document["budget"]
     if budget["speedup"]:
@@ -70,9 +77,11 @@ def conclusion(document: Document) -> str:
     chosen = candidate_of(document, document["recommended"])
     scale, reference = ScoreScale.of(document), document["reference"]
     if chosen is None:
+        if document["recommended"] is not None:
+            return "What was recommended is not among the candidates that can be read."
         near = candidate_of(document, document["nearest"])
         if near is None:
-            return "Nothing could be measured."
+            return "Nothing is recommended." if document["candidates"] else "Nothing could be measured."
         return (
             f"Nothing is known to meet the budget of {budget_text(document)}; nearest is "
             f"{techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
@@ -324,15 +333,6 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:CLASSES_NAMED]) + (
         f" and {len(names) - CLASSES_NAMED} more" if len(names) > CLASSES_NAMED else ""
     )
-
-
-def time_spent(document: Document) -> str | None:
-    """The share of the workers' time by what it went into, the largest first."""
-    spent = document.get("spent_seconds") or {}
-    whole = sum(seconds for name, seconds in spent.items() if name != MEASURE_BESIDE)
-    if not whole:
-        return None
-    return ", ".join(f"{name} {100 * s / whole:.0f} %" for name, s in sorted(spent.items(), key=lambda kv: -kv[1]))
 
 
 def rungs(document: Document) -> str | None:

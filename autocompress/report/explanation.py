@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from autocompress.recipe import TRAIN
 from autocompress.report.explain import Candidate, Document, techniques
+from autocompress.report.readable import UNTOLD
 from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import candidate_of
 from autocompress.verdict import ONE_SIDED
@@ -17,7 +18,6 @@ Sentences = Callable[["FilesByTechnique"], Iterator[str]]
 CLOSE_SHOWN = 3  # files that are as good
 FRONT_SHOWN, APART = 6, 1.1  # files of the front, each so many times faster than the one before
 MUCH_SHORTER = 0.5  # times the training of the recommended file
-UNTOLD = (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError)  # what a missing figure raises
 SLOWER_SHOWN = 3  # strategies whose files were slower
 
 

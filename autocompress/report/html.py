@@ -1,78 +1,136 @@
-"""The HTML report, and the table of a notebook: they need no network, and are made from ``front.json`` alone.
-
-Names and reasons come from tasks and plug-ins, so all of them are untrusted text. The template escapes what it prints,
-hover texts are escaped again for plotly (which draws a subset of HTML in them), the chart's JSON cannot close its
-script element, and a content security policy stops anything that got past these, network requests included.
-"""
+"""The HTML report of a run, from ``front.json`` and the record beside it, and the table of a notebook: no network."""
 
 import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from autocompress.report import explain
+from autocompress.report import every_candidate, explain, session_rows
 from autocompress.report.chart import figure_json, is_hidden, worst_shown
 from autocompress.report.explanation import explanation
-from autocompress.report.points import class_rows, listed, outside, points_of, row_of
+from autocompress.report.over_time import duration, fronts, over_time_json, when_found
+from autocompress.report.page import rendered, write_page
+from autocompress.report.points import Shown, class_rows, listed, outside, points_of, row_of
+from autocompress.report.readable import as_far_as_known, readable
+from autocompress.report.recorded import Recorded
 from autocompress.score_scale import ScoreScale
-from autocompress.storage.atomic import write_text
-from autocompress.storage.ownership import refuse_other_page
+from autocompress.storage.front import chosen, delivered
+from autocompress.supervisor import MEASURE_BESIDE
 
 CAUSES_QUOTED = 3
+UNTOLD_CONCLUSION = "What was recommended and why cannot be told: what it stands on is missing."
+WITHOUT_RECORD = Recorded(why="the record was not read")
+SPENT_ON = {
+    "open": "reading the task, exporting and scoring the reference",
+    "structure": "making structures: pruning, factorizing, students",
+    "repair": "refitting untrained structures",
+    "train": "training",
+    "export": "exporting to ONNX",
+    "graph": "graph variants: quantizing",
+    "measure": "timing files, while nothing else was computed",
+    MEASURE_BESIDE: "timing files, while workers went on: not part of the sum",
+    "score": "scoring files",
+    "wait": "waiting for a quiet machine",
+    "driver": "deciding what comes next, and workers without work",
+    "other": "anything else",
+}
 
 
-def write_report(document: dict[str, Any], path: Path) -> None:
+def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITHOUT_RECORD) -> None:
     """Write the report of a run, whole or not at all: on any failure an older report stays.
 
-    document: the content of ``front.json``. Raises AutocompressError when ``path`` cannot be written or is a page of
-    somebody else's.
+    document: the content of ``front.json``; what of it is missing or damaged is left out, and the page says so.
+    recorded: what its record tells. Raises AutocompressError when ``path`` cannot be written or is a page of somebody
+    else's, and where not even the reference can be shown.
     """
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    refuse_other_page(path)
+    document, missing = readable(document)
     points = points_of(document)
     scale = ScoreScale.of(document)
     worst = worst_shown(points, scale)
-    page = _rendered(
+    sessions = session_rows.session_rows(recorded.sessions)
+    found = fronts(points, scale)
+    all_rows = every_candidate.rows(document, points, path.parent, sessions["files"])
+
+    def told(tell: Any, otherwise: Any = None) -> Any:
+        return as_far_as_known(tell, document, otherwise)
+
+    write_page(
         "report.html.j2",
+        path,
         document=document,
-        nonce=secrets.token_urlsafe(16),
-        plotly_js=Markup(get_plotlyjs()),
-        figure=Markup(figure_json(document, points, worst)),
+        missing=[*missing, *missing_files(document, path.parent), *_without_record(recorded)],
+        figure=figure_json(document, points, worst),
         outside=outside(document),
         hidden=sum(is_hidden(p, worst, scale) for p in points),
-        conclusion=explain.conclusion(document),
-        slack=explain.slack(document),
-        smallest=explain.smallest(document),
+        conclusion=told(explain.conclusion, UNTOLD_CONCLUSION),
+        sentences=[
+            line
+            for line in (
+                *told(lambda d: list(map(str, d.get("would_help", []))), []),
+                *(told(tell) for tell in (explain.whom_it_hurts, explain.changed_examples_told)),
+                *(told(tell) for tell in (explain.where_time_goes, explain.smallest)),
+                *(told(tell) for tell in (explain.scores_hold, explain.slack)),
+            )
+            if line
+        ],
+        warnings=[*document["warnings"], *told(lambda d: list(map(str, d.get("advice", []))), [])],
         explained=[line for lines in explanation(document).values() for line in lines],
-        whom_it_hurts=explain.whom_it_hurts(document),
-        by_class=class_rows(document),
-        where_time_goes=explain.where_time_goes(document),
-        int8_scores=explain.scores_hold(document),
+        by_class=told(class_rows, []),
         rows=[row_of(p, document) for p in reversed(listed(points))],
+        columns=every_candidate.columns(document),
+        all_rows=all_rows,
+        states=every_candidate.filter_choices(document, all_rows),
+        over_time=over_time_json(document, found) if found else None,
+        when_found=told(lambda d: when_found(d, points)),
+        spent=told(_spent, []),
+        importances=recorded.importances,
+        not_computable=[f"{one.target} by {one.group} ({one.why})" for one in recorded.importances if one.why],
+        sessions=sessions,
+        session_columns=session_rows.SESSION_COLUMNS,
+        session_files=[(row.sessions, row.name) for row in all_rows if row.sessions],
+        session_shown=next((name for name in _worth_showing(points) if name in sessions["files"]), None),
         rejected=_groups((_kind(r["reason"]), _label(r)) for r in document["rejected"]),
-        failed=_groups((": ".join(filter(None, (f["strategy"], f["reason"]))), _label(f)) for f in document["failed"]),
+        failed=_groups((every_candidate.cause(f), _label(f)) for f in document["failed"]),
         chosen=next((row_of(p, document) for p in points if p["role"]), None),
+        conditions=_conditions(next((p for p in points if p["role"]), None)),
         environment=_environment(document),
     )
-    # A lone surrogate, from the bytes of a file name in an error message, must not cost the user the report.
-    write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
 
 
 def front_table(document: dict[str, Any]) -> str:
     """The front as a table of a notebook, the fastest last, with what was chosen marked and the conclusion above it."""
     rows = [row_of(p, document) for p in reversed(listed(points_of(document)))]
-    return _rendered("front.html.j2", document=document, rows=rows, conclusion=explain.conclusion(document))
+    return rendered("front.html.j2", document=document, rows=rows, conclusion=explain.conclusion(document))
 
 
-def _rendered(template: str, **values: Any) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def missing_files(document: dict[str, Any], root: Path) -> list[str]:
+    """Which files of a run folder are not where ``front.json`` says."""
+    artifacts = [document["reference"]["artifact"], *(c["artifact"] for c in document["candidates"])]
+    gone = [name for name in dict.fromkeys(artifacts) if not every_candidate.is_there(root, name)]
+    said = []
+    if gone:
+        all_of = len(set(artifacts))
+        said.append(f"{len(gone)} of the {all_of} files that were measured are not in this folder any more.")
+    nothing: list[str] = []
+    lost = [name for name in as_far_as_known(_handed_on, document, nothing) if not every_candidate.is_there(root, name)]
+    if lost:
+        said.append(f"Missing of what was delivered: {', '.join(lost)}.")
+    return said
 
-    loader = FileSystemLoader(Path(__file__).parent)
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return pages.get_template(template).render(**values)
+
+def _handed_on(document: dict[str, Any]) -> list[str]:
+    return list(delivered(document)) if chosen(document) else []
+
+
+def _without_record(recorded: Recorded) -> list[str]:
+    if not recorded.why:
+        return []
+    return [f"No timing sessions, and nothing on which choices mattered: {recorded.why}."]
+
+
+def _worth_showing(points: list[Shown]) -> list[str]:
+    """Whose sessions are shown first: those of the chosen file, else of the front."""
+    return [p["id"] for p in sorted(points, key=lambda p: (not p["role"], not p["on_front"])) if p["id"]]
 
 
 def _kind(reason: str) -> str:
@@ -94,23 +152,50 @@ def _groups(entries: Iterable[tuple[str, str]]) -> list[tuple[str, int, list[str
     return [(cause, len(all_), list(dict.fromkeys(all_))[:CAUSES_QUOTED]) for cause, all_ in ordered]
 
 
-def _environment(document: dict[str, Any]) -> dict[str, str]:
-    def text(value: Any) -> str:
-        if isinstance(value, list):
-            return ", ".join(map(str, value))
-        return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+def _spent(document: dict[str, Any]) -> list[tuple[str, str, str, float]]:
+    """(what, in words, how long, its share of the workers' time), the longest first."""
+    spent = {name: float(seconds) for name, seconds in (document.get("spent_seconds") or {}).items()}
+    whole = sum(seconds for name, seconds in spent.items() if name != MEASURE_BESIDE)
+    ordered = sorted(spent.items(), key=lambda item: -item[1])
+    return [(name, SPENT_ON.get(name, ""), duration(seconds), seconds / whole) for name, seconds in ordered if whole]
 
-    minutes, seconds = divmod(round(document["wall_seconds"]), 60)
+
+def _conditions(chosen: Shown | None) -> dict[str, str]:
+    """What the machine did while the chosen file was timed, at its worst."""
+    latency: dict[str, Any] = chosen["latency_ms"] if chosen else {}
+    found: dict[str, Any] = latency.get("conditions") or {}
+    try:
+        return {
+            "sessions": f"{latency['sessions']}, of which {latency['quiet_sessions']} on a quiet machine",
+            "quiet blocks": f"{100 * latency['quiet_blocks']:.0f} % of all",
+            "reference slowed": f"{found['reference_slowed']:.2f} times its fastest",
+            "load": f"{found['load']:.1f} processes that want to run",
+            "time that the host gave to others": f"{100 * found['stolen']:.0f} %",
+            "core taken by others": f"{found['switches']:.0f} times a second",
+            "stopped by a limit of processor time": f"{100 * found['throttled']:.0f} %",
+        }
+    except (KeyError, TypeError, ValueError):  # of an earlier version, which did not say
+        return {}
+
+
+def _environment(document: dict[str, Any]) -> dict[str, str]:
+    wall, tried = document["wall_seconds"], document["tried"]
     rest = {
         "seed": document["seed"],
-        "recipes tried": document["tried"],
-        "time taken": f"{minutes} min {seconds} s",
-        "where it went": explain.time_spent(document),
-        "first training against last": explain.rungs(document),
-        "untrained against trained": explain.untrained_order(document),
+        "recipes tried": tried,
+        "time given": f"{document['minutes']:g} min" if isinstance(document.get("minutes"), int | float) else None,
+        "time taken": None if wall is None else duration(wall),
+        "first training against last": as_far_as_known(explain.rungs, document, None),
+        "untrained against trained": as_far_as_known(explain.untrained_order, document, None),
     }
-    return {
-        key: text(value)
-        for key, value in {**document["environment"], **rest}.items()
-        if value not in (None, "", {}, [])
-    }
+    said = {str(key): _text(value) for key, value in {**document["environment"], **rest}.items()}
+    return {key: value for key, value in said.items() if value}
+
+
+def _text(value: Any) -> str:
+    """Nested values as words; nothing of what is not known."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {text}" for key, of_one in value.items() if (text := _text(of_one)))
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(_text, value)))
+    return "" if value is None else str(value)

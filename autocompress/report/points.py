@@ -59,8 +59,8 @@ def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
         "val": scale.text(score["val"]),
         "interval": _interval(score, scale),
         "test": scale.text(score["test"]),
-        "p50": _digits(explain.shown_ms(p, document, "p50")),
-        "p90": _digits(explain.shown_ms(p, document, "p90")),
+        "p50": shown_digits(explain.shown_ms(p, document, "p50")),
+        "p90": shown_digits(explain.shown_ms(p, document, "p90")),
         "speedup": f"{1 / latency['ratio']:.2f}×",
         "size": f"{_amount(p['size_bytes'])}B",
         "params": _amount(p["params"]),
@@ -92,13 +92,13 @@ def _interval(score: dict[str, Any], scale: ScoreScale) -> str:
     return f"{low} – {high}" + (f", from {sampled:,} examples" if sampled else "")
 
 
-def _digits(value: float) -> str:
-    """Three of them, which is what a timing is good for, zeros included so that a column reads evenly."""
+def shown_digits(value: float) -> str:
+    """Three digits, which is what a timing is good for, zeros included so that a column reads evenly."""
     return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
 
 
 def _amount(value: float) -> str:
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
-            return f"{_digits(value / size)} {unit}"
+            return f"{shown_digits(value / size)} {unit}"
     return f"{value:g} "

@@ -16,6 +16,7 @@ from autocompress.profile import HardwareProfile
 from autocompress.report.card import model_card
 from autocompress.report.document import Circumstances, front_document
 from autocompress.report.html import write_report
+from autocompress.report.record_reading import recorded_of
 from autocompress.storage.atomic import copy_file
 from autocompress.storage.delivery import commit
 from autocompress.storage.folder import RunFolder
@@ -55,7 +56,9 @@ def write_results(
     document["artifacts"], said = _written_for_the_target(document, settings.profile, folder, plugins)
     document["warnings"] += said
     document = commit(folder, document, model_card(document))
-    write_report(document, folder.report)
+    history = search.history
+    recorded = recorded_of(standings.opening, history.facts, history.trials, document["compressing"])
+    write_report(document, folder.report, recorded)
     return document
 
 

@@ -33,6 +33,10 @@ from autocompress.storage.front import (
 Say = Callable[[str], None]
 
 
+class LostDelivery(UsageError):
+    """What a run delivered is gone, and cannot be made again from what is left of it."""
+
+
 def recover(folder: RunFolder, say: Say) -> None:
     """What a search begins with in a folder that this process holds: finish a delivery. Raises UsageError when
     ``candidates/`` no longer holds what ``front.json`` says, or where the search will write there is a file that no
@@ -58,10 +62,11 @@ def _finish_delivery(folder: RunFolder, say: Say) -> None:
         remove_delivered(folder, delivered_before(folder) - document["delivered"].keys())
 
 
-def read_run(root: Path, say: Say) -> dict[str, Any]:
+def read_run(root: Path, say: Say, *, whole: bool = True) -> dict[str, Any]:
     """The ``front.json`` of a run, after the model it delivers was made to agree with it. Raises UsageError.
 
-    say: told which files did not agree and were made again.
+    say: told which files did not agree and were made again. whole: whether what cannot be made again is an error, as it
+    is for who wants the model; else it is told.
     """
     document = front.read_front(root)
     left = (root / name for name in ownership.recorded(root) - front.delivered(document).keys())
@@ -71,6 +76,10 @@ def read_run(root: Path, say: Say) -> dict[str, Any]:
             folder.claim()
             try:
                 _finish_delivery(folder, say)
+            except LostDelivery as error:
+                if whole:
+                    raise
+                say(str(error))
             finally:
                 folder.release()
         document = front.read_front(root)
@@ -110,8 +119,8 @@ def _make_whole(root: Path, document: dict[str, Any], wrong: Mapping[str, str]) 
             raise _lost(root, [name], f"{CANDIDATES}/ no longer holds it")
 
 
-def _lost(root: Path, names: list[str], why: str) -> UsageError:
-    return UsageError(
+def _lost(root: Path, names: list[str], why: str) -> LostDelivery:
+    return LostDelivery(
         f"{', '.join(names)} in {root} did not agree with {FRONT} and cannot be made again: {why}; put back what is "
         "missing, or search with another --out"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from autocompress.report.card import model_card, write_card
-from tests.report.test_html import EVIL, LINK, document
+from tests.report.pages import EVIL, LINK, document
 
 
 def card(**changes: object) -> str:

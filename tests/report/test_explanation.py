@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autocompress.report.explanation import explanation
-from tests.report.test_html import candidate, document
+from tests.report.pages import candidate, document
 
 PRUNE, INT8, TEACH = ("prune_channels", {"ratio": 0.5}), ("quantize_static", {}), ("distill_logits", {})
 TUNE = ("finetune", {})

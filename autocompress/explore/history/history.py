@@ -50,6 +50,11 @@ class History:
     def facts(self) -> Sequence[Fact]:
         return self._facts
 
+    @property
+    def trials(self) -> Sequence[FrozenTrial]:
+        """Every trial that ended, with its fact as an attribute."""
+        return self._record.trials()
+
     def enter(self, fact: Fact) -> None:
         """Something happened; it is recorded before it is known."""
         self._record.append(FACT, self._stored(fact))

@@ -21,7 +21,7 @@ from autocompress.explore.history.facts import (
     ScoredOnTest,
     Timed,
 )
-from autocompress.explore.opening.opening import Opening
+from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS
 from autocompress.group_losses import GroupLosses
 from autocompress.latency import Latency, beside_itself
@@ -63,7 +63,7 @@ class Measurements:
     _pools: dict[TimingSessions, Pools] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def of(cls, opening: Opening) -> "Measurements":
+    def of(cls, opening: Opening | EarlierOpening) -> "Measurements":
         measured = cls(opening.reference.graph, {})
         for evaluation in (opening.reference, *opening.reference_family.evaluations):
             measured = measured._with(evaluation.graph, evaluation.latency.sessions)
