@@ -10,7 +10,7 @@ from autocompress.report.chart import figure_json, is_hidden, worst_shown
 from autocompress.report.explanation import explanation
 from autocompress.report.over_time import duration, fronts, over_time_json, when_found
 from autocompress.report.page import rendered, write_page
-from autocompress.report.points import Shown, class_rows, listed, outside, points_of, row_of
+from autocompress.report.points import Shown, example_rows, group_tables, listed, outside, points_of, row_of
 from autocompress.report.readable import as_far_as_known, readable
 from autocompress.report.recorded import Recorded
 from autocompress.score_scale import ScoreScale
@@ -75,7 +75,8 @@ def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITH
         ],
         warnings=[*document["warnings"], *told(lambda d: list(map(str, d.get("advice", []))), [])],
         explained=[line for lines in explanation(document).values() for line in lines],
-        by_class=told(class_rows, []),
+        by_group=told(group_tables, []),
+        examples=told(example_rows, []),
         rows=[row_of(p, document) for p in reversed(listed(points))],
         columns=every_candidate.columns(document),
         all_rows=all_rows,

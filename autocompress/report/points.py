@@ -1,5 +1,6 @@
 """The candidates of ``front.json`` as the points of a report: which are shown, and each as texts."""
 
+import re
 from typing import Any
 
 from autocompress.report import explain
@@ -7,6 +8,7 @@ from autocompress.score_scale import ScoreScale
 from autocompress.verdict import ONE_SIDED
 
 Shown = dict[str, Any]  # a candidate of front.json
+PNG_LETTERS = re.compile(r"[A-Za-z0-9+/]+={0,2}")  # of base64
 
 
 def points_of(document: dict[str, Any]) -> list[Shown]:
@@ -69,9 +71,28 @@ def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def class_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was lost in each class or group, as texts, the one that lost most first."""
-    found, scale = document.get("by_class") or {"rows": []}, ScoreScale.of(document)
+def group_tables(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was lost in each class or group, and by the length of examples where it is known: as texts, what lost most
+    first.
+    """
+    scale, found = ScoreScale.of(document), (document.get("by_class"), (document.get("changed") or {}).get("by_length"))
+    return [{"by": of_one["by"], "rows": _group_rows(of_one["rows"], scale)} for of_one in found if of_one]
+
+
+def example_rows(document: dict[str, Any]) -> list[dict[str, str]]:
+    """The examples that changed most, as texts; a picture as PNG in base64."""
+    return [
+        {
+            "number": f"{int(example['number']):,}",
+            "lost": f"{example['loss']['points']:+.4g}",
+            "picture": example["picture"] if PNG_LETTERS.fullmatch(example["picture"]) else "",
+            **{name: str(example[name]) for name in ("target", "reference", "own")},
+        }
+        for example in (document.get("changed") or {"most": []})["most"]
+    ]
+
+
+def _group_rows(rows: list[dict[str, Any]], scale: ScoreScale) -> list[dict[str, Any]]:
     return [
         {
             "name": row["name"],
@@ -82,7 +103,7 @@ def class_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
             "error": f"± {ONE_SIDED * row['loss']['error']:.2f}",
             "surely": row["surely"],
         }
-        for row in found["rows"]
+        for row in rows
     ]
 
 

@@ -443,3 +443,26 @@ def test_where_no_class_is_hurt_that_is_said(tmp_path: Path):
     page = rendered(tmp_path, by_class=BY_CLASS | {"rows": rows, "too_few": []})
     assert "Of 1 class none surely loses a point more than the average; most: class dog gains 1.00 points" in page.text
     assert "Loss by class" not in rendered(tmp_path).text
+
+
+def changed(**more: Any) -> dict[str, Any]:
+    example = {"number": 217, "loss": {"points": 100.0}, "target": "5", "reference": "5", "own": EVIL, "picture": ""}
+    by_length = {"by": "length", "rows": [BY_CLASS["rows"][0] | {"name": "90 to 120"}], "too_few": []}
+    return {"examples": 550, "worse": 9, "better": 6, "most": [example | more], "by_length": by_length}
+
+
+def test_the_examples_that_changed_most_stand_with_both_answers_and_their_input(tmp_path: Path):
+    page = rendered(tmp_path, changed=changed(picture="iVBORw0KGgo="))
+    assert "Of 550 validation examples 9 score worse than with the reference, 6 better." in page.text
+    assert f"217 5 5 {EVIL} +100" in page.text
+    assert 'src="data:image/png;base64,iVBORw0KGgo="' in page.source
+    assert EVIL not in page.source
+    assert "Loss by length" in page.text
+    assert "length 90 to 120 loses 10.00 points" in page.text, "what is long surely loses more"
+
+
+def test_what_is_no_picture_is_not_shown_as_one(tmp_path: Path):
+    page = rendered(tmp_path, changed=changed(picture='x" onerror="alert(1)'))
+    assert "<img" not in page.source
+    assert "217 5 5" in page.text
+    assert "Examples that changed most" not in rendered(tmp_path).text
