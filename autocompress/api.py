@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,51 +102,69 @@ def search(
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
     act on.
     """
-    console = console or Console(stderr=True)
-    budget = Budget(budget_ms, speedup, max_drop, max_class_drop=max_class_drop)
-    if minutes is not None and not 0 < minutes < 1e6:
-        raise UsageError(f"--minutes must be a number above 0, not {minutes:g}")
-    if trials is not None and trials < 1:
-        raise UsageError(f"--trials must be at least 1, not {trials}")
+    console, plugins = console or Console(stderr=True), plugins or load_plugins()
     workers = DEFAULT_WORKERS if workers is None else workers
     if not 1 <= workers <= cores():
         raise UsageError(
             f"--workers must be from 1 to the number of cores, which is {cores()} here, not {workers}: each worker "
             "computes on a core of its own at least"
         )
-    plugins = plugins or load_plugins()
-    task = _named_task(task, data, checkpoint, plugins)
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"--seed must be from 0 to 4294967295, not {seed}")
-    for broken in plugins.broken if not quiet else ():
-        console.print(f"warning: {broken}", markup=False, soft_wrap=True)
-    demo = task is None
-    if task is None:
-        task = DEMO
-        if not quiet:
-            console.print(
-                "No task given: searching the bundled demo, scikit-learn's handwritten digits (real scans, 8x8).",
-                soft_wrap=True,
-            )
-    elif isinstance(task, Task) and not quiet:
-        console.print(
-            "The task is an object of this process, so candidates are computed "
-            "here: a plug-in that crashes ends the search.",
-            soft_wrap=True,
-        )
+    budget = Budget(budget_ms, speedup, max_drop, max_class_drop=max_class_drop)
+    folder = Path(out) if out is not None else None
+    task = named_task(task, data, checkpoint, plugins)
+    asked = SearchRequest(task, budget, profile, space, minutes, trials, no_train, explain, folder, seed)
+    settings = asked.settings(plugins, teller(console, quiet))
+    return _run_in(settings, asked.target, workers, plugins, console, quiet, policy, observe)
 
-    root, target = Path(out) if out is not None else default_out(task, teller(console, quiet)), load_profile(profile)
-    settings = Settings(
-        budget=replace(budget, **target.limits),
-        minutes=minutes or default_minutes(None if demo else task),
-        trials=trials,
-        seed=seed,
-        profile=target,
-        space=load_space(space, plugins).model_copy(update={"train": False} if no_train else {}),
-        out=root,
-        explain=explain,
-    )
-    return _run_in(settings, task, workers, plugins, console, quiet, policy, observe)
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What ``search`` is asked for, as it is given."""
+
+    task: Task | str | None
+    budget: Budget
+    profile: str
+    space: str
+    minutes: float | None
+    trials: int | None
+    no_train: bool
+    explain: bool
+    out: Path | None
+    seed: int
+
+    @property
+    def target(self) -> Task | str:
+        """The task; the demo's where none is given."""
+        return DEMO if self.task is None else self.task
+
+    def settings(self, plugins: PluginSet, say: Callable[[str], None]) -> Settings:
+        """With what is left out. say: told what a user should know of it. Raises UsageError for what makes no sense."""
+        if self.minutes is not None and not 0 < self.minutes < 1e6:
+            raise UsageError(f"--minutes must be a number above 0, not {self.minutes:g}")
+        if self.trials is not None and self.trials < 1:
+            raise UsageError(f"--trials must be at least 1, not {self.trials}")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed must be from 0 to 4294967295, not {self.seed}")
+        for broken in plugins.broken:
+            say(f"warning: {broken}")
+        if self.task is None:
+            say("No task given: searching the bundled demo, scikit-learn's handwritten digits (real scans, 8x8).")
+        elif isinstance(self.task, Task):
+            say(
+                "The task is an object of this process, so candidates are computed "
+                "here: a plug-in that crashes ends the search."
+            )
+        root, profile = self.out or default_out(self.target, say), load_profile(self.profile)
+        return Settings(
+            budget=replace(self.budget, **profile.limits),
+            minutes=self.minutes or default_minutes(self.task),
+            trials=self.trials,
+            seed=self.seed,
+            profile=profile,
+            space=load_space(self.space, plugins).model_copy(update={"train": False} if self.no_train else {}),
+            out=root,
+            explain=self.explain,
+        )
 
 
 def retarget(
@@ -185,7 +203,7 @@ def retarget(
         raise UsageError(f"--minutes must be a number above 0, not {minutes:g}")
     target = load_profile(profile)
     plugins.runtime_of(target)
-    task = _named_task(task, data, checkpoint, plugins)
+    task = named_task(task, data, checkpoint, plugins)
     earlier = read_earlier(root)
     if task is None and earlier.task is None:
         raise UsageError(f"{root} does not say where its task came from: give it as my_task.py:factory")
@@ -269,7 +287,7 @@ def _run(
         stop_signals() as interrupted,
     ):
         supervisor = Supervisor(terminal.doing, view.note, lambda: interrupted() is not None)
-        operations = _operations(
+        operations = operations_for(
             settings, task, workers, folder, plugins, terminal, supervisor, clock, policy.workers, progress
         )
 
@@ -310,7 +328,7 @@ def _run(
                 operations.kill()  # what is still under way is no longer wanted
 
         try:
-            document = _run_to_end(whole())
+            document = run_to_end(whole())
             view.delivered(document)
         except AutocompressError as error:
             with suppress(AutocompressError, OSError):  # the first error is the one to tell
@@ -346,7 +364,7 @@ def _refuse_another_task(opening: Opening, given: EarlierRun) -> None:
         raise UsageError(f"the run was made for another task ({how}): give the task it was made for")
 
 
-def _run_to_end(whole: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+def run_to_end(whole: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
     """``asyncio.run``, also from inside a running loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
@@ -356,7 +374,7 @@ def _run_to_end(whole: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
         return beside.submit(asyncio.run, whole).result()
 
 
-def _operations(
+def operations_for(
     settings: Settings,
     task: Task | str,
     workers: int,
@@ -395,7 +413,7 @@ def _operations(
     )
 
 
-def _named_task(
+def named_task(
     task: Task | str | None, data: str | Path | None, checkpoint: str | Path | None, plugins: PluginSet
 ) -> Task | str | None:
     """A task as it goes on from here. Raises UsageError for data beside what brings its own, and for no such hub."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autocompress.completion import profile_names, run_folders, space_names, task_files
 from autocompress.errors import AutocompressError, UsageError, one_line
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from autocompress.report.json_lines import JsonLines
     from autocompress.report.runs import ReportedRun
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Observe = Annotated[
@@ -36,7 +37,16 @@ Data = Annotated[
     typer.Option(help="Of a hub's model, as in `hf:MODEL --data DATA`: a folder, a file or a name."),
 ]
 Checkpoint = Annotated[str | None, typer.Option(help="Weights of a hub's model, a file, in place of its own.")]
-Profile = Annotated[str, typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file.")]
+Profile = Annotated[
+    str,
+    typer.Option(
+        help="Where the model will run: a name from `profiles`, or a TOML file.", autocompletion=profile_names
+    ),
+]
+Run = Annotated[Path, typer.Argument(help="The --out folder of a search.", autocompletion=run_folders)]
+TaskArgument = Annotated[
+    str, typer.Argument(help="my_task.py:factory, hf:MODEL or timm:NAME", autocompletion=task_files)
+]
 
 
 def version(value: bool) -> None:
@@ -65,7 +75,8 @@ def search_command(
         str | None,
         typer.Argument(
             help="my_task.py:factory, package.module:factory, hf:MODEL or timm:NAME; without one, [tool.autocompress] "
-            "or the digits demo."
+            "or the digits demo.",
+            autocompletion=task_files,
         ),
     ] = None,
     data: Data = None,
@@ -85,9 +96,15 @@ def search_command(
     ] = None,
     profile: Annotated[
         list[str] | None,
-        typer.Option(help="Where the model will run: a name from `profiles`, or a TOML file; again for further ones."),
+        typer.Option(
+            help="Where the model will run: a name from `profiles`, or a TOML file; again for further ones.",
+            autocompletion=profile_names,
+        ),
     ] = None,
-    space: Annotated[str | None, typer.Option(help="What to search: a name from `spaces`, or a TOML file.")] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="What to search: a name from `spaces`, or a TOML file.", autocompletion=space_names),
+    ] = None,
     minutes: Annotated[
         str | None, typer.Option(help="In all, over resumes, finishing included (15; the demo 1.5).")
     ] = None,
@@ -103,9 +120,14 @@ def search_command(
         typer.Option("--explain", help="Spend a quarter of the time on what each step of the best recipe brings."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder (runs/<task>). The same command on it resumes.")
+        Path | None,
+        typer.Option(help="The run folder (runs/<task>). The same command on it resumes.", autocompletion=run_folders),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be tried, how long it takes and what fits; write nothing.")
+    ] = False,
+    as_json: Json = False,
     observe: Observe = None,
     json_lines: Lines = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
@@ -149,12 +171,19 @@ def search_command(
     from autocompress.api import search
     from autocompress.hub_request import target_with
 
+    given_data = settings.pop("data", None), settings.pop("checkpoint", None)
+    wanted = target_with(settings.pop("task", None), *given_data)
+    if dry_run:
+        if profile is not None and len(profile) > 1:
+            raise UsageError("--dry-run looks at one target: give one --profile")
+        _dry_run(wanted, quiet, as_json, settings)
+        return
+    if as_json:
+        raise UsageError("--json goes with --dry-run: --json-lines prints what happens in a search")
     with _printing(json_lines) as (console, lines):
-        if task is None and "task" in settings and not quiet:
+        if task is None and wanted is not None and not quiet:
             source = settings_source(Path.cwd())
-            console.print(f"Task {settings['task']}, as {source} says.", markup=False, highlight=False, soft_wrap=True)
-        given_data = settings.pop("data", None), settings.pop("checkpoint", None)
-        wanted = target_with(settings.pop("task", None), *given_data)
+            console.print(f"Task {wanted}, as {source} says.", markup=False, highlight=False, soft_wrap=True)
         settings["observe"] = [*settings.get("observe", ()), *lines]
         if profile is not None and len(profile) > 1:
             from autocompress.several_targets import search_for
@@ -167,13 +196,51 @@ def search_command(
         raise typer.Exit(3)
 
 
+def _dry_run(task: str | None, quiet: bool, as_json: bool, settings: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from autocompress.preview import dry_run
+    from autocompress.report.dry_run import print_dry_run
+
+    console = Console(stderr=as_json)
+    settings = {name: value for name, value in settings.items() if name not in ("workers", "observe")}
+    found = dry_run(task, quiet=quiet, console=console, **settings)
+    if as_json:
+        _print(found, as_json)
+    elif not quiet:
+        print_dry_run(console, found)
+
+
+@app.command("init")
+def init_command(
+    folder: Annotated[
+        Path, typer.Argument(help="The project: the model's code, its trained weights, its data.")
+    ] = Path(),
+    out: Annotated[Path | None, typer.Option(help="The file to write (my_task.py in the folder).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what looking found.")] = False,
+) -> None:
+    """Write a task file for a project. The folder is read, none of its code is run, and no file is overwritten."""
+    from autocompress.starting.start import start
+
+    asks = not yes and sys.stdin.isatty()
+    started = start(folder, out, _ask if asks else _take_first)
+    typer.echo(f"Written: {started.file}")
+    _print(started.parts, as_json=False)
+    for note in started.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"Next: autocompress search {started.file}:task --speedup 2 --dry-run")
+
+
 @app.command("retarget")
 def retarget_command(
-    run: Annotated[Path, typer.Argument(help="The run folder of a finished search.")],
+    run: Annotated[Path, typer.Argument(help="The run folder of a finished search.", autocompletion=run_folders)],
     task: Annotated[str | None, typer.Argument(help="my_task.py:factory; left out: where the run's came from")] = None,
     data: Data = None,
     checkpoint: Checkpoint = None,
-    profile: Annotated[str, typer.Option(help="The other target: a name from `profiles`, or a TOML file.")] = ...,  # type: ignore[assignment]
+    profile: Annotated[
+        str,
+        typer.Option(help="The other target: a name from `profiles`, or a TOML file.", autocompletion=profile_names),
+    ] = ...,  # type: ignore[assignment]
     budget_ms: Annotated[
         float | None, typer.Option(help="Milliseconds there; left out with the others: the run's.")
     ] = None,
@@ -214,7 +281,7 @@ def retarget_command(
 
 @app.command("inspect")
 def inspect_command(
-    task: Annotated[str, typer.Argument(help="my_task.py:factory, hf:MODEL or timm:NAME")],
+    task: TaskArgument,
     data: Data = None,
     checkpoint: Checkpoint = None,
     profile: Profile = "cpu",
@@ -263,9 +330,7 @@ def measure_command(
 
 
 @app.command("verify")
-def verify_command(
-    run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False
-) -> None:
+def verify_command(run: Run, as_json: Json = False) -> None:
     """Measure a finished run again and fail if what it says no longer holds."""
     from autocompress.commands.verify import verify_run
 
@@ -278,7 +343,7 @@ def verify_command(
 @app.command("apply")
 def apply_command(
     recipe: Annotated[Path, typer.Argument(help="A recipe.toml of a run.")],
-    task: Annotated[str, typer.Argument(help="my_task.py:factory, hf:MODEL or timm:NAME")],
+    task: TaskArgument,
     data: Data = None,
     checkpoint: Checkpoint = None,
     out: Annotated[Path | None, typer.Option(help="Where the model goes (applied/<recipe>).")] = None,
@@ -296,7 +361,10 @@ def apply_command(
 
 @app.command("report")
 def report_command(
-    runs: Annotated[list[Path], typer.Argument(help="The --out folder of a search; of several: they are compared.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="The --out folder of a search; of several: they are compared.", autocompletion=run_folders),
+    ],
     as_json: Json = False,
 ) -> None:
     """Write the HTML report of a run, and the card of its model, and print where they are. Of several runs: compare
@@ -342,9 +410,7 @@ def _compare(runs: Sequence["ReportedRun"], as_json: bool) -> None:
 
 
 @app.command("explain")
-def explain_command(
-    run: Annotated[Path, typer.Argument(help="The --out folder of a search.")], as_json: Json = False
-) -> None:
+def explain_command(run: Run, as_json: Json = False) -> None:
     """Why a run recommends what it does: each technique alone, together, what leaving one out costs, whom it hurts."""
     from autocompress.report.explain import conclusion, whom_it_hurts
     from autocompress.report.explanation import explanation
@@ -425,6 +491,27 @@ def _told(error: Exception) -> str:
     said = f"{type(error).__name__}: {said}"
     fix = fix_of(said)
     return f"{said}{f'; {fix}' if fix else ''} (--debug shows where)"
+
+
+def _ask(question: str, answers: Sequence[str]) -> int:
+    """The number of an answer, from 0; where there is only one, nothing is asked."""
+    if len(answers) == 1:
+        return 0
+    typer.echo(question)
+    for number, answer in enumerate(answers, 1):
+        typer.echo(f"  {number}  {one_line(answer, 200)}")
+    while True:
+        given = typer.prompt("Number", default=1, type=int)
+        if 1 <= given <= len(answers):
+            return int(given) - 1
+        typer.echo(f"a number from 1 to {len(answers)}")
+
+
+def _take_first(question: str, answers: Sequence[str]) -> int:
+    """The likeliest answer, said aloud with how many others there are."""
+    others = f" (1 of {len(answers)})" if len(answers) > 1 else ""
+    _say(f"{question} {one_line(answers[0], 200)}{others}")
+    return 0
 
 
 def _say(text: str) -> None:

@@ -20,7 +20,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from autocompress.cli import main
 from autocompress.testing.observer_conformance import events_of_a_search
@@ -63,6 +65,14 @@ def task():
 
 def number():
     return 3
+"""
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 2, 3)
 """
 SPACE = """
 name = "small"
@@ -224,6 +234,25 @@ def test_plugins_lists_every_strategy_with_its_distribution(command: Callable[..
     expected = {"prune_channels", "student", "finetune", "distill_logits", "quantize_static", "quantize_dynamic"}
     assert expected <= listed["strategies"].keys()
     assert all(s["from"].startswith("autocompress ") for n, s in listed["strategies"].items() if n in expected)
+
+
+def test_init_says_what_it_took_and_writes_a_task_that_is_never_replaced(
+    command: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    weights = {"conv.weight": np.zeros((2, 1, 3), np.float32), "conv.bias": np.zeros(2, np.float32)}
+    save_file(weights, tmp_path / "net.safetensors")
+    (tmp_path / "my_task.py").unlink()
+    done = command("init", ".", "--yes")
+    assert done.code == 0
+    assert "Written: my_task.py" in done.out
+    assert "Net() of net.py" in done.out
+    assert "Which data does it learn and is it judged on? none of these" in done.err
+    written = (tmp_path / "my_task.py").read_text()
+    refused(command("init", ".", "--yes", "--out", "my_task.py"), "is there already and stays as it is", tmp_path)
+    assert (tmp_path / "my_task.py").read_text() == written
+    said = "raised NotImplementedError (line "
+    refused(command("search", "my_task.py:task", "--dry-run"), said, tmp_path)
 
 
 # -- searches as processes ---------------------------------------------------------------------------------------------

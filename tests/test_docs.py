@@ -2,8 +2,11 @@
 
 import builtins
 import inspect
+import math
 import os
 import re
+import shlex
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -12,12 +15,15 @@ from pathlib import Path
 
 import pluggy
 import pytest
+import torch
 import typer
 
 from autocompress import SearchResult, cli, errors, testing
+from autocompress.data import ScoredSet, call, read_data
 from autocompress.explore.space.space_file import load_space
 from autocompress.plugin import contract, hooks
 from autocompress.plugin.loader import PluginSet
+from autocompress.task import load_task
 from autocompress.testing import checks
 
 ROOT = Path(__file__).parent.parent
@@ -158,6 +164,125 @@ def test_the_page_on_the_python_api_names_what_a_result_and_a_file_have() -> Non
     assert named == {name for name in vars(SearchResult) if not name.startswith("_")} | {"folder", "document"}
     code = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", section))))
     assert names_of(contract.MeasuredFile) - {"of"} <= code
+
+
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FINISHED = Path(__file__).parent / "fixtures" / "finished_run"
+LISTING = {"plugins", "profiles", "spaces"}  # commands that take nothing
+
+
+def commands_shown() -> list[list[str]]:
+    """The words of every command line of autocompress in the pages, in blocks and between backticks; ``[--option]``
+    as an option, and without what a page leaves open.
+    """
+    found: dict[tuple[str, ...], None] = {}
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        lines = [
+            line.split("#")[0]
+            for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+            if not language
+            for line in block.splitlines()
+        ]
+        without_blocks = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+        lines += re.findall(r"`(autocompress [^`\n]+)`", without_blocks)
+        for line in lines:
+            for command in re.findall(r"(?:^|&& )autocompress ([^&|>]+)", line.strip()):
+                found[tuple(shlex.split(command))] = None
+    return [list(words) for words in found if words[0] != "..."]
+
+
+def parsed(words: list[str]) -> None:
+    """By the real command line, without running anything. Raises what a user would see."""
+    pairs = zip(["", *words], words, strict=False)
+    words = ["1" if before.startswith("--") and re.fullmatch("[A-Z]+", word) else word for before, word in pairs]
+    group = typer.main.get_command(cli.app)
+    whole = group.make_context("autocompress", list(words), resilient_parsing=not words[0].startswith("-"))
+    name, command, rest = group.resolve_command(whole, list(words))  # type: ignore[attr-defined]
+    command.make_context(name, rest, parent=whole)
+
+
+def test_every_command_line_that_is_shown_is_one_that_the_command_line_takes() -> None:
+    shown = [words for words in commands_shown() if len(words) > 1 and not words[0].startswith("-")]
+    assert len(shown) >= 40
+    refused = {}
+    for words in shown:
+        try:
+            parsed(words)
+        except Exception as error:  # of the library, whose classes are its own
+            refused[" ".join(words)] = str(getattr(error, "format_message", lambda error=error: error)())
+    assert refused == {}
+    with pytest.raises(Exception, match="No such option"):
+        parsed(["search", "my_task.py:task", "--no-such-option"])
+
+
+def test_quick_commands_run_as_they_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = {tuple(words) for words in commands_shown() if words[0] in LISTING | {"report", "explain"}}
+    shown = {words for words in shown if len(words) > 1 or words[0] in LISTING}
+    assert {words[0] for words in shown} == LISTING | {"report", "explain"}
+    for words in sorted(shown):
+        for run in [word for word in words[1:] if word.startswith("runs/") or word == "RUN"]:
+            if not Path(run).exists():
+                shutil.copytree(FINISHED, run)
+        monkeypatch.setattr(sys, "argv", ["autocompress", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code == 0, said.err
+        assert said.out.strip(), words
+
+
+@pytest.mark.parametrize("name", ["image", "speech", "text", "table"])
+def test_a_task_of_the_ten_minutes_runs_as_it_stands(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "ten-minutes.md").read_text("utf-8")
+    (code,) = re.findall(rf"```python\n# {name}_task.py\n(.*?)```", text, re.DOTALL)
+    (tmp_path / f"{name}_task.py").write_text(code)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    task = load_task(f"{tmp_path / name}_task.py:task")
+    sys.modules.pop(f"{name}_task")
+    data, model = read_data(task), task.copy_of_model()
+    batch = data.splits["train"].take(torch.arange(4))
+    returned = call(model, batch.inputs)
+    task.loss_fn(returned, batch.targets).backward()
+    val = ScoredSet(task, data.splits["val"], data.layout)
+    with torch.no_grad():
+        pieces = [(data.layout.rows_of(call(model, b.inputs)), b.targets) for b in val.split.batches(64)]
+    assert math.isfinite(val.value(val.kept(pieces)))
+
+
+def slug(heading: str) -> str:
+    """What a section is linked by."""
+    plain = re.sub(r"[`*]|\[([^]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", plain.strip().lower()))
+
+
+def test_links_of_the_pages_lead_somewhere_in_the_repository() -> None:
+    count = 0
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"\w+:", link):
+                continue
+            path, _, section = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            if section:
+                headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
+                assert section in map(slug, headings), f"{page.name}: {link}"
+            count += 1
+    assert count >= 60
+
+
+def test_the_site_has_every_page_and_fetches_nothing() -> None:
+    configured = (ROOT / "mkdocs.yml").read_text("utf-8")
+    pages = re.findall(r"^ +- [^:\n]+: (\S+\.md)$", configured.split("\nnav:\n")[1], re.MULTILINE)
+    assert sorted(pages) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    assert re.search(r"^  font: false\b", configured, re.MULTILINE)
 
 
 def options_of_the_cli() -> dict[str, set[str]]:

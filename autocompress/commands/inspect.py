@@ -22,7 +22,7 @@ from autocompress.explore.opening.reference import open_task
 from autocompress.measure import operators_of
 from autocompress.plain_model import scripted_part
 from autocompress.plugin.contract import Context, ShrinkableGroup, Strategy, StructureStrategy
-from autocompress.plugin.loader import load_plugins
+from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.plugin.task_targets import task_of
 from autocompress.profile import load_profile
 from autocompress.storage.folder import RunFolder
@@ -55,18 +55,9 @@ def inspect_task(
         opened = here.computation.opened
         warnings = [*map(str, plugins.broken), *opening.warnings]
         return {
-            **_reference(opening, len(opened.val)),
+            **reference_found(opening, len(opened.val)),
             "operators": _operators(opened, warnings),
-            "applies": {
-                a.name: {
-                    "summary": plugins.strategy(a.name).summary,
-                    "parameters": {p.name: list(p.choices) for p in a.parameters},
-                    "variants": [dict(v) for v in a.variants],
-                    "size_only": a.size_only,
-                }
-                for a in opening.applicable
-            },
-            "does_not_apply": {r.strategy: r.reason for r in opening.refused},
+            **strategies_found(opening, plugins),
             "unchanged_weights": _unchanged(opening),
             "sensitivity": _sensitivity(opened, opening, sensitivity_s, warnings),
             "left_alone": _left_alone(opened, warnings),
@@ -74,7 +65,24 @@ def inspect_task(
         }
 
 
-def _reference(opening: Opening, scored: int) -> dict[str, Any]:
+def strategies_found(opening: Opening, plugins: PluginSet) -> dict[str, Any]:
+    """Which strategies apply, with what they offer, and why the others do not."""
+    return {
+        "applies": {
+            a.name: {
+                "summary": plugins.strategy(a.name).summary,
+                "parameters": {p.name: list(p.choices) for p in a.parameters},
+                "variants": [dict(v) for v in a.variants],
+                "size_only": a.size_only,
+            }
+            for a in opening.applicable
+        },
+        "does_not_apply": {r.strategy: r.reason for r in opening.refused},
+    }
+
+
+def reference_found(opening: Opening, scored: int) -> dict[str, Any]:
+    """Of the unchanged model. scored: validation examples that its score is of."""
     reference = opening.reference
     score = reference.score.shown(opening.scale.maximize)
     return {

@@ -54,6 +54,7 @@ class SearchPolicy:
     )
     explores: bool = True  # else the models are given, and what exploring needs to know is not found out
     first_recipes: bool = True  # a search begins with them: 0.746 -> 0.461 without
+    floor_share: float = 0.5  # of the time left, for a greedy search of the floor: what it finds is to be trained
     remembered: int = 400  # trials the sampler looks at, at most, for its time grows with them: not measured
     forgotten: int = 100  # more than that, before the oldest are forgotten: not measured
     strengthened: int = 5  # best families, of which one is tried at another strength: 0.746 -> 0.652 at 0

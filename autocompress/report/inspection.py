@@ -16,9 +16,9 @@ LEFT = 4  # modules named for each reason
 def print_inspection(console: Console, found: dict[str, Any]) -> None:
     """What ``inspect_task`` found, a section each."""
     metric = next(iter(found["score"]))
-    _reference(console, found, metric)
+    print_reference(console, found, metric)
     _operators(console, found["operators"])
-    _strategies(console, found)
+    print_strategies(console, found)
     _unchanged(console, found["unchanged_weights"], metric)
     _sensitivity(console, found["sensitivity"], metric)
     _left_alone(console, found["left_alone"])
@@ -28,8 +28,8 @@ def print_inspection(console: Console, found: dict[str, Any]) -> None:
         console.print(_text(f"warning: {warning}", "yellow"))
 
 
-def _reference(console: Console, found: dict[str, Any], metric: str) -> None:
-    table = _section(console, f"Reference of {found['task']}")
+def print_reference(console: Console, found: dict[str, Any], metric: str) -> None:
+    table = section(console, f"Reference of {found['task']}")
     score, low, high = (ScoreScale(metric).text(found["score"][key]) for key in (metric, "low", "high"))
     latency, val = found["latency_ms"], found["examples"]["val"]
     sample = f", on {found['scored']:,} of {val:,} examples" if found["scored"] < val else ""
@@ -50,7 +50,7 @@ def _reference(console: Console, found: dict[str, Any], metric: str) -> None:
 def _operators(console: Console, operators: list[dict[str, Any]]) -> None:
     if not operators:
         return
-    table = _section(console, "Time by operator", ">share", ">ms", "operator", "node")
+    table = section(console, "Time by operator", ">share", ">ms", "operator", "node")
     for row in operators[:SLOWEST]:
         table.add_row(f"{row['share']:.1%}", f"{row['ms']:.3f}", _text(row["operator"]), _text(row["name"], "dim"))
     others = operators[SLOWEST:]
@@ -60,7 +60,7 @@ def _operators(console: Console, operators: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def _strategies(console: Console, found: dict[str, Any]) -> None:
+def print_strategies(console: Console, found: dict[str, Any]) -> None:
     applies = found["applies"]
     useful = {name: _offer(answer) for name, answer in applies.items() if answer["size_only"] is None}
     smaller = {name: answer["size_only"] for name, answer in applies.items() if answer["size_only"] is not None}
@@ -71,7 +71,7 @@ def _strategies(console: Console, found: dict[str, Any]) -> None:
         ("Strategies that do not apply", "dim", found["does_not_apply"]),
     ):
         if rows:
-            table = _section(console, title)
+            table = section(console, title)
             for name, text in rows.items():
                 table.add_row(Text(name.ljust(width), style), _text(text))
             console.print(table)
@@ -90,7 +90,7 @@ def _offer(strategy: dict[str, Any]) -> str:
 def _unchanged(console: Console, variants: dict[str, dict[str, Any]], metric: str) -> None:
     if not variants:
         return
-    table = _section(console, "The same weights in other files", f">{metric}", ">speed-up", ">kB", ">deflated", "file")
+    table = section(console, "The same weights in other files", f">{metric}", ">speed-up", ">kB", ">deflated", "file")
     for recipe, answer in variants.items():
         left_out = answer.get("left_out")
         table.add_row(
@@ -108,7 +108,7 @@ def _sensitivity(console: Console, sensitivity: dict[str, dict[str, Any]], metri
         looked_at = [row for row in groups if row["can_go"] or row["cannot_go"]]
         failed = [row for row in groups if row["failed"]]
         repaired = any(row["repaired"] for row in looked_at)
-        table = _section(console, f"Sensitivity: {strategy}", ">can go", ">lost", ">beyond", "group")
+        table = section(console, f"Sensitivity: {strategy}", ">can go", ">lost", ">beyond", "group")
         if looked_at:
             console.print(_text(_what_can_go(answer, metric, repaired=repaired), "dim"))
         looked_at.sort(key=_share)
@@ -172,7 +172,7 @@ def _left_alone(console: Console, left: dict[str, dict[str, str]]) -> None:
     """A row for each reason of each strategy."""
     if not left:
         return
-    table = _section(console, "Left as they are", "strategy", "why and which")
+    table = section(console, "Left as they are", "strategy", "why and which")
     for strategy, reasons in left.items():
         modules: dict[str, list[str]] = {}
         for module, reason in reasons.items():
@@ -184,7 +184,7 @@ def _left_alone(console: Console, left: dict[str, dict[str, str]]) -> None:
     console.print(table)
 
 
-def _section(console: Console, title: str, *columns: str) -> Table:
+def section(console: Console, title: str, *columns: str) -> Table:
     """A titled table; a column that starts with ``>`` is of numbers."""
     console.print()
     console.print(_text(title, "bold"))

@@ -15,12 +15,11 @@ from autocompress.explore.clock.clock import Clock
 from autocompress.explore.opening.first_recipes import Try
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.gating import Gating
+from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.space.ladders import strongest_neighbours, strongest_recipes
 from autocompress.explore.space.space import Space
 from autocompress.latency import Latency
 from autocompress.recipe import Recipe
-
-GREEDY_SHARE = 0.5  # of the time that is left, for the greedy search: what it finds has to be trained
 
 TimedRecipe = tuple[Recipe, Latency]
 Build = Callable[[Recipe], Awaitable[TimedRecipe | None]]
@@ -81,7 +80,9 @@ def is_over(budget: Budget, latency: Latency) -> bool:
     return latency.quiet and budget.excluded(latency)
 
 
-async def time_floor(space: Space, gating: Gating, budget: Budget, clock: Clock) -> Floor:
+async def time_floor(
+    space: Space, gating: Gating, budget: Budget, clock: Clock, policy: SearchPolicy = SearchPolicy()
+) -> Floor:
     """Time the smallest structures, and where all of them are over the budget those of other sets of strategies, each
     with the variants that were fast on the reference until one is within the budget.
     """
@@ -109,7 +110,7 @@ async def time_floor(space: Space, gating: Gating, budget: Budget, clock: Clock)
     found = await find_floor(space, gate, enough)
     if found is None or not is_over(budget, found[1]):
         return Floor(budget, found, answers=answers)
-    until = clock.elapsed() + GREEDY_SHARE * clock.left()
+    until = clock.elapsed() + policy.floor_share * clock.left()
     nearer = await find_subset(space, found, gate, enough)
     return Floor(budget, nearer, nearer != found, answers)
 

@@ -165,7 +165,7 @@ class Opener:
         unchanged = (opening.reference, *opening.reference_family.evaluations)
         if not self.policy.explores or not budget.bounded or any(budget.excess(e.latency) <= 0 for e in unchanged):
             return Floor(budget)
-        floor = await time_floor(space, gating, budget, self.clock)
+        floor = await time_floor(space, gating, budget, self.clock, self.policy)
         if note := floor.note():
             self.note(note)
         return floor
