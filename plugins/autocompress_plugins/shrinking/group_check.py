@@ -1,12 +1,13 @@
 """Whether groups are right: removing some of their units has to give the outputs that the model has with the weights
 that read those units set to zero.
 
-A norm over the channels has other statistics when a channel goes, and is meant to. In the comparison it keeps those of
-the whole model.
+A norm over the channels has other statistics when a channel goes, and is meant to. In the comparison one that loses
+channels keeps those of the whole model.
 """
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -77,13 +78,25 @@ def _zero_readers(module: nn.Module, member: Member, units: set[int]) -> None:
                 readers[i // readers.shape[1], i % readers.shape[1]] = 0
 
 
+@dataclass
+class _SeenNorm:
+    """width: values that are normalized together. narrowed: whether it loses some of them."""
+
+    width: int
+    mean: Tensor
+    scale: Tensor
+    narrowed: bool = False
+
+
 class _FrozenNorms(TorchFunctionMode):
-    """Norms that take their statistics in the first pass and keep them in those that follow."""
+    """Norms whose statistics are taken in the first pass. Those that are narrower in the second one keep them in it and
+    in the third; others, as the norm of each head's queries, have their own in every pass.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._taken: list[tuple[Tensor, Tensor]] = []
-        self._kept: Iterator[tuple[Tensor, Tensor]] | None = None
+        self._norms_seen: list[_SeenNorm] = []
+        self._again: Iterator[_SeenNorm] | None = None
         self._norms: dict[Any, Callable[..., Tensor]] = {
             F.layer_norm: self._layer_norm,
             F.rms_norm: self._rms_norm,
@@ -94,7 +107,7 @@ class _FrozenNorms(TorchFunctionMode):
         """What the model gives; of the first model asked, the norms' statistics are taken."""
         with self:
             found = outputs(model, inputs)
-        self._kept = iter(self._taken)
+        self._again = iter(self._norms_seen)
         return found
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -118,11 +131,14 @@ class _FrozenNorms(TorchFunctionMode):
         return y * (1 if weight is None else weight.view(along)) + (0 if bias is None else bias.view(along))
 
     def _standard(self, x: Tensor, eps: float, centred: bool = True) -> Tensor:
-        """x (..., values that are normalized together) by mean and deviation: its own at first, then the kept ones."""
-        if self._kept is None:
-            mean = x.mean(-1, keepdim=True) if centred else x.new_zeros(1)
-            self._taken.append((mean, ((x - mean).square().mean(-1, keepdim=True) + eps).rsqrt()))
-            mean, scale = self._taken[-1]
+        """x (..., values that are normalized together) by mean and deviation."""
+        mean = x.mean(-1, keepdim=True) if centred else x.new_zeros(1)
+        scale = ((x - mean).square().mean(-1, keepdim=True) + eps).rsqrt()
+        if self._again is None:
+            self._norms_seen.append(_SeenNorm(x.shape[-1], mean, scale))
         else:
-            mean, scale = next(self._kept)
+            seen = next(self._again)
+            seen.narrowed |= x.shape[-1] != seen.width
+            if seen.narrowed:
+                mean, scale = seen.mean, seen.scale
         return (x - mean) * scale

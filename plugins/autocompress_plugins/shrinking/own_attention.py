@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from autocompress.errors import CandidateFailed
 from autocompress.nested import map_tensors
@@ -42,21 +43,32 @@ class HeadSize:
         setattr(holder, self.name, nn.Parameter(cut) if isinstance(value, nn.Parameter) else cut)
 
 
+SEEN_WIDTH = HeadSize("", "own_width")
+READ_SHAPE = (Tensor.shape.__get__, Tensor.size)  # type: ignore[attr-defined]
+
+
 class OwnAttention(PrunableAttention):
     """Beside the class of a user's module, whose ``forward`` it is. own_heads: its layers. own_sizes: what else grows
     with the heads. own_input: which argument is the sequence. own_result: what a call gave, for its structure.
+    own_width: how wide the sequence seems to code that takes its width for the one of all heads; None where it is seen
+    as it is.
     """
 
     own_heads: tuple[HeadLayer, ...]
     own_sizes: tuple[HeadSize, ...]
     own_input: int | str
     own_result: Any
+    own_width: int | None
 
     def forward(self, *args: Any, **named: Any) -> Any:
-        if not self.opaque:
-            return super().forward(*args, **named)
         x = args[self.own_input] if isinstance(self.own_input, int) else named[self.own_input]
-        return _with_first(self.own_result, self.stand_in(x, self.opaque_widths()[1]))
+        if self.opaque:
+            return _with_first(self.own_result, self.stand_in(x, self.opaque_widths()[1]))
+        if self.own_width in (None, self.own_heads[0].layer.in_features):
+            return super().forward(*args, **named)
+        seen = x.detach()[..., :1].expand(*x.shape[:-1], self.own_width)
+        with _SeenAs(x, seen):
+            return super().forward(*_exchanged(args, x, seen), **_exchanged(named, x, seen))
 
     def opaque_widths(self) -> tuple[int, int]:
         out = self.own_heads[-1].layer
@@ -83,6 +95,33 @@ class OwnAttention(PrunableAttention):
         _keep(out, "out", remaining(out.out_features, removed))
 
 
+class _SeenAs(TorchFunctionMode):
+    """While open, a tensor stands for another one: its shape can be read, and whatever is computed is computed of the
+    other.
+    """
+
+    def __init__(self, tensor: Tensor, seen: Tensor) -> None:
+        super().__init__()
+        self._tensor, self._seen = tensor, seen
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in READ_SHAPE:
+            return func(*args, **(kwargs or {}))
+        given, named = (_exchanged(each, self._seen, self._tensor) for each in (args, kwargs or {}))
+        return func(*given, **named)
+
+
+def _exchanged(structure: Any, one: Tensor, other: Tensor) -> Any:
+    """A structure of arguments with ``other`` wherever ``one`` is in it."""
+    if structure is one:
+        return other
+    if isinstance(structure, dict):
+        return {key: _exchanged(value, one, other) for key, value in structure.items()}
+    if type(structure) in (list, tuple):
+        return type(structure)(_exchanged(value, one, other) for value in structure)
+    return structure
+
+
 def sequence_argument(call: ModuleCall, width: int) -> int | str:
     """The first argument that is a sequence (N, T, width). Raises CandidateFailed."""
     given: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.named.items()]
@@ -94,8 +133,8 @@ def sequence_argument(call: ModuleCall, width: int) -> int | str:
 
 def become_own_attention(
     module: nn.Module, call: ModuleCall, heads: tuple[HeadLayer, ...], sizes: tuple[HeadSize, ...]
-) -> None:
-    """Make ``module`` an OwnAttention, in place. call: one of its."""
+) -> OwnAttention:
+    """``module``, which becomes an OwnAttention in place. call: one of its."""
     own = type(module)
     module.__class__ = type(own.__name__, (OwnAttention, own), {"__module__": own.__module__})
     vars(module).update(
@@ -103,10 +142,12 @@ def become_own_attention(
         own_sizes=sizes,
         own_input=sequence_argument(call, heads[0].layer.in_features),
         own_result=map_tensors(lambda tensor: tensor.new_zeros(()).expand(tensor.shape), call.gave),
+        own_width=heads[0].layer.in_features if SEEN_WIDTH in sizes else None,
     )
     for each in heads:
         if type(each.layer) is nn.Linear:
             each.layer.__class__ = Projection  # what would take it apart knows that it may not
+    return module  # type: ignore[return-value]
 
 
 def leave_own_attention(module: nn.Module, layers: Sequence[nn.Linear]) -> None:
@@ -115,7 +156,7 @@ def leave_own_attention(module: nn.Module, layers: Sequence[nn.Linear]) -> None:
         if type(layer) is Projection:
             layer.__class__ = nn.Linear  # type: ignore[assignment]
     module.__class__ = type(module).__bases__[1]
-    for name in ("own_heads", "own_sizes", "own_input", "own_result"):
+    for name in ("own_heads", "own_sizes", "own_input", "own_result", "own_width"):
         del vars(module)[name]
 
 

@@ -19,7 +19,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.nested import tensors_of
 from autocompress_plugins.model_runs import ModuleCall, same_output
 from autocompress_plugins.shrinking.attention_layers import HeadLayer
-from autocompress_plugins.shrinking.own_attention import HeadSize, sequence_argument, without_heads
+from autocompress_plugins.shrinking.own_attention import SEEN_WIDTH, HeadSize, become_own_attention, sequence_argument
 
 MOST_HEADS = 64
 MOST_TRIES = 120
@@ -167,20 +167,16 @@ class _Probe:
         """
         count = len(heads[0].heads)
         removed = count // 2
-        kept = [head for head in range(count) if head != removed]
         with _weights_kept([self.out]), torch.no_grad():
             self.out.weight[:, list(heads[-1].heads[removed])] = 0
             expected = self._output(self.module, self.out)
         known = _sizes(self.module, count, (*self.readers, self.out))
         of_each_number = (combinations(known, number) for number in range(min(MOST_EDITS, len(known)) + 1))
         for chosen in islice(chain([first], *of_each_number), MOST_TRIES):
-            smaller, layers, out = copy.deepcopy((self.module, tuple(heads), self.out))
+            smaller, layers = copy.deepcopy((self.module, tuple(heads)))
             try:
-                for size in chosen:
-                    size.cut(smaller, kept, count)
-                for own in layers:
-                    without_heads(own, kept)
-                if same_output(self._output(smaller, out), expected):
+                become_own_attention(smaller, self.call, layers, tuple(chosen)).remove_heads([removed])
+                if same_output(self._output(smaller, layers[-1].layer), expected):
                     return tuple(chosen)
             except Exception:  # the module's own code, with sizes that do not go together
                 continue
@@ -211,8 +207,8 @@ class _Probe:
 
 
 def _sizes(module: nn.Module, count: int, layers: Sequence[nn.Linear]) -> list[HeadSize]:
-    """What may grow with the heads: whole numbers, those called after heads first, and tensors with an axis of as many.
-    The sizes of the layers that are cut are theirs.
+    """What may grow with the heads: whole numbers, those called after heads first, the width that the module's code
+    sees, and tensors with an axis of as many. The sizes of the layers that are cut are theirs.
     """
     numbers, tensors = [], []
     for path, inside in module.named_modules():
@@ -223,7 +219,9 @@ def _sizes(module: nn.Module, count: int, layers: Sequence[nn.Linear]) -> list[H
                 numbers.append(HeadSize(path, name))
         for name, tensor in (*inside.named_parameters(recurse=False), *inside.named_buffers(recurse=False)):
             tensors += [HeadSize(path, name, axis) for axis, size in enumerate(tensor.shape) if size == count]
-    return sorted(numbers, key=lambda size: "head" not in size.name) + tensors
+    numbers.sort(key=lambda size: "head" not in size.name)
+    seen = [SEEN_WIDTH] if layers[0].in_features % count == 0 else []
+    return numbers[:1] + seen + numbers[1:] + tensors
 
 
 @contextmanager

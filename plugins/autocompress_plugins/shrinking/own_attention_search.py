@@ -1,9 +1,9 @@
 """Where a model attends in code of its own: modules in which places look at each other through linear layers that read
-one tensor.
+one sequence, or fewer places of it.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,7 +20,12 @@ from autocompress.task import Inputs
 from autocompress_plugins.model_runs import ModuleCall, output, outputs, same_outputs
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
 from autocompress_plugins.shrinking.own_attention import become_own_attention, leave_own_attention
-from autocompress_plugins.shrinking.own_attention_reading import AttentionReading, head_cuts, read_attention
+from autocompress_plugins.shrinking.own_attention_reading import (
+    HEADS_FIXED,
+    AttentionReading,
+    head_cuts,
+    read_attention,
+)
 
 MOST_LAYERS = 5  # linear layers of an attention: query, key, value, output, and one for positions
 # How modules were read, by their class and form: a search makes many copies of a model.
@@ -35,17 +40,24 @@ def find_own_attention(model: nn.Module, inputs: Inputs) -> dict[str, str]:
     for name, module in reversed(list(model.named_modules())):  # what is inside comes first
         if any(other.startswith(f"{name}.") for other in left):  # a part of it was tried in vain
             continue
+        if attending & set(module.modules()):
+            continue
         try:
-            found = None if attending & set(module.modules()) else run.attention(name, module)
-            answer = None if found is None else _read(found)
+            answers = [(found, _read(found)) for found in run.attentions(name, module)]
         except Exception as error:  # the model's own code, called alone
             left[name] = f"it cannot be called by itself ({type(error).__name__}: {one_line(error, 120)})"
             continue
-        if isinstance(answer, CandidateFailed):
-            left[name] = answer.reason
-        elif found is not None and answer is not None:
-            read.append((found, answer))
+        if right := [(found, answer) for found, answer in answers if isinstance(answer, AttentionReading)]:
+            read.append(right[0])
             attending.add(module)
+            continue
+        reasons = [
+            answer.reason
+            for found, answer in answers
+            if isinstance(answer, CandidateFailed) and (found.looks_like_one or answer.reason == HEADS_FIXED)
+        ]
+        if reasons:
+            left[name] = reasons[-1]
     return left | (_changed(model, inputs, read) if read else {})
 
 
@@ -95,18 +107,22 @@ def _read(found: "_Attending") -> AttentionReading | CandidateFailed | None:
 
 @dataclass(frozen=True)
 class _Attending:
+    """looks_like_one: whether the layers that read are all given one tensor."""
+
     name: str
     module: nn.Module
     call: ModuleCall
     readers: tuple[nn.Linear, ...]
     out: nn.Linear
+    looks_like_one: bool
 
     def form(self) -> str:
         """What is the same for layers that read alike, and how one of them reads."""
         parts = [(name, tuple(p.shape)) for name, p in self.module.named_parameters()]
         numbers = [sorted((k, v) for k, v in vars(m).items() if isinstance(v, int)) for m in self.module.modules()]
         shapes = [tuple(t.shape) for t in tensors_of((self.call.args, dict(self.call.named)))]
-        return repr((parts, numbers, shapes, self.out.in_features, self.out.out_features))
+        readers = [layer in self.readers for layer in self.module.modules()]
+        return repr((parts, numbers, shapes, readers, self.out.in_features, self.out.out_features))
 
     def change(self, reading: AttentionReading) -> None:
         heads = next(islice(head_cuts(self.readers, self.out), reading.cut, None))
@@ -158,21 +174,32 @@ class _Run:
                 handle.remove()
         return run
 
-    def attention(self, name: str, module: nn.Module) -> _Attending | None:
-        """The layers of a module as an attention has them, if it has."""
+    def attentions(self, name: str, module: nn.Module) -> Iterator[_Attending]:
+        """The ways in which the layers of a module may be those of an attention: the projection is what reads another
+        tensor last, or, where the module is given one sequence alone, the last one, or what reads what the module gave.
+        """
         if name not in self.calls or isinstance(module, nn.Linear) or _holds_one(module):
-            return None
+            return
         inside = [layer for layer in module.modules() if isinstance(layer, nn.Linear) and layer in self.given]
         if not 1 <= len(inside) <= MOST_LAYERS:
-            return None
+            return
         inside.sort(key=lambda layer: self.at[layer])
         first = self.given[inside[0]]
-        readers = [layer for layer in inside if self.given[layer] is first]
-        others = [layer for layer in inside if layer not in readers]
-        out = others[-1] if others else self._behind(name)
-        if len(readers) not in READERS or out is None or not _fits(readers, out):
-            return None
-        return _Attending(name, module, self.calls[name], tuple(readers), out)
+        alike = [layer for layer in inside if self.given[layer] is first]
+        others, behind = [layer for layer in inside if layer not in alike], self._behind(name)
+        ways = [(alike, others[-1] if others else behind)]
+        if others and not self._reads_another(name, others):
+            ways += [(inside[:-1], inside[-1]), (inside, behind)]
+        for readers, out in ways:
+            if len(readers) in READERS and out is not None and _fits(readers, out):
+                yield _Attending(name, module, self.calls[name], tuple(readers), out, readers is alike)
+
+    def _reads_another(self, name: str, layers: Sequence[nn.Linear]) -> bool:
+        """Whether some of these layers read what the module is given, as it is given: another sequence."""
+        given = tensors_of((self.calls[name].args, dict(self.calls[name].named)))
+        return any(
+            t.shape == self.given[layer].shape and torch.equal(t, self.given[layer]) for layer in layers for t in given
+        )
 
     def _behind(self, name: str) -> nn.Linear | None:
         """The linear layer that reads what a module gave, as it gave it."""

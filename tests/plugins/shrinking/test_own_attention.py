@@ -2,12 +2,16 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
 
+from autocompress.candidate.export import EXPORTERS, export
+from autocompress.data import feed_of
 from autocompress.nested import tensors_of
 from autocompress_plugins.model_runs import outputs, same_outputs
 from autocompress_plugins.shrinking.attention_layers import PrunableAttention
@@ -17,6 +21,7 @@ from autocompress_plugins.shrinking.own_attention_reading import HEADS_FIXED, NO
 from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.removal import remove_units
 from autocompress_plugins.weights.thin_layers import factorizable
+from tests.layouts import layout_of
 
 N, T, E, H = 2, 6, 16, 4
 
@@ -97,12 +102,51 @@ class Biased(Split):
         return super().forward(self.before(x), mask + self.table.view(T, T, -1).permute(2, 0, 1))
 
 
-class Fixed(Split):
-    """Its code takes the width of the input for the one of its heads."""
+class ByWidth(Split):
+    """As many are written: its code takes the width of the input for the one of all heads."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        parts = self.qkv(x).reshape(N, T, 3, self.num_heads, x.shape[2] // H).permute(2, 0, 3, 1, 4)
-        return self.out(attend(parts[0], parts[1], parts[2], mask).reshape(N, T, x.shape[2]))
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (q / (x.size(-1) // self.num_heads) ** 0.5) @ k.transpose(-2, -1) + mask
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, t, c))
+
+
+class ByWidthAlone(Split):
+    """The same, with a residual and a norm inside, and queries and keys that are normed by head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.keys, self.after = nn.LayerNorm(E // H), nn.LayerNorm(E // H), nn.LayerNorm(E)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.after(x + self.out(attend(self.queries(q), self.keys(k), v, mask).reshape(n, t, c)))
+
+
+class Reduced(nn.Module):
+    """As PVT: keys and values are those of fewer places than queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.fewer = H, nn.Conv1d(E, E, 2, 2)
+        self.q, self.kv, self.out = nn.Linear(E, E), nn.Linear(E, 2 * E), nn.Linear(E, E)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        n, t, c = x.shape
+        q = self.q(x).reshape(n, t, self.num_heads, c // self.num_heads).transpose(1, 2)
+        fewer = self.fewer(x.transpose(1, 2)).transpose(1, 2)
+        k, v = self.kv(fewer).reshape(n, -1, 2, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.out(attend(q, k, v, mask[..., ::2]).reshape(n, t, c))
+
+
+class Fixed(Split):
+    """Its code has the number of heads in it."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        parts = self.qkv(x).reshape(N, T, 3, 4, 4).permute(2, 0, 3, 1, 4)
+        return self.out(attend(parts[0], parts[1], parts[2], mask).reshape(N, T, E))
 
 
 class NotAttention(nn.Module):
@@ -138,6 +182,9 @@ LOOKING: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "grouped queries": (Grouped, 2),
     "split": (Split, H),
     "biased": (Biased, H),
+    "by width": (ByWidth, H),
+    "by width alone": (ByWidthAlone, H),
+    "reduced": (Reduced, H),
 }
 
 
@@ -274,6 +321,39 @@ class Apart(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (y(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (self.q, self.k, self.v))
         return self.out(attend(q, k, v, mask).flatten(2))
+
+
+class Patches(nn.Module):
+    """Images (N, 3, 16, 24) -> (N, 3): the attention works on what a convolution gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.attention, self.head = nn.Conv2d(3, E, 8, 8), ByWidth(), nn.Linear(E, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        return self.head((x + self.attention(x, x.new_zeros(1, 1, T, T))).mean(1))
+
+
+def test_what_seems_as_wide_as_its_heads_can_be_of_any_width():
+    images = torch.randn(N, 3, 16, 24)
+    whole, found = ChannelGraph().find_groups(Patches().eval(), images)
+    assert {group.root: group.size for group in found.groups} == {"stem": E, "attention": H}
+    smaller = remove_units(whole, images, {"attention": [1], "stem": [0, 1, 2, 3, 4, 5]})
+    (attention,) = attentions(smaller)
+    assert attention.head_layers()[0].layer.weight.shape == (3 * (E - E // H), E - 6)
+    assert outputs(smaller, images)[0].shape == (N, 3)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_file_has_the_heads_that_are_left(exporter: str, tmp_path: Path):
+    model, x = model_with(ByWidth), given()
+    prunable(model, x)
+    remove_units(model, x, {"attention": [1, 2]})
+    path = tmp_path / "model.onnx"
+    export(model, layout_of(model, x), x, path, exporter)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert same_outputs([torch.from_numpy(session.run(None, feed_of(x))[0])], outputs(model, x))
 
 
 @pytest.mark.parametrize("kind", [Split, Apart])
