@@ -65,6 +65,23 @@ class Squeezed(nn.Module):
         return self.head(torch.relu(self.pointwise(x * weight)).mean((2, 3)))
 
 
+class Branched(nn.Module):
+    """Parallel branches, as of RepVGG, (N, 1, 8, 8) -> (N, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH)
+        self.wide, self.narrow = (
+            nn.Sequential(nn.Conv2d(WIDTH, WIDTH, size, padding=size // 2, bias=False), nn.BatchNorm2d(WIDTH))
+            for size in (3, 1)
+        )
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        return self.head(torch.relu(self.wide(x) + self.narrow(x) + self.norm(x)).mean((2, 3)))
+
+
 def flattening() -> nn.Module:
     """(N, 1, 8, 8) -> (N, 3)."""
     return nn.Sequential(
@@ -270,7 +287,7 @@ def pairs(size: int) -> Inputs:
 @dataclass(frozen=True)
 class Case:
     """applies: some strategies that have to. others: of the task. both: whether both exporters are tried: those whose
-    inputs or outputs are more than a tensor.
+    inputs or outputs are more than a tensor. says: how a warning begins.
     """
 
     make: Callable[[], nn.Module]
@@ -279,12 +296,14 @@ class Case:
     targets: Callable[[int], Tensor] = labels
     others: Mapping[str, Any] = field(default_factory=dict)
     both: bool = False
+    says: str | None = None
 
 
 CHANNELS = frozenset({"prune_channels", "student", "quantize_static", "quantize_aware"})
 CASES = {
     "residual": Case(Residual, images, CHANNELS),
     "squeeze_excite": Case(Squeezed, images, CHANNELS),
+    "branches": Case(Branched, images, CHANNELS, says="parallel branches of one input are one convolution"),
     "flatten": Case(flattening, images, CHANNELS),
     "lstm": Case(lambda: Recurrent(nn.LSTM, False), steps, frozenset({"prune_recurrent", "quantize_dynamic"})),
     "lstm_both_ways": Case(lambda: Recurrent(nn.LSTM, True), steps, frozenset({"prune_recurrent", "quantize_dynamic"})),
@@ -342,6 +361,8 @@ def test_a_model_opens_every_strategy_answers_and_one_makes_it_smaller(
     assert opening.reference.params > 0
     assert opening.reference.score.val_low <= opening.reference.score.val <= opening.reference.score.val_high
     assert not opening.reference_family.failed
+    says = CASES[name].says
+    assert says is None or [warning for warning in opening.prepared.warnings if warning.startswith(says)]
     applies = {a.name for a in opening.applicable}
     refused = {r.strategy: r.reason for r in opening.refused}
     assert applies | refused.keys() == plugins.strategies.keys()

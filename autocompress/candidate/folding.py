@@ -6,12 +6,14 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
+from autocompress.candidate.parallel_branches import merge_parallel_branches
 from autocompress.errors import CandidateFailed
 from autocompress.storage.onnx_file import keeps_data_elsewhere
 
 
 def fold(source: Path, target: Path) -> None:
-    """Fold constants and fuse what every runtime fuses (batch norm into convolution), by ONNX Runtime's basic level.
+    """Fold constants and fuse what every runtime fuses (batch norm into convolution), by ONNX Runtime's basic level,
+    and what none does, parallel convolutions.
 
     Without it a recurrent layer's weights stay behind Slice nodes and dynamic quantization finds none of them. What is
     folded gets names of its own: whoever loads the file optimizes it again, and invents the same ones.
@@ -26,8 +28,9 @@ def fold(source: Path, target: Path) -> None:
         raise CandidateFailed("the model is over 2 GiB, which one ONNX file cannot hold")
     known = _value_names(onnx.load(str(source), load_external_data=False).graph)
     renamed = {own.name: f"folded/{own.name}" for own in folded.graph.initializer if own.name not in known}
-    if renamed:
-        _rename_initializers(folded.graph, renamed)
+    _rename_initializers(folded.graph, renamed)
+    merged = merge_parallel_branches(folded)
+    if renamed or merged:
         onnx.save(folded, str(target))
 
 

@@ -14,6 +14,7 @@ from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
 from autocompress.candidate.export import EXPORTERS
 from autocompress.candidate.make import file_of
 from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.parallel_branches import merged_convolutions
 from autocompress.candidate.plans import StoredPlans
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.reading import commonest_class, read_task
@@ -167,7 +168,7 @@ def prepare(
         exporter, export_note = first_reference(first, opened)
     else:
         exporter, export_note = known.exporter, known.export_note
-    warnings: list[str] = []
+    warnings = _what_is_merged(opened)
     scored_on: int | None = None
     tested_on: int | None = None
     if known is not None:
@@ -211,6 +212,16 @@ def prepare(
         labels=tuple(task.labels or ()),
         learning_rates=tuple(dict.fromkeys(map(float, task.learning_rates))),
     )
+
+
+def _what_is_merged(opened: OpenTask) -> list[str]:
+    count = merged_convolutions(opened.folder.reference)
+    if not count:
+        return []
+    return [
+        f"parallel branches of one input are one convolution in each file ({count} of them), which computes the same; "
+        "training keeps the branches"
+    ]
 
 
 def _affordable(opened: OpenTask) -> tuple[int | None, int | None]:
