@@ -7,14 +7,24 @@ from pathlib import Path
 from autocompress.errors import UsageError, one_line
 
 OPERATOR = re.compile(r"(?:operator|op=) ?'([\w.:]+)'")  # that an exporter does not know
+# What exporters say of what has no form in ONNX, and what computes the same and has one.
+WAYS_OUT = {
+    "LSTMs? with projections": "ONNX has no LSTM with proj_size: take one without, and nn.Linear behind it",
+    "prim::PackPadded|_pack_padded_sequence|_M_range_check": (
+        "of packed sequences only what pad_packed_sequence gives can be exported: read the last states from there, "
+        "y[torch.arange(len(y)), lengths - 1]"
+    ),
+}
 PLACE = re.compile(r" \([^()]+, line \d+\)$")
 
 
 def unexportable(causes: Mapping[str, str]) -> UsageError:
     """What to tell about a reference that no exporter takes, before any search. causes: of each exporter."""
+    said = "; ".join(f"{exporter}: {cause}" for exporter, cause in causes.items())
+    known = [way_out for pattern, way_out in WAYS_OUT.items() if re.search(pattern, said)]
     return branching(causes.get("dynamo", "")) or UsageError(
-        f"the model cannot be exported to ONNX: {'; '.join(f'{k}: {v}' for k, v in causes.items())}; "
-        "replace what is named there, or move it out of forward"
+        f"the model cannot be exported to ONNX: {said}; "
+        f"{known[0] if known else 'replace what is named there, or move it out of forward'}"
     )
 
 

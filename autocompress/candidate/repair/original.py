@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Convolution, Places, output_rows
 from autocompress.data import call
@@ -134,23 +135,31 @@ def is_plain_layer(layer: nn.Module) -> bool:
     )
 
 
-def first_tensor(args: Sequence[Any], named: dict[str, Any]) -> Tensor | None:
-    """The first tensor that a module is given."""
-    return next((value for value in (*args, *named.values()) if isinstance(value, Tensor)), None)
+def first_tensor(args: Sequence[Any], named: dict[str, Any]) -> Any:
+    """The first tensor, or packed sequence, that a module is given."""
+    return next((value for value in (*args, *named.values()) if isinstance(value, (Tensor, PackedSequence))), None)
 
 
-def states_of(layer: nn.RNNBase, given: Tensor, gave: Any, examples: int) -> tuple[Tensor, Tensor]:
+def states_of(layer: nn.RNNBase, given: Any, gave: Any, examples: int) -> tuple[Tensor, Tensor]:
     """What a recurrent layer of one layer reads and gives -> (N, T, I), (N, T, D * H). Raises CandidateFailed when it
     is no sequence of every example.
     """
-    states = gave[0]
-    if not isinstance(states, Tensor):
-        raise CandidateFailed("it is not given one sequence of every example but a packed one")
-    pair = [tensor if layer.batch_first else tensor.transpose(0, 1) for tensor in (given, states)]
+    pair = [by_example(layer, sequences) for sequences in (given, gave[0])]
     plain = layer.num_layers == 1 and not layer.proj_size
     if not plain or any(each.dim() != 3 or len(each) != examples for each in pair):
         raise CandidateFailed("it is not given one sequence of every example")
     return pair[0].clone(), pair[1].clone()  # what follows may change them in place
+
+
+def by_example(layer: nn.RNNBase, sequences: Tensor | PackedSequence) -> Tensor:
+    """What a recurrent layer reads or gives as (N, T, ...). A packed sequence that is shorter than others repeats its
+    last place: rows that are fitted count twice, and no others come in.
+    """
+    if not isinstance(sequences, PackedSequence):
+        return sequences if layer.batch_first else sequences.transpose(0, 1)
+    padded, lengths = pad_packed_sequence(sequences, batch_first=True)
+    places = torch.arange(padded.shape[1]).minimum(lengths[:, None] - 1)
+    return padded[torch.arange(len(padded))[:, None], places]
 
 
 def _unchanged(gave: Gave | None, layer: nn.Linear | Convolution, given: Tensor, examples: int, most: int) -> bool:

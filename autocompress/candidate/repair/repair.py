@@ -23,6 +23,7 @@ from autocompress.candidate.repair.original import (
     GaveStates,
     OriginalRun,
     Statistics,
+    by_example,
     first_tensor,
 )
 from autocompress.candidate.repair.refitting import LayerFit, refit_matrix, refit_recurrent
@@ -115,8 +116,8 @@ def _run(
             elif isinstance(layer, RECURRENT_CORES) and isinstance(gave, GaveStates):
                 whole = counterparts.whole.get_submodule(counterpart.original)
                 assert isinstance(whole, nn.RNNBase)
-                given = given if layer.batch_first else given.transpose(0, 1)
-                fits.extend(refit_recurrent(counterpart.layer, layer, whole, given, gave, outputs))
+                now = by_example(layer, given)
+                fits.extend(refit_recurrent(counterpart.layer, layer, whole, now, gave, outputs))
 
     handles = [
         changed.get_submodule(own.layer).register_forward_pre_hook(partial(reach, own), with_kwargs=True)

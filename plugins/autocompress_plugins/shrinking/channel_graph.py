@@ -49,7 +49,10 @@ def channel_graph(context: Context) -> "ChannelGraph":
     return context.once("pruning.channel_graph", ChannelGraph)
 
 
-UNSEEN = "no gradient of the outputs reaches it (no_grad or detach in forward), so what reads its units cannot be seen"
+UNSEEN = "no gradient of the outputs reaches it (inference_mode in forward), so what reads its units cannot be seen"
+STEP_BY_STEP = (
+    "the model's own loop calls it for each step: a layer over whole sequences (nn.LSTM, nn.GRU) can lose units"
+)
 
 
 class ChannelGraph:
@@ -121,6 +124,8 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
                 yield LeftAlone(name, HEADS, kept)
                 continue
             yield Group(name, HEADS, module.removable_heads, members, macs=_macs(modules, members, computed_at))
+        if isinstance(module, nn.RNNCellBase):
+            yield LeftAlone(name, RECURRENT, STEP_BY_STEP)
         inside = any(isinstance(parent, Opaque) for parent in _parents(model, name))
         if not isinstance(module, ROOTS) or inside or name in seen:
             continue

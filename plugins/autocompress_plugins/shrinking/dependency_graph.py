@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch_pruning.dependency import index_mapping
 
 from autocompress.data import call, computing_as_in_training, run_in_training_alone
@@ -33,7 +34,7 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
     kinds = {type(module) for module in model.modules() if isinstance(module, Opaque)}
     try:
         alone = run_in_training_alone(model, inputs)
-        with _without_warnings(), opaque(model), torch.enable_grad(), _with_every_gradient(model), _lenient():
+        with _without_warnings(), opaque(model), _with_every_gradient(model), _lenient():
             graph = tp.DependencyGraph()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.SLICE] = _SlicePruner()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.CONV] = _ConvolutionPruner()
@@ -117,15 +118,47 @@ def _exchanged(**functions: Callable[..., None]) -> Iterator[None]:
 
 @contextmanager
 def _with_every_gradient(model: nn.Module) -> Iterator[None]:
-    """While open, every parameter has one: the graph is that of the gradients."""
+    """While open, every parameter has one, and so has what the model's code computes without or detaches: the graph is
+    that of the gradients.
+    """
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     for parameter, _ in before:
         parameter.requires_grad_(parameter.is_floating_point())
     try:
-        yield
+        with torch.enable_grad(), _Followed():
+            yield
     finally:
         for parameter, trained in before:
             parameter.requires_grad_(trained)
+
+
+class _Placed(torch.autograd.Function):
+    """Values that lie elsewhere, with their channels as they were: one node in the autograd graph."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, placed: Tensor) -> Tensor:
+        return placed.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+class _Followed(TorchFunctionMode):
+    """While open, nothing turns gradients off, a detached tensor is the tensor, and what unpacks sequences is one
+    operation: it is many slices else.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch._C._set_grad_enabled:
+            return None
+        if func in (Tensor.detach, torch.detach):
+            return args[0]
+        if getattr(func, "__name__", "") == "_pad_packed_sequence":
+            with torch.no_grad():
+                padded, lengths = func(*args, **(kwargs or {}))
+            return _Placed.apply(args[0], padded), lengths  # type: ignore[no-untyped-call]
+        return func(*args, **(kwargs or {}))
 
 
 def _ends(model: nn.Module, inputs: Inputs, *, training: bool) -> list[Tensor]:

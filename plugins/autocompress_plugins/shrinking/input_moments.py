@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autocompress.nested import primary
 from autocompress_plugins.shrinking.surgeon import CONSTANT
 
 MOST_ROWS = 2048  # of one call, and at least one a column; neighbouring places are much alike
@@ -56,7 +57,7 @@ def features(given: tuple[Any, ...], gave: Any, pick: Pick) -> Tensor:
 
 def states(own: slice) -> Rows:
     """Of the first that the layer gives, (..., columns): what a recurrent layer gives itself a step later."""
-    return lambda given, gave, pick: _some(gave[0][..., own], pick)
+    return lambda given, gave, pick: _some(primary(gave)[..., own], pick)
 
 
 def channels(own: slice) -> Rows:
@@ -70,7 +71,7 @@ def pixels(places: int) -> Rows:
 
 
 def _some(columns: Tensor, pick: Pick) -> Tensor:
-    """Of (..., columns); no copy is made of the whole."""
-    columns = columns[None]
+    """Of (..., columns), or a packed sequence of them; no copy is made of the whole."""
+    columns = columns.data[None]
     places = columns.shape[:-1]
     return columns[torch.unravel_index(pick(places.numel()), places)]

@@ -42,6 +42,15 @@ class Opaque(nn.Module):
 
 
 @contextmanager
+def out_of_the_graph() -> Iterator[None]:
+    """While open, what is computed is no part of the dependency graph, which else has what the model's code computes
+    without gradients too.
+    """
+    with torch._C.DisableTorchFunction(), torch.no_grad():
+        yield
+
+
+@contextmanager
 def opaque(model: nn.Module) -> Iterator[None]:
     """While open, opaque modules are one operation each."""
     inside = [module for module in model.modules() if isinstance(module, Opaque)]

@@ -62,9 +62,17 @@ def read_attention(
             sizes = probe.sizes_to_change(heads, () if like is None else like.sizes)
             if sizes is not None:
                 return AttentionReading(number, sizes)
-            reason = HEADS_FIXED
+            reason = _what_fixes_heads(call, len(heads[0].heads))
             break  # what its finest heads cannot do, several of them together hardly can
     raise CandidateFailed(reason)
+
+
+def _what_fixes_heads(call: ModuleCall, count: int) -> str:
+    """Why none of so many heads can go: what a module is given may have a place for each."""
+    for name, value in (*((f"argument {n}", own) for n, own in enumerate(call.args, 1)), *call.named.items()):
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 3 and value.shape[1] == count:
+            return f"{HEADS_FIXED}: {name}, of shape {tuple(value.shape)}, is computed elsewhere for all {count} heads"
+    return HEADS_FIXED
 
 
 def head_cuts(readers: Sequence[nn.Linear], out: nn.Linear) -> Iterator[tuple[HeadLayer, ...]]:

@@ -54,7 +54,7 @@ def find_own_attention(model: nn.Module, inputs: Inputs) -> dict[str, str]:
         reasons = [
             answer.reason
             for found, answer in answers
-            if isinstance(answer, CandidateFailed) and (found.looks_like_one or answer.reason == HEADS_FIXED)
+            if isinstance(answer, CandidateFailed) and (found.looks_like_one or answer.reason.startswith(HEADS_FIXED))
         ]
         if reasons:
             left[name] = reasons[-1]

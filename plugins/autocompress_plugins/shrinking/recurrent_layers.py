@@ -4,22 +4,30 @@ A chain computes the same function, and each of its layers may have its own hidd
 takes row k out of every gate, column k out of the recurrent weights, and what reads the layer's output at k.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from autocompress.errors import CandidateFailed
-from autocompress_plugins.shrinking.opaque import Opaque
+from autocompress_plugins.shrinking.opaque import Opaque, out_of_the_graph
 
 GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
 Core = nn.LSTM | nn.GRU | nn.RNN
+Sequences = Tensor | PackedSequence
+
+
+def on_places(function: Callable[[Tensor], Tensor], x: Sequences) -> Sequences:
+    """What a function of the last dimension gives at every place, packed or not."""
+    return x._replace(data=function(x.data)) if isinstance(x, PackedSequence) else function(x)
 
 
 class RecurrentLayer(Opaque):
-    """One layer, one or two directions: (N, T, I) or (T, N, I) -> the same with D * H, and its last states: hidden, and
-    cell if it has one, each a tensor (N, H) for every direction.
+    """One layer, one or two directions: (N, T, I) or (T, N, I), or a packed sequence of these -> the same with D * H,
+    and its last states: hidden, and cell if it has one, each a tensor (N, H) for every direction.
     """
 
     def __init__(self, core: Core) -> None:
@@ -41,17 +49,22 @@ class RecurrentLayer(Opaque):
     def out_channels(self) -> int:
         return self.directions * int(self.core.hidden_size)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, x: Sequences) -> tuple[Sequences, Any]:
         if self.opaque:
-            y = self.stand_in(x, self.out_channels)
-            return y, (self._last(y), self._last(y.detach()))
+            y = on_places(partial(self.stand_in, width=self.out_channels), x)
+            with out_of_the_graph():
+                cell = self._last(y)
+            return y, (self._last(y), cell)
         y, state = self.core(x)
         return y, tuple(tuple(part) for part in (state if isinstance(state, tuple) else (state,)))
 
-    def _last(self, y: Tensor) -> tuple[Tensor, ...]:
-        """The last hidden state of each direction (N, H), read from the outputs."""
-        y = y if self.core.batch_first else y.transpose(0, 1)
-        ends = [y[:, -1] if d == 0 else y[:, 0] for d in range(self.directions)]
+    def _last(self, y: Sequences) -> tuple[Tensor, ...]:
+        """The last hidden state of each direction (N, H), read from the outputs; of packed ones some state, as wide."""
+        if isinstance(y, PackedSequence):
+            ends = [y.data.index_select(0, torch.arange(int(y.batch_sizes[0])))] * self.directions
+        else:
+            y = y if self.core.batch_first else y.transpose(0, 1)
+            ends = [y[:, -1] if d == 0 else y[:, 0] for d in range(self.directions)]
         size = int(self.core.hidden_size)
         return tuple(end[:, d * size : (d + 1) * size] for d, end in enumerate(ends))
 
@@ -115,12 +128,12 @@ class RecurrentStack(nn.Module):
     def flatten_parameters(self) -> None:
         """Models call it before the layer; it arranges memory for GPUs."""
 
-    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, input: Sequences, hx: Any = None) -> tuple[Sequences, Any]:
         if hx is not None:
             raise CandidateFailed("a recurrent layer that is given its initial state is left as it is")
         x, lasts = input, []
         for number, layer in enumerate(self.layers):
-            x, last = layer(x if number == 0 else self.dropout(x))
+            x, last = layer(x if number == 0 or not self.training else on_places(self.dropout, x))
             lasts.append(last)
         together = tuple if self.layers[0].opaque else _stacked  # stacked, units would seem to go with other layers'
         hidden, *cell = (together([h for layer in kind for h in layer]) for kind in zip(*lasts, strict=True))
@@ -151,11 +164,10 @@ class RecurrentBarrier(Opaque):
         x = input
         if not self.opaque:
             return self.core(x, hx)
-        with torch.no_grad():
+        with out_of_the_graph():
             y, state = self.core(x, hx)
-        if isinstance(y, nn.utils.rnn.PackedSequence):
-            return y._replace(data=self.stand_in(x.data, y.data.shape[-1])), state
-        return self.stand_in(x, y.shape[-1]), state
+        width = (y.data if isinstance(y, PackedSequence) else y).shape[-1]
+        return on_places(partial(self.stand_in, width=width), x), state
 
     def opaque_widths(self) -> tuple[int, int]:
         return self.in_channels, self.out_channels

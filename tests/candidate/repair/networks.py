@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from autocompress.candidate.repair.declared import check_declared
 from autocompress.candidate.repair.original import run_original
@@ -168,6 +169,16 @@ class Recurrent(nn.Module):
         return self.head(y.mean(1 if self.batch_first else 0))
 
 
+class PackedRecurrent(Recurrent):
+    """Over sequences of several lengths."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = 1 + torch.arange(len(x)) % x.shape[1]
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        y, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)
+        return self.head(y.mean(1))
+
+
 class Encoder(nn.Module):
     def __init__(self, *, batch_first: bool = True) -> None:
         super().__init__()
@@ -195,6 +206,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Sequence[str], 
     "lstm, last layer": (lambda: Recurrent(nn.LSTM), SERIES, [BLOCK], BLOCK, [0], [3, 9]),
     "lstm, time first": (lambda: Recurrent(nn.LSTM, batch_first=False), SERIES, [BLOCK], BLOCK, [0], [3, 9]),
     "lstm, one direction": (lambda: Recurrent(nn.LSTM, directions=1), SERIES, [BLOCK], BLOCK, [5], [2]),
+    "lstm, packed": (lambda: PackedRecurrent(nn.LSTM), SERIES, ["rnn.layers.0"], "rnn.layers.0", [1], [4, 10]),
     "gru": (lambda: Recurrent(nn.GRU), SERIES, ["rnn.layers.0"], "rnn.layers.0", [5], [2, 8]),
     "gru, last layer, time first": (
         lambda: Recurrent(nn.GRU, batch_first=False, directions=1), SERIES, [BLOCK], BLOCK, [5], [2]

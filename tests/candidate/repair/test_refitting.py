@@ -66,18 +66,23 @@ def test_a_sequence_of_another_length_fails() -> None:
 
 
 class Packed(nn.Module):
-    """Gives a recurrent layer a packed sequence, and a state first."""
+    """Gives a recurrent layer sequences of two lengths, packed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rnn = nn.GRU(5, 6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        packed = nn.utils.rnn.pack_padded_sequence(x, torch.full((len(x),), x.shape[1]), batch_first=True)
-        return self.rnn(packed, x.new_zeros(1, len(x), 6))[1][0]
+        lengths = 5 + 4 * (torch.arange(len(x)) % 2)
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.rnn(packed)[1][0]
 
 
-def test_a_packed_sequence_is_not_kept() -> None:
-    run = run_original(Packed(), torch.randn(N, 9, 5), N)
-    assert run.once("rnn") is None
-    assert run.calls["rnn"] == 1
+def test_of_a_packed_sequence_the_last_place_is_repeated() -> None:
+    x = torch.randn(N, 9, 5)
+    run = run_original(Packed(), x, N)
+    gave = run.once("rnn")
+    assert isinstance(gave, GaveStates)
+    assert torch.equal(gave.inputs[1::2], x[1::2])
+    assert torch.equal(gave.inputs[0, 4:], x[0, 4:5].expand(5, -1))
+    torch.testing.assert_close(gave.states[:, -1], run.output)

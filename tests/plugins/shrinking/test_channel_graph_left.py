@@ -159,7 +159,11 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], Inputs, dict[str, str]]] = {
     ),
     "projected lstm": (lambda: OwnLstm(nn.LSTM, proj_size=5), SEQUENCES, {"rnn": "an LSTM with a projection"}),
     "own lstm": (lambda: OwnLstm(Own), SEQUENCES, {"rnn": "Own may do more"}),
-    "cell in a loop": (Cell, SEQUENCES, {"first": "what depends on it cannot be told"}),
+    "cell in a loop": (
+        Cell,
+        SEQUENCES,
+        {"first": "what depends on it cannot be told", "cell": "the model's own loop calls it for each step"},
+    ),
     "one unit": (lambda: nn.Sequential(nn.Linear(8, 1), nn.Linear(1, 4)), VECTORS, {"0": "it has one unit only"}),
 }
 
@@ -256,21 +260,46 @@ def test_a_model_that_cannot_be_seen_fails_with_the_cause():
         groups_of(Stubborn(), VECTORS)
 
 
-class Hidden(nn.Module):
+class WithoutGradients(nn.Module):
     """A backbone that computes without gradients, under a head that is trained."""
 
-    def __init__(self) -> None:
+    def __init__(self, how: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> None:
         super().__init__()
         self.backbone, self.head = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(8, 16)
-        self.out = nn.Linear(16, 4)
+        self.out, self.how = nn.Linear(16, 4), how
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            x = self.backbone(x).mean((2, 3))
-        return self.out(self.head(x).relu())
+        return self.out(self.head(self.how(self.backbone, x).mean((2, 3))).relu())
 
 
-def test_what_computes_without_gradients_is_left_with_the_reason():
-    groups = groups_of(Hidden(), IMAGES)
+def under(context: Callable[[], Any]) -> Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]:
+    def computed(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        with context():
+            return layer(x)
+
+    return computed
+
+
+HOW = {
+    "no_grad": under(torch.no_grad),
+    "set_grad_enabled": under(lambda: torch.set_grad_enabled(False)),
+    "decorated": lambda layer, x: torch.no_grad()(layer)(x),
+    "detach": lambda layer, x: layer(x).detach(),
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_what_computes_without_gradients_can_shrink(how: str):
+    assert found(groups_of(WithoutGradients(HOW[how]), IMAGES)) == {"backbone.0": (CHANNELS, 8), "head": (CHANNELS, 16)}
+    assert torch.is_grad_enabled()
+
+
+def test_what_computes_in_inference_mode_is_left_with_the_reason():
+    def computed(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            y = layer(x)
+        return y.clone()
+
+    groups = groups_of(WithoutGradients(computed), IMAGES)
     assert list(found(groups)) == ["head"]
-    assert "no gradient of the outputs reaches it (no_grad or detach in forward)" in left(groups)["backbone.0"]
+    assert "no gradient of the outputs reaches it (inference_mode in forward)" in left(groups)["backbone.0"]

@@ -6,9 +6,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from autocompress.errors import CandidateFailed
+from autocompress_plugins.model_runs import output
+from autocompress_plugins.shrinking.channel_graph import ChannelGraph
+from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.recurrent_layers import GATES, RecurrentBarrier, RecurrentStack
+from autocompress_plugins.shrinking.removal import remove_units
 
 INPUTS, HIDDEN, STEPS = 5, 6, 7
 KINDS = pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
@@ -154,3 +159,48 @@ def test_the_stand_in_has_the_layers_shapes(stands_in: Any):
     assert y.shape == expected.shape
     assert [h.shape for h in hidden] == [h.shape for h in states[0]]
     assert [c.shape for c in cell] == [c.shape for c in states[1]]
+
+
+class OverPacked(nn.Module):
+    """Token ids (N, 8), 0 where a text is over -> (N, 3). last: from the last states alone."""
+
+    def __init__(self, kind: Any, layers: int, both_ways: bool, last: bool) -> None:
+        super().__init__()
+        self.embedding, self.last, self.has_cell = nn.Embedding(20, INPUTS), last, kind is nn.LSTM
+        self.rnn = kind(INPUTS, HIDDEN, layers, batch_first=True, bidirectional=both_ways)
+        self.head = nn.Linear(HIDDEN * (1 + both_ways), 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        packed = pack_padded_sequence(self.embedding(ids), (ids > 0).sum(1), batch_first=True, enforce_sorted=False)
+        y, state = self.rnn(packed)
+        if not self.last:
+            return self.head(pad_packed_sequence(y, batch_first=True)[0].sum(1))
+        hidden = state[0] if self.has_cell else state
+        return self.head(torch.cat([hidden[-2], hidden[-1]], 1) if self.rnn.bidirectional else hidden[-1])
+
+
+LENGTHS = torch.tensor([8, 3, 5, 1])
+IDS = torch.randint(1, 20, (4, 8), generator=torch.Generator().manual_seed(0)) * (torch.arange(8) < LENGTHS[:, None])
+
+
+@KINDS
+@DIRECTIONS
+@pytest.mark.parametrize("last", [False, True], ids=["all places", "last states"])
+def test_units_can_go_where_sequences_are_packed(kind: Any, bidirectional: bool, last: bool):
+    model = OverPacked(kind, 2, bidirectional, last).eval()
+    whole, found = ChannelGraph().find_groups(model, IDS)  # removing half of each was compared with zeroing
+    assert found.reasons == {"head": "its units are the model's output"}
+    width = HIDDEN * (2 if bidirectional else 1)
+    assert {group.root: group.size for group in found.groups} == {
+        "embedding": INPUTS,
+        "rnn.layers.0": width,
+        "rnn.layers.1": width,
+    }
+    torch.testing.assert_close(output(whole, IDS), output(model, IDS), atol=1e-5, rtol=0)
+
+
+def test_a_file_of_a_smaller_layer_over_packed_sequences_gives_what_the_module_gives(from_file: Any):
+    model = OverPacked(nn.LSTM, 2, False, False).eval()
+    prunable(model, IDS)
+    remove_units(model, IDS, {"rnn.layers.0": [1, 4], "rnn.layers.1": [0]})
+    torch.testing.assert_close(from_file(model, IDS), output(model, IDS), atol=1e-5, rtol=1e-4)
