@@ -1,6 +1,7 @@
 """From a module to a file: what is refused, what is folded, and that the file is checked against the module."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,24 @@ class Branches(nn.Module):
 class NoSuchOperator(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.special.i0e(x)
+
+
+class LastState(nn.Module):
+    """Of packed sequences, none of which it unpacks."""
+
+    def __init__(self, **options: int) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, batch_first=True, **options)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        lengths = (x[..., 0] > 0).sum(1).clamp(min=1)
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.rnn(packed)[1][0][-1]
+
+
+class Projected(LastState):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rnn(x)[0][:, -1]
 
 
 class Ignoring(nn.Module):
@@ -160,6 +179,20 @@ def test_an_operator_that_no_exporter_knows_is_named(tmp_path: Path) -> None:
     said = r"torchscript: .*operator aten::special_i0e; dynamo: .*i0e; replace what is named there"
     assert re.search(said, str(unexportable(causes)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize(
+    ("make", "way_out"),
+    [(LastState, "read the last states from there"), (lambda: Projected(proj_size=2), "nn.Linear behind it")],
+)
+def test_what_has_no_form_in_onnx_is_told_with_what_has_one(
+    make: Callable[[], nn.Module], way_out: str, tmp_path: Path
+):
+    model, x = make(), torch.randn(4, 5, 3)
+    with pytest.raises(CandidateFailed) as failed:
+        export_with("torchscript", model, layout_of(model, x), x, tmp_path / "m.onnx")
+    assert way_out in str(unexportable({"torchscript": failed.value.reason}))
 
 
 def test_another_failure_of_one_exporter_is_not_taken_for_control_flow() -> None:

@@ -257,6 +257,29 @@ def test_what_cannot_lose_heads_is_left_with_its_reason(make: Callable[[], nn.Mo
     assert torch.equal(model(*x), before[0])
 
 
+class Handed(nn.Module):
+    """As T5: both layers are handed one table of positions with a column for each head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(T, H)
+        self.first, self.second, self.head = Split(), Split(), nn.Linear(E, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        apart = (torch.arange(T)[:, None] - torch.arange(T)).abs()
+        bias = self.table(apart).permute(2, 0, 1)[None]
+        for layer in (self.first, self.second):
+            x = x + layer(x, bias)
+        return self.head(x.mean(1))
+
+
+def test_what_it_is_handed_for_each_head_is_named():
+    model = Handed().eval()
+    reasons = prunable(model, given()[0])
+    expected = f"{HEADS_FIXED}: argument 2, of shape (1, 4, 6, 6), is computed elsewhere for all 4 heads"
+    assert reasons == {"first": expected, "second": expected}
+
+
 def test_weights_by_which_it_looks_everywhere_alike_hide_nothing():
     """Where the scores are all but equal, any cut of queries and keys would seem right."""
     model, x = model_with(Split), given()
