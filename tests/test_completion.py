@@ -1,6 +1,7 @@
 """What a shell is offered after a tab, by the command as it is installed, without a second of waiting."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,6 @@ def test_files_are_offered_as_tasks_that_name_one(folder: Path) -> None:
 
 
 def test_the_script_that_is_installed_can_be_shown() -> None:
-    show = [sys.executable, "-m", "autocompress", "--show-completion", "bash"]
-    done = subprocess.run(show, capture_output=True, text=True, check=True)
+    show = f"{shlex.quote(sys.executable)} -m autocompress --show-completion; exit $?"  # of the shell that asks
+    done = subprocess.run(["bash", "-c", show], capture_output=True, text=True, check=True)
     assert "COMP_WORDS" in done.stdout

@@ -6,10 +6,12 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torchmetrics import SumMetric
 from torchmetrics.utilities import dim_zero_sum
 
@@ -56,12 +58,40 @@ def holds_what_was_compiled() -> bool:
     return type(compiled).__name__ == "OptimizedModule" and compiled._orig_mod is module  # type: ignore[attr-defined]
 
 
+def computes_past_a_function_mode() -> bool:
+    seen: list[str] = []
+
+    class Noted(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(func.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Noted(), torch._C.DisableTorchFunction():
+        torch.zeros(2).add(1)
+    return not seen
+
+
+def turns_gradients_on_and_off_where_a_function_mode_sees_it() -> bool:
+    seen: list[Any] = []
+
+    class Noted(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Noted(), torch.no_grad():
+        pass
+    return torch._C._set_grad_enabled in seen
+
+
 USED: dict[str, tuple[str, Callable[[], bool]]] = {
     "_version": ("the count of changes in place of a tensor", counts_changes_in_place),
     "_saved_self_sym_sizes": ("the sizes of a tensor before a slice of it", knows_the_sizes_before_a_slice),
     "_forward_hooks": ("the hooks on a module", holds_forward_hooks),
     "_orig_mod": ("the module inside of one that torch.compile gives", holds_what_was_compiled),
     "_reductions": ("how states of a metric of torchmetrics become one", tells_how_states_are_reduced),
+    "_C": ("a way past a function mode", computes_past_a_function_mode),
+    "_set_grad_enabled": ("what no_grad calls", turns_gradients_on_and_off_where_a_function_mode_sees_it),
     "_forward_pre_hooks": ("the hooks before a module", holds_hooks_before_forward),
 }
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from autocompress_plugins.layer_kinds import BATCH_NORMS
 
 # Peaks for AdamW; of transformers about those of Devlin et al., "BERT", 2019. Batch norms keep higher ones in check.
 BATCH_NORM_RATES = (1e-4, 2e-4, 5e-4, 1e-3)
@@ -13,7 +14,7 @@ OTHER_RATES = (2e-5, 3e-5, 5e-5, 1e-4)
 
 def learning_rates_of(model: nn.Module) -> tuple[float, ...]:
     """The peak learning rates to train a pretrained model on with."""
-    return BATCH_NORM_RATES if any(isinstance(m, _BatchNorm) for m in model.modules()) else OTHER_RATES
+    return BATCH_NORM_RATES if any(isinstance(m, BATCH_NORMS) for m in model.modules()) else OTHER_RATES
 
 
 @dataclass(frozen=True)
