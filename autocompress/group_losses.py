@@ -39,8 +39,8 @@ class GroupLoss:
 
 @dataclass(frozen=True)
 class GroupLosses:
-    """by: what the groups are: "class", "tenth of the target", or "group" where the task names them. rows: those with
-    at least FEWEST_EXAMPLES. too_few: the names of the others, of which nothing can be said.
+    """by: what the groups are: "class", "tenth of the target", "length", or "group" where the task names them. rows:
+    those with at least FEWEST_EXAMPLES. too_few: the names of the others, of which nothing can be said.
     """
 
     by: str

@@ -59,6 +59,7 @@ class Task:
     dynamic: the axes of inputs that vary from example to example, ``{"input_ids": {1: "sequence"}}``.
     groups: optional ``callable(inputs, targets) -> one label an example``, by which losses of score are reported; left
     out, the classes, or tenths of a single number as the target. labels: names of the classes, from 0 on.
+    pictures: whether the report of a run may show the validation inputs that changed most, where they are pictures.
     learning_rates: those that trainings choose from, in place of the engine's, which are for layers that batch norms
     hold: a pretrained transformer takes about 2e-5 to 1e-4. Each is a peak, after a warm-up and before a decay to zero.
     example_inputs: a batch of inputs to trace the model with; taken from ``train`` when left out.
@@ -86,6 +87,7 @@ class Task:
     dynamic: Mapping[str, Mapping[int, str]] | None = None
     groups: Callable[[Any, Any], Any] | None = None
     labels: Sequence[str] | None = None
+    pictures: bool = True
     learning_rates: Sequence[float] = ()
     classes_last: bool = field(default=False, init=False, repr=False)  # of the scored output; seen when data is read
 

@@ -13,44 +13,61 @@ from autocompress.classes import answers_of, class_count, labels_of
 from autocompress.data import Batch, Split, joined_padded, label_name, picture_of, spread
 from autocompress.measure import outputs_of
 
-EXAMPLES_SHOWN = 8  # examples
-RUN_AGAIN = 64  # of those that lost most, by both files
+EXAMPLES_SHOWN = 8
 
 
-def changed_examples(opened: OpenTask, file: ModelFile, reference: str, own: str) -> ChangedExamples | None:
-    """None where the metric says nothing of one example. reference, own: store keys of what was kept of outputs. Raises
-    CandidateFailed when one is missing.
+def changed_examples(
+    opened: OpenTask, file: ModelFile, reference: str, own: str, seconds: float, again: int
+) -> ChangedExamples | None:
+    """None where the metric says nothing of one example, or that takes more than so many seconds. reference, own: store
+    keys of what was kept of outputs. again: how many of those that lost most are run again, by both files. Raises
+    CandidateFailed when some outputs are missing.
     """
     with opened.supervisor.during("score", "example by example"):
-        found = opened.val.changed(stored_outputs(opened, own), stored_outputs(opened, reference))
+        found = opened.val.changed(stored_outputs(opened, own), stored_outputs(opened, reference), seconds)
         if found is None:
             return None
-        losses, by_length = found
-        losses = losses.nan_to_num(0.0)
-        order = losses.argsort(descending=True, stable=True)
-        lost = order[losses[order] > 0]
-        level = losses[lost][:RUN_AGAIN].min() if len(lost) else 0.0
-        surely, equal = lost[losses[lost] > level], lost[losses[lost] == level]
-        again = torch.cat([surely, equal[spread(len(equal), RUN_AGAIN - len(surely))]]) if len(lost) else lost
-        most = _most_changed(opened, file, again, losses) if len(again) else []
+        losses, by_length = found[0].nan_to_num(0.0), found[1]
+        numbers = _that_lost_most(losses, again)
+        most = _most_changed(opened, file, numbers, losses) if len(numbers) and opened.val.split.steady else []
     return ChangedExamples(len(losses), int((losses > 0).sum()), int((losses < 0).sum()), tuple(most), by_length)
 
 
+def _that_lost_most(losses: Tensor, most: int) -> Tensor:
+    """At most so many indices; of those that lost as much, some that are spread over the split."""
+    order = losses.argsort(descending=True, stable=True)
+    lost = order[losses[order] > 0]
+    if len(lost) <= most:
+        return lost
+    level = losses[lost[most - 1]] if most else losses.max()
+    more, equal = lost[losses[lost] > level], lost[losses[lost] == level]
+    return torch.cat([more, equal[spread(len(equal), most - len(more))]])
+
+
 def _most_changed(opened: OpenTask, file: ModelFile, numbers: Tensor, losses: Tensor) -> list[ChangedExample]:
-    """Of these examples the ones that lost most, and of equal ones those whose outputs changed most."""
-    split = opened.val.split.of(numbers)
+    """Of these examples the ones that lost most, and of equal ones those whose outputs changed most; without those that
+    both files answer alike now, in other company than when they were scored.
+    """
+    split, task = opened.val.split.of(numbers), opened.task
     reference, own = (
         _outputs(opened, split, path) for path in (opened.folder.reference, opened.folder.root / file.path)
     )
-    moved = (reference - own).flatten(1).abs().amax(1)
+    moved = (reference - own).reshape(len(numbers), -1).abs().amax(1)
     order = sorted(range(len(numbers)), key=lambda at: (-float(losses[numbers[at]]), -float(moved[at])))
-    found = []
-    for at in order[:EXAMPLES_SHOWN]:
-        example, number = split.take(torch.tensor([at])), int(numbers[at])
-        words = (_in_words(opened, outputs[[at]], example) for outputs in (reference, own))
-        (target, before), (_, now) = words
-        found.append(ChangedExample(number, float(losses[number]), target, before, now, picture_of(example)))
-    return found
+    examples = split.take(torch.arange(len(split)))
+    right, before, now = (_in_words(opened, outputs, examples) for outputs in (None, reference, own))
+    shown = [at for at in order if not before[at] or before[at] != now[at]][:EXAMPLES_SHOWN]
+    return [
+        ChangedExample(
+            split.number(at),
+            float(losses[numbers[at]]),
+            right[at],
+            before[at],
+            now[at],
+            picture_of(split.take(torch.tensor([at]))) if task.pictures else "",
+        )
+        for at in shown
+    ]
 
 
 def _outputs(opened: OpenTask, split: Split, path: Path) -> Tensor:
@@ -63,17 +80,23 @@ def _outputs(opened: OpenTask, split: Split, path: Path) -> Tensor:
     return found
 
 
-def _in_words(opened: OpenTask, outputs: Tensor, example: Batch) -> tuple[str, str]:
-    """The right answer of one example, and the one that these outputs (1, ...) give."""
-    targets, task = example.targets, opened.task
+def _in_words(opened: OpenTask, outputs: Tensor | None, examples: Batch) -> list[str]:
+    """For each example the answer that the outputs give, or the right one; empty where an answer is neither a class nor
+    one number.
+    """
+    targets, task = examples.targets, opened.task
+    nothing = [""] * len(examples)
     if not isinstance(targets, Tensor):
-        return "", ""
-    if class_count(outputs, targets) is not None:
-        labels = labels_of(outputs, targets), answers_of(outputs, targets, task.classes_last)
-        if any(of.numel() > 1 for of in labels):
-            return "", ""
-        target, answer = (label_name(task, int(of)) for of in labels)
-        return target, answer
-    if targets.numel() == 1 == outputs.numel():
-        return f"{float(targets):.4g}", f"{float(outputs):.4g}"
-    return "", ""
+        return nothing
+    like = opened.context.layout.rows_of(opened.context.layout.like)[opened.context.layout.scored].float()
+    of_classes = like[:1].expand(len(targets), *like.shape[1:]) if outputs is None else outputs
+    if class_count(of_classes, targets) is not None:
+        labels = labels_of(of_classes, targets) if outputs is None else answers_of(outputs, targets, task.classes_last)
+        return [label_name(task, int(label)) for label in labels] if labels.dim() == 1 else nothing
+    numbers = targets if outputs is None else outputs
+    if numbers.numel() != len(examples) or targets.numel() != len(examples):
+        return nothing
+    if bool(((targets == 0) | (targets == 1)).all()):  # one logit of two classes
+        numbers = numbers if outputs is None else (numbers > 0)
+        return [label_name(task, int(number)) for number in numbers.flatten()]
+    return [f"{float(number):.4g}" for number in numbers.flatten()]

@@ -138,9 +138,11 @@ class LocalComputation:
     def by_class(self, reference: str, own: str) -> GroupLosses | None:
         return score.by_class(self.opened, reference, own)
 
-    def changed_examples(self, file: ModelFile, reference: str, own: str) -> ChangedExamples | None:
+    def changed_examples(
+        self, file: ModelFile, reference: str, own: str, seconds: float, again: int
+    ) -> ChangedExamples | None:
         with self._lock.working():
-            return changed.changed_examples(self.opened, file, reference, own)
+            return changed.changed_examples(self.opened, file, reference, own, seconds, again)
 
     def chance(self, outputs: str) -> Chance | None:
         return score.chance(self.opened, outputs)

@@ -115,10 +115,10 @@ class Operations(Protocol):
         """
 
     async def changed_examples(
-        self, file: ModelFile, reference: str, own: str, *, limit_s: float
+        self, file: ModelFile, reference: str, own: str, *, seconds: float, again: int, limit_s: float
     ) -> ChangedExamples | None:
-        """The examples that a file does worse on than the reference; None where that cannot be told. reference, own:
-        store keys of outputs.
+        """The examples that a file does worse on than the reference; None where that cannot be told, or takes longer.
+        reference, own: store keys of outputs. again: how many examples are run again, by both.
         """
 
     async def chance(self, outputs: str, *, limit_s: float) -> Chance | None:
@@ -262,9 +262,9 @@ class WorkerOperations:
         return found
 
     async def changed_examples(
-        self, file: ModelFile, reference: str, own: str, *, limit_s: float
+        self, file: ModelFile, reference: str, own: str, *, seconds: float, again: int, limit_s: float
     ) -> ChangedExamples | None:
-        call = self._again(self._computing, "changed_examples", file, reference, own, limit_s=limit_s)
+        call = self._again(self._computing, "changed_examples", file, reference, own, seconds, again, limit_s=limit_s)
         found: ChangedExamples | None = await call
         return found
 

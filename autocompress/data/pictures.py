@@ -10,6 +10,7 @@ from torch import Tensor
 from autocompress.data.batch import Batch, named_inputs
 
 SHORTEST, LONGEST = 8, 4096  # sides of what is taken for a picture, in pixels
+OBLONG = 2  # times the shorter side: what is longer, and has no axis of colours, is a sequence
 PICTURE_SIDE = 96  # pixels of the longer side, at most
 
 
@@ -19,8 +20,10 @@ def picture_of(example: Batch) -> str:
     """
     for tensor in named_inputs(example.inputs).values():
         planes = tensor[0] if tensor.dim() == 4 else tensor
-        is_picture = planes.dim() == 3 and len(planes) in (1, 3) and (tensor.is_floating_point() or tensor.dim() == 4)
-        if is_picture and all(SHORTEST <= side <= LONGEST for side in planes.shape[1:]):
+        if planes.dim() != 3 or len(planes) not in (1, 3) or not (tensor.is_floating_point() or tensor.dim() == 4):
+            continue
+        short, long = sorted(planes.shape[1:])
+        if SHORTEST <= short <= long <= (LONGEST if tensor.dim() == 4 else OBLONG * short):
             return _png(planes.float())
     return ""
 

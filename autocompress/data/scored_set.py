@@ -25,6 +25,7 @@ from autocompress.task import Task
 READ_AT_ONCE = 64  # targets
 MEAN_WITHIN = 1e-4  # of a mean over examples: what float32 rounds
 BY_GROUP_S = 3.0  # that a file may be compared group by group: a metric of the user's own may take long
+CHANGED_PARTS = 4  # both files, lengths, and what is lost by length
 CALLS_A_GROUP = 400  # of such a metric, for the error of both files
 PERMUTATIONS = 20  # a tenth of what the interval of a metric of the user's own takes
 FEWEST_PERMUTATIONS = 2  # that say how far they spread
@@ -130,37 +131,43 @@ class ScoredSet:
         """
         return None if self.groups is None else self._by(self.groups, own, reference, seed)
 
-    def changed(self, own: KeptOutputs, reference: KeptOutputs) -> tuple[Tensor, GroupLosses | None] | None:
+    def changed(
+        self, own: KeptOutputs, reference: KeptOutputs, seconds: float
+    ) -> tuple[Tensor, GroupLosses | None] | None:
         """What each example loses against the reference, (N,), NaN where the metric is undefined, and what examples
-        lose by their length. None where the metric says nothing of one example, or would take long.
+        lose by their length. None where the metric says nothing of one example, or that takes more than so many
+        seconds.
         """
-        before = self._scorer.each(reference, self._targets, len(self))
+        part_s = seconds / CHANGED_PARTS
+        before = self._scorer.each(reference, self._targets, len(self), part_s)
         if before is None or not self._scorer.of_examples:
             mean = math.nan if before is None else float(before.nanmean())
             if not math.isclose(mean, self.value(reference), rel_tol=MEAN_WITHIN, abs_tol=1e-6):
                 return None
-        now = self._scorer.each(own, self._targets, len(self))
+        now = self._scorer.each(own, self._targets, len(self), part_s)
         if before is None or now is None:
             return None
-        lengths = lengths_of(self.split, self.layout.dynamic)
-        by_length = None if lengths is None else self._by(by_lengths(lengths), own, reference, 0)
+        lengths = lengths_of(self.split, self.layout.dynamic, part_s)
+        by_length = None if lengths is None else self._by(by_lengths(lengths), own, reference, 0, part_s)
         return before - now, by_length
 
-    def _by(self, groups: Groups, own: KeptOutputs, reference: KeptOutputs, seed: int) -> GroupLosses | None:
+    def _by(
+        self, groups: Groups, own: KeptOutputs, reference: KeptOutputs, seed: int, seconds: float = BY_GROUP_S
+    ) -> GroupLosses | None:
         rows, few = list[GroupLoss](), list[str]()
         means = (self._is_mean_over_examples(kept, groups) for kept in (reference, own))
         if groups.by != BY_NAME and not all(means):
             return None
         counts = groups.of[groups.of >= 0].bincount(minlength=len(groups.names)).tolist()
         large = sum(count >= FEWEST_EXAMPLES for count in counts)
-        if self._scorer.calls_in(BY_GROUP_S, own) < CALLS_A_GROUP * large:
+        if self._scorer.calls_in(seconds, own) < CALLS_A_GROUP * large:
             return None
         began, tried = time.monotonic(), 0
         for number, (name, count) in enumerate(zip(groups.names, counts, strict=True)):
             if count < FEWEST_EXAMPLES:
                 few.append(name)
                 continue
-            if tried and large * (time.monotonic() - began) / tried > BY_GROUP_S:
+            if tried and large * (time.monotonic() - began) / tried > seconds:
                 return None
             tried += 1
             examples = (groups.of == number).nonzero().flatten()

@@ -68,6 +68,7 @@ class Split:
         self._read = read
         self._watch: Watch | None = None
         self._unseen: np.ndarray | None = None
+        self._numbers: Tensor | None = None  # of its examples in the split that it is a part of
 
     def __len__(self) -> int:
         return self.size
@@ -114,8 +115,8 @@ class Split:
         return self.of(spread(self.size, count))
 
     def of(self, kept: Tensor) -> "Split":
-        """The examples at ``kept`` (1-D int64), as a split."""
-        return Split(
+        """The examples at ``kept`` (1-D int64), as a split, which knows their numbers here."""
+        part = Split(
             self.name,
             len(kept),
             lambda indices: self.take(kept[list(indices)]),
@@ -127,6 +128,12 @@ class Split:
             by_rows=self.by_rows,
             seconds_each=self.seconds_each,
         )
+        part._numbers = kept if self._numbers is None else self._numbers[kept]
+        return part
+
+    def number(self, index: int) -> int:
+        """That an example has in the user's split, which this one may be a part of."""
+        return index if self._numbers is None else int(self._numbers[index])
 
     def sample_digest(self) -> str:
         """Digest of the size and of a sample of examples; of what is iterated of its first examples alone."""

@@ -110,7 +110,7 @@ class Search:
             speed=opened.pipeline.speed,
             policy=self._policy,
             on_device=bool(settings.profile.agents),
-            explaining_s=EXPLAINING_SHARE * clock.limit_s if settings.explain else 0.0,
+            explaining_s=EXPLAINING_SHARE * max(0.0, clock.left()) if settings.explain else 0.0,
         )
         self._training = Training(
             opened.pipeline,
@@ -323,11 +323,15 @@ class Search:
             self._sampler,
             self.standings,
             self._structures,
-            lambda recipe: self._training.is_busy(recipe) or self._admission.awaits_training(recipe),
+            self._is_passed_over,
             self._policy,
             waiting=[recipe for recipe in waiting if not ended(recipe)],
             defaults=self._progress.defaults,
         )
+
+    def _is_passed_over(self, recipe: Recipe) -> bool:
+        """Whether a recipe is under way, or another one that it would say nothing beside."""
+        return self._training.is_busy(recipe) or self._admission.awaits_training(recipe, self._training.under_way_now)
 
     async def _one_default(self) -> list[Recipe]:
         """Of the first strategy: as mild as the budget allows, its default without one."""

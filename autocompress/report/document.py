@@ -224,7 +224,11 @@ def _changed(standings: Standings, chosen: str | None) -> dict[str, Any] | None:
         return None
     judged = next(j for j in standings.judgements() if j.evaluation.id == chosen)
     by_length = None if found.by_length is None else _groups(found.by_length, judged.loss, standings.opening.scale)
-    most = [{**asdict(example), "loss": {"points": POINTS * example.loss}} for example in found.most]
+    shown = "number", "target", "reference", "own"  # pictures are in the record alone: they are the user's data
+    most = [
+        {**{name: getattr(example, name) for name in shown}, "loss": {"points": POINTS * example.loss}}
+        for example in found.most
+    ]
     counts = {"examples": found.examples, "worse": found.worse, "better": found.better}
     return {**counts, "most": most, "by_length": by_length}
 

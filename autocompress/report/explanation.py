@@ -51,10 +51,10 @@ class FilesByTechnique:
         """The files whose techniques are wanted."""
         return [c for c in self.files if wanted(frozenset(self.compressing(c)))]
 
-    def best(self, files: Sequence[Candidate]) -> Candidate | None:
-        """Of those that can be recommended the most accurate under a budget of latency, the fastest without; of others,
-        where none can be, what comes nearest: the most accurate that may be within the budget, else the fastest; none
-        that lost its score while there is another.
+    def best(self, files: Sequence[Candidate], *, by_score: bool = False) -> Candidate | None:
+        """Of those that can be recommended the most accurate under a budget of latency, the fastest without, unless it
+        is wanted ``by_score``; of others, where none can be, what comes nearest: the most accurate that may be within
+        the budget, else the fastest; none that lost its score while there is another.
         """
         can = [c for c in files if c["feasible"]]
         if not can:
@@ -63,7 +63,7 @@ class FilesByTechnique:
             if within:
                 return max(within, key=lambda c: (self.scale.goodness(c["score"]["val"]), -_ratio(c)))
             return min(near, key=_ratio, default=None)
-        if self.bounded:
+        if self.bounded or by_score:
             return max(can, key=lambda c: (self.scale.goodness(c["score"]["val"]), -_ratio(c)))
         return min(can, key=_ratio)
 
@@ -145,7 +145,7 @@ def _together(run: FilesByTechnique) -> Iterator[str]:
     combined = run.best(run.of(lambda own: len(own) > 1))
     if combined is None:
         if alone is not None:
-            yield "No combination of techniques was scored."
+            yield "No combination of techniques was scored on all examples."
         return
     said = f"The best combination: {techniques(combined)}, {run.shown(combined)}"
     if alone is None:
@@ -166,27 +166,33 @@ def _without(run: FilesByTechnique) -> Iterator[str]:
     if chosen is None:
         return
     own, training = run.compressing(chosen), run.training(chosen)
-    alike = run.of(lambda others: others == frozenset(own))
+    trained = [(c, set(run.training(c))) for c in run.of(lambda others: others == frozenset(own))]
     for name in training:
-        yield _without_one(name, [c for c in alike if run.training(c) and name not in run.training(c)], run)
+        rest = set(training) - {name}
+        files = [c for c, by in trained if by and name not in by and rest <= by]
+        yield _without_one(name, files, run, trains=True)
     for name in own if len(own) > 1 else ():
-        rest = frozenset(own) - {name}
-        yield _without_one(name, run.of(lambda others, rest=rest: others == rest), run)  # type: ignore[misc]
+        kept = frozenset(own) - {name}
+        files = run.of(lambda others, kept=kept: others == kept)  # type: ignore[misc]
+        yield _without_one(name, files, run, trains=False)
 
 
-def _without_one(name: str, files: Sequence[Candidate], run: FilesByTechnique) -> str:
-    """What leaving a step of the recommended recipe out costs, by the best of the files that have all others. One that
-    was trained much shorter is said to be.
+def _without_one(name: str, files: Sequence[Candidate], run: FilesByTechnique, *, trains: bool) -> str:
+    """What leaving a step of the recommended recipe out costs, by the best of the files that have all others: of a step
+    that trains by score. One that was trained much shorter, or by something in its place, is said to be.
     """
-    chosen, best = run.chosen, run.best(files)
+    chosen, best = run.chosen, run.best(files, by_score=trains)
     assert chosen is not None
     if best is None:
-        return f"What {name} brings was not measured: no file with all but it was scored."
+        return f"What {name} brings is not known: no file with all but it was scored on all examples."
+    instead = [other for other in run.training(best) if other not in run.training(chosen)] if trains else []
+    replaced = f", with {' + '.join(instead)} in its place" if instead else ""
     shorter, seconds = "", (best["train_seconds"], chosen["train_seconds"])
     if 0 < seconds[0] < MUCH_SHORTER * seconds[1]:
         shorter = f", trained for {seconds[0]:.0f} s, the {_called(run)} for {seconds[1]:.0f} s"
-    costs = f": {run.more(best, chosen)}" if best["feasible"] and chosen["feasible"] else ""
-    return f"Without {name}: {run.shown(best)} ({techniques(best)}{shorter}){costs}."
+    both = best["feasible"] and chosen["feasible"]
+    costs = f": {run.scored(best, chosen) if trains else run.more(best, chosen)}" if both else ""
+    return f"Without {name}{replaced}: {run.shown(best)} ({techniques(best)}{shorter}){costs}."
 
 
 def _called(run: FilesByTechnique) -> str:
@@ -203,9 +209,9 @@ def _along_the_front(run: FilesByTechnique) -> Iterator[str]:
         combined = run.most_accurate([c for c, own in zip(as_fast, ways, strict=True) if len(own) > 1])
         said = f"At {1 / _ratio(point):.2f}x and more"
         if alone is None and combined is not None:
-            yield f"{said}: {run.named(combined)}; no technique alone was as fast."
+            yield f"{said}: {run.named(combined)}; of one technique alone nothing as fast was scored on all examples."
         elif combined is None and alone is not None:
-            yield f"{said}: {run.named(alone)}; no combination was as fast."
+            yield f"{said}: {run.named(alone)}; of combinations nothing as fast was scored on all examples."
         elif combined is not None and alone is not None:
             yield f"{said}: together {run.named(combined)}; alone {run.named(alone)}: {run.scored(combined, alone)}."
 

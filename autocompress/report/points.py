@@ -1,6 +1,7 @@
 """The candidates of ``front.json`` as the points of a report: which are shown, and each as texts."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from autocompress.report import explain
@@ -76,16 +77,17 @@ def group_tables(document: dict[str, Any]) -> list[dict[str, Any]]:
     first.
     """
     scale, found = ScoreScale.of(document), (document.get("by_class"), (document.get("changed") or {}).get("by_length"))
-    return [{"by": of_one["by"], "rows": _group_rows(of_one["rows"], scale)} for of_one in found if of_one]
+    with_rows = [of_one for of_one in found if of_one and of_one["rows"]]
+    return [{"by": of_one["by"], "rows": _group_rows(of_one["rows"], scale)} for of_one in with_rows]
 
 
-def example_rows(document: dict[str, Any]) -> list[dict[str, str]]:
-    """The examples that changed most, as texts; a picture as PNG in base64."""
+def example_rows(document: dict[str, Any], pictures: Mapping[int, str]) -> list[dict[str, str]]:
+    """The examples that changed most, as texts. pictures: PNG in base64, by the number of the example."""
     return [
         {
             "number": f"{int(example['number']):,}",
             "lost": f"{example['loss']['points']:+.4g}",
-            "picture": example["picture"] if PNG_LETTERS.fullmatch(example["picture"]) else "",
+            "picture": picture if PNG_LETTERS.fullmatch(picture := pictures.get(example["number"], "")) else "",
             **{name: str(example[name]) for name in ("target", "reference", "own")},
         }
         for example in (document.get("changed") or {"most": []})["most"]

@@ -37,6 +37,7 @@ def recorded_of(
         {file.id: measured.graphs.get(file.graph, ()) for file in files},
         choice_importances(ended, compressing),
         opening.prepared.parts,
+        {e.number: e.picture for changed in measured.by_example.values() for e in changed.most if e.picture},
     )
 
 

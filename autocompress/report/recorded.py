@@ -23,10 +23,11 @@ class Importances:
 @dataclass(frozen=True)
 class Recorded:
     """sessions: in which a file's graph was timed beside the reference, by the file's id. parts: of the task, a digest
-    each. why: there is nothing of these.
+    each. pictures: of validation examples, PNG in base64, by their number. why: there is nothing of these.
     """
 
     sessions: Mapping[str, TimingSessions] = field(default_factory=dict)
     importances: Sequence[Importances] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
+    pictures: Mapping[int, str] = field(default_factory=dict)
     why: str = ""

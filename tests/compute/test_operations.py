@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autocompress.candidate.arithmetic import Arithmetic
-from autocompress.candidate.request import FamilyFiles, TrainedWeights, TrainRequest, UntrainedFiles
+from autocompress.candidate.request import FamilyFiles, ModelFile, TrainedWeights, TrainRequest, UntrainedFiles
 from autocompress.compute import operations
 from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.worker import WorkerCrashed, WorkerDied
@@ -47,6 +47,9 @@ OPERATIONS: dict[str, Asked] = {
     "test": lambda on: on.test([], limit_s=9),
     "differences": lambda on: on.differences("a", [], limit_s=9),
     "by_class": lambda on: on.by_class("a", "b", limit_s=9),
+    "changed_examples": lambda on: on.changed_examples(
+        ModelFile(Recipe(), "a", "b", "c"), "a", "b", seconds=1.0, again=2, limit_s=9
+    ),
 }
 
 

@@ -219,7 +219,7 @@ def test_each_example_is_compared_and_what_is_long_loses_more() -> None:
     assert on.split.memory is not None
     on.split.memory = Batch((on.split.memory.inputs, (torch.arange(20) < lengths[:, None]).long()), targets)
     kept = [on.kept([({on.layout.scored: answers(targets, wrong)}, targets)]) for wrong in (lengths > 15, right)]
-    found = on.changed(kept[0], kept[1])
+    found = on.changed(kept[0], kept[1], 10.0)
     assert found is not None
     losses, by_length = found
     assert losses.tolist() == (lengths > 15).double().tolist()
@@ -237,4 +237,4 @@ def test_a_metric_that_says_nothing_of_one_example_is_not_told_by_example() -> N
 
     on = scored(targets, metric=spread_of, maximize=True)
     kept = on.kept([({on.layout.scored: answers(targets, targets == 1)}, targets)])
-    assert on.changed(kept, kept) is None
+    assert on.changed(kept, kept, 10.0) is None

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from autocompress import Task
-from autocompress.data import read_data
+from autocompress.data import Batch, read_data
 from autocompress.data.lengths import lengths_of
 from autocompress.data.reading import Reading
 from autocompress.data.split import Split
@@ -35,15 +35,30 @@ def test_a_mask_tells_lengths_whichever_side_is_padded() -> None:
     places = torch.arange(5)
     right, left = places < LENGTHS[:, None], places >= 5 - LENGTHS[:, None]
     for mask in (right.long(), left.float()):
-        found = lengths_of(masked(mask), {})
+        found = lengths_of(masked(mask), {}, 10.0)
         assert found is not None
         assert found.tolist() == LENGTHS.tolist()
 
 
 def test_zeros_and_ones_in_no_order_are_no_mask() -> None:
     scattered = torch.tensor([[1, 0, 1, 0, 1]] * 6)
-    assert lengths_of(masked(scattered), {}) is None
-    assert lengths_of(masked(torch.ones(6, 5)), {}) is None, "all are as long"
+    assert lengths_of(masked(scattered), {}, 10.0) is None
+    assert lengths_of(masked(torch.ones(6, 5)), {}, 10.0) is None, "all are as long"
+
+
+def test_marks_of_an_example_are_no_mask() -> None:
+    places = torch.arange(5)
+    mask = (places < LENGTHS[:, None]).long()
+    data = {"x": torch.randn(6, 5, 2), "kind": torch.zeros(6, 5), "flag": torch.tensor([[1, 0]] * 6), "mask": mask}
+    batch = Batch(data, torch.arange(6) % 2)
+    found = lengths_of(Split("val", 6, lambda rows: batch.at(torch.tensor(rows)), batch), {}, 10.0)
+    assert found is not None
+    assert found.tolist() == LENGTHS.tolist(), "of the mask, which is the last"
+
+
+def test_what_takes_long_to_read_is_left_out() -> None:
+    mask = (torch.arange(5) < LENGTHS[:, None]).long()
+    assert lengths_of(masked(mask), {}, -1.0) is None
 
 
 def test_what_a_loader_pads_is_as_long_as_it_is_alone() -> None:
@@ -54,6 +69,6 @@ def test_what_a_loader_pads_is_as_long_as_it_is_alone() -> None:
 
     loader = DataLoader(rows, batch_size=3, collate_fn=padded)  # type: ignore[arg-type,var-annotated]
     data = read_data(Task(name="t", model=Pooled(), train=loader, val=loader), Reading())
-    found = lengths_of(data.splits["val"], data.layout.dynamic)
+    found = lengths_of(data.splits["val"], data.layout.dynamic, 10.0)
     assert found is not None
     assert found.tolist() == LENGTHS.tolist()

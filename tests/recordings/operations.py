@@ -321,7 +321,7 @@ class DeclaredExecutor:
         return GroupLosses("class", tuple(rows), ("rarest",))
 
     async def _changed_examples(
-        self, file: ModelFile, reference: str, own: str, limit_s: float
+        self, file: ModelFile, reference: str, own: str, seconds: float, again: int, limit_s: float
     ) -> ChangedExamples | None:
         return None if self.declared.faults.outputs_gone else ChangedExamples(9500, 12, 4, ())
 

@@ -48,7 +48,7 @@ def test_each_technique_alone_and_the_best_together_are_compared() -> None:
     )
     assert "beside the best alone, quantize_static, 2.10 points more, give or take 0.23" in together
     assert found["without"] == [
-        "What distill_logits brings was not measured: no file with all but it was scored.",
+        "What distill_logits brings is not known: no file with all but it was scored on all examples.",
         "Without prune_channels: 91.00 % at 5.00x (quantize_static): 2.10 points less, give or take 0.23.",
         "Without quantize_static: 93.00 % at 2.50x, which is not known to meet the budget (prune_channels + "
         "distill_logits).",
@@ -86,9 +86,26 @@ def test_what_teaching_brings_is_told_by_what_was_trained_without_it() -> None:
         file("taught", 0.931, 0.125, PRUNE, TEACH),
     )
     assert explanation(run(*files))["without"] == [
-        "Without distill_logits: 92.50 % at 8.33x (prune_channels + finetune, trained for 4 s, the recommended one for "
-        "20 s): 0.60 points less, give or take 0.23."
+        "Without distill_logits, with finetune in its place: 92.50 % at 8.33x (prune_channels + finetune, trained for "
+        "4 s, the recommended one for 20 s): 0.60 points less, give or take 0.23."
     ]
+
+
+def test_what_lacks_two_steps_does_not_tell_what_one_brings() -> None:
+    hints = ("distill_features", {})
+    both, hinted = file("both", 0.931, 0.125, PRUNE, hints, TEACH), file("hinted", 0.920, 0.12, PRUNE, hints)
+    found = explanation(run(file("tuned", 0.929, 0.12, PRUNE, TUNE), hinted, both))["without"]
+    assert found[0] == "What distill_features brings is not known: no file with all but it was scored on all examples."
+    assert found[1].startswith(
+        "Without distill_logits: 92.00 % at 8.33x (prune_channels + distill_features): 1.10 points"
+    )
+
+
+def test_what_teaching_brings_is_told_in_score_without_a_budget_too() -> None:
+    free = {"latency_ms": None, "speedup": None, "statistic": "p90", "max_drop": 1.0}
+    files = file("tuned", 0.929, 0.125, PRUNE, TUNE), file("taught", 0.934, 0.125, PRUNE, TEACH)
+    (found,) = explanation(run(*files, budget=free))["without"]
+    assert "0.50 points less" in found
 
 
 def test_along_the_front_the_best_alone_stands_beside_the_best_combination() -> None:
@@ -103,20 +120,23 @@ def test_along_the_front_the_best_alone_stands_beside_the_best_combination() -> 
     assert explanation(run(*files, recommended="both"))["along_the_front"] == [
         "At 2.00x and more: together 93.10 % (prune_channels + finetune + quantize_static); alone 93.40 % "
         "(quantize_static): 0.30 points less, give or take 0.23.",
-        "At 5.00x and more: 93.10 % (prune_channels + finetune + quantize_static); no technique alone was as fast.",
-        "At 10.00x and more: 90.00 % (prune_channels + distill_logits + quantize_static); no technique alone was as "
-        "fast.",
+        "At 5.00x and more: 93.10 % (prune_channels + finetune + quantize_static); of one technique alone nothing "
+        "as fast was scored on all examples.",
+        "At 10.00x and more: 90.00 % (prune_channels + distill_logits + quantize_static); of one technique alone "
+        "nothing as fast was scored on all examples.",
     ]
 
 
 def test_what_was_not_tried_is_said_to_be_so() -> None:
     found = explanation(run(file("both", 0.931, 0.125, PRUNE, INT8)))
     assert found["without"] == [
-        "What prune_channels brings was not measured: no file with all but it was scored.",
-        "What quantize_static brings was not measured: no file with all but it was scored.",
+        "What prune_channels brings is not known: no file with all but it was scored on all examples.",
+        "What quantize_static brings is not known: no file with all but it was scored on all examples.",
     ]
     assert "alone" not in found
-    assert explanation(run(file("int8", 0.93, 0.2, INT8)))["together"] == ["No combination of techniques was scored."]
+    assert explanation(run(file("int8", 0.93, 0.2, INT8)))["together"] == [
+        "No combination of techniques was scored on all examples."
+    ]
 
 
 def test_only_a_combination_meets_the_budget() -> None:

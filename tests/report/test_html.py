@@ -12,14 +12,15 @@ from rich.console import Console
 
 from autocompress.errors import UsageError
 from autocompress.report import explain, html, points
-from autocompress.report.html import write_report
+from autocompress.report.html import WITHOUT_RECORD, write_report
+from autocompress.report.recorded import Recorded
 from autocompress.report.terminal import print_front
 from tests.report.pages import EVIL, LINK, Page, budget, candidate, document, point
 
 
-def rendered(tmp_path: Path, **changes: Any) -> Page:
+def rendered(tmp_path: Path, recorded: Recorded = WITHOUT_RECORD, **changes: Any) -> Page:
     path = tmp_path / "report.html"
-    write_report(document(**changes), path)
+    write_report(document(**changes), path, recorded)
     return Page(path.read_text("utf-8"))
 
 
@@ -445,14 +446,14 @@ def test_where_no_class_is_hurt_that_is_said(tmp_path: Path):
     assert "Loss by class" not in rendered(tmp_path).text
 
 
-def changed(**more: Any) -> dict[str, Any]:
-    example = {"number": 217, "loss": {"points": 100.0}, "target": "5", "reference": "5", "own": EVIL, "picture": ""}
+def changed() -> dict[str, Any]:
+    example = {"number": 217, "loss": {"points": 100.0}, "target": "5", "reference": "5", "own": EVIL}
     by_length = {"by": "length", "rows": [BY_CLASS["rows"][0] | {"name": "90 to 120"}], "too_few": []}
-    return {"examples": 550, "worse": 9, "better": 6, "most": [example | more], "by_length": by_length}
+    return {"examples": 550, "worse": 9, "better": 6, "most": [example], "by_length": by_length}
 
 
 def test_the_examples_that_changed_most_stand_with_both_answers_and_their_input(tmp_path: Path):
-    page = rendered(tmp_path, changed=changed(picture="iVBORw0KGgo="))
+    page = rendered(tmp_path, Recorded(pictures={217: "iVBORw0KGgo="}), changed=changed())
     assert "Of 550 validation examples 9 score worse than with the reference, 6 better." in page.text
     assert f"217 5 5 {EVIL} +100" in page.text
     assert 'src="data:image/png;base64,iVBORw0KGgo="' in page.source
@@ -462,7 +463,7 @@ def test_the_examples_that_changed_most_stand_with_both_answers_and_their_input(
 
 
 def test_what_is_no_picture_is_not_shown_as_one(tmp_path: Path):
-    page = rendered(tmp_path, changed=changed(picture='x" onerror="alert(1)'))
+    page = rendered(tmp_path, Recorded(pictures={217: 'x" onerror="alert(1)'}), changed=changed())
     assert "<img" not in page.source
     assert "217 5 5" in page.text
     assert "Examples that changed most" not in rendered(tmp_path).text

@@ -50,7 +50,7 @@ class AnswersScorer(Scorer):
         difference, error = _ratio(right - others, places)
         return difference, max(error, 1 / len(places)) if len(places) > 1 else 1.0
 
-    def each(self, kept: KeptOutputs, targets: Nested, of: int) -> Tensor:
+    def each(self, kept: KeptOutputs, targets: Nested, of: int, seconds: float) -> Tensor:
         right, places = self._counts(kept, targets)
         return right / places  # NaN where no place counts
 

@@ -16,7 +16,6 @@ from autocompress.nested import Nested
 from autocompress.task import Task
 
 KeptOutputs = Mapping[str, Tensor]  # of the outputs of a file over a split: tensors by name
-EACH_S = 3.0  # that the metric of each example may take
 Pieces = Iterable[tuple[Mapping[str, Tensor], Nested]]  # of a split, in order: ``OutputLayout.rows``, and targets
 
 
@@ -74,13 +73,13 @@ class Scorer(ABC):
         """
         return take_rows(dict(kept), examples)  # type: ignore[no-any-return]
 
-    def each(self, kept: KeptOutputs, targets: Nested, of: int) -> Tensor | None:
+    def each(self, kept: KeptOutputs, targets: Nested, of: int, seconds: float) -> Tensor | None:
         """The metric of each of so many examples, (N,), higher is better, NaN where it is undefined; None where that
-        cannot be told, or takes long.
+        cannot be worked out, or takes more than so many seconds.
         """
         found, began = [], time.monotonic()
         for number in range(of):
-            if time.monotonic() - began > EACH_S:
+            if time.monotonic() - began > seconds:
                 return None
             row = torch.tensor([number])
             if (part := self.cut(kept, row, of)) is None:

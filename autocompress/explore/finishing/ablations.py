@@ -21,6 +21,7 @@ from autocompress.explore.view import View
 from autocompress.recipe import TRAIN, Recipe
 
 LEAST_S = 0.5  # of a training, that says anything
+NEARLY_AS_LONG, NEARLY_AS_FAST = 0.5, 1.1  # times the best's training, and its latency: what compares with it
 
 
 class Ablations:
@@ -53,12 +54,16 @@ class Ablations:
         self._gate = gate
         self._aimed = aimed
 
+    def keep_time(self, best: Evaluation | None) -> None:
+        """Where nothing is missing, no time is kept for it."""
+        if best is None or not self._missing(best):
+            self._time.explaining_s = 0.0
+
     async def run(self, best: Evaluation, check_interrupted: Callable[[], None]) -> None:
         """Make and train what is missing, each with an equal share of the time that is kept for it, at most as long as
         the best itself was trained.
         """
-        family = self._standings.families.get(best.recipe.family.id)
-        missing = [] if family is None else self._missing(family, best.latency.ratio)
+        missing, family = self._missing(best), self._standings.families.get(best.recipe.family.id)
         self._time.explaining_s = 0.0
         for number, recipe in enumerate(missing):
             assert family is not None
@@ -70,16 +75,23 @@ class Ablations:
                 return
             await self._evaluate(recipe, family, training_s)
 
-    def _missing(self, family: Family, ratio: float) -> list[Recipe]:
-        """Without each step, where no trained family applies all the others and nothing else."""
-        known = {_strategies(f.recipe) for f in self._standings.families.values() if f.trained}
+    def _missing(self, best: Evaluation) -> list[Recipe]:
+        """The recipe of the best without each step, where no other family applies all the others and nothing else, is
+        as fast, and was trained nearly as long.
+        """
+        family = self._standings.families.get(best.recipe.family.id)
+        if family is None or not family.trained:
+            return []
+        comparable = [f for f in self._standings.families.values() if f.train_s >= NEARLY_AS_LONG * family.train_s]
+        ratio, standing = best.latency.ratio, self._standings.standing
+        known = {_strategies(f.recipe) for f in comparable if standing(f).best.latency.ratio <= NEARLY_AS_FAST * ratio}
         found: list[Recipe] = []
         for name in sorted(_strategies(family.recipe)):
             recipe = leaving_out(self._space, family.recipe, name)
             if self._space.gated(recipe).steps and _strategies(recipe) not in known and recipe.step(TRAIN):
                 found.append(self._aimed(recipe, ratio))
                 known.add(_strategies(recipe))
-        return found
+        return [recipe for recipe in found if not self._standings.ended(recipe)]
 
     async def _evaluate(self, recipe: Recipe, best: Family, seconds: float) -> None:
         with self._training.under_way(recipe):

@@ -16,6 +16,7 @@ from autocompress.explore.standings.standings import Standings
 from autocompress.explore.view import View
 
 RIVALS = 4  # files behind the best that are compared too, which may tie with it
+RUN_AGAIN, RUNNING_SHARE = 64, 0.3  # of the examples that lost most, by both files; of the time that there is
 COMPARED_LIMIT_S = 120.0  # more than it should take to compare one
 
 
@@ -89,10 +90,16 @@ class ClassComparison:
         known, reference = self._standings.measured.by_example, self._standings.reference
         if not evaluation.recipe.changes or not evaluation.score.whole or evaluation.id in known:
             return
+        if self._standings.measured.scored_there(evaluation) or not self._time.can_compare_examples():
+            return
         file = ModelFile(evaluation.recipe, evaluation.artifact, evaluation.digest, evaluation.graph)
         outputs, limit_s = (reference.outputs, evaluation.outputs), self._durations.within(COMPARED_LIMIT_S)
+        seconds, call_ms = self._time.examples_s(), reference.latency.p50 + evaluation.latency.p50
+        again = int(RUNNING_SHARE * seconds * 1e3 / (call_ms / self._pipeline.profile.batch))
         try:
-            found = await self._pipeline.operations.changed_examples(file, *outputs, limit_s=limit_s)
+            found = await self._pipeline.operations.changed_examples(
+                file, *outputs, seconds=seconds, again=min(again, RUN_AGAIN), limit_s=limit_s
+            )
         except CandidateFailed:
             return
         if found is not None:

@@ -50,6 +50,7 @@ TEST_LIMIT_S = 120.0  # more than it should take to score files on the test spli
 MOST_COMPARED = 30  # files that may be recommended, compared with the reference example by example
 TEST_SLACK = 4  # times what it should take
 PROFILED_CALLS = 10  # of a file that takes long
+WRITING_S = 1.5  # of what closing a search takes, to write the front and the report
 DEVICE_LIMIT_S = 300.0  # to run a file there, beside what scoring it takes
 
 
@@ -102,14 +103,15 @@ class Finish:
         count = 1 if self._standings.steering.bounded else FINALISTS
         finalists = self._standings.finalists(count)
         self._history.enter(Chosen(tuple(family.id for family in finalists)))
+        if self._ablations is not None:
+            self._ablations.keep_time(self._standings.standing(finalists[0]).best if finalists else None)
         left = self._clock.left() - self._time.closing_s()
         training = asyncio.ensure_future(self._train_on(finalists, self._time.full_examples, left))
         await all_done([training, self._measuring.beside(training, finalists, left)])
         if self._ablations is not None:
-            best = recommended(self._judged(), {}, bounded=self._standings.budget.bounded)
-            await self._ablations.run(
-                (best or nearest(self._standings.judgements())).evaluation, self._check_interrupted
-            )
+            with self._operations.sharing(1):
+                best = await self._recommended() or nearest(self._standings.judgements())
+                await self._ablations.run(best.evaluation, self._check_interrupted)
         await self._conclude()
 
     async def _train_on(self, families: Sequence[Family], most: int, seconds: float) -> None:
@@ -152,10 +154,10 @@ class Finish:
             chosen = self._choose(found)
             if self._time.can_test(chosen):
                 await self._classes.compare(chosen)
-                await self._classes.compare_examples(chosen)
             await all_done([self._test_once(chosen), self._profile(chosen)])
-            await self._compare_with_chosen(chosen)
             await self._run_front_on_device()
+            await self._classes.compare_examples(chosen)
+            await self._compare_with_chosen(chosen)
         self._training.save_progress()
 
     def conclude_as_it_stands(self) -> None:
@@ -250,11 +252,11 @@ class Finish:
             self._history.enter(Compared(losses))
 
     async def _compare_with_chosen(self, chosen: Evaluation) -> None:
-        """What the others lose beside what was chosen: of those that apply the same techniques the best, and the best
-        of all.
+        """What the others lose beside what was chosen, while there is time: of those that apply the same techniques the
+        best, and the best of all.
         """
         standings = self._standings
-        if self._clock.left() < CLOSING_S or not chosen.score.whole:
+        if not chosen.score.whole:
             return
         whole = [j for j in most_accurate_first(standings.judgements()) if j.evaluation.score.whole]
         ranked = [
@@ -262,8 +264,14 @@ class Finish:
         ]
         of_techniques = {e.recipe.techniques(): e for e in reversed(ranked)}
         wanted = {e.id: e for e in (*of_techniques.values(), *ranked[:MOST_COMPARED])}
-        store = Store(self._pipeline.folder.stored)
-        losses = await self._differences(chosen, [e for e in wanted.values() if store.path(e.outputs).exists()])
+        store, losses, took_s = Store(self._pipeline.folder.stored), dict[str, tuple[float, float]](), 0.0
+        for e in wanted.values():
+            if self._clock.left() < WRITING_S + took_s:
+                break
+            if store.path(e.outputs).exists():
+                began = self._clock.elapsed()
+                losses |= await self._differences(chosen, [e])
+                took_s = max(took_s, self._clock.elapsed() - began)
         if losses:
             self._history.enter(ComparedWithChosen(chosen.id, losses))
 

@@ -15,6 +15,7 @@ from autocompress.explore.standings.standings import Standings
 MAY_TAKE = 1.2  # times what a training or a family should take
 LAST_LENGTHS_KEPT = 2  # times the last rung's length, kept for each finalist
 LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not worth warming up again
+EXAMPLES_S, EXAMPLES_SHARE = 5.0, 0.01  # for which examples changed, and of the whole time at most
 CLOSING_S = 3.0  # writing the front and the report
 
 # What finishing does, and the time that is kept for it.
@@ -130,7 +131,12 @@ class TimeBudget:
         judged = self.judging_sessions()
         judging_s = self._patiently_s(judged) if busy else self._sessions_s(judged)
         front_s = 0.0 if self._standings.finalists(1) and not busy else self._front_s()
-        return self.explaining_s + judging_s + front_s + self.on_device_s() + self.tested_s() + CLOSING_S
+        scoring_s = self.on_device_s() + self.tested_s() + self.examples_s()
+        return self.explaining_s + judging_s + front_s + scoring_s + CLOSING_S
+
+    def examples_s(self) -> float:
+        """For what the chosen file does worse on, example by example."""
+        return min(EXAMPLES_S, EXAMPLES_SHARE * self.clock.limit_s)
 
     def judging_sessions(self) -> int:
         """The fewest that finalists are judged by."""
@@ -182,6 +188,10 @@ class TimeBudget:
     def can_test(self, file: Evaluation) -> bool:
         """Whether there is time to score one more file on the test split, a little after the end as well."""
         return self.clock.elapsed() + self._tested_s(file.latency.p50) <= (1 + OVERRUN) * self.clock.limit_s
+
+    def can_compare_examples(self) -> bool:
+        """Whether there is time to look at each, before writing."""
+        return self.clock.left() >= self.examples_s() + CLOSING_S / 2
 
     def _tested_s(self, call_ms: float) -> float:
         """For running the test split through files that take so long a call together."""

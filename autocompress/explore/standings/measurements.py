@@ -83,9 +83,14 @@ class Measurements:
                 return replace(self, tests={**self.tests, **scores})
             case RanOnDevice(found):
                 losses = {name: one.loss for name, one in found.items() if one.loss is not None}
-                here = {name: of_one for name, of_one in self.by_class.items() if name not in losses}
-                losses = {**self.losses, **losses}
-                return replace(self, on_device={**self.on_device, **found}, losses=losses, by_class=here)
+                return replace(
+                    self,
+                    on_device={**self.on_device, **found},
+                    losses={**self.losses, **losses},
+                    by_class={name: of_one for name, of_one in self.by_class.items() if name not in losses},
+                    by_example={name: of_one for name, of_one in self.by_example.items() if name not in losses},
+                    beside_chosen={pair: of for pair, of in self.beside_chosen.items() if not losses.keys() & {*pair}},
+                )
             case Profiled(kinds):
                 return replace(self, operators={**self.operators, **kinds})
             case Chosen():
@@ -138,6 +143,11 @@ class Measurements:
         finals = set(self.finals.get(evaluation.graph, ()))
         sessions = tuple(session for session in self._sessions(evaluation) if session in finals)
         return sessions if len(sessions) >= JUDGING_SESSIONS[0] else ()
+
+    def scored_there(self, evaluation: Evaluation) -> bool:
+        """Whether a file's score is that of the device elsewhere."""
+        there = self.on_device.get(evaluation.id)
+        return there is not None and there.score is not None
 
     def own_sessions(self, evaluation: Evaluation) -> TimingSessions:
         """Those in which this very file was timed, and not another of its graph."""

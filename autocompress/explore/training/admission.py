@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from autocompress.errors import CandidateFailed
 from autocompress.explore.history.family import Family
@@ -72,15 +72,15 @@ class Admission:
         whole = self._standings.opening.reference.macs
         self._structures.add(self._space.gated(recipe), ratio, macs / whole if whole and macs else 1.0)
 
-    def awaits_training(self, recipe: Recipe) -> bool:
-        """Whether a family of this structure was evaluated untrained and is still to be trained: a look at another one,
-        which trains in another way, would find the same.
+    def awaits_training(self, recipe: Recipe, under_way: Iterable[Recipe] = ()) -> bool:
+        """Whether a family of this structure was evaluated untrained and is still to be trained, or is ``under_way``: a
+        look at another one, which trains in another way, would find the same.
         """
         if recipe.step(TRAIN) is None:
             return False
         structure = self._space.gated(recipe)
-        begun = (f for f in self._standings.contending() if f.rung == rungs.UNTRAINED)
-        return any(self._space.gated(family.recipe) == structure for family in begun)
+        begun = [f.recipe for f in self._standings.contending() if f.rung == rungs.UNTRAINED]
+        return any(self._space.gated(one) == structure for one in (*begun, *under_way) if one.step(TRAIN))
 
     def over(self, gate: Gate) -> bool:
         """Whether a gate's answer rules a structure out under the budget."""

@@ -67,6 +67,11 @@ class Training:
         return set(self._busy)
 
     @property
+    def under_way_now(self) -> tuple[Recipe, ...]:
+        """Recipes of the families that are under way."""
+        return tuple(self._busy.values())
+
+    @property
     def arithmetic(self) -> Arithmetic:
         """In which trainings compute."""
         return self._progress.arithmetic or Arithmetic()
