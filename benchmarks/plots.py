@@ -15,6 +15,7 @@ from repair_means import COLUMNS, means
 Axes = Any
 Document = Mapping[str, Any]
 
+FRONT_SHOWN = 0.06  # of the metric: what loses more is not in the picture
 WIDE = 0.8  # of the room between two groups of bars
 
 
@@ -146,6 +147,29 @@ def strategies(axes: Axes, document: Document) -> None:
     axes.set(xlabel="latency, of the reference's", ylabel=document["metric"], xscale="log")
 
 
+def front(axes: Axes, document: Document) -> None:
+    """Score and latency of every file of a search near the front, its front and what was recommended."""
+    rows = sorted(document["rows"], key=lambda row: row["ms"])
+    best = [row for row in rows if row["on_front"]]
+    shown = [row for row in rows if row["val"] >= document["reference"] - FRONT_SHOWN]
+    axes.scatter([row["ms"] for row in shown], [100 * row["val"] for row in shown], s=16, color="0.6", label="files")
+    line = [row for row in best if row in shown]
+    axes.step(
+        [row["ms"] for row in line],
+        [100 * row["val"] for row in line],
+        where="post",
+        marker="o",
+        color="C0",
+        label="Pareto front",
+    )
+    for row in shown:
+        if row["recommended"]:
+            axes.plot([row["ms"]], [100 * row["val"]], "D", color="C3", label=f"recommended: {row['techniques']}")
+    axes.axhline(100 * document["reference"], color="0.5", linewidth=1, linestyle="--", label="the model as it came")
+    axes.set(xlabel="latency, p50, ms", ylabel=f"validation {document['metric']}, %", xscale="log")
+    axes.set_title(f"{document['task']}, {document['minutes']:g} minutes", fontsize="medium")
+
+
 def _bars(axes: Axes, groups: Sequence[str], found: Mapping[str, Iterable[float]]) -> None:
     """A bar of each series in every group."""
     width = WIDE / len(found)
@@ -227,6 +251,7 @@ PLOTS: dict[str, Callable[[Axes, Document], None]] = {
     "driver": driver,
     "efficiency": areas,
     "first_minute": first_minute,
+    "front": front,
     "large_models": large_models,
     "loading": loading,
     "mechanisms": mechanisms,

@@ -293,16 +293,16 @@ def options_of_the_cli() -> dict[str, set[str]]:
     return {name: {o for p in params for o in p.opts if o.startswith("--")} for name, params in shown.items()}
 
 
-def code_of_the_readme() -> list[str]:
+def code_of(page: str) -> list[str]:
     """What stands in backticks, and the lines of the blocks of commands, without comments."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / page).read_text()
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     commands = [line.split("#")[0] for language, block in blocks if not language for line in block.splitlines()]
     return commands + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
-def test_the_readmes_commands_and_options_exist() -> None:
-    known, code = options_of_the_cli(), code_of_the_readme()
+def test_the_page_on_commands_and_options_has_none_that_there_is_not() -> None:
+    known, code = options_of_the_cli(), code_of("docs/commands.md")
     called = [found for line in code for found in re.findall(r"\bautocompress (\w+)([^&|]*)", line)]
     assert len({command for command, _ in called}) >= 6
     for command, rest in called:
@@ -313,16 +313,15 @@ def test_the_readmes_commands_and_options_exist() -> None:
     assert alone <= known["search"] | known[""], "an option that is named alone is one of search"
 
 
-def test_the_readme_names_every_command_and_every_option_of_search() -> None:
-    known, code = options_of_the_cli(), "\n".join(code_of_the_readme())
+def test_the_page_on_commands_names_every_one_and_every_option_of_search() -> None:
+    known, code = options_of_the_cli(), "\n".join(code_of("docs/commands.md"))
     assert {c for c in known if c and not re.search(rf"\bautocompress {c}\b", code)} == set()
     assert len(known["search"]) >= 10
     assert known["search"] - set(re.findall(r"--[\w-]+", code)) == set()
 
 
-def test_the_readme_lists_the_installed_strategies(installed_plugins: PluginSet) -> None:
-    text = (ROOT / "README.md").read_text()
-    section = text.split("## Strategies")[1].split("\n## ")[0]
+def test_the_page_on_strategies_lists_those_that_are_installed(installed_plugins: PluginSet) -> None:
+    section = (ROOT / "docs" / "strategies.md").read_text()
     table = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|[^|]*\|([^|]*)\|", section, re.MULTILINE))))
     own = {
         n

@@ -41,7 +41,7 @@ class Circumstances:
 
 
 def front_document(standings: Standings, around: Circumstances) -> dict[str, Any]:
-    """The document of ``front.json``, as the README describes it, before the model it names is delivered."""
+    """The document of ``front.json``, as docs/run-folder.md describes it, before the model it names is delivered."""
     judgements, chosen, scale = standings.judgements(), standings.concluded, standings.opening.scale
     recommended = chosen.id if isinstance(chosen, Recommended) else None
     nearest = chosen.id if isinstance(chosen, Nearest) else None
