@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from autocompress.api import DEMO, default_minutes, default_out, retarget, search, teller
+from autocompress.api import DEMO, default_minutes, default_out, named_task, retarget, search, teller
 from autocompress.measure import check_place
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
@@ -31,6 +31,7 @@ def search_for(
         plugins.runtime_of(profile)
         check_place(profile)
 
+    task = named_task(task, settings.pop("data", None), settings.pop("checkpoint", None), plugins)
     first, *others = profiles
     minutes = settings.pop("minutes", None) or default_minutes(task)
     out = Path(settings.pop("out", None) or default_out(task or DEMO, teller(console, quiet)))

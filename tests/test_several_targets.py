@@ -54,6 +54,13 @@ def test_with_many_profiles_at_least_half_of_the_time_is_for_the_search(calls: l
     assert sum(options["minutes"] for _, options in calls) == pytest.approx(10)
 
 
+def test_data_and_checkpoint_of_a_hubs_model_go_to_every_profile(calls: list[Call]) -> None:
+    asked(["cpu", "openvino-cpu"], "hf:my_bert", data="reviews.csv", checkpoint="mine.pt", minutes=10)
+    tasks = [options["task"] for _, options in calls]
+    assert tasks == ["hf:my_bert --data reviews.csv --checkpoint mine.pt"] * 2
+    assert all({"data", "checkpoint"}.isdisjoint(options) for _, options in calls)
+
+
 def test_a_profile_that_cannot_be_used_here_is_said_before_anything_is_searched(calls: list[Call]) -> None:
     with pytest.raises(UsageError, match=r"the profile cuda cannot be used here: .*onnxruntime-gpu"):
         asked(["cpu", "cuda"])
