@@ -414,7 +414,7 @@ def explain_command(run: Run, as_json: Json = False) -> None:
     """Why a run recommends what it does: each technique alone, together, what leaving one out costs, whom it hurts."""
     from autocompress.report.explain import conclusion, whom_it_hurts
     from autocompress.report.explanation import explanation
-    from autocompress.report.html import UNTOLD_CONCLUSION
+    from autocompress.report.html import NO_CONCLUSION
     from autocompress.report.readable import as_far_as_known, readable
     from autocompress.storage.recovery import read_run
 
@@ -422,7 +422,7 @@ def explain_command(run: Run, as_json: Json = False) -> None:
     for line in missing:
         _say(line)
     found = explanation(document)
-    concluded = as_far_as_known(conclusion, document, UNTOLD_CONCLUSION)
+    concluded = as_far_as_known(conclusion, document, NO_CONCLUSION)
     hurts = as_far_as_known(whom_it_hurts, document, None)
     if as_json:
         _print({"conclusion": concluded, **found, "whom_it_hurts": hurts}, as_json)
@@ -477,11 +477,11 @@ def main() -> None:
 def _fail(error: Exception, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
-    typer.echo(f"autocompress: {_told(error)}", err=True)
+    typer.echo(f"autocompress: {_message(error)}", err=True)
     sys.exit(code)
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """In one line; of an error that is not ours what is known to help, and how to see more."""
     said = one_line(error, 2000)
     if isinstance(error, AutocompressError):

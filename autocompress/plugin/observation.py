@@ -19,34 +19,34 @@ class Observation:
 
     def __init__(self, observers: Sequence[Observer], note: Callable[[str], None]) -> None:
         self._note = note
-        self._told = [_Told(observer, note) for observer in observers]
+        self._threads = [_ObserverThread(observer, note) for observer in observers]
 
     @property
     def listened_to(self) -> bool:
         """Whether anybody is told."""
-        return any(told.is_alive() for told in self._told)
+        return any(thread.is_alive() for thread in self._threads)
 
     def tell(self, event: SearchEvent) -> None:
-        for told in self._told:
-            if told.is_alive():
-                told.queue.put(copy.deepcopy(event))
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.queue.put(copy.deepcopy(event))
 
     def close(self) -> None:
         """Nothing more is told. Waits a minute at most until all have taken in what they were told."""
-        for told in self._told:
-            told.queue.put(None)
-        for told in self._told:
-            told.join(SOON_S)
-        slow = [told for told in self._told if told.is_alive()]
+        for thread in self._threads:
+            thread.queue.put(None)
+        for thread in self._threads:
+            thread.join(SOON_S)
+        slow = [thread for thread in self._threads if thread.is_alive()]
         if slow:
-            self._note(f"waiting for the observers that still write: {', '.join(told.name for told in slow)}")
-        for told in slow:
-            told.join(LONGEST_WAIT_S / len(slow))
-            if told.is_alive():
-                self._note(f"the observer {told.name} is not waited for any longer: what it writes may be incomplete")
+            self._note(f"waiting for the observers that still write: {', '.join(thread.name for thread in slow)}")
+        for thread in slow:
+            thread.join(LONGEST_WAIT_S / len(slow))
+            if thread.is_alive():
+                self._note(f"the observer {thread.name} is not waited for any longer: what it writes may be incomplete")
 
 
-class _Told(threading.Thread):
+class _ObserverThread(threading.Thread):
     def __init__(self, observer: Observer, note: Callable[[str], None]) -> None:
         name = getattr(observer, "name", type(observer).__name__)
         super().__init__(name=name, daemon=True)  # one that hangs keeps no process from ending

@@ -18,7 +18,7 @@ from autocompress.storage.front import chosen, delivered
 from autocompress.supervisor import MEASURE_BESIDE
 
 CAUSES_QUOTED = 3
-UNTOLD_CONCLUSION = "What was recommended and why cannot be told: what it stands on is missing."
+NO_CONCLUSION = "What was recommended and why cannot be told: what it stands on is missing."
 WITHOUT_RECORD = Recorded(why="the record was not read")
 SPENT_ON = {
     "open": "reading the task, exporting and scoring the reference",
@@ -51,7 +51,7 @@ def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITH
     found = fronts(points, scale)
     all_rows = every_candidate.rows(document, points, path.parent, sessions["files"])
 
-    def told(tell: Any, otherwise: Any = None) -> Any:
+    def known(tell: Any, otherwise: Any = None) -> Any:
         return as_far_as_known(tell, document, otherwise)
 
     write_page(
@@ -62,28 +62,28 @@ def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITH
         figure=figure_json(document, points, worst),
         outside=outside(document),
         hidden=sum(is_hidden(p, worst, scale) for p in points),
-        conclusion=told(explain.conclusion, UNTOLD_CONCLUSION),
+        conclusion=known(explain.conclusion, NO_CONCLUSION),
         sentences=[
             line
             for line in (
-                *told(lambda d: list(map(str, d.get("would_help", []))), []),
-                *(told(tell) for tell in (explain.whom_it_hurts, explain.changed_examples_told)),
-                *(told(tell) for tell in (explain.where_time_goes, explain.smallest)),
-                *(told(tell) for tell in (explain.scores_hold, explain.slack)),
+                *known(lambda d: list(map(str, d.get("would_help", []))), []),
+                *(known(tell) for tell in (explain.whom_it_hurts, explain.changed_examples_told)),
+                *(known(tell) for tell in (explain.where_time_goes, explain.smallest)),
+                *(known(tell) for tell in (explain.scores_hold, explain.slack)),
             )
             if line
         ],
-        warnings=[*document["warnings"], *told(lambda d: list(map(str, d.get("advice", []))), [])],
+        warnings=[*document["warnings"], *known(lambda d: list(map(str, d.get("advice", []))), [])],
         explained=[line for lines in explanation(document).values() for line in lines],
-        by_group=told(group_tables, []),
-        examples=told(lambda d: example_rows(d, recorded.pictures), []),
+        by_group=known(group_tables, []),
+        examples=known(lambda d: example_rows(d, recorded.pictures), []),
         rows=[row_of(p, document) for p in reversed(listed(points))],
         columns=every_candidate.columns(document),
         all_rows=all_rows,
         states=every_candidate.filter_choices(document, all_rows),
         over_time=over_time_json(document, found) if found else None,
-        when_found=told(lambda d: when_found(d, points)),
-        spent=told(_spent, []),
+        when_found=known(lambda d: when_found(d, points)),
+        spent=known(_spent, []),
         importances=recorded.importances,
         not_computable=[f"{one.target} by {one.group} ({one.why})" for one in recorded.importances if one.why],
         sessions=sessions,

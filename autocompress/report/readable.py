@@ -13,7 +13,9 @@ from autocompress.report import explain
 from autocompress.report.explain import Candidate, Document
 from autocompress.storage.front import FRONT, candidate_of
 
-UNTOLD = (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError, IndexError)  # what a gap in it raises
+# What a gap in it raises.
+MISSING_FIGURE = (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError, IndexError)
+UNTOLD = MISSING_FIGURE
 BUDGET = {"latency_ms": None, "speedup": None, "statistic": "p90", "max_drop": None}
 EXPECTED: dict[str, Any] = {  # what every version writes, and what stands for it where it is missing
     "profile": "unknown",
@@ -42,7 +44,7 @@ def readable(document: Document) -> tuple[Document, list[str]]:
     said = [f"{FRONT} does not say: {', '.join(absent)}."] if absent else []
     try:
         _refuse_damaged(found["reference"], found)
-    except UNTOLD as error:
+    except MISSING_FIGURE as error:
         raise UsageError(
             f"the reference in {FRONT} cannot be read ({_what(error)}), and every number stands beside it: search "
             "again with another --out"
@@ -67,7 +69,7 @@ def as_far_as_known(tell: Callable[[Document], T], document: Document, otherwise
     """What is told of a document; ``otherwise`` where that needs what is not there."""
     try:
         return tell(document)
-    except UNTOLD:
+    except MISSING_FIGURE:
         return otherwise
 
 
@@ -89,7 +91,7 @@ def _sound(entries: list[Any], check: Callable[[Any], None]) -> tuple[list[Any],
         try:
             check(entry)
             sound.append(entry)
-        except UNTOLD as error:
+        except MISSING_FIGURE as error:
             damaged.append(_what(error))
     return sound, damaged
 
@@ -104,7 +106,11 @@ def _refuse_damaged(point: Candidate, document: Document) -> None:
             raise ValueError(f"{name} is {one_line(repr(value), 40)}")
     if not min(point["latency_ms"][name] for name in ("p50", "p90", "ratio")) > 0:
         raise ValueError("a latency is not above 0")
-    explain.statistic_ms(point, document)
+    for name, value in _optional_numbers(point):
+        if not (value is None or _is_number(value)):
+            raise ValueError(f"{name} is {one_line(repr(value), 40)}")
+    if not (_is_number(ms := explain.statistic_ms(point, document)) and ms > 0):
+        raise ValueError("its latency is not above 0")
     for verdict in (point.get("verdicts") or {}).values():
         if verdict:
             str(verdict["answer"]), str(verdict["reason"])
@@ -121,6 +127,13 @@ def _numbers(point: Candidate) -> Iterator[tuple[str, Any]]:
         yield name, point[name]
 
 
+def _optional_numbers(point: Candidate) -> Iterator[tuple[str, Any]]:
+    """Those that earlier versions did not write."""
+    yield "sampled", point["score"].get("sampled")
+    for name in ("ratio_low", "ratio_high"):
+        yield name, point["latency_ms"].get(name)
+
+
 def _refuse_damaged_candidate(candidate: Candidate, document: Document) -> None:
     _refuse_damaged(candidate, document)
     if not (isinstance(candidate["id"], str) and isinstance(candidate["artifact"], str)):
@@ -131,6 +144,10 @@ def _refuse_damaged_candidate(candidate: Candidate, document: Document) -> None:
     for name in ("feasible", "on_front"):
         if not isinstance(candidate[name], bool):
             raise ValueError(f"{name} is {one_line(repr(candidate[name]), 40)}")
+    if loss := candidate.get("loss"):
+        for name in ("points", "error"):
+            if not _is_number(loss[name]):
+                raise ValueError(f"{name} of its loss is {one_line(repr(loss[name]), 40)}")
     explain.techniques(candidate), explain.steps(candidate)
 
 

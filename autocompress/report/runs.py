@@ -9,7 +9,7 @@ from typing import Any
 from autocompress.fingerprint import differences_of
 from autocompress.report import explain
 from autocompress.report.explain import Document
-from autocompress.report.html import UNTOLD_CONCLUSION, missing_files
+from autocompress.report.html import NO_CONCLUSION, missing_files
 from autocompress.report.over_time import duration
 from autocompress.report.readable import as_far_as_known, readable
 from autocompress.report.record_reading import read_recorded
@@ -76,7 +76,7 @@ def _summary(run: ReportedRun, document: Document, missing: list[str]) -> dict[s
     role = "recommended" if document["recommended"] else "nearest"
     return {
         "run": run.name,
-        "conclusion": as_far_as_known(explain.conclusion, document, UNTOLD_CONCLUSION),
+        "conclusion": as_far_as_known(explain.conclusion, document, NO_CONCLUSION),
         "role": role if found else None,
         "recipe": None if found is None else explain.steps(found),
         "techniques": "-" if found is None else explain.techniques(found),
@@ -108,7 +108,7 @@ def _target(document: Document) -> object:
 
 
 @dataclass(frozen=True)
-class _ToldTask:
+class _TaskIdentity:
     """parts: digests, none where the record of the run is not there. looks: what can be told without them."""
 
     parts: Mapping[str, str]
@@ -116,20 +116,20 @@ class _ToldTask:
     score: float
 
 
-def _task(run: ReportedRun, document: Document) -> _ToldTask:
+def _task(run: ReportedRun, document: Document) -> _TaskIdentity:
     reference = document["reference"]
     looks = document["task"], document["metric"], reference["params"], reference["macs"]
-    return _ToldTask(run.recorded.parts, looks, reference["score"]["val"])
+    return _TaskIdentity(run.recorded.parts, looks, reference["score"]["val"])
 
 
-def _same_task(one: _ToldTask, other: _ToldTask) -> bool:
+def _same_task(one: _TaskIdentity, other: _TaskIdentity) -> bool:
     if one.parts and other.parts:
         return one.parts == other.parts
     return one.looks == other.looks and abs(one.score - other.score) <= SAME_SCORE
 
 
 def _on_tasks(
-    runs: Sequence[ReportedRun], tasks: Sequence[_ToldTask], one_task: bool, one_metric: bool
+    runs: Sequence[ReportedRun], tasks: Sequence[_TaskIdentity], one_task: bool, one_metric: bool
 ) -> Iterator[str]:
     if one_task:
         if not all(task.parts for task in tasks):

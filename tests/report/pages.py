@@ -65,13 +65,15 @@ class Page(HTMLParser):
 
 def point(val: float, ms: float, test: float | None = None, *, ratio: float | None = None) -> dict[str, Any]:
     return {
-        "score": {"val": val, "val_low": val - 0.004, "val_high": val + 0.006, "test": test},
+        "score": {"val": val, "val_low": val - 0.004, "val_high": val + 0.006, "test": test, "sampled": None},
         "latency_ms": {
             "p50": 0.9 * ms,
             "p90": ms,
             "low": ms,
             "high": ms,
             "ratio": ratio or ms / 0.8,
+            "ratio_low": 0.99 * (ratio or ms / 0.8),
+            "ratio_high": 1.01 * (ratio or ms / 0.8),
             "quiet_sessions": 3,
         },
         "size_bytes": 2_810_000,
@@ -83,8 +85,19 @@ def point(val: float, ms: float, test: float | None = None, *, ratio: float | No
 
 def candidate(name: str, val: float, ms: float, *steps: tuple[str, dict[str, Any]], **more: Any) -> dict[str, Any]:
     recipe = [{"strategy": strategy, "params": params} for strategy, params in steps]
+    judged = {"answer": "met", "reason": "measured"}
+    known = {
+        "train_seconds": 4.0,
+        "verdicts": {"latency": judged, "drop": None, "class_drop": None, "size": None, "memory": None},
+        "loss": {"points": 0.2, "error": 0.1},
+        "beside_chosen": None,
+        "on_device": None,
+        "keeps_lead": True,
+        "stands_alone": False,
+        "finalist": True,
+    }
     place = {"id": name, "recipe": recipe, "artifact": f"candidates/{name}/model.onnx", "fidelity": 3, "elapsed_s": 9.0}
-    return point(val, ms, more.pop("test", None)) | place | {"feasible": True, "on_front": True} | more
+    return point(val, ms, more.pop("test", None)) | place | known | {"feasible": True, "on_front": True} | more
 
 
 def document(**changes: Any) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """A run with parts that are missing, damaged or hostile: the report says what is there and what is not."""
 
+import copy
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,32 @@ def test_an_entry_of_any_other_kind_ends_no_report(key: str, tmp_path: Path) -> 
                 rendered(tmp_path, whole)
         else:
             assert EVIL not in rendered(tmp_path, whole).source
+
+
+def paths(entry: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Of all keys of nested dicts."""
+    for key, value in entry.items():
+        yield (key,)
+        if isinstance(value, dict):
+            yield from ((key, *below) for below in paths(value))
+
+
+@pytest.mark.parametrize("path", [path for path in paths(candidate("x", 0.9, 0.1)) if len(path) > 1], ids=".".join)
+def test_candidates_with_something_damaged_inside_end_no_report(path: tuple[str, ...], tmp_path: Path) -> None:
+    *above, key = path
+    whole = document()
+    for number, junk in enumerate([*JUNK, "gone"]):
+        damaged = candidate(f"damaged{number}", 0.93, 0.15)
+        inner: Any = reduce(getitem, above, damaged)
+        if junk == "gone":
+            del inner[key]
+        else:
+            inner[key] = copy.deepcopy(junk)
+        whole["candidates"].append(damaged)
+    page = rendered(tmp_path, whole)
+    assert "student: out of memory" in page.text
+    assert "Recommended:" in page.text
+    assert EVIL not in page.source
 
 
 @pytest.mark.parametrize("key", sorted(candidate("x", 0.9, 0.1).keys()))
