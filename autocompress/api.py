@@ -89,30 +89,32 @@ def search(
     task: ``"my_task.py:factory"`` (computed in a worker process that may crash without the search), ``"hf:MODEL"`` or
     another hub's with ``data``, or a Task object (computed in this process: a plug-in that hangs hangs the search);
     None runs the bundled digits demo. data: of a hub's model, a path or a name. checkpoint: a file of its weights, in
-    place of its own. budget_ms:
-    milliseconds on the profile's statistic. speedup: times faster than the reference, on the ratio to it; excludes
-    ``budget_ms``. max_drop: points of score that may be lost; max_class_drop: in any one class, or group that the task
-    names. minutes: in all, over resumes, finishing included (15; 1.5 for the demo). trials: families at most. no_train:
-    nothing is trained; what is repaired, reconstructed, quantized or dropped is measured as it is. explain: a quarter
-    of the time goes into the best recipe without each of its steps. workers: processes that share the cores and compute
-    candidates side by side (1), fewer where they do not fit into memory; a Task object has one. out: the run folder
-    (``runs/<task>``); the same call on it resumes. observe: who is told what happens: names of installed observers, or
-    Observers. policy: what a search decides by; for benchmarks.
+    place of its own. budget_ms: milliseconds on the profile's statistic. speedup: times faster than the reference, on
+    the ratio to it; excludes ``budget_ms``. max_drop: points of score that may be lost; max_class_drop: in any one
+    class, or group that the task names. minutes: in all, over resumes, finishing included (15; 1.5 for the demo).
+    trials: families at most. no_train: nothing is trained; what is repaired, reconstructed, quantized or dropped is
+    measured as it is. explain: a quarter of the time goes into the best recipe without each of its steps. workers:
+    processes that share the cores and compute candidates side by side (1), fewer where they do not fit into memory; a
+    Task object has one. out: the run folder (``runs/<task>``); the same call on it resumes. observe: who is told what
+    happens: names of installed observers, or Observers. policy: what a search decides by; for benchmarks.
 
     Raises UsageError for bad input, Interrupted with the state saved, AutocompressError for anything else a user can
     act on.
     """
     console, plugins = console or Console(stderr=True), plugins or load_plugins()
-    workers = DEFAULT_WORKERS if workers is None else workers
-    if not 1 <= workers <= cores():
-        raise UsageError(
-            f"--workers must be from 1 to the number of cores, which is {cores()} here, not {workers}: each worker "
-            "computes on a core of its own at least"
-        )
-    budget = Budget(budget_ms, speedup, max_drop, max_class_drop=max_class_drop)
-    folder = Path(out) if out is not None else None
-    task = named_task(task, data, checkpoint, plugins)
-    asked = SearchRequest(task, budget, profile, space, minutes, trials, no_train, explain, folder, seed)
+    workers = workers_for(workers)
+    asked = SearchRequest(
+        task=named_task(task, data, checkpoint, plugins),
+        budget=Budget(budget_ms, speedup, max_drop, max_class_drop=max_class_drop),
+        profile=profile,
+        space=space,
+        minutes=minutes,
+        trials=trials,
+        no_train=no_train,
+        explain=explain,
+        out=Path(out) if out is not None else None,
+        seed=seed,
+    )
     settings = asked.settings(plugins, teller(console, quiet))
     return _run_in(settings, asked.target, workers, plugins, console, quiet, policy, observe)
 
@@ -189,10 +191,9 @@ def retarget(
     stays as it is, and the result is that of the other target.
 
     run: the run folder of the search. task, data, checkpoint: its task, as ``search`` takes it; where the run knows it
-    is not needed.
-    profile: the other target. budget_ms, speedup, max_drop, max_class_drop: as in ``search``; those of the run when
-    none is given. minutes: at most. out: the folder of what is made (the run's with the profile's name). observe: as in
-    ``search``.
+    is not needed. profile: the other target. budget_ms, speedup, max_drop, max_class_drop: as in ``search``; those of
+    the run when none is given. minutes: at most. out: the folder of what is made (the run's with the profile's name).
+    observe: as in ``search``.
 
     Raises UsageError for bad input, also when the task is another one than the run's, and what ``search`` does.
     """
@@ -239,12 +240,8 @@ def _run_in(
     given: tuple[Path, EarlierRun] | None = None,
 ) -> SearchResult:
     """A search in its run folder. given: where it has its models from, in place of exploring."""
-    plugins.runtime_of(settings.profile)
-    names = [observe] if isinstance(observe, str) else observe
-    observers = [one if isinstance(one, Observer) else plugins.observer(str(one)) for one in names]
-    check_place(settings.profile)
-    check_memory(settings.profile, plugins.runtime_of(settings.profile), forks=isinstance(task, str))
-    settings = replace(settings, device=device_kind(settings.profile))
+    observers = observers_of(observe, plugins)
+    settings = on_its_target(settings, task, plugins)
     folder = RunFolder(settings.out)
     folder.claim()
 
@@ -411,6 +408,31 @@ def operations_for(
         clock=clock.elapsed,
         policy=policy.training,
     )
+
+
+def workers_for(workers: int | None) -> int:
+    """As many as are asked for. Raises UsageError for more than there are cores."""
+    count = DEFAULT_WORKERS if workers is None else workers
+    if not 1 <= count <= cores():
+        raise UsageError(
+            f"--workers must be from 1 to the number of cores, which is {cores()} here, not {count}: each worker "
+            "computes on a core of its own at least"
+        )
+    return count
+
+
+def observers_of(observe: str | Sequence[str | Observer], plugins: PluginSet) -> list[Observer]:
+    """Those that are meant. Raises UsageError for a name that no installed observer has."""
+    names = [observe] if isinstance(observe, str) else observe
+    return [one if isinstance(one, Observer) else plugins.observer(str(one)) for one in names]
+
+
+def on_its_target(settings: Settings, task: Task | str, plugins: PluginSet) -> Settings:
+    """With the device that files are timed on. Raises UsageError where the target cannot be used here."""
+    runtime = plugins.runtime_of(settings.profile)
+    check_place(settings.profile)
+    check_memory(settings.profile, runtime, forks=isinstance(task, str))
+    return replace(settings, device=device_kind(settings.profile))
 
 
 def named_task(

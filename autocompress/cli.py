@@ -174,6 +174,8 @@ def search_command(
     given_data = settings.pop("data", None), settings.pop("checkpoint", None)
     wanted = target_with(settings.pop("task", None), *given_data)
     if dry_run:
+        if json_lines:
+            raise UsageError("--json-lines prints what happens in a search, and --dry-run makes none: give --json")
         if profile is not None and len(profile) > 1:
             raise UsageError("--dry-run looks at one target: give one --profile")
         _dry_run(wanted, quiet, as_json, settings)
@@ -203,7 +205,6 @@ def _dry_run(task: str | None, quiet: bool, as_json: bool, settings: dict[str, A
     from autocompress.report.dry_run import print_dry_run
 
     console = Console(stderr=as_json)
-    settings = {name: value for name, value in settings.items() if name not in ("workers", "observe")}
     found = dry_run(task, quiet=quiet, console=console, **settings)
     if as_json:
         _print(found, as_json)

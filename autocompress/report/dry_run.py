@@ -14,7 +14,7 @@ def print_dry_run(console: Console, found: dict[str, Any]) -> None:
     print_reference(console, found, next(iter(found["score"])))
     print_strategies(console, found)
     _rows(console, "What steps take here", _steps(found["takes_s"]))
-    _rows(console, f"What fits into {found['minutes']:g} minutes, about", _fits(found))
+    _rows(console, f"What fits into {_time_left(found)}, about", _fits(found))
     if found["reach"]["budget"] is not None:
         _rows(console, "Is the budget in reach?", {found["reach"]["budget"]: _reach(found["reach"])})
     console.print()
@@ -42,8 +42,17 @@ def _steps(takes: dict[str, Any]) -> dict[str, str]:
     return {**rows, "timed on": takes["tried"]} if takes["tried"] else rows
 
 
+def _time_left(found: dict[str, Any]) -> str:
+    minutes, spent = found["minutes"], found["spent_minutes"]
+    if not spent:
+        return f"{minutes:g} minutes"
+    return f"the {max(0.0, minutes - spent):.3g} minutes that an earlier search left of {minutes:g}"
+
+
 def _fits(found: dict[str, Any]) -> dict[str, str]:
     fits, takes = found["fits"], found["takes_s"]
+    if found["finished"]:
+        return {"families tried": "none: the run is finished, and the search prints its result; more --minutes go on"}
     if fits is None and found["reach"]["answer"] == "out of reach":
         return {
             "families tried": "none: nothing meets the budget, and the fastest model is trained and kept as nearest"
@@ -71,6 +80,13 @@ def _reach(reach: dict[str, Any]) -> str:
     if reach["floor_ms"] is None:
         return "not known: no smaller structure could be built"
     floor = f"the fastest model found takes {reach['floor_ms']:.4g} ms ({reach['floor_speedup']:.1f}x)"
+    if reach["answer"] == "not known":
+        why = (
+            "too near, or timed on too busy a machine, to tell"
+            if reach["complete"]
+            else "the search has time to look at more of them"
+        )
+        return f"not known: {floor}; {why}"
     if reach["answer"] == "out of reach":
         return f"no: {floor}; give a budget above that, another --space or another --profile"
     return f"yes: {floor}"

@@ -94,8 +94,7 @@ class RunFolder:
         """Create the folder, mark it as ours and lock it for this process. Raises UsageError when it holds what is not
         ours, with nothing written, and when it cannot be written or is in use.
         """
-        refuse_strangers(self.root, RUN)
-        self._refuse_other_kinds()
+        self.refuse_others()
         try:
             self._made = _make(self.root)
             put_mark(self.root, RUN)
@@ -110,8 +109,11 @@ class RunFolder:
         self._sweep()
         self._held_nothing = {path.name for path in self.root.iterdir()} <= {RUN, LOCK, TURNSTILE, MACHINE, MEASURED}
 
-    def _refuse_other_kinds(self) -> None:
-        """Nothing is written through a link, and a folder in place of a file is found before anything is computed."""
+    def refuse_others(self) -> None:
+        """Raises UsageError when the folder holds what is not ours. Nothing is written through a link, and a folder in
+        place of a file is found before anything is computed.
+        """
+        refuse_strangers(self.root, RUN)
         for path in (*self._files(), *self._folders(), *self.root.glob(f"{CANDIDATES}/*")):
             if path.is_symlink():
                 raise UsageError(

@@ -30,13 +30,14 @@ Enough = Callable[[Latency], bool]
 class Floor:
     """found: the fastest of the smallest structures, up to the first that meets the budget; None without a budget, or
     when none can be built. subset: whether it is of some strategies, and neither all together nor one alone came as
-    near. answers: of all that were timed in looking for it.
+    near. answers: of all that were timed in looking for it. cut_off: whether there was no time to look at all sets.
     """
 
     budget: Budget
     found: TimedRecipe | None = None
     subset: bool = False
     answers: Mapping[Recipe, Gate | CandidateFailed] = field(default_factory=dict)
+    cut_off: bool = False
 
     @classmethod
     def from_json(cls, budget: Budget, stored: dict[str, Any] | None) -> "Floor | None":
@@ -62,6 +63,11 @@ class Floor:
             return None
         latency = self.found[1]
         took = f"{latency.statistic:.4g} ms ({1 / latency.ratio:.1f}x faster than the reference)"
+        if self.is_over and self.cut_off:
+            return (
+                f"the budget of {self.budget} is met by nothing that there was time to look at: the fastest of these "
+                f"models takes {took}"
+            )
         if self.is_over:
             return (
                 f"the budget of {self.budget} cannot be met here: the floor, the fastest model of this space, takes "
@@ -89,11 +95,13 @@ async def time_floor(
     if not budget.bounded:
         return Floor(budget)
     answers: dict[Recipe, Gate | CandidateFailed] = {}
-    until = float("inf")
+    until, cut_off = float("inf"), False
 
     async def gate(recipe: Recipe) -> Gate:
+        nonlocal cut_off
         if recipe not in answers:
             if clock.elapsed() > until:
+                cut_off = True
                 raise CandidateFailed("there is no time to look for a faster one")
             try:
                 answers[recipe] = await gating.time(recipe, budget)
@@ -112,7 +120,7 @@ async def time_floor(
         return Floor(budget, found, answers=answers)
     until = clock.elapsed() + policy.floor_share * clock.left()
     nearer = await find_subset(space, found, gate, enough)
-    return Floor(budget, nearer, nearer != found, answers)
+    return Floor(budget, nearer, nearer != found, answers, cut_off)
 
 
 async def find_floor(space: Space, gate: Try, enough: Enough) -> TimedRecipe | None:

@@ -180,8 +180,11 @@ def test_where_every_strategy_helps_each_is_left_out_once(searched: Search) -> N
 
 
 def test_sets_take_half_of_the_time_that_is_left(searched: Search) -> None:
-    *_, gating = searched("abcde", {}, speedup=10, seconds=5)
+    _, floor, gating = searched("abcde", {}, speedup=10, seconds=5)
     assert gating.now <= 7 * 5 + (60 - 7 * 5) / 2 + 5
+    assert floor.cut_off
+    assert "is met by nothing that there was time to look at" in (floor.note() or "")
+    assert not searched("abcde", {}, speedup=10)[1].cut_off
 
 
 def test_that_the_floor_is_a_set_of_some_is_stored(searched: Search) -> None:
