@@ -219,17 +219,23 @@ def init_command(
     ] = Path(),
     out: Annotated[Path | None, typer.Option(help="The file to write (my_task.py in the folder).")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what looking found.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a task file for a project. The folder is read, none of its code is run, and no file is overwritten."""
     from autocompress.starting.start import start
 
     asks = not yes and sys.stdin.isatty()
     started = start(folder, out, _ask if asks else _take_first)
+    following = f"autocompress search {started.file}:task --speedup 2 --dry-run"
+    if as_json:
+        made = {"file": str(started.file), "parts": started.parts, "notes": list(started.notes), "next": following}
+        _print(made, as_json)
+        return
     typer.echo(f"Written: {started.file}")
-    _print(started.parts, as_json=False)
+    _print(started.parts, as_json)
     for note in started.notes:
         typer.echo(f"note: {note}")
-    typer.echo(f"Next: autocompress search {started.file}:task --speedup 2 --dry-run")
+    typer.echo(f"Next: {following}")
 
 
 @app.command("retarget")
@@ -250,16 +256,19 @@ def retarget_command(
     max_class_drop: Annotated[float | None, typer.Option(help="Points that may be lost in any one class.")] = None,
     minutes: Annotated[float, typer.Option(help="At most.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="A folder for it (the run's, with the profile's name).")] = None,
+    as_json: Json = False,
     observe: Observe = None,
     json_lines: Lines = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """The models of a finished search on another target: re-quantized for it, measured there, a front and a
-    recommendation. Nothing is trained.
+    recommendation. Nothing is trained. With --json its front.json is printed, and text goes to stderr.
     """
+    if as_json and json_lines:
+        raise UsageError("--json and --json-lines exclude each other: give one of them")
     from autocompress.api import retarget
 
-    with _printing(json_lines) as (console, lines):
+    with _printing(json_lines, as_json) as (console, lines):
         result = retarget(
             run,
             task,
@@ -276,6 +285,8 @@ def retarget_command(
             quiet=quiet,
             console=console,
         )
+    if as_json:
+        _print(result.document, as_json)
     if result.recommended is None:
         raise typer.Exit(3)
 
@@ -498,14 +509,14 @@ def _ask(question: str, answers: Sequence[str]) -> int:
     """The number of an answer, from 0; where there is only one, nothing is asked."""
     if len(answers) == 1:
         return 0
-    typer.echo(question)
+    _say(question)
     for number, answer in enumerate(answers, 1):
-        typer.echo(f"  {number}  {one_line(answer, 200)}")
+        _say(f"  {number}  {one_line(answer, 200)}")
     while True:
-        given = typer.prompt("Number", default=1, type=int)
+        given = typer.prompt("Number", default=1, type=int, err=True)
         if 1 <= given <= len(answers):
             return int(given) - 1
-        typer.echo(f"a number from 1 to {len(answers)}")
+        _say(f"a number from 1 to {len(answers)}")
 
 
 def _take_first(question: str, answers: Sequence[str]) -> int:
@@ -520,14 +531,14 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _printing(json_lines: bool) -> "Iterator[tuple[Console, list[JsonLines]]]":
-    """The console for people, and who prints events. With these, all else that this process prints goes to stderr."""
+def _printing(json_lines: bool, as_json: bool = False) -> "Iterator[tuple[Console, list[JsonLines]]]":
+    """The console for people, and who prints events. Where JSON is printed, all else of this process goes to stderr."""
     from rich.console import Console
 
     from autocompress.report.json_lines import JsonLines
 
     lines = [JsonLines(sys.stdout)] if json_lines else []
-    with redirect_stdout(sys.stderr) if json_lines else nullcontext():
+    with redirect_stdout(sys.stderr) if json_lines or as_json else nullcontext():
         yield Console(), lines
 
 

@@ -158,6 +158,9 @@ def refused(done: Done, said: str, folder: Path) -> None:
         (["search", "my_task.py", "--space", "defalt"], "did you mean 'default'"),
         (["search", "my_task.py", "--observe", "nobody"], "unknown observer 'nobody'"),
         (["search", "--no-such-option"], "No such option"),
+        (["search", "--dry-run", "--json-lines"], "--dry-run makes none: give --json"),
+        (["search", "my_task.py", "--dry-run", "--observe", "nobody"], "unknown observer 'nobody'"),
+        (["retarget", "runs/x", "--profile", "cpu", "--json", "--json-lines"], "exclude each other"),
         (["report", "nowhere"], "no run in nowhere"),
         (["measure", "my_task.py"], "is not an ONNX file"),
     ],
@@ -215,6 +218,19 @@ def test_with_json_lines_nothing_else_is_at_stdout(
     assert done.err.count("for people") == done.err.count("of a plug-in") == len(profiles)
 
 
+def test_retarget_prints_its_front_as_json_and_nothing_else(
+    command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def retarget(*asked: Any, console: Any, **options: Any) -> Any:
+        console.print("for people")
+        return SimpleNamespace(recommended="a", document={"recommended": "a"})
+
+    monkeypatch.setattr("autocompress.api.retarget", retarget)
+    done = command("retarget", "runs/x", "--profile", "cpu", "--json")
+    assert (done.code, json.loads(done.out)) == (0, {"recommended": "a"})
+    assert "for people" in done.err
+
+
 def test_help_imports_neither_torch_nor_optuna() -> None:
     code = """
 import sys
@@ -251,6 +267,9 @@ def test_init_says_what_it_took_and_writes_a_task_that_is_never_replaced(
     written = (tmp_path / "my_task.py").read_text()
     refused(command("init", ".", "--yes", "--out", "my_task.py"), "is there already and stays as it is", tmp_path)
     assert (tmp_path / "my_task.py").read_text() == written
+    again = json.loads(command("init", ".", "--yes", "--json").out)
+    assert again["file"] == "my_task_2.py"
+    assert any("Net() of net.py" in part for part in again["parts"].values())
     said = "raised NotImplementedError (line "
     refused(command("search", "my_task.py:task", "--dry-run"), said, tmp_path)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from autocompress.budget import Budget
+from autocompress.candidate.silence import STDOUT, silent
 from autocompress.errors import Interrupted, UsageError
 from autocompress.explore.opening.identity import Settings
 from autocompress.explore.space.space_file import SpaceFile
@@ -25,6 +27,7 @@ from autocompress.plugin.contract import (
     PhaseBegan,
     SearchEvent,
     SearchFinished,
+    SearchStarted,
     TaskOpened,
 )
 from autocompress.profile import HardwareProfile
@@ -173,3 +176,14 @@ def test_an_observer_that_fails_costs_the_search_nothing_and_is_named(tmp_path: 
         said.getvalue().count("the observer failing failed and is told nothing more (OSError: no route to host)") == 1
     )
     assert ended.front == alone.front
+
+
+def test_lines_at_standard_output_are_written_while_exporters_print_to_nowhere(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open(STDOUT, "w", closefd=False) as stream:
+        lines = JsonLines(stream)
+        with silent():
+            os.write(STDOUT, b"of an exporter")
+            lines.observe(SearchStarted(0.0, "my_task.py", tmp_path, "cpu", {}, {}))
+    assert json.loads(capfd.readouterr().out)["event"] == "started"
