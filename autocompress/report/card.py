@@ -96,7 +96,7 @@ def _holds_for(document: Document, candidate: dict[str, Any]) -> Iterator[str]:
         yield f"scored on {scored_on:,} examples of the validation split, which the search had time for"
     if candidate["score"].get("test") is None:
         yield "it was not scored on a test split"
-    told = explain.whom_it_hurts, explain.changed_examples_told, explain.scores_hold, explain.where_time_goes
+    told = explain.whom_it_hurts, explain.examples_that_changed, explain.scores_hold, explain.where_time_goes
     for said in (of(document) for of in told):
         if said:
             yield said

@@ -316,7 +316,7 @@ def _groups_hurt(found: dict[str, Any] | None, scale: ScoreScale) -> str | None:
     return f"Of {count} none surely loses a point more than the average; most: {by} {lost(rows[0])}.{few}"
 
 
-def changed_examples_told(document: Document) -> str | None:
+def examples_that_changed(document: Document) -> str | None:
     """On how many examples what was chosen scores worse than the reference, and which lengths surely lose more."""
     found = document.get("changed")
     if not found:

@@ -203,7 +203,7 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         console.print(Text(f"machine: {line}", style="dim"))
     for more in (
         explain.whom_it_hurts(document),
-        explain.changed_examples_told(document),
+        explain.examples_that_changed(document),
         explain.where_time_goes(document),
         explain.smallest(document),
         explain.scores_hold(document),
