@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from autocompress.recipe import TRAIN
 from autocompress.report.explain import Candidate, Document, techniques
-from autocompress.report.readable import UNTOLD
+from autocompress.report.readable import MISSING_FIGURE
 from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import candidate_of
 from autocompress.verdict import ONE_SIDED
@@ -118,7 +118,7 @@ def explanation(document: Document) -> dict[str, list[str]]:
     }
     try:
         compared = FilesByTechnique(document)
-    except UNTOLD:
+    except MISSING_FIGURE:
         return {}
     found = {name: _as_far_as_known(sentences, compared) for name, sentences in told.items()}
     return {name: sentences for name, sentences in found.items() if sentences}
@@ -128,7 +128,7 @@ def _as_far_as_known(sentences: Sentences, run: FilesByTechnique) -> list[str]:
     """Those whose figures are there."""
     try:
         return list(sentences(run))
-    except UNTOLD:
+    except MISSING_FIGURE:
         return []
 
 

@@ -15,7 +15,6 @@ from autocompress.storage.front import FRONT, candidate_of
 
 # What a gap in it raises.
 MISSING_FIGURE = (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError, IndexError)
-UNTOLD = MISSING_FIGURE
 BUDGET = {"latency_ms": None, "speedup": None, "statistic": "p90", "max_drop": None}
 EXPECTED: dict[str, Any] = {  # what every version writes, and what stands for it where it is missing
     "profile": "unknown",

@@ -21,7 +21,7 @@ from autocompress.plugin.observer import Phase
 from autocompress.report import explain
 from autocompress.report.explanation import explanation
 from autocompress.score_scale import ScoreScale
-from autocompress.storage.front import FRONT, REPORT, folder_of
+from autocompress.storage.front import MODEL, REPORT, folder_of
 
 REFRESH_S = 0.25
 PLAIN_EVERY_S = 15.0
@@ -210,14 +210,13 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     ):
         if more:
             console.print(Text(more))
-    model = f"{out}/{folder_of(document)}/"
-    console.print(
-        Text(
-            f"Model and recipe: {model}   all candidates: {out}/{FRONT}   report: {out}/{REPORT}   why: autocompress "
-            f"explain {out}"
-        ),
-        soft_wrap=True,
-    )
+    role = "To deploy" if document["recommended"] else "The nearest, not known to meet the budget"
+    for said in (
+        f"{role}: {out}/{folder_of(document)}/{MODEL}",
+        f"To look at: {out}/{REPORT}",
+        f"Why this one: autocompress explain {out}",
+    ):
+        console.print(Text(said), soft_wrap=True)  # a path is whole, to be copied
 
 
 def _mark(candidate: dict[str, Any], document: dict[str, Any]) -> str:

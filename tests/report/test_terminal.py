@@ -14,6 +14,7 @@ from autocompress.report.terminal import TerminalView, print_front
 from tests.recordings import kinds
 from tests.recordings.harness import searched
 from tests.recordings.scenarios import Process, Scenario
+from tests.report.pages import document
 
 
 @pytest.fixture
@@ -45,3 +46,15 @@ def test_a_notebook_is_told_of_progress_and_of_the_front_in_its_cell(
     assert "a line that stays\n" in cell
     assert any("Recommended: " in text for text in cell)
     assert capsys.readouterr() == ("", ""), "nothing goes around the cell"
+
+
+@pytest.mark.parametrize(("recommended", "said"), [("both", "To deploy: runs/x/recommended/"), (None, "The nearest, ")])
+def test_the_end_says_which_file_to_take_and_what_to_look_at(recommended: str | None, said: str) -> None:
+    console = Console(record=True, width=80)
+    whole = document(recommended=recommended, nearest=None if recommended else "both")
+    print_front(console, whole, "runs/x")
+    *_, file, report, why = console.export_text().strip().splitlines()
+    assert file.startswith(said)
+    assert file.endswith("/model.onnx")
+    assert report == "To look at: runs/x/report.html"
+    assert why == "Why this one: autocompress explain runs/x"
