@@ -4,6 +4,7 @@ Everything heavy is imported inside a command, so that ``--help`` imports neithe
 """
 
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -226,7 +227,7 @@ def init_command(
 
     asks = not yes and sys.stdin.isatty()
     started = start(folder, out, _ask if asks else _take_first)
-    following = f"autocompress search {started.file}:task --speedup 2 --dry-run"
+    following = f"autocompress search {shlex.quote(f'{started.file}:task')} --speedup 2 --dry-run"
     if as_json:
         made = {"file": str(started.file), "parts": started.parts, "notes": list(started.notes), "next": following}
         _print(made, as_json)

@@ -34,11 +34,17 @@ class FoundWeights:
     @property
     def first_weight(self) -> tuple[int, ...]:
         """The shape of the first weight with inputs: (outputs, inputs, ...)."""
-        return next((shape for shape in self.shapes.values() if len(shape) >= 2 and shape[0] > 1), ())
+        return self._first[1]
 
     @property
-    def has_embedding_first(self) -> bool:
-        return "emb" in next(iter(self.shapes), "").lower()
+    def takes_tokens(self) -> bool:
+        """Whether the first weight is a table with a row for each token."""
+        name, shape = self._first
+        return len(shape) == 2 and "emb" in name.lower() and "patch" not in name.lower()
+
+    @property
+    def _first(self) -> tuple[str, tuple[int, ...]]:
+        return next(((n, shape) for n, shape in self.shapes.items() if len(shape) >= 2 and shape[0] > 1), ("", ()))
 
 
 def read_checkpoint(path: Path) -> list[FoundWeights] | str:

@@ -1,14 +1,16 @@
 """What is asked before a task is written: at most three questions, each with the answer that looking gave."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from autocompress.errors import UsageError
 from autocompress.starting.checkpoints import LEAST_FIT, FoundWeights
-from autocompress.starting.datasets import Dataset
 from autocompress.starting.project import Project, relative
 from autocompress.starting.source_code import DataSource, ModelSource
+from autocompress.starting.splits import Dataset
+from autocompress.starting.tables import Table
 
 BY_HAND = "none of these: splits() is left to be written"
 MOST_CHOICES = 9
@@ -39,24 +41,44 @@ def choose(project: Project, ask: Ask) -> Answers:
             "there as .pt, .pth or .safetensors"
         )
     checkpoint = weights[ask("Which weights does it have?", [_weights(c, project.folder) for c in weights])]
-    data = project.data[: MOST_CHOICES - 1]
+    data = sorted(project.data, key=lambda source: has_other_classes(source, checkpoint))[: MOST_CHOICES - 1]
     answers = [*(_data(source, project.folder) for source in data), BY_HAND]
     number = ask("Which data does it learn and is it judged on?", answers)
     return Answers(_with_arguments(model, checkpoint, project.folder), checkpoint, (*data, None)[number])
 
 
+def has_other_classes(data: DataSource | Dataset | None, weights: FoundWeights) -> bool:
+    """Whether data is of another number of classes than the weights' last layer; one output is of two, or a number."""
+    if not isinstance(data, Dataset) or not data.classes or weights.outputs is None:
+        return False
+    if weights.outputs == 1:
+        return len(data.classes) != 2 and not (isinstance(data, Table) and data.numeric)
+    return len(data.classes) != weights.outputs
+
+
 def _with_arguments(model: ModelSource, weights: FoundWeights, folder: Path) -> ModelSource:
-    """With what the weights tell of required arguments. Raises UsageError where they do not tell one."""
+    """As code makes it that agrees with the weights, code that does not test first; else with what the weights say of
+    required arguments. Raises UsageError where nothing says one.
+    """
     inputs = weights.first_weight[1] if weights.first_weight else None
     known = dict.fromkeys(OUTPUT_ARGUMENTS, weights.outputs) | dict.fromkeys(INPUT_ARGUMENTS, inputs)
     unknown = [name for name in model.required if known.get(name) is None]
-    if unknown:
+    calls = sorted(model.calls, key=lambda call: (_conflicts(call.values, known), call.in_tests))
+    if calls and (unknown or not _conflicts(calls[0].values, known)):
+        arguments = calls[0].arguments
+    elif unknown:
         raise UsageError(
             f"{model.made.name} needs {', '.join(unknown)}, and no code in {folder} makes one from numbers: write a "
             "function without arguments there, def make_model(), that returns it"
         )
-    arguments = ", ".join([*filter(None, [model.made.arguments]), *(f"{n}={known[n]}" for n in model.required)])
+    else:
+        arguments = ", ".join(f"{name}={known[name]}" for name in model.required)
     return replace(model, made=replace(model.made, arguments=arguments), required=())
+
+
+def _conflicts(values: Mapping[str | int, Any], known: Mapping[str, int | None]) -> int:
+    """Arguments that are other numbers than the weights say."""
+    return sum(known.get(str(n)) not in (None, value) for n, value in values.items() if isinstance(value, int))
 
 
 def _model(model: ModelSource, folder: Path) -> str:

@@ -9,9 +9,12 @@ from autocompress.starting.syntax import (
     Classes,
     Outside,
     bases_of,
+    dotted_name,
+    imports_of,
     last_name,
     literal_arguments,
     method_of,
+    qualified_name,
     required_arguments,
 )
 
@@ -23,19 +26,23 @@ KNOWN_LOSSES = {"nn.CrossEntropyLoss()": '"cross_entropy"', "nn.MSELoss()": '"ms
 @dataclass(frozen=True)
 class Criterion:
     """A loss or a metric: its name, which is imported from ``file``, or an expression of torch's or torchmetrics'.
-    lower: whether the name says that lower is better.
+    lower: whether the name says that lower is better. guessed: no code says it.
     """
 
     text: str
     file: Path | None = None
     imported: str = ""  # from what an expression needs, as ``from torchmetrics import F1Score``
     lower: bool = False
+    guessed: bool = False
 
 
 def own_criteria(trees: Mapping[Path, ast.Module], networks: Classes, kind: str) -> Iterator[Criterion]:
     """Losses and metrics that the folder defines: functions of outputs and targets, and objects with ``update``."""
     classes = [node for tree in trees.values() for node in tree.body if isinstance(node, ast.ClassDef)]
-    by_name = {node.name: (Path(), node) for node in classes}
+    here = Classes(
+        {(file, n.name): n for file, tree in trees.items() for n in tree.body if isinstance(n, ast.ClassDef)},
+        {file: imports_of(ast.walk(tree)) for file, tree in trees.items()},
+    )
     for file, tree in trees.items():
         for node in tree.body:
             lower = any(word in getattr(node, "name", "").lower() for word in LOWER_IS_BETTER)
@@ -44,11 +51,11 @@ def own_criteria(trees: Mapping[Path, ast.Module], networks: Classes, kind: str)
                 is_loss = "loss" in node.name.lower() or (returns == "Tensor" and not node.name.startswith("_"))
                 if is_loss == (kind == "loss") and (is_loss or returns == "float"):
                     yield Criterion(node.name, file, lower=lower and not is_loss)
-            elif isinstance(node, ast.ClassDef) and kind == "metric" and node.name not in networks:
-                update = method_of(node, "update", by_name)
+            elif isinstance(node, ast.ClassDef) and kind == "metric" and (file, node.name) not in networks.nodes:
+                update = method_of((file, node), "update", here)
                 is_base = any(node.name in bases_of(other) for other in classes)
-                arguments = required_arguments(method_of(node, "__init__", by_name))
-                whole = method_of(node, "compute", by_name) is not None and not arguments and not is_base
+                arguments = required_arguments(method_of((file, node), "__init__", here))
+                whole = method_of((file, node), "compute", here) is not None and not arguments and not is_base
                 if update and whole and len(required_arguments(update)) == 2:
                     yield Criterion(f"{node.name}()", file, lower=lower)
 
@@ -59,18 +66,22 @@ def _takes_targets(function: ast.FunctionDef) -> bool:
 
 
 def library_criteria(elsewhere: Mapping[Path, Outside], library: str) -> Iterator[Criterion]:
-    """Calls that make a loss of torch or a metric of torchmetrics from numbers and words, each once."""
+    """Calls that make a loss of torch.nn or a metric of torchmetrics from numbers and words, each once. library: which
+    of the two.
+    """
+    from torch import nn
+
     seen = set()
     for outside in elsewhere.values():
         for call in outside.calls:
-            name = last_name(call.func)
-            is_loss = library == "torch.nn" and name.endswith("Loss") and isinstance(call.func, ast.Attribute)
-            is_metric = library == "torchmetrics" and name in outside.imported
+            module, _, name = qualified_name(dotted_name(call.func), outside.imports).rpartition(".")
+            is_loss = library == "torch.nn" == module and name.endswith("Loss") and hasattr(nn, name)
+            is_metric = library == "torchmetrics" == module.partition(".")[0] and name[:1].isupper()
             arguments = literal_arguments(call, outside.constants) if is_loss or is_metric else None
             if arguments is None:
                 continue
-            module, own = outside.imported[name] if is_metric else ("", f"nn.{name}")
-            text = KNOWN_LOSSES.get(f"{own}({arguments})", f"{own}({arguments})")
+            made = f"{name}({arguments})" if is_metric else f"nn.{name}({arguments})"
+            text = KNOWN_LOSSES.get(made, made)
             if text not in seen:
                 seen.add(text)
-                yield Criterion(text, imported=f"from {module} import {own}" if is_metric else "")
+                yield Criterion(text, imported=f"from {module} import {name}" if is_metric else "")

@@ -1,73 +1,49 @@
 """Data sets that lie in a folder as files: which files are which split, and what an example of them is."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from struct import error as StructError
 from typing import ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 
-from autocompress.starting.folder import Listing, listing_of
+from autocompress.starting.folder import Listing, folders_in, holds, listing_of
+from autocompress.starting.splits import SPLITS, WHOLE, Dataset, with_validation
+from autocompress.starting.tables import tables_of
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm")
 SOUNDS = (".wav",)
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
-SPLITS |= {"test": "test", "testing": "test"}
-WHOLE = "all"  # a split that is to be divided
-MOST_CLASSES = 100  # values of a column that are classes
-ROWS_LOOKED_AT = 100_000  # of a table that are looked at
-TARGET_NAMES = ("label", "labels", "target", "class", "y", "outcome")
-ROW_NAMES = ("", "id", "index", "unnamed: 0")  # columns that count the rows
+DEFAULT_LENGTH = 16_000  # samples of sounds that cannot be read
+MOST_TARGETS = 10_000_000  # of an archive that are read
 X_NAMES = ("x", "inputs", "input", "images", "image", "features", "data")
 Y_NAMES = ("y", "targets", "target", "labels", "label")
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """splits: "train", "val", "test", or "all", each with where it lies. numbers: whether targets are numbers and not
-    classes. classes: their names, where the files tell them.
-    """
+class ClassFolders(Dataset):
+    """A folder of files for each class. suffixes: of the files that are examples."""
 
-    template: ClassVar[str] = ""
-    splits: Mapping[str, Path]
-    classes: tuple[str, ...] = ()
-    numbers: bool = False
-
-    @property
-    def where(self) -> Path:
-        return next(iter(self.splits.values()))
+    suffixes: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
-class ImageFolders(Dataset):
-    """A folder for each class. size: (height, width) that the images looked at have in common; None where they differ
-    or cannot be read.
-    """
+class ImageFolders(ClassFolders):
+    """size: (height, width) that the images looked at have in common; None where they differ or cannot be read."""
 
     template: ClassVar[str] = "images"
+    suffixes: ClassVar[tuple[str, ...]] = IMAGES
     size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
-class SoundFolders(Dataset):
-    """A folder for each class. length: samples of the longest file looked at."""
+class SoundFolders(ClassFolders):
+    """length: samples of the longest file looked at."""
 
     template: ClassVar[str] = "sounds"
-    length: int = 16_000
-
-
-@dataclass(frozen=True)
-class Table(Dataset):
-    """CSV files of the same columns. features, target: numbers of columns. left: names of columns that hold words."""
-
-    template: ClassVar[str] = "table"
-    header: bool = True
-    delimiter: str = ","
-    features: tuple[int, ...] = ()
-    target: int = -1
-    target_name: str = ""
-    left: tuple[str, ...] = ()
+    suffixes: ClassVar[tuple[str, ...]] = SOUNDS
+    length: int = DEFAULT_LENGTH
 
 
 @dataclass(frozen=True)
@@ -78,54 +54,57 @@ class ArrayShape:
 
 @dataclass(frozen=True)
 class Arrays(Dataset):
-    """NumPy archives. names: of each split's (inputs, targets). inputs: of the first split."""
+    """NumPy archives. names: of each split's (inputs, targets). inputs: of the first split. two: the values of its
+    targets, where they have two.
+    """
 
     template: ClassVar[str] = "arrays"
     names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     inputs: ArrayShape = ArrayShape((), "f")
+    two: tuple[float, ...] = ()
 
 
 def datasets_of(listings: Sequence[Listing]) -> Iterator[Dataset]:
-    """Everything in the folders that looks like a data set with targets; nothing is found twice."""
+    """Everything in the folders that looks like a data set with targets; nothing is found twice. Folders of classes
+    that have splits come before others.
+    """
     taken: set[Path] = set()
+    folders = []
     for listing in listings:
         if listing.path not in taken:
             found = _class_folders(listing, IMAGES) or _class_folders(listing, SOUNDS)
             if found is not None:
-                taken |= {folder for split in found.splits.values() for folder in (split, *listing_of(split).folders)}
-                yield found
+                taken |= {split / name for split in found.splits.values() for name in found.classes}
+                taken |= set(found.splits.values())
+                folders.append(found)
+    yield from sorted(folders, key=lambda found: WHOLE in found.splits)
     for listing in listings:
-        yield from _tables(listing)
+        yield from tables_of(listing)
         yield from _arrays(listing)
 
 
 def _class_folders(listing: Listing, suffixes: tuple[str, ...]) -> Dataset | None:
     """``train/<class>/*``, with other splits beside it, or ``<class>/*`` in the folder itself."""
-    splits = {SPLITS[f.name.lower()]: f for f in listing.folders if f.name.lower() in SPLITS}
-    splits = {name: folder for name, folder in splits.items() if _classes(folder, suffixes)}
-    if "train" not in splits:
-        splits = {WHOLE: listing.path} if len(_classes(listing.path, suffixes)) > 1 else {}
-    if not splits:
-        return None
-    splits, first = _with_validation(splits), next(iter(splits.values()))
-    classes = _classes(first, suffixes)
+    named = {SPLITS[f.name.lower()]: f for f in listing.folders if f.name.lower() in SPLITS}
+    held = {name: classes for name, folder in named.items() if (classes := _classes(folder, suffixes))}
+    if "train" in held:
+        splits, classes = with_validation({name: named[name] for name in held}), held["train"]
+    else:
+        splits, classes = {WHOLE: listing.path}, _classes(listing.path, suffixes)
+        if len(classes) < 2:
+            return None
+    first = next(iter(splits.values()))
     files = [file for name in classes for file in _files(first / name, suffixes)[:3]]
+    unknown = sorted({name for part in splits if part in held for name in held[part]} - set(classes))
+    notes = (f"classes that training has not are left out: {', '.join(unknown)}",) if unknown else ()
     if suffixes == SOUNDS:
-        return SoundFolders(splits, classes, length=max(map(_samples, files)))
-    return ImageFolders(splits, classes, size=_common_size(files[:30]))
-
-
-def _with_validation(splits: dict[str, Path]) -> dict[str, Path]:
-    """In the order of training; where only one other split is there, it is what validates."""
-    if "val" not in splits and "test" in splits:
-        splits = {"train": splits["train"], "val": splits["test"]}
-    elif "val" not in splits:
-        splits = {WHOLE: next(iter(splits.values()))}
-    return {name: splits[name] for name in ("train", "val", "test", WHOLE) if name in splits}
+        return _sounds(splits, classes, files, notes)
+    return ImageFolders(splits, classes, notes=notes, size=_common_size(files[:30]))
 
 
 def _classes(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sub.name for sub in listing_of(folder).folders if _files(sub, suffixes))
+    """All of them: a folder of many classes has their numbers by all names."""
+    return tuple(sub.name for sub in folders_in(folder) if holds(sub, suffixes))
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -145,81 +124,40 @@ def _common_size(files: Sequence[Path]) -> tuple[int, int] | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _samples(file: Path) -> int:
-    import wave
+def _sounds(
+    splits: Mapping[str, Path], classes: tuple[str, ...], files: Sequence[Path], notes: tuple[str, ...]
+) -> SoundFolders:
+    from scipy.io import wavfile
 
-    try:
-        with wave.open(str(file)) as sound:
-            return int(sound.getnframes())
-    except (OSError, EOFError, wave.Error):
-        return 0
-
-
-def _tables(listing: Listing) -> Iterator[Table]:
-    """CSV files: those named like splits are one data set, every other is one of its own."""
-    files = [file for file in listing.files if file.suffix.lower() == ".csv"]
-    splits = {SPLITS[file.stem.lower()]: file for file in files if file.stem.lower() in SPLITS}
-    groups = [_with_validation(splits)] if "train" in splits else []
-    groups += [{WHOLE: file} for file in files if file.stem.lower() not in SPLITS or not groups]
-    for group in groups:
-        table = _table(group)
-        if table is not None:
-            yield table
-
-
-def _table(splits: dict[str, Path]) -> Table | None:
-    """None for what is no table of numbers with a target."""
-    try:
-        with next(iter(splits.values())).open(newline="", encoding="utf-8") as file:
-            dialect = csv.Sniffer().sniff(file.readline(), ",;\t")
-            file.seek(0)
-            rows = [row for row, _ in zip(csv.reader(file, dialect), range(ROWS_LOOKED_AT), strict=False) if row]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return None
-    if len(rows) < 3 or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
-        return None
-    header = not any(_is_number(word) for word in rows[0])
-    names = [word.strip().lower() for word in rows[0]] if header else [str(i) for i in range(len(rows[0]))]
-    body = rows[1:] if header else rows
-    target = next((names.index(name) for name in TARGET_NAMES if name in names), len(names) - 1)
-    columns = [i for i, name in enumerate(names) if i != target and name not in ROW_NAMES]
-    features = tuple(i for i in columns if all(_is_number(row[i]) for row in body[:1000]))
-    values = {row[target] for row in body}
-    numbers = all(map(_is_number, values))
-    classes = not numbers or (len(values) <= MOST_CLASSES and all(float(v).is_integer() for v in values))
-    if not features or (not numbers and len(values) > MOST_CLASSES):
-        return None
-    return Table(
-        splits,
-        tuple(sorted(values, key=float if numbers else str)) if classes else (),
-        numbers=not classes,
-        header=header,
-        delimiter=dialect.delimiter,
-        features=features,
-        target=target,
-        target_name=rows[0][target] if header else f"column {target}",
-        left=tuple(names[i] for i in columns if i not in features),
-    )
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    rates, lengths = set(), set()
+    for file in files:
+        try:
+            rate, samples = wavfile.read(file)
+        except (OSError, EOFError, ValueError, StructError):
+            continue
+        rates.add(rate)
+        lengths.add(len(samples))
+    if len(rates) > 1:
+        notes += (f"sounds of {', '.join(map(str, sorted(rates)))} samples a second are taken as they are",)
+    if not lengths:
+        notes += (f"no sound could be read: {DEFAULT_LENGTH} samples in the file",)
+    return SoundFolders(splits, classes, notes=notes, length=max(lengths, default=DEFAULT_LENGTH))
 
 
 def _arrays(listing: Listing) -> Iterator[Arrays]:
     """``.npz`` archives: those named like splits are one data set, every other is one of its own."""
     files = [file for file in listing.files if file.suffix.lower() == ".npz"]
     splits = {SPLITS[file.stem.lower()]: file for file in files if file.stem.lower() in SPLITS}
-    if "train" in splits:
-        splits = _with_validation(splits)
-        held = {name: _headers(file) for name, file in splits.items()}
-        pairs = {name: pair for name, arrays in held.items() if (pair := _pair(arrays, ""))}
-        if len(pairs) == len(splits):
-            yield _archive(splits, pairs, held[next(iter(splits))])
+    held = {name: _headers(file) for name, file in splits.items()}
+    pairs = {name: pair for name, arrays in held.items() if (pair := _pair(arrays, ""))}
+    if "train" in pairs:
+        other = [f"{file.name} has no targets and is left out" for name, file in splits.items() if name not in pairs]
+        splits = with_validation({name: splits[name] for name in pairs})
+        if WHOLE in splits:
+            pairs = {WHOLE: pairs["train"]}
+        elif "val" not in pairs:
+            pairs = {"train": pairs["train"], "val": pairs["test"]}
+        yield _archive(splits, pairs, held["train"], tuple(other))
         return
     for file in files:
         arrays = _headers(file)
@@ -234,10 +172,27 @@ def _arrays(listing: Listing) -> Iterator[Arrays]:
 
 
 def _archive(
-    splits: Mapping[str, Path], pairs: Mapping[str, tuple[str, str]], arrays: Mapping[str, ArrayShape]
+    splits: Mapping[str, Path],
+    pairs: Mapping[str, tuple[str, str]],
+    arrays: Mapping[str, ArrayShape],
+    notes: tuple[str, ...] = (),
 ) -> Arrays:
-    x, y = next(iter(pairs.values()))
-    return Arrays(splits, numbers=arrays[y].kind == "f", names=pairs, inputs=arrays[x])
+    first = "train" if "train" in pairs else WHOLE
+    x, y = pairs[first]
+    two = _two_values(splits[first], y, arrays[y])
+    return Arrays(splits, numbers=arrays[y].kind == "f", notes=notes, names=pairs, inputs=arrays[x], two=two)
+
+
+def _two_values(file: Path, name: str, header: ArrayShape) -> tuple[float, ...]:
+    """The values of targets that have two; empty for those of more."""
+    if len(header.shape) > 2 or int(np.prod(header.shape)) not in range(MOST_TARGETS):
+        return ()
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            values = np.unique(archive[name])
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return ()
+    return (float(values[0]), float(values[1])) if len(values) == 2 else ()
 
 
 def _headers(file: Path) -> dict[str, ArrayShape]:
@@ -251,7 +206,7 @@ def _headers(file: Path) -> dict[str, ArrayShape]:
                     read = np.lib.format.read_array_header_1_0
                     shape, _, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(array)
                     found[name] = ArrayShape(shape, dtype.kind)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, BadZipFile):
         return {}
     return found
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 DEEPEST = 5  # folders below the project's
@@ -25,14 +26,28 @@ def listing_of(path: Path) -> Listing:
     """What lies in a folder, without what is hidden; nothing of one that cannot be read."""
     folders: list[Path] = []
     files: list[Path] = []
+    for entry in islice(_shown(path), MOST_ENTRIES):
+        (folders if entry.is_dir(follow_symlinks=True) else files).append(path / entry.name)
+    return Listing(path, tuple(sorted(folders)), tuple(sorted(files)))
+
+
+def folders_in(path: Path) -> tuple[Path, ...]:
+    """All folders that lie directly in one, by name, however many there are."""
+    return tuple(sorted(path / entry.name for entry in _shown(path) if entry.is_dir(follow_symlinks=True)))
+
+
+def holds(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file of these suffixes is among the first entries of a folder."""
+    return any(entry.name.lower().endswith(suffixes) for entry in islice(_shown(path), MOST_ENTRIES))
+
+
+def _shown(path: Path) -> Iterator["os.DirEntry[str]"]:
+    """The entries of a folder that are not hidden, in no order; none where it cannot be read."""
     try:
         with os.scandir(path) as entries:
-            for entry, _ in zip(entries, range(MOST_ENTRIES), strict=False):
-                if not entry.name.startswith("."):
-                    (folders if entry.is_dir(follow_symlinks=True) else files).append(path / entry.name)
+            yield from (entry for entry in entries if not entry.name.startswith("."))
     except OSError:
-        pass
-    return Listing(path, tuple(sorted(folders)), tuple(sorted(files)))
+        return
 
 
 def walk(root: Path) -> Iterator[Listing]:

@@ -14,9 +14,10 @@ from autocompress.starting.checkpoints import (
     fitted,
     read_checkpoint,
 )
-from autocompress.starting.datasets import Dataset, datasets_of
+from autocompress.starting.datasets import datasets_of
 from autocompress.starting.folder import walk
 from autocompress.starting.source_code import DataSource, ModelSource, SourceCode, read_source
+from autocompress.starting.splits import Dataset
 
 LIKELY_NAMES = ("best", "final")  # of checkpoints
 
@@ -47,14 +48,16 @@ def look_at(folder: Path) -> Project:
             f"no class of torch.nn.Module in {folder}: give the folder of the code that defines the model, or write "
             "my_task.py by hand, as the README shows"
         )
-    newest = sorted(
-        (f for f in files if f.suffix in CHECKPOINT_SUFFIXES), key=lambda f: f.stat().st_mtime, reverse=True
-    )
+    saved = [file for file in files if file.suffix in CHECKPOINT_SUFFIXES]
+    gone = [
+        f"{file.name} is a link to a file that is not there and was left out" for file in saved if not file.exists()
+    ]
+    newest = sorted(filter(Path.exists, saved), key=lambda f: f.stat().st_mtime, reverse=True)
     read = [read_checkpoint(file) for file in newest[:MOST_CHECKPOINTS]]
     refused = [found for found in read if isinstance(found, str)]
     checkpoints = [checkpoint for found in read if not isinstance(found, str) for checkpoint in found]
     if not checkpoints:
-        why = "; ".join(refused) or "save model.state_dict() there as .pt, .pth or .safetensors"
+        why = "; ".join([*gone, *refused]) or "save model.state_dict() there as .pt, .pth or .safetensors"
         raise UsageError(f"no weights in {folder}: {why}")
     ranked = [(model, _ranked(model, checkpoints)) for model in code.models]
     ranked = [pair for pair in ranked if pair[1][0][0] >= LEAST_FIT] or ranked
@@ -69,7 +72,7 @@ def look_at(folder: Path) -> Project:
         code=code,
         fits=tuple(ranked),
         data=(*code.data, *datasets_of(listings)),
-        notes=tuple(filter(None, (*code.unread, *refused, left))),
+        notes=tuple(filter(None, (*code.unread, *gone, *refused, left))),
     )
 
 

@@ -4,17 +4,24 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from autocompress.starting.criteria import Criterion, library_criteria, own_criteria
+from autocompress.starting.image_transforms import ImageTransforms, image_transforms
+from autocompress.starting.splits import SPLITS
 from autocompress.starting.syntax import (
     Classes,
+    ClassIn,
     Outside,
     all_bases,
     bases_of,
-    is_literal,
+    dotted_name,
+    imports_of,
     last_name,
     literal_arguments,
+    literal_values,
     method_of,
+    qualified_name,
     required_arguments,
 )
 
@@ -23,8 +30,6 @@ DATA_NAMES = {"data", "dataset", "datasets", "splits", "loader", "loaders", "dat
 MODEL_NAMES = {"model", "net", "network"}
 VERBS = ("", "get_", "load_", "make_", "build_", "create_", "read_", "prepare_")
 REGISTERS = ("add_module", "register_module", "register_buffer", "register_parameter")
-TRANSFORMS = ("Normalize", "CenterCrop", "Resize", "RandomResizedCrop", "RandomCrop")
-SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,22 @@ class Named:
 
 
 @dataclass(frozen=True)
+class LiteralCall:
+    """How code makes a network of numbers and words. arguments: as they are written. values: by the parameters' names.
+    in_tests: whether it is code that tests.
+    """
+
+    arguments: str
+    values: Mapping[str | int, Any]
+    in_tests: bool = False
+
+
+@dataclass(frozen=True)
 class ModelSource:
     """What makes a network: a class, or a function without arguments.
 
     attributes: what its parameters' names can begin with, in order; None of a function. required: arguments without a
-    default, which ``arguments`` does not give. is_part: another network of the folder is made of it.
+    default. is_part: another network of the folder is made of it. calls: how the folder's code makes it.
     """
 
     made: Named
@@ -53,6 +69,7 @@ class ModelSource:
     is_sequence: bool = False
     required: tuple[str, ...] = ()
     is_part: bool = False
+    calls: tuple[LiteralCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,19 +84,21 @@ class DataSource:
 
 @dataclass(frozen=True)
 class SourceCode:
-    """Of a folder. images: what its transforms say of images: "mean", "std", "size"."""
+    """Of a folder. images: what its transforms do to them."""
 
     models: tuple[ModelSource, ...] = ()
     data: tuple[DataSource, ...] = ()
     losses: tuple[Criterion, ...] = ()
     metrics: tuple[Criterion, ...] = ()
-    images: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    images: ImageTransforms = field(default_factory=ImageTransforms)
     runs: frozenset[Path] = frozenset()  # files that compute when they are imported
     unread: tuple[str, ...] = ()
 
 
 def read_source(files: Sequence[Path]) -> SourceCode:
-    """Of the files that can be read; those that cannot are named in ``unread``."""
+    """Of the files that can be read; those that cannot are named in ``unread``. Of a file that makes a task already the
+    networks alone.
+    """
     trees, unread = {}, []
     for file in files:
         if not file.stem.isidentifier():
@@ -90,49 +109,57 @@ def read_source(files: Sequence[Path]) -> SourceCode:
         except (OSError, SyntaxError, ValueError) as error:
             unread.append(f"{file.name} was left out: {type(error).__name__}")
     networks = _networks(trees)
-    elsewhere = {file: Outside.of(tree, networks) for file, tree in trees.items()}
+    trees = {file: tree for file, tree in trees.items() if not _makes_task(tree)}
+    elsewhere = {file: Outside.of(file, tree, networks) for file, tree in trees.items()}
     return SourceCode(
         models=(*_models(networks, elsewhere), *_makers(trees)),
         data=tuple(source for file, tree in trees.items() for source in _data(file, tree)),
         losses=(*own_criteria(trees, networks, "loss"), *library_criteria(elsewhere, "torch.nn")),
         metrics=(*own_criteria(trees, networks, "metric"), *library_criteria(elsewhere, "torchmetrics")),
-        images=_images(elsewhere),
+        images=image_transforms(elsewhere.values()),
         runs=frozenset(file for file, tree in trees.items() if _runs(tree)),
         unread=tuple(unread),
     )
 
 
+def _makes_task(tree: ast.Module) -> bool:
+    nodes = list(ast.walk(tree))
+    imports = imports_of(nodes)
+    called = {qualified_name(dotted_name(node), imports) for node in nodes if isinstance(node, ast.Call)}
+    return any(name.startswith("autocompress.") and name.endswith(".Task") for name in called)
+
+
 def _networks(trees: Mapping[Path, ast.Module]) -> Classes:
     """Classes that are networks by their bases, those of the folder included."""
-    classes = {
-        node.name: (file, node) for file, tree in trees.items() for node in tree.body if isinstance(node, ast.ClassDef)
-    }
-    found: dict[str, tuple[Path, ast.ClassDef]] = {}
+    nodes = {(file, n.name): n for file, tree in trees.items() for n in tree.body if isinstance(n, ast.ClassDef)}
+    imports = {file: imports_of(ast.walk(tree)) for file, tree in trees.items()}
+    found = Classes({}, imports)
     while True:
         more = {
-            name: (file, node)
-            for name, (file, node) in classes.items()
-            if name not in found
+            (file, name): node
+            for (file, name), node in nodes.items()
+            if (file, name) not in found.nodes
             and not name.endswith("Loss")
-            and any(base.endswith(MODULES) or base in found for base in bases_of(node))
+            and (any(base.endswith(MODULES) for base in bases_of(node)) or any(found.parents((file, node))))
         }
         if not more:
             return found
-        found |= more
+        found = Classes({**found.nodes, **more}, imports)
 
 
 def _models(networks: Classes, elsewhere: Mapping[Path, Outside]) -> Iterator[ModelSource]:
-    named = {other: _names_in(tree) for other, (_, tree) in networks.items()}
-    for name, (file, node) in networks.items():
-        others = [other for other, names in named.items() if other != name and name in names]
-        required = tuple(argument for argument in required_arguments(method_of(node, "__init__", networks)))
-        arguments = _arguments_elsewhere(name, elsewhere)
+    parts = set()
+    for (file, name), node in networks.nodes.items():
+        made_of = (networks.find(other, file) for other in _names_in(node) if other != name)
+        parts |= {(found[0], found[1].name) for found in made_of if found}
+    for (file, name), node in networks.nodes.items():
         yield ModelSource(
-            Named(file, name, arguments or ""),
-            attributes=_attributes(node, networks),
-            is_sequence=any(base == "Sequential" for base in all_bases(node, networks)),
-            required=() if arguments else required,
-            is_part=bool(others),
+            Named(file, name),
+            attributes=_attributes((file, node), networks),
+            is_sequence=any(base == "Sequential" for base in all_bases((file, node), networks)),
+            required=tuple(required_arguments(method_of((file, node), "__init__", networks))),
+            is_part=(file, name) in parts,
+            calls=tuple(_calls_of((file, node), networks, elsewhere)),
         )
 
 
@@ -140,33 +167,33 @@ def _names_in(node: ast.ClassDef) -> set[str]:
     return {last_name(child) for child in ast.walk(node) if isinstance(child, (ast.Name, ast.Attribute))}
 
 
-def _attributes(node: ast.ClassDef, networks: Classes) -> tuple[str, ...]:
+def _attributes(found_class: ClassIn, networks: Classes) -> tuple[str, ...]:
     """What is set on ``self`` in any method, and by name in ``register_buffer`` and its like, in the file's order, what
     is inherited first.
     """
     found: list[tuple[int, int, str]] = []
-    for child in ast.walk(node):
+    for child in ast.walk(found_class[1]):
         if isinstance(child, ast.Attribute) and isinstance(child.ctx, ast.Store):
             if getattr(child.value, "id", "") == "self":
                 found.append((child.lineno, child.col_offset, child.attr))
         elif isinstance(child, ast.Call) and last_name(child.func) in REGISTERS:
             found += [(child.lineno, 0, str(a.value)) for a in child.args[:1] if isinstance(a, ast.Constant)]
-    inherited = [
-        name
-        for base in bases_of(node)
-        if base in networks and networks[base][1] is not node
-        for name in _attributes(networks[base][1], networks)
-    ]
+    inherited = [name for parent in networks.parents(found_class) for name in _attributes(parent, networks)]
     return tuple(dict.fromkeys([*inherited, *(name for *_, name in sorted(found))]))
 
 
-def _arguments_elsewhere(name: str, elsewhere: Mapping[Path, Outside]) -> str | None:
-    """How the folder's code makes one, where it says so in numbers and words."""
-    for outside in elsewhere.values():
+def _calls_of(made: ClassIn, networks: Classes, elsewhere: Mapping[Path, Outside]) -> Iterator[LiteralCall]:
+    """How the folder's code makes a network, where it says so in numbers and words."""
+    start = method_of(made, "__init__", networks)
+    parameters = tuple(a.arg for a in (*start.args.posonlyargs, *start.args.args))[1:] if start else ()
+    for file, outside in elsewhere.items():
+        in_tests = "test" in file.stem.split("_") or "tests" in (file.parent.name, file.stem)
         for call in outside.calls:
-            if last_name(call.func) == name and (found := literal_arguments(call, outside.constants)):
-                return found
-    return None
+            if last_name(call.func) == made[1].name and networks.find(dotted_name(call.func), file) == made:
+                arguments = literal_arguments(call, outside.constants)
+                if arguments is not None:
+                    values = literal_values(call, outside.constants, parameters)
+                    yield LiteralCall(arguments, values, in_tests)
 
 
 def _makers(trees: Mapping[Path, ast.Module]) -> Iterator[ModelSource]:
@@ -197,34 +224,15 @@ def _keys(value: ast.expr | None) -> dict[str, str | int]:
     found: dict[str, str | int] = {}
     if isinstance(value, ast.Dict):
         words = [k.value for k in value.keys if isinstance(k, ast.Constant) and isinstance(k.value, str)]
-        found = {SPLIT_WORDS[word.lower()]: word for word in words if word.lower() in SPLIT_WORDS}
+        found = {SPLITS[word.lower()]: word for word in words if word.lower() in SPLITS}
     elif isinstance(value, ast.Tuple):
         for place, item in enumerate(value.elts):
-            parts = [SPLIT_WORDS[word] for word in last_name(item).lower().split("_") if word in SPLIT_WORDS]
+            parts = [SPLITS[word] for word in last_name(item).lower().split("_") if word in SPLITS]
             found |= dict.fromkeys(parts[:1], place)
         if len(found) != len(value.elts):
             return {}
     if "val" not in found and "test" in found:  # the only other split is what training was judged by
         found["val"] = found.pop("test")
-    return found
-
-
-def _images(elsewhere: Mapping[Path, Outside]) -> dict[str, tuple[float, ...]]:
-    """What the first transforms of torchvision say that have numbers: ``Normalize``, ``Resize`` and its like."""
-    found: dict[str, tuple[float, ...]] = {}
-    for outside in elsewhere.values():
-        for call in outside.calls:
-            name = last_name(call.func)
-            if name not in TRANSFORMS or not all(map(is_literal, call.args)):
-                continue
-            values = [ast.literal_eval(a) for a in call.args]
-            if name == "Normalize" and len(values) >= 2 and all(isinstance(v, (list, tuple)) for v in values[:2]):
-                found.setdefault("mean", tuple(map(float, values[0])))
-                found.setdefault("std", tuple(map(float, values[1])))
-            elif name != "Normalize" and values:
-                size = values[0] if isinstance(values[0], (list, tuple)) else (values[0], values[0])
-                if len(size) == 2 and all(isinstance(side, int) for side in size):
-                    found["size"] = tuple(size)
     return found
 
 

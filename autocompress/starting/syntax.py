@@ -1,58 +1,113 @@
 """What a syntax tree says: names, bases, methods, arguments that are numbers and words."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-Classes = Mapping[str, tuple[Path, ast.ClassDef]]  # by name, each with its file
+ClassIn = tuple[Path, ast.ClassDef]  # a class with its file
+
+
+@dataclass(frozen=True)
+class Classes:
+    """By file and name: two files may have classes of one name. imports: of each file, see ``imports_of``."""
+
+    nodes: Mapping[tuple[Path, str], ast.ClassDef]
+    imports: Mapping[Path, Mapping[str, str]]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[tuple[Path, str]]]:
+        found: dict[str, list[tuple[Path, str]]] = {}
+        for key in self.nodes:
+            found.setdefault(key[1], []).append(key)
+        return found
+
+    def find(self, name: str, file: Path) -> ClassIn | None:
+        """The class that a name means in a file: its own, one of the module that it is imported from, or the first that
+        is called so.
+        """
+        if (file, name) in self.nodes:
+            return file, self.nodes[file, name]
+        module, _, own = qualified_name(name, self.imports[file]).rpartition(".")
+        called = self._by_name.get(own, ())
+        of_module = [key for key in called if module.rpartition(".")[2] in (key[0].stem, key[0].parent.name)]
+        key = next(iter((*of_module, *called)), None)
+        return key and (key[0], self.nodes[key])
+
+    def parents(self, found: ClassIn) -> Iterator[ClassIn]:
+        """The classes of the folder that one derives from."""
+        file, node = found
+        for base in node.bases:
+            parent = self.find(dotted_name(base), file)
+            if parent is not None and parent[1] is not node:
+                yield parent
 
 
 @dataclass(frozen=True)
 class Outside:
-    """What a file does outside of its networks: the constants it names, and its calls."""
+    """What a file does outside of its networks: the constants it names, its calls, and its imports."""
 
     constants: Mapping[str, ast.expr]
     calls: tuple[ast.Call, ...]
-    imported: Mapping[str, tuple[str, str]]  # names of torchmetrics' (module, name), as the file calls them
+    imports: Mapping[str, str]
 
     @classmethod
-    def of(cls, tree: ast.Module, networks: Classes) -> "Outside":
-        statements = [s for s in tree.body if not (isinstance(s, ast.ClassDef) and s.name in networks)]
+    def of(cls, file: Path, tree: ast.Module, networks: Classes) -> "Outside":
+        statements = [s for s in tree.body if not (isinstance(s, ast.ClassDef) and (file, s.name) in networks.nodes)]
         nodes = [node for statement in statements for node in ast.walk(statement)]
-        imported = {
-            alias.asname or alias.name: (node.module or "", alias.name)
-            for node in nodes
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torchmetrics")
-            for alias in node.names
-        }
-        return cls(constants_of(tree), tuple(node for node in nodes if isinstance(node, ast.Call)), imported)
+        calls = tuple(node for node in nodes if isinstance(node, ast.Call))
+        return cls(constants_of(tree), calls, imports_of(nodes))
+
+
+def imports_of(nodes: Iterable[ast.AST]) -> dict[str, str]:
+    """What each imported name stands for, with dots: ``nn`` for ``torch.nn``."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first = alias.name.partition(".")[0]
+                found |= {alias.asname: alias.name} if alias.asname else {first: first}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {a.asname or a.name: f"{node.module}.{a.name}" if node.module else a.name for a in node.names}
+    return found
+
+
+def qualified_name(name: str, imports: Mapping[str, str]) -> str:
+    """``torch.nn.Linear`` of ``nn.Linear``; of what is not imported the name itself."""
+    first, dot, rest = name.partition(".")
+    return f"{imports.get(first, first)}{dot}{rest}"
 
 
 def bases_of(node: ast.ClassDef) -> list[str]:
     return [last_name(base) for base in node.bases]
 
 
+def dotted_name(node: ast.expr) -> str:
+    """``nn.Module`` as it is written, of a call what is called."""
+    if isinstance(node, ast.Call):
+        return dotted_name(node.func)
+    if isinstance(node, ast.Subscript):
+        return dotted_name(node.value)
+    return f"{dotted_name(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
 def last_name(node: ast.expr) -> str:
     """``Module`` of ``torch.nn.Module``, of a call what is called."""
-    if isinstance(node, ast.Call):
-        return last_name(node.func)
-    if isinstance(node, ast.Subscript):
-        return last_name(node.value)
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+    return dotted_name(node).rpartition(".")[2]
 
 
-def all_bases(node: ast.ClassDef, networks: Classes) -> Iterator[str]:
-    for base in bases_of(node):
-        yield base
-        if base in networks and networks[base][1] is not node:
-            yield from all_bases(networks[base][1], networks)
+def all_bases(found: ClassIn, networks: Classes) -> Iterator[str]:
+    yield from bases_of(found[1])
+    for parent in networks.parents(found):
+        yield from all_bases(parent, networks)
 
 
-def method_of(node: ast.ClassDef, name: str, networks: Classes) -> ast.FunctionDef | None:
+def method_of(found: ClassIn, name: str, classes: Classes) -> ast.FunctionDef | None:
     """A method of a class, or of the classes of the folder that it derives from."""
-    own = next((child for child in node.body if isinstance(child, ast.FunctionDef) and child.name == name), None)
-    inherited = (method_of(networks[base][1], name, networks) for base in bases_of(node) if base in networks)
+    own = next((child for child in found[1].body if isinstance(child, ast.FunctionDef) and child.name == name), None)
+    inherited = (method_of(parent, name, classes) for parent in classes.parents(found))
     return own or next((method for method in inherited if method), None)
 
 
@@ -88,6 +143,20 @@ def is_literal(node: ast.expr | None) -> bool:
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return False
     return True
+
+
+def literal_values(
+    call: ast.Call, constants: Mapping[str, ast.expr], parameters: tuple[str, ...] = ()
+) -> dict[str | int, Any]:
+    """The arguments that are numbers, words and lists of them, a constant's name as its value: by keyword; those given
+    by place by the name of their parameter, else by place.
+    """
+    named: dict[str | int, ast.expr] = {}
+    for place, value in enumerate(call.args):
+        named[parameters[place] if place < len(parameters) else place] = value
+    named |= {k.arg: k.value for k in call.keywords if k.arg}
+    known = {name: constants.get(v.id, v) if isinstance(v, ast.Name) else v for name, v in named.items()}
+    return {name: ast.literal_eval(value) for name, value in known.items() if is_literal(value)}
 
 
 def literal_arguments(call: ast.Call, constants: Mapping[str, ast.expr]) -> str | None:

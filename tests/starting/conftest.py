@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from autocompress.data import call, read_data
 from autocompress.starting.start import Started, start
 from autocompress.task import Task, load_task
 
@@ -34,6 +35,39 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.second(self.first(x)).mean((2, 3)))
 """
+
+
+SEQUENCES = """
+from torch import nn
+
+class Ears(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 4, 9, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.conv(x).mean(2))
+
+class Rows(nn.Module):
+    def __init__(self, in_features, outputs):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(in_features, 8), nn.ReLU(), nn.Linear(8, outputs))
+
+    def forward(self, x):
+        return self.body(x)
+"""
+
+Begin = Callable[[Path], Started]
+Load = Callable[[Started], Task]
+
+
+def opens(task: Task) -> int:
+    """Training examples; the model takes them, and the loss what it gives."""
+    data, model = read_data(task), task.copy_of_model()
+    batch = data.splits["train"].take(torch.arange(4))
+    task.loss_fn(call(model, batch.inputs), batch.targets).backward()
+    return len(data.splits["train"])
 
 
 def take_first(question: str, answers: Sequence[str]) -> int:

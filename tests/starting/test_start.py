@@ -16,22 +16,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from autocompress.data import call, read_data
 from autocompress.errors import UsageError
-from autocompress.starting.start import Started, start
-from autocompress.task import Task
+from autocompress.starting.start import start
+from tests.starting.conftest import SEQUENCES, Begin, Load, opens
 
-Begin = Callable[[Path], Started]
-Load = Callable[[Started], Task]
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-
-
-def opens(task: Task) -> int:
-    """Training examples; the model takes them, and the loss what it gives."""
-    data, model = read_data(task), task.copy_of_model()
-    batch = data.splits["train"].take(torch.arange(4))
-    task.loss_fn(call(model, batch.inputs), batch.targets).backward()
-    return len(data.splits["train"])
 
 
 def without_task(name: str, folder: Path) -> None:
@@ -127,28 +116,6 @@ def test_data_of_files_is_read_as_the_model_takes_it(
     assert task.labels == (["cat", "dog", "eel"] if write is images else None)
     largest = max(float(task.train[i][0].max()) if write is images else float(task.train[0].max()) for i in range(2))
     assert largest <= 1, "pixels are scaled"
-
-
-SEQUENCES = """
-from torch import nn
-
-class Ears(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv1d(1, 4, 9, 4)
-        self.head = nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.head(self.conv(x).mean(2))
-
-class Rows(nn.Module):
-    def __init__(self, in_features, outputs):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(in_features, 8), nn.ReLU(), nn.Linear(8, outputs))
-
-    def forward(self, x):
-        return self.body(x)
-"""
 
 
 def test_sounds_by_class_are_cut_to_one_length(tmp_path: Path, begin: Begin, loaded: Load) -> None:
