@@ -38,9 +38,10 @@ class FoundWeights:
 
     @property
     def takes_tokens(self) -> bool:
-        """Whether the first weight is a table with a row for each token."""
+        """Whether the first weight is a table with a row for each token: it has no bias beside it."""
         name, shape = self._first
-        return len(shape) == 2 and "emb" in name.lower() and "patch" not in name.lower()
+        has_bias = f"{name.removesuffix('weight')}bias" in self.shapes
+        return len(shape) == 2 and "emb" in name.lower() and "patch" not in name.lower() and not has_bias
 
     @property
     def _first(self) -> tuple[str, tuple[int, ...]]:

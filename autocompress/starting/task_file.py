@@ -11,23 +11,16 @@ from autocompress.errors import UsageError, one_line
 from autocompress.starting.choice import Answers, has_other_classes
 from autocompress.starting.criteria import Criterion
 from autocompress.starting.datasets import Arrays, ClassFolders, ImageFolders, SoundFolders
+from autocompress.starting.inputs import array_values, image_values
 from autocompress.starting.project import Project, relative
 from autocompress.starting.source_code import DataSource
 from autocompress.starting.splits import Dataset
 from autocompress.starting.syntax import local_imports
 from autocompress.starting.tables import ENCODING, NO_VALUE, Table
+from autocompress.starting.targets import ONE_OF_TWO, criteria_for, target_code, target_shown, threshold_of
 
-DEFAULT_SIZE = (224, 224)  # of images that differ in size, where no transform says one
 OWN_NAMES = {"task", "trained", "splits", "divided", "files_of", "table", "arrays", "Images", "Sounds", "Task"}
 OWN_NAMES |= {"accuracy", "sized", "from_minus_one"}
-CLASS_NUMBERS, NUMBERS, ONE_OF_TWO = (
-    "labels",
-    "numbers",
-    "binary",
-)  # what targets are; binary: 0.0 and 1.0 for one output
-THRESHOLDS = {"nn.BCEWithLogitsLoss": 0, "nn.BCELoss": 0.5}  # above which an output stands for the second class
-OF_NUMBERS = ('"mse"', "nn.MSELoss", "nn.L1Loss", "nn.SmoothL1Loss", "nn.HuberLoss")
-OF_CLASSES = ('"cross_entropy"', "nn.CrossEntropyLoss", "nn.NLLLoss")
 PLAIN_WORDS = {"model", "best", "last", "final", "checkpoint", "weights", "net", "state", "dict", "epoch", "pytorch"}
 
 
@@ -45,11 +38,10 @@ def task_file(project: Project, chosen: Answers, out: Path) -> TaskFile:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     here = relative(project.folder, out.parent)
-    targets, loss, metric = _criteria(project, chosen)
+    targets, loss, metric = criteria_for(project, chosen)
     parts = _parts(project, chosen, loss, metric)
     chosen, loss, metric, roots, imports = _imported(project, chosen, loss, metric)
     data, notes = chosen.data, [*project.notes]
-    threshold = THRESHOLDS.get(_called(loss), 0) if targets == ONE_OF_TWO and metric.guessed else None
     values: dict[str, Any] = {
         "name": _name(project, chosen),
         "file": _in_words(shlex.quote(f"{out.name}:task")),
@@ -66,16 +58,16 @@ def task_file(project: Project, chosen: Answers, out: Path) -> TaskFile:
         "lower": metric.lower,
         "data": data,
         "targets": targets,
-        "target": _target(chosen, targets),
-        "target_shown": _target_shown(chosen, targets),
-        "threshold": threshold,
+        "target": target_code(chosen, targets),
+        "target_shown": target_shown(chosen, targets),
+        "threshold": threshold_of(targets, loss, metric),
         "template": data.template if isinstance(data, Dataset) else "source" if data else "by_hand",
         "splits": {n: relative(p, project.folder) for n, p in data.splits.items()} if isinstance(data, Dataset) else {},
     }
     if isinstance(data, ImageFolders):
-        values |= _image_values(project, chosen, data, notes)
+        values |= image_values(project, chosen, data, notes)
     elif isinstance(data, Arrays):
-        values |= _array_values(project, chosen, data, notes)
+        values |= array_values(project, chosen, data, notes)
     elif isinstance(data, Table):
         values |= {"target_name": _in_words(data.target_name), "encoding": ENCODING, "no_value": sorted(NO_VALUE)}
     notes += _notes(project, chosen, targets, loss, metric)
@@ -124,70 +116,6 @@ def free_name(wanted: Path) -> Path:
     while path.exists():
         path, number = wanted.with_stem(f"{wanted.stem}_{number}"), number + 1
     return path
-
-
-def _criteria(project: Project, chosen: Answers) -> tuple[str, Criterion, Criterion]:
-    """What targets are, the loss and the metric: of the model's own file first, then the only ones of the folder, else
-    by the targets. A loss of classes is none of a single output.
-    """
-    one = chosen.weights.outputs == 1
-    loss = _of(chosen, tuple(c for c in project.code.losses if not (one and _called(c) in OF_CLASSES)))
-    targets = _targets(chosen, loss)
-    by_targets = {
-        CLASS_NUMBERS: ('"cross_entropy"', '"accuracy"'),
-        NUMBERS: ('"mse"', '"rmse"'),
-        ONE_OF_TWO: ("nn.BCEWithLogitsLoss()", "accuracy"),
-    }
-    guesses = [Criterion(text, guessed=True) for text in by_targets[targets]]
-    return targets, loss or guesses[0], _of(chosen, project.code.metrics) or guesses[1]
-
-
-def _called(criterion: Criterion) -> str:
-    return criterion.text.partition("(")[0]
-
-
-def _targets(chosen: Answers, loss: Criterion | None) -> str:
-    """Of one output two classes as 0 and 1, or numbers, unless the files have words for more classes than that."""
-    data, of_loss = chosen.data, _called(loss) if loss else ""
-    if chosen.weights.outputs != 1:
-        return NUMBERS if isinstance(data, Dataset) and data.numbers else CLASS_NUMBERS
-    if not isinstance(data, Dataset):
-        return ONE_OF_TWO if of_loss in THRESHOLDS else NUMBERS
-    has_numbers = isinstance(data, Arrays) or data.numbers or (isinstance(data, Table) and data.numeric)
-    has_two = len(data.classes) == 2 or (isinstance(data, Arrays) and bool(data.two))
-    if has_two and not (has_numbers and of_loss in OF_NUMBERS):
-        return ONE_OF_TWO
-    return NUMBERS if has_numbers else CLASS_NUMBERS
-
-
-def _target(chosen: Answers, targets: str) -> str:
-    """The code of an example's target, or of all; as a column for a single output."""
-    data, column = chosen.data, chosen.weights.outputs == 1
-    if isinstance(data, Arrays):
-        y = {
-            CLASS_NUMBERS: "y.long()",
-            NUMBERS: "y.float()",
-            ONE_OF_TWO: f"(y == {max(data.two, default=1.0):g}).float()",
-        }
-        return y[targets] + (".reshape(len(y), -1)" if column else "")
-    if isinstance(data, Table):
-        value = {CLASS_NUMBERS: "CLASSES.index(row[TARGET])", NUMBERS: "float(row[TARGET])"}
-        value[ONE_OF_TWO] = f"float({value[CLASS_NUMBERS]})"
-        return f"torch.tensor([{value[targets]} for row in rows])" + ("[:, None]" if column else "")
-    number = "CLASSES.index(path.parent.name)"
-    return f"torch.tensor([float({number})])" if targets == ONE_OF_TWO else number
-
-
-def _target_shown(chosen: Answers, targets: str) -> str:
-    if isinstance(chosen.data, Table):
-        return "targets (N, 1)" if chosen.weights.outputs == 1 else "targets (N,)"
-    return "0.0 or 1.0 for its class (1,)" if targets == ONE_OF_TWO else "number of its class"
-
-
-def _of(chosen: Answers, found: tuple[Criterion, ...]) -> Criterion | None:
-    near = [criterion for criterion in found if criterion.file == chosen.model.made.file]
-    near = near or [criterion for criterion in found if criterion.file is None] or list(found)
-    return near[0] if len(near) == 1 else None
 
 
 def _imported(
@@ -241,71 +169,6 @@ def _name(project: Project, chosen: Answers) -> str:
     says_nothing = all(word in PLAIN_WORDS or word.isdigit() for word in re.split("[-_.=]", stem.lower()))
     own = project.folder.resolve().name if says_nothing else stem
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in own) or "task"
-
-
-def _image_values(project: Project, chosen: Answers, data: ImageFolders, notes: list[str]) -> dict[str, Any]:
-    """How an image becomes a tensor: as the folder's transforms say, else in 0 to 1."""
-    first, said = chosen.weights.first_weight, project.code.images
-    channels = first[1] if len(first) == 4 and first[1] in (1, 3) else 3
-    resize, shape = said.scaled, data.size
-    if said.cropped or resize:
-        size = said.cropped or (resize if isinstance(resize, tuple) else (resize, resize))
-    elif shape and (not said.at_random or shape == said.at_random):
-        size = shape
-    else:
-        size = said.at_random or DEFAULT_SIZE
-        resize = min(size)
-        why = "code says how training crops images at random" if said.at_random else "no code says how large images are"
-        notes.append(f"{why}: the centre of {size[0]} x {size[1]} in the file, its shorter side scaled to {resize}")
-    if isinstance(resize, tuple):
-        scaled: tuple[int, int] | None = resize
-    elif resize and shape:
-        scaled = (resize * shape[0] // min(shape), resize * shape[1] // min(shape))
-    else:
-        scaled = None if resize else shape
-    if not said.mean:
-        notes.append("no code says how pixels are scaled: from 0 to 1 in the file")
-    if said.several:
-        notes.append(f"code makes {' and '.join(said.several)} in several ways: the first is in the file")
-    return {
-        "channels": channels,
-        "size": size,
-        "resize": None if scaled == shape and shape else resize,
-        "cropped": scaled != size,
-        "mean": (said.mean or (0.0,))[:channels],
-        "std": (said.std or (1.0,))[:channels],
-    }
-
-
-def _array_values(project: Project, chosen: Answers, data: Arrays, notes: list[str]) -> dict[str, Any]:
-    """What makes the model's inputs of an array: floats, channels where a convolution wants them, bytes as the folder's
-    transforms scale pixels.
-    """
-    shape, first, said = data.inputs.shape, chosen.weights.first_weight, project.code.images
-    images, tokens = len(first) == 4, len(shape) == 2 and data.inputs.kind in "iu" and chosen.weights.takes_tokens
-    if tokens:
-        return {"steps": ".long()", "mean": None, "std": None}
-    steps = ".float() / 255" if data.inputs.kind == "u" else ".float()"
-    if images and len(shape) == 4 and shape[3] == first[1] != shape[1]:
-        steps = f".permute(0, 3, 1, 2){steps}"
-    elif (images and len(shape) == 3) or (len(first) == 3 and len(shape) == 2):
-        steps = f".unsqueeze(1){steps}"
-    mean: Any = None
-    std: Any = None
-    if data.inputs.kind == "u" and images and len(said.mean) in (1, first[1]):
-        mean, std = list(said.mean), list(said.std)
-    elif data.inputs.kind == "u" and len(said.mean) == 1:
-        mean, std = said.mean[0], said.std[0]
-    if mean is not None:
-        notes.append("bytes are taken for pixels: arrays() scales them as the code's Normalize says")
-    elif data.inputs.kind == "u":
-        why = "the code's Normalize is of other channels" if said.mean else "no code says how bytes are scaled"
-        notes.append(f"{why}: from 0 to 1 in the file; what else training did to its inputs belongs into arrays()")
-    else:
-        notes.append("arrays are taken as they are: what training did to its inputs belongs into arrays()")
-    if images and len(shape) >= 3 and (said.scaled or said.cropped):
-        notes.append("code scales or crops images, and arrays() does not")
-    return {"steps": steps, "mean": mean, "std": std}
 
 
 def _notes(project: Project, chosen: Answers, targets: str, loss: Criterion, metric: Criterion) -> list[str]:
