@@ -54,9 +54,13 @@ class _Scaling:
     scale: Array
     shift: Array
 
-    def as_convolution(self, like: _Convolution) -> _Convolution:
-        """Of a kernel of one place, in as many groups."""
+    def as_convolution(self, like: _Convolution) -> _Convolution | None:
+        """Of a kernel of one place, in as many groups. None where it has other channels than that gives: added, one of
+        the two is repeated.
+        """
         channels, axes = len(like.weight), len(like.kernel)
+        if channels != like.weight.shape[1] * like.groups or self.scale.size not in (1, channels):
+            return None
         weight = np.zeros((*like.weight.shape[:2], *[1] * axes))
         own = np.arange(channels)
         weight[own, own % like.weight.shape[1]] = self.scale.reshape(-1, *[1] * axes)
@@ -85,10 +89,11 @@ def merged_convolutions(path: Path) -> int:
 
 @dataclass(frozen=True)
 class _Merge:
-    """total: what the last addition gives. given: the one input. gone: what the other nodes give that the convolution
-    stands for. others: what else is added.
+    """name: of the convolution, and before the names of its weights. total: what the last addition gives. given: the
+    one input. gone: what the other nodes give that the convolution stands for. others: what else is added.
     """
 
+    name: str
     total: str
     given: str
     gone: frozenset[str]
@@ -97,6 +102,7 @@ class _Merge:
 
     def carry_out(self, graph: onnx.GraphProto) -> None:
         nodes = [type(node).FromString(node.SerializeToString()) for node in graph.node]
+        no_longer = {name for node in nodes if node.output[0] in self.gone for name in node.input}
         del graph.node[:]
         for node in nodes:
             if node.output[0] == self.total:
@@ -104,14 +110,14 @@ class _Merge:
             elif node.output[0] not in self.gone:
                 graph.node.append(node)
         for suffix, value in (("weight", self.convolution.weight), ("bias", self.convolution.bias)):
-            tensor = numpy_helper.from_array(value.astype(np.float32), f"{MERGED}{self.total}.{suffix}")
+            tensor = numpy_helper.from_array(value.astype(np.float32), f"{self.name}.{suffix}")
             graph.initializer.append(tensor)
-        read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-        for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        no_longer -= set(_read_in(graph))
+        for tensor in [tensor for tensor in graph.initializer if tensor.name in no_longer]:
             graph.initializer.remove(tensor)
 
     def _nodes(self) -> Iterator[onnx.NodeProto]:
-        own, name = self.convolution, f"{MERGED}{self.total}"
+        own, name = self.convolution, self.name
         ends = (w + a - 1 for w, a in zip(own.wider, own.after, strict=True))
         sums = [name, *(f"{name}.{n}" for n in range(1, len(self.others)))] if self.others else []
         yield onnx.helper.make_node(
@@ -132,7 +138,7 @@ class _Merge:
 def _merges(graph: onnx.GraphProto) -> Iterator[_Merge]:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     made = {name: node for node in graph.node for name in node.output}
-    reads = Counter([*(name for node in graph.node for name in node.input), *(output.name for output in graph.output)])
+    reads = Counter(_read_in(graph))
 
     def is_part(name: str) -> bool:
         """Whether a tensor is a sum that nothing reads but another one."""
@@ -163,7 +169,7 @@ def _merges(graph: onnx.GraphProto) -> Iterator[_Merge]:
                 if merged is not None:
                     others = list((Counter(added) - Counter([*names, *itself])).elements())
                     gone = frozenset([*names, *(name for name in terms(total) if is_part(name))])
-                    yield _Merge(total, given, gone, merged, others)
+                    yield _Merge(f"{MERGED}{names[0]}", total, given, gone, merged, others)
 
 
 def _sum(branches: Sequence[_Convolution | _Scaling | None]) -> _Convolution | None:
@@ -173,7 +179,10 @@ def _sum(branches: Sequence[_Convolution | _Scaling | None]) -> _Convolution | N
         return None
     known = [own.as_convolution(first) if isinstance(own, _Scaling) else own for own in branches]
     parts = [own for own in known if own is not None]
-    if len({(own.groups, own.strides, own.wider, own.weight.shape[:2]) for own in parts}) != 1:
+    if (
+        len(parts) < len(known)
+        or len({(own.groups, own.strides, own.wider, own.weight.shape[:2]) for own in parts}) != 1
+    ):
         return None
     before, after = (
         tuple(map(max, zip(*sizes, strict=True))) for sizes in zip(*((o.before, o.after) for o in parts), strict=True)
@@ -216,6 +225,18 @@ def _norm(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> _S
 
 
 BRANCHES = {"Conv": _convolution, "BatchNormalization": _norm}
+
+
+def _read_in(graph: onnx.GraphProto) -> Iterator[str]:
+    """The tensors that nodes read or that the graph gives, each as often, those in the bodies of If, Loop and Scan too,
+    which read what is outside of them.
+    """
+    yield from (output.name for output in graph.output)
+    for node in graph.node:
+        yield from node.input
+        for own in node.attribute:
+            for body in (*([own.g] if own.HasField("g") else []), *own.graphs):
+                yield from _read_in(body)
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
