@@ -24,7 +24,7 @@ from autocompress.plain_model import OF_COMPILING, unwrapped
 from autocompress.recipe import digest
 from autocompress.task import Task
 
-COUNTED = (  # fields of a task; one that is None is no part of it
+COUNTED = (  # fields of a task; one that is None, or of this machine (Task.student), is no part of it
     *("metric", "loss", "augment", "student"),
     *("maximize", "batch", "outputs", "distill", "dynamic"),
 )
@@ -53,7 +53,8 @@ def parts_of(task: Task) -> dict[str, str]:
     parts: dict[str, Any] = {"weights": [[_uncompiled(name), _tensor(tensor)] for name, tensor in tensors]}
     parts |= {"model": Description(with_weights=False).of(model)}
     given = {name: getattr(task, name) for name in COUNTED} | {"keep": list(task.keep) or None}
-    parts |= {name: Description().of(value) for name, value in given.items() if value is not None}
+    counted = {n: v for n, v in given.items() if v is not None and not getattr(v, "of_this_machine", False)}
+    parts |= {name: Description().of(value) for name, value in counted.items()}
     if frozen := task.frozen_in(model):
         parts["frozen"] = sorted(_uncompiled(name) for name in frozen)
     return {name: digest(part)[:16] for name, part in parts.items()}

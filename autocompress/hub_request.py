@@ -1,13 +1,11 @@
 """A model of a hub and the data for it, as one text: what stands behind ``autocompress search``."""
 
-import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from autocompress.errors import UsageError, one_line
 
-ASKED = re.compile(r"^[A-Za-z_]\w*:.*\s--data\s")
 FORM = "hf:MODEL --data DATA"
 
 
@@ -28,17 +26,17 @@ class HubRequest:
 
     @classmethod
     def read(cls, target: str) -> "HubRequest | None":
-        """Of ``hf:MODEL --data DATA``; None for a target without data, such as my_task.py:factory. Raises
-        UsageError.
+        """Of ``hf:MODEL --data DATA``, quoted as in a shell; None for a target without data, such as
+        my_task.py:factory. Raises UsageError.
         """
-        if not ASKED.match(target):
+        if not _asks_a_hub(target):
             return None
         try:
             asked, *words = shlex.split(target)
             options = dict(zip(words[::2], words[1::2], strict=True))
             hub, _, model = asked.partition(":")
             request = cls(hub, model, options.pop("--data"), options.pop("--checkpoint", None))
-        except ValueError as error:
+        except (KeyError, ValueError) as error:
             raise UsageError(f"{one_line(target, 200)!r} cannot be read: give {FORM}") from error
         if options or not (request.model and request.data):
             raise UsageError(f"{one_line(target, 200)!r} is not {FORM}, with --checkpoint FILE or without")
@@ -61,6 +59,15 @@ class HubRequest:
             data=str(data.resolve()) if data.exists() else self.data,
             checkpoint=checkpoint,
         )
+
+
+def _asks_a_hub(target: str) -> bool:
+    try:
+        words = shlex.split(target)
+    except ValueError:  # a quote that is not closed
+        words = target.split()
+    hub, colon, _ = (words or [""])[0].partition(":")
+    return bool(colon) and hub.isidentifier() and "--data" in words
 
 
 def target_with(target: str | None, data: str | Path | None, checkpoint: str | Path | None) -> str | None:

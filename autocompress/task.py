@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,9 @@ class Task:
     learning_rates: those that trainings choose from, in place of the engine's, which are for layers that batch norms
     hold: a pretrained transformer takes about 2e-5 to 1e-4. Each is a peak, after a warm-up and before a decay to zero.
     example_inputs: a batch of inputs to trace the model with; taken from ``train`` when left out.
-    student: optional ``callable(width) -> module``, a smaller model, untrained or pretrained, width in (0, 1].
+    student: optional ``callable(width) -> module``, a smaller model, untrained or pretrained, width in (0, 1]. One that
+    has some widths alone lists them in an attribute ``widths``, and is asked for the nearest. One with
+    ``of_this_machine = True``, which has what lies on this machine, is no part of what makes two tasks the same.
 
     Raises UsageError for arguments of the wrong kind. The data itself is checked when a search opens it.
     """
@@ -104,12 +106,12 @@ class Task:
                 raise UsageError(f"Task.{label} must be a callable, not {type(getattr(self, label)).__name__}")
         for label in ("outputs", "labels", "keep"):
             value = getattr(self, label)
-            if value is not None and (isinstance(value, str) or not all(isinstance(name, str) for name in value)):
+            if value is not None and not (_is_list(value) and all(isinstance(name, str) for name in value)):
                 raise UsageError(f"Task.{label} must be a list of names, not {value!r}")
 
         rates = self.learning_rates
-        if isinstance(rates, str) or not all(isinstance(r, (int, float)) and 0 < r < math.inf for r in rates):
-            raise UsageError(f"Task.learning_rates must be numbers above 0, not {rates!r}")
+        if not _is_list(rates) or not all(isinstance(r, (int, float)) and 0 < r < math.inf for r in rates):
+            raise UsageError(f"Task.learning_rates must be a list of numbers above 0, not {rates!r}")
 
     def scored(self, returned: Nested) -> Tensor:
         """The one tensor of what the model returns that stands for the rest where one has to. Raises UsageError."""
@@ -179,6 +181,11 @@ class Task:
         return model
 
 
+def _is_list(value: object) -> bool:
+    """Whether a value is some of others: names, or numbers."""
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
 def _delivered(names: frozenset[str], model: nn.Module, given: object, returned: Nested) -> Nested:
     """A hook: what a model returns in evaluation mode without the outputs that are not among ``names``."""
     if model.training:
@@ -211,12 +218,13 @@ def _annotated_with_tensor(function: object) -> bool:
 @dataclass(frozen=True)
 class TaskSource:
     """Where a task came from. target: as a user gives it, from any folder. file: of its factory, or of the model's
-    weights. digest: SHA-256 of what it is made of.
+    weights. digest: SHA-256 of what it is made of. others: the other files and folders that it is made of.
     """
 
     target: str
     file: str
     digest: str
+    others: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def of(cls, target: str) -> "TaskSource | None":
@@ -232,14 +240,20 @@ class TaskSource:
         """Raises UsageError when what would be loaded is not this file as it was, or came with the run, which somebody
         else may have made. found: where the target leads now.
         """
-        give, named = "give the task as you did for the search", one_line(self.file, 200)
+        give = "give the task as you did for the search"
         if found is None:
-            raise UsageError(f"the task's file {named} is gone: {give}")
-        if Path(found.file).is_relative_to(run.resolve()):
-            raise UsageError(f"the task's file {named} lies in the run: {give}, if it is yours")
+            raise UsageError(f"the task's file {one_line(self.file, 200)} is gone: {give}")
+        if inside := next((path for path in (found.file, *found.others) if _lies_in(run, path)), None):
+            raise UsageError(f"the task's file {one_line(inside, 200)} lies in the run: {give}, if it is yours")
         if found != self:
             target = one_line(self.target, 200)
             raise UsageError(f"{target} was changed since the run: {give}, and it is compared with the run's")
+
+
+def _lies_in(folder: Path, path: str) -> bool:
+    """Whether a file or folder is within another folder, or a link there, or a link to what is there."""
+    root, named = folder.resolve(), Path(path)
+    return any(each.is_relative_to(root) for each in (named.parent.resolve() / named.name, named.resolve()))
 
 
 def _module_file(name: str) -> Path | None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,24 @@ def test_several_differences_are_all_named(parts: Parts) -> None:
     assert differences_of(parts(), now) == "its metric, its loss and its training data differ"
     assert differences_of({}, now) == "", "a run of an earlier version kept no parts"
     assert fingerprint_of(now) != fingerprint_of(parts())
+
+
+def test_a_student_of_what_lies_on_this_machine_is_no_part_of_the_task() -> None:
+    class Found:
+        def __init__(self, *names: str, of_this_machine: bool = True) -> None:
+            self.names, self.of_this_machine = names, of_this_machine
+
+        def __call__(self, width: float) -> nn.Module:
+            return nn.Linear(2, 2)
+
+    data = (torch.zeros(2, 2), torch.zeros(2, dtype=torch.long))
+    task = Task("it", nn.Linear(2, 2), data, data)
+    none, one, other, own = (
+        parts_of(replace(task, student=student))
+        for student in (None, Found("a"), Found("a", "b"), Found("a", of_this_machine=False))
+    )
+    assert none == one == other
+    assert own.keys() - none.keys() == {"student"}
 
 
 def test_what_is_named_in_the_plural_is_a_part() -> None:

@@ -27,6 +27,7 @@ class Hub(ABC):
 
     @abstractmethod
     def files(self, request: HubRequest) -> Sequence[Path]:
-        """The files of the model as far as they are on this machine, that with the weights first. Nothing is loaded. A
-        later command tells by them whether it is the same model.
+        """The files of the model as far as they are on this machine, that with the weights first; none where the model,
+        or data that the hub knows by a name, are not there. Nothing is loaded or downloaded, since the request may be
+        what a run of somebody else says. A later command tells by them whether it is the same model.
         """

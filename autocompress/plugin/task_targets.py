@@ -23,7 +23,7 @@ def task_of(target: str, plugins: PluginSet) -> Task:
 
 
 def source_of(target: str, plugins: PluginSet) -> TaskSource | None:
-    """Where a task comes from; None where that cannot be told. Nothing is imported or loaded.
+    """Where a task comes from; None where that cannot be told. Nothing is imported, loaded or downloaded.
 
     The digest of a model of a hub is of its files, and of the names and sizes of the data's; what the data hold is
     compared when the task is opened.
@@ -43,7 +43,8 @@ def source_of(target: str, plugins: PluginSet) -> TaskSource | None:
     for path in sorted(data.rglob("*") if data.is_dir() else [data]):
         if path.is_file():
             found.update(f"{path.relative_to(data.parent)} {path.stat().st_size}\n".encode())
-    return TaskSource(str(request), str(files[0]), found.hexdigest())
+    others = [*files[1:], *([data] if data.exists() else [])]
+    return TaskSource(str(request), str(files[0]), found.hexdigest(), tuple(map(str, others)))
 
 
 def hub_and_request(target: str, plugins: PluginSet) -> tuple[Hub, HubRequest] | None:

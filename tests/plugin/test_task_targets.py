@@ -18,12 +18,13 @@ class Shelf(Hub):
 
     def __init__(self, task: Task) -> None:
         self.made = task
+        self.beside: list[Path] = []
 
     def task(self, request: HubRequest) -> Task:
         return replace(self.made, name=f"{request.name} on {Path(request.data).name}")
 
     def files(self, request: HubRequest) -> list[Path]:
-        return [Path(request.checkpoint or "weights.bin").resolve()]
+        return [Path(request.checkpoint or "weights.bin").resolve(), *self.beside]
 
 
 @pytest.fixture
@@ -50,6 +51,13 @@ def test_data_beside_a_model_are_one_text_with_it_which_can_be_read_again() -> N
     assert target_with("my_task.py:task", None, None) == "my_task.py:task"
 
 
+@pytest.mark.parametrize("model", ["/home/me/my model", "~/models/bert", "bert(1)", "owner/model", "it's"])
+def test_a_request_is_read_again_as_it_was_written(model: str) -> None:
+    request = HubRequest("shelf", model, "some 'data' here", "a b")
+    assert HubRequest.read(str(request)) == request
+    assert HubRequest.read(f"{model}.py:task") is None
+
+
 @pytest.mark.parametrize(
     ("task", "data", "checkpoint", "said"),
     [
@@ -71,7 +79,10 @@ def test_a_model_without_data_and_a_hub_that_there_is_not_are_refused(shelf: Plu
         task_of("shelf:model", shelf)
     with pytest.raises(UsageError, match=r"unknown hub 'shelv': did you mean 'shelf'\?"):
         task_of("shelv:model --data there", shelf)
-    for odd in ("shelf:model --data", "shelf:model --data there --more", "shelf:model --data a --else b"):
+    for odd in (
+        *("shelf:model --data", "shelf:model --data there --more", "shelf:model --data a --else b"),
+        *("shelf:model --checkpoint --data x y", "shelf:model --data 'there"),
+    ):
         with pytest.raises(UsageError, match="--data DATA"):
             task_of(odd, shelf)
 
@@ -100,3 +111,21 @@ def test_weights_that_came_with_the_run_are_not_loaded(shelf: PluginSet) -> None
     assert source is not None
     with pytest.raises(UsageError, match="lies in the run"):
         source.refuse_another(Path(), source)
+
+
+@pytest.mark.parametrize("within", ["other.json", "my data"])
+def test_no_part_of_what_came_with_the_run_is_loaded(shelf: PluginSet, within: str) -> None:
+    """Not the data alone either, nor a file beside the weights, nor what a link of the run leads to."""
+    hub = shelf.hubs["shelf"]
+    assert isinstance(hub, Shelf)
+    Path("run").mkdir()
+    if within == "my data":
+        Path(within).rename(f"run/{within}")
+    else:
+        Path("run/other.json").symlink_to(Path("my data/a.txt").resolve())
+        hub.beside = [Path("run/other.json")]
+    data = f"run/{within}" if within == "my data" else "my data"
+    source = source_of(f"shelf:maker/model --data '{data}'", shelf)
+    assert source is not None
+    with pytest.raises(UsageError, match=f"{within} lies in the run"):
+        source.refuse_another(Path("run"), source_of(source.target, shelf))

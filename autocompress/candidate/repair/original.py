@@ -38,10 +38,13 @@ class GaveRows:
 
 @dataclass(frozen=True)
 class GaveStates:
-    """What a recurrent layer read, (N, T, I), and gave, (N, T, D * H)."""
+    """What a recurrent layer read, (N, T, I), and gave, (N, T, D * H). valid: which places are of a sequence and not
+    behind its end, (N, T); None: all of them.
+    """
 
     inputs: Tensor
     states: Tensor
+    valid: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
                 found.gave[name] = GaveRows(*output_rows(layer, gave, examples, most))
                 last[:] = [(name, layer, gave)]
             elif isinstance(layer, RECURRENT_CORES) and is_plain_layer(layer):
-                found.gave[name] = GaveStates(*states_of(layer, given, gave, examples))
+                found.gave[name] = states_of(layer, given, gave, examples)
         except CandidateFailed:
             found.gave.pop(name, None)
 
@@ -140,26 +143,29 @@ def first_tensor(args: Sequence[Any], named: dict[str, Any]) -> Any:
     return next((value for value in (*args, *named.values()) if isinstance(value, (Tensor, PackedSequence))), None)
 
 
-def states_of(layer: nn.RNNBase, given: Any, gave: Any, examples: int) -> tuple[Tensor, Tensor]:
-    """What a recurrent layer of one layer reads and gives -> (N, T, I), (N, T, D * H). Raises CandidateFailed when it
-    is no sequence of every example.
+def states_of(layer: nn.RNNBase, given: Any, gave: Any, examples: int) -> GaveStates:
+    """What a recurrent layer of one layer reads and gives. Raises CandidateFailed when it is no sequence of every
+    example.
     """
     pair = [by_example(layer, sequences) for sequences in (given, gave[0])]
     plain = layer.num_layers == 1 and not layer.proj_size
     if not plain or any(each.dim() != 3 or len(each) != examples for each in pair):
         raise CandidateFailed("it is not given one sequence of every example")
-    return pair[0].clone(), pair[1].clone()  # what follows may change them in place
+    return GaveStates(pair[0].clone(), pair[1].clone(), _valid(given))  # what follows may change them in place
 
 
 def by_example(layer: nn.RNNBase, sequences: Tensor | PackedSequence) -> Tensor:
-    """What a recurrent layer reads or gives as (N, T, ...). A packed sequence that is shorter than others repeats its
-    last place: rows that are fitted count twice, and no others come in.
-    """
+    """What a recurrent layer reads or gives as (N, T, ...), of a packed sequence with zeros behind its end."""
     if not isinstance(sequences, PackedSequence):
         return sequences if layer.batch_first else sequences.transpose(0, 1)
-    padded, lengths = pad_packed_sequence(sequences, batch_first=True)
-    places = torch.arange(padded.shape[1]).minimum(lengths[:, None] - 1)
-    return padded[torch.arange(len(padded))[:, None], places]
+    return pad_packed_sequence(sequences, batch_first=True)[0]
+
+
+def _valid(sequences: Tensor | PackedSequence) -> Tensor | None:
+    if not isinstance(sequences, PackedSequence):
+        return None
+    lengths = pad_packed_sequence(sequences, batch_first=True)[1]
+    return torch.arange(int(lengths.max())) < lengths[:, None]
 
 
 def _unchanged(gave: Gave | None, layer: nn.Linear | Convolution, given: Tensor, examples: int, most: int) -> bool:

@@ -61,7 +61,8 @@ def refit_recurrent(
     name: str, layer: nn.RNNBase, original: nn.RNNBase, given: Tensor, gave: GaveStates, outputs: Tensor
 ) -> Iterator[LayerFit]:
     """Refit the matrices of a recurrent layer of one layer, each direction alone: the recurrent one on the original's
-    own states, without an intercept since the first state is zero; the input one on what the layer reads now.
+    own states, without an intercept since the first state is zero; the input one on what the layer reads now. Places
+    behind the end of a sequence do not count.
     """
     size = int(original.hidden_size)
     for direction in range(2 if layer.bidirectional else 1):
@@ -76,7 +77,8 @@ def refit_recurrent(
             target = before @ getattr(original, f"{part}_l0{suffix}").detach()[kept].T
             weight = getattr(layer, f"{part}_l0{suffix}")
             takes = part == "weight_ih" and layer.bias
-            found = _fit(now[None], target[None], weight.detach()[None], intercept=bool(takes))
+            valid = gave.valid if gave.valid is None or part == "weight_ih" else gave.valid[:, 1:]
+            found = _fit(now[None], target[None], weight.detach()[None], intercept=bool(takes), valid=valid)
             if found is None:
                 continue
             fit, rows = found
@@ -87,14 +89,18 @@ def refit_recurrent(
             yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, weight.shape[1], part + suffix)
 
 
-def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool) -> tuple[Fit, int] | None:
-    """z: (G, N, P, I). t: (G, N, P, O). own: (G, O, I). Also how many rows it was fitted on. None where nothing is to
-    be gained.
+def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool, valid: Tensor | None = None) -> tuple[Fit, int] | None:
+    """z: (G, N, P, I). t: (G, N, P, O). own: (G, O, I). valid: (N, P), the places that count; None: all. Also how many
+    rows it was fitted on. None where nothing is to be gained.
     """
     if z.shape[:3] != t.shape[:3]:
         raise CandidateFailed(f"it reads {tuple(z.shape[1:3])} examples and places, and read {tuple(t.shape[1:3])}")
     held = torch.arange(z.shape[1]) % HELD_OUT == HELD_OUT - 1
-    fitted, told = (RegressionRows(z[:, part].flatten(1, 2), t[:, part].flatten(1, 2)) for part in (~held, held))
+    counts = torch.ones(z.shape[1:3], dtype=torch.bool) if valid is None else valid
+    rows = [counts & part[:, None] for part in (~held, held)]
+    if not all(part.any() for part in rows):
+        return None
+    fitted, told = (RegressionRows(z[:, part], t[:, part]) for part in rows)
     if squared(told.off(own)) <= SAME * squared(told.targets):
         return None
     found = refit(fitted, told, own, intercept=intercept)

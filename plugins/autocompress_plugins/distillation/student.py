@@ -69,7 +69,8 @@ class Student(StructureStrategy):
         if params.get("weights", "own") == "own":
             if count:
                 raise CandidateFailed("Task.student decides the depth of its model: no blocks are dropped from it")
-            return {"width": width, "seed": context.seed}
+            widths = getattr(context.task.student, "widths", (width,))
+            return {"width": min(widths, key=lambda own: abs(own - width)), "seed": context.seed}
         dropped = least_harmful(model, count, context) if count else []
         amount = Amount(dict.fromkeys(sorted(EVERY_KIND), 1 - width), criterion="surgeon", round_to=WIDTH_MULTIPLE)
         narrower = narrowing.plan(without(copy.deepcopy(model), dropped), amount, context)

@@ -28,11 +28,17 @@ class FamilyMember:
 @dataclass(frozen=True)
 class PretrainedStudents:
     """Of ``Task.student``: the member of the family that is as wide as asked, about. Weights grow with the width
-    squared. members: with their widths, at least one.
+    squared. members: with their widths, at least one; another one that is downloaded makes no other task.
     """
 
     members: tuple[tuple[float, str], ...]
     build: Callable[[str], nn.Module]
+
+    of_this_machine = True
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        return tuple(width for width, _ in self.members)
 
     def __call__(self, width: float) -> nn.Module:
         return self.build(min(self.members, key=lambda member: abs(member[0] - width))[1])

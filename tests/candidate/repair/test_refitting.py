@@ -1,6 +1,7 @@
 """One layer refitted: nothing where it gives what it gave, and of a recurrent one only by the states that count."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,11 +79,22 @@ class Packed(nn.Module):
         return self.rnn(packed)[1][0]
 
 
-def test_of_a_packed_sequence_the_last_place_is_repeated() -> None:
+def test_of_a_packed_sequence_the_places_behind_its_end_do_not_count() -> None:
     x = torch.randn(N, 9, 5)
     run = run_original(Packed(), x, N)
     gave = run.once("rnn")
     assert isinstance(gave, GaveStates)
     assert torch.equal(gave.inputs[1::2], x[1::2])
-    assert torch.equal(gave.inputs[0, 4:], x[0, 4:5].expand(5, -1))
-    torch.testing.assert_close(gave.states[:, -1], run.output)
+    assert gave.valid is not None
+    assert gave.valid.sum(1).tolist() == [5, 9] * (N // 2)
+    torch.testing.assert_close(gave.states[1::2, -1], run.output[1::2])
+    torch.testing.assert_close(gave.states[::2, 4], run.output[::2])
+    layer = nn.GRU(5, 6)
+    original, behind = copy.deepcopy(layer), ~gave.valid[..., None]
+    now = x + 1
+    fits = [
+        list(refit_recurrent("it", copy.deepcopy(layer), original, read, replace(gave, inputs=was), torch.arange(6)))
+        for read, was in ((now, gave.inputs), (now.masked_fill(behind, 9.0), gave.inputs.masked_fill(behind, -5.0)))
+    ]
+    assert fits[0] == fits[1], "whatever stands there"
+    assert [(fit.part, fit.rows) for fit in fits[0]] == [("weight_ih", (N - N // 4) // 3 * (2 * 5 + 9))]

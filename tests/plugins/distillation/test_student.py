@@ -152,6 +152,20 @@ def test_the_copy_can_be_had_beside_the_users_own(cnn: Context, with_own: Contex
     assert same(built(with_own, weights="inherited", dropped=1), built(cnn, dropped=1))
 
 
+def test_of_some_widths_alone_the_nearest_is_built_also_when_there_are_more_by_then(with_own: Context):
+    class Found:
+        def __init__(self, *widths: float) -> None:
+            self.widths = widths
+
+        def __call__(self, width: float) -> nn.Module:
+            return own(min(self.widths, key=lambda each: abs(each - width)))
+
+    then, now = (replace(with_own, task=replace(with_own.task, student=Found(*w))) for w in ((0.25,), (0.25, 0.5)))
+    plan = Student().plan(tasks.cnn().model, {"width": 0.5, "weights": "own"}, then)
+    assert plan["width"] == 0.25
+    assert same(*(Student().apply(tasks.cnn().model, plan, context) for context in (then, now)))
+
+
 def test_the_depth_of_the_users_own_stays(with_own: Context):
     with pytest.raises(CandidateFailed, match="no blocks are dropped from it"):
         built(with_own, dropped=1)
