@@ -5,19 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from autocompress.errors import UsageError
 from autocompress_plugins.hubs.audio_inputs import audio_inputs
 from autocompress_plugins.hubs.image_inputs import image_inputs
 from autocompress_plugins.hubs.labelled_data import LabelledData
 from autocompress_plugins.hubs.text_inputs import text_inputs
 
-Prepared = Callable[[Path, Any, LabelledData], Mapping[str, Any]]
+Prepared = Callable[[Path, nn.Module, LabelledData], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class ClassifierKind:
     """auto: the class of transformers that loads one. names: of transformers' table of these. inputs: what a model
-    takes of the examples of each split, of a folder, its configuration and data: tensors by name, or a Dataset of such
+    takes of the examples of each split, of a folder, its model and data: tensors by name, or a Dataset of such
     dicts. alike: what two models of one family share of their configurations.
     """
 

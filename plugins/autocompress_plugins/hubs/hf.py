@@ -5,7 +5,7 @@ datasets reads. Classes, loss and metric are those of the model's configuration;
 vocabulary, beside the folder or in the cache, are its students. No code that a model brings is run.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from autocompress.errors import UsageError, one_line
 from autocompress.plugin.contract import Hub, HubRequest
 from autocompress.plugin.hooks import hookimpl
 from autocompress.task import Task
+from autocompress_plugins.hubs.checkpoint_file import read_weights
 from autocompress_plugins.hubs.class_labels import ClassNames
 from autocompress_plugins.hubs.classifier_kinds import ClassifierKind, classifier_kind
-from autocompress_plugins.hubs.hub_cache import cached_models, require, snapshot, weights_in
+from autocompress_plugins.hubs.hub_cache import cached_models, cached_snapshot, require, snapshot, weights_in
 from autocompress_plugins.hubs.image_inputs import PreparedExamples
-from autocompress_plugins.hubs.labelled_data import LabelledData, labelled_data
+from autocompress_plugins.hubs.labelled_data import LabelledData, is_on_disk, labelled_data
 from autocompress_plugins.hubs.pretrained import FamilyMember, PretrainedStudents, learning_rates_of, students_of
 from autocompress_plugins.hubs.text_inputs import same_vocabulary
 
@@ -54,8 +55,8 @@ class HuggingFace(Hub):
         problem = _problem(config, data)
         metric, loss = METRIC_AND_LOSS[problem]
         labels = ClassNames([config.id2label[i] for i in range(config.num_labels)], data.class_names)
-        targets = {name: _targets(problem, labels, name, values) for name, values in data.labels.items()}
-        inputs = kind.inputs(folder, config, data)
+        targets = _all_targets(problem, labels, data.labels)
+        inputs = kind.inputs(folder, model, data)
         splits = {name: _split(inputs[name], targets[name]) for name in data.splits}
         free = {name: {1: SEQUENCE} for name in inputs["train"]} if kind.title == "text" else None
         return Task(
@@ -74,17 +75,24 @@ class HuggingFace(Hub):
 
     def files(self, request: HubRequest) -> Sequence[Path]:
         require(self.name, "huggingface_hub")
-        folder = _folder(request.model)
+        folder = _on_disk(request.model)
+        if folder is None or not is_on_disk(request.data):
+            return []
         weights = weights_in(folder) if request.checkpoint is None else [Path(request.checkpoint)]
         return [*weights, *sorted(folder.glob("*.json"))]
 
 
+def _on_disk(model: str) -> Path | None:
+    """The folder of a saved model; None where it would have to be downloaded."""
+    path = Path(model).expanduser()
+    return path if path.is_dir() else cached_snapshot(model)
+
+
 def _folder(model: str) -> Path:
     """Of a saved model. Raises UsageError."""
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_absolute() or model.startswith((".", "~")):
+    if (found := _on_disk(model)) is not None:
+        return found
+    if Path(model).expanduser().is_absolute() or model.startswith((".", "~")):
         raise UsageError(f"there is no folder {model}: give one that save_pretrained wrote, or a name as owner/name")
     return snapshot(model, "model")
 
@@ -95,23 +103,34 @@ def _config(folder: Path, model: str) -> Any:
     if not (folder / "config.json").is_file():
         raise UsageError(f"{model} has no config.json: give a folder that save_pretrained wrote")
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises anything
         raise UsageError(
             f"{model}/config.json is of no model that transformers knows: {one_line(error, 120)}"
         ) from error
 
 
-def _loaded(kind: ClassifierKind, folder: Path, checkpoint: str | None = None, **options: Any) -> nn.Module:
-    """A classifier with its weights, whose outputs are logits alone. Raises UsageError."""
+def _loaded(
+    kind: ClassifierKind, folder: Path, checkpoint: str | None = None, fresh_head: bool = False, **options: Any
+) -> nn.Module:
+    """A classifier with its weights, whose outputs are logits alone. fresh_head: whether what the folder has no weights
+    for may be drawn at random. Raises UsageError.
+    """
     import transformers
 
     if not weights_in(folder):
         raise UsageError(f"{folder} has no weights: it needs model.safetensors, as save_pretrained writes it")
     try:
-        model = getattr(transformers, kind.auto).from_pretrained(folder, local_files_only=True, **options)
+        model, found = getattr(transformers, kind.auto).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, output_loading_info=True, **options
+        )
     except Exception as error:  # transformers raises anything
         raise UsageError(f"{folder} cannot be loaded: {type(error).__name__}: {one_line(error, 200)}") from error
+    if (missing := sorted(found["missing_keys"])) and checkpoint is None and not fresh_head:
+        raise UsageError(
+            f"{folder} has no weights for {one_line(', '.join(missing), 100)}, of {len(missing)} in all: train it for "
+            "these classes first, or give all weights by --checkpoint FILE"
+        )
     model.config.update({"output_hidden_states": False, "output_attentions": False, "use_cache": False})
     if checkpoint is not None:
         _put(checkpoint, model)
@@ -121,16 +140,8 @@ def _loaded(kind: ClassifierKind, folder: Path, checkpoint: str | None = None, *
 
 def _put(checkpoint: str, model: nn.Module) -> None:
     """The weights of a file. Raises UsageError."""
-    from safetensors.torch import load_file
-
-    path = Path(checkpoint)
     try:
-        weights = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        model.load_state_dict(weights)
+        model.load_state_dict(read_weights(Path(checkpoint)))
     except Exception as error:  # of either library
         cause = f"{type(error).__name__}: {one_line(error, 160)}"
         raise UsageError(f"the checkpoint {checkpoint} is not of this model: {cause}") from error
@@ -143,6 +154,35 @@ def _problem(config: Any, data: LabelledData) -> str:
     if config.num_labels == 1:
         return ONE_NUMBER
     return SEVERAL_LABELS if isinstance(data.labels["train"][0], list) else ""
+
+
+def _all_targets(problem: str, labels: ClassNames, given: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
+    """Of each split. Raises UsageError."""
+    if problem == SEVERAL_LABELS and _have_a_number_each(labels, [row for values in given.values() for row in values]):
+        return {name: _numbers_of_classes(len(labels.model), name, values) for name, values in given.items()}
+    return {name: _targets(problem, labels, name, values) for name, values in given.items()}
+
+
+def _have_a_number_each(labels: ClassNames, rows: Sequence[Any]) -> bool:
+    """Whether rows are a number for each class and not the classes themselves: where there are floats among them, or
+    all are as long as there are classes, of 0 and 1 alone.
+    """
+    if labels.data is not None or not all(isinstance(row, list) for row in rows):
+        return False
+    if any(isinstance(value, float) for row in rows for value in row):
+        return True
+    return all(len(row) == len(labels.model) and set(row) <= {0, 1} for row in rows)
+
+
+def _numbers_of_classes(classes: int, split: str, rows: Sequence[Any]) -> Tensor:
+    """(N, C) as it is. Raises UsageError."""
+    for row in rows:
+        if len(row) != classes or not all(value is not None and 0 <= value <= 1 for value in row):
+            raise UsageError(
+                f"the {split} data have the label {one_line(str(row), 60)} and the model has {classes} classes: give a "
+                "number from 0 to 1 for each of them, or the list of those that apply"
+            )
+    return torch.tensor(rows, dtype=torch.float32)
 
 
 def _targets(problem: str, labels: ClassNames, split: str, values: Sequence[Any]) -> Tensor:
@@ -166,10 +206,19 @@ def _numbered(labels: ClassNames, split: str, every: Sequence[Any], rows: Sequen
     """The classes of each example as numbers of the model's. every: all that occur."""
     numbers = None if labels.data is None else labels.numbers()
     if numbers is None or not any(isinstance(value, str) for value in every):
+        if (odd := next((value for value in every if not _is_whole(value)), None)) is not None:
+            raise UsageError(
+                f"the {split} data have the label {one_line(str(odd), 60)}, which is no number of a class: give whole "
+                'numbers, or a model whose config.json has the problem_type "regression"'
+            )
         ordered = None if numbers is None else [numbers[name] for name in labels.data or ()]
         labels.check_numbers({split: [int(value) for value in every]})
         return [[int(value) if ordered is None else ordered[int(value)] for value in row] for row in rows]
     return [[numbers[str(value)] for value in row] for row in rows]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
 def _split(inputs: Any, targets: Tensor) -> Any:
@@ -218,7 +267,8 @@ def _bytes(folder: Path) -> int:
 def _student(kind: ClassifierKind, classes: tuple[tuple[int, str], ...], folder: str) -> nn.Module:
     """With the weights it comes with, and a head for the classes."""
     names = dict(classes)
-    return _loaded(kind, Path(folder), num_labels=len(names), id2label=names, ignore_mismatched_sizes=True)
+    options: dict[str, Any] = {"num_labels": len(names), "id2label": names, "ignore_mismatched_sizes": True}
+    return _loaded(kind, Path(folder), fresh_head=True, **options)
 
 
 @hookimpl

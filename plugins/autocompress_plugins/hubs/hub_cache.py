@@ -35,11 +35,10 @@ def snapshot(name: str, what: str, repository: str = "model", wanted: Sequence[s
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
+    if (found := cached_snapshot(name, repository, wanted)) is not None:
+        return found
     try:
-        try:
-            return Path(snapshot_download(name, repo_type=repository, local_files_only=True))
-        except OSError:  # it is not in the cache
-            return Path(snapshot_download(name, repo_type=repository, allow_patterns=list(wanted)))
+        return Path(snapshot_download(name, repo_type=repository, allow_patterns=list(wanted)))
     except HFValidationError as error:
         raise UsageError(f"there is no {what} {name!r}: give a folder, or a name as owner/name") from error
     except RepositoryNotFoundError as error:
@@ -52,6 +51,21 @@ def snapshot(name: str, what: str, repository: str = "model", wanted: Sequence[s
             f"the {what} {name!r} is neither a folder nor in the cache of Hugging Face, and the hub cannot be reached "
             f"({one_line(error, 60)}): run `hf download {name}{option}` where there is a network, and give its folder"
         ) from error
+
+
+def cached_snapshot(name: str, repository: str = "model", wanted: Sequence[str] = MODEL_FILES) -> Path | None:
+    """The folder of what the hub calls ``name`` where the cache has all of it that is wanted, of a model the weights
+    too; None where it has not. Nothing is downloaded.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        options = {"local_files_only": True, "allow_patterns": list(wanted)}
+        found = Path(snapshot_download(name, repo_type=repository, **options))
+    except (OSError, HFValidationError):  # it is not in the cache, or no name
+        return None
+    return found if repository != "model" or weights_in(found) else None
 
 
 def weights_in(folder: Path) -> list[Path]:

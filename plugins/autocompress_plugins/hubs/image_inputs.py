@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from autocompress.errors import UsageError, one_line
@@ -35,7 +35,7 @@ class PreparedImage:
         return {"pixel_values": pixels[0]}
 
 
-def image_inputs(folder: Path, config: Any, data: LabelledData) -> Mapping[str, Any]:
+def image_inputs(folder: Path, model: nn.Module, data: LabelledData) -> Mapping[str, Any]:
     """Of each split its rows, and what the model takes of one. Raises UsageError."""
     from transformers import AutoImageProcessor
 
@@ -43,7 +43,9 @@ def image_inputs(folder: Path, config: Any, data: LabelledData) -> Mapping[str, 
     if len(columns) != 1:
         raise UsageError(f"an image classifier takes one column of images, and the data have {len(columns)}")
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+        processor = AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, backend="pil"
+        )
     except Exception as error:  # transformers raises anything
         raise UsageError(
             f"there is no preprocessing of images in {folder} ({type(error).__name__}: {one_line(error, 80)}): "

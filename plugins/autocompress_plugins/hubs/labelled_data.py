@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.errors import UsageError, one_line
-from autocompress_plugins.hubs.hub_cache import snapshot
+from autocompress_plugins.hubs.hub_cache import cached_snapshot, snapshot
 from autocompress_plugins.hubs.splitting import divided, named_split
 
 FILE_READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+DATA_CARD = ("README.md",)  # what every data set of the hub has
 SOUND_FILES = {".wav", ".flac", ".ogg", ".mp3"}
 SOUND = "audio"  # a column that is called so holds paths, if not sounds
 LABEL_COLUMNS = ("label", "labels", "class", "target", "score")  # a column that is called so, the first of them
@@ -85,6 +86,11 @@ def labelled_data(given: str) -> LabelledData:
     return LabelledData({name: there[whole].select(chosen) for name, (whole, chosen) in rows.items()}, label)
 
 
+def is_on_disk(given: str) -> bool:
+    """Whether data are a folder or a file, or were taken from the hub before."""
+    return Path(given).expanduser().exists() or cached_snapshot(given, "dataset", DATA_CARD) is not None
+
+
 def _loaded(given: str) -> Any:
     """As datasets gives it."""
     import datasets
@@ -107,18 +113,28 @@ def _loaded(given: str) -> Any:
             return datasets.load_dataset(given)
         except Exception:  # it is not there
             pass
-    snapshot(given, "data set", "dataset", ["README.md"])  # says in a moment what is wrong with the name or the network
+    snapshot(given, "data set", "dataset", DATA_CARD)  # says in a moment what is wrong with the name or the network
     return datasets.load_dataset(given)
 
 
 def _sound_folders(folder: Path, files: Sequence[Path]) -> Any:
-    """Splits of sound files in a folder for each class. datasets reads such folders with a decoder of its own alone."""
+    """Splits of sound files in a folder for each class, or in such folders for each split. datasets reads them with a
+    decoder of its own alone. Raises UsageError.
+    """
     import datasets
 
-    inside = [(file, file.relative_to(folder).parts) for file in files]
-    found = [(file, named_split(parts[-3]) if len(parts) > 2 else "train", parts[-2:][0]) for file, parts in inside]
+    inside = {file: file.relative_to(folder).parts for file in files}
+    splits = {file: named_split(parts[0]) for file, parts in inside.items()}
+    by_split = all(splits[file] and len(parts) > 2 for file, parts in inside.items())
+    deep = 3 if by_split else 2
+    if odd := next((file for file, parts in inside.items() if len(parts) != deep), None):
+        raise UsageError(
+            f"{odd} is of no class for sure: put the sounds of each class into a folder of its own, {folder}/CLASS/ or "
+            f"{folder}/train/CLASS/ and {folder}/test/CLASS/, and nothing into folders in these or beside them"
+        )
+    found = [(file, splits[file] if by_split else "train", parts[-2]) for file, parts in inside.items()]
     names = sorted({label for _, _, label in found})
-    if len(names) < 2 or min(len(parts) for _, parts in inside) < 2:
+    if len(names) < 2:
         raise UsageError(f"{folder} has no classes: put the sounds of each class into a folder of its own")
     features = datasets.Features({SOUND: datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
     rows: dict[str, dict[str, list[str]]] = {}

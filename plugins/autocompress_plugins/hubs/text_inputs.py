@@ -1,8 +1,10 @@
 """Texts, or pairs of them, as a model's own tokenizer gives them to it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from autocompress.errors import UsageError, one_line
 from autocompress_plugins.hubs.labelled_data import LabelledData
@@ -10,23 +12,21 @@ from autocompress_plugins.hubs.labelled_data import LabelledData
 TEXT_TYPES = ("string", "large_string")
 NO_LENGTH_LIMIT = 10**6  # tokens: a tokenizer that knows of no limit says more
 TOKEN_INPUTS = ("input_ids", "attention_mask")
+PAIRS = (  # what columns of two texts are called
+    *(("text", "text_pair"), ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2")),
+    *(("question", "answer"), ("question", "sentence"), ("question", "context"), ("query", "passage")),
+)
 OF_PAIRS = "token_type_ids"
 VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
 
 
-def text_inputs(folder: Path, config: Any, data: LabelledData) -> Mapping[str, Any]:
+def text_inputs(folder: Path, model: nn.Module, data: LabelledData) -> Mapping[str, Any]:
     """Of each split ``input_ids`` and ``attention_mask`` (N, L), padded to the longest text of all and cut to what the
     model takes at most; of pairs which tokens are of the second text too. Raises UsageError.
     """
-    columns = data.columns_of(*TEXT_TYPES)
-    if not 1 <= len(columns) <= 2:
-        raise UsageError(
-            f"a text classifier takes one column of text, or two for pairs, and the data have {len(columns)} "
-            f"({', '.join(columns) or 'none'}) beside {data.label}: leave out the others"
-        )
+    columns = _text_columns(data)
     tokenizer = _tokenizer(folder)
-    limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or NO_LENGTH_LIMIT]
-    limit = min(limits)
+    limit = _most_tokens(tokenizer, model)
     if tokenizer.pad_token is None:
         raise UsageError(f"the tokenizer of {folder} has no padding token: set one and save it again")
     texts = {name: [_filled(split[column]) for column in columns] for name, split in data.splits.items()}
@@ -55,6 +55,32 @@ def same_vocabulary(folder: Path, other: Path) -> bool:
         return False
 
 
+def _text_columns(data: LabelledData) -> Sequence[str]:
+    """One, or a pair by its names. Raises UsageError."""
+    found = data.columns_of(*TEXT_TYPES)
+    if (pair := next((own for own in PAIRS if set(own) <= set(found)), None)) is not None:
+        return pair
+    if len(found) != 1:
+        pairs = ", ".join(" and ".join(own) for own in PAIRS)
+        raise UsageError(
+            f"a text classifier takes one column of text, or two that are called {pairs}; the data have {len(found)} "
+            f"({', '.join(found) or 'none'}) beside {data.label}: leave out the others, or call them so"
+        )
+    return found
+
+
+def _most_tokens(tokenizer: Any, model: nn.Module) -> int:
+    """Of one example. Tables of positions with a place for padding, as RoBERTa's, count from behind it."""
+    tables = [m for name, m in model.named_modules() if name.endswith("position_embeddings")]
+    padded = [m for m in tables if isinstance(m, nn.Embedding) and m.padding_idx is not None]
+    limits = [
+        tokenizer.model_max_length,
+        getattr(model.config, "max_position_embeddings", None) or NO_LENGTH_LIMIT,
+        *(table.num_embeddings - (table.padding_idx or 0) - 1 for table in padded),
+    ]
+    return min((limit for limit in limits if limit >= 1), default=NO_LENGTH_LIMIT)
+
+
 def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
@@ -63,7 +89,7 @@ def _tokenizer(folder: Path) -> Any:
     ):  # transformers gives an empty one then
         raise UsageError(f"there is no tokenizer in {folder}: save it there with tokenizer.save_pretrained")
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises anything
         cause = f"{type(error).__name__}: {one_line(error, 80)}"
         raise UsageError(f"the tokenizer of {folder} cannot be loaded ({cause}): save it there again") from error

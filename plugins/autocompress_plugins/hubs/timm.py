@@ -19,7 +19,8 @@ from autocompress.errors import UsageError, one_line, unknown
 from autocompress.plugin.contract import Hub, HubRequest
 from autocompress.plugin.hooks import hookimpl
 from autocompress.task import Task
-from autocompress_plugins.hubs.hub_cache import require, snapshot, weights_in
+from autocompress_plugins.hubs.checkpoint_file import read_weights
+from autocompress_plugins.hubs.hub_cache import cached_snapshot, require, snapshot, weights_in
 from autocompress_plugins.hubs.image_inputs import PreparedExamples
 from autocompress_plugins.hubs.pretrained import FamilyMember, PretrainedStudents, learning_rates_of, students_of
 from autocompress_plugins.hubs.splitting import divided, named_split
@@ -63,7 +64,8 @@ class Timm(Hub):
     def files(self, request: HubRequest) -> Sequence[Path]:
         if request.checkpoint is None:
             require(self.name, "timm", "torchvision")
-        return [_weights(request)]
+        found = _weights_on_disk(request)
+        return [] if found is None else [found]
 
 
 class PreparedFile:
@@ -81,7 +83,9 @@ class PreparedFile:
 
 
 def read_folder(folder: Path) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
-    """The names of the classes, and (file, class) of each image by split. Raises UsageError."""
+    """The names of the classes, numbered as ImageFolder of torchvision does it, sorted as text (10 before 2), and
+    (file, class) of each image by split. Raises UsageError.
+    """
     from timm.data.readers.reader_image_folder import find_images_and_targets
 
     if not folder.is_dir():
@@ -96,9 +100,9 @@ def read_folder(folder: Path) -> tuple[list[str], dict[str, list[tuple[str, int]
     for split, (_, others) in read.items():
         if others != numbers and set(others) - set(numbers):
             raise UsageError(f"{wholes[split]} has classes that train has not: {', '.join(set(others) - set(numbers))}")
-    names = {number: name for name, number in numbers.items()}
+    names = sorted(numbers)
     rows = {
-        split: [(path, numbers[own[label]]) for path, label in found]
+        split: [(path, names.index(own[label])) for path, label in found]
         for split, (found, others) in read.items()
         for own in [{number: name for name, number in others.items()}]
     }
@@ -106,7 +110,16 @@ def read_folder(folder: Path) -> tuple[list[str], dict[str, list[tuple[str, int]
         raise UsageError(f"{folder} has {len(images)} images: too few to train and to validate on")
     chosen = divided({split: len(found) for split, found in rows.items()})
     splits = {split: [rows[whole][row] for row in taken] for split, (whole, taken) in chosen.items()}
-    return [names[number] for number in range(len(names))], splits
+    return names, splits
+
+
+def _weights_on_disk(request: HubRequest) -> Path | None:
+    """The file with the model's weights; None where it would have to be downloaded, or is nowhere."""
+    if request.checkpoint is not None:
+        return Path(request.checkpoint) if Path(request.checkpoint).is_file() else None
+    repository = _repository(request.model)
+    folder = None if repository is None else cached_snapshot(repository)
+    return None if folder is None else weights_in(folder)[0]
 
 
 def _weights(request: HubRequest) -> Path:
@@ -159,7 +172,7 @@ def _trained(request: HubRequest, classes: int) -> nn.Module:
     weights = _weights(request)
     model: nn.Module = timm.create_model(request.model, num_classes=classes)
     try:
-        state = timm.models.load_state_dict(str(weights), weights_only=True)
+        state = read_weights(weights)
         head = _head(model)
         if head in state and len(state[head]) != classes:
             raise UsageError(
@@ -187,8 +200,10 @@ def _made(name: str, weights: Path, classes: int) -> nn.Module:
     """With timm's own weights; a head for another number of classes is fresh."""
     import timm
 
-    overlay = {"file": str(weights)}
+    overlay = {"state_dict": read_weights(weights)}
     model: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes)
+    config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    config.pop("state_dict", None)  # the model has them by now
     return model
 
 

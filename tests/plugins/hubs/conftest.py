@@ -37,7 +37,9 @@ def save_text(tmp_path: Path) -> SaveText:
         vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
         tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        tokenizer.post_processor = tokenizers.processors.TemplateProcessing(single="$A", pair="$A:0 $B:1")
         own = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        taken = ["input_ids", "token_type_ids", "attention_mask"]
         settings = transformers.BertConfig(
             vocab_size=len(vocabulary),
             hidden_size=width,
@@ -52,7 +54,9 @@ def save_text(tmp_path: Path) -> SaveText:
         folder = tmp_path / "models" / name
         transformers.set_seed(0)
         transformers.BertForSequenceClassification(settings).save_pretrained(folder)
-        transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **own).save_pretrained(folder)
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, model_input_names=taken, **own
+        ).save_pretrained(folder)
         return folder
 
     return save

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from autocompress import Task
 from autocompress.candidate.preparation import prepare
 from autocompress.errors import UsageError
+from autocompress.fingerprint import parts_of
 from autocompress.hub_request import HubRequest
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -86,10 +87,132 @@ def test_several_labels_an_example_have_a_loss_of_their_own(save_text: SaveText,
     assert isinstance(task.loss, torch.nn.BCEWithLogitsLoss)
 
 
+def test_a_number_for_each_class_is_taken_as_it_is(save_text: SaveText, tmp_path: Path) -> None:
+    model = save_text(labels=["a", "b", "c"], problem_type="multi_label_classification")
+
+    def targets_of(*labels: list[float]) -> set[tuple[float, ...]]:
+        rows = [{"text": "good bad", "label": label} for label in labels]
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        path.write_text("\n".join(json.dumps(row) for row in rows * 8))
+        return {tuple(row) for row in task_of_hub(model, path).train[1].tolist()}
+
+    assert targets_of([0.0, 1.0, 0.0], [1.0, 1.0, 0.0]) == {(0, 1, 0), (1, 1, 0)}
+    assert targets_of([0, 1, 0], [1, 1, 0]) == {(0, 1, 0), (1, 1, 0)}
+    assert targets_of([0, 1], [2]) == {(1, 1, 0), (0, 0, 1)}, "numbers of classes"
+    for odd in ([0.0, 1.0], [0.0, 2.0, 0.0]):
+        with pytest.raises(UsageError, match=r"have the label \[0\.0, .* and the model has 3 classes"):
+            targets_of(odd)
+
+
+def with_positions_behind_padding(folder: Path) -> Path:
+    """The same as a model of RoBERTa, which has two places less than its table."""
+    import transformers
+
+    own = json.loads((folder / "config.json").read_text())
+    kept = {name: own[name] for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")}
+    config = transformers.RobertaConfig(
+        **kept, intermediate_size=16, max_position_embeddings=9, pad_token_id=1, id2label={0: "negative", 1: "positive"}
+    )
+    transformers.RobertaForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def test_texts_are_cut_to_the_positions_that_a_model_has(save_text: SaveText, write_texts: WriteTexts) -> None:
+    data = write_texts(header=("premise", "hypothesis", "label"))
+    task = task_of_hub(with_positions_behind_padding(save_text()), data)
+    inputs, _ = task.train
+    assert inputs["input_ids"].shape[1] == 9 - 1 - 1
+    full = inputs["attention_mask"].all(1)
+    assert full.any()
+    with torch.no_grad():
+        task.model(**{name: tensor[full] for name, tensor in inputs.items()})
+    odd = save_text("odd")
+    config = json.loads((odd / "tokenizer_config.json").read_text())
+    (odd / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": -1}))
+    assert task_of_hub(odd, data).train[0]["input_ids"].shape[1] == 12, "a limit of -1 is none"
+
+
 def test_pairs_of_texts_say_which_tokens_are_of_the_second(save_text: SaveText, write_texts: WriteTexts) -> None:
     inputs, _ = task_of_hub(save_text(), write_texts(header=("premise", "hypothesis", "label"))).train
-    assert "input_ids" in inputs
+    kinds, real = inputs["token_type_ids"], inputs["attention_mask"].bool()
+    assert {tuple(row[own].unique().tolist()) for row, own in zip(kinds, real, strict=True)} == {(0, 1)}
+    assert (kinds.diff(dim=1)[real[:, 1:]] >= 0).all(), "the second text stands behind the first"
     assert inputs["input_ids"].shape[1] == 12, "cut to what the model takes"
+
+
+def test_two_columns_of_text_that_are_no_pair_by_name_are_refused(save_text: SaveText, write_texts: WriteTexts) -> None:
+    with pytest.raises(UsageError, match=r"called text and text_pair, premise and .* have 2 \(id, text\) beside label"):
+        task_of_hub(save_text(), write_texts(header=("id", "text", "label")))
+    inputs, _ = task_of_hub(save_text(), write_texts(header=("id", "sentence1", "sentence2", "label"))).train
+    assert "token_type_ids" in inputs
+
+
+def test_weights_that_are_missing_are_not_drawn_at_random(
+    save_text: SaveText, write_texts: WriteTexts, tmp_path: Path
+) -> None:
+    folder = save_text()
+    whole = load_file(folder / "model.safetensors")
+    save_file(whole, tmp_path / "whole.safetensors")
+    part = {name: value for name, value in whole.items() if not name.startswith("classifier")}
+    save_file(part, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UsageError, match=r"has no weights for classifier\.bias, classifier\.weight, of 2 in all"):
+        task_of_hub(folder, write_texts())
+    task_of_hub(folder, write_texts(), tmp_path / "whole.safetensors")
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_model_in_the_cache_is_taken_from_there_and_one_without_weights_is_not(
+    save_text: SaveText, write_texts: WriteTexts, tmp_path: Path, weights: bool
+) -> None:
+    """As `snapshot_download` leaves it that was asked for the files of a model: the repository has others."""
+    repository = tmp_path / "hub-cache" / "models--owner--name"
+    for folder in ("refs", "snapshots", "trees"):
+        (repository / folder).mkdir(parents=True)
+    commit = "0" * 40
+    (repository / "refs" / "main").write_text(commit)
+    save_text().rename(repository / "snapshots" / commit)
+    held = repository / "snapshots" / commit
+    files = {path.name: {"size": 1, "blob_id": commit} for path in held.iterdir() if weights or path.suffix == ".json"}
+    if not weights:
+        (held / "model.safetensors").unlink()
+    tree = {"format_version": 1, "files": files | {"flax_model.msgpack": {"size": 1, "blob_id": commit}}}
+    (repository / "trees" / f"{commit}.json").write_text(json.dumps(tree))
+    request = HubRequest("hf", "owner/name", str(write_texts()))
+    found = HuggingFace().files(request)
+    if weights:
+        assert found[0] == held / "model.safetensors"
+        assert HuggingFace().task(request).labels == ["negative", "positive"]
+    else:
+        assert found == []
+        with pytest.raises(UsageError, match="has no weights: it needs"):
+            HuggingFace().task(request)
+
+
+def test_what_a_run_names_is_looked_for_on_the_disk_alone(
+    save_text: SaveText, write_texts: WriteTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked, look = [], huggingface_hub.snapshot_download
+
+    def download(name: str, **options: Any) -> Any:
+        asked.append(options.get("local_files_only"))
+        return look(name, **options)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    data = str(write_texts())
+    for model, given in (("some/model", data), (str(save_text()), "some/data"), ("./gone", data)):
+        assert HuggingFace().files(HubRequest("hf", model, given)) == []
+    assert set(asked) == {True}
+
+
+def test_another_smaller_model_that_comes_later_makes_no_other_task(
+    save_text: SaveText, write_texts: WriteTexts
+) -> None:
+    folder, data = save_text(width=32), write_texts()
+    before = parts_of(task_of_hub(folder, data))
+    save_text("smaller", width=8)
+    assert parts_of(task_of_hub(folder, data)) == before
 
 
 def test_weights_of_a_checkpoint_take_the_place_of_the_models(
@@ -151,9 +274,17 @@ def test_an_image_classifier_and_folders_of_images_make_a_task(
     assert (tmp_path / "run" / "reference" / "model.onnx").exists()
 
 
-def test_an_audio_classifier_and_folders_of_sounds_make_a_task(tmp_path: Path) -> None:
-    soundfile = pytest.importorskip("soundfile")
-    import numpy
+def test_an_audio_classifier_and_folders_of_sounds_make_a_task(ears: Path, tmp_path: Path) -> None:
+    task = task_of_hub(ears, write_sounds(tmp_path / "sounds", "high", "low"))
+    inputs, _ = task.train[0]
+    assert {name: tensor.shape for name, tensor in inputs.items()} == {"input_values": (round(0.18 * 16000),)}
+    assert (task.labels, len(task.train), len(task.val)) == (["high", "low"], 6, 2)
+    assert task.model(**{name: tensor[None] for name, tensor in inputs.items()}).logits.shape == (1, 2)
+
+
+@pytest.fixture
+def ears(tmp_path: Path) -> Path:
+    """A folder with an audio classifier of two classes."""
     import transformers
 
     settings = transformers.Wav2Vec2Config(
@@ -164,17 +295,40 @@ def test_an_audio_classifier_and_folders_of_sounds_make_a_task(tmp_path: Path) -
     )  # fmt: skip
     transformers.Wav2Vec2ForSequenceClassification(settings).save_pretrained(tmp_path / "ears")
     transformers.Wav2Vec2FeatureExtractor(sampling_rate=16000).save_pretrained(tmp_path / "ears")
-    for pitch, name in ((2000, "high"), (200, "low")):
-        (tmp_path / "sounds" / name).mkdir(parents=True)
+    return tmp_path / "ears"
+
+
+def write_sounds(folder: Path, *names: str) -> Path:
+    """Of 0.1 to 0.18 seconds, at two rates, higher the nearer to the front their name is."""
+    soundfile = pytest.importorskip("soundfile")
+    import numpy
+
+    for place, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
         for number in range(5):
             rate, seconds = (8000, 16000)[number % 2], 0.1 + 0.02 * number
-            sound = numpy.sin(2 * numpy.pi * pitch * numpy.arange(round(rate * seconds)) / rate)
-            soundfile.write(tmp_path / "sounds" / name / f"{number}.wav", sound, rate)
-    task = task_of_hub(tmp_path / "ears", tmp_path / "sounds")
-    inputs, _ = task.train[0]
-    assert {name: tensor.shape for name, tensor in inputs.items()} == {"input_values": (round(0.18 * 16000),)}
-    assert (task.labels, len(task.train), len(task.val)) == (["high", "low"], 6, 2)
-    assert task.model(**{name: tensor[None] for name, tensor in inputs.items()}).logits.shape == (1, 2)
+            sound = numpy.sin(2 * numpy.pi * 2000 / 10**place * numpy.arange(round(rate * seconds)) / rate)
+            soundfile.write(folder / name / f"{number}.wav", sound, rate)
+    return folder
+
+
+def test_a_sound_is_normalized_without_the_silence_behind_it(ears: Path, tmp_path: Path) -> None:
+    task = task_of_hub(ears, write_sounds(tmp_path / "sounds", "high", "low"))
+    sounds = [task.train[index][0]["input_values"] for index in range(len(task.train))]
+    assert {len(sound) for sound in sounds} == {round(0.18 * 16000)}
+    ends = [int(sound.nonzero().max()) + 1 for sound in sounds]
+    assert min(ends) < 0.15 * 16000
+    for sound, end in zip(sounds, ends, strict=True):
+        assert sound[:end].std() == pytest.approx(1, abs=0.02)
+
+
+def test_the_split_of_a_sound_is_its_first_folder(ears: Path, tmp_path: Path) -> None:
+    splits = write_sounds(tmp_path / "splits", "train/high", "train/low", "test/high", "test/low", "val/low")
+    task = task_of_hub(ears, splits)
+    assert [len(split) for split in (task.train, task.val, task.test)] == [10, 5, 10]
+    for odd in ("test/speaker1/high", "high/speaker1", "low"):
+        with pytest.raises(UsageError, match="is of no class for sure: put the sounds of each class"):
+            task_of_hub(ears, write_sounds(tmp_path / odd.replace("/", "-"), "train/high", "train/low", odd))
 
 
 def without(name: str) -> Any:
@@ -202,6 +356,7 @@ def as_generator(folder: Path) -> Path:
         (Path, ["a", "b", "c"], ["text", "label"], r"have 3 classes \(a, b, c\) and the model has 2"),
         (Path, ["up", "down"], ["text", "label"], "called otherwise than the model's"),
         (Path, [0, 2], ["text", "label"], "have the label 2 and the model has 2 classes"),
+        (Path, [0.5, 1], ["text", "label"], r"have the label 0\.5, which is no number of a class"),
         (Path, KNOWN, ["text", "kind"], "have no column `label`: they have text, kind"),
         (Path, ["positive"], ["a", "b", "c", "label"], r"have 3 \(a, b, c\) beside label: leave out"),
     ],

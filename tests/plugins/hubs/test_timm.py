@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from autocompress import Task
 from autocompress.errors import UsageError
 from autocompress.hub_request import HubRequest
-from autocompress_plugins.hubs.timm import Timm, is_of_family
+from autocompress_plugins.hubs.timm import Timm, is_of_family, read_folder
 from tests.plugins.hubs.conftest import WriteImages
 
 NAME = "test_vit"  # of timm's own tests: 370 thousand parameters
@@ -47,6 +47,34 @@ def test_splits_that_are_there_are_kept(write_images: WriteImages, checkpoint: P
     assert [int(task.val[i][1]) for i in range(12)] == [0] * 6 + [1] * 6
 
 
+def test_classes_are_numbered_as_the_image_folder_of_torchvision_does_it(write_images: WriteImages) -> None:
+    names = [str(number) for number in range(1, 12)]
+    folder = write_images(*names, count=2)
+    classes, splits = read_folder(folder)
+    assert classes == ["1", "10", "11", *names[1:9]]
+    assert all(Path(path).parent.name == classes[number] for rows in splits.values() for path, number in rows)
+
+
+class NoWeights:
+    """Would run when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("it was run",)
+
+
+def test_checkpoints_of_training_programs_are_read_and_nothing_in_them_is_run(
+    write_images: WriteImages, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = {f"module.{name}": value for name, value in load_file(checkpoint).items()}
+    data = write_images("cat", "dog")
+    torch.save({"epoch": 3, "state_dict": weights}, tmp_path / "last.pth.tar")
+    assert task_of_hub(data, tmp_path / "last.pth.tar").model.head.bias.tolist() == [5.0, 7.0]
+    torch.save({"state_dict": weights, "args": NoWeights()}, tmp_path / "odd.pth")
+    with pytest.raises(UsageError, match="is not of test_vit: UnpicklingError"):
+        task_of_hub(data, tmp_path / "odd.pth")
+    assert "it was run" not in capsys.readouterr().out
+
+
 def test_another_number_of_classes_is_refused(write_images: WriteImages, checkpoint: Path) -> None:
     with pytest.raises(UsageError, match=r"the data have 3 classes and the model of .*tuned\.safetensors has 2"):
         task_of_hub(write_images("a", "b", "c"), checkpoint)
@@ -68,12 +96,13 @@ def test_a_checkpoint_of_another_model_is_refused(write_images: WriteImages, tmp
 def test_weights_that_are_not_in_the_cache_say_what_helps(write_images: WriteImages) -> None:
     pytest.importorskip("timm")
     data = write_images("a", "b")
-    with pytest.raises(UsageError, match=r"nor in the cache .* run `hf download timm/.*` .*--checkpoint FILE"):
-        Timm().files(HubRequest("timm", "resnet18", str(data)))
+    assert Timm().files(HubRequest("timm", "resnet18", str(data))) == [], "nothing is asked of a network"
     with pytest.raises(UsageError, match="the data have 2 classes and resnet18 has 1000: give by --checkpoint FILE"):
         task_of_hub(data, None, "resnet18")
     with pytest.raises(UsageError, match="unknown model of timm 'resnet1b': did you mean 'resnet1"):
         task_of_hub(data, None, "resnet1b")
+    with pytest.raises(UsageError, match=r"nor in the cache .* run `hf download timm/.*` .*--checkpoint FILE"):
+        task_of_hub(write_images(*(str(number) for number in range(998)), count=1), None, "resnet18")
 
 
 @pytest.mark.parametrize(
@@ -111,4 +140,5 @@ def test_smaller_models_of_the_family_in_the_cache_are_students(
     assert [name for _, name in student.members] == [smaller]
     built = student(0.5)
     assert torch.equal(built.conv_stem.weight, weights["conv_stem.weight"])
+    assert "state_dict" not in built.pretrained_cfg, "it holds its weights once"
     assert built.classifier.out_features == 2, "the task's classes"
