@@ -131,6 +131,9 @@ def _loaded(
             f"{folder} has no weights for {one_line(', '.join(missing), 100)}, of {len(missing)} in all: train it for "
             "these classes first, or give all weights by --checkpoint FILE"
         )
+    for part in model.modules():
+        if isinstance(part, transformers.PreTrainedModel):
+            part.name_or_path = ""  # wherever it lies, it is the same model
     model.config.update({"output_hidden_states": False, "output_attentions": False, "use_cache": False})
     if checkpoint is not None:
         _put(checkpoint, model)
@@ -206,9 +209,9 @@ def _numbered(labels: ClassNames, split: str, every: Sequence[Any], rows: Sequen
     """The classes of each example as numbers of the model's. every: all that occur."""
     numbers = None if labels.data is None else labels.numbers()
     if numbers is None or not any(isinstance(value, str) for value in every):
-        if (odd := next((value for value in every if not _is_whole(value)), None)) is not None:
+        if odd := [value for value in every if not _is_whole(value)]:
             raise UsageError(
-                f"the {split} data have the label {one_line(str(odd), 60)}, which is no number of a class: give whole "
+                f"the {split} data have the label {one_line(str(odd[0]), 60)}, which is no class: give whole "
                 'numbers, or a model whose config.json has the problem_type "regression"'
             )
         ordered = None if numbers is None else [numbers[name] for name in labels.data or ()]

@@ -125,9 +125,11 @@ def _sound_folders(folder: Path, files: Sequence[Path]) -> Any:
 
     inside = {file: file.relative_to(folder).parts for file in files}
     splits = {file: named_split(parts[0]) for file, parts in inside.items()}
-    by_split = all(splits[file] and len(parts) > 2 for file, parts in inside.items())
-    deep = 3 if by_split else 2
-    if odd := next((file for file, parts in inside.items() if len(parts) != deep), None):
+    by_split = any(splits[file] and len(parts) > 2 for file, parts in inside.items())
+    fits = {
+        file: len(parts) == (3 if by_split else 2) and (splits[file] or not by_split) for file, parts in inside.items()
+    }
+    if odd := next((file for file in files if not fits[file]), None):
         raise UsageError(
             f"{odd} is of no class for sure: put the sounds of each class into a folder of its own, {folder}/CLASS/ or "
             f"{folder}/train/CLASS/ and {folder}/test/CLASS/, and nothing into folders in these or beside them"

@@ -207,12 +207,14 @@ def test_what_a_run_names_is_looked_for_on_the_disk_alone(
 
 
 def test_another_smaller_model_that_comes_later_makes_no_other_task(
-    save_text: SaveText, write_texts: WriteTexts
+    save_text: SaveText, write_texts: WriteTexts, tmp_path: Path
 ) -> None:
     folder, data = save_text(width=32), write_texts()
     before = parts_of(task_of_hub(folder, data))
     save_text("smaller", width=8)
     assert parts_of(task_of_hub(folder, data)) == before
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    assert parts_of(task_of_hub(elsewhere, data)) == before, "wherever it lies"
 
 
 def test_weights_of_a_checkpoint_take_the_place_of_the_models(
@@ -327,7 +329,7 @@ def test_the_split_of_a_sound_is_its_first_folder(ears: Path, tmp_path: Path) ->
     task = task_of_hub(ears, splits)
     assert [len(split) for split in (task.train, task.val, task.test)] == [10, 5, 10]
     for odd in ("test/speaker1/high", "high/speaker1", "low"):
-        with pytest.raises(UsageError, match="is of no class for sure: put the sounds of each class"):
+        with pytest.raises(UsageError, match=f"/{odd}/0.wav is of no class for sure: put the sounds of each class"):
             task_of_hub(ears, write_sounds(tmp_path / odd.replace("/", "-"), "train/high", "train/low", odd))
 
 
@@ -356,7 +358,7 @@ def as_generator(folder: Path) -> Path:
         (Path, ["a", "b", "c"], ["text", "label"], r"have 3 classes \(a, b, c\) and the model has 2"),
         (Path, ["up", "down"], ["text", "label"], "called otherwise than the model's"),
         (Path, [0, 2], ["text", "label"], "have the label 2 and the model has 2 classes"),
-        (Path, [0.5, 1], ["text", "label"], r"have the label 0\.5, which is no number of a class"),
+        (Path, [0.5, 1], ["text", "label"], r"have the label 0\.5, which is no class"),
         (Path, KNOWN, ["text", "kind"], "have no column `label`: they have text, kind"),
         (Path, ["positive"], ["a", "b", "c", "label"], r"have 3 \(a, b, c\) beside label: leave out"),
     ],
