@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WITHIN = ("state_dict_ema", "model_ema", "state_dict", "model")  # what training programs call weights, averages first
+# What training programs call weights, averages first.
+NAMES_OF_WEIGHTS = ("state_dict_ema", "model_ema", "state_dict", "model")
 WRAPPED = ("_orig_mod.", "module.")  # by torch.compile and DistributedDataParallel, either inside of the other
 
 
@@ -18,7 +19,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     held: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    for name in WITHIN:
+    for name in NAMES_OF_WEIGHTS:
         if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
             held = held[name]
             break

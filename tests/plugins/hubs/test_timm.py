@@ -48,6 +48,7 @@ def test_splits_that_are_there_are_kept(write_images: WriteImages, checkpoint: P
 
 
 def test_classes_are_numbered_as_the_image_folder_of_torchvision_does_it(write_images: WriteImages) -> None:
+    pytest.importorskip("timm")
     names = [str(number) for number in range(1, 12)]
     folder = write_images(*names, count=2)
     classes, splits = read_folder(folder)
