@@ -160,9 +160,24 @@ def test_weights_that_are_missing_are_not_drawn_at_random(
     task_of_hub(folder, write_texts(), tmp_path / "whole.safetensors")
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each time that the library of the hub is asked for files, whether it may look on the disk alone."""
+    import huggingface_hub
+
+    found, look = [], huggingface_hub.snapshot_download
+
+    def download(name: str, **options: Any) -> Any:
+        found.append(bool(options.get("local_files_only")))
+        return look(name, **options)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return found
+
+
 @pytest.mark.parametrize("weights", [True, False])
 def test_a_model_in_the_cache_is_taken_from_there_and_one_without_weights_is_not(
-    save_text: SaveText, write_texts: WriteTexts, tmp_path: Path, weights: bool
+    save_text: SaveText, write_texts: WriteTexts, tmp_path: Path, asked: list[bool], weights: bool
 ) -> None:
     """As `snapshot_download` leaves it that was asked for the files of a model: the repository has others."""
     repository = tmp_path / "hub-cache" / "models--owner--name"
@@ -182,6 +197,7 @@ def test_a_model_in_the_cache_is_taken_from_there_and_one_without_weights_is_not
     if weights:
         assert found[0] == held / "model.safetensors"
         assert HuggingFace().task(request).labels == ["negative", "positive"]
+        assert set(asked) == {True}, "a later process does not ask for newer weights"
     else:
         assert found == []
         with pytest.raises(UsageError, match="has no weights: it needs"):
@@ -189,17 +205,8 @@ def test_a_model_in_the_cache_is_taken_from_there_and_one_without_weights_is_not
 
 
 def test_what_a_run_names_is_looked_for_on_the_disk_alone(
-    save_text: SaveText, write_texts: WriteTexts, monkeypatch: pytest.MonkeyPatch
+    save_text: SaveText, write_texts: WriteTexts, asked: list[bool]
 ) -> None:
-    import huggingface_hub
-
-    asked, look = [], huggingface_hub.snapshot_download
-
-    def download(name: str, **options: Any) -> Any:
-        asked.append(options.get("local_files_only"))
-        return look(name, **options)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     data = str(write_texts())
     for model, given in (("some/model", data), (str(save_text()), "some/data"), ("./gone", data)):
         assert HuggingFace().files(HubRequest("hf", model, given)) == []
