@@ -12,6 +12,7 @@ from autocompress.storage.front import CANDIDATES, EXACT_SUMS, candidate_of
 from autocompress.verdict import ONE_SIDED
 
 DIFFERENT = 0.1  # a ratio, that is said
+BINDING, TIGHTER = 4.0, 1.25  # times faster than the reference, and than what was found: a budget that would bind
 CLASSES_NAMED = 3  # classes or groups
 PLURALS = {"class": "classes", "group": "groups", "tenth of the target": "tenths of the target"}
 
@@ -96,11 +97,13 @@ def conclusion(document: Document) -> str:
             f"the fastest of {len(feasible)} that lose at most {scale.points(document['budget']['max_drop'])}{limited}"
         )
     elif scale.goodness(chosen["score"]["val"]) >= best:
+        tied = sum(scale.goodness(c["score"]["val"]) >= best for c in feasible) > 1
+        faster = ", faster than others as good" if tied else ""
         compared = document["budget"].get("max_class_drop") is not None
         why = (
             "the most accurate of those that meet the budget and were compared class by class"
             if compared
-            else f"the most accurate of the {len(feasible)} that meet the budget"
+            else f"the most accurate of the {len(feasible)} that meet the budget{faster}"
             if len(feasible) > 1
             else "the only one that meets the budget"
         )
@@ -199,7 +202,10 @@ def slack(document: Document) -> str | None:
     free = (budget["latency_ms"] and now <= budget["latency_ms"]) or (budget["speedup"] and budget["speedup"] <= 1)
     if not free:
         return None
-    option = f"--budget-ms {now / 4:.2g}" if budget["latency_ms"] else "--speedup 4"
+    chosen = candidate_of(document, document["recommended"])
+    faster = 1 / chosen["latency_ms"]["ratio"] if chosen is not None else 1.0
+    binding = max(BINDING, TIGHTER * faster)  # times faster than the reference
+    option = f"--budget-ms {now / binding:.2g}" if budget["latency_ms"] else f"--speedup {binding:.2g}"
     said = f"This budget binds nothing: the reference itself takes {now:.4g} ms. One that would: {option}"
     fast = _fastest_within_a_point(document)
     return said if fast is None else f"{said}. {fast}"

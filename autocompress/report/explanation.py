@@ -15,6 +15,7 @@ from autocompress.storage.front import candidate_of
 from autocompress.verdict import ONE_SIDED
 
 Sentences = Callable[["FilesByTechnique"], Iterator[str]]
+NOTHING_AS_FAST = "nothing as fast was scored on all examples"
 CLOSE_SHOWN = 3  # files that are as good
 FRONT_SHOWN, APART = 6, 1.1  # files of the front, each so many times faster than the one before
 MUCH_SHORTER = 0.5  # times the training of the recommended file
@@ -81,6 +82,11 @@ class FilesByTechnique:
         points = other["loss"]["points"] - one["loss"]["points"]
         return points, math.hypot(one["loss"]["error"], other["loss"]["error"])
 
+    def trained_by(self, candidate: Candidate) -> str:
+        """Said behind the techniques that compress."""
+        by = self.training(candidate)
+        return f", trained by {' + '.join(by)}" if by else ""
+
     def named(self, candidate: Candidate) -> str:
         return f"{self.scale.text(candidate['score']['val'])} ({techniques(candidate)})"
 
@@ -137,7 +143,7 @@ def _alone(run: FilesByTechnique) -> Iterator[str]:
     for name in sorted(single):
         best = run.best(run.of(lambda own, name=name: own == {name}))  # type: ignore[misc]
         if best is not None:
-            yield f"{name} alone: {run.shown(best)}."
+            yield f"{name} alone{run.trained_by(best)}: {run.shown(best)}."
 
 
 def _together(run: FilesByTechnique) -> Iterator[str]:
@@ -207,13 +213,14 @@ def _along_the_front(run: FilesByTechnique) -> Iterator[str]:
         ways = [run.compressing(c) for c in as_fast]
         alone = run.most_accurate([c for c, own in zip(as_fast, ways, strict=True) if len(own) == 1])
         combined = run.most_accurate([c for c, own in zip(as_fast, ways, strict=True) if len(own) > 1])
-        said = f"At {1 / _ratio(point):.2f}x and more"
+        said = f"At least {1 / _ratio(point):.2f} times as fast"
         if alone is None and combined is not None:
-            yield f"{said}: {run.named(combined)}; of one technique alone nothing as fast was scored on all examples."
+            yield f"{said}, the best combination scores {run.named(combined)}; of single techniques {NOTHING_AS_FAST}."
         elif combined is None and alone is not None:
-            yield f"{said}: {run.named(alone)}; of combinations nothing as fast was scored on all examples."
+            yield f"{said}, the best single technique scores {run.named(alone)}; of combinations {NOTHING_AS_FAST}."
         elif combined is not None and alone is not None:
-            yield f"{said}: together {run.named(combined)}; alone {run.named(alone)}: {run.scored(combined, alone)}."
+            beside = f"beside the best single technique, {run.named(alone)}: {run.scored(combined, alone)}"
+            yield f"{said}, the best combination scores {run.named(combined)}, {beside}."
 
 
 def _spread(front: Sequence[Candidate]) -> list[Candidate]:

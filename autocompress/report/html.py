@@ -62,6 +62,7 @@ def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITH
         figure=figure_json(document, points, worst),
         outside=outside(document),
         hidden=sum(is_hidden(p, worst, scale) for p in points),
+        asked=known(explain.budget_text, "not said"),
         conclusion=known(explain.conclusion, NO_CONCLUSION),
         sentences=[
             line

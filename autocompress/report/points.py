@@ -37,7 +37,7 @@ def listed(points: list[Shown]) -> list[Shown]:
 
 def outside(document: dict[str, Any]) -> str:
     bounded = document["budget"]["latency_ms"] or document["budget"]["speedup"]
-    return "outside budget" if bounded else "loses too much"
+    return "over the budget, or its score is lost" if bounded else "loses too much"
 
 
 def unmet(p: Shown, document: dict[str, Any]) -> str:

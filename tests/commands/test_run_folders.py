@@ -93,11 +93,11 @@ def test_explain_says_what_was_chosen_and_of_later_runs_why(finished: Path, caps
     assert said.startswith("Recommended: student + distill_logits, the most accurate of the 5 that meet the budget")
     rewrite(finished / "front.json", lambda document: document.update(compressing=["student", "prune_channels"]))
     explain_command(finished)
-    assert "student alone: " in capsys.readouterr().out
+    assert "student alone, trained by distill_logits: " in capsys.readouterr().out
     explain_command(finished, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["conclusion"] == said
-    assert found["alone"][0].startswith("prune_channels alone: ")
+    assert found["alone"][0].startswith("prune_channels alone, trained by ")
 
 
 def test_recipe_of_an_earlier_run_is_trained_anew(

@@ -26,7 +26,7 @@ def rendered(tmp_path: Path, recorded: Recorded = WITHOUT_RECORD, **changes: Any
 
 def test_recommended_recipe_and_its_numbers_are_in_the_page(tmp_path: Path) -> None:
     said = rendered(tmp_path).text
-    assert "fashion Profile cpu-2threads, metric accuracy Recommended: prune_channels + quantize_static" in said
+    assert "fashion Profile cpu-2threads, metric accuracy, asked for: 0.2 ms (p90) Recommended: prune_channels" in said
     row = said[said.index("Pareto front recipe") :]
     row = row[row.index("recommended prune_channels (ratio 0.5)") :]
     assert row.startswith(
@@ -60,7 +60,7 @@ def test_chart_shows_front_reference_and_budget_on_a_log_axis(tmp_path: Path) ->
     assert traces["Pareto front"]["marker"]["symbol"] == ["circle", "circle-open"]
     assert traces["reference"]["x"] == [0.8]
     assert traces["recommended"]["x"] == [0.125]
-    assert traces["outside budget"]["x"] == [0.3]
+    assert traces["over the budget, or its score is lost"]["x"] == [0.3]
     assert "93.12 %" in traces["recommended"]["hovertext"][0]
     assert layout["xaxis"]["type"] == "log"
     assert layout["shapes"][0]["x0"] == 0.2
@@ -76,7 +76,7 @@ def test_without_a_budget_there_is_no_line(tmp_path: Path) -> None:
     page = rendered(tmp_path, budget=budget(max_drop=1.0))
     assert "shapes" not in page.figure["layout"]
     assert "lose at most 1 points" in page.text
-    assert "outside budget" not in page.text
+    assert "over the budget, or" not in page.text
 
 
 @pytest.mark.parametrize(
