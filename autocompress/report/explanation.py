@@ -195,7 +195,7 @@ def _without_one(name: str, files: Sequence[Candidate], run: FilesByTechnique, *
     replaced = f", with {' + '.join(instead)} in its place" if instead else ""
     shorter, seconds = "", (best["train_seconds"], chosen["train_seconds"])
     if 0 < seconds[0] < MUCH_SHORTER * seconds[1]:
-        shorter = f", trained for {seconds[0]:.0f} s, the {_called(run)} for {seconds[1]:.0f} s"
+        shorter = f", trained for {seconds[0]:.2g} s, the {_called(run)} for {seconds[1]:.2g} s"
     both = best["feasible"] and chosen["feasible"]
     costs = f": {run.scored(best, chosen) if trains else run.more(best, chosen)}" if both else ""
     return f"Without {name}{replaced}: {run.shown(best)} ({techniques(best)}{shorter}){costs}."
