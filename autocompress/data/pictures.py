@@ -4,7 +4,6 @@ import base64
 import io
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from autocompress.data.batch import Batch, named_inputs
@@ -29,6 +28,8 @@ def picture_of(example: Batch) -> str:
 
 
 def _png(planes: Tensor) -> str:
+    from PIL import Image  # not when a process starts: few ever draw
+
     low, high = planes.min(), planes.max()
     grey = (255 * (planes - low) / torch.clamp(high - low, min=1e-12)).round().to(torch.uint8).movedim(0, -1)
     image = Image.fromarray(grey.squeeze(-1).contiguous().numpy())

@@ -85,6 +85,7 @@ def test_the_examples_that_changed_are_those_that_both_files_answer_otherwise(fi
     before, now = right
     assert changed["examples"] == len(targets)
     assert (changed["worse"], changed["better"]) == (int((before & ~now).sum()), int((now & ~before).sum()))
+    assert bool(changed["most"]) == bool(changed["worse"])
     for example in changed["most"]:
         assert before[example["number"]]
         assert not now[example["number"]]

@@ -40,6 +40,7 @@ class Admission:
         self._timed = timed
         self._least_gain = policy.least_gain
         self._gates: dict[Recipe, Gate | CandidateFailed] = {}
+        self._gated_by_id: dict[str, Recipe] = {}
         self._asking: defaultdict[Recipe, asyncio.Lock] = defaultdict(asyncio.Lock)  # one asks at a time
         self._explored_beyond = sum(map(self._is_beyond, standings.families.values()))
 
@@ -78,9 +79,15 @@ class Admission:
         """
         if recipe.step(TRAIN) is None:
             return False
-        structure = self._space.gated(recipe)
+        structure = self._gated(recipe)
         begun = [f.recipe for f in self._standings.contending() if f.rung == rungs.UNTRAINED]
-        return any(self._space.gated(one) == structure for one in (*begun, *under_way) if one.step(TRAIN))
+        return any(self._gated(one) == structure for one in (*begun, *under_way) if one.step(TRAIN))
+
+    def _gated(self, recipe: Recipe) -> Recipe:
+        """What decides how fast a recipe's files are; asked of many recipes with each proposal."""
+        if recipe.id not in self._gated_by_id:
+            self._gated_by_id[recipe.id] = self._space.gated(recipe)
+        return self._gated_by_id[recipe.id]
 
     def over(self, gate: Gate) -> bool:
         """Whether a gate's answer rules a structure out under the budget."""
