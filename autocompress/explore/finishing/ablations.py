@@ -25,7 +25,7 @@ NEARLY_AS_LONG, NEARLY_AS_FAST = 0.5, 1.1  # times the best's training, and its 
 
 
 class Ablations:
-    """Families that the search has not seen: the best one without one of its steps, as fast as it, trained as long.
+    """Families that the search has not seen: the best one without one of its steps, as fast, trained at most as long.
 
     gate: times a structure; raises CandidateFailed. aimed: a recipe as strong as a latency ratio asks for.
     """
