@@ -145,8 +145,8 @@ class Finish:
         """Judge what may be recommended, choose, and open the test split for what is on the front."""
         with self._operations.sharing(1):
             await self._compare_with_reference()
-            await self._measuring.judge_finalists()
-            await self._measuring.time_front()
+            testing = asyncio.ensure_future(self._test_reference())
+            await all_done([testing, self._time_what_may_be_chosen()])
             found = await self._recommended()
             if found is not None and await self._measuring.time_itself(found.evaluation):
                 found = await self._recommended()
@@ -154,11 +154,15 @@ class Finish:
             chosen = self._choose(found)
             if self._time.can_test(chosen):
                 await self._classes.compare(chosen)
-            await all_done([self._test_once(chosen), self._profile(chosen)])
+            await all_done([self._test_once(chosen, testing.result()), self._profile(chosen)])
             await self._run_front_on_device()
             await self._classes.compare_examples(chosen)
             await self._compare_with_chosen(chosen)
         self._training.save_progress()
+
+    async def _time_what_may_be_chosen(self) -> None:
+        await self._measuring.judge_finalists()
+        await self._measuring.time_front()
 
     def conclude_as_it_stands(self) -> None:
         """Choose of what there is, measuring nothing more: on the way out of a search that does not come to its end."""
@@ -287,35 +291,45 @@ class Finish:
             return {}
         return {e.id: pair for e, pair in zip(others, found, strict=True)}
 
-    async def _test_once(self, chosen: Evaluation) -> None:
+    async def _test_reference(self) -> dict[str, float]:
+        """Score the reference on the test split, while finalists are timed: whatever is chosen stands beside it."""
+        reference = self._standings.reference
+        if not self._is_untested(reference) or not self._time.can_test(reference):
+            return {}
+        return await self._tested([reference])
+
+    async def _test_once(self, chosen: Evaluation, scores: dict[str, float]) -> None:
         """Score what was chosen and the reference on the test split, then the rest of the front while there is time; a
-        file once tested is not tested again.
+        file once tested is not tested again. scores: of what was tested before the choice.
         """
-        if not self._standings.opening.prepared.test_examples:
-            return
         standings = self._standings
         wanted = {"reference", chosen.id, *(e.id for e in standings.reported_front()[:MEASURED_AGAIN])}
         files = {e.id: e for e in standings.candidates() if e.id in wanted}
-        new = [e for e in files.values() if e.digest not in self._standings.tests]
+        new = [e for e in files.values() if e.digest not in scores and self._is_untested(e)]
         first = [e for e in new if e.id in ("reference", chosen.id)]
-        scores = await self._tested(first)
-        if not new or (first and not scores):
-            return
+        found = await self._tested(first)
         late = 0
-        for e in (e for e in new if e not in first):
+        for e in (e for e in new if e not in first) if found or not first else ():
             if self._time.can_test(e):
-                scores |= await self._tested([e])
+                found |= await self._tested([e])
             else:
                 late += 1
         if late:
             self._view.note(f"{late} files of the front have no test score: there was no time for it")
+        scores = scores | found
         finite = {digest: score for digest, score in scores.items() if math.isfinite(score)}
         if len(finite) < len(scores):
             self._view.note(
                 f"the metric is not a finite number on the test split for {len(scores) - len(finite)} of {len(scores)} "
                 "files: they have no test score"
             )
-        self._history.enter(ScoredOnTest(finite))
+        if scores:
+            self._history.enter(ScoredOnTest(finite))
+
+    def _is_untested(self, evaluation: Evaluation) -> bool:
+        """Whether there is a test split, and the file was not scored on it in an earlier part of this search."""
+        tests = self._standings.tests
+        return bool(self._standings.opening.prepared.test_examples) and evaluation.digest not in tests
 
     async def _tested(self, evaluations: Sequence[Evaluation]) -> dict[str, float]:
         """The metric on the test split by the digest of the file; nothing of those that could not be scored."""

@@ -4,6 +4,7 @@
 ``evaluate``: train -> make the float file and every graph variant -> compare each -> score those worth it.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from autocompress.compute.operations import Operations
 from autocompress.compute.waiting import waited_s
 from autocompress.errors import CandidateFailed
 from autocompress.evaluation import Evaluation, Outcome, Rejected
+from autocompress.explore.concurrency import all_done
 from autocompress.explore.pipeline.evaluated import evaluation_of, recipe_file
 from autocompress.explore.pipeline.gate import Gate
 from autocompress.explore.pipeline.left import Left
@@ -168,7 +170,9 @@ class Pipeline:
         return await self._measured(made, weights, request.rung, worth_below, left, stands, first_look=first_look)
 
     async def evaluate_reference(self, limit_s: float) -> Outcome:
-        """Measure the file that the unchanged model was exported to, and its graph variants."""
+        """Measure the file that the unchanged model was exported to, and its graph variants, which are timed while it
+        is scored: nothing else can be computed yet.
+        """
         left = self._left(limit_s)
         weights, variants = (
             TrainedWeights(Recipe(), ()),
@@ -176,7 +180,13 @@ class Pipeline:
         )
         request = FamilyFiles(weights, 0, self.prepared.exporter, variants, source=self.prepared.reference)
         made = await self.operations.make(request, limit_s=left())
-        return await self._measured(made, weights, 0, None, left)
+        own, score = (made.source, await self._latency(made.source, left)), self._score(anything_stands, left)
+        scoring = asyncio.ensure_future(score([own]))
+        timing = asyncio.ensure_future(self._timed_variants(made, own[1], _begun(weights, 0), left))
+        await all_done([scoring, timing])
+        timed, outcome = timing.result()
+        answers = [*scoring.result(), *await score(timed)]
+        return _or_why_not(await self._entered(made, [own, *timed], answers, outcome, left))
 
     async def session(self, evaluation: Evaluation, seconds: float, limit_s: float) -> TimingSession:
         """A finished file timed in one more session, which may take so many seconds."""
@@ -220,19 +230,29 @@ class Pipeline:
         """The files of a family timed, and those worth it scored; a failure costs its own file alone. first_look: the
         fastest that can be scored is enough.
         """
-        outcome = Outcome(
-            plans=weights.plans,
-            rung=rung,
-            checkpoint=weights.checkpoint,
-            learned=dict(weights.learned),
-            epochs=weights.epochs,
-            train_s=weights.seconds,
-            examples=weights.examples,
-            failed=made.failed,
-            calibration=dict(weights.calibration),
-        )
         base = await self._latency(made.source, left)
-        timed = [(made.source, base)]
+        variants, outcome = await self._timed_variants(made, base, _begun(weights, rung), left)
+        timed, score = [(made.source, base), *variants], self._score(stands, left)
+        fastest_first = sorted(timed, key=lambda pair: pair[1].ratio)
+        if first_look:
+            return await self._first_scored(made, fastest_first, outcome, score, left)
+        kept: list[TimedFile] = []
+        for file, latency in timed:
+            if file is not fastest_first[0][0] and not self._for_size(file) and too_slow(latency, worth_below):
+                reason = f"no faster than a model that loses nothing ({latency.ratio:.3g} of the reference's latency)"
+                outcome = replace(outcome, hopeless=(*outcome.hopeless, self._rejected(file, latency, reason)))
+            else:
+                kept.append((file, latency))
+        return _or_why_not(await self._scored(made, kept, outcome, score, left))
+
+    async def _timed_variants(
+        self, made: Made, base: Latency, outcome: Outcome, left: Left
+    ) -> tuple[list[TimedFile], Outcome]:
+        """The graph variants that are faster than the float file they were made from, whose latency is ``base``, or
+        that are for size, and the outcome with the others.
+        """
+        timed: list[TimedFile] = []
+        outcome = replace(outcome, failed=(*outcome.failed, *made.failed))
         for file in made.files:
             try:
                 latency = await self._latency(file, left)
@@ -247,18 +267,10 @@ class Pipeline:
                 outcome = replace(outcome, slower=(*outcome.slower, self._rejected(file, latency, reason)))
                 continue
             timed.append((file, latency))
-        score = partial(score_each, self._timed_score, self.sample, stands, self._for_size, left)
-        fastest_first = sorted(timed, key=lambda pair: pair[1].ratio)
-        if first_look:
-            return await self._first_scored(made, fastest_first, outcome, score, left)
-        kept: list[TimedFile] = []
-        for file, latency in timed:
-            if file is not fastest_first[0][0] and not self._for_size(file) and too_slow(latency, worth_below):
-                reason = f"no faster than a model that loses nothing ({latency.ratio:.3g} of the reference's latency)"
-                outcome = replace(outcome, hopeless=(*outcome.hopeless, self._rejected(file, latency, reason)))
-            else:
-                kept.append((file, latency))
-        return _or_why_not(await self._scored(made, kept, outcome, score, left))
+        return timed, outcome
+
+    def _score(self, stands: Stands, left: Left) -> ScoreFiles:
+        return partial(score_each, self._timed_score, self.sample, stands, self._for_size, left)
 
     async def _memory(self, file: ModelFile, left: Left) -> int | None:
         """Bytes that a file of this graph takes on the target; None where the profile does not limit them."""
@@ -314,7 +326,18 @@ class Pipeline:
     async def _scored(
         self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, score: ScoreFiles, left: Left
     ) -> Outcome:
-        for (file, latency), answer in zip(timed, await score(timed), strict=True):
+        return await self._entered(made, timed, await score(timed), outcome, left)
+
+    async def _entered(
+        self,
+        made: Made,
+        timed: Sequence[TimedFile],
+        answers: Sequence[Scored | NotScored],
+        outcome: Outcome,
+        left: Left,
+    ) -> Outcome:
+        """The outcome with files that were scored, and without those that could not be."""
+        for (file, latency), answer in zip(timed, answers, strict=True):
             if isinstance(answer, NotScored):
                 outcome = self._without(outcome, file, answer.strategy, answer.reason)
                 continue
@@ -354,6 +377,20 @@ class Pipeline:
 
     def _left(self, limit_s: float) -> Left:
         return Left(limit_s, self.now)
+
+
+def _begun(weights: TrainedWeights, rung: int) -> Outcome:
+    """What evaluating a family gives before any file of it is timed."""
+    return Outcome(
+        plans=weights.plans,
+        rung=rung,
+        checkpoint=weights.checkpoint,
+        learned=dict(weights.learned),
+        epochs=weights.epochs,
+        train_s=weights.seconds,
+        examples=weights.examples,
+        calibration=dict(weights.calibration),
+    )
 
 
 def _or_why_not(outcome: Outcome) -> Outcome:

@@ -49,6 +49,8 @@ async def score_each(
     many seconds. sample: None to score all on the whole split. for_size: whether a file is made for its size, and so
     scored on the whole split whatever its speed. left: seconds that there are.
     """
+    if not files:
+        return []
     answers = list(await score(files, sample, left()))
     best = -math.inf  # of the faster ones that stand, on the sample
     for number in sorted(range(len(files)), key=lambda i: files[i][1].ratio):

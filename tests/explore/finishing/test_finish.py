@@ -128,6 +128,14 @@ def test_only_what_was_scored_on_all_examples_is_on_the_front(played: Played) ->
     assert not any(c["on_front"] or c["id"] == document["recommended"] for c in sampled)
 
 
+def test_the_reference_is_tested_while_finalists_are_timed(played: Played) -> None:
+    """Whatever is chosen then: what is scored on the test split before the choice is nothing that may be chosen."""
+    operations = played(kinds.CNN, budget=FOUR_TIMES, faults=Faults(disturbed=1.0)).operations
+    first = next(number for number, (method, *_) in enumerate(operations) if method == "test")
+    assert [file.path for file in operations[first][1][0]] == ["reference/model.onnx"]
+    assert "compare" in [method for method, *_ in operations[first:]]
+
+
 def test_a_metric_that_is_undefined_on_the_test_split_leaves_no_test_score_and_a_note(played: Played) -> None:
     ended = played(kinds.CNN, trials=1, budget=FOUR_TIMES, faults=Faults(undefined=1.0))
     assert ended.front["status"] == "feasible"

@@ -87,6 +87,28 @@ def test_pruning_distilling_and_quantizing_leave_a_smaller_model_that_still_work
     assert {"QuantizeLinear", "DequantizeLinear"} <= ops
 
 
+def test_the_unchanged_model_is_scored_while_its_variants_are_timed(opened: Any) -> None:
+    asked: list[str] = []
+
+    class Noted:
+        def __getattr__(self, method: str) -> Any:
+            return getattr(opened.pipeline.operations, method)
+
+        async def score(self, files: Any, *given: Any, **limits: Any) -> Any:
+            asked.append(f"score {len(files)}")
+            return await opened.pipeline.operations.score(files, *given, **limits)
+
+        async def compare(self, request: Any, *, limit_s: float) -> Any:
+            asked.append("compare")
+            return await opened.pipeline.operations.compare(request, limit_s=limit_s)
+
+    pipeline = replace(opened.pipeline, operations=Noted(), timed=TimedGraphs())
+    outcome = asyncio.run(pipeline.evaluate_reference(math.inf))
+    assert asked[:3] == ["compare", "score 1", "compare"]
+    assert next(e for e in outcome.evaluations if not e.recipe.changes) == outcome.evaluations[0]
+    assert len(outcome.evaluations) + len(outcome.slower) == 1 + len(opened.pipeline.ratios)
+
+
 def test_of_a_family_no_more_variants_are_made_than_asked_for(opened: Any) -> None:
     assert len(opened.pipeline.ratios) > 1
     few = replace(opened.pipeline, most_variants=1)
