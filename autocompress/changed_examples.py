@@ -26,7 +26,7 @@ class ChangedExample:
 class ChangedExamples:
     """worse, better: how many of all ``examples`` score worse and better than with the reference. most: of those that
     lost most, the ones whose outputs changed most. by_length: what examples lose by their length; None where all are
-    as long.
+    as long. sampled_of: how many there are, where these are a sample of them.
     """
 
     examples: int
@@ -34,6 +34,7 @@ class ChangedExamples:
     better: int
     most: tuple[ChangedExample, ...]
     by_length: GroupLosses | None = None
+    sampled_of: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -51,4 +52,5 @@ class ChangedExamples:
             value["better"],
             tuple(ChangedExample(**example) for example in value["most"]),
             None if by_length is None else GroupLosses.from_json(by_length),
+            value.get("sampled_of"),
         )

@@ -116,6 +116,7 @@ class Evaluation:
     outputs: str  # store key of its validation outputs, for paired comparison
     elapsed_s: float = 0.0
     memory_bytes: int | None = None  # that it takes on the target, where the profile limits it
+    precision: str = ""  # the number format it computes in, as its graph has it; empty where nobody looked
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "recipe": self.recipe.to_json()}

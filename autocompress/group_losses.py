@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 from autocompress.score_scale import IN_PERCENT, POINTS, ScoreScale
-from autocompress.verdict import ONE_SIDED, Verdict
+from autocompress.verdict import ONE_SIDED, Verdict, surely_at_most
 
 FEWEST_EXAMPLES = 10  # of a group, of which anything can be said
 WRONG = 0.05  # how often a group of all of them may be named by chance
@@ -74,12 +74,12 @@ class GroupLosses:
         over = self.losing_more_than(allowed / POINTS)
         shown = over[0] if over else max(self.rows, key=lambda g: g.loss + ONE_SIDED * g.error)
         change = f"{'loses' if shown.loss >= 0 else 'gains'} {scale.points(abs(shown.points), '.2f')}"
-        found = f"{self.by} {shown.name} {change}, give or take {POINTS * ONE_SIDED * shown.error:.2f}"
-        found = f"{found}; {allowed:g} may be lost"
+        found, high = f"{self.by} {shown.name} {change}", shown.points + POINTS * ONE_SIDED * shown.error
         if over:
-            return Verdict("not met", found)
-        if shown.points + POINTS * ONE_SIDED * shown.error <= allowed:
-            return Verdict("met", found)
+            return Verdict("not met", f"{found}, surely more; {allowed:g} may be lost")
+        if high <= allowed:
+            return Verdict("met", f"{found}, and {surely_at_most(high)}; {allowed:g} may be lost")
+        found = f"{found}, and may lose {high:.2f}, where {allowed:g} may be lost"
         return Verdict("undecided", f"{found}: no {self.by} surely loses more")
 
     def to_json(self) -> dict[str, Any]:

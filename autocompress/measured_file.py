@@ -53,7 +53,8 @@ class MeasuredFile:
     score: in the metric's own direction. fidelity: epochs that it was trained for. train_seconds: of its family, by
     then. feasible: may be recommended. verdicts: by limit (``latency``, ``drop``, ``class_drop``, ``size``,
     ``memory``), None where there is no such limit. loss: None where it was not compared. macs: multiply-accumulates of
-    one call. artifact: the file, relative to the run folder. elapsed_s: seconds into the search when it was measured.
+    one call. precision: the number format that it computes in, such as ``int8 static``. artifact: the file, relative to
+    the run folder. elapsed_s: seconds into the search when it was measured.
     """
 
     id: str
@@ -65,6 +66,7 @@ class MeasuredFile:
     params: int
     macs: int
     artifact: str
+    precision: str | None = None
     memory_bytes: int | None = None
     fidelity: float = 0.0
     train_seconds: float | None = None

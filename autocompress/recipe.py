@@ -57,7 +57,7 @@ class Recipe:
     @cached_property
     def id(self) -> str:
         """Ten hexadecimal digits, the same for equal recipes in every process."""
-        steps = [[s.strategy, [[k, _number(v)] for k, v in s.params]] for s in self._all()]
+        steps = [[s.strategy, [[k, _number(v)] for k, v in s.params]] for s in self.all_steps]
         return digest([steps, self.variant is not None])[:10]
 
     @cached_property
@@ -68,11 +68,11 @@ class Recipe:
     @property
     def changes(self) -> bool:
         """Whether the file differs from the reference's."""
-        return bool(self._all())
+        return bool(self.all_steps)
 
     def step(self, strategy: str) -> Step | None:
         """The first step of a strategy, the variant included."""
-        return next((step for step in self._all() if step.strategy == strategy), None)
+        return next((step for step in self.all_steps if step.strategy == strategy), None)
 
     def plus(self, *steps: Step) -> "Recipe":
         return replace(self, steps=(*self.steps, *steps))
@@ -87,7 +87,7 @@ class Recipe:
 
     def to_json(self) -> list[dict[str, Any]]:
         """The steps; a graph variant is the last and says so."""
-        steps: list[dict[str, Any]] = [{"strategy": s.strategy, "params": s.values} for s in self._all()]
+        steps: list[dict[str, Any]] = [{"strategy": s.strategy, "params": s.values} for s in self.all_steps]
         if self.variant is not None:
             steps[-1]["variant"] = True
         return steps
@@ -101,12 +101,14 @@ class Recipe:
 
     def techniques(self, between: str = "+") -> str:
         """The strategies alone, in order, for a table: ``prune_channels+distill_logits``."""
-        return between.join(dict.fromkeys(s.strategy for s in self._all() if s.strategy != TRAIN)) or "unchanged"
+        return between.join(dict.fromkeys(s.strategy for s in self.all_steps if s.strategy != TRAIN)) or "unchanged"
 
     def __str__(self) -> str:
-        return " + ".join(str(step) for step in self._all()) or "unchanged"
+        return " + ".join(str(step) for step in self.all_steps) or "unchanged"
 
-    def _all(self) -> tuple[Step, ...]:
+    @property
+    def all_steps(self) -> tuple[Step, ...]:
+        """With the variant, last."""
         return self.steps if self.variant is None else (*self.steps, self.variant)
 
 

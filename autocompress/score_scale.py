@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from autocompress.evaluation import NORMAL, Score
 from autocompress.metric_names import ACCURACY
-
-if TYPE_CHECKING:
-    from autocompress.evaluation import Score
 
 POINTS = 100  # in one of the metric's unit
 
@@ -40,7 +38,28 @@ class ScoreScale:
         """From one value of the metric to another, signed, in its own direction."""
         if before is None:
             return "not compared"
-        return f"{100 * (after - before):+.2f} points" if self.in_percent else f"{after - before:+.4g}"
+        return f"{self._signed(POINTS * (after - before))}{' points' if self.in_percent else ''}"
+
+    @property
+    def change_title(self) -> str:
+        """Of a column of changes."""
+        return "change, points" if self.in_percent else "change"
+
+    def signed(self, lost: float) -> str:
+        """What a loss of so many points is as a change: this file minus the other, in the metric's own direction;
+        points of accuracy, any other metric in its own unit.
+        """
+        return self._signed(-lost if self.maximize else lost)
+
+    def half_width(self, error: float) -> str:
+        """Of the 95 % interval around such a change. error: its standard error, in points."""
+        half = NORMAL * error
+        return f"± {half:.2f}" if self.in_percent else f"± {half / POINTS:.2g}"
+
+    def _signed(self, points: float) -> str:
+        if self.in_percent:
+            return f"{round(points, 2) + 0.0:+.2f}"  # no minus before a zero
+        return f"{points / POINTS + 0.0:+.4g}"
 
     def points(self, points: float, digits: str = "g") -> str:
         """So many points, hundredths of the metric's unit, of which the amount in that unit is said where it is no
@@ -54,9 +73,14 @@ class ScoreScale:
         """To compare values by: higher is better."""
         return value if self.maximize else -value
 
-    def scored(self, score: "Score") -> str:
+    def scored(self, score: Score) -> str:
         """A score of a search as the metric's own value."""
         return self.text(score.shown(self.maximize).val)
+
+
+def give_or_take(error: float) -> str:
+    """Half of the 95 % interval around a difference of points, by its standard error."""
+    return f"give or take {NORMAL * error:.2f}"
 
 
 IN_PERCENT = ScoreScale(ACCURACY)

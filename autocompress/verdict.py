@@ -76,16 +76,22 @@ def drop_verdict(loss: float, error: float, allowed: float, examples: int, scale
     ``examples``. error: its standard error, which falls with the root of their number. One-sided, 95 %.
     """
     change = f"{'loses' if loss >= 0 else 'gains'} {scale.points(abs(loss), '.2f')}"
-    found = f"it {change}, give or take {ONE_SIDED * error:.2f}; {allowed:g} may be lost"
-    if loss + ONE_SIDED * error <= allowed:
-        return Verdict("met", found)
-    if loss - ONE_SIDED * error > allowed:
-        return Verdict("not met", found)
+    low, high = loss - ONE_SIDED * error, loss + ONE_SIDED * error
+    if high <= allowed:
+        return Verdict("met", f"it {change}, and {surely_at_most(high)}; {allowed:g} may be lost")
+    if low > allowed:
+        return Verdict("not met", f"it {change}, surely at least {low:.2f}; {allowed:g} may be lost")
+    found = f"it {change}, and may lose {high:.2f}, where {allowed:g} may be lost"
     more = ""
     if allowed and too_small_a_split(error, allowed):
         more = f", {math.ceil(examples * (2 * ONE_SIDED * error / allowed) ** 2):,} would do"
-    helps = f"--max-drop {at_least(loss + ONE_SIDED * error)} is known to be kept"
+    helps = f"--max-drop {at_least(high)} is known to be kept"
     return Verdict("undecided", f"{found}: {CLOSE} with {examples:,} validation examples{more}; {helps}")
+
+
+def surely_at_most(lost: float) -> str:
+    """Said of the upper end of a loss in points, one-sided, 95 %."""
+    return f"surely loses at most {lost:.2f}" if lost > 0 else "surely loses nothing"
 
 
 def _verdict(

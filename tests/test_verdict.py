@@ -118,7 +118,10 @@ def test_nothing_may_be_lost_where_none_is_allowed():
 
 
 def test_a_verdict_on_a_loss_tells_its_numbers():
-    assert drop_verdict(0.5, 0.2, 1.0, 1000).reason == "it loses 0.50 points, give or take 0.33; 1 may be lost"
+    met = drop_verdict(0.5, 0.2, 1.0, 1000)
+    assert met.reason == "it loses 0.50 points, and surely loses at most 0.83; 1 may be lost"
+    assert drop_verdict(-1.0, 0.2, 1.0, 1000).reason.startswith("it gains 1.00 points, and surely loses nothing;")
+    assert drop_verdict(2.0, 0.2, 1.0, 1000).reason == "it loses 2.00 points, surely at least 1.67; 1 may be lost"
     close = drop_verdict(0.9, 0.2, 1.0, 1000)
     assert close.reason.endswith(
         "1 may be lost: too close to tell with 1,000 validation examples; --max-drop 1.23 is known to be kept"

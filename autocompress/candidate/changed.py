@@ -7,30 +7,42 @@ from torch import Tensor
 
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.request import ModelFile
-from autocompress.candidate.score import stored_outputs
+from autocompress.candidate.score import kept_here, stored_outputs
 from autocompress.changed_examples import ChangedExample, ChangedExamples
 from autocompress.classes import answers_of, class_count, labels_of
 from autocompress.data import Batch, Split, joined_padded, label_name, picture_of, spread
 from autocompress.measure import outputs_of
 
 EXAMPLES_SHOWN = 8
+RUN_AGAIN = 64  # of the examples that lost most, by both files
+FEWEST_LOOKED_AT, MOST_LOOKED_AT = 20, 500  # examples, where what is kept of outputs tells nothing of a single one
 
 
 def changed_examples(
     opened: OpenTask, file: ModelFile, reference: str, own: str, seconds: float, again: int
 ) -> ChangedExamples | None:
-    """None where the metric says nothing of one example, or that takes more than so many seconds. reference, own: store
-    keys of what was kept of outputs. again: how many of those that lost most are run again, by both files. Raises
-    CandidateFailed when some outputs are missing.
+    """None where the metric says nothing of one example, or that takes more than so many seconds. Where what was kept
+    is of several examples together, a sample of them is scored anew, by both files. reference, own: store keys of what
+    was kept of outputs. again: how many examples both files may be run on once more; at most ``RUN_AGAIN`` of those
+    that lost most are. Raises CandidateFailed when some outputs are missing.
     """
+    val, paths = opened.val, (opened.folder.root / file.path, opened.folder.reference)
     with opened.supervisor.during("score", "example by example"):
-        found = opened.val.changed(stored_outputs(opened, own), stored_outputs(opened, reference), seconds)
+        kept = [stored_outputs(opened, key) for key in (own, reference)]
+        if not val.tells_examples(kept[0]):
+            val = val.sampled(min(again, MOST_LOOKED_AT))
+            if len(val) < FEWEST_LOOKED_AT:
+                return None
+            kept = [kept_here(opened, path, val, opened.lock.give_way) for path in paths]
+        found = val.changed(kept[0], kept[1], seconds)
         if found is None:
             return None
         losses, by_length = found[0].nan_to_num(0.0), found[1]
-        numbers = _that_lost_most(losses, again)
-        most = _most_changed(opened, file, numbers, losses) if len(numbers) and opened.val.split.steady else []
-    return ChangedExamples(len(losses), int((losses > 0).sum()), int((losses < 0).sum()), tuple(most), by_length)
+        numbers = _that_lost_most(losses, min(again, RUN_AGAIN))
+        most = _most_changed(opened, val.split, file, numbers, losses) if len(numbers) and val.split.steady else []
+    worse, better = int((losses > 0).sum()), int((losses < 0).sum())
+    sampled_of = None if val is opened.val else len(opened.val)
+    return ChangedExamples(len(losses), worse, better, tuple(most), by_length, sampled_of)
 
 
 def _that_lost_most(losses: Tensor, most: int) -> Tensor:
@@ -44,11 +56,13 @@ def _that_lost_most(losses: Tensor, most: int) -> Tensor:
     return torch.cat([more, equal[spread(len(equal), most - len(more))]])
 
 
-def _most_changed(opened: OpenTask, file: ModelFile, numbers: Tensor, losses: Tensor) -> list[ChangedExample]:
+def _most_changed(
+    opened: OpenTask, scored: Split, file: ModelFile, numbers: Tensor, losses: Tensor
+) -> list[ChangedExample]:
     """Of these examples the ones that lost most, and of equal ones those whose outputs changed most; without those that
     both files answer alike now, in other company than when they were scored.
     """
-    split, task = opened.val.split.of(numbers), opened.task
+    split, task = scored.of(numbers), opened.task
     reference, own = (
         _outputs(opened, split, path) for path in (opened.folder.reference, opened.folder.root / file.path)
     )

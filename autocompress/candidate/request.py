@@ -129,7 +129,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a file scores on the validation split, and what it takes to keep. outputs: store key of its outputs."""
+    """What a file scores on the validation split, and what it takes to keep. outputs: store key of its outputs.
+    precision: the number format that it computes in.
+    """
 
     score: Score
     size_bytes: int
@@ -137,6 +139,7 @@ class Scored:
     params: int
     macs: int
     outputs: str
+    precision: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autocompress.candidate.count import compressed_size, count
 from autocompress.candidate.open_task import OpenTask
+from autocompress.candidate.precision import precision_of
 from autocompress.candidate.request import ModelFile, NotScored, Sample, Scored
 from autocompress.data import KeptOutputs, ScoredSet
 from autocompress.errors import CandidateFailed
@@ -52,7 +53,7 @@ def _scored(opened: OpenTask, file: ModelFile, sample: Sample | None) -> Scored:
             packed.result()
             opened.lock.give_way()
 
-        kept = _kept(opened, path, val, give_way)
+        kept = kept_here(opened, path, val, give_way)
         own = val.score(kept) if sample is None else _compared(opened, kept, val, sample, give_way)
     if own is None:
         return _scored(opened, file, None)
@@ -61,7 +62,7 @@ def _scored(opened: OpenTask, file: ModelFile, sample: Sample | None) -> Scored:
     key = opened.store.key("val", file.digest, str(own.sampled or ""))
     opened.store.save(key, kept)
     params, macs = count(path, opened.feeds[0])
-    return Scored(own, path.stat().st_size, packed.result(), params, macs, key)
+    return Scored(own, path.stat().st_size, packed.result(), params, macs, key, precision_of(path))
 
 
 def _compared(
@@ -92,7 +93,7 @@ def _reference_on(opened: OpenTask, val: ScoredSet, sample: Sample, give_way: Ca
     key = opened.store.key("val", sample.outputs, str(sample.examples))
     if (known := opened.store.load(key)) is not None:
         return known
-    kept = _kept(opened, opened.folder.reference, val, give_way)
+    kept = kept_here(opened, opened.folder.reference, val, give_way)
     opened.store.save(key, kept)
     return kept
 
@@ -109,7 +110,7 @@ def run_on_device(opened: OpenTask, file: ModelFile, reference: str) -> OnDevice
         stored_outputs(opened, reference),
     )
     with opened.supervisor.during("score", f"on the device: {file.recipe.techniques()}"):
-        here, farthest = _kept(opened, path, sample, opened.lock.give_way), [0.0, 0.0]
+        here, farthest = kept_here(opened, path, sample, opened.lock.give_way), [0.0, 0.0]
         try:
             kept = sample.kept(_beside(opened, path, sample, there, farthest))
             difference, error = sample.difference(kept, here)
@@ -160,12 +161,12 @@ def test_scores(opened: OpenTask, files: Sequence[ModelFile]) -> list[float]:
     scores = []
     for file in files:
         with opened.supervisor.during("score", f"test: {file.recipe.techniques()}"):
-            kept = _kept(opened, opened.folder.root / file.path, opened.test, opened.lock.give_way)
+            kept = kept_here(opened, opened.folder.root / file.path, opened.test, opened.lock.give_way)
             scores.append(opened.test.value(kept))
     return scores
 
 
-def _kept(opened: OpenTask, path: Path, examples: ScoredSet, give_way: Callable[[], None]) -> KeptOutputs:
+def kept_here(opened: OpenTask, path: Path, examples: ScoredSet, give_way: Callable[[], None]) -> KeptOutputs:
     """What is kept of a file's outputs here."""
     return _kept_by(opened, lambda: opened.open(path), examples, give_way)
 
@@ -210,7 +211,7 @@ def chance(opened: OpenTask, outputs: str) -> Chance | None:
     if sample is None:
         return opened.val.chance(stored_outputs(opened, outputs))
     with opened.supervisor.during("score", "score: permuted targets"):
-        return sample.chance(_kept(opened, opened.folder.reference, sample, opened.lock.give_way))
+        return sample.chance(kept_here(opened, opened.folder.reference, sample, opened.lock.give_way))
 
 
 def stored_outputs(opened: OpenTask, key: str) -> KeptOutputs:

@@ -131,6 +131,10 @@ class ScoredSet:
         """
         return None if self.groups is None else self._by(self.groups, own, reference, seed)
 
+    def tells_examples(self, kept: KeptOutputs) -> bool:
+        """Whether what was kept of a file's outputs can be told apart by example."""
+        return self._scorer.cut(kept, torch.tensor([0]), len(self)) is not None
+
     def changed(
         self, own: KeptOutputs, reference: KeptOutputs, seconds: float
     ) -> tuple[Tensor, GroupLosses | None] | None:

@@ -43,8 +43,8 @@ def new_figure() -> Any:
 
 
 def as_json(figure: Any) -> str:
-    """For a script element, which nothing in it can close."""
-    return str(figure.to_json()).replace("<", "\\u003c")
+    """As the page unpacks it."""
+    return str(figure.to_json())
 
 
 def in_light_colors(figure: Any) -> Any:

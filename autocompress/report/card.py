@@ -64,9 +64,13 @@ def _table(document: Document, candidate: dict[str, Any]) -> Iterator[str]:
             interval = "" if None in (low, high) else f" (95 % of {scale.text(low)} to {scale.text(high)})"
             own, other = scale.text(scores[0]), scale.text(scores[1])
             yield f"| {plain(document['metric'])}, {split} | {own}{interval} | {other} |"
-    took = [explain.statistic_ms(point, document) for point in (candidate, reference)]
-    yield f"| {plain(document['budget']['statistic'])} of a call, ms | {took[0]:.4g} | {took[1]:.4g} |"
-    yield f"| speed-up | {1 / candidate['latency_ms']['ratio']:.2f} | 1 |"
+    for name in dict.fromkeys(("p50", document["budget"]["statistic"])):
+        took = [explain.shown_ms(point, document, name) for point in (candidate, reference)]
+        yield f"| {plain(name)} of a call, ms | {took[0]:.4g} | {took[1]:.4g} |"
+    yield f"| speed-up, of the p50 | {1 / candidate['latency_ms']['ratio']:.2f} | 1 |"
+    precisions = [point.get("precision") for point in (candidate, reference)]
+    if all(precisions):
+        yield f"| precision | {plain(str(precisions[0]))} | {plain(str(precisions[1]))} |"
     for title, key, unit in (
         ("file, kB", "size_bytes", 1e3),
         ("file, deflated, kB", "compressed_bytes", 1e3),

@@ -99,8 +99,8 @@ def _hover(p: Shown, document: dict[str, Any]) -> str:
         *row["steps"],
         f"validation {row['val']} ({row['interval']})",
         *([] if p["score"]["test"] is None else [f"test {row['test']}"]),
-        f"p50 {row['p50']} ms, p90 {row['p90']} ms, speed-up {row['speedup']}",
-        f"{row['size']}, {row['params']} parameters, {row['macs']} MACs",
+        f"p50 {row['p50']} ms, p90 {row['p90']} ms, speed-up (p50) {row['speedup']}",
+        f"{row['precision']}, {row['size']}, {row['params']} parameters, {row['macs']} MACs",
         *row["tags"],
     ]
     return hover_text(row["name"], lines)

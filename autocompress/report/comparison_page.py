@@ -135,7 +135,7 @@ def _hover(name: str, p: Shown, document: dict[str, Any]) -> str:
         row["name"],
         *row["steps"],
         f"validation {row['val']} ({row['interval']})",
-        f"p50 {row['p50']} ms, p90 {row['p90']} ms, speed-up {row['speedup']}",
+        f"p50 {row['p50']} ms, p90 {row['p90']} ms, speed-up (p50) {row['speedup']}",
         *row["tags"],
     ]
     return hover_text(name, lines)

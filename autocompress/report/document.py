@@ -16,7 +16,6 @@ from autocompress.latency import Latency
 from autocompress.machine.conditions import machine
 from autocompress.measure import advice
 from autocompress.operator_kinds import scaled
-from autocompress.plugin.contract import Stage
 from autocompress.profile import HardwareProfile
 from autocompress.report.what_helps import what_would_help
 from autocompress.score_scale import POINTS, ScoreScale
@@ -85,7 +84,7 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
         "minutes": around.minutes,
         "full_epochs": around.full_epochs,
         "operators": _operators(standings, chosen.id if chosen is not None else None),
-        "compressing": sorted(a.name for a in standings.opening.applicable if a.stages != (Stage.TRAIN,)),
+        "compressing": sorted(standings.compressing),
         "by_class": _by_class(
             standings, next((j for j in judgements if chosen and j.evaluation.id == chosen.id), None)
         ),
@@ -101,7 +100,6 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
 def candidate_documents(standings: Standings, judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
     """Each file with all that is known of it now. judgements: of all files."""
     front, scale = {e.id for e in standings.reported_front()}, standings.opening.scale
-    chosen = None if standings.concluded is None else standings.concluded.id
     return [
         {
             **file_document(j.evaluation, scale),
@@ -118,7 +116,7 @@ def candidate_documents(standings: Standings, judgements: Sequence[Judgement]) -
                 )
             },
             "loss": {"points": j.loss, "error": j.error},
-            "beside_chosen": _beside_chosen(standings, j.evaluation, chosen),
+            "beside": _beside(standings, j.evaluation),
             "on_device": _on_device(standings.measured.on_device.get(j.evaluation.id), scale),
             "keeps_lead": j.keeps_lead,
             "stands_alone": standings.measured.stands_alone(j.evaluation),
@@ -141,10 +139,10 @@ def file_document(e: Evaluation, scale: ScoreScale) -> dict[str, Any]:
     }
 
 
-def _beside_chosen(standings: Standings, e: Evaluation, chosen: str | None) -> dict[str, float] | None:
-    """Points by which what was chosen is better on the same examples; None where both were not compared."""
-    found = standings.measured.beside_chosen.get((chosen or "", e.id))
-    return None if found is None else {"points": POINTS * found[0], "error": POINTS * found[1]}
+def _beside(standings: Standings, e: Evaluation) -> dict[str, dict[str, float]]:
+    """What a file loses against others on the same examples, by their ids: those that it was compared with."""
+    found = {one: pair for (one, other), pair in standings.measured.beside.items() if other == e.id}
+    return {one: {"points": POINTS * loss, "error": POINTS * error} for one, (loss, error) in found.items()}
 
 
 def tried(standings: Standings) -> int:
@@ -180,6 +178,7 @@ def _point(e: Evaluation, scale: ScoreScale) -> dict[str, Any]:
         "size_bytes": e.size_bytes,
         "compressed_bytes": e.compressed_bytes,
         "memory_bytes": e.memory_bytes,
+        "precision": e.precision or None,
         "params": e.params,
         "macs": e.macs,
     }
@@ -229,7 +228,7 @@ def _changed(standings: Standings, chosen: str | None) -> dict[str, Any] | None:
         {**{name: getattr(example, name) for name in shown}, "loss": {"points": POINTS * example.loss}}
         for example in found.most
     ]
-    counts = {"examples": found.examples, "worse": found.worse, "better": found.better}
+    counts = {name: getattr(found, name) for name in ("examples", "sampled_of", "worse", "better")}
     return {**counts, "most": most, "by_length": by_length}
 
 

@@ -1,6 +1,10 @@
-"""Every candidate of a run as a row of one table: what was scored, what was rejected, what failed."""
+"""Every candidate of a run as a row of one table: what was scored, what was rejected, what failed.
 
-from collections.abc import Iterable
+The page is given them column by column, packed, and makes the rows that it shows: as elements they would take three
+quarters of the page, and a browser seconds.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,10 @@ from autocompress.report.over_time import duration
 from autocompress.report.points import Shown, outside, row_of, shown_digits, unmet
 from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import RECIPE
-from autocompress.verdict import ONE_SIDED
 
 ON_FRONT, MEETS, UNDECIDED, SAMPLED = "front", "meets", "undecided", "sampled"
 OUTSIDE, REJECTED, FAILED = "outside", "rejected", "failed"
+SPEED_UP = "speed-up (p50)"
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Cell:
     """note: below the text, smaller. sort: what a column is sorted by, None where there is nothing."""
 
     text: str
-    sort: float | None = None
+    sort: float | str | None = None
     note: str = ""
 
 
@@ -57,9 +61,10 @@ def columns(document: dict[str, Any]) -> list[Column]:
     return [
         Column("validation", scale.maximize),
         Column("test", scale.maximize),
-        Column("points lost"),
-        Column(f"{statistic} ms"),
-        Column("speed-up", descending=True),
+        Column(scale.change_title),
+        *(Column(f"{name} ms") for name in dict.fromkeys(("p50", statistic))),
+        Column(SPEED_UP, descending=True),
+        Column("precision"),
         Column("size"),
         Column("params"),
         Column("MACs"),
@@ -80,6 +85,22 @@ def rows(document: dict[str, Any], points: Iterable[Shown], root: Path, timed: I
     ]
 
 
+def by_column(document: dict[str, Any], all_rows: Sequence[Row]) -> dict[str, Any]:
+    """What the page makes its rows of: the values of each field over all rows, and of each column of cells."""
+    names = ("name", "states", "tags", "steps", "id", "links", "sessions", "reason")
+    cells = [[row.cells[at] for row in all_rows] for at in range(len(columns(document)))]
+    parts = ("text", "sort", "note")
+    return {
+        **{name: [getattr(row, name) for row in all_rows] for name in names},
+        "cells": [{part: [_short(getattr(cell, part)) for cell in column] for part in parts} for column in cells],
+    }
+
+
+def _short(value: Any) -> Any:
+    """Of a number six digits: what a column is sorted by need not be more."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def filter_choices(document: dict[str, Any], all_rows: Iterable[Row]) -> list[tuple[str, str, int]]:
     """What rows can be filtered by: (state, in words, how many rows), those alone that some row has."""
     words = {
@@ -97,6 +118,7 @@ def filter_choices(document: dict[str, Any], all_rows: Iterable[Row]) -> list[tu
 
 def _of_point(p: Shown, document: dict[str, Any], root: Path, timed: set[str]) -> Row:
     shown, score, latency, found = row_of(p, document), p["score"], p["latency_ms"], p.get("elapsed_s")
+    scale = ScoreScale.of(document)
     of_unmet = {outside(document): OUTSIDE, "undecided": UNDECIDED, "scored on a sample": SAMPLED}
     held = [ON_FRONT] * p["on_front"] + [MEETS if p["feasible"] else of_unmet[unmet(p, document)]]
     identifier = p["id"] or ("reference" if p["is_reference"] else "")
@@ -107,9 +129,10 @@ def _of_point(p: Shown, document: dict[str, Any], root: Path, timed: set[str]) -
         (
             Cell(shown["val"], score["val"], shown["interval"]),
             Cell(shown["test"], score["test"]),
-            _lost(p),
-            Cell(shown_digits(p["ms"]), p["ms"]),
+            _change(p, scale),
+            *_milliseconds(p, document),
             Cell(shown["speedup"], 1 / latency["ratio"], _speedup_interval(latency)),
+            Cell(shown["precision"], p.get("precision")),
             Cell(shown["size"], p["size_bytes"]),
             Cell(shown["params"], p["params"]),
             Cell(shown["macs"], p["macs"]),
@@ -128,13 +151,13 @@ def _of_note(entry: dict[str, Any], document: dict[str, Any], state: str) -> Row
     """Of what was rejected or failed: what is known of it."""
     ms, ratio = entry.get("latency_ms"), entry.get("ratio")
     known = {
-        3: Cell(shown_digits(ms), ms) if ms else Cell("-"),
-        4: Cell(f"{1 / ratio:.2f}×", 1 / ratio) if ratio else Cell("-"),
+        f"{document['budget']['statistic']} ms": Cell(shown_digits(ms), ms) if ms else Cell("-"),
+        SPEED_UP: Cell(f"{1 / ratio:.2f}×", 1 / ratio) if ratio else Cell("-"),
     }
     return Row(
         explain.techniques(entry),
         (state,),
-        tuple(known.get(number, Cell("-")) for number in range(len(columns(document)))),
+        tuple(known.get(column.title, Cell("-")) for column in columns(document)),
         steps=tuple(explain.steps(entry)),
         tags=(state,),
         reason=cause(entry),
@@ -146,11 +169,19 @@ def cause(entry: dict[str, Any]) -> str:
     return ": ".join(filter(None, (str(entry.get("strategy") or ""), entry["reason"])))
 
 
-def _lost(p: Shown) -> Cell:
+def _milliseconds(p: Shown, document: dict[str, Any]) -> list[Cell]:
+    """The median, of which the speed-up is, and what the profile asks for."""
+    names = dict.fromkeys(("p50", document["budget"]["statistic"]))
+    taken = [explain.shown_ms(p, document, name) for name in names]
+    return [Cell(shown_digits(ms), ms) for ms in taken]
+
+
+def _change(p: Shown, scale: ScoreScale) -> Cell:
+    """Of score, beside the reference; sorted by what is lost, the least first."""
     loss = p.get("loss")
     if not loss:
         return Cell("-")
-    return Cell(f"{loss['points']:+.2f}", loss["points"], f"± {ONE_SIDED * loss['error']:.2f}")
+    return Cell(scale.signed(loss["points"]), loss["points"], scale.half_width(loss["error"]))
 
 
 def _speedup_interval(latency: dict[str, Any]) -> str:

@@ -7,13 +7,13 @@ from autocompress.budget import DEFAULT_DROP
 from autocompress.explore.standings.rank_correlation import FEWEST_TRAINED_ON
 from autocompress.operator_kinds import spent_on
 from autocompress.recipe import TRAIN, Recipe
-from autocompress.score_scale import POINTS, ScoreScale
+from autocompress.score_scale import POINTS, ScoreScale, give_or_take
 from autocompress.storage.front import CANDIDATES, EXACT_SUMS, candidate_of
-from autocompress.verdict import ONE_SIDED
 
 DIFFERENT = 0.1  # a ratio, that is said
 BINDING, TIGHTER = 4.0, 1.25  # times faster than the reference, and than what was found: a budget that would bind
 CLASSES_NAMED = 3  # classes or groups
+NOT_LOOKED_AT = "there was no time to look"
 PLURALS = {"class": "classes", "group": "groups", "tenth of the target": "tenths of the target"}
 
 Document = dict[str, Any]
@@ -46,7 +46,7 @@ def shown_ms(point: Candidate, document: Document, percentile: str) -> float:
     """
     latency, budget = point["latency_ms"], document["budget"]
     judged = budget["latency_ms"] is not None and percentile == budget["statistic"]
-    if percentile in latency and not judged:
+    if percentile in ("p50", "p90") and not judged:
         return float(latency[percentile])
     return float(latency.get("statistic", latency["p90"]))
 
@@ -85,8 +85,7 @@ def conclusion(document: Document) -> str:
             return "Nothing is recommended." if document["candidates"] else "Nothing could be measured."
         return (
             f"Nothing is known to meet the budget of {budget_text(document)}; nearest is "
-            f"{techniques(near)}: {1 / near['latency_ms']['ratio']:.2f}x, "
-            f"{statistic_ms(near, document):.4g} ms, {scale.text(near['score']['val'])}."
+            f"{techniques(near)}: {faster_by(near, document)}, validation {scale.text(near['score']['val'])}."
             f"{undecided(near)}{_class_lost(near)}{beside_others(near)}"
         )
     feasible = [c for c in document["candidates"] if c["feasible"] or c is chosen]
@@ -119,12 +118,28 @@ def conclusion(document: Document) -> str:
     )
     return (
         f"Recommended: {techniques(chosen)}, {why}: "
-        f"{1 / chosen['latency_ms']['ratio']:.2f}x faster than the reference, "
-        f"{statistic_ms(chosen, document):.4g} ms {document['budget']['statistic']}, "
-        f"validation {scale.text(chosen['score']['val'])} "
+        f"{faster_by(chosen, document)}, validation {scale.text(chosen['score']['val'])} "
         f"({scale.change(reference['score']['val'], chosen['score']['val'])}){test}."
         f"{undecided(chosen)}{beside_others(chosen)}"
     )
+
+
+def faster_by(candidate: Candidate, document: Document) -> str:
+    """How fast a file is: the speed-up with the medians that it is of, and the percentile that the profile asks for."""
+    own, reference = (shown_ms(point, document, "p50") for point in (candidate, document["reference"]))
+    statistic, speed = document["budget"]["statistic"], 1 / candidate["latency_ms"]["ratio"]
+    more = "" if statistic == "p50" else f", {statistic} {statistic_ms(candidate, document):.4g} ms"
+    than = "faster than" if speed > 1 else "as fast as"
+    return f"{speed:.2f}x {than} the reference (p50 {own:.4g} ms against {reference:.4g}){more}"
+
+
+def reference_text(document: Document) -> str:
+    """What every figure stands beside."""
+    scale, reference = ScoreScale.of(document), document["reference"]
+    test = "" if reference["score"]["test"] is None else f", test {scale.text(reference['score']['test'])}"
+    percentiles = dict.fromkeys(("p50", document["budget"]["statistic"]))
+    took = ", ".join(f"{name} {shown_ms(reference, document, name):.4g} ms" for name in percentiles)
+    return f"reference: {scale.text(reference['score']['val'])}{test}, {took}"
 
 
 def smallest(document: Document) -> str | None:
@@ -133,7 +148,7 @@ def smallest(document: Document) -> str | None:
     scale, reference = ScoreScale.of(document), document["reference"]
     allowed = document["budget"]["max_drop"]
     least = scale.goodness(reference["score"]["val"]) - (DEFAULT_DROP if allowed is None else allowed) / POINTS
-    whole = [c for c in document["candidates"] if not c["score"].get("sampled")]
+    whole = [c for c in document["candidates"] if not c["score"]["sampled"]]
     whole = [c for c in whole if keeps_classes(c)]
     enough = [c for c in whole if scale.goodness(c["score"]["val"]) >= least - 1e-9]
     if not enough:
@@ -216,11 +231,10 @@ def _fastest_within_a_point(document: Document) -> str | None:
     found; None where that is the recommended one.
     """
     chosen = candidate_of(document, document["recommended"])
-    near = [
-        c
-        for c in document["candidates"]
-        if c["on_front"] and (loss := c.get("loss")) and loss["points"] <= DEFAULT_DROP
-    ]
+    front = [c for c in document["candidates"] if c["on_front"]]
+    if not all(c.get("loss") for c in front):
+        return None
+    near = [c for c in front if c["loss"]["points"] <= DEFAULT_DROP]
     fastest = min(near, key=lambda c: float(c["latency_ms"]["ratio"]), default=None)
     if chosen is None or fastest is None or fastest["latency_ms"]["ratio_high"] >= chosen["latency_ms"]["ratio_low"]:
         return None
@@ -228,16 +242,18 @@ def _fastest_within_a_point(document: Document) -> str | None:
     change = f"{'loses' if points >= 0 else 'gains'} {ScoreScale.of(document).points(abs(points), '.2f')}"
     return (
         f"The fastest on the front that loses at most a point: {techniques(fastest)}, "
-        f"{1 / fastest['latency_ms']['ratio']:.2f}x, {change}, give or take "
-        f"{ONE_SIDED * fastest['loss']['error']:.2f}: {fastest['artifact']}"
+        f"{1 / fastest['latency_ms']['ratio']:.2f}x, {change}, {give_or_take(fastest['loss']['error'])}: "
+        f"{fastest['artifact']}"
     )
 
 
 def where_time_goes(document: Document) -> str | None:
     """The operators on which what was chosen spends its time, beside the reference's."""
-    found = document.get("operators")
-    if not found:
+    if "operators" not in document:  # of an earlier version
         return None
+    found = document["operators"]
+    if not found:
+        return f"Where its time goes is not known: {NOT_LOOKED_AT}, or the target does not tell."
     return f"Where its time goes: {spent_on(found['reference'], found['chosen'])}."
 
 
@@ -309,8 +325,7 @@ def _groups_hurt(found: dict[str, Any] | None, scale: ScoreScale) -> str | None:
     def lost(row: dict[str, Any]) -> str:
         points = row["loss"]["points"]
         change = f"{'loses' if points >= 0 else 'gains'} {scale.points(abs(points), '.2f')}"
-        error, examples = ONE_SIDED * row["loss"]["error"], row["examples"]
-        return f"{row['name']} {change} (give or take {error:.2f}, {examples:,} examples)"
+        return f"{row['name']} {change} ({give_or_take(row['loss']['error'])}, {row['examples']:,} examples)"
 
     surely = [row for row in rows if row["surely"]]
     few = f" Too few examples to say: {_some(found['too_few'])}." if found["too_few"] else ""
@@ -324,10 +339,15 @@ def _groups_hurt(found: dict[str, Any] | None, scale: ScoreScale) -> str | None:
 
 def examples_that_changed(document: Document) -> str | None:
     """On how many examples what was chosen scores worse than the reference, and which lengths surely lose more."""
-    found = document.get("changed")
-    if not found:
+    if "changed" not in document:
         return None
-    of = f"Of {found['examples']:,} validation examples {found['worse']:,} score worse than with the reference"
+    found = document["changed"]
+    if not found:
+        return (
+            f"On which examples it does worse is not known: {NOT_LOOKED_AT}, or the metric says nothing of one example."
+        )
+    of_all = "" if found["sampled_of"] is None else f", a sample of {found['sampled_of']:,},"
+    of = f"Of {found['examples']:,} validation examples{of_all} {found['worse']:,} score worse than with the reference"
     by_length = found["by_length"]
     hurt = any(row["surely"] for row in by_length["rows"]) if by_length else False
     lengths = f" {_groups_hurt(by_length, ScoreScale.of(document))}" if hurt else ""

@@ -7,19 +7,19 @@ the error of both is called a tie. What was not measured is said to be so.
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from autocompress.recipe import TRAIN
+from autocompress.evaluation import NORMAL
+from autocompress.recipe import TRAIN, Recipe
 from autocompress.report.explain import Candidate, Document, techniques
 from autocompress.report.readable import MISSING_FIGURE
-from autocompress.score_scale import ScoreScale
-from autocompress.storage.front import candidate_of
-from autocompress.verdict import ONE_SIDED
+from autocompress.score_scale import ScoreScale, give_or_take
+from autocompress.storage.front import CANDIDATES, candidate_of
 
 Sentences = Callable[["FilesByTechnique"], Iterator[str]]
 NOTHING_AS_FAST = "nothing as fast was scored on all examples"
 CLOSE_SHOWN = 3  # files that are as good
 FRONT_SHOWN, APART = 6, 1.1  # files of the front, each so many times faster than the one before
 MUCH_SHORTER = 0.5  # times the training of the recommended file
-SLOWER_SHOWN = 3  # strategies whose files were slower
+SLOWER_SHOWN, FILES_NAMED = 3, 3  # strategies whose files were slower, and what of
 
 
 class FilesByTechnique:
@@ -33,7 +33,7 @@ class FilesByTechnique:
         self._compresses = frozenset(document["compressing"])
         budget = document["budget"]
         self.bounded = budget["latency_ms"] is not None or budget["speedup"] is not None
-        self.files = [c for c in document["candidates"] if c["recipe"] and not c["score"].get("sampled")]
+        self.files = [c for c in document["candidates"] if c["recipe"] and not c["score"]["sampled"]]
         self.chosen = candidate_of(document, document["recommended"] or document["nearest"])
 
     def compressing(self, candidate: Candidate) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ class FilesByTechnique:
         can = [c for c in files if c["feasible"]]
         if not can:
             near = [c for c in files if c["keeps_lead"] is not False] or files
-            within = [c for c in near if (c["verdicts"]["latency"] or {}).get("answer") != "not met"]
+            within = [c for c in near if not ((of := c["verdicts"]["latency"]) and of["answer"] == "not met")]
             if within:
                 return max(within, key=lambda c: (self.scale.goodness(c["score"]["val"]), -_ratio(c)))
             return min(near, key=_ratio, default=None)
@@ -73,11 +73,11 @@ class FilesByTechnique:
         return f"{self.scale.text(candidate['score']['val'])} at {1 / _ratio(candidate):.2f}x{meets}"
 
     def _better_by(self, one: Candidate, other: Candidate) -> tuple[float, float]:
-        """Points that one file scores more than another, and the standard error of that: on the same examples, where
-        one of them is what was chosen, else by what both lose against the reference.
+        """Points that one file is better than another, and the standard error of that: on the same examples, where they
+        were compared so, else by what both lose against the reference.
         """
-        for chosen, beside, sign in ((one, other, 1), (other, one, -1)):
-            if chosen is self.chosen and (paired := beside.get("beside_chosen")):
+        for first, second, sign in ((one, other, 1), (other, one, -1)):
+            if paired := (second.get("beside") or {}).get(first["id"]):
                 return sign * paired["points"], paired["error"]
         points = other["loss"]["points"] - one["loss"]["points"]
         return points, math.hypot(one["loss"]["error"], other["loss"]["error"])
@@ -104,11 +104,10 @@ class FilesByTechnique:
 
     def scored(self, one: Candidate, other: Candidate) -> str:
         """How the score of one file stands to another's."""
-        points, deviation = self._better_by(one, other)
-        error = ONE_SIDED * deviation
-        if abs(points) <= error:
-            return f"a tie in score: {abs(points):.2f} points apart, give or take {error:.2f}"
-        return f"{self.scale.points(abs(points), '.2f')} {'more' if points > 0 else 'less'}, give or take {error:.2f}"
+        points, error = self._better_by(one, other)
+        if abs(points) <= NORMAL * error:
+            return f"a tie in score: {abs(points):.2f} points apart, {give_or_take(error)}"
+        return f"{self.scale.points(abs(points), '.2f')} {'better' if points > 0 else 'worse'}, {give_or_take(error)}"
 
 
 def explanation(document: Document) -> dict[str, list[str]]:
@@ -240,22 +239,27 @@ def _close(run: FilesByTechnique) -> Iterator[str]:
     tied = [c for c in run.files if c["feasible"] and c is not chosen and run.more(c, chosen).startswith("a tie")]
     tied.sort(key=lambda c: abs(c["loss"]["points"] - chosen["loss"]["points"]))
     for c in tied[:CLOSE_SHOWN]:
-        yield f"Close: {c['id']}, {techniques(c)}, {run.shown(c)}: {run.more(c, chosen)}."
+        yield f"Close: {techniques(c)}, {run.shown(c)}: {run.more(c, chosen)}. It is {CANDIDATES}/{c['id']}/."
     if len(tied) > CLOSE_SHOWN:
         yield f"{len(tied) - CLOSE_SHOWN} more are as close."
 
 
 def _slower(run: FilesByTechnique) -> Iterator[str]:
     """Graph variants that did not pay, with the operators to blame where they were looked at."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for entry in run.document["rejected"]:
         recipe, reason = entry["recipe"], entry["reason"]
         if recipe and recipe[-1].get("variant") and reason.startswith("no faster than the float file"):
-            found.setdefault(recipe[-1]["strategy"], []).append(reason)
-    for name, reasons in sorted(found.items(), key=lambda item: -len(item[1]))[:SLOWER_SHOWN]:
-        why = next((reason.partition("): ")[2] for reason in reasons if "): " in reason), "")
-        files = "one file" if len(reasons) == 1 else f"{len(reasons)} files"
-        yield f"{name} made {files} no faster{f': {why}' if why else ''}."
+            float_file = Recipe.from_json(recipe).family.techniques(" + ")
+            found.setdefault(recipe[-1]["strategy"], []).append((float_file, reason.partition("): ")[2]))
+    for name, files in sorted(found.items(), key=lambda item: -len(item[1]))[:SLOWER_SHOWN]:
+        of = list(dict.fromkeys(float_file for float_file, _ in files))
+        more = f" and {len(of) - FILES_NAMED} more" if len(of) > FILES_NAMED else ""
+        named = "; ".join(of[:FILES_NAMED]) + more
+        count = "one file" if len(files) == 1 else f"{len(files)} files"
+        looked_at = next(((float_file, why) for float_file, why in files if why), None)
+        why = f", of {looked_at[0]}: {looked_at[1]}" if looked_at else "; in which operators is not known"
+        yield f"{name} made {count} no faster than the float file ({named}){why}."
 
 
 def _not_here(run: FilesByTechnique) -> Iterator[str]:

@@ -14,7 +14,7 @@ from autocompress.report.points import Shown, example_rows, group_tables, listed
 from autocompress.report.readable import as_far_as_known, readable
 from autocompress.report.recorded import Recorded
 from autocompress.score_scale import ScoreScale
-from autocompress.storage.front import chosen, delivered
+from autocompress.storage.front import STORE, chosen, delivered
 from autocompress.supervisor import MEASURE_BESIDE
 
 CAUSES_QUOTED = 3
@@ -47,7 +47,8 @@ def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITH
     points = points_of(document)
     scale = ScoreScale.of(document)
     worst = worst_shown(points, scale)
-    sessions = session_rows.session_rows(recorded.sessions)
+    in_view = [p["id"] for p in points if p["id"] and (p["on_front"] or p["role"])]
+    sessions = session_rows.session_rows(recorded.sessions, in_view, path.parent / STORE)
     found = fronts(points, scale)
     all_rows = every_candidate.rows(document, points, path.parent, sessions["files"])
 
@@ -62,6 +63,7 @@ def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITH
         figure=figure_json(document, points, worst),
         outside=outside(document),
         hidden=sum(is_hidden(p, worst, scale) for p in points),
+        change_title=scale.change_title,
         asked=known(explain.budget_text, "not said"),
         conclusion=known(explain.conclusion, NO_CONCLUSION),
         sentences=[
@@ -81,6 +83,7 @@ def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITH
         rows=[row_of(p, document) for p in reversed(listed(points))],
         columns=every_candidate.columns(document),
         all_rows=all_rows,
+        candidates=every_candidate.by_column(document, all_rows),
         states=every_candidate.filter_choices(document, all_rows),
         over_time=over_time_json(document, found) if found else None,
         when_found=known(lambda d: when_found(d, points)),
@@ -89,7 +92,6 @@ def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITH
         not_computable=[f"{one.target} by {one.group} ({one.why})" for one in recorded.importances if one.why],
         sessions=sessions,
         session_columns=session_rows.SESSION_COLUMNS,
-        session_files=[(row.sessions, row.name) for row in all_rows if row.sessions],
         session_shown=next((name for name in _worth_showing(points) if name in sessions["files"]), None),
         rejected=_groups((_kind(r["reason"]), _label(r)) for r in document["rejected"]),
         failed=_groups((every_candidate.cause(f), _label(f)) for f in document["failed"]),

@@ -1,7 +1,7 @@
 """A page of autocompress: one HTML file that holds its style, its scripts, its data and the library that draws.
 
 Names and reasons come from tasks and plug-ins, so all of them are untrusted text. The templates escape what they print,
-hover texts are escaped again for plotly (which draws a subset of HTML in them), JSON cannot close its script element,
+hover texts are escaped again for plotly (which draws a subset of HTML in them), data is packed as letters and digits,
 and a content security policy stops anything that got past these, network requests included.
 """
 
@@ -33,7 +33,7 @@ def write_page(template: str, path: Path, **context: Any) -> None:
         js=Markup((HERE / "report.js").read_text("utf-8")),
         plotly=Markup(packed_plotly()),
         packed=lambda value: Markup(_packed(json.dumps(value, separators=(",", ":")))),
-        as_figure=Markup,
+        packed_json=lambda text: Markup(_packed(text)),
         **context,
     )
     # A lone surrogate, from the bytes of a file name in an error message, must not cost the user the report.

@@ -6,7 +6,6 @@ from typing import Any
 
 from autocompress.report import explain
 from autocompress.score_scale import ScoreScale
-from autocompress.verdict import ONE_SIDED
 
 Shown = dict[str, Any]  # a candidate of front.json
 PNG_LETTERS = re.compile(r"[A-Za-z0-9+/]+={0,2}")  # of base64
@@ -68,6 +67,7 @@ def row_of(p: Shown, document: dict[str, Any]) -> dict[str, Any]:
         "size": f"{_amount(p['size_bytes'])}B",
         "params": _amount(p["params"]),
         "macs": _amount(p["macs"]),
+        "precision": p.get("precision") or "-",
         "steps": explain.steps(p),
     }
 
@@ -83,10 +83,11 @@ def group_tables(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def example_rows(document: dict[str, Any], pictures: Mapping[int, str]) -> list[dict[str, str]]:
     """The examples that changed most, as texts. pictures: PNG in base64, by the number of the example."""
+    scale = ScoreScale.of(document)
     return [
         {
             "number": f"{int(example['number']):,}",
-            "lost": f"{example['loss']['points']:+.4g}",
+            "change": scale.signed(example["loss"]["points"]),
             "picture": picture if PNG_LETTERS.fullmatch(picture := pictures.get(example["number"], "")) else "",
             **{name: str(example[name]) for name in ("target", "reference", "own")},
         }
@@ -101,8 +102,8 @@ def _group_rows(rows: list[dict[str, Any]], scale: ScoreScale) -> list[dict[str,
             "examples": f"{row['examples']:,}",
             "reference": scale.text(row["reference"]),
             "score": scale.text(row["score"]),
-            "lost": f"{row['loss']['points']:+.2f}",
-            "error": f"± {ONE_SIDED * row['loss']['error']:.2f}",
+            "change": scale.signed(row["loss"]["points"]),
+            "error": scale.half_width(row["loss"]["error"]),
             "surely": row["surely"],
         }
         for row in rows

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, Group
@@ -157,39 +158,34 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         box=None,
         pad_edge=False,
     )
-    narrow = console.width < 100
-    for name, justify in (
-        ("", "left"),
-        (scale.metric, "right"),
-        ("test", "right"),
-        ("p50 ms", "right"),
-        ("p90 ms", "right"),
-        ("speed-up", "right"),
-        ("size kB", "right"),
-    ):
-        if not (narrow and name in ("p50 ms", "size kB")):
-            table.add_column(escape(one_line(name, 40)), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    narrow, statistic = console.width < 100, document["budget"]["statistic"]
+    asked = f"{statistic} ms" if document["budget"]["latency_ms"] else "p50 ms"
+    left_out = {"size kB", "p50 ms", f"{statistic} ms"} - {asked} if narrow else set()
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "": lambda c: _mark(c, document),
+        one_line(scale.metric, 40): lambda c: scale.text(c["score"]["val"]),
+        "test": lambda c: scale.text(c["score"]["test"]),
+        "p50 ms": lambda c: f"{explain.shown_ms(c, document, 'p50'):.4g}",
+        f"{statistic} ms": lambda c: f"{explain.statistic_ms(c, document):.4g}",
+        "speed-up\n(p50)": lambda c: f"{1 / c['latency_ms']['ratio']:.2f}x",
+        "size kB": lambda c: f"{c['size_bytes'] / 1000:,.0f}",
+        "precision": lambda c: c.get("precision") or "-",
+    }
+    shown = {name: tell for name, tell in columns.items() if name not in left_out}
+    for name in shown:
+        table.add_column(Text(name), justify="left" if name in ("", "precision") else "right", no_wrap=True)
     table.add_column("recipe", overflow="fold")
     front = sorted(
         (c for c in document["candidates"] if c["on_front"] or c["id"] == document["recommended"]),
         key=lambda c: -c["latency_ms"]["ratio"],
     )
     for c in front:
-        cells = [
-            _mark(c, document),
-            scale.text(c["score"]["val"]),
-            scale.text(c["score"]["test"]),
-            f"{explain.shown_ms(c, document, 'p50'):.4g}",
-            f"{explain.shown_ms(c, document, 'p90'):.4g}",
-            f"{1 / c['latency_ms']['ratio']:.2f}x",
-            f"{c['size_bytes'] / 1000:,.0f}",
-        ]
-        if narrow:
-            del cells[6], cells[3]
+        cells = [tell(c) for tell in shown.values()]
         bold = "bold" if c["id"] == document["recommended"] else ""
         table.add_row(*(Text(cell, style=bold) for cell in cells), Text(explain.techniques(c), style=bold))
     console.print(table)
     console.print(Text("→ recommended   ✓ meets the budget   ? undecided", style="dim"))
+    console.print(Text(explain.reference_text(document), style="dim"))
     said = explain.slack(document)
     if said:
         console.print(Text(said))

@@ -9,7 +9,7 @@ from statistics import median
 from autocompress.measure import MOSTLY
 from autocompress.recipe import TRAIN
 from autocompress.report.explain import Candidate, Document, keeps_classes, statistic_ms, techniques, undecided
-from autocompress.score_scale import ScoreScale
+from autocompress.score_scale import ScoreScale, give_or_take
 from autocompress.storage.front import candidate_of
 from autocompress.verdict import FAR_OVER, FEWEST_QUIET_SESSIONS, ONE_SIDED, at_least, at_most, too_small_a_split
 
@@ -168,7 +168,7 @@ def _too_few_examples(files: Sequence[Candidate], document: Document) -> str | N
     more = "More examples there" if part is None else "A new search with more --minutes, which scores on more of them"
     return (
         f"{few} too small to tell a loss of {loss} from none: {techniques(best)} loses "
-        f"{best['loss']['points']:.2f}, give or take {ONE_SIDED * best['loss']['error']:.2f}. {more}, or "
+        f"{best['loss']['points']:.2f}, {give_or_take(best['loss']['error'])}. {more}, or "
         "a larger --max-drop, would be needed."
     )
 
@@ -176,7 +176,7 @@ def _too_few_examples(files: Sequence[Candidate], document: Document) -> str | N
 def _other_budgets(files: Sequence[Candidate], document: Document) -> str | None:
     """As their options are typed; nothing where the sentence on the nearest file says the same."""
     asked, scale = document["budget"]["max_drop"], ScoreScale.of(document)
-    worth = [c for c in files if c["keeps_lead"] and not c["score"].get("sampled")]
+    worth = [c for c in files if c["keeps_lead"] and not c["score"]["sampled"]]
     if document["budget"].get("max_class_drop") is not None:  # what was not compared is no offer
         worth = [c for c in worth if (c["verdicts"]["class_drop"] or {}).get("answer") == "met"]
         if not worth:

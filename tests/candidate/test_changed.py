@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
+from torchmetrics import MeanSquaredError
 
 from autocompress import Task
 from autocompress.candidate.changed import changed_examples
@@ -17,6 +18,7 @@ from autocompress.candidate.request import ModelFile, Scored
 from autocompress.candidate.score import score_files
 from autocompress.data import read_data
 from autocompress.data.reading import Reading
+from autocompress.data.scoring.sums import BLOCKS
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Recipe
 
@@ -81,6 +83,21 @@ def images() -> Task:
     targets = Squares()(inputs).argmax(1)
     data = inputs, targets
     return Task(name="t", model=Squares(), train=data, val=data, labels=["left", "right"])
+
+
+def test_where_what_is_kept_is_of_several_examples_together_a_sample_of_them_is_scored(changed: Changed) -> None:
+    inputs = torch.randn(2 * BLOCKS, 4, generator=torch.Generator().manual_seed(0))
+    targets = inputs.sum(1)
+    targets[100:110] += 5.0  # where another bias is nearer
+    data = inputs, targets
+    task = Task(name="t", model=Line(), train=data, val=data, loss="mse", metric=MeanSquaredError(), maximize=False)
+    found = changed(task, [SHIFT], again=400)
+    assert (found.examples, found.sampled_of) == (400, 2 * BLOCKS)
+    assert found.worse + found.better == 400
+    assert 0 < found.better <= 10
+    assert {e.number for e in found.most}.isdisjoint(range(100, 110))
+    assert max(e.number for e in found.most) > 400, "numbers are those of the whole split"
+    assert changed(task, [SHIFT], again=10) is None, "so few tell nothing"
 
 
 def test_flipped_answers_are_named_and_shown_the_most_changed_first(changed: Changed) -> None:

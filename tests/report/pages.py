@@ -90,7 +90,7 @@ def candidate(name: str, val: float, ms: float, *steps: tuple[str, dict[str, Any
         "train_seconds": 4.0,
         "verdicts": {"latency": judged, "drop": None, "class_drop": None, "size": None, "memory": None},
         "loss": {"points": 0.2, "error": 0.1},
-        "beside_chosen": None,
+        "beside": {},
         "on_device": None,
         "keeps_lead": True,
         "stands_alone": False,
@@ -107,7 +107,7 @@ def document(**changes: Any) -> dict[str, Any]:
     candidates = [
         reference | {"id": "ref", "recipe": [], "feasible": False, "on_front": False, "fidelity": 0, "elapsed_s": 1.0},
         candidate("int8", 0.9347, 0.25, quantize, feasible=False),
-        candidate("both", 0.9312, 0.125, prune, quantize, test=0.9301),
+        candidate("both", 0.9312, 0.125, prune, quantize, test=0.9301, precision="int8 static"),
         candidate("slow", 0.9105, 0.3, prune, ("finetune", {}), feasible=False, on_front=False),
     ]
     whole = {
@@ -146,20 +146,25 @@ def budget(
     return {"latency_ms": latency_ms, "speedup": speedup, "statistic": "p90", "max_drop": max_drop}
 
 
-def rows_of(page: Page, table: str) -> list[dict[str, Any]]:
-    """The rows of a table's body: its states, and its cells as texts and as what they are sorted by."""
-    found: list[dict[str, Any]] = []
-    inside = body = False
-    for tag, attributes in page.elements:
-        if tag == "table":
-            inside, body = attributes.get("id") == table, False
-        elif inside and tag == "tbody":
-            body = True
-        elif inside and body and tag == "tr":
-            found.append({"states": (attributes.get("data-states") or "").split(), "values": [], "links": []})
-        elif inside and body and tag == "td":
-            value = attributes.get("data-v")
-            found[-1]["values"].append(None if value is None else float(value))
-        elif inside and body and tag == "a":
-            found[-1]["links"].append(attributes["href"])
-    return found
+def rows_of(page: Page) -> list[dict[str, Any]]:
+    """The rows of the table of every candidate: their states, what columns are sorted by, addresses, all words."""
+    data = page.data(id="candidates-data")
+    parts = ("name", "tags", "steps", "reason", "id")
+    return [
+        {
+            "states": data["states"][at],
+            "values": [column["sort"][at] for column in data["cells"]],
+            "links": [address for _, address in data["links"][at]],
+            "text": " ".join(
+                [
+                    *(str(word) for part in parts for word in _words(data[part][at])),
+                    *(f"{column['text'][at]} {column['note'][at]}".strip() for column in data["cells"]),
+                ]
+            ),
+        }
+        for at in range(len(data["name"]))
+    ]
+
+
+def _words(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value

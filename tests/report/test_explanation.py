@@ -19,7 +19,7 @@ def file(name: str, val: float, ratio: float, *steps: Any, feasible: bool = True
     made["latency_ms"] |= {"ratio": ratio, "ratio_low": 0.98 * ratio, "ratio_high": 1.02 * ratio}
     judged = {"answer": "met" if feasible else "not met", "reason": "measured"}
     loss = {"points": 100 * (0.934 - val), "error": error}
-    beside = {"train_seconds": 20.0, "beside_chosen": None}
+    beside = {"train_seconds": 20.0, "beside": {}}
     return made | beside | {"loss": loss, "keeps_lead": True, "verdicts": {"latency": judged}}
 
 
@@ -46,10 +46,10 @@ def test_each_technique_alone_and_the_best_together_are_compared() -> None:
     assert together.startswith(
         "The best combination: prune_channels + distill_logits + quantize_static, 93.10 % at 8.00x:"
     )
-    assert "beside the best alone, quantize_static, 2.10 points more, give or take 0.23" in together
+    assert "beside the best alone, quantize_static, 2.10 points better, give or take 0.28" in together
     assert found["without"] == [
         "What distill_logits brings is not known: no file with all but it was scored on all examples.",
-        "Without prune_channels: 91.00 % at 5.00x (quantize_static): 2.10 points less, give or take 0.23.",
+        "Without prune_channels: 91.00 % at 5.00x (quantize_static): 2.10 points worse, give or take 0.28.",
         "Without quantize_static: 93.00 % at 2.50x, which is not known to meet the budget (prune_channels + "
         "distill_logits).",
     ]
@@ -58,10 +58,11 @@ def test_each_technique_alone_and_the_best_together_are_compared() -> None:
 def test_a_difference_within_the_error_is_a_tie() -> None:
     files = file("int8", 0.930, 0.20, INT8, error=0.3), file("both", 0.931, 0.125, PRUNE, INT8, error=0.3)
     (together,) = explanation(run(*files))["together"]
-    assert "a tie in score: 0.10 points apart, give or take 0.70" in together
+    assert "a tie in score: 0.10 points apart, give or take 0.83" in together
     (close,) = explanation(run(*files))["close"]
-    assert (
-        close == "Close: int8, quantize_static, 93.00 % at 5.00x: a tie in score: 0.10 points apart, give or take 0.70."
+    assert close == (
+        "Close: quantize_static, 93.00 % at 5.00x: a tie in score: 0.10 points apart, give or take 0.83. It is "
+        "candidates/int8/."
     )
 
 
@@ -74,9 +75,19 @@ def test_without_a_budget_speed_is_compared() -> None:
 
 
 def test_files_compared_on_the_same_examples_are_told_apart_where_their_losses_do_not_tell() -> None:
-    int8 = file("int8", 0.930, 0.20, INT8, error=0.3) | {"beside_chosen": {"points": 0.1, "error": 0.05}}
+    int8 = file("int8", 0.930, 0.20, INT8, error=0.3) | {"beside": {"both": {"points": 0.1, "error": 0.05}}}
     (together,) = explanation(run(int8, file("both", 0.931, 0.125, PRUNE, INT8, error=0.3)))["together"]
-    assert "beside the best alone, quantize_static, 0.10 points more, give or take 0.08" in together
+    assert "beside the best alone, quantize_static, 0.10 points better, give or take 0.10" in together
+
+
+def test_files_of_which_none_was_chosen_are_compared_on_the_same_examples_too() -> None:
+    int8, fast = file("int8", 0.934, 0.50, INT8, error=0.3), file("fast", 0.900, 0.10, PRUNE, TEACH, INT8)
+    both = file("both", 0.931, 0.20, PRUNE, INT8, error=0.3) | {"beside": {"int8": {"points": 0.3, "error": 0.05}}}
+    (slowest, *_) = explanation(run(int8, both, fast, recommended="fast"))["along_the_front"]
+    assert slowest.endswith("quantize_static): 0.30 points worse, give or take 0.10.")
+    both["beside"] = {}
+    (slowest, *_) = explanation(run(int8, both, fast, recommended="fast"))["along_the_front"]
+    assert slowest.endswith("a tie in score: 0.30 points apart, give or take 0.83.")
 
 
 def test_what_teaching_brings_is_told_by_what_was_trained_without_it() -> None:
@@ -87,7 +98,7 @@ def test_what_teaching_brings_is_told_by_what_was_trained_without_it() -> None:
     )
     assert explanation(run(*files))["without"] == [
         "Without distill_logits, with finetune in its place: 92.50 % at 8.33x (prune_channels + finetune, trained for "
-        "4 s, the recommended one for 20 s): 0.60 points less, give or take 0.23."
+        "4 s, the recommended one for 20 s): 0.60 points worse, give or take 0.28."
     ]
 
 
@@ -105,7 +116,7 @@ def test_what_teaching_brings_is_told_in_score_without_a_budget_too() -> None:
     free = {"latency_ms": None, "speedup": None, "statistic": "p90", "max_drop": 1.0}
     files = file("tuned", 0.929, 0.125, PRUNE, TUNE), file("taught", 0.934, 0.125, PRUNE, TEACH)
     (found,) = explanation(run(*files, budget=free))["without"]
-    assert "0.50 points less" in found
+    assert "0.50 points worse" in found
 
 
 def test_along_the_front_the_best_alone_stands_beside_the_best_combination() -> None:
@@ -119,8 +130,8 @@ def test_along_the_front_the_best_alone_stands_beside_the_best_combination() -> 
     files[1]["on_front"] = False
     assert explanation(run(*files, recommended="both"))["along_the_front"] == [
         "At least 2.00 times as fast, the best combination scores 93.10 % (prune_channels + finetune + "
-        "quantize_static), beside the best single technique, 93.40 % (quantize_static): 0.30 points less, give or "
-        "take 0.23.",
+        "quantize_static), beside the best single technique, 93.40 % (quantize_static): 0.30 points worse, give or "
+        "take 0.28.",
         "At least 5.00 times as fast, the best combination scores 93.10 % (prune_channels + finetune + "
         "quantize_static); of single techniques nothing as fast was scored on all examples.",
         "At least 10.00 times as fast, the best combination scores 90.00 % (prune_channels + distill_logits + "
@@ -153,7 +164,10 @@ def test_what_did_not_pay_and_what_does_not_apply_are_told_with_their_cause() ->
     rejected = [{"recipe": variant, "reason": text, "latency_ms": 1.0, "ratio": 0.5} for text in (reason, reason)]
     refused = [{"strategy": "factorize", "reason": "nothing is large enough"}]
     found = explanation(run(file("both", 0.931, 0.125, PRUNE, INT8), rejected=rejected, refused=refused))
-    assert found["slower"] == ["quantize_static made 2 files no faster: its Conv take 0.2 ms in place of 0.1."]
+    assert found["slower"] == [
+        "quantize_static made 2 files no faster than the float file (unchanged), of unchanged: its Conv take 0.2 ms in "
+        "place of 0.1."
+    ]
     assert found["not_here"] == ["factorize does not apply: nothing is large enough."]
 
 
@@ -183,7 +197,7 @@ def paths(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 WHOLE = run(
     file("slow", 0.930, 0.40, PRUNE, TEACH, feasible=False),
-    file("int8", 0.9305, 0.20, INT8) | {"beside_chosen": {"points": 0.2, "error": 0.05}},
+    file("int8", 0.9305, 0.20, INT8) | {"beside": {"both": {"points": 0.2, "error": 0.05}}},
     file("untaught", 0.925, 0.12, PRUNE, TUNE, INT8) | {"train_seconds": 4.0},
     file("both", 0.931, 0.125, PRUNE, TEACH, INT8),
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autocompress.candidate.preparation import EarlierPreparation
@@ -16,10 +17,14 @@ from autocompress.explore.opening.identity import RECORD_SCHEMA
 from autocompress.explore.opening.opening import EarlierOpening
 from autocompress.explore.progress import Progress
 from autocompress.latency import Latency
+from autocompress.machine.blocks import Blocks
 from autocompress.recipe import Recipe
 from autocompress.report.html import write_report
 from autocompress.report.record_reading import read_recorded
+from autocompress.report.recorded import Recorded
 from autocompress.storage.record import open_record
+from autocompress.storage.recorded_blocks import save_blocks
+from autocompress.storage.store import Store
 from tests.report.pages import Page, document
 
 EARLIER = Path(__file__).parent.parent / "fixtures" / "finished_run" / "study.db"
@@ -55,7 +60,23 @@ def test_every_session_of_any_file_is_in_the_report_beside_the_reference(study: 
     assert [row[3] for row in shown] == ["4.00×", "4.00×", "2.00× (busy)"]
     assert [row[5] for row in shown] == ["20 of 40", "20 of 40", "0 of 40"]
     assert " ".join(shown[2]) in page.text, "those of the recommended file are there without any script"
-    assert [a["data-sessions"] for a in page.attributes("button") if "data-sessions" in a] == ["both"]
+    assert [name for name in page.data(id="candidates-data")["sessions"] if name] == ["both"]
+
+
+def test_the_blocks_of_what_is_on_the_front_are_drawn_where_they_are_kept(
+    study: Path, make_session: Callable[..., TimingSession]
+) -> None:
+    reference = np.array([1.0, 1.01, 1.6, 1.0, 1.0])
+    raw = save_blocks(Store(study.parent / "store"), Blocks((np.full(9, 0.25),) * 3 + (np.array([0.5]),), reference))
+    kept, gone = replace(make_session(0.25), raw=raw, slowed=0.9), replace(make_session(0.25), raw="blocks-" + 20 * "0")
+    path = study.parent / "report.html"
+    write_report(document(), path, Recorded({"both": (kept, gone, replace(kept, quiet=0)), "slow": (kept,)}))
+    data = Page(path.read_text("utf-8")).data(id="sessions-data")
+    drawn, lost, busy = data["blocks"][data["files"]["both"]]
+    assert drawn == {"own": [100, 100, 100, 200], "reference": [100, 101, 160, 100, 100], "quiet": "1001"}
+    assert lost is None, "what is not in the store any more"
+    assert busy["quiet"] == "0000", "of a session that counts as busy no block does"
+    assert data["blocks"][data["files"]["slow"]] == [], "it is neither on the front nor chosen"
 
 
 def test_reading_it_changes_nothing_in_the_run(study: Path) -> None:

@@ -39,7 +39,7 @@ def file(
         "id": name,
         "recipe": own,
         "latency_ms": timed(ratio, quiet),
-        "score": {"val": score},
+        "score": {"val": score, "sampled": None},
         "verdicts": verdicts,
         "loss": {"points": 100 * (0.9 - score), "error": error},
         "keeps_lead": lead,
@@ -203,7 +203,7 @@ def test_a_split_that_cannot_tell_the_loss_is_named() -> None:
     files = [file("a", 0.5, "not met", 0.9, drop="undecided", error=0.2)]
     files += [file("b", 0.4, "not met", 0.85, drop="not met", error=0.2)]
     said = told(*files, max_drop=0.01)
-    assert "too small to tell a loss of 0.01 points from none: a loses 0.00, give or take 0.33." in said
+    assert "too small to tell a loss of 0.01 points from none: a loses 0.00, give or take 0.39." in said
     assert "More examples there" in said
     said = told(*files, max_drop=0.01, scored_on=600)
     assert "The 600 validation examples there was time for are too small" in said

@@ -16,7 +16,7 @@ from autocompress.explore.standings.standings import Standings
 from autocompress.explore.view import View
 
 RIVALS = 4  # files behind the best that are compared too, which may tie with it
-RUN_AGAIN, RUNNING_SHARE = 64, 0.3  # of the examples that lost most, by both files; of the time that there is
+RUNNING_SHARE = 0.3  # of the time that there is for examples, to run some of them again by both files
 COMPARED_LIMIT_S = 120.0  # more than it should take to compare one
 
 
@@ -98,7 +98,7 @@ class ClassComparison:
         again = int(RUNNING_SHARE * seconds * 1e3 / (call_ms / self._pipeline.profile.batch))
         try:
             found = await self._pipeline.operations.changed_examples(
-                file, *outputs, seconds=seconds, again=min(again, RUN_AGAIN), limit_s=limit_s
+                file, *outputs, seconds=seconds, again=again, limit_s=limit_s
             )
         except CandidateFailed:
             return

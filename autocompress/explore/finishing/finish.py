@@ -19,7 +19,7 @@ from autocompress.explore.finishing.measuring import Measuring
 from autocompress.explore.history.facts import (
     Chosen,
     Compared,
-    ComparedWithChosen,
+    ComparedWith,
     Nearest,
     Profiled,
     RanOnDevice,
@@ -39,6 +39,7 @@ from autocompress.explore.schedule.time_budget import (
     is_worth_more,
 )
 from autocompress.explore.standings.judgement import Judgement, fastest_first, most_accurate_first
+from autocompress.explore.standings.rivals import rivals
 from autocompress.explore.standings.standings import Standings
 from autocompress.explore.training.training import Training
 from autocompress.explore.view import View
@@ -157,7 +158,7 @@ class Finish:
             await all_done([self._test_once(chosen, testing.result()), self._profile(chosen)])
             await self._run_front_on_device()
             await self._classes.compare_examples(chosen)
-            await self._compare_with_chosen(chosen)
+            await self._compare_with_each_other(chosen)
         self._training.save_progress()
 
     async def _time_what_may_be_chosen(self) -> None:
@@ -255,9 +256,9 @@ class Finish:
         if losses:
             self._history.enter(Compared(losses))
 
-    async def _compare_with_chosen(self, chosen: Evaluation) -> None:
-        """What the others lose beside what was chosen, while there is time: of those that apply the same techniques the
-        best, and the best of all.
+    async def _compare_with_each_other(self, chosen: Evaluation) -> None:
+        """What files lose beside each other, while there is time: beside what was chosen of those that apply the same
+        techniques the best, and the best of all; and the best single technique beside the best combination.
         """
         standings = self._standings
         if not chosen.score.whole:
@@ -267,17 +268,22 @@ class Finish:
             j.evaluation for j in sorted(whole, key=lambda j: not j.recommendable) if j.evaluation.id != chosen.id
         ]
         of_techniques = {e.recipe.techniques(): e for e in reversed(ranked)}
-        wanted = {e.id: e for e in (*of_techniques.values(), *ranked[:MOST_COMPARED])}
-        store, losses, took_s = Store(self._pipeline.folder.stored), dict[str, tuple[float, float]](), 0.0
-        for e in wanted.values():
+        others = {e.id: e for e in (*of_techniques.values(), *ranked[:MOST_COMPARED])}
+        kinds = rivals(standings.judgements(), standings.reported_front(), standings.compressing)
+        wanted = [*((chosen, e) for e in others.values()), *kinds]
+        store, losses, took_s = Store(self._pipeline.folder.stored), dict[str, dict[str, tuple[float, float]]](), 0.0
+        known = {frozenset(pair) for pair in standings.measured.beside}
+        for one, other in wanted:
             if self._clock.left() < WRITING_S + took_s:
                 break
-            if store.path(e.outputs).exists():
+            if {one.id, other.id} not in known and all(store.path(e.outputs).exists() for e in (one, other)):
+                known.add(frozenset((one.id, other.id)))
                 began = self._clock.elapsed()
-                losses |= await self._differences(chosen, [e])
+                losses.setdefault(one.id, {}).update(await self._differences(one, [other]))
                 took_s = max(took_s, self._clock.elapsed() - began)
-        if losses:
-            self._history.enter(ComparedWithChosen(chosen.id, losses))
+        for file, found in losses.items():
+            if found:
+                self._history.enter(ComparedWith(file, found))
 
     async def _differences(self, best: Evaluation, others: Sequence[Evaluation]) -> dict[str, tuple[float, float]]:
         """By id the score of ``best`` minus its own on the same examples, with the standard error; nothing of files

@@ -84,12 +84,12 @@ class ComparedByExample:
 
 
 @dataclass(frozen=True)
-class ComparedWithChosen:
-    """Scores on the same examples as a file that was chosen, by its id. losses: by the id of another file the chosen
-    one's validation score minus its own, and the standard error of that.
+class ComparedWith:
+    """Scores on the same examples as one file, by its id. losses: by the id of another its validation score minus that
+    one's, and the standard error of that.
     """
 
-    chosen: str
+    file: str
     losses: Mapping[str, tuple[float, float]]
 
 
@@ -138,7 +138,7 @@ Fact = (
     | Compared
     | ComparedByClass
     | ComparedByExample
-    | ComparedWithChosen
+    | ComparedWith
     | ScoredOnTest
     | RanOnDevice
     | Profiled
@@ -164,8 +164,8 @@ def fact_to_json(fact: Fact) -> dict[str, Any]:
             return {"chosen": list(families)}
         case Compared(losses):
             return {"losses": {name: list(pair) for name, pair in losses.items()}}
-        case ComparedWithChosen(chosen, losses):
-            return {"beside": chosen, "differences": {name: list(pair) for name, pair in losses.items()}}
+        case ComparedWith(file, losses):
+            return {"beside": file, "differences": {name: list(pair) for name, pair in losses.items()}}
         case ComparedByExample(of_examples):
             return {"by_example": {name: changed.to_json() for name, changed in of_examples.items()}}
         case ComparedByClass(of_classes):
@@ -199,8 +199,8 @@ def fact_from_json(value: Mapping[str, Any]) -> Fact:
             return Chosen(tuple(families))
         case {"losses": losses}:
             return Compared({name: (loss, error) for name, (loss, error) in losses.items()})
-        case {"beside": str(chosen), "differences": losses}:
-            return ComparedWithChosen(chosen, {name: (loss, error) for name, (loss, error) in losses.items()})
+        case {"beside": str(file), "differences": losses}:
+            return ComparedWith(file, {name: (loss, error) for name, (loss, error) in losses.items()})
         case {"by_example": found}:
             return ComparedByExample({name: ChangedExamples.from_json(changed) for name, changed in found.items()})
         case {"by_class": found}:

@@ -28,6 +28,7 @@ def evaluation_of(file: ModelFile, scored: Scored, latency: Latency, outcome: Ou
         digest=file.digest,
         graph=file.graph,
         outputs=scored.outputs,
+        precision=scored.precision,
     )
 
 

@@ -12,7 +12,7 @@ from autocompress.explore.history.facts import (
     Compared,
     ComparedByClass,
     ComparedByExample,
-    ComparedWithChosen,
+    ComparedWith,
     Evaluated,
     Fact,
     Gated,
@@ -42,7 +42,7 @@ class Measurements:
     """A value: each fact makes the next one. reference: the graph of the reference. graphs: the sessions of each graph,
     over all files that have it. finals: those since the finalists were chosen. losses: of score against the reference,
     paired, with their standard errors, by a file's id. by_class: the same in each class, and by_example: where a file
-    does worse, by id. beside_chosen: against the file that was chosen last, by the ids of both. tests: scores on the
+    does worse, by id. beside: against another file, by the ids of that one and the file. tests: scores on the
     test split, and operators: where a call spends its time, by the digest of the file. on_device: how files did on the
     device elsewhere, by id. speed: of the reference, by all sessions. chosen: whether finalists were.
     """
@@ -53,7 +53,7 @@ class Measurements:
     losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     by_class: Mapping[str, GroupLosses] = field(default_factory=dict)
     by_example: Mapping[str, ChangedExamples] = field(default_factory=dict)
-    beside_chosen: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    beside: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     tests: Mapping[str, float] = field(default_factory=dict)
     on_device: Mapping[str, OnDevice] = field(default_factory=dict)
     operators: Mapping[str, OperatorKinds] = field(default_factory=dict)
@@ -77,8 +77,8 @@ class Measurements:
                 return replace(self, by_class={**self.by_class, **of_classes})
             case ComparedByExample(of_examples):
                 return replace(self, by_example={**self.by_example, **of_examples})
-            case ComparedWithChosen(chosen, losses):
-                return replace(self, beside_chosen={(chosen, name): pair for name, pair in losses.items()})
+            case ComparedWith(file, losses):
+                return replace(self, beside={**self.beside, **{(file, name): pair for name, pair in losses.items()}})
             case ScoredOnTest(scores):
                 return replace(self, tests={**self.tests, **scores})
             case RanOnDevice(found):
@@ -89,7 +89,7 @@ class Measurements:
                     losses={**self.losses, **losses},
                     by_class={name: of_one for name, of_one in self.by_class.items() if name not in losses},
                     by_example={name: of_one for name, of_one in self.by_example.items() if name not in losses},
-                    beside_chosen={pair: of for pair, of in self.beside_chosen.items() if not losses.keys() & {*pair}},
+                    beside={pair: of for pair, of in self.beside.items() if not losses.keys() & {*pair}},
                 )
             case Profiled(kinds):
                 return replace(self, operators={**self.operators, **kinds})

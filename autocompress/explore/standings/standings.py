@@ -14,6 +14,7 @@ from autocompress.explore.standings.known import Known
 from autocompress.explore.standings.measurements import Measurements
 from autocompress.explore.standings.objective import point
 from autocompress.explore.standings.rank_correlation import rank_correlation
+from autocompress.plugin.contract import Stage
 from autocompress.recipe import Recipe, Step
 
 FINALISTS_KEPT = 8  # families whose weights stay in the store whatever its size
@@ -80,6 +81,11 @@ class Standings:
     def concluded(self) -> Conclusion | None:
         """What was chosen last; None when nothing was yet."""
         return next((fact for fact in reversed(self._history.facts) if isinstance(fact, Conclusion)), None)
+
+    @property
+    def compressing(self) -> frozenset[str]:
+        """The strategies that make a file smaller or faster, and do not only train."""
+        return frozenset(a.name for a in self.opening.applicable if a.stages != (Stage.TRAIN,))
 
     @property
     def reference(self) -> Evaluation:
