@@ -78,10 +78,11 @@ function line(data, at) {
       named.append(" · ", link);
     }
     if (data.sessions[at]) {
-      const button = element("button", "sessions", "link");
+      const [aside, button] = [element("span", " · ", "aside"), element("button", "sessions", "link")];
       button.type = "button";
       button.dataset.sessions = data.sessions[at];
-      named.append(" · ", button);
+      aside.append(button);
+      named.append(aside);
     }
     recipe.append(named);
   }
@@ -182,8 +183,7 @@ function sessions(table, choice, data, candidates) {
     const lines = data.rows[of].map((texts, number) => {
       const row = document.createElement("tr");
       for (const text of texts) row.append(element("td", text, "n"));
-      const blocks = row.insertCell();
-      if (data.blocks[of]?.[number]) blocks.append(drawn(data.blocks[of][number]));
+      if (data.blocks[of]?.[number]) row.cells[data.drawn_at].append(drawn(data.blocks[of][number]));
       return row;
     });
     table.tBodies[0].replaceChildren(...lines);

@@ -14,8 +14,9 @@ from autocompress.machine.quiet import FASTEST, quiet
 from autocompress.report.over_time import duration
 from autocompress.report.points import shown_digits
 
+BLOCKS = "blocks in order"  # drawn by the page
 SESSION_COLUMNS = (
-    *("at", "file p50, ms", "reference, ms", "speed-up", "over all blocks", "quiet blocks", "reference slowed"),
+    *("at", "file p50, ms", "reference, ms", "speed-up", BLOCKS, "over all blocks", "quiet blocks", "reference slowed"),
     *("load", "stolen", "switches/s", "throttled"),
 )
 
@@ -28,14 +29,15 @@ def session_rows(
 ) -> dict[str, Any]:
     """``rows``: of each graph that was timed, in the order of ``SESSION_COLUMNS``; ``files``: which of these a file
     has, by its id. Files of one graph share their sessions. ``blocks``: of the files ``drawn``, by id, what each of
-    their sessions recorded; None where that is not in the store any more.
+    their sessions recorded, to be drawn in the column ``drawn_at``; None where that is not in the store any more.
     """
     began = min((s.at_s for of_one in sessions.values() for s in of_one), default=0.0)
     graphs: dict[TimingSessions, int] = {}
     files = {name: graphs.setdefault(of_one, len(graphs)) for name, of_one in sessions.items() if of_one}
     wanted = {files[name] for name in drawn if name in files}
     blocks = [[_blocks(s, stored) for s in of_one] if graph in wanted else [] for graph, of_one in enumerate(graphs)]
-    return {"rows": [[_row(s, began) for s in of_one] for of_one in graphs], "files": files, "blocks": blocks}
+    rows = [[_row(s, began) for s in of_one] for of_one in graphs]
+    return {"rows": rows, "files": files, "blocks": blocks, "drawn_at": SESSION_COLUMNS.index(BLOCKS)}
 
 
 def _blocks(s: TimingSession, stored: Path) -> dict[str, Any] | None:
@@ -68,6 +70,7 @@ def _row(s: TimingSession, began: float) -> list[str]:
         shown_digits(s.p50),
         shown_digits(s.reference),
         f"{math.exp(-s.log_ratio):.2f}×" + (" (busy)" if s.busy else ""),
+        "",
         f"{math.exp(-s.log_ratio_of_all):.2f}×",
         f"{s.quiet} of {s.blocks}",
         f"{s.slowed:.2f}×" if s.slowed else "-",
