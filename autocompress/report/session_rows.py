@@ -14,9 +14,18 @@ from autocompress.machine.quiet import FASTEST, quiet
 from autocompress.report.over_time import duration
 from autocompress.report.points import shown_digits
 
-BLOCKS = "blocks in order"  # drawn by the page
+BLOCKS_COLUMN = "blocks in order"  # drawn by the page
 SESSION_COLUMNS = (
-    *("at", "file p50, ms", "reference, ms", "speed-up", BLOCKS, "over all blocks", "quiet blocks", "reference slowed"),
+    *(
+        "at",
+        "file p50, ms",
+        "reference, ms",
+        "speed-up",
+        BLOCKS_COLUMN,
+        "over all blocks",
+        "quiet blocks",
+        "reference slowed",
+    ),
     *("load", "stolen", "switches/s", "throttled"),
 )
 
@@ -37,7 +46,7 @@ def session_rows(
     wanted = {files[name] for name in drawn if name in files}
     blocks = [[_blocks(s, stored) for s in of_one] if graph in wanted else [] for graph, of_one in enumerate(graphs)]
     rows = [[_row(s, began) for s in of_one] for of_one in graphs]
-    return {"rows": rows, "files": files, "blocks": blocks, "drawn_at": SESSION_COLUMNS.index(BLOCKS)}
+    return {"rows": rows, "files": files, "blocks": blocks, "drawn_at": SESSION_COLUMNS.index(BLOCKS_COLUMN)}
 
 
 def _blocks(s: TimingSession, stored: Path) -> dict[str, Any] | None:
