@@ -23,6 +23,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim.swa_utils import AveragedModel
 
+from autocompress.projected_lstm import is_projected, without_projections
+
 M = TypeVar("M", bound=nn.Module)
 
 OF_COMPILING = "_compiled_call_impl", "_is_torch_compile"  # what torch.compile leaves on a module
@@ -56,6 +58,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             module.sparse = False
     _name_linear_layers(found)
+    without_projections(found)
     return found
 
 
@@ -80,6 +83,11 @@ def what_is_taken(model: nn.Module) -> list[str]:
             hooks = ", without the hooks on the outer one" if module._forward_hooks or module._forward_pre_hooks else ""
             said.append(
                 f"the model is taken out of {type(module).__name__}{where}: the module inside is worked on{hooks}"
+            )
+        if is_projected(module):
+            said.append(
+                f"the LSTM with proj_size ({name or 'the model'}) is taken as one without, and linear layers behind "
+                "it: ONNX has no form of it"
             )
         for computed in _computed_tensors(module):
             layers.setdefault(computed.how, []).append(name or type(module).__name__)

@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from torch.nn.utils import weight_norm as hooked_weight_norm
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 from torch.optim.swa_utils import AveragedModel
 
+from autocompress.errors import UsageError
+from autocompress.nested import tensors_of
 from autocompress.plain_model import evaluating, plain_copy, what_is_taken
 
 ROOT = Path(__file__).parent.parent
@@ -211,3 +214,25 @@ def test_a_linear_layer_that_is_held_twice_is_one_layer():
     copied = plain_copy(nn.ModuleList([layer, layer]))
     assert isinstance(copied[0], nn.Linear)  # type: ignore[index]
     assert copied[0] is copied[1]  # type: ignore[index]
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize(
+    "options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False, "batch_first": True}]
+)
+def test_an_lstm_with_projections_is_one_without_and_linear_layers(options: dict[str, Any]):
+    model = nn.Sequential(nn.LSTM(8, 6, proj_size=3, **options)).eval()
+    found = plain_copy(model)
+    for got, expected in zip(tensors_of(found(X)), tensors_of(model(X)), strict=True):
+        torch.testing.assert_close(got, expected)
+    assert not any(getattr(layer, "proj_size", 0) for layer in found.modules() if isinstance(layer, nn.LSTM))
+    assert what_is_taken(model) == [
+        "the LSTM with proj_size (0) is taken as one without, and linear layers behind it: ONNX has no form of it"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+def test_its_first_state_is_refused_with_what_to_do():
+    found = plain_copy(nn.Sequential(nn.LSTM(8, 6, proj_size=3)))
+    with pytest.raises(UsageError, match="leave it out where it is zero"):
+        found[0](X, (torch.zeros(1, 3, 3), torch.zeros(1, 3, 6)))  # type: ignore[index]

@@ -38,6 +38,8 @@ class ChannelCounts:
         if isinstance(layer, nn.RNNBase):
             directions = 2 if layer.bidirectional else 1
             return cls(directions * (layer.proj_size or layer.hidden_size), layer.input_size, directions)
+        if isinstance(layer, nn.RNNCellBase):
+            return cls(layer.hidden_size, layer.input_size)
         if isinstance(layer, nn.Embedding):
             return cls(layer.embedding_dim, None)
         if isinstance(layer, NORMS_OF_CHANNELS):

@@ -1,10 +1,10 @@
 """Pruning of recurrent layers: removes hidden units of LSTM, GRU and RNN, of each layer and direction.
 
 Changes: hidden sizes, and what reads them; a stack becomes a chain of layers that may differ in size. Needs: recurrent
-layers that start from a zero state, and outputs whose readers can be found, which is checked. Follows: the structured
-form of See, Luong & Manning, "Compression of Neural Machine Translation Models via Pruning", 2016, and Wen et al.,
-"Learning Intrinsic Sparse Structures within Long Short-Term Memory", ICLR 2018: a unit goes with its row in every gate,
-its recurrent column, and its column in whatever reads it.
+layers that start from a zero state, or cells, and outputs whose readers can be found, which is checked. Follows: the
+structured form of See, Luong & Manning, "Compression of Neural Machine Translation Models via Pruning", 2016, and Wen
+et al., "Learning Intrinsic Sparse Structures within Long Short-Term Memory", ICLR 2018: a unit goes with its row in
+every gate, its recurrent column, and its column in whatever reads it.
 """
 
 from collections.abc import Sequence

@@ -50,9 +50,6 @@ def channel_graph(context: Context) -> "ChannelGraph":
 
 
 UNSEEN = "no gradient of the outputs reaches it (inference_mode in forward), so what reads its units cannot be seen"
-STEP_BY_STEP = (
-    "the model's own loop calls it for each step: a layer over whole sequences (nn.LSTM, nn.GRU) can lose units"
-)
 
 
 class ChannelGraph:
@@ -104,7 +101,8 @@ def every_group(whole: nn.Module, inputs: Inputs) -> tuple[Group, ...]:
 
 
 def _left(model: nn.Module, name: str, reason: str) -> LeftAlone:
-    return LeftAlone(name, RECURRENT if isinstance(model.get_submodule(name), RecurrentBarrier) else HEADS, reason)
+    recurrent = isinstance(model.get_submodule(name), (RecurrentBarrier, nn.RNNCellBase))
+    return LeftAlone(name, RECURRENT if recurrent else HEADS, reason)
 
 
 def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
@@ -124,8 +122,6 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
                 yield LeftAlone(name, HEADS, kept)
                 continue
             yield Group(name, HEADS, module.removable_heads, members, macs=_macs(modules, members, computed_at))
-        if isinstance(module, nn.RNNCellBase):
-            yield LeftAlone(name, RECURRENT, STEP_BY_STEP)
         inside = any(isinstance(parent, Opaque) for parent in _parents(model, name))
         if not isinstance(module, ROOTS) or inside or name in seen:
             continue

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from autocompress_plugins.layer_kinds import BATCH_NORMS, CONVOLUTIONS
 from autocompress_plugins.shrinking.dependency_graph import by_channel
 from autocompress_plugins.shrinking.groups import Group
-from autocompress_plugins.shrinking.recurrent_layers import GATES, RecurrentLayer
+from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer
 
 OfWeights = Callable[[Tensor], Tensor]  # of a parameter: its weights, or weights times gradients
 
@@ -94,14 +94,9 @@ def _rows(module: nn.Module, side: str, value: OfWeights) -> Tensor | None:
 
 
 def _recurrent_rows(module: RecurrentLayer, side: str, value: OfWeights) -> Tensor:
-    core, gates = module.core, GATES[type(module.core)]
     found = []
     for d in range(module.directions):
-        suffix = "_reverse" if d else ""
-        inputs, recurrent = (
-            value(getattr(core, f"weight_{kind}_l0{suffix}")).reshape(gates, core.hidden_size, -1)
-            for kind in ("ih", "hh")
-        )
+        inputs, recurrent = module.matrices(d, value)
         if side == "in":
             found.append(inputs.permute(2, 0, 1).flatten(1))
         else:

@@ -17,7 +17,7 @@ from autocompress_plugins.shrinking.attention_layers import MultiheadSelfAttenti
 from autocompress_plugins.shrinking.attention_recognition import as_head_attention, could_attend
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
 from autocompress_plugins.shrinking.own_attention_search import find_own_attention
-from autocompress_plugins.shrinking.recurrent_layers import RecurrentBarrier, RecurrentStack
+from autocompress_plugins.shrinking.recurrent_layers import RecurrentBarrier, RecurrentCell, RecurrentStack
 
 
 def prunable(model: nn.Module, inputs: Inputs) -> dict[str, str]:
@@ -64,6 +64,8 @@ def _can_shrink(module: nn.Module) -> bool:
 def _exchanged(model: nn.Module, original: nn.Module, inputs: Inputs) -> nn.Module:
     if isinstance(original, RECURRENT_LAYERS):
         return RecurrentStack(original).train(original.training)
+    if isinstance(original, nn.RNNCellBase):
+        return RecurrentCell(original).train(original.training)  # type: ignore[arg-type]
     if isinstance(original, nn.MultiheadAttention):
         for parent in model.modules():
             if isinstance(parent, nn.TransformerEncoder):
@@ -82,7 +84,7 @@ def _candidates(model: nn.Module, within: str, sequences: Collection[str]) -> li
         inside = name.startswith(f"{within}.") if within else bool(name)
         if not inside or any(name.startswith(f"{outer}.") for outer in found):
             continue
-        known = isinstance(module, (RecurrentStack, Opaque, *RECURRENT_LAYERS, nn.MultiheadAttention))
+        known = isinstance(module, (RecurrentStack, Opaque, *RECURRENT_LAYERS, nn.RNNCellBase, nn.MultiheadAttention))
         if known or (name in sequences and could_attend(module)):
             found.append(name)
     return [name for name in found if not isinstance(model.get_submodule(name), (RecurrentStack, Opaque))]

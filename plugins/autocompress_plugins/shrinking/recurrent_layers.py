@@ -1,7 +1,8 @@
 """Recurrent layers whose units can be removed: a multi-layer LSTM, GRU or RNN as a chain of one-layer ones.
 
 A chain computes the same function, and each of its layers may have its own hidden size. Removing unit k of a layer
-takes row k out of every gate, column k out of the recurrent weights, and what reads the layer's output at k.
+takes row k out of every gate, column k out of the recurrent weights, and what reads the layer's output at k. Of a cell
+that the model's own loop calls for each step they go in the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from autocompress.errors import CandidateFailed
+from autocompress.nested import map_tensors
 from autocompress_plugins.shrinking.opaque import Opaque, out_of_the_graph
 
-GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
+GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
 Core = nn.LSTM | nn.GRU | nn.RNN
+CellCore = nn.LSTMCell | nn.GRUCell | nn.RNNCell
 Sequences = Tensor | PackedSequence
 
 
@@ -68,11 +71,16 @@ class RecurrentLayer(Opaque):
         size = int(self.core.hidden_size)
         return tuple(end[:, d * size : (d + 1) * size] for d, end in enumerate(ends))
 
-    def matrices(self, direction: int) -> tuple[Tensor, Tensor]:
-        """Input (gates, H, I) and recurrent weights (gates, H, H) of one direction."""
-        gates, suffix = GATES[type(self.core)], "_reverse" if direction else ""
-        found = (getattr(self.core, f"weight_{kind}_l0{suffix}") for kind in ("ih", "hh"))
-        one, other = (weight.reshape(gates, self.core.hidden_size, -1) for weight in found)
+    def suffix(self, direction: int) -> str:
+        """What the names of a direction's weights end with."""
+        return "_l0_reverse" if direction else "_l0"
+
+    def matrices(
+        self, direction: int, value: Callable[[Tensor], Tensor] = lambda weight: weight
+    ) -> tuple[Tensor, Tensor]:
+        """Input (gates, H, I) and recurrent weights (gates, H, H) of one direction, or a value of each."""
+        found = (getattr(self.core, f"weight_{kind}{self.suffix(direction)}") for kind in ("ih", "hh"))
+        one, other = (value(w).reshape(GATES[type(self.core)], self.core.hidden_size, -1) for w in found)
         return one, other
 
     def remove_outputs(self, removed: Sequence[int]) -> None:
@@ -90,17 +98,69 @@ class RecurrentLayer(Opaque):
 
     def _resize(self, units: list[list[int]], inputs: list[int]) -> None:
         old, gates = self.core, GATES[type(self.core)]
-        new = like(old, len(inputs), len(units[0]))
+        new = self.like(len(inputs), len(units[0]))
         with torch.no_grad():
             for d, kept in enumerate(units):
                 rows = [gate * int(old.hidden_size) + unit for gate in range(gates) for unit in kept]
                 columns = {"weight_ih": inputs, "weight_hh": kept}
                 for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                    name = f"{kind}_l0{'_reverse' if d else ''}"
-                    if hasattr(old, name):
+                    name = f"{kind}{self.suffix(d)}"
+                    if getattr(old, name, None) is not None:
                         cut = getattr(old, name)[rows]
                         getattr(new, name).copy_(cut[:, columns[kind]] if kind in columns else cut)
         self.core = new
+
+    def like(self, inputs: int, hidden: int) -> Any:
+        """A core of other sizes."""
+        return like(self.core, inputs, hidden)
+
+
+class _AroundCore(Opaque):
+    """Gives what the model's code reads of the layer inside (its hidden size, its weights)."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("core"), name)
+
+
+class RecurrentCell(_AroundCore, RecurrentLayer):
+    """One step, as nn.LSTMCell, nn.GRUCell or nn.RNNCell: (N, I) and a state -> the next state. A first state of all
+    the units that there were is taken for that of the ones left.
+    """
+
+    directions = 1
+
+    def __init__(self, core: CellCore) -> None:
+        if type(core) not in GATES:
+            raise CandidateFailed(f"{type(core).__name__} may do more than the cell it inherits from")
+        super().__init__(core)  # type: ignore[arg-type]
+        self.whole, self.left = int(core.hidden_size), list(range(int(core.hidden_size)))
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:  # type: ignore[override]
+        if self.opaque:
+            state = self.stand_in(input, self.out_channels)
+            return (state, state) if isinstance(self.core, nn.LSTMCell) else state
+        return self.core(input, map_tensors(self._of_left, hx))
+
+    def _of_left(self, state: Tensor) -> Tensor:
+        if state.shape[-1] == len(self.left):
+            return state
+        return state.index_select(-1, torch.tensor(self.left, device=state.device))
+
+    def suffix(self, direction: int) -> str:
+        return ""
+
+    def _resize(self, units: list[list[int]], inputs: list[int]) -> None:
+        super()._resize(units, inputs)
+        self.left = [self.left[unit] for unit in units[0]]
+
+    def like(self, inputs: int, hidden: int) -> Any:
+        own: Any = self.core
+        named = {"nonlinearity": own.nonlinearity} if isinstance(own, nn.RNNCell) else {}
+        with torch.random.fork_rng(devices=[]):  # what it is initialized with is not used
+            return type(own)(inputs, hidden, own.bias, **named).train(own.training)
 
 
 class RecurrentStack(nn.Module):
@@ -146,19 +206,12 @@ def _stacked(states: list[Tensor]) -> Any:
     return torch.stack(states) if alike else tuple(states)
 
 
-class RecurrentBarrier(Opaque):
+class RecurrentBarrier(_AroundCore):
     """Around a recurrent layer that is left as it is, so that the layers on both sides of it can be seen."""
 
     def __init__(self, core: Core) -> None:
         super().__init__()
         self.core = core
-
-    def __getattr__(self, name: str) -> Any:
-        """What the model's code reads of the layer (its hidden size, its weights)."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("core"), name)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         x = input

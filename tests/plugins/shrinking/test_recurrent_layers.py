@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from autocompress.errors import CandidateFailed
+from autocompress.plain_model import plain_copy
 from autocompress_plugins.model_runs import output
 from autocompress_plugins.shrinking.channel_graph import ChannelGraph
+from autocompress_plugins.shrinking.groups import CHANNELS, RECURRENT
 from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.recurrent_layers import GATES, RecurrentBarrier, RecurrentStack
 from autocompress_plugins.shrinking.removal import remove_units
@@ -204,3 +206,69 @@ def test_a_file_of_a_smaller_layer_over_packed_sequences_gives_what_the_module_g
     prunable(model, IDS)
     remove_units(model, IDS, {"rnn.layers.0": [1, 4], "rnn.layers.1": [0]})
     torch.testing.assert_close(from_file(model, IDS), output(model, IDS), atol=1e-5, rtol=1e-4)
+
+
+class Steps(nn.Module):
+    """(N, T, 5) -> (N, 3), two cells after each other, called step by step. start: whether they are given a first
+    state, of a size that is written.
+    """
+
+    def __init__(self, kind: Any, start: bool = True) -> None:
+        super().__init__()
+        self.one, self.two = kind(INPUTS, HIDDEN), kind(HIDDEN, HIDDEN)
+        self.start, self.both, self.head = start, kind is nn.LSTMCell, nn.Linear(HIDDEN, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        zeros = x.new_zeros(len(x), HIDDEN) if self.start else None
+        one = two = (zeros, zeros) if self.both and self.start else zeros
+        given = []
+        for step in range(x.shape[1]):
+            one = self.one(x[:, step], one)
+            two = self.two(one[0] if self.both else one, two)
+            given.append(two[0] if self.both else two)
+        return self.head(torch.stack(given, 1).mean(1))
+
+
+CELLS = pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+
+
+@CELLS
+@pytest.mark.parametrize("start", [True, False])
+def test_cells_of_the_models_own_loop_lose_units_as_if_what_reads_them_were_zero(kind: Any, start: bool):
+    model, x = Steps(kind, start).eval(), torch.randn(3, STEPS, INPUTS)
+    whole, found = ChannelGraph().find_groups(model, x, frozenset({RECURRENT}))
+    assert {group.root: group.size for group in found.groups} == {"one": HIDDEN, "two": HIDDEN}
+    torch.testing.assert_close(output(whole, x), output(model, x), atol=0, rtol=0)
+    smaller = remove_units(whole, x, {"one": [0, 3], "two": [5]})
+    with torch.no_grad():
+        for weight, gone in ((model.one.weight_hh, [0, 3]), (model.two.weight_ih, [0, 3]), (model.two.weight_hh, [5])):
+            weight[:, gone] = 0
+        model.head.weight[:, [5]] = 0
+    torch.testing.assert_close(output(smaller, x), output(model, x), atol=1e-5, rtol=0)
+    assert (smaller.one.hidden_size, smaller.two.input_size, smaller.two.hidden_size) == (4, 4, 5)
+    again = remove_units(smaller, x, {"one": [1]})
+    assert again.one.left == [1, 4, 5]
+    assert output(again, x).shape == (3, 3)
+
+
+class Projected(nn.Module):
+    """(N, T, 5) -> (N, 3)."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(INPUTS, HIDDEN, proj_size=4, batch_first=True, **options)
+        self.head = nn.Linear(4 * (1 + self.rnn.bidirectional), 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0].mean(1))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@DIRECTIONS
+def test_an_lstm_with_projections_loses_units_and_projected_ones(bidirectional: bool):
+    model, x = plain_copy(Projected(num_layers=2, bidirectional=bidirectional)), torch.randn(3, STEPS, INPUTS)
+    found = ChannelGraph().find_groups(model, x)[1]  # removing half of them was compared with zeroing
+    ways = 2 if bidirectional else 1
+    sizes = {f"rnn.layers.{n}.layers.0": (RECURRENT, ways * HIDDEN) for n in range(2)}
+    sizes |= {f"rnn.projections.{n}": (CHANNELS, 4 * ways) for n in range(2)}
+    assert {group.root: (group.kind, group.size) for group in found.groups} == sizes
