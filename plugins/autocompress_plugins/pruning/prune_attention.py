@@ -1,7 +1,7 @@
 """Pruning of transformers: removes whole attention heads and narrows the MLPs.
 
 Changes: the number of heads of each attention, the hidden width of each MLP; the width between the layers stays.
-Needs: self-attention where removing a head equals zeroing it in the original to 1e-4: nn.MultiheadAttention, what
+Needs: attention where removing a head equals zeroing it in the original to 1e-4: nn.MultiheadAttention, what
 ``attention_recognition`` makes out, or the model's own (``own_attention``).
 Follows: Michel, Levy & Neubig, "Are Sixteen Heads Really Better than One?", NeurIPS 2019; for both together Kwon et
 al., "A Fast Post-Training Pruning Framework for Transformers", NeurIPS 2022.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
+from autocompress_plugins.shrinking.groups import remaining
 from autocompress_plugins.shrinking.opaque import Opaque
 
 
@@ -168,14 +169,103 @@ class MultiheadSelfAttention(HeadAttention):
         if self.opaque:
             return self.stand_in(query, self.out_channels), None
         x = query if self.batch_first else query.transpose(0, 1)
-        mask = None if attn_mask is None else _added(attn_mask, x)
-        if mask is not None and mask.dim() == 3:
-            mask = mask.reshape(x.shape[0], -1, *mask.shape[1:])
-        if key_padding_mask is not None:
-            padding = _added(key_padding_mask, x)[:, None, None]
-            mask = padding if mask is None else mask + padding
-        y = self.attend(x, mask)
+        y = self.attend(x, _added_masks(attn_mask, key_padding_mask, x))
         return y if self.batch_first else y.transpose(0, 1), None
+
+
+class MultiheadCrossAttention(PrunableAttention):
+    """Called as nn.MultiheadAttention is, with keys and values of any sequence and width, and no weights wanted."""
+
+    def __init__(self, whole: nn.MultiheadAttention) -> None:
+        if whole.bias_k is not None or whole.add_zero_attn:
+            raise CandidateFailed("attention with extra keys is left as it is")
+        super().__init__()
+        fused = whole.in_proj_weight
+        weights = (whole.q_proj_weight, whole.k_proj_weight, whole.v_proj_weight) if fused is None else fused.chunk(3)
+        biases = (None, None, None) if whole.in_proj_bias is None else whole.in_proj_bias.chunk(3)
+        self.query, self.key, self.value = map(_linear, weights, biases)
+        self.out = _linear(whole.out_proj.weight, whole.out_proj.bias)
+        self.num_heads, self.head_size, self.batch_first = whole.num_heads, whole.head_dim, whole.batch_first
+        self.dropout = nn.Dropout(whole.dropout)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, None]:
+        if self.opaque:
+            width = query.shape[-1]
+            return self.stand_in(query, self.out_channels, *(x for x in (key, value) if x.shape[-1] == width)), None
+        given = (x if self.batch_first else x.transpose(0, 1) for x in (query, key, value))
+        layers = (self.query, self.key, self.value)
+        q, k, v = (
+            layer(x).unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2)
+            for layer, x in zip(layers, given, strict=True)
+        )
+        scores = (q * self.head_size**-0.5) @ k.transpose(-2, -1)
+        mask = _added_masks(attn_mask, key_padding_mask, scores)
+        mixed = self.dropout((scores if mask is None else scores + mask).softmax(-1)) @ v
+        y = self.out(mixed.transpose(1, 2).flatten(2))
+        return y if self.batch_first else y.transpose(0, 1), None
+
+    def opaque_widths(self) -> tuple[int, int]:
+        return self.in_channels, self.out_channels
+
+    @property
+    def in_channels(self) -> int:
+        return self.query.in_features
+
+    @property
+    def out_channels(self) -> int:
+        return self.out.out_features
+
+    def head_layers(self) -> tuple[HeadLayer, ...]:
+        heads = tuple(tuple(self._columns([head])) for head in range(self.num_heads))
+        readers = (HeadLayer(layer, "out", heads) for layer in (self.query, self.key, self.value))
+        return *readers, HeadLayer(self.out, "in", heads)
+
+    def remove_heads(self, removed: Sequence[int]) -> None:
+        kept = remaining(self.num_heads, removed)
+        if not kept:
+            raise CandidateFailed("attention keeps at least one head")
+        columns = self._columns(kept)
+        for name in ("query", "key", "value"):
+            layer = getattr(self, name)
+            setattr(self, name, _linear(layer.weight[columns], None if layer.bias is None else layer.bias[columns]))
+        self.out = _linear(self.out.weight[:, columns], self.out.bias)
+        self.num_heads = len(kept)
+
+    def remove_inputs(self, removed: Sequence[int]) -> None:
+        layers = {name: getattr(self, name) for name in ("query", "key", "value")}
+        if {layer.in_features for layer in layers.values()} != {self.in_channels}:
+            raise CandidateFailed("attention to a sequence of another width keeps that of its queries")
+        kept = remaining(self.in_channels, removed)
+        for name, layer in layers.items():
+            setattr(self, name, _linear(layer.weight[:, kept], layer.bias))
+
+    def remove_outputs(self, removed: Sequence[int]) -> None:
+        kept = remaining(self.out_channels, removed)
+        self.out = _linear(self.out.weight[kept], None if self.out.bias is None else self.out.bias[kept])
+
+    def _columns(self, heads: Sequence[int]) -> list[int]:
+        return [head * self.head_size + i for head in heads for i in range(self.head_size)]
+
+
+def _added_masks(attn_mask: Tensor | None, key_padding_mask: Tensor | None, x: Tensor) -> Tensor | None:
+    """Both masks of nn.MultiheadAttention as numbers to add to the scores, broadcast over (N, H, T, S). x: (N, ...)."""
+    mask = None if attn_mask is None else _added(attn_mask, x)
+    if mask is not None and mask.dim() == 3:
+        mask = mask.reshape(x.shape[0], -1, *mask.shape[1:])
+    if key_padding_mask is not None:
+        padding = _added(key_padding_mask, x)[:, None, None]
+        mask = padding if mask is None else mask + padding
+    return mask
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> Projection:

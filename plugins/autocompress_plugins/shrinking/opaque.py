@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 
 class _Passage(torch.autograd.Function):
-    """Zeros of the right shape that depend on the input and on one parameter: one node in the autograd graph."""
+    """Zeros of the right shape that depend on the inputs and on one parameter: one node in the autograd graph."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, parameter: Tensor, width: int) -> Tensor:
+    def forward(ctx: Any, parameter: Tensor, width: int, x: Tensor, *others: Tensor) -> Tensor:
+        ctx.inputs = 3 + len(others)
         return x.new_zeros(*x.shape[:-1], width)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
-        return None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
+        return (None,) * int(ctx.inputs)
 
 
 class Opaque(nn.Module):
@@ -37,8 +38,9 @@ class Opaque(nn.Module):
         """Remove input channels, in place."""
         raise NotImplementedError
 
-    def stand_in(self, x: Tensor, width: int) -> Tensor:
-        return _Passage.apply(x, next(self.parameters()), width)  # type: ignore[no-any-return, no-untyped-call]
+    def stand_in(self, x: Tensor, width: int, *others: Tensor) -> Tensor:
+        """In the place of what is computed of x (..., I), and of others as wide -> (..., width)."""
+        return _Passage.apply(next(self.parameters()), width, x, *others)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from autocompress.errors import CandidateFailed
 from autocompress.nested import map_tensors
 from autocompress_plugins.model_runs import ModuleCall
 from autocompress_plugins.shrinking.attention_layers import HeadLayer, Projection, PrunableAttention
+from autocompress_plugins.shrinking.fewer_heads import FewerHeads
 from autocompress_plugins.shrinking.groups import remaining
 
 
 @dataclass(frozen=True)
 class HeadSize:
-    """A number that a module inside keeps and that grows with the heads: an attribute, or one axis of a tensor."""
+    """What a module inside keeps and grows with the heads: a number, one for each head, or one axis of a tensor."""
 
     module: str
     name: str
@@ -28,30 +29,47 @@ class HeadSize:
 
     def of(self, whole: nn.Module) -> int:
         value = getattr(whole.get_submodule(self.module), self.name)
+        if isinstance(value, tuple):
+            return len(value)
         return int(value if self.axis is None else value.shape[self.axis])
 
     def cut(self, whole: nn.Module, kept: Sequence[int], heads: int) -> None:
         """Leave what belongs to the kept ones of so many heads."""
         holder, size = whole.get_submodule(self.module), self.of(whole)
-        run = size // heads
+        run, value = size // heads, getattr(holder, self.name)
         if self.axis is None:
-            setattr(holder, self.name, run * len(kept))
+            left = tuple(value[head] for head in kept) if isinstance(value, tuple) else run * len(kept)
+            setattr(holder, self.name, left)
             return
-        value = getattr(holder, self.name)
         rows = torch.tensor([head * run + i for head in kept for i in range(run)])
         cut = value.detach().index_select(self.axis, rows)
         setattr(holder, self.name, nn.Parameter(cut) if isinstance(value, nn.Parameter) else cut)
 
 
 SEEN_WIDTH = HeadSize("", "own_width")
+HEADS_LEFT = HeadSize("", "own_counted")
 READ_SHAPE = (Tensor.shape.__get__, Tensor.size)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class LayerUses:
+    """apart: the layers whose weights alone a module's code takes. other_inputs: arguments beside the sequence that its
+    layers read, such as what a decoder attends to.
+    """
+
+    apart: tuple[nn.Linear, ...] = ()
+    other_inputs: tuple[int | str, ...] = ()
+
+
+AS_USUAL = LayerUses()
 
 
 class OwnAttention(PrunableAttention):
     """Beside the class of a user's module, whose ``forward`` it is. own_heads: its layers. own_sizes: what else grows
     with the heads. own_input: which argument is the sequence. own_result: what a call gave, for its structure.
     own_width: how wide the sequence seems to code that takes its width for the one of all heads; None where it is seen
-    as it is.
+    as it is. own_counted: which of ``own_whole`` heads are left, where the code counts on all of them; None where it
+    does not. own_rows: where those lay in the layers that read. own_uses: how the code uses its layers.
     """
 
     own_heads: tuple[HeadLayer, ...]
@@ -59,11 +77,26 @@ class OwnAttention(PrunableAttention):
     own_input: int | str
     own_result: Any
     own_width: int | None
+    own_counted: tuple[int, ...] | None
+    own_whole: int
+    own_rows: tuple[tuple[tuple[int, ...], ...], ...]
+    own_uses: LayerUses
 
     def forward(self, *args: Any, **named: Any) -> Any:
         x = args[self.own_input] if isinstance(self.own_input, int) else named[self.own_input]
         if self.opaque:
-            return _with_first(self.own_result, self.stand_in(x, self.opaque_widths()[1]))
+            others = (args[key] if isinstance(key, int) else named[key] for key in self.own_uses.other_inputs)
+            return _with_first(self.own_result, self.stand_in(x, self.opaque_widths()[1], *others))
+        left, whole = tuple(range(self.removable_heads)), self.removable_heads
+        if self.own_counted is not None:
+            left, whole = self.own_counted, self.own_whole
+        if len(left) == whole and not self.own_uses.apart:
+            return self._of_seen(x, args, named)
+        with FewerHeads([own.layer for own in self.own_heads], self.own_rows, whole, left, self.own_uses.apart):
+            return self._of_seen(x, args, named)
+
+    def _of_seen(self, x: Tensor, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """What the user's code gives for a sequence that seems as wide as ``own_width``."""
         if self.own_width in (None, self.own_heads[0].layer.in_features):
             return super().forward(*args, **named)
         seen = x.detach()[..., :1].expand(*x.shape[:-1], self.own_width)
@@ -132,17 +165,26 @@ def sequence_argument(call: ModuleCall, width: int) -> int | str:
 
 
 def become_own_attention(
-    module: nn.Module, call: ModuleCall, heads: tuple[HeadLayer, ...], sizes: tuple[HeadSize, ...]
+    module: nn.Module,
+    call: ModuleCall,
+    heads: tuple[HeadLayer, ...],
+    sizes: tuple[HeadSize, ...],
+    uses: LayerUses = AS_USUAL,
 ) -> OwnAttention:
     """``module``, which becomes an OwnAttention in place. call: one of its."""
     own = type(module)
     module.__class__ = type(own.__name__, (OwnAttention, own), {"__module__": own.__module__})
+    count = len(heads[0].heads)
     vars(module).update(
         own_heads=heads,
         own_sizes=sizes,
         own_input=sequence_argument(call, heads[0].layer.in_features),
         own_result=map_tensors(lambda tensor: tensor.new_zeros(()).expand(tensor.shape), call.gave),
-        own_width=heads[0].layer.in_features if SEEN_WIDTH in sizes else None,
+        own_width=heads[0].layer.in_features if {SEEN_WIDTH, HEADS_LEFT} & {*sizes} else None,
+        own_counted=tuple(range(count)) if HEADS_LEFT in sizes else None,
+        own_whole=count,
+        own_rows=tuple(own.heads for own in heads[:-1]),
+        own_uses=uses,
     )
     for each in heads:
         if type(each.layer) is nn.Linear:
@@ -156,7 +198,7 @@ def leave_own_attention(module: nn.Module, layers: Sequence[nn.Linear]) -> None:
         if type(layer) is Projection:
             layer.__class__ = nn.Linear  # type: ignore[assignment]
     module.__class__ = type(module).__bases__[1]
-    for name in ("own_heads", "own_sizes", "own_input", "own_result", "own_width"):
+    for name in [name for name in vars(module) if name in OwnAttention.__annotations__]:
         del vars(module)[name]
 
 

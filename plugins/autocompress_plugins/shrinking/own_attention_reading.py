@@ -7,6 +7,7 @@ the module keeps of it, until that gives what zeroing those columns gives. What 
 
 import copy
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,9 +18,15 @@ from torch import Tensor, nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.nested import tensors_of
-from autocompress_plugins.model_runs import ModuleCall, same_output
+from autocompress_plugins.model_runs import ModuleCall, same_output, shapes_of
 from autocompress_plugins.shrinking.attention_layers import HeadLayer
-from autocompress_plugins.shrinking.own_attention import SEEN_WIDTH, HeadSize, become_own_attention, sequence_argument
+from autocompress_plugins.shrinking.own_attention import (
+    HEADS_LEFT,
+    SEEN_WIDTH,
+    HeadSize,
+    become_own_attention,
+    sequence_argument,
+)
 
 MOST_HEADS = 64
 MOST_TRIES = 120
@@ -42,17 +49,18 @@ def read_attention(
     call: ModuleCall,
     readers: Sequence[nn.Linear],
     out: nn.Linear,
+    others: Sequence[int | str] = (),
     like: AttentionReading | None = None,
 ) -> AttentionReading | None:
     """How ``module`` reads as attention; None where no place sees another one.
 
-    call: one of its, as the model makes it. readers: its layers that read one tensor. out: the output projection,
-    inside of it or right behind. like: how one of the same form was read, which is tried first. Raises CandidateFailed
-    when no cut is right.
+    call: one of its, as the model makes it. readers: its layers that read one tensor, or two: of another sequence. out:
+    the output projection, inside of it or right behind. others: arguments beside the sequence that the layers read.
+    like: how one of the same form was read, which is tried first. Raises CandidateFailed when no cut is right.
     """
-    sequence_argument(call, readers[0].in_features)
     probe = _Probe.of(module, call, readers, out)
-    if not probe.places_see_each_other():
+    keys = (sequence_argument(call, readers[0].in_features), *others)
+    if not any(map(probe.places_see, keys)):
         return None
     cuts = list(enumerate(head_cuts(probe.readers, probe.out)))
     cuts.sort(key=lambda numbered: like is None or numbered[0] != like.cut)
@@ -133,10 +141,9 @@ class _Probe:
             probe._draw(layer, range(layer.out_features))
         return probe
 
-    def places_see_each_other(self) -> bool:
-        """Whether what comes out for a place depends on what another one is given."""
+    def places_see(self, key: int | str) -> bool:
+        """Whether what comes out for a place depends on what another one is given, by this argument."""
         args, named = copy.deepcopy((self.call.args, dict(self.call.named)))
-        key = sequence_argument(self.call, self.readers[0].in_features)
         x: Tensor = args[key] if isinstance(key, int) else named[key]
         before = self._output(self.module, self.out)
         other = torch.randn(x.shape[-1], generator=torch.Generator().manual_seed(0))
@@ -170,8 +177,8 @@ class _Probe:
             return not same_output(before, zeroed) and same_output(self._output(self.module, self.out), zeroed)
 
     def sizes_to_change(self, heads: Sequence[HeadLayer], first: tuple[HeadSize, ...]) -> tuple[HeadSize, ...] | None:
-        """The fewest sizes of the module that have to follow when a head goes; None where none do. first: what is
-        tried before any other.
+        """The fewest sizes of the module that have to follow when a head goes; None where none do. Others are preferred
+        by which whatever else it gives keeps its shape. first: what is tried before any other.
         """
         count = len(heads[0].heads)
         removed = count // 2
@@ -180,22 +187,34 @@ class _Probe:
             expected = self._output(self.module, self.out)
         known = _sizes(self.module, count, (*self.readers, self.out))
         of_each_number = (combinations(known, number) for number in range(min(MOST_EDITS, len(known)) + 1))
-        for chosen in islice(chain([first], *of_each_number), MOST_TRIES):
+        ways = chain(islice(chain([first], *of_each_number), MOST_TRIES), [(HEADS_LEFT,)])
+        whole, found, fewest = shapes_of(self._gave(self.module, self.out)), None, math.inf
+        for chosen in ways:
+            if found is not None and HEADS_LEFT not in chosen:
+                continue
             smaller, layers = copy.deepcopy((self.module, tuple(heads)))
             try:
                 become_own_attention(smaller, self.call, layers, tuple(chosen)).remove_heads([removed])
-                if same_output(self._output(smaller, layers[-1].layer), expected):
-                    return tuple(chosen)
+                gave = self._gave(smaller, layers[-1].layer)
             except Exception:  # the module's own code, with sizes that do not go together
                 continue
-        return None
+            changed = sum(map(operator.ne, shapes_of(gave), whole))
+            if same_output(gave[0], expected) and changed < fewest:
+                found, fewest = tuple(chosen), changed
+            if not fewest:
+                break
+        return found
 
     def _output(self, module: nn.Module, out: nn.Linear) -> Tensor:
         """What comes out of the output projection, or of the module that holds it."""
+        return self._gave(module, out)[0]
+
+    def _gave(self, module: nn.Module, out: nn.Linear) -> tuple[Tensor, ...]:
+        """What the module gives, the first of it behind the output projection."""
         args, named = copy.deepcopy((self.call.args, dict(self.call.named)))  # a cache among them takes in what it sees
         with torch.no_grad():
-            first = tensors_of(module(*args, **named))[0]
-            return first if self.inside else out(first)
+            first, *others = tensors_of(module(*args, **named))
+            return (first if self.inside else out(first)), *others
 
     def _draw(self, layer: nn.Linear, rows: Sequence[int]) -> None:
         """Other numbers in these rows, by which what the layer gives is about two, whatever it is given."""

@@ -1,16 +1,18 @@
-"""Where a model attends in code of its own: modules in which places look at each other through linear layers that read
-one sequence, or fewer places of it.
+"""Where a model attends in code of its own: modules in which places look at each other, or at those of another
+sequence, through linear layers that it calls or whose weights it takes.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from autocompress.data import call as called
 from autocompress.errors import CandidateFailed, one_line
@@ -19,7 +21,7 @@ from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 from autocompress_plugins.model_runs import ModuleCall, output, outputs, same_outputs
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
-from autocompress_plugins.shrinking.own_attention import become_own_attention, leave_own_attention
+from autocompress_plugins.shrinking.own_attention import LayerUses, become_own_attention, leave_own_attention
 from autocompress_plugins.shrinking.own_attention_reading import (
     HEADS_FIXED,
     AttentionReading,
@@ -99,7 +101,9 @@ def _read(found: "_Attending") -> AttentionReading | CandidateFailed | None:
     form = found.form()
     if form not in known or isinstance(known[form], AttentionReading):
         try:
-            known[form] = read_attention(found.module, found.call, found.readers, found.out, known.get(form))  # type: ignore[arg-type]
+            like: Any = known.get(form)
+            others = found.uses.other_inputs
+            known[form] = read_attention(found.module, found.call, found.readers, found.out, others, like)
         except CandidateFailed as error:
             known[form] = error
     return known[form]
@@ -107,13 +111,14 @@ def _read(found: "_Attending") -> AttentionReading | CandidateFailed | None:
 
 @dataclass(frozen=True)
 class _Attending:
-    """looks_like_one: whether the layers that read are all given one tensor."""
+    """uses: how the module's code uses its layers. looks_like_one: whether those that read are all given one tensor."""
 
     name: str
     module: nn.Module
     call: ModuleCall
     readers: tuple[nn.Linear, ...]
     out: nn.Linear
+    uses: LayerUses
     looks_like_one: bool
 
     def form(self) -> str:
@@ -122,11 +127,12 @@ class _Attending:
         numbers = [sorted((k, v) for k, v in vars(m).items() if isinstance(v, int)) for m in self.module.modules()]
         shapes = [tuple(t.shape) for t in tensors_of((self.call.args, dict(self.call.named)))]
         readers = [layer in self.readers for layer in self.module.modules()]
-        return repr((parts, numbers, shapes, readers, self.out.in_features, self.out.out_features))
+        uses = (len(self.uses.apart), self.uses.other_inputs)
+        return repr((parts, numbers, shapes, readers, self.out.in_features, self.out.out_features, uses))
 
     def change(self, reading: AttentionReading) -> None:
         heads = next(islice(head_cuts(self.readers, self.out), reading.cut, None))
-        become_own_attention(self.module, self.call, heads, reading.sizes)
+        become_own_attention(self.module, self.call, heads, reading.sizes, self.uses)
 
     def change_back(self) -> None:
         leave_own_attention(self.module, (*self.readers, self.out))
@@ -134,8 +140,9 @@ class _Attending:
 
 @dataclass
 class _Run:
-    """One run of a model. calls: of each module, the first. given: what each linear layer read first; in order.
-    began, ended: when each module's first call did.
+    """One run of a model. calls: of each module, the first. given: what each linear layer read first, or what its
+    weights were multiplied with; in order. apart: those layers that were not called for it. began, ended: when each
+    module's first call did.
     """
 
     calls: dict[str, ModuleCall] = field(default_factory=dict)
@@ -143,6 +150,7 @@ class _Run:
     began: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
     at: dict[nn.Linear, int] = field(default_factory=dict)
+    apart: set[nn.Linear] = field(default_factory=set)
 
     @classmethod
     def of(cls, model: nn.Module, inputs: Inputs) -> "_Run":
@@ -151,6 +159,7 @@ class _Run:
 
         def before(name: str, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
             if isinstance(module, nn.Linear):
+                run.apart.discard(module)
                 if module not in run.given and args and isinstance(args[0], Tensor):
                     run.given[module], run.at[module] = args[0], next(moment)
             elif name not in run.began:
@@ -162,12 +171,17 @@ class _Run:
                 run.calls[name] = ModuleCall(*waiting.pop(name), gave)
                 run.ended[name] = next(moment)
 
+        def multiplied(layer: nn.Linear, given: Tensor) -> None:
+            if layer not in run.given:
+                run.apart.add(layer)
+                run.given[layer], run.at[layer] = given, next(moment)
+
         names = {module: name for name, module in model.named_modules() if name and _may_matter(module)}
         for module, name in names.items():
             handles.append(module.register_forward_pre_hook(_named(before, name), with_kwargs=True))
             handles.append(module.register_forward_hook(_named(after, name), with_kwargs=True))
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _Multiplied(model, multiplied):
                 called(evaluating(model), inputs)
         finally:
             for handle in handles:
@@ -184,28 +198,68 @@ class _Run:
         if not 1 <= len(inside) <= MOST_LAYERS:
             return
         inside.sort(key=lambda layer: self.at[layer])
-        first = self.given[inside[0]]
-        alike = [layer for layer in inside if self.given[layer] is first]
+        alike, *later = self._by_input(inside)
         others, behind = [layer for layer in inside if layer not in alike], self._behind(name)
         ways = [(alike, others[-1] if others else behind)]
+        if others:
+            ways.append((inside[:-1], inside[-1]))  # some read another sequence, or fewer places of it
+            ways += [(own, inside[-1]) for own in later]  # what was first makes a bias of positions
         if others and not self._reads_another(name, others):
-            ways += [(inside[:-1], inside[-1]), (inside, behind)]
+            ways.append((inside, behind))
         for readers, out in ways:
-            if len(readers) in READERS and out is not None and _fits(readers, out):
-                yield _Attending(name, module, self.calls[name], tuple(readers), out, readers is alike)
+            if len(readers) in READERS and out is not None and out not in readers and _fits(readers, out):
+                apart = tuple(layer for layer in (*readers, out) if layer in self.apart)
+                uses = LayerUses(apart, self._other_inputs(name, readers))
+                yield _Attending(name, module, self.calls[name], tuple(readers), out, uses, readers is alike)
+
+    def _by_input(self, layers: Sequence[nn.Linear]) -> list[list[nn.Linear]]:
+        """The layers that read one tensor, for each in order."""
+        found: dict[int, list[nn.Linear]] = {}
+        for layer in layers:
+            found.setdefault(id(self.given[layer]), []).append(layer)
+        return list(found.values())
+
+    def _other_inputs(self, name: str, readers: Sequence[nn.Linear]) -> tuple[int | str, ...]:
+        """The arguments that layers read as they are given, as wide as the sequence, but for the sequence itself."""
+        call, width = self.calls[name], readers[0].in_features
+        given: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.named.items()]
+        return tuple(
+            key
+            for key, value in given
+            if isinstance(value, Tensor)
+            and value.shape[-1:] == (width,)
+            and not _same(value, self.given[readers[0]])
+            and any(_same(value, self.given[layer]) for layer in readers)
+        )
 
     def _reads_another(self, name: str, layers: Sequence[nn.Linear]) -> bool:
         """Whether some of these layers read what the module is given, as it is given: another sequence."""
         given = tensors_of((self.calls[name].args, dict(self.calls[name].named)))
-        return any(
-            t.shape == self.given[layer].shape and torch.equal(t, self.given[layer]) for layer in layers for t in given
-        )
+        return any(_same(t, self.given[layer]) for layer in layers for t in given)
 
     def _behind(self, name: str) -> nn.Linear | None:
         """The linear layer that reads what a module gave, as it gave it."""
         gave = tensors_of(self.calls[name].gave)
         after = [layer for layer, at in self.at.items() if at > self.ended[name]]
         return next((layer for layer in after if gave and self.given[layer] is gave[0]), None)
+
+
+class _Multiplied(TorchFunctionMode):
+    """While open, what is multiplied with a linear layer's weights is shown, whether or not the layer is called."""
+
+    def __init__(self, model: nn.Module, show: Callable[[nn.Linear, Tensor], None]) -> None:
+        super().__init__()
+        self._layers = {id(layer.weight): layer for layer in model.modules() if isinstance(layer, nn.Linear)}
+        self._show = show
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear and len(args) > 1 and id(args[1]) in self._layers:
+            self._show(self._layers[id(args[1])], args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
 
 
 def _fits(readers: list[nn.Linear], out: nn.Linear) -> bool:

@@ -13,7 +13,11 @@ from autocompress.kept_parts import all_frozen, holds_kept, keep_whole
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import RECURRENT_LAYERS
 from autocompress_plugins.model_runs import output, outputs, same_outputs, watched
-from autocompress_plugins.shrinking.attention_layers import MultiheadSelfAttention, PrunableAttention
+from autocompress_plugins.shrinking.attention_layers import (
+    MultiheadCrossAttention,
+    MultiheadSelfAttention,
+    PrunableAttention,
+)
 from autocompress_plugins.shrinking.attention_recognition import as_head_attention, could_attend
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
 from autocompress_plugins.shrinking.own_attention_search import find_own_attention
@@ -70,7 +74,8 @@ def _exchanged(model: nn.Module, original: nn.Module, inputs: Inputs) -> nn.Modu
         for parent in model.modules():
             if isinstance(parent, nn.TransformerEncoder):
                 parent.use_nested_tensor = False  # it would read the weights of nn.MultiheadAttention
-        return MultiheadSelfAttention(original).train(original.training)
+        kind = MultiheadSelfAttention if _attends_to_itself(model, original, inputs) else MultiheadCrossAttention
+        return kind(original).train(original.training)
     given, gave = _seen(model, original, inputs)
     return as_head_attention(original, given, gave).train(original.training)
 
@@ -114,6 +119,14 @@ def _seen(model: nn.Module, module: nn.Module, inputs: Inputs) -> tuple[Tensor, 
     if len(given) != 1 or not isinstance(given[0], Tensor) or given[0].dim() != 3 or not isinstance(gave, Tensor):
         raise CandidateFailed("it is not a self-attention of one tensor (N, T, E)")
     return given[0], gave
+
+
+def _attends_to_itself(model: nn.Module, module: nn.MultiheadAttention, inputs: Inputs) -> bool:
+    """Whether keys and values are of the sequence that the queries are of, and as wide, in all calls."""
+    alike: list[bool] = []
+    with watched([("", module)], lambda name, module, given, gave: alike.append(len({*map(id, given[:3])}) == 1)):
+        output(model, inputs)
+    return all(alike)
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Taking units out of a model, with everything that goes with them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import torch
 from torch import nn
@@ -17,18 +17,19 @@ def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequen
     """Take units out of ``model``, which is in prunable form, in place: root -> units. The same removals give the same
     model. Raises CandidateFailed.
     """
-    before, frozen, graph = ties(model), untrained(model), None
+    before, frozen, graph, called = ties(model), untrained(model), None, set[nn.Module]()
     for root, units in removals.items():
         module = model.get_submodule(root)
         if isinstance(module, PrunableAttention):
             module.remove_heads(units)
             continue
         graph = graph or trace(model, inputs)
+        called |= set(graph.module2node)
         group = group_of(graph, module, units)
         remove_group(group)
         if knows_places(group):
             graph = None
-    _tie(model, before)
+    _tie(model, before, called)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name in frozen:
             parameter.requires_grad_(False)  # what was cut is another tensor
@@ -43,12 +44,16 @@ def ties(model: nn.Module) -> list[list[str]]:
     return [own for own in names.values() if len(own) > 1]
 
 
-def _tie(model: nn.Module, names: list[list[str]]) -> None:
-    """Make one again what was one, as far as it is still alike."""
-    for first, *others in names:
+def _tie(model: nn.Module, names: list[list[str]], called: Set[nn.Module]) -> None:
+    """Make one again what was one, as far as it is still alike; what nothing calls (the shared embedding that T5's
+    encoder and decoder have copies of) follows.
+    """
+    for own in names:
+        holders = {name: model.get_submodule(name.rpartition(".")[0]) for name in own}
+        first, *others = [name for name in own if holders[name] in called] or own
         parameter = model.get_parameter(first)
         for name in others:
             if not torch.equal(model.get_parameter(name), parameter):
                 raise CandidateFailed(f"{first} and {name} are one weight and would no longer be")
-            path, _, own = name.rpartition(".")
-            setattr(model.get_submodule(path), own, parameter)
+        for name in own:
+            setattr(holders[name], name.rpartition(".")[2], parameter)

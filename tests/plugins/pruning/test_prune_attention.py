@@ -106,11 +106,11 @@ class Linear(nn.Module):
         return self.o(q @ (k.transpose(-2, -1) @ v)) / x.shape[1]
 
 
-class Cross(nn.Module):
+class ExtraKeys(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.memory = nn.Parameter(torch.randn(1, 4, 8))
-        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True, add_zero_attn=True)
 
     def forward(self, x: Tensor) -> Tensor:
         memory = self.memory.expand(len(x), -1, -1)
@@ -119,7 +119,7 @@ class Cross(nn.Module):
 
 @pytest.mark.parametrize(
     ("make", "layer", "reason"),
-    [(Linear, "0", "do not read as multi-head self-attention"), (Cross, "0.attend", "attention to another sequence")],
+    [(Linear, "0", "do not read as multi-head self-attention"), (ExtraKeys, "0.attend", "attention with extra keys")],
 )
 def test_refused_with_the_layer_and_the_reason(make: Any, layer: str, reason: str, make_context: MakeContext):
     model = nn.Sequential(make(), nn.Flatten(), nn.Linear(40, 3))

@@ -8,7 +8,12 @@ import torch
 from torch import nn
 
 from autocompress.errors import CandidateFailed
-from autocompress_plugins.shrinking.attention_layers import HeadAttention, MultiheadSelfAttention, Weights
+from autocompress_plugins.shrinking.attention_layers import (
+    HeadAttention,
+    MultiheadCrossAttention,
+    MultiheadSelfAttention,
+    Weights,
+)
 
 N, T, E, H = 2, 6, 24, 4
 
@@ -60,6 +65,25 @@ def test_attention_to_another_sequence_is_refused():
     module, x = MultiheadSelfAttention(nn.MultiheadAttention(E, H, batch_first=True)), torch.randn(N, T, E)
     with pytest.raises(CandidateFailed, match="another sequence"):
         module(x, torch.randn(N, T, E), x)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("options", [{}, {"kdim": 8, "vdim": 10}, {"bias": False}])
+def test_multihead_attention_to_another_sequence_loses_heads(batch_first: bool, options: dict[str, Any]):
+    whole = nn.MultiheadAttention(E, H, batch_first=batch_first, **options).eval()
+    x, keys, values = (torch.randn(N, t, w) for t, w in ((T, E), (5, whole.kdim), (5, whole.vdim)))
+    if not batch_first:
+        x, keys, values = (y.transpose(0, 1) for y in (x, keys, values))
+    masks = {"attn_mask": torch.randn(T, 5), "key_padding_mask": torch.arange(5) >= torch.tensor([5, 3])[:, None]}
+    smaller = MultiheadCrossAttention(whole).eval()
+    expected = whole(x, keys, values, need_weights=False, **masks)[0]
+    torch.testing.assert_close(smaller(x, keys, values, need_weights=False, **masks)[0], expected, atol=1e-5, rtol=0)
+    smaller.remove_heads([0, 2])
+    with torch.no_grad():
+        for head in (0, 2):
+            whole.out_proj.weight[:, head * (E // H) : (head + 1) * (E // H)] = 0
+    torch.testing.assert_close(smaller(x, keys, values)[0], whole(x, keys, values)[0], atol=1e-5, rtol=0)
+    assert [len(layer.weight) for layer in (smaller.query, smaller.key, smaller.value)] == [E // 2] * 3
 
 
 def test_removing_inputs_and_outputs():

@@ -141,3 +141,50 @@ def test_channels_under_a_norm(norm: Callable[[], nn.Module], blocks: int):
         assert torch.equal(own, model.norm.get_parameter(name)[kept])
     assert torch.equal(smaller.last.weight, model.last.weight[:, kept])
     assert output(smaller, IMAGES).isfinite().all()
+
+
+class Translator(nn.Module):
+    """torch's encoder and decoder from words to words. whole: as nn.Transformer, which insists on their width."""
+
+    def __init__(self, whole: bool, batch_first: bool = True) -> None:
+        super().__init__()
+        self.source, self.target, self.batch_first = nn.Embedding(20, 16), nn.Embedding(20, 16), batch_first
+        body = nn.Transformer(16, 4, 1, 2, 30, batch_first=batch_first)
+        self.body, self.encoder, self.decoder = (body, None, None) if whole else (None, body.encoder, body.decoder)
+        self.head = nn.Linear(16, 20)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        causal, padding = nn.Transformer.generate_square_subsequent_mask(target.shape[1]), source < 3
+        read, written = self.source(source), self.target(target)
+        if not self.batch_first:
+            read, written = read.transpose(0, 1), written.transpose(0, 1)
+        if self.body is not None:
+            return self.head(self.body(read, written, tgt_mask=causal, memory_key_padding_mask=padding))
+        memory = self.encoder(read)
+        return self.head(self.decoder(written, memory, tgt_mask=causal, memory_key_padding_mask=padding))
+
+
+SENTENCES = TOKENS, TOKENS[:, :5]
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.filterwarnings("ignore:Support for mismatched")
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_every_attention_of_a_transformer_loses_heads(batch_first: bool):
+    model = Translator(True, batch_first).eval()
+    prunable, groups = ChannelGraph().find_groups(model, SENTENCES, frozenset({HEADS}))
+    decoder = {f"body.decoder.layers.{i}.{kind}" for i in range(2) for kind in ("self_attn", "multihead_attn")}
+    assert {group.root for group in groups.groups} == decoder | {"body.encoder.layers.0.self_attn"}
+    torch.testing.assert_close(output(prunable, SENTENCES), output(model, SENTENCES), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.filterwarnings("ignore:Support for mismatched")
+def test_the_streams_that_an_attention_reads_lose_the_same_channels():
+    model = Translator(False).eval()
+    prunable, groups = ChannelGraph().find_groups(model, SENTENCES)
+    (stream,) = [group for group in groups.groups if group.kind == CHANNELS]
+    assert stream.size == 16
+    smaller = remove_units(prunable, SENTENCES, {stream.root: [0, 7]})
+    assert smaller.source.embedding_dim == smaller.target.embedding_dim == 14
+    assert output(smaller, SENTENCES).shape == output(model, SENTENCES).shape

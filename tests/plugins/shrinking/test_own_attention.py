@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autocompress.candidate.export import EXPORTERS, export
 from autocompress.data import feed_of
 from autocompress.nested import tensors_of
-from autocompress_plugins.model_runs import outputs, same_outputs
+from autocompress_plugins.model_runs import outputs, same_outputs, watched
 from autocompress_plugins.shrinking.attention_layers import PrunableAttention
 from autocompress_plugins.shrinking.channel_graph import ChannelGraph
 from autocompress_plugins.shrinking.groups import HEADS
@@ -141,12 +141,81 @@ class Reduced(nn.Module):
         return self.out(attend(q, k, v, mask[..., ::2]).reshape(n, t, c))
 
 
-class Fixed(Split):
+class Written(Split):
     """Its code has the number of heads in it."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         parts = self.qkv(x).reshape(N, T, 3, 4, 4).permute(2, 0, 3, 1, 4)
         return self.out(attend(parts[0], parts[1], parts[2], mask).reshape(N, T, E))
+
+
+class WrittenFlat(Split):
+    """The same, with the heads beside the examples, and a bias of each head that no size says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Linear(T, 4 * T)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        n = len(x)
+        q, k, v = (part.transpose(0, 1).reshape(T, n * 4, 4).transpose(0, 1) for part in self.qkv(x).split(E, -1))
+        scores = torch.bmm(q, k.transpose(1, 2)).view(n, 4, T, T)
+        scores += self.positions(torch.eye(T)).view(1, 4, T, T) + mask
+        mixed = torch.bmm(scores.softmax(-1).view(n * 4, T, -1), v)
+        return self.out(mixed.view(n, 4, T, -1).transpose(1, 2).reshape(n, -1, E))
+
+
+class OneByOne(Split):
+    """Its code goes through the heads one after the other."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).reshape(N, T, 3, 4, 4).permute(2, 0, 3, 1, 4)
+        mixed = [attend(q[:, [h]], k[:, [h]], v[:, [h]], mask) for h in range(4)]
+        return self.out(torch.cat(mixed, -1).reshape(N, T, E))
+
+
+class Talking(Split):
+    """As CaiT: what each head looks at is mixed of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.talk = nn.Linear(H, H)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        parts = self.qkv(x).reshape(N, T, 3, H, E // H).permute(2, 0, 3, 1, 4)
+        scores = parts[0] @ parts[1].transpose(-2, -1)
+        mixed = self.talk(scores.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).softmax(-1) @ parts[2]
+        return self.out(mixed.transpose(1, 2).reshape(N, T, E))
+
+
+class ByFunction(nn.Module):
+    """As torchvision's Swin: a function is handed the weights of layers that nobody calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(E, 3 * E), nn.Linear(E, E)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        n, t, c = x.shape
+        fused = nn.functional.linear(x, self.qkv.weight, self.qkv.bias)
+        q, k, v = fused.reshape(n, t, 3, H, c // H).permute(2, 0, 3, 1, 4)
+        mixed = attend(q, k, v, mask).reshape(n, t, c)
+        return nn.functional.linear(mixed, self.proj.weight, self.proj.bias)
+
+
+class BiasApart(ByFunction):
+    """As BEiT: no keys have a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(E, 3 * E, bias=False)
+        self.q_bias, self.v_bias = nn.Parameter(torch.randn(E)), nn.Parameter(torch.randn(E))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+        fused = nn.functional.linear(x, self.qkv.weight, bias)
+        q, k, v = fused.reshape(len(x), -1, 3, H, E // H).permute(2, 0, 3, 1, 4)
+        return self.proj(attend(q, k, v, mask).reshape(len(x), -1, E))
 
 
 class NotAttention(nn.Module):
@@ -185,6 +254,10 @@ LOOKING: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "by width": (ByWidth, H),
     "by width alone": (ByWidthAlone, H),
     "reduced": (Reduced, H),
+    "written": (Written, H),
+    "written flat": (WrittenFlat, H),
+    "by function": (ByFunction, H),
+    "bias apart": (BiasApart, H),
 }
 
 
@@ -231,6 +304,52 @@ def test_its_heads_go_as_if_what_reads_them_were_zero_and_nothing_else_changes(n
         assert outputs(again, x)[0].shape == outputs(model, x)[0].shape
 
 
+@pytest.mark.parametrize("gone", [[], [1, 3]])
+def test_whoever_watches_layers_sees_those_that_a_function_is_handed(gone: list[int]):
+    """A repair and importances go by what they read."""
+    model, x = model_with(ByFunction), given()
+    prunable(model, x)
+    remove_units(model, x, {"attention": gone} if gone else {})
+    read: list[Tensor] = []
+    layer = model.get_submodule("attention.proj")
+    with watched([("", layer)], lambda name, layer, given, gave: read.append(given[0])):
+        outputs(model, x)
+    assert [tensor.shape[-1] for tensor in read] == [E - len(gone) * E // H]
+
+
+class Reading(nn.Module):
+    """A decoder's, (N, T, E) -> (N, 3): queries of its own sequence, keys and values of another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.memory, self.inside, self.head = nn.Linear(E, E), nn.Linear(E, E), Elsewhere(), nn.Linear(E, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, memory = self.first(x), self.memory(x[:, : T // 2])
+        return self.head((x + self.inside(x, key_value_states=memory)).mean(1))
+
+
+class Elsewhere(Split):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(E, E) for _ in range(3))
+        del self.qkv
+
+    def forward(self, x: Tensor, key_value_states: Tensor) -> Tensor:
+        layers = (self.q, x), (self.k, key_value_states), (self.v, key_value_states)
+        q, k, v = (y(states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y, states in layers)
+        return self.out(attend(q, k, v).flatten(2))
+
+
+def test_attention_to_another_sequence_loses_heads_and_both_sequences_the_same_channels():
+    model, x = Reading().eval(), given()[0]
+    whole, found = ChannelGraph().find_groups(model, x)
+    assert {group.root: group.size for group in found.groups} == {"first": E, "inside": H}
+    smaller = remove_units(whole, x, {"first": [2, 9], "inside": [0]})
+    assert smaller.get_submodule("memory").weight.shape == (E - 2, E)
+    assert outputs(smaller, x)[0].shape == (N, 3)
+
+
 def test_it_trains_as_before_and_is_the_users_class():
     model, x = model_with(OutputApart), given()
     original: Any = model.attention
@@ -248,7 +367,9 @@ def test_a_second_time_nothing_happens():
     assert attentions(model) == before
 
 
-@pytest.mark.parametrize(("make", "reason"), [(Fixed, HEADS_FIXED), (NotAttention, NO_ATTENTION)])
+@pytest.mark.parametrize(
+    ("make", "reason"), [(OneByOne, HEADS_FIXED), (Talking, NO_ATTENTION), (NotAttention, NO_ATTENTION)]
+)
 def test_what_cannot_lose_heads_is_left_with_its_reason(make: Callable[[], nn.Module], reason: str):
     model, x = model_with(make), given()
     before = tensors_of(model(*x))
@@ -258,7 +379,7 @@ def test_what_cannot_lose_heads_is_left_with_its_reason(make: Callable[[], nn.Mo
 
 
 class Handed(nn.Module):
-    """As T5: both layers are handed one table of positions with a column for each head."""
+    """As MPNet: both layers are handed one table of positions with a column for each head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -266,18 +387,60 @@ class Handed(nn.Module):
         self.first, self.second, self.head = Split(), Split(), nn.Linear(E, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        apart = (torch.arange(T)[:, None] - torch.arange(T)).abs()
-        bias = self.table(apart).permute(2, 0, 1)[None]
+        bias = of_positions(self.table)
         for layer in (self.first, self.second):
             x = x + layer(x, bias)
         return self.head(x.mean(1))
 
 
-def test_what_it_is_handed_for_each_head_is_named():
-    model = Handed().eval()
-    reasons = prunable(model, given()[0])
-    expected = f"{HEADS_FIXED}: argument 2, of shape (1, 4, 6, 6), is computed elsewhere for all 4 heads"
-    assert reasons == {"first": expected, "second": expected}
+def of_positions(table: nn.Embedding) -> Tensor:
+    """(1, H, T, T)."""
+    apart = (torch.arange(T)[:, None] - torch.arange(T)).abs()
+    return table(apart).permute(2, 0, 1)[None]
+
+
+class Handing(nn.Module):
+    """As T5: without a bias of positions it makes one, for the other layers too. Gives its scores as well."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.n_heads, self.size = H, E // H
+        self.q, self.k, self.v, self.o = (nn.Linear(E, E, bias=False) for _ in range(4))
+        self.table = nn.Embedding(T, H) if first else None
+
+    def forward(self, x: Tensor, mask: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:
+        q, k, v = (y(x).view(N, -1, self.n_heads, self.size).transpose(1, 2) for y in (self.q, self.k, self.v))
+        if bias is None:
+            assert self.table is not None
+            bias = of_positions(self.table) + mask
+        mixed = attend(q, k, v, bias).reshape(N, -1, self.n_heads * self.size)
+        return self.o(mixed), bias, q @ k.transpose(-2, -1)
+
+
+class HandedOn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = Handing(True), Handing(False), nn.Linear(E, 3)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        gave, bias, _ = self.first(x, mask)
+        x = x + gave
+        return self.head((x + self.second(x, mask, bias)[0]).mean(1))
+
+
+@pytest.mark.parametrize(("make", "x"), [(Handed, (0,)), (HandedOn, (0, 1))])
+def test_layers_that_share_a_bias_of_each_head_lose_different_heads(make: Callable[[], nn.Module], x: tuple[int, ...]):
+    model, inputs = make().eval(), tuple(given()[at] for at in x)
+    whole, found = ChannelGraph().find_groups(model, inputs, frozenset({HEADS}))
+    assert {group.root: group.size for group in found.groups} == {"first": H, "second": H}
+    smaller = remove_units(copy.deepcopy(whole), inputs, {"first": [0, 1, 3], "second": [2]})
+    zeroed = copy.deepcopy(whole)
+    for attention, heads in zip(attentions(zeroed), ([0, 1, 3], [2]), strict=True):
+        out = attention.head_layers()[-1]
+        with torch.no_grad():
+            out.layer.weight[:, [i for head in heads for i in out.heads[head]]] = 0
+    assert [attention.removable_heads for attention in attentions(smaller)] == [1, 3]
+    assert same_outputs(outputs(smaller, inputs), outputs(zeroed, inputs))
 
 
 def test_weights_by_which_it_looks_everywhere_alike_hide_nothing():
@@ -349,18 +512,19 @@ class Apart(nn.Module):
 class Patches(nn.Module):
     """Images (N, 3, 16, 24) -> (N, 3): the attention works on what a convolution gives."""
 
-    def __init__(self) -> None:
+    def __init__(self, attention: nn.Module) -> None:
         super().__init__()
-        self.stem, self.attention, self.head = nn.Conv2d(3, E, 8, 8), ByWidth(), nn.Linear(E, 3)
+        self.stem, self.attention, self.head = nn.Conv2d(3, E, 8, 8), attention, nn.Linear(E, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).flatten(2).transpose(1, 2)
         return self.head((x + self.attention(x, x.new_zeros(1, 1, T, T))).mean(1))
 
 
-def test_what_seems_as_wide_as_its_heads_can_be_of_any_width():
+@pytest.mark.parametrize("make", [ByWidth, ByFunction])
+def test_what_seems_as_wide_as_its_heads_can_be_of_any_width(make: Callable[[], nn.Module]):
     images = torch.randn(N, 3, 16, 24)
-    whole, found = ChannelGraph().find_groups(Patches().eval(), images)
+    whole, found = ChannelGraph().find_groups(Patches(make()).eval(), images)
     assert {group.root: group.size for group in found.groups} == {"stem": E, "attention": H}
     smaller = remove_units(whole, images, {"attention": [1], "stem": [0, 1, 2, 3, 4, 5]})
     (attention,) = attentions(smaller)
@@ -368,9 +532,10 @@ def test_what_seems_as_wide_as_its_heads_can_be_of_any_width():
     assert outputs(smaller, images)[0].shape == (N, 3)
 
 
+@pytest.mark.parametrize("make", [ByWidth, WrittenFlat])
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_file_has_the_heads_that_are_left(exporter: str, tmp_path: Path):
-    model, x = model_with(ByWidth), given()
+def test_a_file_has_the_heads_that_are_left(exporter: str, make: Callable[[], nn.Module], tmp_path: Path):
+    model, x = model_with(make), given()
     prunable(model, x)
     remove_units(model, x, {"attention": [1, 2]})
     path = tmp_path / "model.onnx"

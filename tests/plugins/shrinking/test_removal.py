@@ -35,5 +35,20 @@ def test_a_removal_that_would_untie_fails():
         remove_units(Language(behind=True).eval(), TOKENS, {"embed": [1, 2, 7]})
 
 
+class HeldTwice(Language):
+    """As T5: the model holds the embedding for others that it is not asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(behind=False)
+        self.shared = nn.Embedding(9, 8)
+        self.shared.weight = self.embed.weight
+
+
+def test_what_nothing_calls_follows_the_layer_that_it_is_tied_to():
+    model = remove_units(HeldTwice().eval(), TOKENS, {"embed": [1, 2, 7]})
+    assert ties(model) == [["embed.weight", "out.weight", "shared.weight"]]
+    assert model.shared.weight.shape == (9, 5)
+
+
 def test_a_model_without_ties_has_none():
     assert ties(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))) == []
