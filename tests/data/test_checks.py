@@ -1,6 +1,6 @@
 """What no search could use is refused by index and count; examples of one split that are in another are counted."""
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from autocompress.data.first_examples import FirstExamples
 from autocompress.data.loading import open_split
 from autocompress.data.overlap import Overlaps
 from autocompress.errors import DataError, UsageError
+from autocompress.nested import Nested
 from autocompress.task import Task
 
 X = torch.randn(130, 3, generator=torch.Generator().manual_seed(0))
@@ -223,12 +224,12 @@ def test_one_class_is_known_when_all_was_read():
 REGRESSION = torch.arange(130.0)
 
 
-def told(loss: object, targets: Tensor = REGRESSION) -> list[str]:
-    task = Task("t", nn.Linear(3, 1), None, None, metric=lambda o, t: 0.0, loss=loss)  # type: ignore[arg-type]
+def told(loss: object, targets: Tensor = REGRESSION, model: nn.Module | None = None) -> list[str]:
+    task = Task("t", model or nn.Linear(3, 1), None, None, metric=lambda o, t: 0.0, loss=loss)  # type: ignore[arg-type]
     return warned(task, targets)
 
 
-def warned(task: Task, targets: Tensor) -> list[str]:
+def warned(task: Task, targets: Nested) -> list[str]:
     return broadcast_warnings(task, FirstExamples.of(open_split("train", (X, targets)), task.copy_of_model()))
 
 
@@ -237,19 +238,78 @@ def test_targets_are_brought_to_the_outputs_shape_by_mse_and_it_is_said():
     assert told("mse", REGRESSION[:, None]) == []
 
 
-@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.functional.mse_loss, lambda o, t: ((o - t) ** 2).mean()])
-def test_a_loss_that_takes_every_output_with_every_target_is_refused(loss: object):
+def squeezed() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+
+
+ELEMENTWISE = {
+    "mse": nn.MSELoss(),
+    "l1": nn.L1Loss(),
+    "huber": nn.functional.huber_loss,
+    "poisson": nn.PoissonNLLLoss(),
+    "hinge": nn.HingeEmbeddingLoss(),
+    "own": lambda o, t: ((o - t) ** 2).mean(),
+    "own_l1": lambda o, t: (o - t).abs().sum(),
+    "own_logistic": lambda o, t: (nn.functional.softplus(o) - o * t).mean(),
+}
+
+
+@pytest.mark.parametrize("targets", [REGRESSION, torch.zeros(130)], ids=["numbers", "one_class_first"])
+@pytest.mark.parametrize("loss", ELEMENTWISE.values(), ids=ELEMENTWISE)
+def test_a_loss_that_takes_every_output_with_every_target_is_refused(loss: object, targets: Tensor):
     with pytest.raises(DataError, match=r"takes every output with every target .* outputs have the shape \(1,\)"):
-        told(loss)
-    assert told(loss, REGRESSION[:, None]) == []
+        told(loss, targets)
+    with pytest.raises(DataError, match=r"outputs have the shape \(\) an example and targets \(1,\); give targets of"):
+        told(loss, targets[:, None], squeezed())
+    assert told(loss, targets[:, None]) == told(loss, targets, squeezed()) == []
 
 
 def test_a_loss_of_which_torch_warns_is_refused():
-    task = Task("t", nn.Linear(3, 5), None, None, metric=lambda o, t: 0.0, loss=nn.MSELoss())
     with pytest.raises(DataError, match=r"outputs have the shape \(5,\) an example and targets \(1,\)"):
-        warned(task, REGRESSION[:, None])
+        told(nn.MSELoss(), REGRESSION[:, None], nn.Linear(3, 5))
 
 
-@pytest.mark.parametrize("reduce", [torch.mean, torch.sum])
-def test_a_loss_that_squeezes_for_itself_is_taken(reduce: Callable[[Tensor], Tensor]):
-    assert told(lambda o, t: reduce((o.squeeze(1) - t) ** 2)) == []
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, t: ((o.squeeze(1) - t) ** 2).mean(),
+        lambda o, t: ((o.squeeze(1) - t) ** 2).sum(),
+        lambda o, t: (o.squeeze(1) - t).abs().mean(),
+        lambda o, t: o.square().mean(),  # which needs no targets
+        lambda o, t: ((o - o.T - (t[:, None] - t)) ** 2).mean(),  # of pairs, on purpose
+    ],
+    ids=["mean", "sum", "l1", "no_targets", "pairs"],
+)
+def test_a_loss_that_tells_which_target_is_whose_is_taken(loss: object):
+    far_off = nn.Linear(3, 1)
+    nn.init.constant_(far_off.bias, 1e4)  # all outputs are above their targets
+    assert told(loss) == told(loss, model=far_off) == []
+
+
+def test_a_head_among_several_is_found_and_its_neighbours_are_not_blamed():
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kind, self.size = nn.Linear(3, 4), nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"kind": self.kind(x), "size": self.size(x)}
+
+    def loss(o: dict[str, Tensor], t: dict[str, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(o["kind"], t["kind"]) + (o["size"] - t["size"]).abs().mean()
+
+    task = Task("t", Heads(), None, None, metric=lambda o, t: 0.0, loss=loss)
+    with pytest.raises(DataError, match=r"Task.loss takes .* the shape \(1,\) an example and targets \(\)"):
+        warned(task, {"kind": Y, "size": REGRESSION})
+    assert warned(task, {"kind": Y, "size": REGRESSION[:, None]}) == []
+
+
+def test_a_metric_that_takes_every_output_with_every_target_is_refused():
+    def metric(o: Tensor, t: Tensor) -> float:
+        return float(((o > 0.5) == (t > 0.5)).float().mean())
+
+    loss = lambda o, t: ((o.squeeze(1) - t) ** 2).mean()  # noqa: E731
+    task = Task("t", nn.Linear(3, 1), None, None, metric=metric, loss=loss)
+    with pytest.raises(DataError, match=r"Task.metric takes every output .* or squeeze in the metric"):
+        warned(task, REGRESSION)
+    assert warned(replace(task, metric=lambda o, t: metric(o.squeeze(1), t)), REGRESSION) == []

@@ -34,7 +34,7 @@ def scorer_of(task: Task, layout: OutputLayout, first: Callable[[int], Batch]) -
     elif is_object(metric):
         given = MetricObject(task, metric, entry=entry)
     else:
-        return WholeScorer(task, layout, partial(_called, task, metric, entry), **_direction(task, metric))
+        return WholeScorer(task, layout, partial(metric_value, task, metric, entry), **_direction(task, metric))
     given.probabilities = given.are_probabilities(reference_returns(task, first(EXAMPLES_THAT_TELL)))
     return _of_object(task, layout, given)
 
@@ -65,7 +65,7 @@ def _direction(task: Task, metric: object) -> dict[str, bool]:
     return {"maximize": task.maximize is not False, "surely": False}
 
 
-def _called(task: Task, metric: Any, entry: str | None, returned: Nested, targets: Nested) -> float:
+def metric_value(task: Task, metric: Any, entry: str | None, returned: Nested, targets: Nested) -> float:
     """The user's callable. Raises CandidateFailed."""
     with metric_called():
         value = metric(task.scored(returned) if takes_one_tensor(metric) else returned, targets)
