@@ -5,8 +5,6 @@ import inspect
 import math
 import os
 import re
-import shlex
-import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -167,72 +165,6 @@ def test_the_page_on_the_python_api_names_what_a_result_and_a_file_have() -> Non
 
 
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FINISHED = Path(__file__).parent / "fixtures" / "finished_run"
-LISTING = {"plugins", "profiles", "spaces"}  # commands that take nothing
-
-
-def commands_shown() -> list[list[str]]:
-    """The words of every command line of autocompress in the pages, in blocks and between backticks; ``[--option]``
-    as an option, and without what a page leaves open.
-    """
-    found: dict[tuple[str, ...], None] = {}
-    for page in PAGES:
-        text = page.read_text("utf-8")
-        lines = [
-            line.split("#")[0]
-            for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-            if not language
-            for line in block.splitlines()
-        ]
-        without_blocks = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-        lines += re.findall(r"`(autocompress [^`\n]+)`", without_blocks)
-        for line in lines:
-            for command in re.findall(r"(?:^|&& )autocompress ([^&|>]+)", line.strip()):
-                found[tuple(shlex.split(command))] = None
-    return [list(words) for words in found if words[0] != "..."]
-
-
-def parsed(words: list[str]) -> None:
-    """By the real command line, without running anything. Raises what a user would see."""
-    pairs = zip(["", *words], words, strict=False)
-    words = ["1" if before.startswith("--") and re.fullmatch("[A-Z]+", word) else word for before, word in pairs]
-    group = typer.main.get_command(cli.app)
-    whole = group.make_context("autocompress", list(words), resilient_parsing=not words[0].startswith("-"))
-    name, command, rest = group.resolve_command(whole, list(words))  # type: ignore[attr-defined]
-    command.make_context(name, rest, parent=whole)
-
-
-def test_every_command_line_that_is_shown_is_one_that_the_command_line_takes() -> None:
-    shown = [words for words in commands_shown() if len(words) > 1 and not words[0].startswith("-")]
-    assert len(shown) >= 40
-    refused = {}
-    for words in shown:
-        try:
-            parsed(words)
-        except Exception as error:  # of the library, whose classes are its own
-            refused[" ".join(words)] = str(getattr(error, "format_message", lambda error=error: error)())
-    assert refused == {}
-    with pytest.raises(Exception, match="No such option"):
-        parsed(["search", "my_task.py:task", "--no-such-option"])
-
-
-def test_quick_commands_run_as_they_are_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shown = {tuple(words) for words in commands_shown() if words[0] in LISTING | {"report", "explain"}}
-    shown = {words for words in shown if len(words) > 1 or words[0] in LISTING}
-    assert {words[0] for words in shown} == LISTING | {"report", "explain"}
-    for words in sorted(shown):
-        for run in [word for word in words[1:] if word.startswith("runs/") or word == "RUN"]:
-            if not Path(run).exists():
-                shutil.copytree(FINISHED, run)
-        monkeypatch.setattr(sys, "argv", ["autocompress", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        assert ended.value.code == 0, said.err
-        assert said.out.strip(), words
 
 
 @pytest.mark.parametrize("name", ["image", "speech", "text", "table"])
