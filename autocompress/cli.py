@@ -4,6 +4,7 @@ Everything heavy is imported inside a command, so that ``--help`` imports neithe
 """
 
 import json
+import math
 import shlex
 import sys
 import traceback
@@ -25,6 +26,22 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+
+def _number(option: str, said: str) -> Any:
+    """An option that is a number, so that a budget of ``twenty`` is our one-line error, and ``nan`` is refused."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise UsageError(f"{option} must be a number, not {one_line(text, 40)!r}") from None
+        if not math.isfinite(value):
+            raise UsageError(f"{option} must be a finite number, not {text}")
+        return value
+
+    return typer.Option(option, parser=read, help=said)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Observe = Annotated[
     list[str] | None,
@@ -44,6 +61,18 @@ Profile = Annotated[
         help="Where the model will run: a name from `profiles`, or a TOML file.", autocompletion=profile_names
     ),
 ]
+BudgetMs = Annotated[
+    float | None, _number("--budget-ms", "Latency the model may take, in ms, on the profile's statistic.")
+]
+Speedup = Annotated[float | None, _number("--speedup", "Times faster than the reference, instead of --budget-ms.")]
+MaxDrop = Annotated[
+    float | None, _number("--max-drop", "Points (0.01 of the metric) that may be lost (1 without a budget).")
+]
+MaxClassDrop = Annotated[
+    float | None, _number("--max-class-drop", "Points that may be lost in any one class, or group that the task names.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", hidden=True)]
 Run = Annotated[Path, typer.Argument(help="The --out folder of a search.", autocompletion=run_folders)]
 TaskArgument = Annotated[
     str, typer.Argument(help="my_task.py:factory, hf:MODEL or timm:NAME", autocompletion=task_files)
@@ -82,19 +111,10 @@ def search_command(
     ] = None,
     data: Data = None,
     checkpoint: Checkpoint = None,
-    budget_ms: Annotated[
-        str | None, typer.Option(help="Latency the model may take, in ms, on the profile's statistic.")
-    ] = None,
-    speedup: Annotated[
-        str | None, typer.Option(help="Times faster than the reference, instead of --budget-ms.")
-    ] = None,
-    max_drop: Annotated[
-        str | None,
-        typer.Option(help="Points (0.01 of the metric) that may be lost (1 without a budget)."),
-    ] = None,
-    max_class_drop: Annotated[
-        str | None, typer.Option(help="Points that may be lost in any one class, or group that the task names.")
-    ] = None,
+    budget_ms: BudgetMs = None,
+    speedup: Speedup = None,
+    max_drop: MaxDrop = None,
+    max_class_drop: MaxClassDrop = None,
     profile: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,7 +127,7 @@ def search_command(
         typer.Option(help="What to search: a name from `spaces`, or a TOML file.", autocompletion=space_names),
     ] = None,
     minutes: Annotated[
-        str | None, typer.Option(help="In all, over resumes, finishing included (15; the demo 1.5).")
+        float | None, _number("--minutes", "In all, over resumes, finishing included (15; the demo 1.5).")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Try at most this many families.")] = None,
     workers: Annotated[
@@ -131,20 +151,18 @@ def search_command(
     as_json: Json = False,
     observe: Observe = None,
     json_lines: Lines = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Find the most accurate model within a latency budget. The same command on the same --out resumes."""
     from autocompress.settings import read_settings, settings_source
 
     given: dict[str, Any] = {
-        "budget_ms": _number("--budget-ms", budget_ms),
-        "speedup": _number("--speedup", speedup),
-        "max_drop": _number("--max-drop", max_drop),
-        "max_class_drop": _number("--max-class-drop", max_class_drop),
-    }
-    given |= {
-        "minutes": _number("--minutes", minutes),
+        "budget_ms": budget_ms,
+        "speedup": speedup,
+        "max_drop": max_drop,
+        "max_class_drop": max_class_drop,
+        "minutes": minutes,
         "profile": profile[0] if profile else None,
         "space": space,
         "trials": trials,
@@ -249,21 +267,20 @@ def retarget_command(
         str,
         typer.Option(help="The other target: a name from `profiles`, or a TOML file.", autocompletion=profile_names),
     ] = ...,  # type: ignore[assignment]
-    budget_ms: Annotated[
-        float | None, typer.Option(help="Milliseconds there; left out with the others: the run's.")
-    ] = None,
-    speedup: Annotated[float | None, typer.Option(help="Times faster than the reference there.")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Points of score that may be lost.")] = None,
-    max_class_drop: Annotated[float | None, typer.Option(help="Points that may be lost in any one class.")] = None,
+    budget_ms: BudgetMs = None,
+    speedup: Speedup = None,
+    max_drop: MaxDrop = None,
+    max_class_drop: MaxClassDrop = None,
     minutes: Annotated[float, typer.Option(help="At most.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="A folder for it (the run's, with the profile's name).")] = None,
     as_json: Json = False,
     observe: Observe = None,
     json_lines: Lines = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """The models of a finished search on another target: re-quantized for it, measured there, a front and a
-    recommendation. Nothing is trained. With --json its front.json is printed, and text goes to stderr.
+    recommendation. Nothing is trained. Without a budget it is the run's. With --json its front.json is printed, and
+    text goes to stderr.
     """
     if as_json and json_lines:
         raise UsageError("--json and --json-lines exclude each other: give one of them")
@@ -363,7 +380,7 @@ def apply_command(
     redo: Annotated[
         bool, typer.Option("--redo", help="Plan and train anew instead of using the stored plans and weights.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
+    debug: Debug = False,
 ) -> None:
     """Make one model again from its recipe."""
     from autocompress.commands.apply import apply_recipe
@@ -541,19 +558,6 @@ def _printing(json_lines: bool, as_json: bool = False) -> "Iterator[tuple[Consol
     lines = [JsonLines(sys.stdout)] if json_lines else []
     with redirect_stdout(sys.stderr) if json_lines or as_json else nullcontext():
         yield Console(), lines
-
-
-def _number(option: str, text: str | None) -> float | None:
-    """Parsed here, so that a budget of ``twenty`` is our one-line error, and ``nan`` is refused."""
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        raise UsageError(f"{option} must be a number, not {one_line(text, 40)!r}") from None
-    if value != value or value in (float("inf"), float("-inf")):
-        raise UsageError(f"{option} must be a finite number, not {text}")
-    return value
 
 
 def _print(value: dict[str, Any], as_json: bool) -> None:
