@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from autocompress.commands.apply import load_model
     from autocompress.errors import AutocompressError
     from autocompress.measured_file import MeasuredFile
-    from autocompress.preview import dry_run
+    from autocompress.preview.dry_run import dry_run
     from autocompress.profile import HardwareProfile
     from autocompress.recipe import Recipe, Step
     from autocompress.report.json_lines import JsonLines
@@ -46,7 +46,7 @@ _HOME = {
     "SearchResult": "autocompress.report.search_result",
     "Step": "autocompress.recipe",
     "Task": "autocompress.task",
-    "dry_run": "autocompress.preview",
+    "dry_run": "autocompress.preview.dry_run",
     "load_model": "autocompress.commands.apply",
     "load_result": "autocompress.report.search_result",
     "retarget": "autocompress.api",

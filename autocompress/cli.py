@@ -220,7 +220,7 @@ def search_command(
 def _dry_run(task: str | None, quiet: bool, as_json: bool, settings: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from autocompress.preview import dry_run
+    from autocompress.preview.dry_run import dry_run
     from autocompress.report.dry_run import print_dry_run
 
     console = Console(stderr=as_json)

@@ -6,11 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
-from autocompress.api import DEMO, default_minutes, default_out, named_task, retarget, search, teller
+from autocompress.api import retarget, search
 from autocompress.measure import check_place
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.report.search_result import SearchResult
+from autocompress.report.terminal import teller
+from autocompress.search_request import DEMO, default_minutes, default_out, named_task
 from autocompress.task import Task
 
 EACH_SHARE, EACH_MINUTES = 0.12, 0.5  # of the time, and of a short one at least, for each profile but the first

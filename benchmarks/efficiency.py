@@ -65,7 +65,7 @@ def naive(task: str, minutes: float, seed: int, folder: Path) -> Run:
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step
     from autocompress.storage.folder import RunFolder
-    from autocompress.task import load_task
+    from autocompress.task_source import load_task
 
     used = ("prune_channels", "distill_logits", "quantize_static")
     opened = open_here(load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), used, seed)

@@ -92,7 +92,7 @@ POLICIES: dict[str, SearchPolicy] = {  # by name: what is off, or what is set to
 
 def run(kind: str, task: str, minutes: float, seed: int, folder: Path) -> dict[str, Any]:
     from autocompress import search
-    from autocompress.task import load_task
+    from autocompress.task_source import load_task
 
     off, _, speedup = kind.partition(":")
     bound = float(speedup) if speedup else None

@@ -39,7 +39,7 @@ def main() -> None:
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step
     from autocompress.storage.folder import RunFolder
-    from autocompress.task import load_task
+    from autocompress.task_source import load_task
 
     torch.set_num_threads(1)
     recipes = [

@@ -30,7 +30,7 @@ from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.recipe import Recipe, Step, Value
 from autocompress.storage.folder import RunFolder
-from autocompress.task import load_task
+from autocompress.task_source import load_task
 
 RATIOS = tuple(number / 10 for number in range(1, 10))
 IMPORTANCES = ("l2", "surgeon")

@@ -31,7 +31,7 @@ from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.recipe import TRAIN, Recipe, Step
 from autocompress.storage.folder import RunFolder
-from autocompress.task import load_task
+from autocompress.task_source import load_task
 
 LR, BATCH = 0.002, 64  # the default of a recipe
 APART = 0.005  # trained scores that differ by more are told apart

@@ -37,7 +37,7 @@ from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 from autocompress.recipe import TRAIN, Recipe, Step, Value
 from autocompress.storage.folder import RunFolder
-from autocompress.task import load_task
+from autocompress.task_source import load_task
 
 sys.path.insert(0, str(Path(__file__).parent))
 import plots

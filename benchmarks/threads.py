@@ -25,7 +25,8 @@ from autocompress.compute.threads import Threads
 from autocompress.data import call
 from autocompress.data.loading import open_split
 from autocompress.machine.cores import cores
-from autocompress.task import Task, load_task
+from autocompress.task import Task
+from autocompress.task_source import load_task
 
 BATCH, STEPS = 64, 10  # examples, and steps of each number of threads a round
 

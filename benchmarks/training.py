@@ -58,7 +58,7 @@ def ways(task: str, folder: Path) -> dict[str, Any]:
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step
     from autocompress.storage.folder import RunFolder
-    from autocompress.task import load_task
+    from autocompress.task_source import load_task
 
     used = ("student", "distill_logits")
     opened = open_here(load_task(task), load_profile("cpu"), load_plugins(), RunFolder(folder), used)

@@ -13,7 +13,7 @@ from autocompress.measure import outputs_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import MODEL, RECOMMENDED, read_front
-from autocompress.task import load_task
+from autocompress.task_source import load_task
 
 DIGITS = "autocompress.demo.digits:task"
 

@@ -49,7 +49,7 @@ def measure(task: str, structure: dict[str, Any], examples: int, folder: Path) -
     from autocompress.profile import load_profile
     from autocompress.recipe import Recipe, Step
     from autocompress.storage.folder import RunFolder
-    from autocompress.task import load_task
+    from autocompress.task_source import load_task
 
     plugins, used = load_plugins(), (*structure, "distill_logits")
     opened = open_here(load_task(task), load_profile("cpu"), plugins, RunFolder(folder), used)

@@ -27,7 +27,7 @@ from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile, load_profile
 from autocompress.recipe import TRAIN, Recipe, Step
 from autocompress.storage.folder import RunFolder
-from autocompress.task import load_task
+from autocompress.task_source import load_task
 
 TRAINED_ON = 8  # examples: one step
 REASON = 400  # characters

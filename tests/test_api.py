@@ -11,14 +11,14 @@ import torch
 from rich.console import Console
 from torch.utils.data import Dataset
 
-import autocompress.api
+import autocompress.run
 from autocompress import Task, search
-from autocompress.api import SCORING_SHARE
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.compute.policy import WorkerPolicy
 from autocompress.errors import AutocompressError, UsageError
 from autocompress.explore.policy import SearchPolicy
 from autocompress.plugin.loader import PluginSet
+from autocompress.run import SCORING_SHARE
 from autocompress.storage.folder import RunFolder
 from autocompress.storage.record import open_record
 
@@ -44,11 +44,11 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that searches took, which then end at once."""
     folders: list[Path] = []
 
-    def run(settings: Any, task: Task, workers: int, folder: RunFolder, *others: Any) -> dict[str, Any]:
+    def run(asked: Any, folder: RunFolder, *others: Any) -> dict[str, Any]:
         folders.append(folder.root)
         return {}
 
-    monkeypatch.setattr("autocompress.api._run", run)
+    monkeypatch.setattr("autocompress.run._run", run)
     return folders
 
 
@@ -89,11 +89,11 @@ def test_bad_input_leaves_nothing_behind_but_what_is_not_ours(
 ):
     kept: list[str] = []
 
-    def run(settings: Any, task: Task, workers: int, folder: RunFolder, *others: Any) -> None:
+    def run(asked: Any, folder: RunFolder, *others: Any) -> None:
         write(str(folder.study), str(folder.reference), str(folder.candidate("a-0")), *kept)
         raise UsageError("the task is no good")
 
-    monkeypatch.setattr("autocompress.api._run", run)
+    monkeypatch.setattr("autocompress.run._run", run)
     for kept[:] in ([], ["run/log.txt", "run/store/log.txt", "run/candidates/log.txt"]):
         with pytest.raises(UsageError, match="no good"):
             start(tiny_task, out="run", quiet=True)
@@ -110,8 +110,8 @@ def test_what_goes_wrong_later_loses_nothing_that_was_computed(
     def full(*given: Any) -> None:
         raise AutocompressError("no space left for front.json")
 
-    monkeypatch.setattr("autocompress.api.Search.run", fail)
-    monkeypatch.setattr("autocompress.api.write_results", full)
+    monkeypatch.setattr("autocompress.run.Search.run", fail)
+    monkeypatch.setattr("autocompress.run.write_results", full)
     with pytest.raises(AutocompressError, match="opened once and not again") as caught:
         start(tiny_task, out="run", quiet=True, policy=SearchPolicy(compare_exporters=False))
     assert caught.value.exit_code == 1, "2 says that nothing was trained"
@@ -141,13 +141,13 @@ class GoingBad(Dataset[Any]):
 def test_an_example_that_cannot_be_read_later_ends_the_search_with_what_is_finished(
     start: Search, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
 ):
-    val, run = GoingBad(tiny_task), autocompress.api.Search.run
+    val, run = GoingBad(tiny_task), autocompress.run.Search.run
 
     async def go_bad(search: Any) -> Any:
         val.bad = True
         return await run(search)
 
-    monkeypatch.setattr("autocompress.api.Search.run", go_bad)
+    monkeypatch.setattr("autocompress.run.Search.run", go_bad)
     with pytest.raises(AutocompressError, match="the val split cannot be read at index 7: OSError: the disk is gone"):
         start(replace(tiny_task, val=val), out="run", quiet=True, minutes=0.3)
     assert Path("run/front.json").exists(), "with the files of the unchanged model"
@@ -190,7 +190,7 @@ def test_scoring_the_reference_may_take_a_share_of_the_search_unless_its_policy_
         asked.append(policy.scoring_s)
         raise UsageError("seen enough")
 
-    monkeypatch.setattr(autocompress.api, "in_process", refused)
+    monkeypatch.setattr(autocompress.run, "in_process", refused)
     given = SearchPolicy(workers=WorkerPolicy(training=TrainingPolicy(scoring_s=7.0)))
     for name, policy in (("a", SearchPolicy()), ("b", given)):
         with pytest.raises(UsageError, match="seen enough"):

@@ -21,7 +21,7 @@ from autocompress.data import ScoredSet, call, read_data
 from autocompress.explore.space.space_file import load_space
 from autocompress.plugin import contract, hooks
 from autocompress.plugin.loader import PluginSet
-from autocompress.task import load_task
+from autocompress.task_source import load_task
 from autocompress.testing import checks
 
 ROOT = Path(__file__).parent.parent

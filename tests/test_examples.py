@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from autocompress.errors import UsageError
-from autocompress.task import load_task
+from autocompress.task_source import load_task
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MODELS = {"fashion_vit": "VisionTransformer", "fashion_mobilenet": "MobileNet"}

@@ -17,7 +17,8 @@ from autocompress.candidate.reading import read_task
 from autocompress.fingerprint import COUNTED, PLURAL, differences_of, fingerprint_of, parts_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
-from autocompress.task import Task, load_task
+from autocompress.task import Task
+from autocompress.task_source import load_task
 
 TASK = '''
 import argparse
@@ -275,7 +276,7 @@ def test_what_is_named_in_the_plural_is_a_part() -> None:
 def test_it_is_the_same_in_every_process(parts: Parts, tmp_path: Path) -> None:
     here = parts(METRIC="Within(1).soft")
     code = (
-        "import sys; from autocompress.task import load_task; from autocompress.fingerprint import *\n"
+        "import sys; from autocompress.task_source import load_task; from autocompress.fingerprint import *\n"
         "print(fingerprint_of(parts_of(load_task(sys.argv[1])) | {'train': 'same'}))"
     )
     file = str(tmp_path / "0" / "task_of_print.py")

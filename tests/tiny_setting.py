@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
-from autocompress import api, cli, preview
+from autocompress import api, cli, run
 from autocompress.compute.in_process import in_process
 from autocompress.demo import digits
 from autocompress.explore.policy import SearchPolicy
 from autocompress.plugin.loader import PluginSet
 from autocompress.plugin.task_targets import task_of
+from autocompress.preview.dry_run import dry_run
+from autocompress.search_request import SearchRequest
 from autocompress.storage.folder import RunFolder
 from autocompress_plugins.hubs import hub_cache
 from tests.conftest import MS_PER_MAC, FakeRuntime, FakeSession
@@ -74,16 +76,16 @@ def tiny_setting(plugins: PluginSet, home: Path) -> Iterator[Command]:
         held: dict[str, Any] = {}
         exec(TASK, held)
         patch.setattr(digits, "task", held["task"])  # the demo, which is run in full elsewhere
-        for entry in (api.search, preview.dry_run):
+        for entry in (api.search, dry_run):
             patch.setitem(entry.__kwdefaults__, "policy", POLICY)
-        asked = api.SearchRequest.settings
-        patch.setattr(api.SearchRequest, "settings", lambda *given: replace(asked(*given), trials=1))
+        read = SearchRequest.read
+        patch.setattr(SearchRequest, "read", lambda asked, *given: read(replace(asked, trials=1), *given))
 
         def in_this_process(config: Any, log: Path, *others: Any, **told: Any) -> Any:
             task, folder = task_of(config.task, plugins), RunFolder(config.out)
             return in_process(task, config.profile, plugins, folder, seed=config.seed, policy=config.policy.training)
 
-        patch.setattr(api, "worker_processes", in_this_process)
+        patch.setattr(run, "worker_processes", in_this_process)
         yield command
 
 

@@ -19,7 +19,7 @@ from autocompress.storage.folder import RunFolder
 from autocompress.storage.front import read_front
 from autocompress.storage.record import open_record
 from autocompress.storage.store import Store
-from autocompress.task import TaskSource
+from autocompress.task_source import TaskSource
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.recipe import Recipe
-from autocompress.task import TaskSource
+from autocompress.task_source import TaskSource
 
 Kept = dict[str, Any]
 

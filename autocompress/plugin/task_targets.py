@@ -7,7 +7,8 @@ from autocompress.errors import UsageError, unknown
 from autocompress.hub_request import HubRequest
 from autocompress.plugin.hub import Hub
 from autocompress.plugin.loader import PluginSet
-from autocompress.task import Task, TaskSource, load_task
+from autocompress.task import Task
+from autocompress.task_source import TaskSource, load_task
 
 
 def task_of(target: str, plugins: PluginSet) -> Task:

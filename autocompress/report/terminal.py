@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console, Group
@@ -23,10 +24,16 @@ from autocompress.report import explain
 from autocompress.report.explanation import explanation
 from autocompress.score_scale import ScoreScale
 from autocompress.storage.front import MODEL, REPORT, folder_of
+from autocompress.supervisor import tell_nobody
 
 REFRESH_S = 0.25
 PLAIN_EVERY_S = 15.0
 MEASURING = "measure"
+
+
+def teller(console: Console, quiet: bool) -> Callable[[str], None]:
+    """Shows a line to a user who wants to see any."""
+    return tell_nobody if quiet else partial(console.print, markup=False, soft_wrap=True)
 
 
 class TerminalView:

@@ -20,7 +20,7 @@ from autocompress.plugin.contract import Array, Feed, Session
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe, RecipeFile, Step
-from autocompress.task import load_task
+from autocompress.task_source import load_task
 from tests.conftest import FakeRuntime, FakeSession
 
 TASK = """

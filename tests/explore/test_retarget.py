@@ -12,12 +12,12 @@ import torch
 from rich.console import Console
 
 from autocompress import Task, retarget
-from autocompress.api import _beside
 from autocompress.errors import UsageError
 from autocompress.plugin.loader import PluginSet
 from autocompress.recipe import Recipe
+from autocompress.search_request import out_beside
 from autocompress.storage.store import Store
-from autocompress.task import TaskSource
+from autocompress.task_source import TaskSource
 from tests.recordings.documents import chosen_of, score_of
 
 Retarget = Callable[..., dict[str, Any]]
@@ -192,4 +192,4 @@ def test_a_folder_beside_the_run_is_named_by_the_profile(
     elsewhere: Retarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path / "run")
-    assert _beside(Path(), "lab/board") == tmp_path / "run-lab_board"
+    assert out_beside(Path(), "lab/board") == tmp_path / "run-lab_board"

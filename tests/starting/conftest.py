@@ -10,7 +10,8 @@ from torch import nn
 
 from autocompress.data import call, read_data
 from autocompress.starting.start import Started, start
-from autocompress.task import Task, load_task
+from autocompress.task import Task
+from autocompress.task_source import load_task
 
 NETWORK = """
 import torch

@@ -20,7 +20,11 @@ from autocompress.explore.progress import Progress
 from autocompress.explore.space.space_file import SpaceFile
 from autocompress.latency import Latency
 from autocompress.plugin.loader import PluginSet
-from autocompress.preview import StepTimes, dry_run, earlier_search, reach, what_fits
+from autocompress.preview.dry_run import dry_run
+from autocompress.preview.earlier_search import earlier_search
+from autocompress.preview.fits import what_fits
+from autocompress.preview.reach import reach
+from autocompress.preview.step_times import StepTimes
 from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
 from autocompress.report.dry_run import print_dry_run

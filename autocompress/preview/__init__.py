@@ -1,0 +1,1 @@
+"""``search --dry-run``: what a search would do, found out without one."""
