@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
+from autocompress.candidate.folded_norms import fold_batch_norms
 from autocompress.candidate.parallel_branches import merge_parallel_branches
 from autocompress.errors import CandidateFailed
 from autocompress.storage.onnx_file import keeps_data_elsewhere
@@ -13,7 +14,7 @@ from autocompress.storage.onnx_file import keeps_data_elsewhere
 
 def fold(source: Path, target: Path) -> None:
     """Fold constants and fuse what every runtime fuses (batch norm into convolution), by ONNX Runtime's basic level,
-    and what none does, parallel convolutions.
+    and what none does, parallel convolutions, and batch norms beside matrix products.
 
     Without it a recurrent layer's weights stay behind Slice nodes and dynamic quantization finds none of them. What is
     folded gets names of its own: whoever loads the file optimizes it again, and invents the same ones.
@@ -29,7 +30,7 @@ def fold(source: Path, target: Path) -> None:
     known = _value_names(onnx.load(str(source), load_external_data=False).graph)
     renamed = {own.name: f"folded/{own.name}" for own in folded.graph.initializer if own.name not in known}
     _rename_initializers(folded.graph, renamed)
-    merged = merge_parallel_branches(folded)
+    merged = merge_parallel_branches(folded) + fold_batch_norms(folded)
     if renamed or merged:
         onnx.save(folded, str(target))
 

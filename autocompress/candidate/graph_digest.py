@@ -4,7 +4,8 @@ values of weights. Latency follows from it, so files of one graph can share thei
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def graph_digest(path: Path) -> str:
     """20 hexadecimal digits that are the same for two ONNX files of one graph, and differ for others.
 
     Counted are operators, their attributes and how they are connected, the shapes and types of inputs, outputs and
-    constants, opset versions, and the values of constants of at most 64 whole numbers, which can be shapes or axes.
+    constants, opset versions, and the values of constants of at most 64 whole numbers, which can be shapes or axes. An
+    attribute that says what holds without it counts as left out: who rewrites a graph may write it down.
     Not counted are names, the order of nodes, which constants are stored once for several uses, and the values of all
     other constants: weights, scales, zero points, quantized biases, bounds. Bodies of ``If``, ``Loop`` and ``Scan`` are
     part of the graph. Data in other files is not read.
@@ -39,26 +41,27 @@ def graph_digest(path: Path) -> str:
     """
     model = onnx.load(str(path), load_external_data=False)
     domains = set(_domains(model.graph.node)).union(*(_domains(function.node) for function in model.functions))
-    versions = sorted((_domain(o.domain), o.version) for o in model.opset_import if _domain(o.domain) in domains)
+    opsets = {_domain(o.domain): o.version for o in model.opset_import if _domain(o.domain) in domains}
     functions = sorted(
         _hash(
             _domain(function.domain),
             function.name,
-            _Graph.of_nodes(function.node, function.input, function.output).digest(),
+            _Graph.of_nodes(function.node, function.input, function.output, opsets).digest(),
         )
         for function in model.functions
     )
-    return _hash(versions, functions, _Graph.of_graph(model.graph).digest())[:_DIGITS]
+    return _hash(sorted(opsets.items()), functions, _Graph.of_graph(model.graph, opsets).digest())[:_DIGITS]
 
 
 class _Graph:
     """One graph or body of a graph.
 
     outer: the graph around a body, whose values it may read. known: value -> digest of what it is computed from.
-    nodes: with the digest of each. symbols: numbers of the names of axes that vary.
+    nodes: with the digest of each. symbols: numbers of the names of axes that vary. opsets: version by domain.
     """
 
-    def __init__(self, outer: "_Graph | None" = None) -> None:
+    def __init__(self, opsets: Mapping[str, int], outer: "_Graph | None" = None) -> None:
+        self.opsets = opsets
         self.known: dict[str, str] = dict(outer.known) if outer else {}
         self.constants: dict[str, _Constant] = dict(outer.constants) if outer else {}
         self.symbols: dict[str, int] = outer.symbols if outer else {}
@@ -67,8 +70,8 @@ class _Graph:
         self.outputs: list[tuple[str, str]] = []  # with the digest of its place and type
 
     @classmethod
-    def of_graph(cls, graph: GraphProto, outer: "_Graph | None" = None) -> "_Graph":
-        found = cls(outer)
+    def of_graph(cls, graph: GraphProto, opsets: Mapping[str, int], outer: "_Graph | None" = None) -> "_Graph":
+        found = cls(opsets, outer)
         found.constants.update({tensor.name: tensor for tensor in graph.initializer})
         found.constants.update({tensor.values.name: tensor for tensor in graph.sparse_initializer})
         for place, value in enumerate(graph.input):
@@ -78,9 +81,11 @@ class _Graph:
         return found
 
     @classmethod
-    def of_nodes(cls, nodes: Iterable[NodeProto], inputs: Iterable[str], outputs: Iterable[str]) -> "_Graph":
+    def of_nodes(
+        cls, nodes: Iterable[NodeProto], inputs: Iterable[str], outputs: Iterable[str], opsets: Mapping[str, int]
+    ) -> "_Graph":
         """What a function of the file computes."""
-        found = cls()
+        found = cls(opsets)
         for place, name in enumerate(inputs):
             found._add_input(name, place, None)
         found._add_nodes(nodes)
@@ -118,7 +123,7 @@ class _Graph:
             computed_from = _hash(
                 _domain(node.domain),
                 node.op_type,
-                sorted((a.name, self._attribute(a)) for a in node.attribute),
+                sorted((a.name, self._attribute(a)) for a in node.attribute if not self._says_nothing(node, a)),
                 [self._source(name, node.op_type) for name in _given(node.input)],
                 [bool(name) for name in _given(node.output)],
             )
@@ -145,9 +150,15 @@ class _Graph:
         parts = list(value) if isinstance(value, Sequence) and not isinstance(value, bytes | str) else [value]
         return int(attribute.type), [self._attribute_part(part) for part in parts]
 
+    def _says_nothing(self, node: NodeProto, attribute: AttributeProto) -> bool:
+        """Whether an attribute has the value that it has when it is left out."""
+        domain = _domain(node.domain)
+        defaults = _defaults(node.op_type, self.opsets.get(domain, 1), domain)
+        return attribute.name in defaults and attribute.SerializeToString() == defaults[attribute.name]
+
     def _attribute_part(self, value: Any) -> Any:
         if isinstance(value, GraphProto):
-            return _Graph.of_graph(value, self).digest()
+            return _Graph.of_graph(value, self.opsets, self).digest()
         if isinstance(value, TensorProto | onnx.SparseTensorProto):
             return self._constant(value, "")
         return value.SerializeToString(deterministic=True) if hasattr(value, "SerializeToString") else value
@@ -162,6 +173,15 @@ class _Graph:
         if axis.HasField("dim_value"):
             return axis.dim_value
         return f"symbol {self.symbols.setdefault(axis.dim_param, len(self.symbols))}" if axis.dim_param else "unknown"
+
+
+@cache
+def _defaults(operator: str, version: int, domain: str) -> dict[str, bytes]:
+    """The attributes that an operator has when they are left out; none of one that ONNX does not know."""
+    if not onnx.defs.has(operator, version, domain):
+        return {}
+    known = onnx.defs.get_schema(operator, version, domain).attributes
+    return {name: own.default_value.SerializeToString() for name, own in known.items() if own.default_value.type}
 
 
 def _shape_values(tensor: TensorProto, taken_by: str) -> list[Any] | None:

@@ -18,6 +18,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from autocompress.candidate.graph_parts import (
+    ChannelScaling,
+    attributes_of,
+    float_constants,
+    read_in,
+    remove_unread,
+    scaling_of,
+)
 from autocompress.plugin.contract import Array
 
 MERGED = "merged/"  # before the names of what branches became
@@ -47,27 +55,20 @@ class _Convolution:
         return tuple(k - b for k, b in zip(self.kernel, self.before, strict=True))
 
 
-@dataclass(frozen=True)
-class _Scaling:
-    """Of each channel by itself: a norm, or the input as it is."""
-
-    scale: Array
-    shift: Array
-
-    def as_convolution(self, like: _Convolution) -> _Convolution | None:
-        """Of a kernel of one place, in as many groups. None where it has other channels than that gives: added, one of
-        the two is repeated.
-        """
-        channels, axes = len(like.weight), len(like.kernel)
-        if channels != like.weight.shape[1] * like.groups or self.scale.size not in (1, channels):
-            return None
-        weight = np.zeros((*like.weight.shape[:2], *[1] * axes))
-        own = np.arange(channels)
-        weight[own, own % like.weight.shape[1]] = self.scale.reshape(-1, *[1] * axes)
-        return _Convolution(weight, np.zeros(channels) + self.shift, like.groups, (1,) * axes, (0,) * axes, (0,) * axes)
+def _as_convolution(scaling: ChannelScaling, like: _Convolution) -> _Convolution | None:
+    """Of a kernel of one place, in as many groups. None where it has other channels than that gives: added, one of
+    the two is repeated.
+    """
+    channels, axes = len(like.weight), len(like.kernel)
+    if channels != like.weight.shape[1] * like.groups or scaling.scale.size not in (1, channels):
+        return None
+    weight = np.zeros((*like.weight.shape[:2], *[1] * axes))
+    own = np.arange(channels)
+    weight[own, own % like.weight.shape[1]] = scaling.scale.reshape(-1, *[1] * axes)
+    return _Convolution(weight, np.zeros(channels) + scaling.shift, like.groups, (1,) * axes, (0,) * axes, (0,) * axes)
 
 
-ITSELF = _Scaling(np.ones(1), np.zeros(1))
+ITSELF = ChannelScaling(np.ones(1), np.zeros(1))
 
 
 def merge_parallel_branches(model: onnx.ModelProto) -> int:
@@ -112,9 +113,7 @@ class _Merge:
         for suffix, value in (("weight", self.convolution.weight), ("bias", self.convolution.bias)):
             tensor = numpy_helper.from_array(value.astype(np.float32), f"{self.name}.{suffix}")
             graph.initializer.append(tensor)
-        no_longer -= set(_read_in(graph))
-        for tensor in [tensor for tensor in graph.initializer if tensor.name in no_longer]:
-            graph.initializer.remove(tensor)
+        remove_unread(graph, no_longer)
 
     def _nodes(self) -> Iterator[onnx.NodeProto]:
         own, name = self.convolution, self.name
@@ -138,7 +137,7 @@ class _Merge:
 def _merges(graph: onnx.GraphProto) -> Iterator[_Merge]:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     made = {name: node for node in graph.node for name in node.output}
-    reads = Counter(_read_in(graph))
+    reads = Counter(read_in(graph))
 
     def is_part(name: str) -> bool:
         """Whether a tensor is a sum that nothing reads but another one."""
@@ -172,12 +171,12 @@ def _merges(graph: onnx.GraphProto) -> Iterator[_Merge]:
                     yield _Merge(f"{MERGED}{names[0]}", total, given, gone, merged, others)
 
 
-def _sum(branches: Sequence[_Convolution | _Scaling | None]) -> _Convolution | None:
+def _sum(branches: Sequence[_Convolution | ChannelScaling | None]) -> _Convolution | None:
     """The one convolution that gives the sum of these; None where there is none, or it would be dearer."""
     first = next((own for own in branches if isinstance(own, _Convolution)), None)
     if first is None or None in branches:
         return None
-    known = [own.as_convolution(first) if isinstance(own, _Scaling) else own for own in branches]
+    known = [_as_convolution(own, first) if isinstance(own, ChannelScaling) else own for own in branches]
     parts = [own for own in known if own is not None]
     if (
         len(parts) < len(known)
@@ -201,7 +200,7 @@ def _sum(branches: Sequence[_Convolution | _Scaling | None]) -> _Convolution | N
 
 def _convolution(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> _Convolution | None:
     """None for one that is padded by a rule, has gaps in its kernel or weights that are no constants."""
-    how, weights = _attributes(node), _constants(node, constants)
+    how, weights = attributes_of(node), float_constants(node, constants)
     if weights is None or how.get("auto_pad", b"NOTSET") != b"NOTSET":
         return None
     weight = weights[0]
@@ -215,37 +214,4 @@ def _convolution(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
     return _Convolution(weight, bias, how.get("group", 1), strides, tuple(pads[:axes]), wider)
 
 
-def _norm(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> _Scaling | None:
-    how, weights = _attributes(node), _constants(node, constants)
-    if weights is None or how.get("training_mode", 0):
-        return None
-    gain, shift, mean, variance = weights
-    scale = gain / np.sqrt(variance + how.get("epsilon", 1e-5))
-    return _Scaling(scale, shift - mean * scale)
-
-
-BRANCHES = {"Conv": _convolution, "BatchNormalization": _norm}
-
-
-def _read_in(graph: onnx.GraphProto) -> Iterator[str]:
-    """The tensors that nodes read or that the graph gives, each as often, those in the bodies of If, Loop and Scan too,
-    which read what is outside of them.
-    """
-    yield from (output.name for output in graph.output)
-    for node in graph.node:
-        yield from node.input
-        for own in node.attribute:
-            for body in (*([own.g] if own.HasField("g") else []), *own.graphs):
-                yield from _read_in(body)
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {own.name: onnx.helper.get_attribute_value(own) for own in node.attribute}
-
-
-def _constants(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> list[Array] | None:
-    """The weights of a node in float64; None where they are no float32 constants."""
-    tensors = [constants.get(name) for name in node.input[1:] if name]
-    if any(tensor is None or tensor.data_type != onnx.TensorProto.FLOAT for tensor in tensors):
-        return None
-    return [numpy_helper.to_array(tensor).astype(np.float64) for tensor in tensors if tensor is not None]
+BRANCHES = {"Conv": _convolution, "BatchNormalization": scaling_of}

@@ -29,6 +29,7 @@ from autocompress.plugin.observer import (
 )
 from autocompress.plugin.runtime import OperatorTime, Runtime, Session
 from autocompress.plugin.strategy import (
+    NORM_BEFORE,
     GraphStrategy,
     Parameter,
     Params,
@@ -42,6 +43,7 @@ from autocompress.plugin.training import LossTerm, TrainHook, TrainStep
 from autocompress.recipe import Plan
 
 __all__ = [
+    "NORM_BEFORE",
     "Applicable",
     "Array",
     "Batch",

@@ -14,6 +14,7 @@ from autocompress.plugin.training import TrainHook
 from autocompress.recipe import Plan, Value
 
 Params = Mapping[str, Value]
+NORM_BEFORE = "norm_before/"  # begins the names of weights in a file that a batch norm in front of the layer is part of
 
 
 class Stage(IntEnum):
@@ -160,7 +161,9 @@ class GraphStrategy(Strategy, ABC):
 
     @abstractmethod
     def apply(self, source: Path, target: Path, params: Params, context: Context) -> None:
-        """Read the ONNX file ``source`` (float32, constants folded) and write ``target``. Raises CandidateFailed.
+        """Read the ONNX file ``source`` (float32, constants and batch norms folded: behind weights named
+        ``NORM_BEFORE...`` is no tensor of what enters the layer in the module) and write ``target``. Raises
+        CandidateFailed.
 
         The gate calls it before any training, with ``context.scored`` false and nothing in ``context.learned``.
         """

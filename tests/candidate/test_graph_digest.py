@@ -99,6 +99,18 @@ def test_another_structure_has_another_digest(tmp_path: Path):
     assert len(set(digests)) == len(digests)
 
 
+def test_an_attribute_that_says_what_holds_anyway_is_as_if_left_out(tmp_path: Path):
+    path = exported(tmp_path, conv(), torch.zeros(1, 2, 8, 8))
+    digests = [graph_digest(path)]
+    for attribute, value in (("transA", 0), ("transA", 1)):
+        model = onnx.load(str(path))
+        (product,) = (node for node in model.graph.node if node.op_type == "Gemm")
+        product.attribute.append(onnx.helper.make_attribute(attribute, value))
+        onnx.save(model, str(tmp_path / "written.onnx"))
+        digests.append(graph_digest(tmp_path / "written.onnx"))
+    assert digests[0] == digests[1] != digests[2]
+
+
 @pytest.mark.parametrize(
     ("strategy", "params"),
     [

@@ -5,8 +5,9 @@ Changes: the weights, then the ONNX file; weights are stored and exported in flo
 layers. Follows: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018; Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better
 initialization", CVPR Workshops 2020. Tensors that enter no such layer (additions, outputs) are calibrated on training
-data, and so are all of them before any training: their ranges do not change what a call costs. Where a layer's input is
-not recognised in the file, the candidate fails rather than be calibrated without a word.
+data, and so are all of them before any training: their ranges do not change what a call costs. So is what enters a
+layer that the batch norm in front of it is part of in the file: what the norm gave is no tensor there. Where any other
+layer's input is not recognised in the file, the candidate fails rather than be calibrated without a word.
 
 Where the target cuts off sums of products, the training rounds weights to seven bits, and two files are written of it:
 with these, and with unsigned weights of eight bits. On the digits demo's data (three seeds, six epochs) both kinds
@@ -22,6 +23,7 @@ import onnx
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import (
+    NORM_BEFORE,
     Context,
     GraphStrategy,
     Parameter,
@@ -113,13 +115,14 @@ def _missing(
     tensors: Mapping[str, Signature],
     layers: Mapping[str, str | None],
 ) -> list[str]:
-    """Layers with an input that no tensor of the file has, while a product with weights of the layer's shape reads a
-    tensor of which nothing was learned. Without such a product the layer is not in the file: what it gives does not
-    reach the output, or is always the same. An input that is one number over and over has no signature to look for, and
-    loses nothing by being calibrated.
+    """Layers with an input that no tensor of the file has, while a product with weights of the layer's shape, and no
+    norm in front among these, reads a tensor of which nothing was learned. Without such a product the layer is not in
+    the file: what it gives does not reach the output, or is always the same. An input that is one number over and over
+    has no signature to look for, and loses nothing by being calibrated.
     """
     shapes = {tensor.name: _shape(tensor.dims) for tensor in graph.initializer}
-    products = [node for node in graph.node if node.op_type in STATIC_OPERATORS]
+    plain = (node for node in graph.node if node.op_type in STATIC_OPERATORS)
+    products = [node for node in plain if not node.input[1].startswith(NORM_BEFORE)]
     unknown = [shapes.get(node.input[1]) for node in products if layers.get(node.input[0]) is None]
     return [
         layer

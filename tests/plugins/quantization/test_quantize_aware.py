@@ -437,6 +437,23 @@ def test_layers_whose_weights_are_read_elsewhere_are_calibrated(examples: Exampl
     assert float((outputs(path, x).argmax(1) == outputs(source, x).argmax(1)).float().mean()) > 0.9
 
 
+def test_what_enters_a_layer_that_holds_the_norm_in_front_of_it_is_calibrated(
+    examples: Examples, tmp_path: Path
+) -> None:
+    layers = nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.BatchNorm1d(16), nn.Linear(16, 16), nn.ReLU()
+    context = context_of(nn.Sequential(nn.Flatten(), *layers, nn.Linear(16, 4)), examples(512, 1), tmp_path)
+    done = trained(context, {NAME: aware(context)})
+    source = exported(done.model, context, tmp_path)
+    path = quantized(source, context, done.learned)
+    for file in (source, path):
+        assert "BatchNormalization" not in {node.op_type for node in onnx.load(str(file)).graph.node}
+    first, normed, last = ((own["scale"], own["zero_point"]) for own in done.learned[NAME].values())
+    assert {first, last} <= set(layer_scales(path))
+    assert normed not in layer_scales(path)
+    x = context.train.take(torch.arange(64)).inputs
+    assert float((outputs(path, x).argmax(1) == outputs(source, x).argmax(1)).float().mean()) > 0.9
+
+
 def test_a_recipe_gives_a_float_and_an_int8_file_and_replays(
     open_quickly: Any, tiny_task: Task, plugins: PluginSet, tmp_path: Path
 ) -> None:
