@@ -59,7 +59,9 @@ class Task:
     example_inputs: a batch of inputs to trace the model with; taken from ``train`` when left out.
     student: optional ``callable(width) -> module``, a smaller model, untrained or pretrained, width in (0, 1]. One that
     has some widths alone lists them in an attribute ``widths``, and is asked for the nearest. One with
-    ``of_this_machine = True``, which has what lies on this machine, is no part of what makes two tasks the same.
+    ``of_this_machine = True``, which has what lies on this machine, is no part of what makes two tasks the same; where
+    it lists ``members``, pairs of a width and a name, a search that goes on asks for those that it began with, by
+    ``with_members(members)``.
 
     Raises UsageError for arguments of the wrong kind. The data itself is checked when a search opens it.
     """

@@ -7,11 +7,13 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
 from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
 from autocompress.candidate.export import EXPORTERS
+from autocompress.candidate.machine_students import Members, machine_members, with_members
 from autocompress.candidate.make import file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.parallel_branches import merged_convolutions
@@ -54,7 +56,8 @@ class Preparation:
     user's loader trains with; None where a recipe is free to choose. scored_on, tested_on: how many validation and
     test examples there is time to read; None: all. stream_head: examples that are held of a training stream; 0: there
     is none. parts: of the fingerprint, by name. maximize: whether higher values of the metric are better. labels: names
-    of the classes, and learning_rates: peaks to choose from, where the task gives any.
+    of the classes, and learning_rates: peaks to choose from, where the task gives any. students: its
+    ``machine_members``.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Preparation:
     maximize: bool = True
     labels: tuple[str, ...] = ()
     learning_rates: tuple[float, ...] = ()
+    students: Members | None = None
 
     @property
     def training(self) -> dict[str, tuple[Value, ...]]:
@@ -93,7 +97,7 @@ class Preparation:
 @dataclass(frozen=True)
 class EarlierPreparation:
     """What is known of a task that an earlier search prepared: its reference file is kept, its strategies are asked
-    anew.
+    anew. students: as a record has them; None: that of an earlier version, which does not.
     """
 
     fingerprint: str
@@ -103,6 +107,7 @@ class EarlierPreparation:
     tested_on: int | None = None
     stream_head: int | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
+    students: Sequence[Sequence[Any]] | None = None
 
 
 KnownTask = Preparation | EarlierPreparation
@@ -131,6 +136,8 @@ def prepare(
     supervisor = supervisor or Supervisor()
     runtime = plugins.runtime_of(profile)
     store = Store(folder.stored, supervisor.note)
+    if known is not None:
+        task = with_members(task, known.students, folder.root)
     with supervisor.during("open", "read the data"):
         head = None if known is None else known.stream_head
         reading = Reading(folder.stored, supervisor.note, supervisor.check, stream_head=head)
@@ -211,6 +218,7 @@ def prepare(
         parts=read.parts,
         labels=tuple(task.labels or ()),
         learning_rates=tuple(dict.fromkeys(map(float, task.learning_rates))),
+        students=machine_members(task),
     )
 
 

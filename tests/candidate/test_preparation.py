@@ -1,18 +1,20 @@
 """How many examples files are scored on, where reading or scoring all of them would take much of the search."""
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.policy import TrainingPolicy
-from autocompress.candidate.preparation import FEWEST_SCORED, KnownTask, Preparation, prepare
+from autocompress.candidate.preparation import FEWEST_SCORED, EarlierPreparation, KnownTask, Preparation, prepare
 from autocompress.data import loading
+from autocompress.errors import UsageError
 from autocompress.plugin.contract import Feed, Session
 from autocompress.plugin.loader import PluginSet
 from autocompress.profile import HardwareProfile
@@ -116,3 +118,48 @@ def test_a_reference_that_takes_long_is_not_called_often_to_say_so(
 def test_the_learning_rates_of_the_task_are_handed_on(tiny_task: Task, prepared: Prepare) -> None:
     _, found = prepared(replace(tiny_task, learning_rates=[2e-5, 1e-4]))
     assert found.training["lr"] == (2e-5, 1e-4)
+
+
+@dataclass(frozen=True)
+class OfThisMachine:
+    """Smaller models that lie here."""
+
+    members: tuple[tuple[float, str], ...]
+    of_this_machine = True
+
+    def with_members(self, members: tuple[tuple[float, str], ...]) -> "OfThisMachine":
+        return OfThisMachine(members)
+
+    def __call__(self, width: float) -> nn.Module:
+        return nn.Linear(2, 2)
+
+
+LIES_HERE, COMES_LATER = (0.5, "small"), (0.25, "tiny")
+
+
+@pytest.mark.parametrize("at_first", [None, OfThisMachine((LIES_HERE,))])
+def test_a_student_that_comes_later_is_none_of_a_search_that_has_begun(
+    at_first: OfThisMachine | None, tiny_task: Task, prepared: Prepare
+) -> None:
+    opened, found = prepared(replace(tiny_task, student=at_first))
+    later = replace(tiny_task, student=OfThisMachine((LIES_HERE, COMES_LATER)))
+    record = EarlierPreparation(found.fingerprint, found.exporter, "", students=found.students)
+    recorded = EarlierPreparation(**json.loads(json.dumps(asdict(record))))
+    for known in (found, recorded):
+        again, more = prepared(later, known=known)
+        assert again.context.task.student == opened.context.task.student == at_first
+        assert more.students == found.students
+    unrecorded = EarlierPreparation(found.fingerprint, found.exporter, "")
+    assert prepared(later, known=unrecorded)[0].context.task.student == later.student
+
+
+def test_students_that_a_search_began_with_and_that_are_gone_are_named(tiny_task: Task, prepared: Prepare) -> None:
+    _, found = prepared(replace(tiny_task, student=OfThisMachine((LIES_HERE,))))
+    with pytest.raises(UsageError, match=r"not on this machine any more \(small\): get one of them again, or give an"):
+        prepared(tiny_task, known=found)
+
+
+def test_the_users_own_student_is_asked_for_nothing(tiny_task: Task, prepared: Prepare) -> None:
+    task = replace(tiny_task, student=lambda width: nn.Linear(2, 2))
+    _, found = prepared(task)
+    assert prepared(task, known=found)[0].context.task.student is task.student

@@ -74,6 +74,7 @@ class EarlierOpening:
             prepared.tested_on,
             prepared.stream_head,
             dict(prepared.parts),
+            prepared.students,
         )
         return cls(earlier, opening.reference, opening.reference_family, opening.chance)
 

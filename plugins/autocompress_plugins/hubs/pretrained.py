@@ -1,7 +1,7 @@
 """What pretrained models of any hub have in common: their learning rates, and smaller ones of their family."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -28,7 +28,8 @@ class FamilyMember:
 @dataclass(frozen=True)
 class PretrainedStudents:
     """Of ``Task.student``: the member of the family that is as wide as asked, about. Weights grow with the width
-    squared. members: with their widths, at least one; another one that is downloaded makes no other task.
+    squared. members: with their widths, at least one; another one that is downloaded makes no other task, and a search
+    that has begun keeps those it knows.
     """
 
     members: tuple[tuple[float, str], ...]
@@ -39,6 +40,9 @@ class PretrainedStudents:
     @property
     def widths(self) -> tuple[float, ...]:
         return tuple(width for width, _ in self.members)
+
+    def with_members(self, members: tuple[tuple[float, str], ...]) -> "PretrainedStudents":
+        return replace(self, members=members)
 
     def __call__(self, width: float) -> nn.Module:
         return self.build(min(self.members, key=lambda member: abs(member[0] - width))[1])

@@ -256,7 +256,11 @@ def _parameters(name: str, classes: int) -> int:
 
 
 def _member(members: Sequence[tuple[str, str]], classes: int, name: str) -> nn.Module:
-    return _made(name, Path(dict(members)[name]), classes)
+    """Raises UsageError."""
+    weights = dict(members).get(name)
+    if weights is None:
+        raise UsageError(f"the weights of {name}, a student of this search, are not in the cache any more")
+    return _made(name, Path(weights), classes)
 
 
 @hookimpl

@@ -256,6 +256,11 @@ def test_a_smaller_model_beside_it_with_its_vocabulary_is_a_student(
     own = load_file(smaller / "model.safetensors")
     assert torch.equal(built.bert.embeddings.word_embeddings.weight, own["bert.embeddings.word_embeddings.weight"])
     assert built.classifier.out_features == 2, "the task's classes"
+    save_text("tiny", width=4)
+    later = task_of_hub(folder, write_texts()).student
+    assert later is not None
+    assert len(later.members) == 2
+    assert later.with_members(student.members).widths == student.widths, "a search that has begun keeps those it knows"
 
 
 def test_an_image_classifier_and_folders_of_images_make_a_task(
