@@ -1,6 +1,7 @@
 """The task: what its constructor refuses; the user's model is left alone."""
 
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -177,3 +178,41 @@ def test_model_with_an_integer_parameter_is_copied():
     model = nn.Linear(2, 2)
     model.index = nn.Parameter(torch.arange(3), requires_grad=False)
     assert torch.equal(make(model=model).copy_of_model().index, torch.arange(3))
+
+
+def test_what_of_a_model_cannot_be_copied_is_named():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    model[1][1].lock = threading.Lock()
+    model.earlier = torch.ones(2, requires_grad=True) * 2
+    with pytest.raises(UsageError, match=r"cannot be copied: lock of 1\.1 \(ReLU\): TypeError: cannot pickle"):
+        make(model=model).copy_of_model()
+
+
+class Uncopied(nn.Linear):
+    def __deepcopy__(self, memo: object) -> nn.Module:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("only one of me"), r"cannot be copied: 0 \(Uncopied\): RuntimeError: only one of me"),
+        (MemoryError(), "does not fit into memory twice: its weights take 4e-08 GB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "does not fit into memory twice"),
+    ],
+)
+def test_a_layer_that_refuses_to_be_copied_is_named(error: Exception, said: str):
+    layer = Uncopied(2, 2, bias=False)
+    layer.error = error
+    model = nn.Sequential(layer, nn.Linear(2, 2))
+    with pytest.raises(UsageError, match=said):
+        make(model=model).copy_of_model()
+
+
+def test_a_model_that_does_not_fit_twice_is_refused_before_it_is_copied(monkeypatch: pytest.MonkeyPatch):
+    layer = Uncopied(500, 500, bias=False).half()
+    monkeypatch.setattr("autocompress.model_copies.memory_bytes", lambda: 1_400_000)
+    with pytest.raises(
+        UsageError, match=r"weights take 0\.0005 GB, a copy of them in float32 0\.001 GB, and here there are 0\.0014 GB"
+    ):
+        make(model=layer).copy_of_model()

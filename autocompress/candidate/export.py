@@ -261,7 +261,10 @@ def check(
             worst = max(worst, difference)
             if difference > OUTPUT_TOLERANCE:
                 if _difference(_expected(model, layout, batch)[name], wanted) > OUTPUT_TOLERANCE:
-                    raise CandidateFailed("the module gives other outputs each time it is called")
+                    raise CandidateFailed(
+                        "the module gives other outputs each time it is called: it draws numbers in evaluation mode, "
+                        "or keeps something of earlier calls"
+                    )
                 raise CandidateFailed(
                     f"the exported file and the module disagree by {difference:.2g} of the output's range{which} "
                     f"(allowed {OUTPUT_TOLERANCE:g})"

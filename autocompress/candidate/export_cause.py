@@ -9,6 +9,9 @@ from autocompress.errors import UsageError, one_line
 OPERATOR = re.compile(r"(?:operator|op=) ?'([\w.:]+)'")  # that an exporter does not know
 # What exporters say of what has no form in ONNX, and what computes the same and has one.
 WAYS_OUT = {
+    "Expected more than 1 value per channel": (
+        "a norm over the batch computes nothing of a single example: give a profile with a larger batch"
+    ),
     "LSTMs? with projections": "ONNX has no LSTM with proj_size: take one without, and nn.Linear behind it",
     "prim::PackPadded|_pack_padded_sequence|_M_range_check": (
         "of packed sequences only what pad_packed_sequence gives can be exported: read the last states from there, "

@@ -14,6 +14,7 @@ from autocompress.data.overlap import Overlaps
 from autocompress.data.own_weights import refuse_weights_of_others
 from autocompress.data.reading import Reading
 from autocompress.data.split import Split
+from autocompress.data.steadiness import refuse_unsteady
 from autocompress.errors import UsageError
 from autocompress.kept_parts import what_is_frozen
 from autocompress.nested import map_tensors
@@ -57,6 +58,7 @@ def read_data(task: Task, reading: Reading = Reading()) -> TaskData:
     free = free_axes(task, splits, own_inputs)
     with free.taken_by_the_model():
         firsts = {name: FirstExamples.of(split, model) for name, split in splits.items()}
+        refuse_unsteady(model, firsts["val"].batch.inputs, firsts["val"].returned)
         layout = output_layout(task, model, firsts["val"].batch)
         layout = with_free_axes(layout, free, model, firsts["val"].batch.inputs)
     refuse_weights_of_others(task, firsts["val"])

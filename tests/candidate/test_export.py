@@ -195,6 +195,14 @@ def test_what_has_no_form_in_onnx_is_told_with_what_has_one(
     assert way_out in str(unexportable({"torchscript": failed.value.reason}))
 
 
+def test_a_norm_over_the_batch_that_is_given_one_example_asks_for_more(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False)).eval()
+    layout = layout_of(model, torch.randn(3, 6))
+    with pytest.raises(CandidateFailed) as failed:
+        export_with("torchscript", model, layout, torch.randn(1, 6), tmp_path / "m.onnx")
+    assert "give a profile with a larger batch" in str(unexportable({"torchscript": failed.value.reason}))
+
+
 def test_another_failure_of_one_exporter_is_not_taken_for_control_flow() -> None:
     assert branching("it has no ONNX form of the operator aten::fft_rfft") is None
 
