@@ -62,6 +62,6 @@ def task():
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
 def test_inspect_shows_it_without_a_warning_about_its_layers(tmp_path: Path) -> None:
     (tmp_path / "scripted_task.py").write_text(TASK)
-    found = inspect_task(f"{tmp_path}/scripted_task.py:task", "cpu", sensitivity_s=0.0)
+    found = inspect_task(f"{tmp_path}/scripted_task.py:task", "cpu", sensitivity_s=0.0, clock=lambda: 0.0)
     assert not [text for text in found["warnings"] if "ScriptModule" in text]
     assert not found["left_alone"]

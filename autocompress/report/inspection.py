@@ -1,5 +1,7 @@
 """How ``inspect`` looks in a terminal."""
 
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -20,8 +22,10 @@ def print_inspection(console: Console, found: dict[str, Any]) -> None:
     _operators(console, found["operators"])
     print_strategies(console, found)
     _unchanged(console, found["unchanged_weights"], metric)
+    _reach(console, found["reach"])
     _sensitivity(console, found["sensitivity"], metric)
-    _left_alone(console, found["left_alone"])
+    _left_alone(console, found["left_alone"], found["places"])
+    _not_looked_at(console, found["not_looked_at"], found["limit_s"])
     if found["warnings"]:
         console.print()
     for warning in found["warnings"]:
@@ -168,7 +172,19 @@ def _beyond(row: dict[str, Any], metric: str) -> str:
     return f"{beyond['count']}: {_lost(beyond, metric)}" if beyond else "-"
 
 
-def _left_alone(console: Console, left: dict[str, dict[str, str]]) -> None:
+def _reach(console: Console, reached: dict[str, dict[str, Any]]) -> None:
+    if not reached:
+        return
+    table = section(console, "What is left to compute, each at its strongest", ">MACs", ">layers", "strategy", "which")
+    for strategy, answer in reached.items():
+        layers = f"{len(answer['layers'])} of {answer['of']}"
+        table.add_row(
+            f"{answer['macs']:.0%}", layers, _text(strategy), _text(", ".join(grouped(answer["layers"])), "dim")
+        )
+    console.print(table)
+
+
+def _left_alone(console: Console, left: dict[str, dict[str, str]], places: dict[str, str]) -> None:
     """A row for each reason of each strategy."""
     if not left:
         return
@@ -178,10 +194,45 @@ def _left_alone(console: Console, left: dict[str, dict[str, str]]) -> None:
         for module, reason in reasons.items():
             modules.setdefault(reason, []).append(module)
         for number, (reason, names) in enumerate(modules.items()):
-            others = f" and {len(names) - LEFT} more" if len(names) > LEFT else ""
-            text = f"{reason}: {', '.join(names[:LEFT])}{others}"
+            groups = grouped(names)
+            others = sum(map(len, list(groups.values())[LEFT:]))
+            shown = ", ".join(f"{group}{_called_at(own, places)}" for group, own in list(groups.items())[:LEFT])
+            text = f"{reason}: {shown}{f' and {others} more' if others else ''}"
             table.add_row(_text("" if number else strategy), _text(text, "dim"))
     console.print(table)
+
+
+def _called_at(names: Sequence[str], places: dict[str, str]) -> str:
+    """The line that calls them, or several of them where there are more."""
+    lines = list(dict.fromkeys(places[name] for name in names if name in places))
+    return f" ({', '.join(lines[:2])}{', ...' if len(lines) > 2 else ''})" if lines else ""
+
+
+def grouped(names: Iterable[str]) -> dict[str, list[str]]:
+    """Modules that differ in one number alone are shown as one, ``blocks.0-11.mlp``; each with those it stands for. The
+    model itself, which has no name, is called that.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(re.sub(r"(?<![^.])\d+(?![^.])", "*", name, count=1), []).append(name)
+    return {_range(pattern, own): own for pattern, own in found.items()}
+
+
+def _range(pattern: str, names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0] or "the model itself"
+    before, after = (len(part) for part in pattern.split("*"))
+    numbers = sorted({int(name[before : len(name) - after]) for name in names})
+    together = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1
+    shown = f"{numbers[0]}-{numbers[-1]}" if together else ",".join(map(str, numbers))
+    return pattern.replace("*", shown)
+
+
+def _not_looked_at(console: Console, missed: Sequence[str], limit_s: float) -> None:
+    if missed:
+        console.print()
+        text = f"not looked at in {limit_s:.0f} s: {', '.join(missed)} (more --seconds leave time for it)"
+        console.print(_text(text, "yellow"))
 
 
 def section(console: Console, title: str, *columns: str) -> Table:

@@ -1,6 +1,7 @@
 """What ``inspect`` finds, and how it is shown."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from autocompress.commands import inspect as inspection
-from autocompress.commands.inspect import inspect_task
+from autocompress.commands.inspect import FEWEST_OF_SLOW, inspect_task
 from autocompress.explore.opening.reference import open_task
 from autocompress.plugin.contract import (
     Context,
@@ -113,12 +114,17 @@ def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
     monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
     told: list[str] = []
     found = inspect_task(
-        "autocompress.testing.tasks:cnn", "fake", lambda text, fraction: told.append(text), score_on=40
+        "autocompress.testing.tasks:cnn",
+        "fake",
+        lambda text, fraction: told.append(text),
+        score_on=40,
+        clock=lambda: 0.0,
     )
-    assert found["warnings"][-3:] == [
+    assert found["warnings"][-4:] == [
         "fake cannot tell time by operator: KeyError: 'clock'",
-        "stubborn cannot tell its groups: ValueError: no idea",
         "stubborn cannot tell what it leaves alone: ValueError: nor of that",
+        "stubborn cannot tell what it leaves to compute: NotImplementedError:",
+        "stubborn cannot tell its groups: ValueError: no idea",
     ]
     assert (found["operators"], found["sensitivity"], found["left_alone"]) == (
         [],
@@ -139,7 +145,7 @@ def test_layers_that_stay_as_they_are_have_a_reason_also_where_the_strategy_appl
     few = {name: plugins.strategy(name) for name in ("prune_channels", "prune_recurrent", "factorize", "finetune")}
     monkeypatch.setattr(inspection, "load_plugins", lambda: replace(plugins, strategies=few))
     monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
-    found = inspect_task("autocompress.testing.tasks:cnn", "fake")
+    found = inspect_task("autocompress.testing.tasks:cnn", "fake", clock=lambda: 0.0)
     assert {"prune_channels", "factorize"} <= found["applies"].keys()
     left = found["left_alone"]
     assert left.keys() == {"prune_channels", "factorize"}
@@ -147,9 +153,10 @@ def test_layers_that_stay_as_they_are_have_a_reason_also_where_the_strategy_appl
     assert len(left["factorize"]) == 6, "more than a refusal names"
     assert set(left["factorize"].values()) == {"a side of its matrix is under 32"}
     shown = " ".join(printed(found).split())
-    assert "prune_channels its units are the model's output: head" in shown
-    assert "a side of its matrix is under 32: stem.0," in shown
-    assert "and 2 more" in shown
+    assert "prune_channels its units are the model's output: head (" in shown
+    assert f"head ({found['places']['head']})" in shown
+    assert re.fullmatch(r"autocompress/testing/\w+\.py:\d+", found["places"]["head"])
+    assert found["places"].keys() == left["prune_channels"].keys() | left["factorize"].keys()
 
 
 def test_a_refused_strategy_tells_all_its_reasons(found: dict[str, Any]) -> None:
@@ -158,9 +165,63 @@ def test_a_refused_strategy_tells_all_its_reasons(found: dict[str, Any]) -> None
     assert found["left_alone"]["prune_channels"] == {"head": "its units are the model's output"}
 
 
+def test_what_each_structural_strategy_can_do_is_told_at_its_strongest(found: dict[str, Any]) -> None:
+    reached = found["reach"]["prune_recurrent"]
+    assert "rnn" in reached["layers"]
+    assert 0 < reached["macs"] < 0.5
+    assert reached["of"] >= len(reached["layers"])
+    assert f"{reached['macs']:.0%}" in printed(found)
+
+
+def test_layers_that_differ_in_a_number_alone_are_shown_as_one(found: dict[str, Any]) -> None:
+    names = [*(f"blocks.{n}.mlp.fc1" for n in range(12)), "head", "blocks.0.norm", "blocks.4.norm", ""]
+    shown = " ".join(printed({**found, "left_alone": {"thin": dict.fromkeys(names, "tied")}, "places": {}}).split())
+    assert "tied: blocks.0-11.mlp.fc1, head, blocks.0,4.norm, the model itself" in shown
+    places = {name: f"model.py:{10 if 'mlp' in name else 20}" for name in names}
+    shown = " ".join(printed({**found, "left_alone": {"thin": dict.fromkeys(names, "tied")}, "places": places}).split())
+    assert "blocks.0-11.mlp.fc1 (model.py:10), head (model.py:20)" in shown
+
+
+class JumpingClock:
+    """Reads 0 until it was read so often, and then far more."""
+
+    def __init__(self, readings: int) -> None:
+        self.left = readings
+
+    def __call__(self) -> float:
+        self.left -= 1
+        return 0.0 if self.left >= 0 else 1e6
+
+
+def test_what_there_is_no_time_for_is_listed(
+    plugins: PluginSet, fake_profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: plugins.strategy(name) for name in ("prune_channels", "finetune", "quantize_dynamic")}
+    monkeypatch.setattr(inspection, "load_plugins", lambda: replace(plugins, strategies=few))
+    monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
+    found = inspect_task("autocompress.testing.tasks:cnn", "fake", clock=JumpingClock(1))
+    assert found["not_looked_at"] == [
+        "the file of the other exporter than torchscript",
+        "the same weights in other files",
+        "its time by operator",
+        "what finetune leaves alone",
+        "what prune_channels leaves alone",
+        "what quantize_dynamic leaves alone",
+        "what prune_channels leaves to compute",
+        "the groups of prune_channels",
+    ]
+    assert found["scored"] == FEWEST_OF_SLOW
+    assert found["applies"].keys() == few.keys(), "what it is for stays"
+    assert (found["reach"], found["sensitivity"], found["left_alone"]) == ({}, {}, {})
+    assert found["unchanged_weights"] == {}
+    assert "not looked at in 60 s: the file of the other exporter" in " ".join(printed(found).split())
+
+
 def test_equal_reasons_are_shown_once(found: dict[str, Any]) -> None:
     reasons = {f"layer{n}": "too narrow" for n in range(7)} | {"other": "tied"}
-    lines = printed({**found, "left_alone": {"thin": reasons, "fat": {"last": "the output"}}}).splitlines()
+    lines = printed(
+        {**found, "left_alone": {"thin": reasons, "fat": {"last": "the output"}}, "places": {}}
+    ).splitlines()
     rows = [line.strip().split(maxsplit=1) for line in lines[lines.index("Left as they are") + 2 :]][:3]
     assert rows == [
         ["thin", "too narrow: layer0, layer1, layer2, layer3 and 3 more"],

@@ -43,6 +43,7 @@ from autocompress_plugins.quantization.activation_values import (
 from autocompress_plugins.quantization.calibration import Range, extremes, observed
 from autocompress_plugins.quantization.fake_quantization import INT7, INT8, UINT8, FakeQuantization
 from autocompress_plugins.quantization.kept_nodes import kept_nodes
+from autocompress_plugins.quantization.left_in_float import WITHOUT_STATIC_FORM, left_in_float
 from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC_OPERATORS,
@@ -72,6 +73,9 @@ class QuantizeAware(TrainingStrategy, GraphStrategy):
         modules = context.model.named_modules()
         own = [f"{name} ({type(m).__name__})" for name, m in modules if [*m.parameters(recurse=False)]]
         return f"no convolution or linear layer is called, only {', '.join(own[:3]) or 'layers without weights'}"
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        return left_in_float(context.model, WITHOUT_STATIC_FORM)
 
     def hook(self, params: Params, context: Context) -> TrainHook:
         largest = INT7 if context.runtime.saturates(context.profile) else INT8

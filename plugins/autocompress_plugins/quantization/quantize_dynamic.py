@@ -8,7 +8,7 @@ Follows: ONNX Runtime's documentation, "Quantize ONNX models": dynamic for recur
 for CNNs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -17,6 +17,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from autocompress.plugin.contract import Context, GraphStrategy, Params, Strategy
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.quantization.kept_nodes import kept_nodes
+from autocompress_plugins.quantization.left_in_float import WITHOUT_DYNAMIC_FORM, left_in_float
 from autocompress_plugins.quantization.ort_quantization import (
     has_constant_weights,
     reduced,
@@ -46,6 +47,9 @@ class QuantizeDynamic(GraphStrategy):
         named = ", ".join(f"{node.name or 'a layer'} ({node.op_type})" for node in others[:3])
         reason = "no LSTM and no matrix product with constant weights"
         return f"{reason}; there is no int8 kernel for {named}" if others else reason
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        return left_in_float(context.model, WITHOUT_DYNAMIC_FORM)
 
     def variants(self, context: Context) -> Sequence[Params]:
         return [{"weights": "QInt8", **kind} for kind in weight_kinds(context)]

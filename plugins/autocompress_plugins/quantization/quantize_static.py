@@ -24,6 +24,7 @@ from autocompress.plugin.contract import Context, GraphStrategy, Params, Strateg
 from autocompress.plugin.hooks import hookimpl
 from autocompress_plugins.quantization.calibration import RULES, Histogram, Range, observed
 from autocompress_plugins.quantization.kept_nodes import kept_nodes
+from autocompress_plugins.quantization.left_in_float import WITHOUT_STATIC_FORM, left_in_float
 from autocompress_plugins.quantization.ort_quantization import (
     CALIBRATION_EXAMPLES,
     STATIC,
@@ -63,6 +64,9 @@ class QuantizeStatic(GraphStrategy):
         if has_constant_weights(context.reference, STATIC_OPERATORS):
             return None
         return "no convolution or matrix product with constant weights (recurrent layers have no static int8 form)"
+
+    def left_alone(self, context: Context) -> Mapping[str, str]:
+        return left_in_float(context.model, WITHOUT_STATIC_FORM)
 
     def variants(self, context: Context) -> Sequence[Params]:
         kinds = weight_kinds(context)
