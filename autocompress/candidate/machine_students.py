@@ -20,14 +20,14 @@ def machine_members(task: Task) -> Members | None:
     if not _is_of_this_machine(task):
         return ()
     members = getattr(task.student, "members", None)
-    return None if members is None else _read(members)
+    return None if members is None else read_members(members)
 
 
-def with_members(task: Task, known: Sequence[Sequence[Any]] | None, folder: Path) -> Task:
+def with_members(task: Task, known: Members | None, folder: Path) -> Task:
     """A task as the search in ``folder`` knew it, whatever this machine has by now. known: its ``machine_members``;
     None: they are not known. Raises UsageError when there were some and this machine has none.
     """
-    if known is None or machine_members(task) in (None, _read(known)):
+    if known is None or machine_members(task) in (None, known):
         return task
     if not known:
         return replace(task, student=None)
@@ -38,12 +38,13 @@ def with_members(task: Task, known: Sequence[Sequence[Any]] | None, folder: Path
             "one of them again, or give another --out"
         )
     student: Any = task.student
-    return replace(task, student=student.with_members(_read(known)))
+    return replace(task, student=student.with_members(known))
 
 
 def _is_of_this_machine(task: Task) -> bool:
     return bool(getattr(task.student, "of_this_machine", False))
 
 
-def _read(members: Sequence[Sequence[Any]]) -> Members:
+def read_members(members: Sequence[Sequence[Any]]) -> Members:
+    """As they were recorded."""
     return tuple((float(width), str(name)) for width, name in members)

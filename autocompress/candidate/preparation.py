@@ -13,7 +13,7 @@ import torch
 
 from autocompress.candidate.arithmetic import Arithmetic, fastest_arithmetic
 from autocompress.candidate.export import EXPORTERS
-from autocompress.candidate.machine_students import Members, machine_members, with_members
+from autocompress.candidate.machine_students import Members, machine_members, read_members, with_members
 from autocompress.candidate.make import file_of
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.parallel_branches import merged_convolutions
@@ -97,7 +97,7 @@ class Preparation:
 @dataclass(frozen=True)
 class EarlierPreparation:
     """What is known of a task that an earlier search prepared: its reference file is kept, its strategies are asked
-    anew. students: as a record has them; None: that of an earlier version, which does not.
+    anew. students: those that a search keeps; None: not known, as in the record of an earlier version.
     """
 
     fingerprint: str
@@ -107,7 +107,12 @@ class EarlierPreparation:
     tested_on: int | None = None
     stream_head: int | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
-    students: Sequence[Sequence[Any]] | None = None
+    students: Members | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "EarlierPreparation":
+        students = value.get("students")
+        return cls(**{**value, "students": None if students is None else read_members(students)})
 
 
 KnownTask = Preparation | EarlierPreparation

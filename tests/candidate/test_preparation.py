@@ -144,7 +144,7 @@ def test_a_student_that_comes_later_is_none_of_a_search_that_has_begun(
     opened, found = prepared(replace(tiny_task, student=at_first))
     later = replace(tiny_task, student=OfThisMachine((LIES_HERE, COMES_LATER)))
     record = EarlierPreparation(found.fingerprint, found.exporter, "", students=found.students)
-    recorded = EarlierPreparation(**json.loads(json.dumps(asdict(record))))
+    recorded = EarlierPreparation.from_json(json.loads(json.dumps(asdict(record))))
     for known in (found, recorded):
         again, more = prepared(later, known=known)
         assert again.context.task.student == opened.context.task.student == at_first

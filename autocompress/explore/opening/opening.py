@@ -89,7 +89,7 @@ class EarlierOpening:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "EarlierOpening":
         return cls(
-            prepared=EarlierPreparation(**value["prepared"]),
+            prepared=EarlierPreparation.from_json(value["prepared"]),
             reference=Evaluation.from_json(value["reference"]),
             reference_family=Outcome.from_json(value["reference_family"]),
             chance=value["chance"] and Chance(**value["chance"]),
