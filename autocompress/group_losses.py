@@ -76,7 +76,7 @@ class GroupLosses:
         change = f"{'loses' if shown.loss >= 0 else 'gains'} {scale.points(abs(shown.points), '.2f')}"
         found, high = f"{self.by} {shown.name} {change}", shown.points + POINTS * ONE_SIDED * shown.error
         if over:
-            return Verdict("not met", f"{found}, surely more; {allowed:g} may be lost")
+            return Verdict("not met", f"{found}, surely more than allowed; {allowed:g} may be lost")
         if high <= allowed:
             return Verdict("met", f"{found}, and {surely_at_most(high)}; {allowed:g} may be lost")
         found = f"{found}, and may lose {high:.2f}, where {allowed:g} may be lost"

@@ -63,6 +63,7 @@ def test_no_class_may_lose_more_than_was_said(rows: tuple[tuple[float, float], .
     worst = max(range(len(rows)), key=lambda number: rows[number][0])
     assert f"class {worst} " in found.reason
     assert "2 may be lost" in found.reason
+    assert ("surely more than allowed" in found.reason) is (answer == "not met")
 
 
 def test_it_comes_back_from_json() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from autocompress.errors import one_line
 from autocompress.report import explain
 from autocompress.report.explain import Document
+from autocompress.report.readable import as_far_as_known
 from autocompress.score_scale import ScoreScale
 from autocompress.storage.atomic import write_text
 from autocompress.storage.front import CARD, LOAD, MODEL, PREDICT, chosen, delivered, folder_of
@@ -101,7 +102,7 @@ def _holds_for(document: Document, candidate: dict[str, Any]) -> Iterator[str]:
     if candidate["score"].get("test") is None:
         yield "it was not scored on a test split"
     told = explain.whom_it_hurts, explain.examples_that_changed, explain.scores_hold, explain.where_time_goes
-    for said in (of(document) for of in told):
+    for said in (as_far_as_known(of, document, None) for of in told):
         if said:
             yield said
     if document["recommended"] is None:

@@ -61,7 +61,7 @@ def columns(document: dict[str, Any]) -> list[Column]:
     return [
         Column("validation", scale.maximize),
         Column("test", scale.maximize),
-        Column(scale.change_title),
+        Column(scale.change_title, scale.maximize),
         *(Column(f"{name} ms") for name in dict.fromkeys(("p50", statistic))),
         Column(SPEED_UP, descending=True),
         Column("precision"),
@@ -177,11 +177,11 @@ def _milliseconds(p: Shown, document: dict[str, Any]) -> list[Cell]:
 
 
 def _change(p: Shown, scale: ScoreScale) -> Cell:
-    """Of score, beside the reference; sorted by what is lost, the least first."""
+    """Of score, beside the reference."""
     loss = p.get("loss")
     if not loss:
         return Cell("-")
-    return Cell(scale.signed(loss["points"]), loss["points"], scale.half_width(loss["error"]))
+    return Cell(scale.signed(loss["points"]), scale.goodness(-loss["points"]), scale.half_width(loss["error"]))
 
 
 def _speedup_interval(latency: dict[str, Any]) -> str:

@@ -249,7 +249,8 @@ def _fastest_within_a_point(document: Document) -> str | None:
 
 def where_time_goes(document: Document) -> str | None:
     """The operators on which what was chosen spends its time, beside the reference's."""
-    if "operators" not in document:  # of an earlier version
+    chosen = candidate_of(document, document["recommended"] or document["nearest"])
+    if "operators" not in document or chosen is None:  # of an earlier version, or of none that was measured
         return None
     found = document["operators"]
     if not found:
@@ -339,14 +340,15 @@ def _groups_hurt(found: dict[str, Any] | None, scale: ScoreScale) -> str | None:
 
 def examples_that_changed(document: Document) -> str | None:
     """On how many examples what was chosen scores worse than the reference, and which lengths surely lose more."""
-    if "changed" not in document:
+    chosen = candidate_of(document, document["recommended"] or document["nearest"])
+    if "changed" not in document or chosen is None or not chosen["recipe"]:
         return None
     found = document["changed"]
     if not found:
         return (
             f"On which examples it does worse is not known: {NOT_LOOKED_AT}, or the metric says nothing of one example."
         )
-    of_all = "" if found["sampled_of"] is None else f", a sample of {found['sampled_of']:,},"
+    of_all = "" if found["sampled_of"] is None else f", sampled from {found['sampled_of']:,},"
     of = f"Of {found['examples']:,} validation examples{of_all} {found['worse']:,} score worse than with the reference"
     by_length = found["by_length"]
     hurt = any(row["surely"] for row in by_length["rows"]) if by_length else False

@@ -168,9 +168,7 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
     narrow, statistic = console.width < 100, document["budget"]["statistic"]
     asked = f"{statistic} ms" if document["budget"]["latency_ms"] else "p50 ms"
     left_out = {"size kB", "p50 ms", f"{statistic} ms"} - {asked} if narrow else set()
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "": lambda c: _mark(c, document),
-        one_line(scale.metric, 40): lambda c: scale.text(c["score"]["val"]),
+    figures: dict[str, Callable[[dict[str, Any]], str]] = {
         "test": lambda c: scale.text(c["score"]["test"]),
         "p50 ms": lambda c: f"{explain.shown_ms(c, document, 'p50'):.4g}",
         f"{statistic} ms": lambda c: f"{explain.statistic_ms(c, document):.4g}",
@@ -178,16 +176,17 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         "size kB": lambda c: f"{c['size_bytes'] / 1000:,.0f}",
         "precision": lambda c: c.get("precision") or "-",
     }
-    shown = {name: tell for name, tell in columns.items() if name not in left_out}
-    for name in shown:
-        table.add_column(Text(name), justify="left" if name in ("", "precision") else "right", no_wrap=True)
+    shown = {name: tell for name, tell in figures.items() if name not in left_out}
+    table.add_column()
+    for name in (one_line(scale.metric, 40), *shown):  # a metric may be called as a figure is
+        table.add_column(Text(name), justify="left" if name == "precision" else "right", no_wrap=True)
     table.add_column("recipe", overflow="fold")
     front = sorted(
         (c for c in document["candidates"] if c["on_front"] or c["id"] == document["recommended"]),
         key=lambda c: -c["latency_ms"]["ratio"],
     )
     for c in front:
-        cells = [tell(c) for tell in shown.values()]
+        cells = [_mark(c, document), scale.text(c["score"]["val"]), *(tell(c) for tell in shown.values())]
         bold = "bold" if c["id"] == document["recommended"] else ""
         table.add_row(*(Text(cell, style=bold) for cell in cells), Text(explain.techniques(c), style=bold))
     console.print(table)

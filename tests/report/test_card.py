@@ -59,3 +59,10 @@ def test_the_card_is_written_anew_where_the_run_has_one(tmp_path: Path) -> None:
     path = write_card(with_card, tmp_path)
     assert path is not None
     assert path.read_text() == model_card(with_card)
+
+
+def test_a_line_whose_figures_an_earlier_version_did_not_write_is_left_out_alone() -> None:
+    earlier = {"examples": 550, "worse": 9, "better": 6, "most": [], "by_length": None}
+    assert "Of 550 validation examples" not in card(changed=earlier)
+    assert card(changed=earlier) == card()
+    assert "Of 550 validation examples 9 score worse" in card(changed=earlier | {"sampled_of": None})

@@ -54,6 +54,8 @@ def test_the_best_score_comes_first_whichever_way_the_metric_goes(maximize: bool
     page = rendered(tmp_path, metric="f1", maximize=maximize)
     buttons = [a for a in page.attributes("button") if "data-more" not in a]
     assert ("data-descending" in buttons[1]) is maximize
+    assert ("data-descending" in buttons[3]) is maximize, "and so the least loss, whose sign is the metric's own"
+    assert rows_of(page)[0]["values"][2] == (-0.2 if maximize else 0.2)
 
 
 def test_what_can_be_opened_is_linked_and_nothing_else(tmp_path: Path) -> None:

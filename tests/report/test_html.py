@@ -464,6 +464,11 @@ def test_the_examples_that_changed_most_stand_with_both_answers_and_their_input(
     assert "length 90 to 120 loses 10.00 points" in page.text, "what is long surely loses more"
 
 
+def test_of_an_unchanged_model_no_example_is_said_to_be_worse(tmp_path: Path):
+    assert "On which examples it does worse is not known" in rendered(tmp_path, changed=None).text
+    assert "On which examples" not in rendered(tmp_path, changed=None, recommended="ref").text
+
+
 def test_what_is_no_picture_is_not_shown_as_one(tmp_path: Path):
     page = rendered(tmp_path, Recorded(pictures={217: 'x" onerror="alert(1)'}), changed=changed())
     assert "<img" not in page.source

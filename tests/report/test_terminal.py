@@ -58,3 +58,11 @@ def test_the_end_says_which_file_to_take_and_what_to_look_at(recommended: str | 
     assert file.endswith("/model.onnx")
     assert report == "To look at: runs/x/report.html"
     assert why == "Why this one: autocompress explain runs/x"
+
+
+def test_a_metric_that_is_called_as_another_column_is_shown_beside_it() -> None:
+    console = Console(record=True, width=120)
+    print_front(console, document(metric="precision"), "runs/x")
+    (row,) = (line for line in console.export_text().splitlines() if "→  " in line)
+    assert "0.9312 " in row
+    assert "int8 static" in row

@@ -263,13 +263,14 @@ class Finish:
         standings = self._standings
         if not chosen.score.whole:
             return
-        whole = [j for j in most_accurate_first(standings.judgements()) if j.evaluation.score.whole]
+        judged = standings.judgements()
+        whole = [j for j in most_accurate_first(judged) if j.evaluation.score.whole]
         ranked = [
             j.evaluation for j in sorted(whole, key=lambda j: not j.recommendable) if j.evaluation.id != chosen.id
         ]
         of_techniques = {e.recipe.techniques(): e for e in reversed(ranked)}
         others = {e.id: e for e in (*of_techniques.values(), *ranked[:MOST_COMPARED])}
-        kinds = rivals(standings.judgements(), standings.reported_front(), standings.compressing)
+        kinds = rivals(judged, standings.reported_front(), standings.compressing)
         wanted = [*((chosen, e) for e in others.values()), *kinds]
         store, losses, took_s = Store(self._pipeline.folder.stored), dict[str, dict[str, tuple[float, float]]](), 0.0
         known = {frozenset(pair) for pair in standings.measured.beside}

@@ -12,18 +12,26 @@ def rivals(
     """(the best single technique, the best combination): of what can be recommended, and of what is as fast as each
     file of the front. compressing: the strategies that make a file smaller or faster. Pure.
     """
-    whole = [j for j in judgements if j.evaluation.score.whole]
-    as_fast = ([j.evaluation for j in whole if j.evaluation.latency.ratio <= e.latency.ratio] for e in front)
+    wanted = frozenset(compressing)
+    counted = [
+        (len({step.strategy for step in j.evaluation.recipe.all_steps} & wanted), j)
+        for j in judgements
+        if j.evaluation.score.whole
+    ]
+    single, combined = [j for count, j in counted if count == 1], [j for count, j in counted if count > 1]
     found: dict[tuple[str, str], tuple[Evaluation, Evaluation]] = {}
-    for files in ([j.evaluation for j in whole if j.recommendable], *as_fast):
-        counted = [(len({step.strategy for step in e.recipe.all_steps} & {*compressing}), e) for e in files]
-        alone = _most_accurate(e for count, e in counted if count == 1)
-        together = _most_accurate(e for count, e in counted if count > 1)
+    for slowest in (None, *(e.latency.ratio for e in front)):
+        alone, together = _most_accurate(single, slowest), _most_accurate(combined, slowest)
         if alone is not None and together is not None:
             found[alone.id, together.id] = alone, together
     return list(found.values())
 
 
-def _most_accurate(files: Iterable[Evaluation]) -> Evaluation | None:
-    """Of equal ones the fastest."""
-    return max(files, key=lambda e: (e.score.val, -e.latency.ratio), default=None)
+def _most_accurate(files: Sequence[Judgement], slowest: float | None) -> Evaluation | None:
+    """Of what is as fast, as a ratio of latencies; of what can be recommended where that is None. Of equal ones the
+    fastest.
+    """
+    fit = (
+        j.evaluation for j in files if (j.recommendable if slowest is None else j.evaluation.latency.ratio <= slowest)
+    )
+    return max(fit, key=lambda e: (e.score.val, -e.latency.ratio), default=None)
