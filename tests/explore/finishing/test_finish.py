@@ -12,6 +12,7 @@ from autocompress.budget import Budget
 from autocompress.explore.standings.front import dominates
 from autocompress.profile import HardwareProfile
 from autocompress.report.explain import scores_hold, where_time_goes, whom_it_hurts
+from autocompress.storage.store import Store
 from tests.recordings import kinds
 from tests.recordings.declared import Faults
 from tests.recordings.documents import chosen_of, ratio_of, score_of
@@ -266,3 +267,26 @@ def test_where_every_file_hurts_a_class_it_is_said_to_be_the_reason(played: Play
     (said,) = [line for line in front["would_help"] if "one class" in line]
     assert "loses too much in one class: the best" in said
     assert not any("known to be faster" in line for line in front["would_help"])
+
+
+def test_what_was_chosen_and_files_of_one_technique_and_of_several_are_compared_on_the_same_examples(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "path", lambda self, key: Path(__file__))  # outputs of declared files are nowhere
+    document = played(kinds.CNN, budget=FOUR_TIMES).front
+    chosen, compressing = chosen_of(document), set(document["compressing"])
+    files = [c for c in document["candidates"] if not c["score"]["sampled"]]
+    compared = {frozenset((c["id"], other)) for c in files for other in c["beside"]}
+    assert sum(chosen["id"] in pair for pair in compared) > 1
+    ways = {c["id"]: len({s["strategy"] for s in c["recipe"]} & compressing) for c in files}
+    sets = 0
+    for point in (c for c in files if c["on_front"]):
+        as_fast = [c for c in files if ratio_of(c) <= ratio_of(point)]
+        single, combined = (
+            [c for c in as_fast if (ways[c["id"]] == 1) is one and ways[c["id"]]] for one in (True, False)
+        )
+        if single and combined:
+            best = (max(of, key=lambda c: (score_of(c), -ratio_of(c)))["id"] for of in (single, combined))
+            assert frozenset(best) in compared
+            sets += 1
+    assert sets
