@@ -1,5 +1,6 @@
 """Attention by hand: what is recognised, that removing a head is zeroing it there, and that all else stays."""
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from autocompress.errors import CandidateFailed
 from autocompress_plugins.shrinking.attention_layers import HeadAttention
 from autocompress_plugins.shrinking.attention_recognition import as_head_attention
-from autocompress_plugins.shrinking.own_attention_reading import HEADS_FIXED
 from autocompress_plugins.shrinking.prunable import prunable
+from autocompress_plugins.shrinking.removal import remove_units
 
 N, T, E, H = 2, 6, 8, 4
 
@@ -210,36 +211,57 @@ class Gated(nn.Module):
         return self.narrow(a.sigmoid() * b + c)
 
 
-@pytest.mark.parametrize("kind", [Relu, NormedQk, Beside, Positional, Gated])
-def test_what_computes_something_else_is_not_recognised_and_stays(kind: type[nn.Module]):
+def loses_heads_as_if_zeroed(model: nn.Module, x: Tensor, name: str) -> None:
+    """x: of the model."""
+    expected = copy.deepcopy(model)
+    assert prunable(model, x) == {}
+    remove_units(model, x, {name: [1, 2]})
+    with torch.no_grad():
+        expected.get_submodule(name).o.weight[:, E // H : 3 * E // H] = 0
+    torch.testing.assert_close(model(x), expected(x), atol=1e-5, rtol=1e-4)
+    assert model.get_submodule(name).q.out_features == 2 * E // H
+
+
+@pytest.mark.parametrize("kind", [Relu, NormedQk, Beside, Positional])
+def test_what_computes_something_else_is_not_recognised_and_loses_heads_in_its_own_code(kind: type[nn.Module]):
     module = kind()
+    x, _ = seen(module)
+    with pytest.raises(CandidateFailed, match="do not read as"):
+        as_head_attention(module, x, module(x))
+    loses_heads_as_if_zeroed(nn.Sequential(module, nn.Linear(E, 3)).eval(), x, "0")
+    assert isinstance(module, kind)
+
+
+def test_what_is_no_attention_stays():
+    module = Gated()
     x, y = seen(module)
     with pytest.raises(CandidateFailed, match="do not read as"):
         as_head_attention(module, x, y)
     model = nn.Sequential(module, nn.Linear(E, 3)).eval()
     ((name, reason),) = prunable(model, x).items()
-    assert (name, model[0]) == ("0", module)
-    assert "do not read as" in reason if kind is Gated else reason == HEADS_FIXED  # by the constant that is its code's
+    assert (name, type(model[0])) == ("0", Gated)
+    assert "do not read as" in reason
     assert torch.equal(module(x), y)
 
 
 class TwoInputs(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.attend = Fused()
+        self.attend = Separate()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attend(self.attend(x))
 
 
-def test_attention_that_is_called_twice_stays_where_its_code_fixes_its_heads():
+def test_attention_that_is_called_twice_loses_heads_in_its_own_code():
+    torch.manual_seed(0)
     model = TwoInputs().eval()
     own = model.attend
-    assert prunable(model, torch.randn(N, T, E)) == {"attend": HEADS_FIXED}
+    loses_heads_as_if_zeroed(model, torch.randn(N, T, E), "attend")
     assert model.attend is own
 
 
-class Beside(nn.Module):
+class Around(nn.Module):
     """Adds what it holds to what it is given."""
 
     def __init__(self, inner: nn.Module) -> None:
@@ -252,7 +274,7 @@ class Beside(nn.Module):
 
 def test_attention_inside_a_thin_wrapper_is_found():
     torch.manual_seed(0)
-    model = nn.Sequential(Beside(Fused()), nn.Linear(E, 3)).eval()
+    model = nn.Sequential(Around(Fused()), nn.Linear(E, 3)).eval()
     x = torch.randn(N, T, E)
     before = model(x)
     assert prunable(model, x) == {}
@@ -260,10 +282,6 @@ def test_attention_inside_a_thin_wrapper_is_found():
     assert torch.allclose(model(x), before, atol=1e-4)
 
 
-def test_the_reason_of_an_attention_that_cannot_be_read_names_it():
-    class Other(Fused):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x).tanh()
-
-    model = nn.Sequential(Beside(Other()), nn.Linear(E, 3)).eval()
+def test_the_reason_of_what_cannot_be_read_as_an_attention_names_it():
+    model = nn.Sequential(Around(Gated()), nn.Linear(E, 3)).eval()
     assert list(prunable(model, torch.randn(N, T, E))) == ["0.inner"]
