@@ -38,9 +38,11 @@ def fold_batch_norms(model: onnx.ModelProto) -> int:
     """Make batch norms part of products with constant weights, in place, where that computes the same. Returns how
     many.
     """
-    norms = len(_norms(model.graph))
-    shapes = _shapes(onnx.shape_inference.infer_shapes(model).graph) if norms else {}
-    return sum(_fold_one(model.graph, shapes) for _ in range(norms))
+    shapes = _shapes(onnx.shape_inference.infer_shapes(model).graph) if _norms(model.graph) else {}
+    folded = 0
+    while _fold_one(model.graph, shapes):
+        folded += 1
+    return folded
 
 
 def _norms(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -131,7 +133,7 @@ class _Graph:
         if node.op_type == "Transpose":
             order = _order(node, len(shape))
             return self.products_behind(gives, order.index(axis), [shape[a] for a in order], places)
-        if node.op_type == "GlobalAveragePool":
+        if node.op_type == "GlobalAveragePool" and axis == 1:
             return self.products_behind(gives, axis, [*shape[:2], *[1] * (len(shape) - 2)], places)
         to = self._shapes.get(gives) if node.op_type in RESHAPING else None
         if not to or to[-1] is None:

@@ -68,6 +68,17 @@ class ReadTwice(nn.Module):
         return torch.relu(self.norm(y)) + torch.tanh(y)
 
 
+class PooledAlong(nn.Module):
+    """(N, 6, H, W) -> (N, H, 1, 4): a mean over the channels, and over one of the other axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.pool, self.last = nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Linear(1, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.pool(self.norm(torch.relu(x)).permute(0, 2, 3, 1)))
+
+
 class Tied(nn.Module):
     """One layer, in front of a norm and again without."""
 
@@ -170,6 +181,11 @@ def test_a_norm_in_front_of_a_pooled_image_goes_through_the_pooling(tmp_path: Pa
     layers = nn.ReLU(), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
     operators = exported(with_statistics(nn.Sequential(*layers)), IMAGES, tmp_path / "model.onnx", "torchscript")
     assert operators == {"Relu": 1, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
+
+
+def test_a_norm_in_front_of_a_mean_over_its_channels_stays(tmp_path: Path) -> None:
+    operators = exported(with_statistics(PooledAlong()), IMAGES, tmp_path / "model.onnx", "torchscript")
+    assert operators["BatchNormalization"] == operators["GlobalAveragePool"] == 1, "and that exporter's file is kept"
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)

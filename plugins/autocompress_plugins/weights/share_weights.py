@@ -5,8 +5,9 @@ faster, unless the runtime looks weights up in a table. Needs: layers with many 
 Compression", ICLR 2016 (k-means codebook from linear initialization, then trained: the weights of one entry move
 together); Lan et al., "ALBERT", ICLR 2020 (layers tied across depth).
 
-One entry is zero, so that what is zero stays zero. A batch norm folded into a convolution gives every output channel a
-multiple of the codebook; tied convolutions would be untied by it, so only linear and recurrent layers are tied.
+One entry is zero, so that what is zero stays zero. A batch norm that is part of a layer in the file gives each of its
+channels a multiple of the codebook; tied convolutions would be untied by it, so only linear and recurrent layers are
+tied.
 """
 
 import re
