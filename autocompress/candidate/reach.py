@@ -30,10 +30,32 @@ def reach_of(opened: OpenTask, strategy: Applicable, exporter: str, macs: int) -
     strongest = {p.name: p.choices[-1] if p.by_strength else p.default for p in strategy.parameters}
     recipe = Recipe((Step.of(strategy.name, **strongest),))
     built, _ = build(recipe, opened.context, opened.plugins, None, opened.plans)
-    before, after = _layers(opened.context.model), _layers(built)
-    changed = tuple(name for name, own in before.items() if after.get(name) != own)
     made = make(opened, UntrainedFiles(recipe, exporter))
-    return Reach(changed, len(before), made.macs / max(1, macs))
+    changed = changed_layers(opened.context.model, built)
+    return Reach(changed, len(_layers(opened.context.model)), made.macs / max(1, macs))
+
+
+def changed_layers(model: nn.Module, built: nn.Module) -> tuple[str, ...]:
+    """The layers of ``model`` with weights that have others in ``built``, or are gone. One that only has another form
+    there (a recurrent layer or an attention that could lose units) has not changed while what holds it has as many
+    weights.
+    """
+    before, after = _layers(model), _layers(built)
+    held, holding = _held(model), _held(built)
+
+    def as_many(name: str) -> bool:
+        while name not in holding:
+            name = name.rpartition(".")[0]
+        return held[name] == holding[name]
+
+    return tuple(
+        name for name, own in before.items() if after.get(name) != own and (name in after or not as_many(name))
+    )
+
+
+def _held(model: nn.Module) -> dict[str, int]:
+    """How many weights each module holds, by name."""
+    return {name: sum(own.numel() for own in module.parameters()) for name, module in model.named_modules()}
 
 
 def _layers(model: nn.Module) -> dict[str, Sequence[Any]]:
