@@ -58,8 +58,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             module.sparse = False
     _name_linear_layers(found)
-    without_projections(found)
-    return found
+    return without_projections(found)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -55,15 +55,18 @@ def _stacked(states: list[Tensor]) -> Any:
     return torch.stack(states) if len({state.shape for state in states}) == 1 else tuple(states)
 
 
-def without_projections(model: nn.Module) -> None:
-    """Put the LSTMs of ``model`` that have projections as ones without, in place."""
+def without_projections(model: nn.Module) -> nn.Module:
+    """``model`` with the LSTMs that have projections as ones without: in place, or another one where it is one."""
+    if is_projected(model):
+        return ProjectedLSTM(model)  # type: ignore[arg-type]
     made: dict[nn.Module, ProjectedLSTM] = {}
     for path, module in list(model.named_modules(remove_duplicate=False)):
-        if path and is_projected(module):
+        if is_projected(module):
             parent, _, child = path.rpartition(".")
             if module not in made:
                 made[module] = ProjectedLSTM(module)
             setattr(model.get_submodule(parent), child, made[module])
+    return model
 
 
 def is_projected(module: nn.Module) -> bool:

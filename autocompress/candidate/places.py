@@ -11,9 +11,11 @@ from typing import Any
 from torch import nn
 
 from autocompress.data import call
+from autocompress.projected_lstm import ProjectedLSTM
 from autocompress.task import Inputs
 
 OF_TORCH = "torch"
+FOR_TORCH = ProjectedLSTM.__module__  # what stands for a layer of torch is none of the user's code either
 CALLING = {__name__, "autocompress.data.model_call", "autocompress.plain_model"}  # who calls the whole model
 
 
@@ -68,7 +70,7 @@ def _written(model: nn.Module, name: str) -> str | None:
 
 
 def _is_of_torch(module: str) -> bool:
-    return module.partition(".")[0] == OF_TORCH
+    return module.partition(".")[0] == OF_TORCH or module == FOR_TORCH
 
 
 def _shown(file: str, line: int) -> str:

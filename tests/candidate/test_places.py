@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.places import places_of
+from autocompress.plain_model import plain_copy
 
 HERE = Path(__file__).resolve()
 
@@ -56,6 +57,21 @@ def test_a_module_is_called_by_the_innermost_line_that_is_not_of_torch(
 ) -> None:
     monkeypatch.chdir(HERE.parent)
     assert places_of(Whole(), [name, "no module"], torch.zeros(1, 4)) == {name: line_of(kind, text)}
+
+
+class Projected(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(4, 6, proj_size=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(x)[0]
+
+
+def test_what_an_lstm_with_projections_is_taken_as_is_called_by_the_users_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(HERE.parent)
+    found = places_of(plain_copy(Projected()), ["rnn.layers.0"], torch.zeros(1, 4))
+    assert found == {"rnn.layers.0": line_of(Projected, "return self.rnn")}
 
 
 def test_a_model_of_torchs_modules_alone_has_no_place() -> None:
