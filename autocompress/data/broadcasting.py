@@ -61,8 +61,9 @@ def _broadcast_shapes(criterion: _Criterion, first: FirstExamples) -> tuple[tupl
     """The shapes of an example of an output and of targets of which every pair is taken; None where there are none."""
     returned, targets = tensors_of(first.returned), tensors_of(first.batch.targets)
     unequal = [(i, j) for i, o in enumerate(returned) for j, t in enumerate(targets) if o.shape != t.shape]
-    told = bool(unequal) and _is_told(criterion, first)
+    said = _said_by_torch(criterion, first) if unequal else []
     for i, j in unequal:
+        told = any(str(returned[i].shape) in text and str(targets[j].shape) in text for text in said)
         if told or (_grow(returned[i], targets[j]) and _takes_every_pair(criterion, first, i, j)):
             return tuple(returned[i].shape[1:]), tuple(targets[j].shape[1:])
     return None
@@ -77,39 +78,45 @@ def _grow(output: Tensor, targets: Tensor) -> bool:
     return math.prod(both) > max(output.numel(), targets.numel())
 
 
-def _is_told(criterion: _Criterion, first: FirstExamples) -> bool:
-    """Whether torch warns of it."""
+def _said_by_torch(criterion: _Criterion, first: FirstExamples) -> list[str]:
+    """Its warnings of it, each with two shapes: also others may differ in a loss, as an output and its mean do."""
     with warnings.catch_warnings(record=True) as said, torch.no_grad():
         warnings.simplefilter("always")
         try:
             criterion(first.returned, first.batch.targets)
         except Exception:  # what the user's function raises is told when a training step is tried
-            return False
-    return any(str(each.message).startswith(TOLD) for each in said)
+            return []
+    return [str(each.message) for each in said if str(each.message).startswith(TOLD)]
 
 
 def _takes_every_pair(criterion: _Criterion, first: FirstExamples, output: int, target: int) -> bool:
-    """Whether it hangs on the values of some targets, and not on which output each of them stands beside. Both are
-    replaced, by what is an answer, a probability and a label alike: any first examples would do then, also three of one
-    class or of a model that is far off.
+    """Whether it hangs on the values of some targets, and not on which output each of them stands beside, which it
+    does once they have the output's shape: a difference of two means is of no pairs, whatever the shapes are. Outputs
+    and targets are replaced, by what is an answer, a probability and a label alike: any first examples would do then,
+    also three of one class or of a model that is far off.
     """
     returned, targets = tensors_of(first.returned), tensors_of(first.batch.targets)
-    if not returned[output].is_floating_point():
+    own, given = returned[output], targets[target]
+    if not own.is_floating_point():
         return False
     label = (torch.arange(len(first.batch)) > 0).to(torch.float32)  # 0, 1, 1
+    answers = [_as_rows(0.25 + 0.5 * label, o) if i == output else o for i, o in enumerate(returned)]
 
-    def value(labels: Tensor) -> float:
-        given = [_as_rows(0.25 + 0.5 * label, o) if i == output else o for i, o in enumerate(returned)]
-        wanted = [_as_rows(labels, t) if j == target else t for j, t in enumerate(targets)]
-        return criterion(filled(first.returned, given), filled(first.batch.targets, wanted))
+    def value(labels: Tensor, shape: torch.Size) -> float:
+        rows = _as_rows(labels, given.new_empty(shape))
+        wanted = [rows if j == target else t for j, t in enumerate(targets)]
+        return criterion(filled(first.returned, answers), filled(first.batch.targets, wanted))
 
+    moved, none = label.roll(1), torch.zeros_like(label)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            one, moved, none = value(label), value(label.roll(1)), value(torch.zeros_like(label))
+            one = value(label, given.shape)
+            if not _same(one, value(moved, given.shape)) or _same(one, value(none, given.shape)):
+                return False
+            return not _same(value(label, own.shape), value(moved, own.shape))
     except Exception:  # as above
         return False
-    return _same(one, moved) and not _same(one, none)
 
 
 def _as_rows(values: Tensor, like: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What no search could use is refused by index and count; examples of one split that are in another are counted."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -277,8 +278,11 @@ def test_a_loss_of_which_torch_warns_is_refused():
         lambda o, t: (o.squeeze(1) - t).abs().mean(),
         lambda o, t: o.square().mean(),  # which needs no targets
         lambda o, t: ((o - o.T - (t[:, None] - t)) ** 2).mean(),  # of pairs, on purpose
+        lambda o, t: (o.mean() - t.mean()).abs(),  # of none
+        lambda o, t: (o.flatten().sort()[0] - t.sort()[0]).square().mean(),
+        lambda o, t: nn.functional.mse_loss(o, o.mean(0, keepdim=True)) + (o.squeeze(1) - t).abs().mean(),
     ],
-    ids=["mean", "sum", "l1", "no_targets", "pairs"],
+    ids=["mean", "sum", "l1", "no_targets", "pairs", "means", "sorted", "torch_warns_of_others"],
 )
 def test_a_loss_that_tells_which_target_is_whose_is_taken(loss: object):
     far_off = nn.Linear(3, 1)
@@ -286,7 +290,17 @@ def test_a_loss_that_tells_which_target_is_whose_is_taken(loss: object):
     assert told(loss) == told(loss, model=far_off) == []
 
 
-def test_a_head_among_several_is_found_and_its_neighbours_are_not_blamed():
+def test_what_is_taken_of_rows_with_each_other_on_purpose_is_taken():
+    def alike(o: Tensor, t: Tensor) -> Tensor:
+        """Each output is nearest to its own target among all of the batch."""
+        pairs = nn.functional.normalize(o.squeeze(1), dim=1) @ nn.functional.normalize(t, dim=1).T
+        return nn.functional.cross_entropy(pairs, torch.arange(len(t)))
+
+    assert told(alike, torch.rand(130, 4), nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (1, 4)))) == []
+
+
+@pytest.mark.parametrize("size_loss", [nn.L1Loss(), lambda o, t: (o - t).abs().mean()], ids=["torch_warns", "own"])
+def test_a_head_among_several_is_found_and_its_neighbours_are_not_blamed(size_loss: Callable[[Tensor, Tensor], Tensor]):
     class Heads(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -296,12 +310,33 @@ def test_a_head_among_several_is_found_and_its_neighbours_are_not_blamed():
             return {"kind": self.kind(x), "size": self.size(x)}
 
     def loss(o: dict[str, Tensor], t: dict[str, Tensor]) -> Tensor:
-        return nn.functional.cross_entropy(o["kind"], t["kind"]) + (o["size"] - t["size"]).abs().mean()
+        return nn.functional.cross_entropy(o["kind"], t["kind"]) + size_loss(o["size"], t["size"])
 
     task = Task("t", Heads(), None, None, metric=lambda o, t: 0.0, loss=loss)
     with pytest.raises(DataError, match=r"Task.loss takes .* the shape \(1,\) an example and targets \(\)"):
         warned(task, {"kind": Y, "size": REGRESSION})
     assert warned(task, {"kind": Y, "size": REGRESSION[:, None]}) == []
+
+
+def test_a_mask_and_heads_with_equal_answers_are_no_pairs():
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen, self.size = nn.Linear(3, 1), nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.seen(x) * 0 + 1, self.size(x)
+
+    def heads(o: tuple[Tensor, Tensor], t: tuple[Tensor, Tensor]) -> Tensor:
+        return (o[0].squeeze(1) - t[0]).square().mean() + (o[1] - t[1]).square().mean()
+
+    def masked(o: tuple[Tensor, Tensor], t: tuple[Tensor, Tensor]) -> Tensor:
+        return ((o[1] - t[1]).square().squeeze(1) * t[0]).sum() / t[0].sum()
+
+    for loss in (heads, masked):
+        task = Task("t", Two(), None, None, metric=lambda o, t: 0.0, loss=loss)
+        assert warned(task, (torch.ones(130), torch.full((130, 1), 3e5))) == []
+        assert warned(task, (torch.ones(130), torch.ones(130, 1))) == []
 
 
 def test_a_metric_that_takes_every_output_with_every_target_is_refused():
@@ -313,3 +348,7 @@ def test_a_metric_that_takes_every_output_with_every_target_is_refused():
     with pytest.raises(DataError, match=r"Task.metric takes every output .* or squeeze in the metric"):
         warned(task, REGRESSION)
     assert warned(replace(task, metric=lambda o, t: metric(o.squeeze(1), t)), REGRESSION) == []
+    bias, r2 = lambda o, t: float(o.mean() - t.mean()), lambda o, t: float(1 - ((o - t) ** 2).mean() / t.var())
+    assert warned(replace(task, metric=bias), REGRESSION) == []
+    with pytest.raises(DataError, match=r"Task.metric takes every output"):
+        warned(replace(task, metric=r2), REGRESSION)
