@@ -1,6 +1,7 @@
 """``search --dry-run``: the task opened as a search opens it, one family tried, and what that says of the rest."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from autocompress.explore.opening.opener import Opener
 from autocompress.explore.policy import SearchPolicy
 from autocompress.explore.progress import Progress
 from autocompress.plugin.loader import PluginSet, load_plugins
+from autocompress.plugin.observer import Observer
 from autocompress.preview.earlier_search import EarlierSearch, earlier_search
 from autocompress.preview.fits import what_fits
 from autocompress.preview.reach import OUT_OF_REACH, reach
@@ -33,24 +35,56 @@ FLOOR_SHARE = 0.03  # of --minutes, for sets of strategies, where no strategy al
 def dry_run(
     task: Task | str | None = None,
     *,
+    data: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    budget_ms: float | None = None,
+    speedup: float | None = None,
+    max_drop: float | None = None,
+    max_class_drop: float | None = None,
+    profile: str = "cpu",
+    space: str = "default",
+    minutes: float | None = None,
+    trials: int | None = None,
+    workers: int | None = None,
+    no_train: bool = False,
+    explain: bool = False,
+    out: str | Path | None = None,
+    seed: int = 0,
     quiet: bool = False,
     console: Console | None = None,
+    observe: Sequence[str | Observer] = (),
     plugins: PluginSet | None = None,
     policy: SearchPolicy = SearchPolicy(),
-    **asked: Any,
 ) -> dict[str, Any]:
     """What ``search`` with the same arguments would begin with: ``reference``, what ``applies`` and what
     ``does_not_apply`` with the reason, how long steps ``takes_s`` here, what of it ``fits`` into the time, and whether
     the budget is in ``reach``. Nothing is written: the run folder is named and not made, and nobody is told of
     anything. What fits is what one worker has time for, of the time that an earlier search in the folder left.
 
-    asked: what ``search`` takes beside these.
-
     Raises UsageError for bad input, and for a run folder that ``search`` would refuse, Interrupted, and
     AutocompressError for anything else a user can act on.
     """
     console, plugins = console or Console(stderr=True), plugins or load_plugins()
-    wanted = SearchRequest(task, **asked).read(plugins, teller(console, quiet))
+    asked = SearchRequest(
+        task=task,
+        data=data,
+        checkpoint=checkpoint,
+        budget_ms=budget_ms,
+        speedup=speedup,
+        max_drop=max_drop,
+        max_class_drop=max_class_drop,
+        profile=profile,
+        space=space,
+        minutes=minutes,
+        trials=trials,
+        workers=workers,
+        no_train=no_train,
+        explain=explain,
+        out=out,
+        seed=seed,
+        observe=observe,
+    )
+    wanted = asked.read(plugins, teller(console, quiet))
     settings = wanted.settings
     RunFolder(settings.out).refuse_others()
     with tempfile.TemporaryDirectory(prefix="autocompress-") as scratch:

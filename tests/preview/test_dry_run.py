@@ -1,5 +1,6 @@
 """What ``--dry-run`` says of a search before it begins, on a runtime whose clock is arithmetic."""
 
+import inspect
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 from torch import nn
 
+from autocompress.api import search
 from autocompress.budget import Budget
 from autocompress.errors import UsageError
 from autocompress.explore.opening.floor import Floor
@@ -186,6 +188,10 @@ def test_a_folder_of_another_version_is_refused_by_its_own_path(settings: Settin
     record.close()
     with pytest.raises(UsageError, match=r"^.*/run/study\.db was written by another version of autocompress"):
         earlier_search(settings, tmp_path / "copies")
+
+
+def test_it_is_given_what_a_search_is_given() -> None:
+    assert inspect.signature(dry_run).parameters == inspect.signature(search).parameters
 
 
 @pytest.mark.parametrize(
