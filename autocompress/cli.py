@@ -271,7 +271,7 @@ def retarget_command(
     speedup: Speedup = None,
     max_drop: MaxDrop = None,
     max_class_drop: MaxClassDrop = None,
-    minutes: Annotated[float, typer.Option(help="At most.")] = 5.0,
+    minutes: Annotated[float, _number("--minutes", "At most.")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="A folder for it (the run's, with the profile's name).")] = None,
     as_json: Json = False,
     observe: Observe = None,

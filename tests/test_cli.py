@@ -153,6 +153,7 @@ def refused(done: Done, said: str, folder: Path) -> None:
         (["search", "--budget-ms", "0"], "--budget-ms must be a number above 0"),
         (["search", "--budget-ms", "nan"], "--budget-ms must be a finite number"),
         (["search", "--budget-ms", "fast"], "--budget-ms must be a number, not 'fast'"),
+        (["retarget", "run", "--profile", "cpu", "--minutes", "long"], "--minutes must be a number, not 'long'"),
         (["search", "--budget-ms", "1", "--speedup", "2"], "exclude each other"),
         (["search", "my_task.py", "--profile", "cpuu"], "did you mean 'cpu'"),
         (["search", "my_task.py", "--space", "defalt"], "did you mean 'default'"),
