@@ -1,4 +1,4 @@
-"""Why a user's module cannot be copied: by what it holds, or for want of memory."""
+"""Why a user's module cannot be copied: by what it holds, what it does not hold yet, or for want of memory."""
 
 import copy
 
@@ -12,6 +12,16 @@ COPIED_BYTES = 4  # of a number, in float32
 WORDS_OF_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "out of memory")
 RESULT = "created explicitly by the user"  # what torch says of a result of an earlier call, which is copied otherwise
 OF_EVERY_MODULE = {*vars(nn.Module())}  # what every module holds
+
+
+def refuse_uninitialized(model: nn.Module) -> None:
+    """Raises UsageError naming the first weight that has no shape until its module is called, as nn.LazyLinear's."""
+    name = next((name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if is_lazy(tensor)), None)
+    if name is not None:
+        raise UsageError(
+            f"Task.model has no weights yet: {name} has a shape once the model was called; call it on an example in "
+            "the task factory, and load its trained weights then"
+        )
 
 
 def refuse_too_large(model: nn.Module) -> None:
@@ -59,6 +69,6 @@ def _can_be_copied(value: object) -> bool:
 
 def _bytes(model: nn.Module) -> tuple[int, int]:
     """Of a module's weights and buffers as they are on this machine's side, and of their copies."""
-    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if not is_lazy(tensor)]
+    tensors = [*model.parameters(), *model.buffers()]
     here = sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor.device.type == "cpu")
     return here, sum(COPIED_BYTES * tensor.numel() for tensor in tensors)

@@ -15,7 +15,7 @@ from autocompress.errors import UsageError, one_line
 from autocompress.kept_parts import frozen_parameters, make_trainable, mark_kept
 from autocompress.losses import cross_entropy, mse
 from autocompress.metric_names import checked_metric, metric_and_entry
-from autocompress.model_copies import is_of_memory, refuse_too_large, too_large, uncopyable
+from autocompress.model_copies import is_of_memory, refuse_too_large, refuse_uninitialized, too_large, uncopyable
 from autocompress.nested import Nested, map_tensors, named_tensors, primary
 from autocompress.plain_model import plain_copy
 
@@ -160,6 +160,7 @@ class Task:
         What the task does not deliver is None in what it returns there; while it trains it returns everything. Raises
         UsageError.
         """
+        refuse_uninitialized(self.model)
         refuse_too_large(self.model)
         try:
             model = plain_copy(self.model)

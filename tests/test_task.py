@@ -180,6 +180,14 @@ def test_model_with_an_integer_parameter_is_copied():
     assert torch.equal(make(model=model).copy_of_model().index, torch.arange(3))
 
 
+def test_a_model_whose_weights_have_no_shape_yet_is_refused():
+    model = nn.Sequential(nn.Linear(2, 3), nn.LazyBatchNorm1d(), nn.LazyLinear(2))
+    with pytest.raises(UsageError, match=r"has no weights yet: 1\.weight has a shape once the model was called; call"):
+        make(model=model).copy_of_model()
+    model(torch.zeros(2, 2))
+    assert make(model=model).copy_of_model()[2].weight.shape == (2, 3)
+
+
 def test_what_of_a_model_cannot_be_copied_is_named():
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     model[1][1].lock = threading.Lock()
