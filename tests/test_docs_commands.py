@@ -32,6 +32,7 @@ OTHERWISE = {  # where a word stands for what a machine of tests has not: the ex
     "board.toml": (2, "cannot read the token file token"),
     "mnn-cpu": (3, "nearest/model.onnx"),
 }
+AMOUNTS = {"--minutes", "--seed", "--seconds"}  # which change what is found, and nothing of how
 SET_UP = {"--install-completion", "--show-completion"}  # of a user's own shell: tests/test_completion.py
 
 
@@ -88,8 +89,8 @@ def is_whole(words: Sequence[str]) -> bool:
 
 def kind(words: Sequence[str]) -> tuple[str, ...]:
     """What it has in common with those that differ from it in names and numbers alone."""
-    options, runs = sorted(w for w in words if w.startswith("--")), [w for w in words if w.startswith("runs/")]
-    return (words[0], *options, *filter(None, map(unusual, words)), f"{len(runs)} runs")
+    options, runs = {w for w in words if w.startswith("--")}, [w for w in words if w.startswith("runs/")]
+    return (words[0], *sorted(options - AMOUNTS), *filter(None, map(unusual, words)), f"{len(runs)} runs")
 
 
 def unusual(word: str) -> str:
