@@ -95,6 +95,7 @@ class Task:
             raise UsageError(f"Task.name must be a non-empty string, not {self.name!r}")
         if not isinstance(self.model, nn.Module):
             raise UsageError(f"Task.model must be a torch.nn.Module, not {type(self.model).__name__}")
+        refuse_uninitialized(self.model)
         if not callable(self.loss) and not (isinstance(self.loss, str) and self.loss in LOSSES):
             raise UsageError(f"Task.loss must be one of {', '.join(LOSSES)} or a callable, not {self.loss!r}")
         self.metric = checked_metric(self.metric, self.maximize)
@@ -160,7 +161,6 @@ class Task:
         What the task does not deliver is None in what it returns there; while it trains it returns everything. Raises
         UsageError.
         """
-        refuse_uninitialized(self.model)
         refuse_too_large(self.model)
         try:
             model = plain_copy(self.model)

@@ -183,7 +183,7 @@ def test_model_with_an_integer_parameter_is_copied():
 def test_a_model_whose_weights_have_no_shape_yet_is_refused():
     model = nn.Sequential(nn.Linear(2, 3), nn.LazyBatchNorm1d(), nn.LazyLinear(2))
     with pytest.raises(UsageError, match=r"has no weights yet: 1\.weight has a shape once the model was called; call"):
-        make(model=model).copy_of_model()
+        make(model=model)
     model(torch.zeros(2, 2))
     assert make(model=model).copy_of_model()[2].weight.shape == (2, 3)
 
