@@ -15,6 +15,7 @@ from autocompress.nested import Nested, tensors_of
 SAME_AGAIN = 1e-3  # of the range of what is given, as an exported file has to agree
 ASKED_AT = 0
 SEEDED = 4  # calls that draw the same: what is kept of earlier calls may change every few calls alone
+LOOKED_FOR = 8  # pairs of calls: two may draw the same by chance, of few numbers
 Calls = list[tuple[str, tuple[Tensor, ...], tuple[Tensor, ...]]]  # of modules, as they end: name, given, gave
 
 
@@ -50,11 +51,12 @@ def _seeded_answers(model: nn.Module, inputs: Nested, seed: int) -> tuple[Tensor
 
 def _where(model: nn.Module, inputs: Nested) -> str:
     """The innermost module that is given the same in two calls and gives something else."""
-    first, second = _called(model, inputs), _called(model, inputs)
-    for (name, *one), (_, *other) in zip(first, second, strict=False):
-        if _are_alike(one[0], other[0]) and not _are_alike(one[1], other[1]):
-            kind = type(model.get_submodule(name)).__name__
-            return f"{name} ({kind})" if name else f"the forward of {kind} itself"
+    for _ in range(LOOKED_FOR):
+        first, second = _called(model, inputs), _called(model, inputs)
+        for (name, *one), (_name, *other) in zip(first, second, strict=False):
+            if _are_alike(one[0], other[0]) and not _are_alike(one[1], other[1]):
+                kind = type(model.get_submodule(name)).__name__
+                return f"{name} ({kind})" if name else f"the forward of {kind} itself"
     return f"the forward of {type(model).__name__} itself"
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autocompress.data import read_data
+from autocompress.data.steadiness import refuse_unsteady
 from autocompress.errors import UsageError
 from autocompress.task import Task
 
@@ -110,3 +111,17 @@ def test_by_the_others_of_its_batch_is_taken_and_said() -> None:
 
 def test_what_draws_in_training_alone_is_taken() -> None:
     assert not any("chance" in said for said in read(around(nn.Dropout(0.5))))
+
+
+def test_a_layer_that_often_draws_the_same_is_named():
+    class Sometimes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + (torch.rand(()) < 0.5)
+
+    model, x = nn.Sequential(nn.Linear(6, 1), Sometimes()).eval(), torch.zeros(3, 6)
+    with torch.no_grad():
+        answered = model[0](x) + 2  # what it does not answer again
+    for seed in range(6):
+        torch.manual_seed(seed)
+        with pytest.raises(UsageError, match=r"asked the same again, 1 \(Sometimes\) gives something else"):
+            refuse_unsteady(model, x, answered)
