@@ -118,7 +118,7 @@ def test_fresh_weights_of_torchs_attention(make_context: MakeContext):
     class Cross(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.attend = nn.MultiheadAttention(8, 2, batch_first=True, add_zero_attn=True)
             self.hidden, self.head = nn.Linear(8, 16), nn.Linear(16, 2)
 
         def forward(self, x: Tensor) -> Tensor:
