@@ -23,6 +23,7 @@ from .machine.memory import peak_bytes, settled_bytes
 from .machine.onnx_session import NOTHING, CannotLoad, bound_call, node_times, open_session, session_options
 from .machine.processors import taking_turns
 from .machine.quiet import counting
+from .machine.waiting import never_waited, waited_here
 from .machine.weighted import of_each_shape, weighted
 from .refusal import Refused
 
@@ -45,6 +46,7 @@ def compare(
     until = BlockLimits(int(limits["quiet"]), float(limits["seconds"]), int(limits["fewest"]))
     known_ms = limits["known_ms"]
     count = counting(None if known_ms is None else float(known_ms) or float("inf"))
+    waited = never_waited if known_ms is None else waited_here()
     on_gpu = how["provider"] in GPU_PROVIDERS
     try:
         if on_gpu:
@@ -52,7 +54,7 @@ def compare(
                 warm_up(call)
         before = Counters.now()
         with taking_turns(possible=how["threads"] == 1 and how["provider"] == "CPUExecutionProvider") as move:
-            blocks = record_blocks(ours, theirs, count, until, move=move)
+            blocks = record_blocks(ours, theirs, count, until, move=move, waited=waited)
     except TooCoarse as error:
         raise Refused(422, str(error)) from error
     conditions = before.until(Counters.now())

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .processors import Move, stay
 from .streams import Streams
+from .waiting import Waited, never_waited, without_waits
 
 Milliseconds = npt.NDArray[np.float64]
 Call = Callable[[], float]  # runs the model once; milliseconds that it took
@@ -83,9 +84,11 @@ def record_blocks(
     limits: BlockLimits,
     clock: Now = time.monotonic,
     move: Move = stay,
+    waited: Waited = never_waited,
 ) -> Blocks:
     """One session. quiet_blocks: of the reference's medians so far, how many blocks between two of them were quiet.
-    move: called when several blocks in a row were not, to go on elsewhere.
+    move: called when several blocks in a row were not, to go on elsewhere. waited: by this thread for a processor, no
+    part of what calls take.
 
     The garbage collector rests meanwhile.
     """
@@ -94,11 +97,11 @@ def record_blocks(
     try:
         counts = [_calls_a_block(model, limits.block_ms) for model in (candidate, reference)]
         ours: list[Milliseconds] = []
-        theirs = [float(np.median(_block(reference, counts[1])))]
+        theirs = [float(np.median(_block(reference, counts[1], waited)))]
         began, known, in_vain = clock(), 0, 0
         while True:
-            ours.append(_block(candidate, counts[0]))
-            theirs.append(float(np.median(_block(reference, counts[1]))))
+            ours.append(_block(candidate, counts[0], waited))
+            theirs.append(float(np.median(_block(reference, counts[1], waited))))
             found = quiet_blocks(np.array(theirs))
             seconds = limits.seconds * (limits.longer if 2 * found < len(ours) else 1.0)
             if found >= limits.quiet or (clock() - began >= seconds and len(ours) >= limits.fewest):
@@ -128,11 +131,12 @@ def warm_up(model: Call, clock: Now = time.monotonic) -> None:
         last = now
 
 
-def _block(model: Call, calls: int) -> Milliseconds:
+def _block(model: Call, calls: int, waited: Waited = never_waited) -> Milliseconds:
+    had_waited = waited()
     times = model.block(calls) if isinstance(model, Streams) else np.array([model() for _ in range(calls)])
     if not (times > 0).all():
         raise TooCoarse("a call took no time by the runtime's clock: it is too coarse to time this file")
-    return times
+    return without_waits(times, waited() - had_waited)
 
 
 def _calls_a_block(model: Call, block_ms: float) -> int:

@@ -13,6 +13,7 @@ from autocompress.machine.gpu import gpu_throttled
 from autocompress.machine.processors import taking_turns
 from autocompress.machine.quiet import counting
 from autocompress.machine.streams import Streams
+from autocompress.machine.waiting import never_waited, waited_here
 from autocompress.machine.weighted import of_each_shape, weighted
 from autocompress.measure.forked import can_fork, forked
 from autocompress.measure.outputs import running
@@ -48,10 +49,11 @@ class Here:
             if self.profile.on_gpu:
                 for call in (ours, theirs):
                     warm_up(call)
+            waited = never_waited if self.profile.as_it_is or self.profile.streams > 1 else waited_here()
             before = Counters.now()
             with taking_turns(possible=self._computes_here) as move:
                 try:
-                    blocks = record_blocks(ours, theirs, counting(known_ms), limits, move=move)
+                    blocks = record_blocks(ours, theirs, counting(known_ms), limits, move=move, waited=waited)
                 except TooCoarse as error:
                     raise CandidateFailed(str(error)) from error
         conditions = before.until(Counters.now())

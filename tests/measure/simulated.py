@@ -16,7 +16,8 @@ from autocompress.measure.statistics import session_of
 class Machine:
     """A shared processor. quiet_ms, busy_ms: the range that a state lasts; a busy range of nothing: always quiet, a
     quiet one of nothing: never. speed: what all times are divided by, at a moment in ms. session_sd: spread between
-    sessions of a file, of the logarithm (where its memory came to lie).
+    sessions of a file, of the logarithm (where its memory came to lie). turn_ms: how long this process computes before
+    others run on its processor, and how long they do. tells: whether the system says how long it waited for them.
     """
 
     quiet_ms: tuple[float, float] = (15, 100)
@@ -24,6 +25,8 @@ class Machine:
     speed: Callable[[float], float] = lambda ms: 1.0
     call_sd: float = 0.01
     session_sd: float = 0.005
+    turn_ms: tuple[float, float] = (math.inf, 0)
+    tells: bool = True
     seed: int = 0
     now_ms: float = 0.0
     recent: RecentBlocks = field(default_factory=RecentBlocks)
@@ -31,6 +34,7 @@ class Machine:
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
         self._busy, self._changes_ms = False, 0.0
+        self._waited_ms, self._turn_left_ms = 0.0, self.turn_ms[0]
 
     def busy(self) -> bool:
         while self.now_ms >= self._changes_ms:
@@ -46,12 +50,24 @@ class Machine:
         own = ms * math.exp(self.random.normal(0, self.session_sd))
 
         def call() -> float:
+            began = self.now_ms
             took = own * (slowed if self.busy() else 1) / self.speed(self.now_ms)
-            took *= math.exp(abs(self.random.normal(0, self.call_sd)))
-            self.now_ms += took
-            return took
+            self._compute(took * math.exp(abs(self.random.normal(0, self.call_sd))))
+            return self.now_ms - began
 
         return call
+
+    def _compute(self, ms: float) -> None:
+        while ms >= self._turn_left_ms:
+            ms -= self._turn_left_ms
+            self.now_ms += self._turn_left_ms + self.turn_ms[1]
+            self._waited_ms += self.turn_ms[1]
+            self._turn_left_ms = self.turn_ms[0]
+        self.now_ms += ms
+        self._turn_left_ms -= ms
+
+    def _waited(self) -> float:
+        return self._waited_ms if self.tells else 0.0
 
     def session(
         self, candidate: tuple[float, float], reference: tuple[float, float] = (1.0, 1.3), percentile: float = 90
@@ -63,6 +79,7 @@ class Machine:
             lambda medians: int(quiet(medians, self.recent.fastest(self.now_ms / 1e3, medians)).sum()),
             BlockLimits(),
             clock=lambda: self.now_ms / 1e3,
+            waited=self._waited,
         )
         session = session_of(blocks, self.recent.fastest(self.now_ms / 1e3, blocks.reference), percentile)
         self.recent.add(self.now_ms / 1e3, blocks.reference)

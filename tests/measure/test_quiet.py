@@ -37,6 +37,17 @@ def test_sessions_agree_on_the_ratio_of_a_quiet_machine(machine: str):
     assert float(np.std(np.log(found))) < 0.012
 
 
+def test_what_others_on_the_same_processor_take_is_no_part_of_a_call():
+    """In time slices of 3 ms a call of 4 ms is interrupted each time, and one of 0.8 ms hardly ever."""
+    in_turns = {"turn_ms": (3, 3)}
+    found, untold = (
+        float(np.exp(np.mean([machine.session((0.8, 1.7), (4.0, 1.3)).log_ratio for _ in range(10)])))
+        for machine in (Machine(busy_ms=(0, 0), **in_turns), Machine(busy_ms=(0, 0), **in_turns, tells=False))
+    )
+    assert found == pytest.approx(0.2, rel=0.01)
+    assert untold < 0.15, "a wait that nobody tells of makes the file look faster than it is"
+
+
 def test_what_a_neighbour_makes_of_the_file_is_kept_beside():
     found, of_all = ratios(Machine(quiet_ms=(15, 60), busy_ms=(30, 200)))
     assert float(np.mean(of_all)) > 1.15 * float(np.mean(found))

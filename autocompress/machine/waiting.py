@@ -1,0 +1,43 @@
+"""What a block of calls waited for a processor while the system ran others on it.
+
+A call that is longer than a time slice is interrupted nearly every time where more wants to run than there are
+processors, and a short one hardly ever: what they wait would make a fast file look faster than it is.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEDULER = Path("/proc/thread-self/schedstat")  # ns on a processor, ns waited for one, turns (Linux, sched-stats.rst)
+
+Waited = Callable[[], float]  # milliseconds that a thread waited for a processor since it began
+
+
+def never_waited() -> float:
+    """Where every moment counts, or the system does not tell."""
+    return 0.0
+
+
+def waited_here() -> Waited:
+    """Of the thread that asks for it, to be called in that thread alone."""
+    try:
+        told = SCHEDULER.open("rb", buffering=0)  # closed with what is handed out
+        int(told.read().split()[1])
+    except (OSError, IndexError, ValueError):
+        return never_waited
+    return lambda: int(os.pread(told.fileno(), 64, 0).split()[1]) / 1e6
+
+
+def without_waits(times: npt.NDArray[np.float64], waited: float) -> npt.NDArray[np.float64]:
+    """Milliseconds of the calls of a block without what was waited in all of them, which is taken off the longest: none
+    is longer than a limit then, and together they are as much shorter. As they are where they took less than that.
+    """
+    if not 0 < waited < times.sum():
+        return times
+    falling = np.sort(times)[::-1]
+    limits = (np.cumsum(falling) - waited) / np.arange(1, len(times) + 1)  # where so many of the longest are cut
+    cut = np.append(falling[1:], 0.0) <= limits
+    return np.minimum(times, limits[np.argmax(cut)])

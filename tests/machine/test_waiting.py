@@ -1,0 +1,63 @@
+"""A block is timed without what its thread waited for a processor."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autocompress.machine import waiting
+from autocompress.machine.waiting import never_waited, waited_here, without_waits
+
+PATIENCE_S = 20.0
+
+
+@pytest.mark.parametrize(
+    ("times", "waited", "left"),
+    [
+        ([5.0], 3.0, [2.0]),
+        ([2.0, 5.0], 3.0, [2.0, 2.0]),
+        ([1.0, 4.0, 1.0, 5.0], 7.0, [1.0, 1.0, 1.0, 1.0]),
+        ([1.0, 1.1, 4.1, 1.2], 3.0, [1.0, 1.1, 1.15, 1.15]),
+        ([1.0, 1.2], 0.0, [1.0, 1.2]),
+        ([1.0, 1.0], 0.5, [0.75, 0.75]),
+        ([0.1, 0.1], 3.0, [0.1, 0.1]),
+    ],
+)
+def test_what_was_waited_is_taken_off_the_longest_calls(times: list[float], waited: float, left: list[float]):
+    assert without_waits(np.array(times), waited) == pytest.approx(left)
+
+
+def test_calls_before_which_the_thread_waited_take_no_less():
+    """The wait of 3 ms lay between the calls of a block, which took 0.1 ms each."""
+    assert without_waits(np.full(20, 0.1), 3.0) == pytest.approx(0.1)
+
+
+def test_a_system_that_does_not_tell_is_taken_as_one_that_never_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(waiting, "SCHEDULER", tmp_path / "nowhere")
+    assert waited_here() is never_waited
+    (tmp_path / "empty").write_text("")
+    monkeypatch.setattr(waiting, "SCHEDULER", tmp_path / "empty")
+    assert waited_here() is never_waited
+
+
+def test_the_system_tells_a_thread_that_another_runs_on_its_processor():
+    """Both on one processor: sooner or later this one waits."""
+    waited = waited_here()
+    if waited is never_waited:
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        had, until = waited(), time.monotonic() + PATIENCE_S
+        while waited() == had and time.monotonic() < until:
+            pass
+        assert waited() > had
+    finally:
+        other.kill()
+        other.wait()
+        os.sched_setaffinity(0, allowed)
