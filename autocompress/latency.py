@@ -14,7 +14,8 @@ class Latency:
     ratio: its time over the reference's. ratio_low, ratio_high: 95 % interval of that; ratio_next_low, ratio_next_high:
     where the ratio of one more session will lie. statistic: milliseconds of the profile's percentile; low, high,
     next_low, next_high: the same of it. p50: milliseconds of a call, the ratio times the reference's. p90: of a slow
-    call. ratio_of_all: over all blocks, what a machine as busy as this one makes of it.
+    call. ratio_of_all: over all blocks, what a machine as busy as this one makes of it between its waits
+    for a processor.
     """
 
     p50: float

@@ -1,11 +1,13 @@
 """Whether what the measurement says can be relied on.
 
-    python benchmarks/trust.py [--pairs 40] [--spread 30] [--states quiet,busy,training]
+    python benchmarks/trust.py [--pairs 40] [--spread 30] [--states quiet,busy,training] [--crowded 0]
 
 compares files whose relation is known, as ``autocompress measure --against`` does, on a machine left alone, with
 one core kept busy, and beside a training that uses all cores: a file against itself, and against one with a tenth more
-work. Then sessions of files from 0.02 to 100 ms beside a reference: how they spread, by quiet blocks and by all. Prints
-each row as it is known.
+work. Then sessions of files from 0.02 to 100 ms beside a reference: how they spread, by quiet blocks and by all. With
+``--crowded`` so many short sessions of a file of a third of the reference's work beside up to twice as many busy
+programs as there are cores, with and without what the system tells of waits for a processor. Prints each row as it is
+known.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,10 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import CalibrationDataReader
 
 from autocompress.commands.measure import compare_files, random_feeds
-from autocompress.measure import Sessions
+from autocompress.machine.blocks import BlockLimits
+from autocompress.machine.cores import cores
+from autocompress.machine.waiting import never_waited, waited_here
+from autocompress.measure import Sessions, here
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import load_profile
 
@@ -48,6 +53,7 @@ while True:
     loss = model(torch.randn(64, 32, 28, 28)).square().mean()
     optimizer.zero_grad(); loss.backward(); optimizer.step()
 """
+SHORT_S = 0.05  # of a session in a search of a minute
 BESIDE = {"quiet": None, "busy": "while True: pass", "training": TRAINING}
 
 
@@ -159,6 +165,33 @@ def spread(folder: Path, state: str, count: int) -> None:
             show(row)
 
 
+def crowded(folder: Path, count: int) -> None:
+    """Short sessions of a file beside a reference of three times its work and some milliseconds."""
+    profile, reference = load_profile("cpu"), write_network(folder / "base.onnx", 32, 28, 12)
+    candidate, runtime = write_network(folder / "less.onnx", 32, 28, 4), load_plugins().runtime(profile.runtime)
+    for programs in (0, cores(), 2 * cores()):
+        with ExitStack() as stack:
+            for _ in range(programs):
+                stack.enter_context(beside("busy"))
+            for told in (False, True):
+                here.waited_here = waited_here if told else lambda: never_waited
+                sessions = Sessions(runtime, profile, reference, random_feeds(reference, profile), forks=True)
+                found = [sessions.record(candidate, BlockLimits.within(SHORT_S))[0] for _ in range(count)]
+                ratios = np.exp([session.log_ratio for session in found])
+                row = {
+                    "what": "a third of the work",
+                    "busy_programs": programs,
+                    "waits": "told" if told else "not told",
+                    "sessions": count,
+                    "reference_ms": float(np.median([s.reference for s in found])),
+                    "ratio": float(np.median(ratios)),
+                    "least": float(ratios.min()),
+                    "most": float(ratios.max()),
+                    "busy": sum(s.busy for s in found) / count,
+                }
+                show(row)
+
+
 def show(row: dict[str, Any]) -> None:
     print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
 
@@ -168,8 +201,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--spread", type=int, default=30)
     parser.add_argument("--states", default="quiet,busy,training")
+    parser.add_argument("--crowded", type=int, default=0, help="sessions of each")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        if options.crowded:
+            crowded(Path(name), options.crowded)
         for state in options.states.split(","):
             with beside(state):
                 if options.spread:
