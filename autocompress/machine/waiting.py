@@ -40,4 +40,5 @@ def without_waits(times: npt.NDArray[np.float64], waited: float) -> npt.NDArray[
     falling = np.sort(times)[::-1]
     limits = (np.cumsum(falling) - waited) / np.arange(1, len(times) + 1)  # where so many of the longest are cut
     cut = np.append(falling[1:], 0.0) <= limits
-    return np.minimum(times, limits[np.argmax(cut)])
+    shortened: npt.NDArray[np.float64] = np.minimum(times, limits[np.argmax(cut)])
+    return shortened
