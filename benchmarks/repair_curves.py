@@ -19,7 +19,8 @@ from torch import nn
 
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.repair.calibration import calibration_sample
-from autocompress.candidate.repair.original import BATCH_NORM_LAYERS, OriginalRun, run_original
+from autocompress.candidate.repair.norm_statistics import BATCH_NORM_LAYERS
+from autocompress.candidate.repair.original import OriginalRun, run_original
 from autocompress.candidate.repair.repair import repair
 from autocompress.candidate.structure import build
 from autocompress.compute.in_process import opened_in_process

@@ -1,10 +1,12 @@
 """The training examples that a structure is repaired on."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from autocompress.candidate.repair.original import REPAIRED_LAYERS, bytes_of
 from autocompress.data import call, named_inputs
 from autocompress.nested import tensors_of
 from autocompress.plugin.contract import Context
@@ -46,13 +48,14 @@ def _drawn(context: Context) -> CalibrationSample | None:
 
 
 def _bytes_an_example(context: Context) -> int:
-    """What the largest layer gives for one, with what is kept beside it."""
-    largest = 0
+    """What the largest layer gives for one, with what is kept beside it; at least all that those give that are called
+    more than once.
+    """
+    gives: dict[nn.Module, list[int]] = defaultdict(list)
 
     def see(module: nn.Module, given: object, gave: object) -> None:
-        nonlocal largest
-        if isinstance(gave, Tensor):
-            largest = max(largest, gave.numel() * gave.element_size())
+        if isinstance(gave, Tensor) or isinstance(module, REPAIRED_LAYERS):
+            gives[module].append(bytes_of(gave))
 
     handles = [module.register_forward_hook(see) for module in context.model.modules()]
     try:
@@ -61,7 +64,9 @@ def _bytes_an_example(context: Context) -> int:
     finally:
         for handle in handles:
             handle.remove()
-    return 8 * largest // max(1, len(tensors_of(context.example_inputs)[0]))
+    largest = max((max(calls) for calls in gives.values()), default=0)
+    again = sum(sum(c) for layer, c in gives.items() if isinstance(layer, REPAIRED_LAYERS) and len(c) > 1)
+    return max(8 * largest, again) // max(1, len(tensors_of(context.example_inputs)[0]))
 
 
 def _is_prime(number: int) -> bool:

@@ -1,31 +1,34 @@
-"""What the layers of the original model give on the calibration examples."""
+"""What the layers of the original model give on the calibration examples, at each of their calls."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Convolution, Places, output_rows
-from autocompress.data import call
+from autocompress.candidate.repair.norm_statistics import BATCH_NORM_LAYERS, Statistics
+from autocompress.candidate.repair.recurrent_rows import RECURRENT_KINDS, SEQUENCE_LAYERS, GaveStates, states_of
+from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Convolution, Places, first_tensor, output_rows
+from autocompress.data import call, take_rows
 from autocompress.errors import CandidateFailed
+from autocompress.nested import Nested, map_tensors, tensors_of
 from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 
 TARGET_BYTES = 1 << 30  # of what all layers gave, at most
-BATCH_NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+OUTPUT_BYTES = 1 << 30  # of all that those give that are called more than once, at most
 LINEAR_LAYERS = (nn.Linear, *CONVOLUTION_LAYERS)
-RECURRENT_CORES = (nn.LSTM, nn.GRU, nn.RNN)
+REPAIRED_LAYERS = (*LINEAR_LAYERS, *BATCH_NORM_LAYERS, *RECURRENT_KINDS)
 PLAIN_FORWARDS = frozenset(
     getattr(kind, name)
-    for kind in (*LINEAR_LAYERS, *RECURRENT_CORES)
+    for kind in (*LINEAR_LAYERS, *RECURRENT_KINDS)
     for name in ("forward", "_conv_forward")
     if hasattr(kind, name)
 )
+COUNTED_EXAMPLES = 2  # that tell how often each layer is called
 
 
 @dataclass(frozen=True)
@@ -36,92 +39,99 @@ class GaveRows:
     places: Places
 
 
-@dataclass(frozen=True)
-class GaveStates:
-    """What a recurrent layer read, (N, T, I), and gave, (N, T, D * H). valid: which places are of a sequence and not
-    behind its end, (N, T); None: all of them.
-    """
-
-    inputs: Tensor
-    states: Tensor
-    valid: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Of what a batch norm reads: by channel, over all examples and places."""
-
-    mean: Tensor
-    var: Tensor
-
-    @classmethod
-    def of(cls, given: Tensor) -> "Statistics":
-        """given: (N, C) or (N, C, *places)."""
-        var, mean = torch.var_mean(given, [axis for axis in range(given.dim()) if axis != 1], correction=0)
-        return cls(mean.double(), var.double())
-
-
 Gave = GaveRows | GaveStates | Statistics
 
 
 @dataclass
 class OriginalRun:
-    """By the name of the layer. norms: the batch norm right behind a layer, which is given what that layer gave."""
+    """By the name of the layer, of its calls in turn. outputs: all that a layer gave that is called more than once (but
+    for whole sequences' states), of as many of its first calls as there was memory for. norms: how often a batch norm
+    was given what a layer gave, unchanged.
+    """
 
     examples: int
     output: Any = None
-    gave: dict[str, Gave] = field(default_factory=dict)
+    gave: dict[str, list[Gave]] = field(default_factory=lambda: defaultdict(list))
+    outputs: dict[str, list[Nested]] = field(default_factory=lambda: defaultdict(list))
     calls: Counter[str] = field(default_factory=Counter)
-    norms: dict[str, str] = field(default_factory=dict)
+    norms: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def once(self, name: str) -> Gave | None:
-        """What a layer gave that is called once; None of any other."""
-        return self.gave.get(name) if self.calls[name] == 1 else None
+    def every_call(self, name: str) -> Sequence[Gave]:
+        """What a layer gave; nothing where that is not known of each of its calls."""
+        gave = self.gave.get(name, [])
+        return gave if len(gave) == self.calls[name] else []
+
+    def norms_behind(self, name: str) -> Set[str]:
+        """The batch norms that read what a layer gives, unchanged, where each of its calls has one and they read
+        nothing else.
+        """
+        behind = {norm: count for (layer, norm), count in self.norms.items() if layer == name}
+        alone = all(self.calls[norm] == count for norm, count in behind.items())
+        return behind.keys() if alone and sum(behind.values()) == self.calls[name] else set()
 
 
 def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun:
-    """Run the original once, in evaluation mode, and keep what its layers give: of as many places as there is memory
-    for.
-    """
-    found = OriginalRun(examples)
-    width = sum(len(layer.weight) for layer in whole.modules() if isinstance(layer, LINEAR_LAYERS))
-    most = TARGET_BYTES // (4 * max(width, 1))
-    last: list[tuple[str, nn.Linear | Convolution, Tensor]] = []
+    """Run the original, in evaluation mode, and keep what its layers give: of as many places as there is memory for."""
+    found, often = OriginalRun(examples), _calls(whole, take_rows(inputs, slice(COUNTED_EXAMPLES)))
+    linear = ((name, layer) for name, layer in whole.named_modules() if isinstance(layer, LINEAR_LAYERS))
+    width = sum(len(layer.weight) * max(1, often[name]) for name, layer in linear)
+    most, left = TARGET_BYTES // (4 * max(width, 1)), OUTPUT_BYTES
+    last: list[tuple[str, nn.Linear | Convolution, Tensor, GaveRows]] = []
 
     def see(name: str, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any], gave: Any) -> None:
+        nonlocal left
         found.calls[name] += 1
+        stands_in = often[name] > 1 and not isinstance(layer, SEQUENCE_LAYERS)
+        if stands_in and left >= (size := bytes_of(gave)) and len(found.outputs[name]) == found.calls[name] - 1:
+            found.outputs[name].append(map_tensors(Tensor.clone, gave))  # what follows may change it in place
+            left -= size
         given = first_tensor(args, named)
         if given is None:
             return
         if isinstance(layer, BATCH_NORM_LAYERS):
-            found.gave[name] = Statistics.of(given)
-            if (
-                last
-                and last[0][2] is given
-                and _unchanged(found.gave.get(last[0][0]), last[0][1], given, examples, most)
-            ):
-                found.norms[last[0][0]] = name
-        try:
-            if isinstance(layer, LINEAR_LAYERS) and is_plain_layer(layer) and isinstance(gave, Tensor):
-                found.gave[name] = GaveRows(*output_rows(layer, gave, examples, most))
-                last[:] = [(name, layer, gave)]
-            elif isinstance(layer, RECURRENT_CORES) and is_plain_layer(layer):
-                found.gave[name] = states_of(layer, given, gave, examples)
-        except CandidateFailed:
-            found.gave.pop(name, None)
+            found.gave[name].append(Statistics.of(given))
+            if last and last[0][2] is given and _unchanged(*last[0][1:], examples, most, often[last[0][0]]):
+                found.norms[last[0][0], name] += 1
+        elif is_plain_layer(layer):
+            try:
+                if isinstance(layer, LINEAR_LAYERS) and isinstance(gave, Tensor):
+                    rows = GaveRows(*output_rows(layer, gave, examples, most, often[name]))
+                    found.gave[name].append(rows)
+                    last[:] = [(name, layer, gave, rows)]
+                elif isinstance(layer, RECURRENT_KINDS):
+                    found.gave[name].append(states_of(layer, args, named, gave, examples))
+            except CandidateFailed:
+                pass  # it is not known of each of its calls
 
+    found.output = _watched(whole, inputs, see)
+    return found
+
+
+def _calls(whole: nn.Module, inputs: Inputs) -> Counter[str]:
+    """How often each layer is called for a few examples; for others the data may say otherwise."""
+    found: Counter[str] = Counter()
+    _watched(whole, inputs, lambda name, *_: found.update([name]))
+    return found
+
+
+def _watched(whole: nn.Module, inputs: Inputs, see: Callable[..., None]) -> Nested:
+    """What the model returns. see: is told of each call of a layer that can be repaired."""
     handles = [
         layer.register_forward_hook(partial(see, name), with_kwargs=True)
         for name, layer in whole.named_modules()
-        if isinstance(layer, (*LINEAR_LAYERS, *BATCH_NORM_LAYERS, *RECURRENT_CORES))
+        if isinstance(layer, REPAIRED_LAYERS)
     ]
     try:
         with torch.no_grad():
-            found.output = call(evaluating(whole), inputs)
+            return call(evaluating(whole), inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return found
+
+
+def bytes_of(value: Nested) -> int:
+    """Of all tensors in it."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(value))
 
 
 def is_plain_layer(layer: nn.Module) -> bool:
@@ -138,36 +148,8 @@ def is_plain_layer(layer: nn.Module) -> bool:
     )
 
 
-def first_tensor(args: Sequence[Any], named: dict[str, Any]) -> Any:
-    """The first tensor, or packed sequence, that a module is given."""
-    return next((value for value in (*args, *named.values()) if isinstance(value, (Tensor, PackedSequence))), None)
-
-
-def states_of(layer: nn.RNNBase, given: Any, gave: Any, examples: int) -> GaveStates:
-    """What a recurrent layer of one layer reads and gives. Raises CandidateFailed when it is no sequence of every
-    example.
-    """
-    pair = [by_example(layer, sequences) for sequences in (given, gave[0])]
-    plain = layer.num_layers == 1 and not layer.proj_size
-    if not plain or any(each.dim() != 3 or len(each) != examples for each in pair):
-        raise CandidateFailed("it is not given one sequence of every example")
-    return GaveStates(pair[0].clone(), pair[1].clone(), _valid(given))  # what follows may change them in place
-
-
-def by_example(layer: nn.RNNBase, sequences: Tensor | PackedSequence) -> Tensor:
-    """What a recurrent layer reads or gives as (N, T, ...), of a packed sequence with zeros behind its end."""
-    if not isinstance(sequences, PackedSequence):
-        return sequences if layer.batch_first else sequences.transpose(0, 1)
-    return pad_packed_sequence(sequences, batch_first=True)[0]
-
-
-def _valid(sequences: Tensor | PackedSequence) -> Tensor | None:
-    if not isinstance(sequences, PackedSequence):
-        return None
-    lengths = pad_packed_sequence(sequences, batch_first=True)[1]
-    return torch.arange(int(lengths.max())) < lengths[:, None]
-
-
-def _unchanged(gave: Gave | None, layer: nn.Linear | Convolution, given: Tensor, examples: int, most: int) -> bool:
+def _unchanged(
+    layer: nn.Linear | Convolution, given: Tensor, gave: GaveRows, examples: int, most: int, calls: int
+) -> bool:
     """Whether a tensor is still what a layer gave: an activation may have changed it in place."""
-    return isinstance(gave, GaveRows) and torch.equal(output_rows(layer, given, examples, most)[0], gave.outputs)
+    return torch.equal(output_rows(layer, given, examples, most, calls)[0], gave.outputs)

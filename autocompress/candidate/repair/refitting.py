@@ -1,14 +1,15 @@
-"""One layer refitted: from what it reads now to what its original gave."""
+"""One layer refitted: from what it reads now to what its original gave, at all of its calls together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.repair.least_squares import Fit, RegressionRows, refit, squared
-from autocompress.candidate.repair.original import GaveRows, GaveStates
-from autocompress.candidate.repair.rows import Convolution, input_rows, weight_rows
+from autocompress.candidate.repair.original import GaveRows
+from autocompress.candidate.repair.recurrent_rows import GaveStates, Recurrent
+from autocompress.candidate.repair.rows import Convolution, weight_rows
 from autocompress.errors import CandidateFailed
 
 HELD_OUT = 4  # one example in so many chooses the ridge, and tells whether a refit helps
@@ -33,18 +34,18 @@ class LayerFit:
 def refit_matrix(
     name: str,
     layer: nn.Linear | Convolution,
-    given: Tensor,
-    gave: GaveRows,
+    given: Sequence[Tensor],
+    gave: Sequence[GaveRows],
     outputs: Tensor,
     *,
-    examples: int,
     normed: bool,
 ) -> Iterator[LayerFit]:
-    """Refit a linear layer or a convolution. outputs: which of the original's it has. normed: whether a batch norm
-    behind it takes what an intercept would.
+    """Refit a linear layer or a convolution. given: what it reads at each of its calls, as ``input_rows`` has it. gave:
+    by the same calls. outputs: which of the original's it has. normed: whether a batch norm behind it takes what an
+    intercept would.
     """
-    z, own = input_rows(layer, given, examples, gave.places), weight_rows(layer)
-    kept = gave.outputs[..., outputs]
+    z, own = torch.cat(tuple(given), 2), weight_rows(layer)
+    kept = torch.cat([one.outputs[..., outputs] for one in gave], 1)
     t = kept.reshape(*kept.shape[:2], len(z), -1).movedim(2, 0)
     found = _fit(z, t, own, intercept=layer.bias is not None or normed)
     if found is None:
@@ -58,35 +59,40 @@ def refit_matrix(
 
 
 def refit_recurrent(
-    name: str, layer: nn.RNNBase, original: nn.RNNBase, given: Tensor, gave: GaveStates, outputs: Tensor
+    name: str,
+    layer: Recurrent,
+    original: Recurrent,
+    given: Sequence[Tensor],
+    gave: Sequence[GaveStates],
+    outputs: Tensor,
 ) -> Iterator[LayerFit]:
-    """Refit the matrices of a recurrent layer of one layer, each direction alone: the recurrent one on the original's
-    own states, without an intercept since the first state is zero; the input one on what the layer reads now. Places
-    behind the end of a sequence do not count.
+    """Refit the matrices of a recurrent layer of one layer, or of a cell, each direction alone: the recurrent one on
+    the original's own states, without an intercept since the first state is zero; the input one on what the layer reads
+    now. given: at each of its calls, (N, T, I). Steps behind the end of a sequence do not count.
     """
-    size = int(original.hidden_size)
-    for direction in range(2 if layer.bidirectional else 1):
-        suffix = "_reverse" if direction else ""
+    size, now, before = int(original.hidden_size), torch.cat(tuple(given), 1), GaveStates.joined(gave)
+    for direction, began in enumerate(before.began):
+        reverse = "_reverse" if direction else ""
+        suffix = f"{'' if isinstance(layer, nn.RNNCellBase) else '_l0'}{reverse}"
         units = outputs[(outputs >= direction * size) & (outputs < (direction + 1) * size)] - direction * size
-        gates = getattr(original, f"weight_hh_l0{suffix}").shape[0] // size
+        gates = getattr(original, f"weight_hh{suffix}").shape[0] // size
         kept = (torch.arange(gates)[:, None] * size + units).flatten()
-        states = gave.states[..., direction * size : (direction + 1) * size]
-        states = states[:, 1:] if direction else states[:, :-1]
-        read = {"weight_hh": (states[..., units], states), "weight_ih": (given, gave.inputs)}
-        for part, (now, before) in read.items():
-            target = before @ getattr(original, f"{part}_l0{suffix}").detach()[kept].T
-            weight = getattr(layer, f"{part}_l0{suffix}")
-            takes = part == "weight_ih" and layer.bias
-            valid = gave.valid if gave.valid is None or part == "weight_ih" else gave.valid[:, 1:]
-            found = _fit(now[None], target[None], weight.detach()[None], intercept=bool(takes), valid=valid)
+        read = {
+            "weight_hh": (began[..., units], began, before.began_valid, False),
+            "weight_ih": (now, before.inputs, before.valid, bool(layer.bias)),
+        }
+        for part, (reads, was_read, valid, intercept) in read.items():
+            target = was_read @ getattr(original, f"{part}{suffix}").detach()[kept].T
+            weight = getattr(layer, f"{part}{suffix}")
+            found = _fit(reads[None], target[None], weight.detach()[None], intercept=intercept, valid=valid)
             if found is None:
                 continue
             fit, rows = found
             with torch.no_grad():
                 weight.copy_(fit.weights[0])
                 if fit.intercept is not None:
-                    getattr(layer, f"bias_ih_l0{suffix}").add_(fit.intercept[0])
-            yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, weight.shape[1], part + suffix)
+                    getattr(layer, f"bias_ih{suffix}").add_(fit.intercept[0])
+            yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, weight.shape[1], part + reverse)
 
 
 def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool, valid: Tensor | None = None) -> tuple[Fit, int] | None:

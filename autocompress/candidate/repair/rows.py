@@ -7,10 +7,12 @@ original model and in the changed one.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from autocompress.errors import CandidateFailed
 
@@ -31,17 +33,22 @@ class Places:
     chosen: Tensor
 
     @classmethod
-    def of(cls, shape: Sequence[int], examples: int, width: int, most: int) -> "Places":
+    def of(cls, shape: Sequence[int], examples: int, width: int, most: int, calls: int = 1) -> "Places":
         """As many as a fit of so many regressors needs, the same ones whenever it is asked. most: rows of all examples
-        together that there is memory for.
+        together that there is memory for. calls: of the layer, which share a fit.
         """
         count = math.prod(shape)
-        rows = min(max(LEAST_ROWS, ROWS_PER_COLUMN * width), MOST_VALUES // width, most)
+        rows = min(min(max(LEAST_ROWS, ROWS_PER_COLUMN * width), MOST_VALUES // width) // max(1, calls), most)
         wanted = max(1, math.ceil(rows / examples))
         if wanted >= count:
             return cls(tuple(shape), torch.arange(count))
         drawn = torch.randperm(count, generator=torch.Generator().manual_seed(count))[:wanted]
         return cls(tuple(shape), drawn.sort().values)
+
+
+def first_tensor(args: Sequence[Any], named: dict[str, Any]) -> Any:
+    """The first tensor, or packed sequence, that a module is given."""
+    return next((value for value in (*args, *named.values()) if isinstance(value, (Tensor, PackedSequence))), None)
 
 
 def examples_first(tensor: Tensor, examples: int, features: int) -> Tensor:
@@ -61,11 +68,13 @@ def examples_first(tensor: Tensor, examples: int, features: int) -> Tensor:
 
 
 def output_rows(
-    layer: nn.Linear | Convolution, output: Tensor, examples: int, most: int = LEAST_ROWS * LEAST_ROWS
+    layer: nn.Linear | Convolution, output: Tensor, examples: int, most: int = LEAST_ROWS * LEAST_ROWS, calls: int = 1
 ) -> tuple[Tensor, Places]:
-    """What a layer gave at some places, without its bias -> (N, P, O), and the places. most: rows, of all examples."""
+    """What a layer gave at some places of one call, without its bias -> (N, P, O), and the places. most: rows, of all
+    examples. calls: how many there are.
+    """
     rows = examples_first(output, examples, 1 if isinstance(layer, CONVOLUTION_LAYERS) else -1)
-    places = Places.of(rows.shape[1:-1], examples, regressors(layer), most)
+    places = Places.of(rows.shape[1:-1], examples, regressors(layer), most, calls)
     rows = rows.flatten(1, -2) if rows.dim() > 2 else rows.unsqueeze(1)
     rows = rows[:, places.chosen]
     return rows if layer.bias is None else rows - layer.bias.detach(), places

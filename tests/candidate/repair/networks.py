@@ -157,6 +157,51 @@ def separable() -> nn.Sequential:
     )
 
 
+class Grouped(nn.Module):
+    """A convolution in two groups, each of which reads half of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.grouped = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3, padding=1, groups=2)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.grouped(self.first(x).relu()).relu().mean((2, 3)))
+
+
+class Gated(nn.Module):
+    """(N, T, 5) -> (N, 3): what is read is the product of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate, self.up = nn.Linear(5, 8), nn.Linear(8, 12), nn.Linear(8, 12)
+        self.down, self.head = nn.Linear(12, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.head((x + self.down(nn.functional.silu(self.gate(x)) * self.up(x))).mean(1))
+
+
+class GroupedQueries(nn.Module):
+    """(N, T, 16) -> the same: four heads of queries, two to a head of keys and values, of which one is the other's
+    double.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(16, width) for width in (16, 8, 8, 16))
+        with torch.no_grad():
+            for layer in (self.q, self.k, self.v):
+                for tensor in layer.parameters():
+                    tensor[len(tensor) // 2 :] = tensor[: len(tensor) // 2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).unflatten(-1, (-1, 4)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        k, v = (part.repeat_interleave(2, 1) for part in (k, v))
+        y = (q @ k.mT / 2).softmax(-1) @ v
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
 class Recurrent(nn.Module):
     def __init__(self, kind: type[nn.RNNBase], *, batch_first: bool = True, directions: int = 2) -> None:
         super().__init__()
@@ -202,6 +247,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Sequence[str], 
     "beside a stream": (Residual, IMAGES, ["blocks.1.0", "blocks.1.1"], "blocks.1.0", [3], [4]),
     "side by side": (Joined, IMAGES, ["one", "norm"], "one", [1], [5]),
     "depthwise separable": (separable, IMAGES, ["0", "1", "3", "4"], "0", [1], [7]),
+    "in groups": (Grouped, IMAGES, ["first"], "first", [1, 5], [2, 7]),
+    "a gated mlp": (Gated, SERIES, ["gate", "up"], "gate", [4], [9]),
     "lstm, first layer": (lambda: Recurrent(nn.LSTM), SERIES, ["rnn.layers.0"], "rnn.layers.0", [1], [4, 10]),
     "lstm, last layer": (lambda: Recurrent(nn.LSTM), SERIES, [BLOCK], BLOCK, [0], [3, 9]),
     "lstm, time first": (lambda: Recurrent(nn.LSTM, batch_first=False), SERIES, [BLOCK], BLOCK, [0], [3, 9]),
@@ -224,5 +271,9 @@ def doubled(name: str) -> tuple[nn.Module, Tensor, dict[str, Sequence[int]]]:
     model, x = lively(make()), torch.randn(shape)
     assert prunable(model, x[:2]) == {}
     for module in modules:
-        double(model.get_submodule(module), kept[0], gone[0])
+        pairs = (
+            zip(kept, gone, strict=True) if isinstance(model.get_submodule(module), nn.Conv2d) else [(kept[0], gone[0])]
+        )
+        for one, other in pairs:
+            double(model.get_submodule(module), one, other)
     return model, x, {root: gone}

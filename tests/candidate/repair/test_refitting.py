@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from autocompress.candidate.repair import refitting
-from autocompress.candidate.repair.original import GaveRows, GaveStates, run_original
+from autocompress.candidate.repair.original import GaveRows, run_original
+from autocompress.candidate.repair.recurrent_rows import GaveStates, states_of
 from autocompress.candidate.repair.refitting import refit_matrix, refit_recurrent
-from autocompress.candidate.repair.rows import output_rows
+from autocompress.candidate.repair.rows import input_rows, output_rows
 from autocompress.errors import CandidateFailed
 
 N = 40
@@ -25,7 +26,8 @@ def test_a_layer_that_reads_what_it_read_is_not_fitted(seed: int, monkeypatch: p
     before = copy.deepcopy(layer)
     with torch.no_grad():
         gave = GaveRows(*output_rows(layer, layer(x), N))
-    assert list(refit_matrix("it", layer, x, gave, torch.arange(7), examples=N, normed=False)) == []
+    read = input_rows(layer, x, N, gave.places)
+    assert list(refit_matrix("it", layer, [read], [gave], torch.arange(7), normed=False)) == []
     assert torch.equal(layer.weight, before.weight)
     assert layer.bias is not None
     assert torch.equal(layer.bias, before.bias)
@@ -50,7 +52,8 @@ def test_of_both_directions_the_state_that_nothing_follows_is_left_out(kind: typ
             whole = getattr(original, name)[kept]
             parameter.copy_(whole[:, :5] if name.startswith("weight_hh") else whole)
     outputs = torch.tensor([unit for unit in range(12) if unit not in (5, 11)])
-    fits = list(refit_recurrent("it", layer, original, x, GaveStates(x, states), outputs))
+    gave = states_of(original, [x], {}, (states, None), N)
+    fits = list(refit_recurrent("it", layer, original, [x], [gave], outputs))
     assert [fit.part for fit in fits] == ["weight_hh", "weight_hh_reverse"], "what is read in is what was"
     for name in ("weight_hh_l0", "weight_hh_l0_reverse"):
         wanted = getattr(original, name).detach()[kept][:, :5].clone()
@@ -61,9 +64,9 @@ def test_of_both_directions_the_state_that_nothing_follows_is_left_out(kind: typ
 def test_a_sequence_of_another_length_fails() -> None:
     layer = nn.GRU(5, 6, batch_first=True)
     x = torch.randn(N, 9, 5)
-    gave = GaveStates(x, layer(x)[0].detach())
+    gave = states_of(layer, [x], {}, (layer(x)[0].detach(), None), N)
     with pytest.raises(CandidateFailed, match="it reads \\(40, 7\\) examples and places"):
-        list(refit_recurrent("it", layer, copy.deepcopy(layer), x[:, :7], gave, torch.arange(6)))
+        list(refit_recurrent("it", layer, copy.deepcopy(layer), [x[:, :7]], [gave], torch.arange(6)))
 
 
 class Packed(nn.Module):
@@ -78,22 +81,28 @@ class Packed(nn.Module):
         packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         return self.rnn(packed)[1][0]
 
+    def states(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self.rnn(x.transpose(0, 1))[0].transpose(0, 1)
+
 
 def test_of_a_packed_sequence_the_places_behind_its_end_do_not_count() -> None:
     x = torch.randn(N, 9, 5)
-    run = run_original(Packed(), x, N)
-    gave = run.once("rnn")
+    model = Packed()
+    run = run_original(model, x, N)
+    (gave,) = run.every_call("rnn")
     assert isinstance(gave, GaveStates)
     assert torch.equal(gave.inputs[1::2], x[1::2])
-    assert gave.valid is not None
     assert gave.valid.sum(1).tolist() == [5, 9] * (N // 2)
-    torch.testing.assert_close(gave.states[1::2, -1], run.output[1::2])
-    torch.testing.assert_close(gave.states[::2, 4], run.output[::2])
+    assert gave.began_valid.sum(1).tolist() == [4, 8] * (N // 2)
+    wanted = model.states(x)
+    torch.testing.assert_close(gave.began[0][1::2], wanted[1::2, :-1])
+    torch.testing.assert_close(gave.began[0][::2, :4], wanted[::2, :4])
     layer = nn.GRU(5, 6)
-    original, behind = copy.deepcopy(layer), ~gave.valid[..., None]
+    original, behind, every = copy.deepcopy(layer), ~gave.valid[..., None], torch.arange(6)
     now = x + 1
     fits = [
-        list(refit_recurrent("it", copy.deepcopy(layer), original, read, replace(gave, inputs=was), torch.arange(6)))
+        list(refit_recurrent("it", copy.deepcopy(layer), original, [read], [replace(gave, inputs=was)], every))
         for read, was in ((now, gave.inputs), (now.masked_fill(behind, 9.0), gave.inputs.masked_fill(behind, -5.0)))
     ]
     assert fits[0] == fits[1], "whatever stands there"

@@ -4,15 +4,17 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autocompress_plugins.shrinking import narrowing
 from autocompress_plugins.shrinking.block_removal import without
+from autocompress_plugins.shrinking.channel_graph import every_group
 from autocompress_plugins.shrinking.counterparts import (
     factored_counterparts,
     narrowed_counterparts,
     shortened_counterparts,
 )
+from autocompress_plugins.shrinking.groups import HEADS
 from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.weights.factorize import Factorize
 from tests.candidate.repair.networks import (
@@ -20,6 +22,7 @@ from tests.candidate.repair.networks import (
     IMAGES,
     SERIES,
     VECTORS,
+    GroupedQueries,
     Recurrent,
     Residual,
     apply_and_repair,
@@ -55,6 +58,27 @@ def test_an_unchanged_model_stays_exactly_as_it_is(name: str) -> None:
     changed, found = narrowed(model, x[:13], {})
     assert same_state(changed, model)
     assert found.fits == ()
+
+
+def test_queries_that_share_a_key_go_together_and_are_made_up_for_in_the_output_projection() -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.attention, self.head = nn.Linear(5, 16), GroupedQueries(), nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.head((x + self.attention(x)).mean(1))
+
+    model, x = Attending().eval(), torch.randn(SERIES)
+    prunable(model, x[:2])
+    (heads,) = (group for group in every_group(model, x[:2]) if group.kind == HEADS)
+    changed, found = narrowed(model, x, {heads.root: [1]})
+    assert found.error < 3e-3 * found.before
+    assert "attention.o" in {fit.layer for fit in found.fits}
+    assert not {"attention.q", "attention.k", "attention.v"} & {fit.layer for fit in found.fits}
+    before, after = output(model, x), output(changed, x)
+    assert float((after - before).square().mean().sqrt()) < 0.05 * float(before.std(0).mean())
 
 
 def test_layers_before_the_change_and_those_it_does_not_reach_stay_exactly_as_they_are() -> None:
