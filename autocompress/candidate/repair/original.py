@@ -11,8 +11,15 @@ from torch import Tensor, nn
 
 from autocompress.candidate.repair.norm_statistics import BATCH_NORM_LAYERS, Statistics
 from autocompress.candidate.repair.recurrent_rows import RECURRENT_KINDS, SEQUENCE_LAYERS, GaveStates, states_of
-from autocompress.candidate.repair.rows import CONVOLUTION_LAYERS, Convolution, Places, first_tensor, output_rows
-from autocompress.data import call, take_rows
+from autocompress.candidate.repair.rows import (
+    CONVOLUTION_LAYERS,
+    Convolution,
+    Places,
+    first_tensor,
+    output_rows,
+    rows_at,
+)
+from autocompress.data import call, named_inputs, take_rows
 from autocompress.errors import CandidateFailed
 from autocompress.nested import Nested, map_tensors, tensors_of
 from autocompress.plain_model import evaluating
@@ -28,6 +35,7 @@ PLAIN_FORWARDS = frozenset(
     for name in ("forward", "_conv_forward")
     if hasattr(kind, name)
 )
+MASK = "attention_mask"  # the input that says which places are padding
 COUNTED_EXAMPLES = 2  # that tell how often each layer is called
 
 
@@ -75,7 +83,7 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
     found, often = OriginalRun(examples), _calls(whole, take_rows(inputs, slice(COUNTED_EXAMPLES)))
     linear = ((name, layer) for name, layer in whole.named_modules() if isinstance(layer, LINEAR_LAYERS))
     width = sum(len(layer.weight) * max(1, often[name]) for name, layer in linear)
-    most, left = TARGET_BYTES // (4 * max(width, 1)), OUTPUT_BYTES
+    most, left, counting = TARGET_BYTES // (4 * max(width, 1)), OUTPUT_BYTES, _no_padding(inputs, examples)
     last: list[tuple[str, nn.Linear | Convolution, Tensor, GaveRows]] = []
 
     def see(name: str, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any], gave: Any) -> None:
@@ -90,12 +98,12 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
             return
         if isinstance(layer, BATCH_NORM_LAYERS):
             found.gave[name].append(Statistics.of(given))
-            if last and last[0][2] is given and _unchanged(*last[0][1:], examples, most, often[last[0][0]]):
+            if last and last[0][2] is given and _unchanged(*last[0][1:], examples):
                 found.norms[last[0][0], name] += 1
         elif is_plain_layer(layer):
             try:
                 if isinstance(layer, LINEAR_LAYERS) and isinstance(gave, Tensor):
-                    rows = GaveRows(*output_rows(layer, gave, examples, most, often[name]))
+                    rows = GaveRows(*output_rows(layer, gave, examples, most, often[name], counting))
                     found.gave[name].append(rows)
                     last[:] = [(name, layer, gave, rows)]
                 elif isinstance(layer, RECURRENT_KINDS):
@@ -148,8 +156,19 @@ def is_plain_layer(layer: nn.Module) -> bool:
     )
 
 
-def _unchanged(
-    layer: nn.Linear | Convolution, given: Tensor, gave: GaveRows, examples: int, most: int, calls: int
-) -> bool:
+def _unchanged(layer: nn.Linear | Convolution, given: Tensor, gave: GaveRows, examples: int) -> bool:
     """Whether a tensor is still what a layer gave: an activation may have changed it in place."""
-    return torch.equal(output_rows(layer, given, examples, most, calls)[0], gave.outputs)
+    return torch.equal(rows_at(layer, given, examples, gave.places), gave.outputs)
+
+
+def _no_padding(inputs: Inputs, examples: int) -> Tensor | None:
+    """Which places of each example are no padding, (N, T), where an input says so as tokenizers do: ones for these and
+    zeros for the others, at one end.
+    """
+    named = ((name.rpartition(".")[2], tensor) for name, tensor in named_inputs(inputs).items())
+    mask = next((tensor for name, tensor in named if name == MASK), None)
+    if mask is None or mask.dim() != 2 or len(mask) != examples or not mask.numel():
+        return None
+    valid = mask != 0
+    told = bool((mask == valid).all()) and bool(valid[:, 0].all() or valid[:, -1].all())
+    return valid if told and not valid.all() else None

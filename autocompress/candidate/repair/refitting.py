@@ -47,7 +47,8 @@ def refit_matrix(
     z, own = torch.cat(tuple(given), 2), weight_rows(layer)
     kept = torch.cat([one.outputs[..., outputs] for one in gave], 1)
     t = kept.reshape(*kept.shape[:2], len(z), -1).movedim(2, 0)
-    found = _fit(z, t, own, intercept=layer.bias is not None or normed)
+    valid = torch.cat([_counting(one) for one in gave], 1)
+    found = _fit(z, t, own, intercept=layer.bias is not None or normed, valid=valid)
     if found is None:
         return
     fit, rows = found
@@ -95,15 +96,19 @@ def refit_recurrent(
             yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, weight.shape[1], part + reverse)
 
 
-def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool, valid: Tensor | None = None) -> tuple[Fit, int] | None:
-    """z: (G, N, P, I). t: (G, N, P, O). own: (G, O, I). valid: (N, P), the places that count; None: all. Also how many
-    rows it was fitted on. None where nothing is to be gained.
+def _counting(gave: GaveRows) -> Tensor:
+    every = torch.ones(gave.outputs.shape[:2], dtype=torch.bool)
+    return every if gave.places.counting is None else gave.places.counting
+
+
+def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool, valid: Tensor) -> tuple[Fit, int] | None:
+    """z: (G, N, P, I). t: (G, N, P, O). own: (G, O, I). valid: (N, P), the places that count. Also how many rows it was
+    fitted on. None where nothing is to be gained.
     """
     if z.shape[:3] != t.shape[:3]:
         raise CandidateFailed(f"it reads {tuple(z.shape[1:3])} examples and places, and read {tuple(t.shape[1:3])}")
     held = torch.arange(z.shape[1]) % HELD_OUT == HELD_OUT - 1
-    counts = torch.ones(z.shape[1:3], dtype=torch.bool) if valid is None else valid
-    rows = [counts & part[:, None] for part in (~held, held)]
+    rows = [valid & part[:, None] for part in (~held, held)]
     if not all(part.any() for part in rows):
         return None
     fitted, told = (RegressionRows(z[:, part], t[:, part]) for part in rows)

@@ -26,24 +26,38 @@ MOST_VALUES = 1 << 26  # regressors of all rows of a layer: a quarter of a GiB
 @dataclass(frozen=True)
 class Places:
     """Of one call of a layer. shape: of the places of one example (an image's height and width, a sequence's length).
-    chosen: some of them, flattened.
+    chosen: some of them, flattened. counting: which of these are no padding, (N, P); None: all of them.
     """
 
     shape: tuple[int, ...]
     chosen: Tensor
+    counting: Tensor | None = None
 
     @classmethod
-    def of(cls, shape: Sequence[int], examples: int, width: int, most: int, calls: int = 1) -> "Places":
+    def of(
+        cls,
+        shape: Sequence[int],
+        examples: int,
+        width: int,
+        most: int,
+        calls: int = 1,
+        counting: Tensor | None = None,
+    ) -> "Places":
         """As many as a fit of so many regressors needs, the same ones whenever it is asked. most: rows of all examples
-        together that there is memory for. calls: of the layer, which share a fit.
+        together that there is memory for. calls: of the layer, which share a fit. counting: (N, *shape), which places
+        are no padding; taken for places of another shape it says nothing.
         """
         count = math.prod(shape)
-        rows = min(min(max(LEAST_ROWS, ROWS_PER_COLUMN * width), MOST_VALUES // width) // max(1, calls), most)
+        counting = None if counting is None or counting.shape[1:] != tuple(shape) else counting.flatten(1)
+        share = 1.0 if counting is None else max(float(counting.double().mean()), 1 / count)
+        needed = int(max(LEAST_ROWS, ROWS_PER_COLUMN * width) / share)
+        rows = min(min(needed, MOST_VALUES // width) // max(1, calls), most)
         wanted = max(1, math.ceil(rows / examples))
-        if wanted >= count:
-            return cls(tuple(shape), torch.arange(count))
-        drawn = torch.randperm(count, generator=torch.Generator().manual_seed(count))[:wanted]
-        return cls(tuple(shape), drawn.sort().values)
+        chosen = torch.arange(count)
+        if wanted < count:
+            drawn = torch.randperm(count, generator=torch.Generator().manual_seed(count))[:wanted]
+            chosen = drawn.sort().values
+        return cls(tuple(shape), chosen, None if counting is None else counting[:, chosen])
 
 
 def first_tensor(args: Sequence[Any], named: dict[str, Any]) -> Any:
@@ -68,16 +82,31 @@ def examples_first(tensor: Tensor, examples: int, features: int) -> Tensor:
 
 
 def output_rows(
-    layer: nn.Linear | Convolution, output: Tensor, examples: int, most: int = LEAST_ROWS * LEAST_ROWS, calls: int = 1
+    layer: nn.Linear | Convolution,
+    output: Tensor,
+    examples: int,
+    most: int = LEAST_ROWS * LEAST_ROWS,
+    calls: int = 1,
+    counting: Tensor | None = None,
 ) -> tuple[Tensor, Places]:
     """What a layer gave at some places of one call, without its bias -> (N, P, O), and the places. most: rows, of all
-    examples. calls: how many there are.
+    examples. calls: how many there are. counting: as ``Places.of`` has it.
     """
-    rows = examples_first(output, examples, 1 if isinstance(layer, CONVOLUTION_LAYERS) else -1)
-    places = Places.of(rows.shape[1:-1], examples, regressors(layer), most, calls)
+    shape = _by_example(layer, output, examples).shape[1:-1]
+    places = Places.of(shape, examples, regressors(layer), most, calls, counting)
+    return rows_at(layer, output, examples, places), places
+
+
+def rows_at(layer: nn.Linear | Convolution, output: Tensor, examples: int, places: Places) -> Tensor:
+    """What a layer gave at these places, without its bias -> (N, P, O)."""
+    rows = _by_example(layer, output, examples)
     rows = rows.flatten(1, -2) if rows.dim() > 2 else rows.unsqueeze(1)
     rows = rows[:, places.chosen]
-    return rows if layer.bias is None else rows - layer.bias.detach(), places
+    return rows if layer.bias is None else rows - layer.bias.detach()
+
+
+def _by_example(layer: nn.Linear | Convolution, output: Tensor, examples: int) -> Tensor:
+    return examples_first(output, examples, 1 if isinstance(layer, CONVOLUTION_LAYERS) else -1)
 
 
 def input_rows(layer: nn.Linear | Convolution, given: Tensor, examples: int, places: Places) -> Tensor:

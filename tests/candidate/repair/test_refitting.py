@@ -107,3 +107,49 @@ def test_of_a_packed_sequence_the_places_behind_its_end_do_not_count() -> None:
     ]
     assert fits[0] == fits[1], "whatever stands there"
     assert [(fit.part, fit.rows) for fit in fits[0]] == [("weight_ih", (N - N // 4) // 3 * (2 * 5 + 9))]
+
+
+class Masked(nn.Module):
+    """Texts of several lengths, as tokenizers pad them: (N, T, 5) and a mask (N, T) -> (N, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        wide = self.first(x) * attention_mask[..., None]
+        return self.head(wide.sum(1) / attention_mask.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("end", [slice(6, None), slice(0, 4)], ids=["right", "left"])
+def test_places_that_a_mask_calls_padding_are_no_rows(end: slice) -> None:
+    mask = torch.ones(N, 10, dtype=torch.int64)
+    mask[::2, end] = 0
+    x, model = torch.randn(N, 10, 5), Masked()
+    (gave,) = run_original(model, {"x": x, "attention_mask": mask}, N).every_call("first")
+    (head,) = run_original(model, {"x": x, "attention_mask": mask}, N).every_call("head")
+    assert isinstance(gave, GaveRows)
+    assert isinstance(head, GaveRows)
+    assert gave.places.counting is not None
+    assert torch.equal(gave.places.counting, mask.bool())
+    assert head.places.counting is None
+    layer, every = nn.Linear(5, 6), torch.arange(6)
+    layers = [copy.deepcopy(layer), copy.deepcopy(layer)]
+    fits = [
+        list(refit_matrix("it", own, [input_rows(own, read, N, gave.places)], [gave], every, normed=False))
+        for own, read in zip(layers, (x, x.masked_fill(~mask.bool()[..., None], 1e3)), strict=True)
+    ]
+    assert fits[0] == fits[1], "whatever stands there"
+    assert fits[0][0].rows == int(mask[torch.arange(N) % 4 != 3].sum())
+    torch.testing.assert_close(layers[0].weight, model.first.weight, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("value", [2, 0], ids=["other numbers", "ones for padding"])
+def test_a_mask_that_says_something_else_says_nothing_of_padding(value: int) -> None:
+    mask = torch.ones(N, 10, dtype=torch.int64)
+    mask[::2, 6:] = value
+    mask[1::2, :4] = value
+    x = torch.randn(N, 10, 5)
+    (gave,) = run_original(Masked(), {"x": x, "attention_mask": mask}, N).every_call("first")
+    assert isinstance(gave, GaveRows)
+    assert gave.places.counting is None

@@ -77,6 +77,16 @@ def test_there_are_no_more_rows_than_there_is_memory_for() -> None:
     assert len(output_rows(wide, torch.zeros(N, 5000, 1), N)[1].chosen) == 2
 
 
+def test_where_most_places_are_padding_there_are_more_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "LEAST_ROWS", 70)
+    layer, output, counting = nn.Linear(5, 3), torch.zeros(N, 40, 3), torch.zeros(N, 40, dtype=torch.bool)
+    counting[:, :20] = True
+    several = [output_rows(layer, output, N, counting=each)[1] for each in (None, counting, counting[:, :30])]
+    assert [len(places.chosen) for places in several] == [10, 20, 10]
+    assert torch.equal(several[1].counting, counting[:, several[1].chosen])  # type: ignore[arg-type]
+    assert several[2].counting is None, "it is of other places"
+
+
 def test_the_examples_axis_is_found() -> None:
     assert examples_first(torch.zeros(N, 3, 5), N, -1).shape == (N, 3, 5)
     assert examples_first(torch.zeros(3, N, 5), N, -1).shape == (N, 3, 5)
