@@ -65,10 +65,7 @@ def check_declared(counterparts: Counterparts, changed: nn.Module) -> None:
             raise _misfit(own, "the changed model has no such layer")
         if original is None:
             raise _misfit(own, f"the model before has no layer {own.original}")
-        if isinstance(layer, nn.RNNBase) and (type(layer), layer.bidirectional) != (
-            type(original),
-            getattr(original, "bidirectional", None),
-        ):
+        if isinstance(layer, (nn.RNNBase, nn.RNNCellBase)) and _kind(layer) != _kind(original):
             raise _misfit(own, f"{own.original} is no recurrent layer of the same kind and directions")
         now, before = ChannelCounts.of(layer), ChannelCounts.of(original)
         if now is None or before is None:
@@ -100,6 +97,10 @@ def _layer(model: nn.Module, name: str) -> nn.Module | None:
         return model.get_submodule(name)
     except AttributeError:
         return None
+
+
+def _kind(layer: nn.Module) -> tuple[type[nn.Module], bool]:
+    return type(layer), getattr(layer, "bidirectional", False)
 
 
 def _check_indices(own: Counterpart, side: str, indices: Sequence[int], width: int, before: int) -> None:

@@ -18,6 +18,7 @@ class Net(nn.Module):
         self.norm, self.layer_norm = nn.BatchNorm1d(width), nn.LayerNorm(width)
         self.groups, self.rnn = nn.GroupNorm(1, width), nn.LSTM(width, hidden, bidirectional=True)
         self.gru = nn.GRU(width, hidden, bidirectional=True)
+        self.cell, self.other = nn.LSTMCell(width, hidden), nn.GRUCell(width, hidden)
         self.head, self.act = nn.Linear(2 * hidden, 3), nn.ReLU()
 
 
@@ -66,6 +67,8 @@ conv, rnn, head, embed = SOUND[1], SOUND[5], SOUND[6], SOUND[0]
         (replace(rnn, outputs=(0, 1, 3, 6)), "the layer rnn: its outputs must be 2 of the one direction, then 2 of"),
         (replace(rnn, outputs=(4, 6, 0, 3)), "the layer rnn: its outputs must be 2 of the one direction, then 2 of"),
         (replace(rnn, original="gru"), "the layer rnn: gru is no recurrent layer of the same kind"),
+        (Counterpart("cell", "cell", (0, 1, 2), KEPT), "the layer cell: 3 outputs are declared, and it has 2"),
+        (Counterpart("cell", "other", (0, 1), KEPT), "the layer cell: other is no recurrent layer of the same kind"),
         (replace(rnn, original="conv"), "the layer rnn: conv is no recurrent layer of the same kind"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
