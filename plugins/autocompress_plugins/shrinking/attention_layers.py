@@ -45,19 +45,24 @@ class Projection(nn.Linear):
 @dataclass(frozen=True)
 class HeadLayer:
     """A linear layer of an attention, and where each head lies in it: heads[h] are its outputs (side "out", of a layer
-    that reads what the attention is given) or its inputs ("in", of the output projection) that belong to head h.
+    that reads what the attention is given), its inputs ("in", of the output projection) or both alike ("both", of a
+    layer that mixes the heads) that belong to head h.
     """
 
     layer: nn.Linear
     side: str
     heads: tuple[tuple[int, ...], ...]
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return ("out", "in") if self.side == "both" else (self.side,)
+
 
 class PrunableAttention(Opaque):
     """Attention of which heads can be taken out. Where queries share keys and values, those that do are one head."""
 
     def head_layers(self) -> tuple[HeadLayer, ...]:
-        """The layers that read, and the output projection, which is last and may lie outside of the module."""
+        """The layers that read, those that mix heads, and last the output projection, which may lie outside."""
         raise NotImplementedError
 
     def remove_heads(self, removed: Sequence[int]) -> None:
@@ -169,7 +174,7 @@ class MultiheadSelfAttention(HeadAttention):
         if self.opaque:
             return self.stand_in(query, self.out_channels), None
         x = query if self.batch_first else query.transpose(0, 1)
-        y = self.attend(x, _added_masks(attn_mask, key_padding_mask, x))
+        y = self.attend(x, added_masks(attn_mask, key_padding_mask, x))
         return y if self.batch_first else y.transpose(0, 1), None
 
 
@@ -209,7 +214,7 @@ class MultiheadCrossAttention(PrunableAttention):
             for layer, x in zip(layers, given, strict=True)
         )
         scores = (q * self.head_size**-0.5) @ k.transpose(-2, -1)
-        mask = _added_masks(attn_mask, key_padding_mask, scores)
+        mask = added_masks(attn_mask, key_padding_mask, scores)
         mixed = self.dropout((scores if mask is None else scores + mask).softmax(-1)) @ v
         y = self.out(mixed.transpose(1, 2).flatten(2))
         return y if self.batch_first else y.transpose(0, 1), None
@@ -257,7 +262,7 @@ class MultiheadCrossAttention(PrunableAttention):
         return [head * self.head_size + i for head in heads for i in range(self.head_size)]
 
 
-def _added_masks(attn_mask: Tensor | None, key_padding_mask: Tensor | None, x: Tensor) -> Tensor | None:
+def added_masks(attn_mask: Tensor | None, key_padding_mask: Tensor | None, x: Tensor) -> Tensor | None:
     """Both masks of nn.MultiheadAttention as numbers to add to the scores, broadcast over (N, H, T, S). x: (N, ...)."""
     mask = None if attn_mask is None else _added(attn_mask, x)
     if mask is not None and mask.dim() == 3:

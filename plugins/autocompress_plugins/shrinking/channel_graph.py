@@ -183,11 +183,12 @@ def _of_heads(module: PrunableAttention, names: Mapping[nn.Module, str]) -> tupl
     return tuple(
         Member(
             names[own.layer],
-            own.side,
+            side,
             tuple(index for indices in own.heads for index in indices),
             tuple(head for head, indices in enumerate(own.heads) for _ in indices),
         )
         for own in module.head_layers()
+        for side in own.sides
     )
 
 
@@ -197,7 +198,7 @@ def _in_attention(module: nn.Module, member: Member, names: Mapping[nn.Module, s
         yield member
         return
     for own in module.head_layers():
-        if (own.side == "out") == (member.side == "in"):
+        if own.side == ("out" if member.side == "in" else "in"):
             yield replace(member, module=names[own.layer])
 
 

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from autocompress_plugins.shrinking.function_attention import arguments_of_parts, attention_in_parts
+
 RESHAPES = (Tensor.view, Tensor.reshape, torch.reshape)
 UNFLATTENS = (Tensor.unflatten, torch.unflatten)
 HEAD_SPLITS = (Tensor.split, torch.split)
@@ -53,6 +55,9 @@ class FewerHeads(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
+        if func is F.multi_head_attention_forward and (given := arguments_of_parts(args, named)) is not None:
+            with self:
+                return attention_in_parts(given)
         if func is F.linear and (layer := self._layer_of(*args, **named)) is not None:
             found = self._linear(layer, *args, **named)
             return found if layer is self._out else _marked(found)

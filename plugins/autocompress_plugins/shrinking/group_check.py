@@ -25,6 +25,9 @@ from autocompress_plugins.shrinking.groups import Group, Member
 from autocompress_plugins.shrinking.recurrent_layers import RecurrentLayer
 from autocompress_plugins.shrinking.removal import remove_units
 
+MEANS = frozenset({"mean", "var", "std"})
+SQUARES_MARK = "of_squares"  # on a tensor of squares
+
 
 def why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[Group, Sequence[int]]) -> str | None:
     """Why taking these units of each group out of ``model``, which is in prunable form, is wrong; None when it is
@@ -79,24 +82,30 @@ def _zero_readers(module: nn.Module, member: Member, units: set[int]) -> None:
 
 
 @dataclass
-class _SeenNorm:
-    """width: values that are normalized together. narrowed: whether it loses some of them."""
+class _Seen:
+    """Statistics of a norm, or a mean that may be one. width: values that they are taken over together. narrowed:
+    whether some of these go. of: what it is the mean of.
+    """
 
     width: int
-    mean: Tensor
-    scale: Tensor
+    statistics: tuple[Tensor, ...]
+    is_norm: bool
     narrowed: bool = False
+    of: Tensor | None = None
 
 
 class _FrozenNorms(TorchFunctionMode):
     """Norms whose statistics are taken in the first pass. Those that are narrower in the second one keep them in it and
     in the third; others, as the norm of each head's queries, have their own in every pass.
+
+    Norms that a model computes itself are seen by what is theirs: the mean of squares, the variance, and a mean that is
+    taken off what it is the mean of.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._norms_seen: list[_SeenNorm] = []
-        self._again: Iterator[_SeenNorm] | None = None
+        self._seen: list[_Seen] = []
+        self._again: Iterator[_Seen] | None = None
         self._norms: dict[Any, Callable[..., Tensor]] = {
             F.layer_norm: self._layer_norm,
             F.rms_norm: self._rms_norm,
@@ -107,12 +116,27 @@ class _FrozenNorms(TorchFunctionMode):
         """What the model gives; of the first model asked, the norms' statistics are taken."""
         with self:
             found = outputs(model, inputs)
-        self._again = iter(self._norms_seen)
+        self._again = iter(self._seen)
         return found
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))  # a norm of another width raises what it would
-        return self._norms[func](*args, **(kwargs or {})) if func in self._norms else found
+        if func in self._norms:
+            return self._norms[func](*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "").strip("_")
+        if name in MEANS and args and isinstance(found, Tensor) and found.dim() == args[0].dim():
+            return self._mean(args[0], found, name != "mean" or hasattr(args[0], SQUARES_MARK))
+        if _squares(name, args):
+            setattr(found, SQUARES_MARK, True)
+        elif name == "sub" and self._again is None:
+            for seen in self._seen:
+                seen.is_norm |= seen.of is args[0] and seen.statistics[0] is args[1]
+        return found
+
+    def _mean(self, x: Tensor, found: Tensor, is_norm: bool) -> Tensor:
+        """What is computed of x over some of its axes, or, in a narrower norm, what it was."""
+        (kept,) = self._kept(_Seen(x.numel() // max(found.numel(), 1), (found,), is_norm, of=x))
+        return kept
 
     def _layer_norm(
         self, x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
@@ -134,11 +158,21 @@ class _FrozenNorms(TorchFunctionMode):
         """x (..., values that are normalized together) by mean and deviation."""
         mean = x.mean(-1, keepdim=True) if centred else x.new_zeros(1)
         scale = ((x - mean).square().mean(-1, keepdim=True) + eps).rsqrt()
-        if self._again is None:
-            self._norms_seen.append(_SeenNorm(x.shape[-1], mean, scale))
-        else:
-            seen = next(self._again)
-            seen.narrowed |= x.shape[-1] != seen.width
-            if seen.narrowed:
-                mean, scale = seen.mean, seen.scale
+        mean, scale = self._kept(_Seen(x.shape[-1], (mean, scale), is_norm=True))
         return (x - mean) * scale
+
+    def _kept(self, now: _Seen) -> tuple[Tensor, ...]:
+        """The statistics of a norm, or those of the first pass where it is narrower now."""
+        if self._again is None:
+            self._seen.append(now)
+            return now.statistics
+        seen = next(self._again)
+        seen.narrowed |= now.width != seen.width
+        return seen.statistics if seen.is_norm and seen.narrowed else now.statistics
+
+
+def _squares(name: str, args: Sequence[Any]) -> bool:
+    """Whether a function of this name squares what it is given."""
+    if name in ("pow", "mul"):
+        return len(args) > 1 and (args[1] is args[0] if name == "mul" else args[1] == 2)
+    return name == "square"

@@ -1,6 +1,6 @@
 """Modules that the dependency graph sees as one operation with inputs and outputs, whatever they compute inside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,9 +12,9 @@ class _Passage(torch.autograd.Function):
     """Zeros of the right shape that depend on the inputs and on one parameter: one node in the autograd graph."""
 
     @staticmethod
-    def forward(ctx: Any, parameter: Tensor, width: int, x: Tensor, *others: Tensor) -> Tensor:
+    def forward(ctx: Any, parameter: Tensor, shape: Sequence[int], x: Tensor, *others: Tensor) -> Tensor:
         ctx.inputs = 3 + len(others)
-        return x.new_zeros(*x.shape[:-1], width)
+        return x.new_zeros(shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
@@ -40,7 +40,11 @@ class Opaque(nn.Module):
 
     def stand_in(self, x: Tensor, width: int, *others: Tensor) -> Tensor:
         """In the place of what is computed of x (..., I), and of others as wide -> (..., width)."""
-        return _Passage.apply(next(self.parameters()), width, x, *others)  # type: ignore[no-any-return, no-untyped-call]
+        return self.stand_in_shaped((*x.shape[:-1], width), x, *others)
+
+    def stand_in_shaped(self, shape: Sequence[int], x: Tensor, *others: Tensor) -> Tensor:
+        """The same of this shape, whatever that of x is."""
+        return _Passage.apply(next(self.parameters()), shape, x, *others)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ heads lie.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from autocompress.errors import CandidateFailed
-from autocompress.nested import map_tensors
+from autocompress.kept_parts import keep_whole, why_kept
+from autocompress.nested import map_tensors, tensors_of
 from autocompress_plugins.model_runs import ModuleCall
 from autocompress_plugins.shrinking.attention_layers import HeadLayer, Projection, PrunableAttention
 from autocompress_plugins.shrinking.fewer_heads import FewerHeads
@@ -67,32 +69,37 @@ AS_USUAL = LayerUses()
 class OwnAttention(PrunableAttention):
     """Beside the class of a user's module, whose ``forward`` it is. own_heads: its layers. own_sizes: what else grows
     with the heads. own_input: which argument is the sequence. own_result: what a call gave, for its structure.
+    own_places: the shape of its first tensor, None where the channels are, if it has other places than the sequence.
     own_width: how wide the sequence seems to code that takes its width for the one of all heads; None where it is seen
     as it is. own_counted: which of ``own_whole`` heads are left, where the code counts on all of them; None where it
-    does not. own_rows: where those lay in the layers that read. own_uses: how the code uses its layers.
+    does not. own_rows: where those lay in the layers that read. own_uses: how the code uses its layers. own_parameters:
+    of weights that the module held itself the layer inside that holds them now, and what that calls them.
     """
 
     own_heads: tuple[HeadLayer, ...]
     own_sizes: tuple[HeadSize, ...]
     own_input: int | str
     own_result: Any
+    own_places: tuple[int | None, ...] | None
     own_width: int | None
     own_counted: tuple[int, ...] | None
     own_whole: int
     own_rows: tuple[tuple[tuple[int, ...], ...], ...]
     own_uses: LayerUses
+    own_parameters: dict[str, tuple[str, str]]
 
     def forward(self, *args: Any, **named: Any) -> Any:
         x = args[self.own_input] if isinstance(self.own_input, int) else named[self.own_input]
         if self.opaque:
             others = (args[key] if isinstance(key, int) else named[key] for key in self.own_uses.other_inputs)
-            return _with_first(self.own_result, self.stand_in(x, self.opaque_widths()[1], *others))
+            return _with_first(self.own_result, self.stand_in_shaped(self._shape_for(x), x, *others))
         left, whole = tuple(range(self.removable_heads)), self.removable_heads
         if self.own_counted is not None:
             left, whole = self.own_counted, self.own_whole
         if len(left) == whole and not self.own_uses.apart:
             return self._of_seen(x, args, named)
-        with FewerHeads([own.layer for own in self.own_heads], self.own_rows, whole, left, self.own_uses.apart):
+        layers = [own.layer for own in self.own_heads if own.side != "both"]
+        with FewerHeads(layers, self.own_rows, whole, left, self.own_uses.apart):
             return self._of_seen(x, args, named)
 
     def _of_seen(self, x: Tensor, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -102,6 +109,13 @@ class OwnAttention(PrunableAttention):
         seen = x.detach()[..., :1].expand(*x.shape[:-1], self.own_width)
         with _SeenAs(x, seen):
             return super().forward(*_exchanged(args, x, seen), **_exchanged(named, x, seen))
+
+    def _shape_for(self, x: Tensor) -> list[int]:
+        """Of what is given for a sequence."""
+        given, gives = self.opaque_widths()
+        if self.own_places is not None:
+            return [gives if size is None else size for size in self.own_places]
+        return [gives if axis == channel_axis(x, given) else size for axis, size in enumerate(x.shape)]
 
     def opaque_widths(self) -> tuple[int, int]:
         out = self.own_heads[-1].layer
@@ -120,8 +134,9 @@ class OwnAttention(PrunableAttention):
         self.own_heads = tuple(without_heads(own, kept) for own in self.own_heads)
 
     def remove_inputs(self, removed: Sequence[int]) -> None:
-        for own in self.own_heads[:-1]:
-            _keep(own.layer, "in", remaining(own.layer.in_features, removed))
+        for own in self.own_heads:
+            if own.side == "out":
+                _keep(own.layer, "in", remaining(own.layer.in_features, removed))
 
     def remove_outputs(self, removed: Sequence[int]) -> None:
         out = self.own_heads[-1].layer
@@ -156,12 +171,25 @@ def _exchanged(structure: Any, one: Tensor, other: Tensor) -> Any:
 
 
 def sequence_argument(call: ModuleCall, width: int) -> int | str:
-    """The first argument that is a sequence (N, T, width). Raises CandidateFailed."""
+    """The first argument that is a sequence (N, T, width), or else places (N, width, ...). Raises CandidateFailed."""
     given: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.named.items()]
-    for key, value in given:
-        if isinstance(value, Tensor) and value.dim() >= 3 and value.shape[-1] == width and value.is_floating_point():
-            return key
+    sequences = [(key, x) for key, x in given if isinstance(x, Tensor) and x.dim() >= 3 and x.is_floating_point()]
+    for axis in (-1, 1):
+        for key, x in sequences:
+            if x.shape[axis] == width:
+                return key
     raise CandidateFailed("it is given no sequence (N, T, E) of the width that its layers read")
+
+
+def channel_axis(x: Tensor, width: int) -> int:
+    """Where the channels of a sequence or of places lie."""
+    return x.dim() - 1 if x.shape[-1] == width else 1
+
+
+def _places(x: Tensor, width: int) -> tuple[int | None, ...]:
+    """The shape of a sequence or of places, None where the channels are."""
+    wide = channel_axis(x, width)
+    return tuple(None if axis == wide else size for axis, size in enumerate(x.shape))
 
 
 def become_own_attention(
@@ -172,19 +200,25 @@ def become_own_attention(
     uses: LayerUses = AS_USUAL,
 ) -> OwnAttention:
     """``module``, which becomes an OwnAttention in place. call: one of its."""
-    own = type(module)
-    module.__class__ = type(own.__name__, (OwnAttention, own), {"__module__": own.__module__})
-    count = len(heads[0].heads)
+    own, parameters = type(module), _into_layers(module, [each.layer for each in heads])
+    read = {name: property(partial(_parameter_of, *place)) for name, place in parameters.items()}
+    module.__class__ = type(own.__name__, (OwnAttention, own), {"__module__": own.__module__, **read})
+    count, width = len(heads[0].heads), heads[0].layer.in_features
+    key = sequence_argument(call, width)
+    x, gave = call.args[key] if isinstance(key, int) else call.named[key], tensors_of(call.gave)[0]
+    places = _places(gave, width) if gave.dim() == x.dim() else (*gave.shape[:-1], None)
     vars(module).update(
         own_heads=heads,
         own_sizes=sizes,
-        own_input=sequence_argument(call, heads[0].layer.in_features),
+        own_input=key,
+        own_places=None if places == _places(x, width) else places,
         own_result=map_tensors(lambda tensor: tensor.new_zeros(()).expand(tensor.shape), call.gave),
-        own_width=heads[0].layer.in_features if {SEEN_WIDTH, HEADS_LEFT} & {*sizes} else None,
+        own_width=width if {SEEN_WIDTH, HEADS_LEFT} & {*sizes} else None,
         own_counted=tuple(range(count)) if HEADS_LEFT in sizes else None,
         own_whole=count,
-        own_rows=tuple(own.heads for own in heads[:-1]),
+        own_rows=tuple(own.heads for own in heads if own.side == "out"),
         own_uses=uses,
+        own_parameters=parameters,
     )
     for each in heads:
         if type(each.layer) is nn.Linear:
@@ -194,19 +228,55 @@ def become_own_attention(
 
 def leave_own_attention(module: nn.Module, layers: Sequence[nn.Linear]) -> None:
     """Make an OwnAttention what it was before, in place."""
+    parameters = vars(module)["own_parameters"]
+    held = {name: _parameter_of(layer, key, module) for name, (layer, key) in parameters.items()}
     for layer in layers:
         if type(layer) is Projection:
             layer.__class__ = nn.Linear  # type: ignore[assignment]
     module.__class__ = type(module).__bases__[1]
     for name in [name for name in vars(module) if name in OwnAttention.__annotations__]:
         del vars(module)[name]
+    for layer in {layer for layer, _ in parameters.values()}:
+        del module._modules[layer]
+    module._parameters.update(held)
+
+
+def layer_of(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
+    """A linear layer that holds these parameters themselves."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight, layer.bias = weight, bias  # type: ignore[assignment]
+    return layer
+
+
+def _into_layers(module: nn.Module, layers: Sequence[nn.Linear]) -> dict[str, tuple[str, str]]:
+    """Let those of the layers hold their parameters that the module holds itself, in place. Returns name of a parameter
+    -> name of its layer, and what that calls it.
+    """
+    names = {id(parameter): name for name, parameter in module.named_parameters(recurse=False)}
+    found: dict[str, tuple[str, str]] = {}
+    for layer in layers:
+        own = {key: names[id(p)] for key, p in layer.named_parameters(recurse=False) if id(p) in names}
+        if own:
+            child = f"own_{own['weight']}"
+            found |= {name: (child, key) for key, name in own.items()}
+            module.add_module(child, layer)
+            if (kept := why_kept(module)) is not None:
+                keep_whole(layer, kept)
+    for name in found:
+        del module._parameters[name]
+    return found
+
+
+def _parameter_of(layer: str, key: str, module: nn.Module) -> Any:
+    return getattr(module.get_submodule(layer), key)
 
 
 def without_heads(own: HeadLayer, kept: Sequence[int]) -> HeadLayer:
     """The layer with those heads alone, and where they lie in it then."""
     left = sorted(i for head in kept for i in own.heads[head])
     at = {index: number for number, index in enumerate(left)}
-    _keep(own.layer, own.side, left)
+    for side in own.sides:
+        _keep(own.layer, side, left)
     return HeadLayer(own.layer, own.side, tuple(tuple(at[i] for i in own.heads[head]) for head in kept))
 
 

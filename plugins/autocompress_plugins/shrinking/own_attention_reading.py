@@ -25,6 +25,7 @@ from autocompress_plugins.shrinking.own_attention import (
     SEEN_WIDTH,
     HeadSize,
     become_own_attention,
+    channel_axis,
     sequence_argument,
 )
 
@@ -49,20 +50,22 @@ def read_attention(
     call: ModuleCall,
     readers: Sequence[nn.Linear],
     out: nn.Linear,
+    mixers: Sequence[nn.Linear] = (),
     others: Sequence[int | str] = (),
     like: AttentionReading | None = None,
 ) -> AttentionReading | None:
     """How ``module`` reads as attention; None where no place sees another one.
 
     call: one of its, as the model makes it. readers: its layers that read one tensor, or two: of another sequence. out:
-    the output projection, inside of it or right behind. others: arguments beside the sequence that the layers read.
-    like: how one of the same form was read, which is tried first. Raises CandidateFailed when no cut is right.
+    the output projection, inside of it or right behind. mixers: its layers that may mix heads. others: arguments beside
+    the sequence that the layers read. like: how one of the same form was read, which is tried first. Raises
+    CandidateFailed when no cut is right.
     """
-    probe = _Probe.of(module, call, readers, out)
+    probe = _Probe.of(module, call, readers, out, mixers)
     keys = (sequence_argument(call, readers[0].in_features), *others)
     if not any(map(probe.places_see, keys)):
         return None
-    cuts = list(enumerate(head_cuts(probe.readers, probe.out)))
+    cuts = list(enumerate(head_cuts(probe.readers, probe.out, probe.mixers)))
     cuts.sort(key=lambda numbered: like is None or numbered[0] != like.cut)
     reason = NO_ATTENTION
     for number, heads in cuts:
@@ -83,14 +86,22 @@ def _what_fixes_heads(call: ModuleCall, count: int) -> str:
     return HEADS_FIXED
 
 
-def head_cuts(readers: Sequence[nn.Linear], out: nn.Linear) -> Iterator[tuple[HeadLayer, ...]]:
-    """Every way to cut the layers into equal parts, the finest first."""
+def head_cuts(
+    readers: Sequence[nn.Linear], out: nn.Linear, mixers: Sequence[nn.Linear] = ()
+) -> Iterator[tuple[HeadLayer, ...]]:
+    """Every way to cut the layers into equal parts, the finest first. mixers: layers of which some may mix the heads,
+    where these are as many as they are wide.
+    """
     widths = [layer.out_features for layer in readers]
     most = math.gcd(out.in_features, *widths)
     for count in (n for n in range(min(MOST_HEADS, most), 1, -1) if most % n == 0):
         columns = HeadLayer(out, "in", _runs(out.in_features, count))
         for rows in _rows(widths, out.in_features, count):
-            yield *(HeadLayer(layer, "out", own) for layer, own in zip(readers, rows, strict=True)), columns
+            reading = [HeadLayer(layer, "out", own) for layer, own in zip(readers, rows, strict=True)]
+            yield *reading, columns
+            mixing = [HeadLayer(own, "both", _runs(count, count)) for own in mixers if own.in_features == count]
+            for number in range(len(mixing), 0, -1):
+                yield from ((*reading, *some, columns) for some in combinations(mixing, number))
 
 
 def _rows(widths: Sequence[int], values: int, count: int) -> Iterator[list[tuple[tuple[int, ...], ...]]]:
@@ -132,34 +143,47 @@ class _Probe:
     call: ModuleCall
     readers: tuple[nn.Linear, ...]
     out: nn.Linear
+    mixers: tuple[nn.Linear, ...]
     inside: bool
 
     @classmethod
-    def of(cls, module: nn.Module, call: ModuleCall, readers: Sequence[nn.Linear], out: nn.Linear) -> "_Probe":
-        probe = cls(*copy.deepcopy((module, call, tuple(readers), out)), out in list(module.modules()))
-        for layer in (*probe.readers, probe.out):
+    def of(
+        cls,
+        module: nn.Module,
+        call: ModuleCall,
+        readers: Sequence[nn.Linear],
+        out: nn.Linear,
+        mixers: Sequence[nn.Linear],
+    ) -> "_Probe":
+        held = {id(parameter) for parameter in module.parameters()}
+        probe = cls(*copy.deepcopy((module, call, tuple(readers), out, tuple(mixers))), id(out.weight) in held)
+        for layer in probe.layers:
             probe._draw(layer, range(layer.out_features))
         return probe
+
+    @property
+    def layers(self) -> tuple[nn.Linear, ...]:
+        return (*self.readers, self.out, *self.mixers)
 
     def places_see(self, key: int | str) -> bool:
         """Whether what comes out for a place depends on what another one is given, by this argument."""
         args, named = copy.deepcopy((self.call.args, dict(self.call.named)))
         x: Tensor = args[key] if isinstance(key, int) else named[key]
         before = self._output(self.module, self.out)
-        other = torch.randn(x.shape[-1], generator=torch.Generator().manual_seed(0))
-        for axis in (-2, 0):  # of the places, which some have first
-            if before.dim() < 3 or before.shape[axis] < 2:
-                continue
-            moved = x.clone()
-            moved.select(axis, 0).add_(other)
+        channels = channel_axis(x, self.readers[0].in_features)
+        for axis in (axis for axis, size in enumerate(x.shape) if axis != channels and size > 1):
+            wide = channels if before.dim() == x.dim() else before.dim() - 1
+            kept = axis < before.dim() and axis != wide and before.shape[axis] == x.shape[axis]
+            moved, place = x.clone(), 0 if kept else -1  # of fewer places that come out, the last one is none
+            part = moved.select(axis, place)
+            part.add_(torch.randn(part.shape, generator=torch.Generator().manual_seed(0)))
             given = (
                 replace(self.call, args=tuple(moved if n == key else value for n, value in enumerate(args)))
                 if isinstance(key, int)
                 else replace(self.call, named={**named, key: moved})
             )
-            after = replace(self, call=given)._output(self.module, self.out)
-            rest = slice(1, before.shape[axis])
-            if not same_output(*(y.movedim(axis, 0)[rest] for y in (after, before))):
+            found = (before, replace(self, call=given)._output(self.module, self.out))
+            if not same_output(*(y.narrow(axis, 1, y.shape[axis] - 1) if kept else y for y in found)):
                 return True
         return False
 
@@ -167,13 +191,13 @@ class _Probe:
         """Whether what makes a head reaches the output through its own columns alone: where those are zero, other
         numbers there change nothing.
         """
-        *readers, out = heads
-        with _weights_kept((*self.readers, self.out)), torch.no_grad():
+        with _weights_kept(self.layers), torch.no_grad():
             before = self._output(self.module, self.out)
-            out.layer.weight[:, list(out.heads[head])] = 0
+            _zero_columns(heads, head)
             zeroed = self._output(self.module, self.out)
-            for own in readers:
-                self._draw(own.layer, own.heads[head])
+            for own in heads:
+                if "out" in own.sides:
+                    self._draw(own.layer, own.heads[head])
             return not same_output(before, zeroed) and same_output(self._output(self.module, self.out), zeroed)
 
     def sizes_to_change(self, heads: Sequence[HeadLayer], first: tuple[HeadSize, ...]) -> tuple[HeadSize, ...] | None:
@@ -182,10 +206,10 @@ class _Probe:
         """
         count = len(heads[0].heads)
         removed = count // 2
-        with _weights_kept([self.out]), torch.no_grad():
-            self.out.weight[:, list(heads[-1].heads[removed])] = 0
+        with _weights_kept(self.layers), torch.no_grad():
+            _zero_columns(heads, removed)
             expected = self._output(self.module, self.out)
-        known = _sizes(self.module, count, (*self.readers, self.out))
+        known = _sizes(self.module, count, self.layers)
         of_each_number = (combinations(known, number) for number in range(min(MOST_EDITS, len(known)) + 1))
         ways = chain(islice(chain([first], *of_each_number), MOST_TRIES), [(HEADS_LEFT,)])
         whole, found, fewest = shapes_of(self._gave(self.module, self.out)), None, math.inf
@@ -218,7 +242,7 @@ class _Probe:
 
     def _draw(self, layer: nn.Linear, rows: Sequence[int]) -> None:
         """Other numbers in these rows, by which what the layer gives is about two, whatever it is given."""
-        number = (*self.readers, self.out).index(layer)  # no two layers are alike, or each place would see itself alone
+        number = self.layers.index(layer)  # no two layers are alike, or each place would see itself alone
         generator = torch.Generator().manual_seed(1000 * number + len(rows))
         scale = DRAWN_SIZE / (min(self._given(), 1.0) * layer.in_features**0.5)
         with torch.no_grad():
@@ -249,6 +273,13 @@ def _sizes(module: nn.Module, count: int, layers: Sequence[nn.Linear]) -> list[H
     numbers.sort(key=lambda size: "head" not in size.name)
     seen = [SEEN_WIDTH] if layers[0].in_features % count == 0 else []
     return numbers[:1] + seen + numbers[1:] + tensors
+
+
+def _zero_columns(heads: Sequence[HeadLayer], head: int) -> None:
+    """Let nothing read what a head gives, in place."""
+    for own in heads:
+        if "in" in own.sides:
+            own.layer.weight[:, list(own.heads[head])] = 0
 
 
 @contextmanager

@@ -20,8 +20,14 @@ from autocompress.nested import tensors_of
 from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 from autocompress_plugins.model_runs import ModuleCall, output, outputs, same_outputs
+from autocompress_plugins.shrinking.function_attention import arguments_of_parts, attention_in_parts
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
-from autocompress_plugins.shrinking.own_attention import LayerUses, become_own_attention, leave_own_attention
+from autocompress_plugins.shrinking.own_attention import (
+    LayerUses,
+    become_own_attention,
+    layer_of,
+    leave_own_attention,
+)
 from autocompress_plugins.shrinking.own_attention_reading import (
     HEADS_FIXED,
     AttentionReading,
@@ -29,7 +35,7 @@ from autocompress_plugins.shrinking.own_attention_reading import (
     read_attention,
 )
 
-MOST_LAYERS = 5  # linear layers of an attention: query, key, value, output, and one for positions
+MOST_LAYERS = 6  # linear layers of an attention: query, key, value, output, and two for positions or mixing heads
 # How modules were read, by their class and form: a search makes many copies of a model.
 READINGS: WeakKeyDictionary[type, dict[str, AttentionReading | CandidateFailed | None]] = WeakKeyDictionary()
 READERS = (1, 2, 3)  # how many read one tensor: all three fused, one of them apart, or each by itself
@@ -103,7 +109,7 @@ def _read(found: "_Attending") -> AttentionReading | CandidateFailed | None:
         try:
             like: Any = known.get(form)
             others = found.uses.other_inputs
-            known[form] = read_attention(found.module, found.call, found.readers, found.out, others, like)
+            known[form] = read_attention(found.module, found.call, found.readers, found.out, found.mixers, others, like)
         except CandidateFailed as error:
             known[form] = error
     return known[form]
@@ -111,13 +117,16 @@ def _read(found: "_Attending") -> AttentionReading | CandidateFailed | None:
 
 @dataclass(frozen=True)
 class _Attending:
-    """uses: how the module's code uses its layers. looks_like_one: whether those that read are all given one tensor."""
+    """mixers: layers that may mix heads. uses: how the module's code uses its layers. looks_like_one: whether those
+    that read are all given one tensor.
+    """
 
     name: str
     module: nn.Module
     call: ModuleCall
     readers: tuple[nn.Linear, ...]
     out: nn.Linear
+    mixers: tuple[nn.Linear, ...]
     uses: LayerUses
     looks_like_one: bool
 
@@ -127,22 +136,22 @@ class _Attending:
         numbers = [sorted((k, v) for k, v in vars(m).items() if isinstance(v, int)) for m in self.module.modules()]
         shapes = [tuple(t.shape) for t in tensors_of((self.call.args, dict(self.call.named)))]
         readers = [layer in self.readers for layer in self.module.modules()]
-        uses = (len(self.uses.apart), self.uses.other_inputs)
+        uses = (len(self.uses.apart), self.uses.other_inputs, len(self.mixers))
         return repr((parts, numbers, shapes, readers, self.out.in_features, self.out.out_features, uses))
 
     def change(self, reading: AttentionReading) -> None:
-        heads = next(islice(head_cuts(self.readers, self.out), reading.cut, None))
+        heads = next(islice(head_cuts(self.readers, self.out, self.mixers), reading.cut, None))
         become_own_attention(self.module, self.call, heads, reading.sizes, self.uses)
 
     def change_back(self) -> None:
-        leave_own_attention(self.module, (*self.readers, self.out))
+        leave_own_attention(self.module, (*self.readers, *self.mixers, self.out))
 
 
 @dataclass
 class _Run:
     """One run of a model. calls: of each module, the first. given: what each linear layer read first, or what its
-    weights were multiplied with; in order. apart: those layers that were not called for it. began, ended: when each
-    module's first call did.
+    weights were multiplied with; in order. apart: those layers that were not called for it. of_their_own: layers of the
+    weights that a module holds itself. began, ended: when each module's first call did.
     """
 
     calls: dict[str, ModuleCall] = field(default_factory=dict)
@@ -151,6 +160,7 @@ class _Run:
     ended: dict[str, int] = field(default_factory=dict)
     at: dict[nn.Linear, int] = field(default_factory=dict)
     apart: set[nn.Linear] = field(default_factory=set)
+    of_their_own: dict[nn.Module, list[nn.Linear]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module, inputs: Inputs) -> "_Run":
@@ -171,8 +181,10 @@ class _Run:
                 run.calls[name] = ModuleCall(*waiting.pop(name), gave)
                 run.ended[name] = next(moment)
 
-        def multiplied(layer: nn.Linear, given: Tensor) -> None:
+        def multiplied(layer: nn.Linear, holder: nn.Module, given: Tensor) -> None:
             if layer not in run.given:
+                if holder is not layer:
+                    run.of_their_own.setdefault(holder, []).append(layer)
                 run.apart.add(layer)
                 run.given[layer], run.at[layer] = given, next(moment)
 
@@ -195,6 +207,7 @@ class _Run:
         if name not in self.calls or isinstance(module, nn.Linear) or _holds_one(module):
             return
         inside = [layer for layer in module.modules() if isinstance(layer, nn.Linear) and layer in self.given]
+        inside += self.of_their_own.get(module, [])
         if not 1 <= len(inside) <= MOST_LAYERS:
             return
         inside.sort(key=lambda layer: self.at[layer])
@@ -210,7 +223,12 @@ class _Run:
             if len(readers) in READERS and out is not None and out not in readers and _fits(readers, out):
                 apart = tuple(layer for layer in (*readers, out) if layer in self.apart)
                 uses = LayerUses(apart, self._other_inputs(name, readers))
-                yield _Attending(name, module, self.calls[name], tuple(readers), out, uses, readers is alike)
+                mixers = tuple(
+                    layer
+                    for layer in inside
+                    if layer not in (*readers, out) and layer.in_features == layer.out_features
+                )
+                yield _Attending(name, module, self.calls[name], tuple(readers), out, mixers, uses, readers is alike)
 
     def _by_input(self, layers: Sequence[nn.Linear]) -> list[list[nn.Linear]]:
         """The layers that read one tensor, for each in order."""
@@ -245,17 +263,34 @@ class _Run:
 
 
 class _Multiplied(TorchFunctionMode):
-    """While open, what is multiplied with a linear layer's weights is shown, whether or not the layer is called."""
+    """While open, what is multiplied with the weights of a linear layer is shown, whether or not it is called; weights
+    that a module holds itself are shown as a layer of them.
+    """
 
-    def __init__(self, model: nn.Module, show: Callable[[nn.Linear, Tensor], None]) -> None:
+    def __init__(self, model: nn.Module, show: Callable[[nn.Linear, nn.Module, Tensor], None]) -> None:
         super().__init__()
+        self._holders = {id(p): module for module in model.modules() for p in module.parameters(recurse=False)}
         self._layers = {id(layer.weight): layer for layer in model.modules() if isinstance(layer, nn.Linear)}
         self._show = show
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.linear and len(args) > 1 and id(args[1]) in self._layers:
-            self._show(self._layers[id(args[1])], args[0])
-        return func(*args, **(kwargs or {}))
+        named = kwargs or {}
+        if func is F.multi_head_attention_forward and (given := arguments_of_parts(args, named)) is not None:
+            with self:
+                return attention_in_parts(given)
+        if func is F.linear:
+            self._note(*args, **named)
+        return func(*args, **named)
+
+    def _note(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+        holder = self._holders.get(id(weight))
+        if holder is None:
+            return
+        if id(weight) not in self._layers:
+            assert isinstance(weight, nn.Parameter)
+            own = bias if isinstance(bias, nn.Parameter) and self._holders.get(id(bias)) is holder else None
+            self._layers[id(weight)] = layer_of(weight, own)
+        self._show(self._layers[id(weight)], holder, input)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -274,7 +309,9 @@ def _may_matter(module: nn.Module) -> bool:
     """Whether it is a linear layer, or holds as few as an attention has."""
     if isinstance(module, (nn.Linear, Opaque)):
         return isinstance(module, nn.Linear)
-    return 1 <= sum(isinstance(inside, nn.Linear) for inside in module.modules()) <= MOST_LAYERS
+    layers = sum(isinstance(inside, nn.Linear) for inside in module.modules())
+    own = any(parameter.dim() == 2 for parameter in module.parameters(recurse=False))
+    return (layers > 0 or own) and layers <= MOST_LAYERS
 
 
 def _holds_one(module: nn.Module) -> bool:

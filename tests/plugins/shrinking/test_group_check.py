@@ -22,11 +22,35 @@ class Net(nn.Module):
 
 
 X = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+
+
+class ByHand(nn.Module):
+    """A norm in the model's own code, as T5 (not centred) and ConvNeXt have it."""
+
+    def __init__(self, centred: bool) -> None:
+        super().__init__()
+        self.centred, self.weight = centred, nn.Parameter(torch.rand(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.centred:
+            x = x - x.mean(-1, keepdim=True)
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
+
+
+class Mean(nn.Module):
+    """Beside what goes through, the mean of all channels: no norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.mean(-1, keepdim=True)
+
+
 NORMS = {
     "none": nn.Identity,
     "layer": lambda: nn.LayerNorm(12),
     "rms": lambda: nn.RMSNorm(12),
     "group": lambda: nn.GroupNorm(3, 12),
+    "rms by hand": lambda: ByHand(centred=False),
+    "layer by hand": lambda: ByHand(centred=True),
 }
 
 
@@ -46,6 +70,11 @@ def test_a_wrong_group_is_seen(norm: str):
     assert why_wrong(model, X, {group: half(group)}) is None
     assert why_wrong(model, X, {shifted(group): half(group)}) is not None
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_mean_that_is_not_of_a_norm_keeps_its_channels():
+    _, found = ChannelGraph().find_groups(Net(Mean()), X)
+    assert found.reasons["first"] == "removing units gives another function than zeroing what reads them"
 
 
 def test_unequal_removal_under_a_group_norm_is_seen():

@@ -175,17 +175,137 @@ class OneByOne(Split):
 
 
 class Talking(Split):
-    """As CaiT: what each head looks at is mixed of all."""
+    """As CaiT: what the heads look at is mixed of all, before the softmax and after it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.talk = nn.Linear(H, H)
+        self.before, self.after = nn.Linear(H, H), nn.Linear(H, H)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        parts = self.qkv(x).reshape(N, T, 3, H, E // H).permute(2, 0, 3, 1, 4)
-        scores = parts[0] @ parts[1].transpose(-2, -1)
-        mixed = self.talk(scores.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).softmax(-1) @ parts[2]
-        return self.out(mixed.transpose(1, 2).reshape(N, T, E))
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
+        scores = self.before((q @ k.transpose(-2, -1)).permute(0, 2, 3, 1)).permute(0, 3, 1, 2) + mask
+        weights = self.after(scores.softmax(-1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.out((weights @ v).transpose(1, 2).reshape(n, t, c))
+
+
+class TalkingWritten(Talking):
+    """The same, with the number of heads in its code and a layer that is as wide by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chance = nn.Linear(H, H)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (4, 4)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        warmth = self.chance(torch.ones(4)).mean().exp()
+        scores = self.before((q @ k.transpose(-2, -1)).permute(0, 2, 3, 1)).permute(0, 3, 1, 2) * warmth + mask
+        weights = self.after(scores.softmax(-1).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.out((weights @ v).transpose(1, 2).reshape(*x.shape))
+
+
+class Apart(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_heads = H
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (y(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (self.q, self.k, self.v))
+        return self.out(attend(q, k, v, mask).flatten(2))
+
+
+class OneAsks(Apart):
+    """As CaiT's last layers: the first place alone looks at the others."""
+
+    def __init__(self) -> None:
+        super().__init__(E)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        read = (self.q, x[:, :1]), (self.k, x), (self.v, x)
+        q, k, v = (y(places).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y, places in read)
+        return self.out(attend(q, k, v, mask[..., :1, :]).flatten(2))
+
+
+class Cosine(nn.Module):
+    """As Swin v2: weights handed over by name, a temperature of each head, and a bias of positions by an MLP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.temperature = H, nn.Parameter(torch.rand(H, 1, 1) * 3)
+        self.positions = nn.Sequential(nn.Linear(1, 32), nn.ReLU(), nn.Linear(32, H, bias=False))
+        self.qkv, self.out = nn.Linear(E, 3 * E, bias=False), nn.Linear(E, E)
+        self.q_bias, self.v_bias = nn.Parameter(torch.randn(E)), nn.Parameter(torch.randn(E))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+        fused = nn.functional.linear(input=x, weight=self.qkv.weight, bias=bias)
+        q, k, v = fused.reshape(len(x), -1, 3, self.num_heads, E // H).permute(2, 0, 3, 1, 4)
+        scores = nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).transpose(-2, -1)
+        apart = (torch.arange(T)[:, None] - torch.arange(T)).float()[..., None]
+        scores = scores * self.temperature.exp() + self.positions(apart).permute(2, 0, 1) + mask
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(len(x), -1, E))
+
+
+class InOneCall(nn.Module):
+    """As CLIP's pooling and fairseq: torch's function is handed the weights of its layers. own: of its own instead, as
+    open_clip has them.
+    """
+
+    def __init__(self, own: bool = False) -> None:
+        super().__init__()
+        self.num_heads, self.out = H, nn.Linear(E, E)
+        if own:
+            self.weight, self.bias = nn.Parameter(torch.randn(3 * E, E) / 4), nn.Parameter(torch.randn(3 * E))
+        else:
+            self.q, self.k, self.v = (nn.Linear(E, E) for _ in range(3))
+        self.own = own
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        n, t, c = x.shape
+        places = x.transpose(0, 1)
+        given: dict[str, Any] = (
+            {"in_proj_weight": self.weight, "in_proj_bias": self.bias}
+            if self.own
+            else {
+                "in_proj_weight": None,
+                "in_proj_bias": torch.cat([self.q.bias, self.k.bias, self.v.bias]),
+                "use_separate_proj_weight": True,
+                **{f"{name}_proj_weight": getattr(self, name).weight for name in "qkv"},
+            }
+        )
+        y, _ = nn.functional.multi_head_attention_forward(
+            places,
+            places,
+            places,
+            c,
+            self.num_heads,
+            bias_k=None,
+            bias_v=None,
+            add_zero_attn=False,
+            dropout_p=0.0,
+            out_proj_weight=self.out.weight,
+            out_proj_bias=self.out.bias,
+            attn_mask=mask.expand(-1, H, -1, -1).reshape(n * H, t, t),
+            training=self.training,
+            **given,
+        )
+        return y.transpose(0, 1)
+
+
+class OwnWeights(nn.Module):
+    """All of its weights are parameters of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads = H
+        self.qkv, self.bias = nn.Parameter(torch.randn(3 * E, E) / 4), nn.Parameter(torch.randn(3 * E))
+        self.proj = nn.Parameter(torch.randn(E, E) / 4)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = nn.functional.linear(x, self.qkv, self.bias).chunk(3, -1)
+        q, k, v = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (q, k, v))
+        return nn.functional.linear(attend(q, k, v, mask).flatten(2), self.proj)
 
 
 class ByFunction(nn.Module):
@@ -258,6 +378,13 @@ LOOKING: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "written flat": (WrittenFlat, H),
     "by function": (ByFunction, H),
     "bias apart": (BiasApart, H),
+    "talking": (Talking, H),
+    "talking written": (TalkingWritten, H),
+    "one asks": (OneAsks, H),
+    "cosine": (Cosine, H),
+    "in one call": (InOneCall, H),
+    "in one call, own weights": (lambda: InOneCall(own=True), H),
+    "own weights": (OwnWeights, H),
 }
 
 
@@ -291,9 +418,10 @@ def test_its_heads_go_as_if_what_reads_them_were_zero_and_nothing_else_changes(n
 
     smaller = remove_units(copy.deepcopy(whole), x, {group.root: [1]})
     zeroed = copy.deepcopy(whole)
-    out = attentions(zeroed)[0].head_layers()[-1]
-    with torch.no_grad():
-        out.layer.weight[:, list(out.heads[1])] = 0
+    for own in attentions(zeroed)[0].head_layers():
+        if "in" in own.sides:
+            with torch.no_grad():
+                own.layer.weight[:, list(own.heads[1])] = 0
     assert same_outputs(outputs(smaller, x), outputs(zeroed, x))
     (left,) = attentions(smaller)
     assert left.removable_heads == heads - 1
@@ -367,9 +495,7 @@ def test_a_second_time_nothing_happens():
     assert attentions(model) == before
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"), [(OneByOne, HEADS_FIXED), (Talking, NO_ATTENTION), (NotAttention, NO_ATTENTION)]
-)
+@pytest.mark.parametrize(("make", "reason"), [(OneByOne, HEADS_FIXED), (NotAttention, NO_ATTENTION)])
 def test_what_cannot_lose_heads_is_left_with_its_reason(make: Callable[[], nn.Module], reason: str):
     model, x = model_with(make), given()
     before = tensors_of(model(*x))
@@ -498,17 +624,6 @@ class WideStream(nn.Module):
         return self.head((x + self.attention(x, mask)).mean(1))
 
 
-class Apart(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.num_heads = H
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = (y(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (self.q, self.k, self.v))
-        return self.out(attend(q, k, v, mask).flatten(2))
-
-
 class Patches(nn.Module):
     """Images (N, 3, 16, 24) -> (N, 3): the attention works on what a convolution gives."""
 
@@ -532,7 +647,7 @@ def test_what_seems_as_wide_as_its_heads_can_be_of_any_width(make: Callable[[], 
     assert outputs(smaller, images)[0].shape == (N, 3)
 
 
-@pytest.mark.parametrize("make", [ByWidth, WrittenFlat])
+@pytest.mark.parametrize("make", [ByWidth, WrittenFlat, InOneCall, TalkingWritten, OwnWeights])
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_a_file_has_the_heads_that_are_left(exporter: str, make: Callable[[], nn.Module], tmp_path: Path):
     model, x = model_with(make), given()
@@ -597,15 +712,55 @@ def test_names_of_the_users_own_stay_theirs():
     assert same_outputs(outputs(whole, x), outputs(model, x))
 
 
-@pytest.mark.parametrize("make", [Pooling, lambda: BothWays(Split())])
-def test_one_that_cannot_stand_for_itself_is_left_and_the_rest_shrinks(make: Callable[[], nn.Module]):
+def made(make: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = make().eval()
-    whole, found = ChannelGraph().find_groups(model, given())
+        return make().eval()
+
+
+def test_one_that_cannot_stand_for_itself_is_left_and_the_rest_shrinks():
+    whole, found = ChannelGraph().find_groups(made(lambda: BothWays(Split())), given())
     assert "up" in [group.root for group in found.groups]
     assert not attentions(whole)
     assert "a form of it that can shrink" in found.reasons["attention"]
+
+
+class Summary(nn.Module):
+    """As CLIP's ResNets end: the mean of a picture (N, E, H, W) looks at its places -> (N, 5)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads = H
+        self.q, self.k, self.v, self.out = (nn.Linear(E, width) for width in (E, E, E, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = x.flatten(2).transpose(1, 2)
+        read = (self.q, places.mean(1, keepdim=True)), (self.k, places), (self.v, places)
+        q, k, v = (y(of).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y, of in read)
+        return self.out(attend(q, k, v).flatten(2))[:, 0]
+
+
+class Summarized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.attention, self.head = nn.Conv2d(3, E, 8, 8), Summary(), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.attention(self.stem(x))))
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "others"),
+    [(Pooling, given(), {"up": 24, "down": E}), (Summarized, torch.randn(N, 3, 16, 24), {"stem": E})],
+)
+def test_one_that_gives_other_places_than_it_is_given_loses_heads(
+    make: Callable[[], nn.Module], x: Any, others: dict[str, int]
+):
+    whole, found = ChannelGraph().find_groups(made(make), x)
+    assert {group.root: group.size for group in found.groups} == {"attention": H, **others}
+    smaller = remove_units(whole, x, {"attention": [0, 3]} | {root: [1] for root in others})
+    assert attentions(smaller)[0].removable_heads == H - 2
+    assert outputs(smaller, x)[0].shape[-1] == 3
 
 
 def test_its_layers_are_not_taken_apart():
