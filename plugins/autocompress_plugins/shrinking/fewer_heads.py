@@ -73,12 +73,13 @@ class FewerHeads(TorchFunctionMode):
         return next((layer for layer in (*self._readers, self._out) if layer.weight is weight), None)
 
     def _linear(self, layer: nn.Linear, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if bias is layer.bias and any(layer is own for own in self._apart):
-            return layer(input)  # type: ignore[no-any-return]
         if bias is not None and len(bias) != len(weight):  # put together by the code, for all heads
             at = self._rows[self._readers.index(layer)]
             bias = bias.index_select(0, torch.tensor(at, device=bias.device))
-        return F.linear(input, weight, bias)
+        if all(layer is not own for own in self._apart) or (layer.bias is not None and layer.bias is not bias):
+            return F.linear(input, weight, bias)
+        gave: Tensor = layer(input)
+        return gave if bias is layer.bias else gave + bias
 
     def _shaped(self, x: Tensor, *sizes: Any, **named: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = named.get("shape", named.get("size", sizes[0] if len(sizes) == 1 else sizes))

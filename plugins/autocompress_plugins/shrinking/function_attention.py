@@ -11,7 +11,7 @@ from torch import Tensor
 from autocompress_plugins.shrinking.attention_layers import added_masks
 
 SIGNATURE = inspect.signature(F.multi_head_attention_forward)
-WHOLE = ("bias_k", "bias_v", "static_k", "static_v")  # arguments of what is left in one piece
+NOT_IN_PARTS = ("bias_k", "bias_v", "static_k", "static_v")  # arguments of what is left in one piece
 
 
 def arguments_of_parts(args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any] | None:
@@ -23,7 +23,7 @@ def arguments_of_parts(args: tuple[Any, ...], named: dict[str, Any]) -> dict[str
     given = bound.arguments
     alike = given["query"] is given["key"] is given["value"]
     in_pieces = (given["use_separate_proj_weight"] or alike) and not given["add_zero_attn"]
-    return given if in_pieces and all(given[name] is None for name in WHOLE) else None
+    return given if in_pieces and all(given[name] is None for name in NOT_IN_PARTS) else None
 
 
 def attention_in_parts(given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:

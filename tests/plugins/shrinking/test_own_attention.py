@@ -432,17 +432,19 @@ def test_its_heads_go_as_if_what_reads_them_were_zero_and_nothing_else_changes(n
         assert outputs(again, x)[0].shape == outputs(model, x)[0].shape
 
 
+@pytest.mark.parametrize("make", [ByFunction, BiasApart, Cosine, OwnWeights])
 @pytest.mark.parametrize("gone", [[], [1, 3]])
-def test_whoever_watches_layers_sees_those_that_a_function_is_handed(gone: list[int]):
-    """A repair and importances go by what they read."""
-    model, x = model_with(ByFunction), given()
+def test_whoever_watches_layers_sees_those_that_a_function_is_handed(gone: list[int], make: Callable[[], nn.Module]):
+    """A repair and importances go by what they read and give."""
+    model, x = model_with(make), given()
     prunable(model, x)
     remove_units(model, x, {"attention": gone} if gone else {})
-    read: list[Tensor] = []
-    layer = model.get_submodule("attention.proj")
-    with watched([("", layer)], lambda name, layer, given, gave: read.append(given[0])):
+    seen: list[tuple[int, int]] = []
+    layers = [("", own.layer) for own in attentions(model)[0].head_layers()]
+    with watched(layers, lambda name, layer, given, gave: seen.append((given[0].shape[-1], gave.shape[-1]))):
         outputs(model, x)
-    assert [tensor.shape[-1] for tensor in read] == [E - len(gone) * E // H]
+    width = E - len(gone) * E // H
+    assert seen == [(E, 3 * width), (width, E)]
 
 
 class Reading(nn.Module):
@@ -718,8 +720,17 @@ def made(make: Callable[[], nn.Module]) -> nn.Module:
         return make().eval()
 
 
-def test_one_that_cannot_stand_for_itself_is_left_and_the_rest_shrinks():
-    whole, found = ChannelGraph().find_groups(made(lambda: BothWays(Split())), given())
+class PoolingTwice(Pooling):
+    """The places that its attention gives are others each time."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x[:, ::2] + self.attention(x, mask)
+        return super().forward(x, mask[..., ::2, ::2])
+
+
+@pytest.mark.parametrize("make", [PoolingTwice, lambda: BothWays(Split())])
+def test_one_that_cannot_stand_for_itself_is_left_and_the_rest_shrinks(make: Callable[[], nn.Module]):
+    whole, found = ChannelGraph().find_groups(made(make), given())
     assert "up" in [group.root for group in found.groups]
     assert not attentions(whole)
     assert "a form of it that can shrink" in found.reasons["attention"]
