@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.export import EXPORTERS, export
 from autocompress.data import feed_of
+from autocompress.kept_parts import KEPT_BY_NAME, mark_kept
 from autocompress.nested import tensors_of
 from autocompress_plugins.model_runs import outputs, same_outputs, watched
 from autocompress_plugins.shrinking.attention_layers import PrunableAttention
@@ -734,6 +735,22 @@ def test_one_that_cannot_stand_for_itself_is_left_and_the_rest_shrinks(make: Cal
     assert "up" in [group.root for group in found.groups]
     assert not attentions(whole)
     assert "a form of it that can shrink" in found.reasons["attention"]
+
+
+def test_weights_that_a_module_holds_itself_are_its_own_again_where_it_is_left():
+    model = made(lambda: BothWays(OwnWeights()))
+    whole, found = ChannelGraph().find_groups(model, given())
+    assert "attention" in found.reasons
+    assert whole.state_dict().keys() == model.state_dict().keys()
+    assert same_outputs(outputs(whole, given()), outputs(model, given()))
+
+
+def test_weights_that_a_module_holds_itself_are_kept_with_it():
+    model = model_with(OwnWeights)
+    mark_kept(model, ["attention"], ())
+    _, found = ChannelGraph().find_groups(model, given(), frozenset({HEADS}))
+    assert not found.groups
+    assert KEPT_BY_NAME in found.reasons["attention"]
 
 
 class Summary(nn.Module):
