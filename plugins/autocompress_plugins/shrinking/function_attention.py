@@ -1,5 +1,5 @@
-"""``F.multi_head_attention_forward`` taken apart into the operations that it is made of: its projections can be seen,
-and it computes with fewer heads than it was written for.
+"""``F.multi_head_attention_forward`` taken apart into the operations that it is made of, so that its projections can be
+seen, and it computes with fewer heads than it was written for.
 """
 
 import inspect

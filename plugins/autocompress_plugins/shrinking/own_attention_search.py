@@ -1,5 +1,5 @@
 """Where a model attends in code of its own: modules in which places look at each other, or at those of another
-sequence, through linear layers that it calls or whose weights it takes.
+sequence, through linear layers that it calls or whose weights it takes, or through weights that it holds itself.
 """
 
 import copy
