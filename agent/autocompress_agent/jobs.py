@@ -7,7 +7,8 @@ import io
 import itertools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,22 @@ from .machine.caches import eviction
 from .machine.conditions import Counters
 from .machine.gpu import GPU_PROVIDERS, gpu_throttled
 from .machine.memory import peak_bytes, settled_bytes
-from .machine.onnx_session import NOTHING, CannotLoad, bound_call, node_times, open_session, session_options
-from .machine.processors import taking_turns
+from .machine.onnx_session import (
+    NOTHING,
+    CannotLoad,
+    affinity_entries,
+    bound_call,
+    node_times,
+    open_session,
+    session_options,
+)
+from .machine.processors import own_processors, staying_on, taking_turns
 from .machine.quiet import counting
 from .machine.waiting import never_waited, waited_here
 from .machine.weighted import of_each_shape, weighted
 from .refusal import Refused
 
+PROCESSOR = "CPUExecutionProvider"
 Feeds = Sequence[Mapping[str, Any]]
 DIGITS = 7  # of a number of milliseconds
 MOST_OUTPUTS = 256 << 20  # bytes of one answer
@@ -42,19 +52,20 @@ def compare(
     weights = how["weights"]
     if len(weights) > len(feeds):
         raise Refused(422, "there are fewer inputs than weights")
-    ours, theirs = (_weighted(_opened(path, how), feeds, weights, evict) for path in (candidate, reference))
     until = BlockLimits(int(limits["quiet"]), float(limits["seconds"]), int(limits["fewest"]))
     known_ms = limits["known_ms"]
     count = counting(None if known_ms is None else float(known_ms) or float("inf"))
     waited = never_waited if known_ms is None else waited_here()
     on_gpu = how["provider"] in GPU_PROVIDERS
     try:
-        if on_gpu:
-            for call in (ours, theirs):
-                warm_up(call)
-        before = Counters.now()
-        with taking_turns(possible=how["threads"] == 1 and how["provider"] == "CPUExecutionProvider") as move:
-            blocks = record_blocks(ours, theirs, count, until, move=move, waited=waited)
+        with _each_on_its_own(how) as placed:
+            ours, theirs = (_weighted(_opened(path, placed), feeds, weights, evict) for path in (candidate, reference))
+            if on_gpu:
+                for call in (ours, theirs):
+                    warm_up(call)
+            before = Counters.now()
+            with taking_turns(possible=how["threads"] == 1 and how["provider"] == PROCESSOR) as move:
+                blocks = record_blocks(ours, theirs, count, until, move=move, waited=waited)
     except TooCoarse as error:
         raise Refused(422, str(error)) from error
     conditions = before.until(Counters.now())
@@ -88,7 +99,8 @@ def operators(file: Path, inputs: Path, how: Mapping[str, Any]) -> dict[str, Any
     """Milliseconds of each node, with its name and operator."""
     _refuse_external_data(file)
     try:
-        nodes = node_times(file, _options(how), how["provider"], read_feeds(inputs))
+        with _each_on_its_own(how) as placed:
+            nodes = node_times(file, _options(placed), how["provider"], read_feeds(inputs))
     except CannotLoad as error:
         raise Refused(422, str(error)) from error
     return {"operators": [{"name": name, "operator": kind, "ms": ms} for (name, kind), ms in nodes.items()]}
@@ -122,6 +134,17 @@ def read_feeds(inputs: Path) -> Feeds:
     if not found:
         raise Refused(422, "there are no inputs")
     return [found[number] for number in sorted(found)]
+
+
+@contextmanager
+def _each_on_its_own(how: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """While open, this thread has a processor, and those of files that are opened as handed out have the others; where
+    there are fewer processors than threads all are left to the system.
+    """
+    own = own_processors(how["threads"]) if how["provider"] == PROCESSOR else ()
+    entries = affinity_entries(how["options"], own[1:])
+    with staying_on(own[:1] if entries else ()):
+        yield {**how, "options": {**how["options"], **entries}}
 
 
 def _opened(path: Path, how: Mapping[str, Any]) -> Any:

@@ -16,6 +16,8 @@ import onnxruntime as ort
 WARM_UP_CALLS = 3  # calls of a profile that do not count
 FEWEST_PROFILED, MOST_PROFILED, SECONDS = 7, 100, 0.05  # of a profile
 KERNEL = "_kernel_time"
+AFFINITIES = "session.intra_op_thread_affinities"  # an entry of a session's configuration
+SPIN_DURATION, SPIN_US = "session.intra_op.spin_duration_us", 500  # an eighth of a block
 AROUND = frozenset({"If", "Loop", "Scan"})  # their time is that of the nodes inside
 
 
@@ -31,14 +33,28 @@ class CannotLoad(Exception):
 
 
 def session_options(threads: int, options: Mapping[str, Any]) -> ort.SessionOptions:
-    """Threads pinned. options: entries of the session's configuration."""
+    """Threads pinned. options: entries of the session's configuration.
+
+    The threads of a pool that has nothing to do spin, by default until they took some 40 ms of processor time: those of
+    a file that was just called keep a processor that another one's need. Half a millisecond bridges what lies between
+    calls of one file. Versions of ONNX Runtime that do not know the entry pass over it.
+    """
     found = ort.SessionOptions()
     found.intra_op_num_threads = threads
     found.inter_op_num_threads = 1
     found.log_severity_level = 4
-    for name, value in options.items():
+    for name, value in {SPIN_DURATION: SPIN_US, **options}.items():
         found.add_session_config_entry(name, str(int(value) if isinstance(value, bool) else value))
     return found
+
+
+def affinity_entries(options: Mapping[str, Any], processors: Sequence[int]) -> dict[str, str]:
+    """The entry that keeps each of the pool's threads, which are all but the calling one, on one of ``processors``, by
+    the system's numbers; none where ``options`` have one.
+    """
+    if not processors or AFFINITIES in options:
+        return {}
+    return {AFFINITIES: ";".join(str(processor + 1) for processor in processors)}  # it counts from 1
 
 
 def open_session(path: Path, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:

@@ -15,6 +15,7 @@ from autocompress.machine.quiet import counting
 from autocompress.machine.streams import Streams
 from autocompress.machine.waiting import never_waited, waited_here
 from autocompress.machine.weighted import of_each_shape, weighted
+from autocompress.measure.affinity import each_on_its_own
 from autocompress.measure.forked import can_fork, forked
 from autocompress.measure.outputs import running
 from autocompress.measure.timing import nothing, timed_call
@@ -44,8 +45,8 @@ class Here:
 
     def _recorded(self, candidate: Path, limits: BlockLimits, known_ms: float | None) -> tuple[Blocks, Conditions]:
         before_each = eviction() if self.profile.cold else nothing
-        with running():
-            ours, theirs = (self._opened(path, before_each) for path in (candidate, self.reference))
+        with running(), each_on_its_own(self.runtime, self.profile) as profile:
+            ours, theirs = (self._opened(path, profile, before_each) for path in (candidate, self.reference))
             if self.profile.on_gpu:
                 for call in (ours, theirs):
                     warm_up(call)
@@ -61,9 +62,9 @@ class Here:
             conditions = replace(conditions, gpu_throttled=gpu_throttled(ours))
         return blocks, conditions
 
-    def _opened(self, path: Path, before_each: Callable[[], None]) -> Callable[[], float]:
+    def _opened(self, path: Path, profile: HardwareProfile, before_each: Callable[[], None]) -> Callable[[], float]:
         """A file opened once, to be called by as many as the profile says."""
-        session = self.runtime.open(path, self.profile)
+        session = self.runtime.open(path, profile)
         weights = self.profile.weights
         of_each = of_each_shape(self.feeds, weights)
         callers = [

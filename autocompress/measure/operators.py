@@ -6,6 +6,7 @@ from pathlib import Path
 from autocompress.data import Feed
 from autocompress.errors import CandidateFailed
 from autocompress.machine.weighted import of_each_shape
+from autocompress.measure.affinity import each_on_its_own
 from autocompress.measure.agent_device import MORE_S, agent_of, how_to_run
 from autocompress.measure.recorded import packed
 from autocompress.plugin.contract import OperatorTime, Runtime
@@ -37,7 +38,8 @@ def _of_one_shape(
     runtime: Runtime, profile: HardwareProfile, path: Path, feeds: Sequence[Feed]
 ) -> Sequence[OperatorTime]:
     if not profile.agents:
-        return runtime.operators(path, profile, feeds) or ()
+        with each_on_its_own(runtime, profile) as placed:
+            return runtime.operators(path, placed, feeds) or ()
     agent = agent_of(profile, profile.agents[0])
     files: dict[str, Path | bytes] = {"file": path, "inputs": packed(feeds)}
     found = agent.ask("operators", files, how_to_run(profile), MORE_S).get("operators")

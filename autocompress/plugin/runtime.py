@@ -2,7 +2,7 @@
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +67,14 @@ class Runtime(ABC):
     @abstractmethod
     def open(self, path: Path, profile: HardwareProfile) -> Session:
         """Load ``path`` with the profile's threads pinned. Raises CandidateFailed when the runtime cannot."""
+
+    def affinity(self, profile: HardwareProfile, processors: Sequence[int]) -> Mapping[str, str | bool | int | float]:
+        """Options beside the profile's own with which ``open`` keeps each thread that computes beside the calling one
+        on one of ``processors``, by the system's numbers, one less than the profile's threads. The calling thread stays
+        on another one meanwhile. None where the runtime cannot, or where the profile's options place its threads: then
+        all are left to the system.
+        """
+        return {}
 
     def unavailable(self, profile: HardwareProfile) -> str | None:
         """Why nothing can be run with this profile here, in one line with the fix, such as a package that is not

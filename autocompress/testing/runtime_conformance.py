@@ -101,6 +101,15 @@ class RuntimeConformance:
         for feed, expected in zip(exported.feeds, exported.outputs, strict=True):
             self._agree(session.run(feed), expected, "run")
 
+    def test_outputs_are_the_same_where_its_threads_are_placed(self, exported: Exported) -> None:
+        """On processors of their own while files are timed."""
+        two = self.profile.model_copy(update={"threads": 2})
+        here = sorted(os.sched_getaffinity(0))[-1:] if hasattr(os, "sched_getaffinity") else []
+        options = self.runtime.affinity(two, here)
+        placed = two.model_copy(update={"options": {**two.options, **options}})
+        found = self.runtime.open(exported.path, placed).run(exported.feeds[0])
+        self._agree(found, exported.outputs[0], f"run with the options of affinity, {dict(options)},")
+
     def test_inputs_are_named_as_in_the_file(self, exported: Exported) -> None:
         graph = onnx.load(str(exported.path)).graph
         named = list(self._open(exported.path).input_names)

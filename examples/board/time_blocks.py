@@ -21,6 +21,7 @@ def opened(path, threads, feeds):
     """A function that runs the file once, on the inputs in turn, and returns the milliseconds that it took."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "500")  # then the other file has their cores
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     turn = [0]
 

@@ -1,14 +1,21 @@
 """ONNX Runtime on this machine's processor, threads pinned."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 import onnxruntime as ort
 
 from autocompress.errors import CandidateFailed, one_line
-from autocompress.machine.onnx_session import CannotLoad, bound_call, node_times, open_session, session_options
+from autocompress.machine.onnx_session import (
+    CannotLoad,
+    affinity_entries,
+    bound_call,
+    node_times,
+    open_session,
+    session_options,
+)
 from autocompress.plugin.contract import Array, Feed, OperatorTime, Runtime, Session
 from autocompress.plugin.hooks import hookimpl
 from autocompress.plugin.saturation import write_product
@@ -47,6 +54,9 @@ class OnnxRuntime(Runtime):
 
     def can_fork(self, profile: HardwareProfile) -> bool:
         return not profile.on_gpu  # a GPU's driver does not outlive a fork, and takes long to start
+
+    def affinity(self, profile: HardwareProfile, processors: Sequence[int]) -> Mapping[str, str]:
+        return affinity_entries(profile.options, processors)
 
     def unavailable(self, profile: HardwareProfile) -> str | None:
         if profile.provider not in ort.get_available_providers():

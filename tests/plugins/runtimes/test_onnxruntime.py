@@ -1,5 +1,7 @@
 """Where the time of a file goes, by ONNX Runtime's own profile."""
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,35 @@ def test_options_are_entries_of_the_sessions_configuration() -> None:
     found = own._options(PROFILE.model_copy(update={"options": options}))
     assert found.get_session_config_entry("session.disable_prepacking") == "1"
     assert found.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list threads")
+def test_each_thread_of_the_pool_runs_where_it_is_told_to(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    path, three = graph(tmp_path / "m.onnx", nodes, ends[:1], ends[1]), PROFILE.model_copy(update={"threads": 3})
+    allowed = sorted(os.sched_getaffinity(0))
+    told = [allowed[-1], allowed[0]]
+    options = OnnxRuntime().affinity(three, told)
+    threads = Path("/proc/self/task")
+    before = {thread.name for thread in threads.iterdir()}
+    session = OnnxRuntime().open(path, three.model_copy(update={"options": options}))
+    ends, pool = time.monotonic() + 30, []
+    while sorted(pool) != sorted([processor] for processor in told) and time.monotonic() < ends:  # they begin by now
+        new = {thread.name for thread in threads.iterdir()} - before
+        pool = [sorted(os.sched_getaffinity(int(thread))) for thread in new]
+    assert sorted(pool) == sorted([processor] for processor in told)
+    del session
+
+
+def test_where_a_profile_places_its_threads_nothing_else_does() -> None:
+    placed = {"session.intra_op_thread_affinities": "3"}
+    assert not OnnxRuntime().affinity(PROFILE.model_copy(update={"threads": 2, "options": placed}), [1])
+
+
+def test_threads_that_have_nothing_to_do_soon_leave_the_processors_to_another_files() -> None:
+    spins = "session.intra_op.spin_duration_us"
+    two = PROFILE.model_copy(update={"threads": 2})
+    assert 0 < int(own._options(two).get_session_config_entry(spins)) <= 1000
+    asked = two.model_copy(update={"options": {spins: 7}})
+    assert own._options(asked).get_session_config_entry(spins) == "7"
