@@ -29,7 +29,7 @@ from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Counterpart, Counterparts
 from autocompress.task import Inputs
 
-MOST_REPEATED = 12  # runs that begin again; what is left is repaired in the last of them, and seen once more
+MOST_REPEATED = 32  # runs that begin again; what is left is repaired in the last of them, and seen once more
 
 
 class _BeginAgain(BaseException):
@@ -37,7 +37,9 @@ class _BeginAgain(BaseException):
 
 
 class FrontToBack:
-    """Repairs a model in place. goes_on: asked before a layer is refitted; where it says no, it stays as it is."""
+    """Repairs a model in place. goes_on: asked before a layer is refitted, and before a run begins again; where it says
+    no, the layer stays as it is, and the run is the last one.
+    """
 
     def __init__(
         self, changed: nn.Module, counterparts: Counterparts, original: OriginalRun, goes_on: Callable[[], bool]
@@ -126,7 +128,7 @@ class FrontToBack:
         before = {key: value.clone() for key, value in layer.state_dict().items()}
         self._fit(own, layer, read, gave)
         read[:] = [None] * len(read)
-        ends, stood_in = self._repeated == MOST_REPEATED, self._stands_in == name
+        ends, stood_in = self._repeated == MOST_REPEATED or not self._goes_on(), self._stands_in == name
         if not ends and self._stands_in not in (None, name):
             self._put_back[name] = before
             return

@@ -17,6 +17,7 @@ from autocompress.candidate.repair.rows import (
     Places,
     first_tensor,
     output_rows,
+    regressors,
     rows_at,
 )
 from autocompress.data import call, named_inputs, take_rows
@@ -25,7 +26,7 @@ from autocompress.nested import Nested, map_tensors, tensors_of
 from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 
-TARGET_BYTES = 1 << 30  # of what all layers gave, at most
+ROW_BYTES = 1 << 30  # of what all layers gave, and those will read that are called more than once, at most
 OUTPUT_BYTES = 1 << 30  # of all that those give that are called more than once, at most
 LINEAR_LAYERS = (nn.Linear, *CONVOLUTION_LAYERS)
 REPAIRED_LAYERS = (*LINEAR_LAYERS, *BATCH_NORM_LAYERS, *RECURRENT_KINDS)
@@ -80,15 +81,24 @@ class OriginalRun:
 
 def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun:
     """Run the original, in evaluation mode, and keep what its layers give: of as many places as there is memory for."""
-    found, often = OriginalRun(examples), _calls(whole, take_rows(inputs, slice(COUNTED_EXAMPLES)))
-    linear = ((name, layer) for name, layer in whole.named_modules() if isinstance(layer, LINEAR_LAYERS))
-    width = sum(len(layer.weight) * max(1, often[name]) for name, layer in linear)
-    most, left, counting = TARGET_BYTES // (4 * max(width, 1)), OUTPUT_BYTES, _no_padding(inputs, examples)
+    often = _calls(whole, take_rows(inputs, slice(COUNTED_EXAMPLES)))
+    found = _run(whole, inputs, examples, often)
+    return found if found.calls <= often else _run(whole, inputs, examples, found.calls)  # the data say how often
+
+
+def _run(whole: nn.Module, inputs: Inputs, examples: int, often: Counter[str]) -> OriginalRun:
+    """often: how many calls of each layer there is to be memory for; of others nothing is kept."""
+    found, counting = OriginalRun(examples), _no_padding(inputs, examples)
+    linear = [(layer, often[name]) for name, layer in whole.named_modules() if isinstance(layer, LINEAR_LAYERS)]
+    width = sum((len(layer.weight) + (regressors(layer) if calls > 1 else 0)) * calls for layer, calls in linear)
+    most, left = ROW_BYTES // (4 * max(width, 1)), OUTPUT_BYTES
     last: list[tuple[str, nn.Linear | Convolution, Tensor, GaveRows]] = []
 
     def see(name: str, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any], gave: Any) -> None:
         nonlocal left
         found.calls[name] += 1
+        if found.calls[name] > often[name]:
+            return
         stands_in = often[name] > 1 and not isinstance(layer, SEQUENCE_LAYERS)
         if stands_in and left >= (size := bytes_of(gave)) and len(found.outputs[name]) == found.calls[name] - 1:
             found.outputs[name].append(map_tensors(Tensor.clone, gave))  # what follows may change it in place
@@ -116,7 +126,7 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
 
 
 def _calls(whole: nn.Module, inputs: Inputs) -> Counter[str]:
-    """How often each layer is called for a few examples; for others the data may say otherwise."""
+    """How often each layer is called."""
     found: Counter[str] = Counter()
     _watched(whole, inputs, lambda name, *_: found.update([name]))
     return found

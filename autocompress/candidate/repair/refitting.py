@@ -44,10 +44,10 @@ def refit_matrix(
     by the same calls. outputs: which of the original's it has. normed: whether a batch norm behind it takes what an
     intercept would.
     """
-    z, own = torch.cat(tuple(given), 2), weight_rows(layer)
-    kept = torch.cat([one.outputs[..., outputs] for one in gave], 1)
+    z, own = _joined(given, 2), weight_rows(layer)
+    kept = _joined([one.outputs[..., outputs] for one in gave], 1)
     t = kept.reshape(*kept.shape[:2], len(z), -1).movedim(2, 0)
-    valid = torch.cat([_counting(one) for one in gave], 1)
+    valid = _joined([_counting(one) for one in gave], 1)
     found = _fit(z, t, own, intercept=layer.bias is not None or normed, valid=valid)
     if found is None:
         return
@@ -71,7 +71,7 @@ def refit_recurrent(
     the original's own states, without an intercept since the first state is zero; the input one on what the layer reads
     now. given: at each of its calls, (N, T, I). Steps behind the end of a sequence do not count.
     """
-    size, now, before = int(original.hidden_size), torch.cat(tuple(given), 1), GaveStates.joined(gave)
+    size, now, before = int(original.hidden_size), _joined(given, 1), GaveStates.joined(gave)
     for direction, began in enumerate(before.began):
         reverse = "_reverse" if direction else ""
         suffix = f"{'' if isinstance(layer, nn.RNNCellBase) else '_l0'}{reverse}"
@@ -94,6 +94,11 @@ def refit_recurrent(
                 if fit.intercept is not None:
                     getattr(layer, f"bias_ih{suffix}").add_(fit.intercept[0])
             yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, weight.shape[1], part + reverse)
+
+
+def _joined(calls: Sequence[Tensor], axis: int) -> Tensor:
+    """Of a layer that is called once no copy: its rows may take a quarter of a GiB."""
+    return calls[0] if len(calls) == 1 else torch.cat(tuple(calls), axis)
 
 
 def _counting(gave: GaveRows) -> Tensor:

@@ -61,8 +61,11 @@ class Places:
 
 
 def first_tensor(args: Sequence[Any], named: dict[str, Any]) -> Any:
-    """The first tensor, or packed sequence, that a module is given."""
-    return next((value for value in (*args, *named.values()) if isinstance(value, (Tensor, PackedSequence))), None)
+    """The tensor, or packed sequence, that a layer reads: the first one, or of those given by name its ``input``, which
+    need not come first.
+    """
+    given = (*args, named.get("input"), *named.values())
+    return next((value for value in given if isinstance(value, (Tensor, PackedSequence))), None)
 
 
 def examples_first(tensor: Tensor, examples: int, features: int) -> Tensor:

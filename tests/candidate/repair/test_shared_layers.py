@@ -243,6 +243,86 @@ def test_without_memory_for_what_stands_in_a_layer_is_fitted_to_what_it_reads(mo
     assert found.error < 3e-3 * found.before, "no call of these depends on another"
 
 
+class Named(Steps):
+    """The state is named first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.ones(len(x), 6)
+        for step in range(x.shape[1]):
+            state = self.one(hx=state, input=x[:, step])
+        return self.head(state)
+
+
+def test_what_a_cell_reads_is_told_from_its_state_by_name() -> None:
+    x = torch.randn(SERIES)
+    gave = GaveStates.joined(run_original(Named(nn.GRUCell).eval(), x, N).every_call("one"))  # type: ignore[arg-type]
+    assert torch.equal(gave.inputs, x)
+    assert bool(gave.began[0][:, 0].all()), "the state that the first step began with"
+
+
+class AsLongAsTheLongest(Steps):
+    """No step is made behind the end of the longest sequence, which is not among the first examples."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, : int(x[:, 0, 0].max())])
+
+
+def of_several_lengths() -> Tensor:
+    x = torch.randn(SERIES)
+    x[:, 0, 0] = 1 + (torch.arange(N) >= 5) * 4.0
+    return x
+
+
+def test_where_the_data_say_how_often_a_layer_is_called_it_is_repaired_on_all_calls() -> None:
+    model, x = AsLongAsTheLongest(nn.GRUCell).eval(), of_several_lengths()
+    assert len(run_original(model, x, N).outputs["one"]) == 5, "all calls can stand in"
+    prunable(model, x[-2:])
+    double(model.get_submodule("one"), 1, 4)
+    found = narrowed(model, x, {"one": [4]})[1]
+    assert found.error < 3e-3 * found.before
+
+
+def test_rows_are_bounded_by_the_calls_that_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all layers together, with what those will read that are called more than once."""
+    bound = 4 * N * 5 * (3 * (6 + 4 + 1) + 2)
+    monkeypatch.setattr("autocompress.candidate.repair.original.ROW_BYTES", bound)
+
+    class Levels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared, self.head = nn.Linear(6, 5), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            again = int(x[:, 0, 0].max())
+            return self.head(sum((self.shared(x) for _ in range(again - 1)), self.shared(x)))
+
+    x = torch.randn(N, 100, 6)
+    x[:, 0, 0] = 1 + (torch.arange(N) >= 5) * 2.0
+    run = run_original(Levels(), x, N)
+    gave = {name: run.every_call(name) for name in ("shared", "head")}
+    assert [len(calls) for calls in gave.values()] == [3, 1]
+    values = {"shared": 5 + 6, "head": 2}
+    kept = sum(4 * N * len(one.places.chosen) * values[name] for name, calls in gave.items() for one in calls)  # type: ignore[union-attr]
+    assert 0.8 * bound < kept <= bound
+
+
+def test_once_the_time_is_up_no_run_begins_again() -> None:
+    model, x, calls = lively(Pyramid()), torch.randn(IMAGES), []
+    prunable(model, x[:2])
+    context = context_of(x)
+    declared = narrowed_counterparts(model, {"stem": [4]}, context)
+    changed = narrowing.apply(copy.deepcopy(model), {"remove": {"stem": [4]}}, context)
+    run, before = run_original(declared.whole, x, N), copy.deepcopy(changed.eval())
+    changed.stem.register_forward_hook(lambda *_: calls.append(1))
+    found = repair(changed, declared, run, x, lambda: False)
+    assert found.fits == ()
+    assert len(calls) == 4, "with norms recalibrated alone, twice, and what that gives"
+    for norm in ("norm", "last"):
+        assert not torch.equal(changed.get_submodule(norm).running_var, before.get_submodule(norm).running_var)
+    wanted, plain, now = (output(each, x) for each in (model, before, changed))
+    assert float((now - wanted).square().mean()) < float((plain - wanted).square().mean())
+
+
 class Padded(Steps):
     """Behind the end of a sequence the states are carried on."""
 
