@@ -11,6 +11,7 @@ from autocompress.compute.operations import WorkerOperations
 from autocompress.compute.worker import Worker, WorkerConfig
 from autocompress.measure import needs_the_machine
 
+FOR_EACH_DEVICE = 2  # candidates elsewhere: one is timed, which takes nothing from here, and the next one waits for it
 FIRST = 0  # the worker beside whose work a measurement is shown: it waits meanwhile
 
 
@@ -36,5 +37,6 @@ def worker_processes(
     comparing = Pool(
         [worker(replace(config, task=None, profile=one), FIRST) for one in devices], config.policy, opens=False
     )
-    beside = 0 if needs_the_machine(config.profile) else len(devices)
+    for_each = FOR_EACH_DEVICE if config.profile.elsewhere else 1
+    beside = 0 if needs_the_machine(config.profile) else for_each * len(devices)
     return WorkerOperations(computing, comparing, clock, note, settled, beside)

@@ -13,8 +13,10 @@ from autocompress.candidate.arithmetic import Arithmetic
 from autocompress.candidate.request import FamilyFiles, ModelFile, TrainedWeights, TrainRequest, UntrainedFiles
 from autocompress.compute import operations
 from autocompress.compute.operations import WorkerOperations
-from autocompress.compute.worker import WorkerCrashed, WorkerDied
-from autocompress.measure import CompareRequest, DeviceLost
+from autocompress.compute.processes import worker_processes
+from autocompress.compute.worker import WorkerConfig, WorkerCrashed, WorkerDied
+from autocompress.measure import CompareRequest, DeviceLost, target
+from autocompress.profile import HardwareProfile
 from autocompress.recipe import Recipe
 
 Asked = Callable[[WorkerOperations], Awaitable[Any]]
@@ -161,7 +163,20 @@ def test_one_that_stays_away_ends_the_search_with_all_that_is_finished(monkeypat
         asyncio.run(OPERATIONS["compare"](on))
 
 
-def test_more_candidates_are_under_way_where_files_are_timed_beside_what_computes() -> None:
-    executor: Any = Dying()
-    assert WorkerOperations(executor, executor, lambda: 0.0).families == 1
-    assert WorkerOperations(executor, executor, lambda: 0.0, beside=2).families == 3
+def test_more_candidates_are_under_way_where_files_are_timed_beside_what_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One beside what computes here, two for each device elsewhere: while it times one the next one waits for it."""
+    monkeypatch.setattr(target, "cores", lambda: 2)
+
+    def families(**profile: Any) -> int:
+        config = WorkerConfig("task.py:task", HardwareProfile(name="target", **profile), tmp_path, seed=0, workers=2)
+        log = tmp_path / "worker.log"
+        return worker_processes(config, log, print, lambda: False, print, lambda: 0.0, print).families
+
+    (tmp_path / "token").write_text("token")
+    token = {"token_file": str(tmp_path / "token")}
+    assert families() == 3
+    assert families(threads=2) == 2
+    assert families(device="http://127.0.0.1:1", **token) == 4
+    assert families(device=["http://127.0.0.1:1", "http://127.0.0.1:2"], **token) == 6
