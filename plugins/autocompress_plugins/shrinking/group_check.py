@@ -27,6 +27,9 @@ from autocompress_plugins.shrinking.removal import remove_units
 
 MEANS = frozenset({"mean", "var", "std"})
 SQUARES_MARK = "of_squares"  # on a tensor of squares
+SPREAD_MARK = "of_spread"  # on what is worked out of a mean of squares or a variance: what was seen, and if inverted
+INVERTING = frozenset({"rsqrt", "reciprocal", "rtruediv"})
+FOLLOWED = INVERTING | {"add", "iadd", "radd", "clamp", "clamp_min", "maximum", "sqrt", "pow", "to", "float", "type_as"}
 
 
 def why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[Group, Sequence[int]]) -> str | None:
@@ -83,8 +86,8 @@ def _zero_readers(module: nn.Module, member: Member, units: set[int]) -> None:
 
 @dataclass
 class _Seen:
-    """Statistics of a norm, or a mean that may be one. width: values that they are taken over together. narrowed:
-    whether some of these go. of: what it is the mean of.
+    """Statistics of a norm, or one that may be a norm's. width: values that they are taken over together. narrowed:
+    whether some of these go. of: what it is the statistic of, in the first pass.
     """
 
     width: int
@@ -98,8 +101,9 @@ class _FrozenNorms(TorchFunctionMode):
     """Norms whose statistics are taken in the first pass. Those that are narrower in the second one keep them in it and
     in the third; others, as the norm of each head's queries, have their own in every pass.
 
-    Norms that a model computes itself are seen by what is theirs: the mean of squares, the variance, and a mean that is
-    taken off what it is the mean of.
+    Norms that a model computes itself are seen by what they do: a mean is taken off what it is the mean of, and what is
+    worked out of a mean of squares or a variance divides a tensor of that shape. A statistic that goes another way is
+    a value like any other.
     """
 
     def __init__(self) -> None:
@@ -117,6 +121,8 @@ class _FrozenNorms(TorchFunctionMode):
         with self:
             found = outputs(model, inputs)
         self._again = iter(self._seen)
+        for seen in self._seen:
+            seen.of = None
         return found
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -128,15 +134,39 @@ class _FrozenNorms(TorchFunctionMode):
             return self._mean(args[0], found, name != "mean" or hasattr(args[0], SQUARES_MARK))
         if _squares(name, args):
             setattr(found, SQUARES_MARK, True)
-        elif name == "sub" and self._again is None:
-            for seen in self._seen:
-                seen.is_norm |= seen.of is args[0] and seen.statistics[0] is args[1]
+        if self._again is None and args:
+            self._follow(name, args, found)
         return found
 
-    def _mean(self, x: Tensor, found: Tensor, is_norm: bool) -> Tensor:
+    def _mean(self, x: Tensor, found: Tensor, is_spread: bool) -> Tensor:
         """What is computed of x over some of its axes, or, in a narrower norm, what it was."""
-        (kept,) = self._kept(_Seen(x.numel() // max(found.numel(), 1), (found,), is_norm, of=x))
+        seen = _Seen(x.numel() // max(found.numel(), 1), (found,), is_norm=False, of=x)
+        (kept,) = self._kept(seen)
+        if is_spread and self._again is None:
+            setattr(found, SPREAD_MARK, (seen, False))
         return kept
+
+    def _follow(self, name: str, args: Sequence[Any], found: Any) -> None:
+        """Note of a statistic that it is a norm's, where this is what a norm does with one."""
+        first, second = args[0], args[1] if len(args) > 1 else None
+        if name == "sub":
+            for seen in self._seen:
+                seen.is_norm |= seen.of is first and seen.statistics[0] is second
+        elif name in FOLLOWED and (mark := getattr(first, SPREAD_MARK, None)) is not None:
+            seen, inverted = mark
+            negative = name == "pow" and isinstance(second, (int, float)) and second < 0
+            setattr(found, SPREAD_MARK, (seen, inverted != (name in INVERTING or negative)))
+        elif name in ("mul", "imul", "rmul"):
+            self._scaled(first, second, inverted=True)
+            self._scaled(second, first, inverted=True)
+        elif name in ("div", "truediv", "itruediv"):
+            self._scaled(first, second, inverted=False)
+
+    def _scaled(self, x: Any, by: Any, inverted: bool) -> None:
+        """Note that x is divided by a spread, or multiplied with an inverted one."""
+        seen, is_inverted = getattr(by, SPREAD_MARK, (None, None))
+        if seen is not None and is_inverted == inverted and isinstance(x, Tensor) and x.shape == seen.of.shape:
+            seen.is_norm = True
 
     def _layer_norm(
         self, x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5

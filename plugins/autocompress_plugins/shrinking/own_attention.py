@@ -108,7 +108,7 @@ class OwnAttention(PrunableAttention):
             return super().forward(*args, **named)
         seen = x.detach()[..., :1].expand(*x.shape[:-1], self.own_width)
         with _SeenAs(x, seen):
-            return super().forward(*_exchanged(args, x, seen), **_exchanged(named, x, seen))
+            return super().forward(*exchanged(args, x, seen), **exchanged(named, x, seen))
 
     def _shape_for(self, x: Tensor) -> list[int]:
         """Of what is given for a sequence."""
@@ -155,18 +155,18 @@ class _SeenAs(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in READ_SHAPE:
             return func(*args, **(kwargs or {}))
-        given, named = (_exchanged(each, self._seen, self._tensor) for each in (args, kwargs or {}))
+        given, named = (exchanged(each, self._seen, self._tensor) for each in (args, kwargs or {}))
         return func(*given, **named)
 
 
-def _exchanged(structure: Any, one: Tensor, other: Tensor) -> Any:
+def exchanged(structure: Any, one: Tensor, other: Tensor) -> Any:
     """A structure of arguments with ``other`` wherever ``one`` is in it."""
     if structure is one:
         return other
     if isinstance(structure, dict):
-        return {key: _exchanged(value, one, other) for key, value in structure.items()}
+        return {key: exchanged(value, one, other) for key, value in structure.items()}
     if type(structure) in (list, tuple):
-        return type(structure)(_exchanged(value, one, other) for value in structure)
+        return type(structure)(exchanged(value, one, other) for value in structure)
     return structure
 
 

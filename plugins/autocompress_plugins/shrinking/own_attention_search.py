@@ -19,12 +19,14 @@ from autocompress.errors import CandidateFailed, one_line
 from autocompress.nested import tensors_of
 from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
-from autocompress_plugins.model_runs import ModuleCall, output, outputs, same_outputs
+from autocompress_plugins.layer_kinds import CONVOLUTIONS
+from autocompress_plugins.model_runs import ModuleCall, output, outputs, same_output, same_outputs
 from autocompress_plugins.shrinking.function_attention import arguments_of_parts, attention_in_parts
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
 from autocompress_plugins.shrinking.own_attention import (
     LayerUses,
     become_own_attention,
+    exchanged,
     layer_of,
     leave_own_attention,
 )
@@ -38,6 +40,12 @@ from autocompress_plugins.shrinking.own_attention_reading import (
 MOST_LAYERS = 6  # linear layers of an attention: query, key, value, output, and two for positions or mixing heads
 # How modules were read, by their class and form: a search makes many copies of a model.
 READINGS: WeakKeyDictionary[type, dict[str, AttentionReading | CandidateFailed | None]] = WeakKeyDictionary()
+PRODUCTS = frozenset({"linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "tensordot"})
+OTHER_PRODUCTS = (
+    "places see each other through weights of its own that are not multiplied whole by F.linear "
+    "(x @ weight, einsum, a part of one), and where heads lie in them cannot be told"
+)
+WEIGHT_AXES = (2, 3)  # of a weight that a module holds itself
 READERS = (1, 2, 3)  # how many read one tensor: all three fused, one of them apart, or each by itself
 
 
@@ -66,7 +74,34 @@ def find_own_attention(model: nn.Module, inputs: Inputs) -> dict[str, str]:
         ]
         if reasons:
             left[name] = reasons[-1]
+    told = {inside for module in attending for inside in module.modules()}
+    for name, call in run.calls.items():
+        module = model.get_submodule(name)
+        untold = module in run.otherwise - told and name not in left
+        if untold and not _holds_one(module) and _sees_places(module, call):
+            left[name] = OTHER_PRODUCTS
     return left | (_changed(model, inputs, read) if read else {})
+
+
+def _sees_places(module: nn.Module, call: ModuleCall) -> bool:
+    """Whether what a module gives for some places of a sequence depends on another one; not of what cannot be told."""
+    sequences = (t for t in tensors_of((call.args, dict(call.named))) if t.is_floating_point() and t.dim() > 2)
+    gave = tensors_of(call.gave)
+    x = next(sequences, None)
+    if x is None or not gave or gave[0].dim() != x.dim():
+        return False
+    for axis in (axis for axis in range(1, x.dim() - 1) if x.shape[axis] == gave[0].shape[axis] > 1):
+        moved = x.clone()
+        moved.select(axis, 0).add_(torch.randn(x.select(axis, 0).shape, generator=torch.Generator().manual_seed(0)))
+        args, named = copy.deepcopy(exchanged((call.args, dict(call.named)), x, moved))
+        try:
+            with torch.no_grad():
+                found = tensors_of(module(*args, **named))[0]
+        except Exception:  # the model's own code, called alone
+            return False
+        if not same_output(*(y.narrow(axis, 1, y.shape[axis] - 1) for y in (found, gave[0]))):
+            return True
+    return False
 
 
 def _changed(model: nn.Module, inputs: Inputs, read: Sequence[tuple["_Attending", AttentionReading]]) -> dict[str, str]:
@@ -151,7 +186,8 @@ class _Attending:
 class _Run:
     """One run of a model. calls: of each module, the first. given: what each linear layer read first, or what its
     weights were multiplied with; in order. apart: those layers that were not called for it. of_their_own: layers of the
-    weights that a module holds itself. began, ended: when each module's first call did.
+    weights that a module holds itself. otherwise: modules that hold weights which are multiplied in another way. began,
+    ended: when each module's first call did.
     """
 
     calls: dict[str, ModuleCall] = field(default_factory=dict)
@@ -161,6 +197,7 @@ class _Run:
     at: dict[nn.Linear, int] = field(default_factory=dict)
     apart: set[nn.Linear] = field(default_factory=set)
     of_their_own: dict[nn.Module, list[nn.Linear]] = field(default_factory=dict)
+    otherwise: set[nn.Module] = field(default_factory=set)
 
     @classmethod
     def of(cls, model: nn.Module, inputs: Inputs) -> "_Run":
@@ -193,7 +230,7 @@ class _Run:
             handles.append(module.register_forward_pre_hook(_named(before, name), with_kwargs=True))
             handles.append(module.register_forward_hook(_named(after, name), with_kwargs=True))
         try:
-            with torch.no_grad(), _Multiplied(model, multiplied):
+            with torch.no_grad(), _Multiplied(model, multiplied, run.otherwise.add):
                 called(evaluating(model), inputs)
         finally:
             for handle in handles:
@@ -264,33 +301,58 @@ class _Run:
 
 class _Multiplied(TorchFunctionMode):
     """While open, what is multiplied with the weights of a linear layer is shown, whether or not it is called; weights
-    that a module holds itself are shown as a layer of them.
+    that a module holds itself are shown as a layer of them. otherwise: is given the modules that hold weights which are
+    multiplied in another way.
     """
 
-    def __init__(self, model: nn.Module, show: Callable[[nn.Linear, nn.Module, Tensor], None]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        show: Callable[[nn.Linear, nn.Module, Tensor], None],
+        otherwise: Callable[[nn.Module], None],
+    ) -> None:
         super().__init__()
         self._holders = {id(p): module for module in model.modules() for p in module.parameters(recurse=False)}
-        self._layers = {id(layer.weight): layer for layer in model.modules() if isinstance(layer, nn.Linear)}
-        self._show = show
+        linear = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
+        self._layers = {id(own): layer for layer in linear if isinstance(own := layer.weight, nn.Parameter)}
+        self._holders |= self._layers
+        self._by_storage = {
+            _storage(parameter): module
+            for module in model.modules()
+            for parameter in module.parameters(recurse=False)
+            if parameter.dim() in WEIGHT_AXES and not isinstance(module, nn.Linear)
+        }
+        self._show, self._otherwise = show, otherwise
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
         if func is F.multi_head_attention_forward and (given := arguments_of_parts(args, named)) is not None:
             with self:
                 return attention_in_parts(given)
-        if func is F.linear:
-            self._note(*args, **named)
+        if func is F.linear and self._note(*args, **named):
+            return func(*args, **named)
+        if getattr(func, "__name__", "").strip("_") in PRODUCTS:
+            for tensor in tensors_of((args, named)):
+                if (holder := self._by_storage.get(_storage(tensor))) is not None:
+                    self._otherwise(holder)
         return func(*args, **named)
 
-    def _note(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+    def _note(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+        """Show it, if it is a whole weight that a layer or a module holds."""
         holder = self._holders.get(id(weight))
-        if holder is None:
-            return
+        if holder is None or weight.dim() != 2:
+            return False
         if id(weight) not in self._layers:
             assert isinstance(weight, nn.Parameter)
             own = bias if isinstance(bias, nn.Parameter) and self._holders.get(id(bias)) is holder else None
             self._layers[id(weight)] = layer_of(weight, own)
         self._show(self._layers[id(weight)], holder, input)
+        return True
+
+
+def _storage(tensor: Tensor) -> int | None:
+    """The same of a weight and of a part of it, or its transpose; None of a sparse one."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else None
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -310,7 +372,8 @@ def _may_matter(module: nn.Module) -> bool:
     if isinstance(module, (nn.Linear, Opaque)):
         return isinstance(module, nn.Linear)
     layers = sum(isinstance(inside, nn.Linear) for inside in module.modules())
-    own = any(parameter.dim() == 2 for parameter in module.parameters(recurse=False))
+    held = [] if isinstance(module, CONVOLUTIONS) else module.parameters(recurse=False)
+    own = any(parameter.dim() in WEIGHT_AXES for parameter in held)
     return (layers > 0 or own) and layers <= MOST_LAYERS
 
 

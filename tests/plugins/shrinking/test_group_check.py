@@ -1,6 +1,7 @@
 """A group that is not what it says is seen, under norms too; the model that is asked stays as it was."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -25,15 +26,18 @@ X = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
 
 
 class ByHand(nn.Module):
-    """A norm in the model's own code, as T5 (not centred) and ConvNeXt have it."""
+    """A norm in the model's own code, as T5 (not centred) and ConvNeXt have it, or by standard deviations."""
 
-    def __init__(self, centred: bool) -> None:
+    def __init__(self, centred: bool, deviations: bool = False) -> None:
         super().__init__()
-        self.centred, self.weight = centred, nn.Parameter(torch.rand(12))
+        self.centred, self.deviations, self.weight = centred, deviations, nn.Parameter(torch.rand(12))
 
     def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(-1, keepdim=True)
+        if self.deviations:
+            return self.weight * ((x - mean) / (x.std(-1, keepdim=True) + 1e-6))
         if self.centred:
-            x = x - x.mean(-1, keepdim=True)
+            x = x - mean
         return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
 
 
@@ -51,6 +55,7 @@ NORMS = {
     "group": lambda: nn.GroupNorm(3, 12),
     "rms by hand": lambda: ByHand(centred=False),
     "layer by hand": lambda: ByHand(centred=True),
+    "deviations by hand": lambda: ByHand(centred=True, deviations=True),
 }
 
 
@@ -74,6 +79,25 @@ def test_a_wrong_group_is_seen(norm: str):
 
 def test_a_mean_that_is_not_of_a_norm_keeps_its_channels():
     _, found = ChannelGraph().find_groups(Net(Mean()), X)
+    assert found.reasons["first"] == "removing units gives another function than zeroing what reads them"
+
+
+class Spread(nn.Module):
+    """Beside what goes through, how far the channels spread, as a value of its own: no norm."""
+
+    def __init__(self, spread: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.spread = spread
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.spread(x))
+
+
+@pytest.mark.parametrize(
+    "spread", [lambda x: x.var(-1, keepdim=True), lambda x: x.std(-1, keepdim=True), lambda x: (x * x).mean(-1, True)]
+)
+def test_a_spread_that_divides_nothing_keeps_its_channels(spread: Callable[[Tensor], Tensor]):
+    _, found = ChannelGraph().find_groups(Net(Spread(spread)), X)
     assert found.reasons["first"] == "removing units gives another function than zeroing what reads them"
 
 

@@ -19,6 +19,7 @@ from autocompress_plugins.shrinking.attention_layers import PrunableAttention
 from autocompress_plugins.shrinking.channel_graph import ChannelGraph
 from autocompress_plugins.shrinking.groups import HEADS
 from autocompress_plugins.shrinking.own_attention_reading import HEADS_FIXED, NO_ATTENTION
+from autocompress_plugins.shrinking.own_attention_search import OTHER_PRODUCTS
 from autocompress_plugins.shrinking.prunable import prunable
 from autocompress_plugins.shrinking.removal import remove_units
 from autocompress_plugins.weights.thin_layers import factorizable
@@ -309,6 +310,49 @@ class OwnWeights(nn.Module):
         return nn.functional.linear(attend(q, k, v, mask).flatten(2), self.proj)
 
 
+class ByProduct(OwnWeights):
+    """As OwnWeights, without F.linear."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (x @ self.qkv.T + self.bias).unflatten(-1, (3, H, -1)).permute(2, 0, 3, 1, 4)
+        return attend(q, k, v, mask).flatten(2) @ self.proj.T
+
+
+class ByEinsum(nn.Module):
+    """Weights with an axis of heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Parameter(torch.randn(H, E, E // H) / 4) for _ in range(3))
+        self.out = nn.Parameter(torch.randn(H, E // H, E) / 4)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (torch.einsum("nte,hed->nhtd", x, weight) for weight in (self.q, self.k, self.v))
+        return torch.einsum("nthd,hde->nte", attend(q, k, v, mask), self.out)
+
+
+class OwnMLP(nn.Module):
+    """No place sees another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Parameter(torch.randn(E, 2 * E) / 4), nn.Parameter(torch.randn(2 * E, E) / 4)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return (x @ self.up).relu() @ self.down
+
+
+class Weighed(nn.Module):
+    """F.linear takes a weight of one axis too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(E))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return x * nn.functional.linear(x, self.weight).unsqueeze(-1)
+
+
 class ByFunction(nn.Module):
     """As torchvision's Swin: a function is handed the weights of layers that nobody calls."""
 
@@ -431,6 +475,20 @@ def test_its_heads_go_as_if_what_reads_them_were_zero_and_nothing_else_changes(n
         again = remove_units(smaller, x, {group.root: [0]})
         assert attentions(again)[0].removable_heads == heads - 2
         assert outputs(again, x)[0].shape == outputs(model, x)[0].shape
+
+
+@pytest.mark.parametrize("make", [ByProduct, ByEinsum])
+def test_attention_by_other_products_is_named_with_the_reason(make: Callable[[], nn.Module]):
+    _, found = ChannelGraph().find_groups(model_with(make), given(), frozenset({HEADS}))
+    assert not found.groups
+    assert found.reasons == {"attention": OTHER_PRODUCTS}
+
+
+@pytest.mark.parametrize("make", [OwnMLP, Weighed])
+def test_weights_of_its_own_by_which_no_place_sees_another_are_no_attention(make: Callable[[], nn.Module]):
+    _, found = ChannelGraph().find_groups(model_with(make), given())
+    assert "up" in {group.root for group in found.groups}
+    assert HEADS not in {part.kind for part in found.left}
 
 
 @pytest.mark.parametrize("make", [ByFunction, BiasApart, Cosine, OwnWeights])
