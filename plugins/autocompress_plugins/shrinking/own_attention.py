@@ -237,8 +237,9 @@ def leave_own_attention(module: nn.Module, layers: Sequence[nn.Linear]) -> None:
     for name in [name for name in vars(module) if name in OwnAttention.__annotations__]:
         del vars(module)[name]
     for layer in {layer for layer, _ in parameters.values()}:
-        del module._modules[layer]
-    module._parameters.update(held)
+        delattr(module, layer)
+    for name, parameter in held.items():
+        module.register_parameter(name, parameter)
 
 
 def layer_of(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
