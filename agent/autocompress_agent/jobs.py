@@ -32,7 +32,7 @@ from .machine.onnx_session import (
 )
 from .machine.processors import own_processors, staying_on, taking_turns
 from .machine.quiet import counting
-from .machine.waiting import never_waited, waited_here
+from .machine.waiting import Waited, waited_here, without_wait
 from .machine.weighted import of_each_shape, weighted
 from .refusal import Refused
 
@@ -55,17 +55,21 @@ def compare(
     until = BlockLimits(int(limits["quiet"]), float(limits["seconds"]), int(limits["fewest"]))
     known_ms = limits["known_ms"]
     count = counting(None if known_ms is None else float(known_ms) or float("inf"))
-    waited = never_waited if known_ms is None else waited_here()
-    on_gpu = how["provider"] in GPU_PROVIDERS
+    on_gpu, in_this_thread = how["provider"] in GPU_PROVIDERS, how["threads"] == 1 and how["provider"] == PROCESSOR
+    waiting = waited_here(
+        possible=in_this_thread and known_ms is not None, one_by_one=evict is not None or len(weights) > 1
+    )
     try:
-        with _each_on_its_own(how) as placed:
-            ours, theirs = (_weighted(_opened(path, placed), feeds, weights, evict) for path in (candidate, reference))
+        with waiting as (of_call, of_block), _each_on_its_own(how) as placed:
+            ours, theirs = (
+                _weighted(_opened(path, placed), feeds, weights, evict, of_call) for path in (candidate, reference)
+            )
             if on_gpu:
                 for call in (ours, theirs):
                     warm_up(call)
             before = Counters.now()
-            with taking_turns(possible=how["threads"] == 1 and how["provider"] == PROCESSOR) as move:
-                blocks = record_blocks(ours, theirs, count, until, move=move, waited=waited)
+            with taking_turns(possible=in_this_thread) as move:
+                blocks = record_blocks(ours, theirs, count, until, move=move, waited=of_block)
     except TooCoarse as error:
         raise Refused(422, str(error)) from error
     conditions = before.until(Counters.now())
@@ -176,14 +180,16 @@ def _called(session: Any, feed: Mapping[str, Any]) -> list[Any]:
 
 
 def _weighted(
-    session: Any, feeds: Feeds, weights: Sequence[float], evict: Callable[[], None] | None
+    session: Any, feeds: Feeds, weights: Sequence[float], evict: Callable[[], None] | None, waited: Waited
 ) -> Callable[[], float]:
     """One call with inputs of each shape; milliseconds, the mean by weight."""
-    return weighted([_timed(session, of_one, evict) for of_one in of_each_shape(feeds, weights)], weights)
+    return weighted([_timed(session, of_one, evict, waited) for of_one in of_each_shape(feeds, weights)], weights)
 
 
-def _timed(session: Any, feeds: Feeds, evict: Callable[[], None] | None) -> Callable[[], float]:
-    """Runs the file once, on the inputs in turn; the milliseconds that it took. evict: called before each."""
+def _timed(session: Any, feeds: Feeds, evict: Callable[[], None] | None, waited: Waited) -> Callable[[], float]:
+    """Runs the file once, on the inputs in turn; the milliseconds that it took. evict: called before each. waited: by
+    this thread for a processor, no part of them.
+    """
     _called(session, feeds[0])  # what does not run is told once, and not from within the loop
     turns = itertools.cycle([bound_call(session, feed) for feed in feeds])
 
@@ -191,8 +197,10 @@ def _timed(session: Any, feeds: Feeds, evict: Callable[[], None] | None) -> Call
         run = next(turns)
         if evict is not None:
             evict()
+        had_waited = waited()
         began = time.perf_counter()
         run()
-        return (time.perf_counter() - began) * 1e3
+        took = (time.perf_counter() - began) * 1e3
+        return without_wait(took, waited() - had_waited)
 
     return call

@@ -87,8 +87,8 @@ def record_blocks(
     waited: Waited = never_waited,
 ) -> Blocks:
     """One session. quiet_blocks: of the reference's medians so far, how many blocks between two of them were quiet.
-    move: called when several blocks in a row were not, to go on elsewhere. waited: by this thread for a processor, no
-    part of what calls take.
+    move: called when several blocks in a row were not, to go on elsewhere. waited: by this thread for a processor
+    since it began, milliseconds; no part of what calls take.
 
     The garbage collector rests meanwhile.
     """

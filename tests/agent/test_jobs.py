@@ -1,6 +1,7 @@
 """What runs in a child process of an agent, run here."""
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from autocompress_agent import jobs
-from autocompress_agent.machine import processors
+from autocompress_agent.machine import processors, waiting
 from autocompress_agent.machine.onnx_session import AFFINITIES, session_options
 
 from .test_server import HOW, inputs, product
@@ -51,3 +52,39 @@ def test_more_threads_than_processors_are_left_to_the_system(opened: list[Any], 
     given.write_bytes(inputs())
     jobs.compare(file, file, given, {**TWO, "threads": 4}, LIMITS)
     assert opened == [("", {2, 5, 7})] * 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "known_ms", "ms"),
+    [
+        ({}, 0.0, 10),
+        ({"cold": True}, 0.0, 10),
+        ({"weights": [1, 1]}, 0.0, 10),
+        ({}, None, 13),
+        ({"provider": "CUDAExecutionProvider"}, 0.0, 13),
+    ],
+    ids=["as a rule", "cold", "two shapes", "every moment counts", "a GPU"],
+)
+def test_calls_are_timed_without_what_they_waited_for_a_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: dict[str, Any], known_ms: float | None, ms: float
+) -> None:
+    """Of 10 ms each, and interrupted for 3, as is what empties the caches before."""
+    now = {"ms": 0.0, "waited": 0}
+
+    def takes(ms: float) -> None:
+        now.update(ms=now["ms"] + ms + 3, waited=now["waited"] + 3_000_000)
+
+    (tmp_path / "told").write_text("0 0 0")
+    monkeypatch.setattr(waiting, "SCHEDULER", tmp_path / "told")
+    monkeypatch.setattr(os, "pread", lambda *_: f"0 {now['waited']} 0".encode())
+    monkeypatch.setattr(time, "perf_counter", lambda: now["ms"] / 1e3)
+    monkeypatch.setattr(jobs, "eviction", lambda: lambda: takes(0))
+    monkeypatch.setattr(jobs, "bound_call", lambda session, feed: lambda: takes(10))
+    monkeypatch.setattr(jobs, "_opened", lambda path, how: None)
+    monkeypatch.setattr(jobs, "_called", lambda session, feed: [])
+    monkeypatch.setattr(jobs, "read_feeds", lambda path: [{}, {}])
+    monkeypatch.setattr(jobs, "warm_up", lambda call: None)
+    monkeypatch.setattr(jobs, "gpu_throttled", lambda call: None)
+    file, limits = tmp_path / "m.onnx", {**LIMITS, "known_ms": known_ms}
+    said = jobs.compare(file, file, file, {**HOW, "weights": [1], **changed}, limits)
+    assert [ms for block in said["blocks"]["candidate"] for ms in block] == pytest.approx([ms])

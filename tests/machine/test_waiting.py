@@ -38,26 +38,37 @@ def test_calls_before_which_the_thread_waited_take_no_less():
 
 def test_a_system_that_does_not_tell_is_taken_as_one_that_never_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(waiting, "SCHEDULER", tmp_path / "nowhere")
-    assert waited_here() is never_waited
+    with waited_here(possible=True, one_by_one=True) as asked:
+        assert asked == (never_waited, never_waited)
     (tmp_path / "empty").write_text("")
     monkeypatch.setattr(waiting, "SCHEDULER", tmp_path / "empty")
-    assert waited_here() is never_waited
+    with waited_here(possible=True, one_by_one=False) as asked:
+        assert asked == (never_waited, never_waited)
+
+
+def test_nothing_stays_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "told").write_text("5 7000000 2\n")
+    monkeypatch.setattr(waiting, "SCHEDULER", tmp_path / "told")
+    with waited_here(possible=True, one_by_one=True) as (of_call, of_block):
+        assert (of_call(), of_block()) == (7.0, 0.0)
+    with pytest.raises(ValueError, match="closed"):
+        of_call()
 
 
 def test_the_system_tells_a_thread_that_another_runs_on_its_processor():
     """Both on one processor: sooner or later this one waits."""
-    waited = waited_here()
-    if waited is never_waited:
-        return
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        had, until = waited(), time.monotonic() + PATIENCE_S
-        while waited() == had and time.monotonic() < until:
-            pass
-        assert waited() > had
-    finally:
-        other.kill()
-        other.wait()
-        os.sched_setaffinity(0, allowed)
+    with waited_here(possible=True, one_by_one=False) as (_, waited):
+        if waited is never_waited:
+            return
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(allowed)})
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            had, until = waited(), time.monotonic() + PATIENCE_S
+            while waited() == had and time.monotonic() < until:
+                pass
+            assert waited() > had
+        finally:
+            other.kill()
+            other.wait()
+            os.sched_setaffinity(0, allowed)

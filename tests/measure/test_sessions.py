@@ -16,11 +16,10 @@ from torch import nn
 from autocompress.candidate.export import export
 from autocompress.errors import CandidateFailed
 from autocompress.machine.blocks import BlockLimits
-from autocompress.measure import ReferenceSpeed, Sessions, here, requalified
+from autocompress.measure import ReferenceSpeed, Sessions, requalified
 from autocompress.measure.statistics import session_of
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
-from autocompress_plugins.runtimes.onnxruntime import OnnxRuntime
 from tests.layouts import layout_of
 
 PROFILE = HardwareProfile(name="fake", runtime="fake")
@@ -84,19 +83,6 @@ def test_where_every_moment_counts_no_block_is_left_out_and_a_session_lasts_its_
     assert requalified((session,), ReferenceSpeed().after([session])) == (session,)
     assert ReferenceSpeed().after([session]).near(session.at_s) == math.inf, "it tells nothing of a quiet machine"
     assert ReferenceSpeed().after([quiet]).near(quiet.at_s) < math.inf
-
-
-@pytest.mark.parametrize(
-    ("profile", "left_out"), [({}, True), ({"machine": "as it is"}, False), ({"streams": 2}, False)]
-)
-def test_a_wait_for_a_processor_is_left_out_where_the_time_of_a_quiet_machine_is_asked_for(
-    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, profile: dict[str, Any], left_out: bool
-):
-    asked: list[bool] = []
-    monkeypatch.setattr(here, "waited_here", lambda: lambda: asked.append(True) or 0)
-    asking = HardwareProfile(name="cpu", **profile)
-    Sessions(OnnxRuntime(), asking, files[0], feeds()).record(files[1], BlockLimits(seconds=0.0))
-    assert bool(asked) == left_out
 
 
 def test_both_files_are_opened_anew_for_each_session(
