@@ -17,8 +17,8 @@ class FileLatency:
 
     statistic: the profile's percentile; low, high: 95 % interval of it; next_low, next_high: where the next session
     will lie. ratio_low to ratio_next_high: the same of the ratio. ratio_of_all: what a machine as busy as this one
-    makes of the file. sessions: in which it was timed; quiet_sessions: those on a quiet machine. None: an earlier
-    version did not say.
+    makes of the file between its waits for a processor. sessions: in which it was timed; quiet_sessions: those on a
+    quiet machine. None: an earlier version did not say.
     """
 
     p50: float

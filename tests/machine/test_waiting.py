@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from autocompress.machine import waiting
-from autocompress.machine.waiting import never_waited, waited_here, without_waits
+from autocompress.machine.waiting import never_waited, waited_here, without_wait, without_waits
 
 PATIENCE_S = 20.0
 
@@ -34,6 +34,11 @@ def test_what_was_waited_is_taken_off_the_longest_calls(times: list[float], wait
 def test_calls_before_which_the_thread_waited_take_no_less():
     """The wait of 3 ms lay between the calls of a block, which took 0.1 ms each."""
     assert without_waits(np.full(20, 0.1), 3.0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("took", "waited", "left"), [(5.0, 3.0, 2.0), (5.0, 0.0, 5.0), (0.1, 3.0, 0.1)])
+def test_so_it_is_off_one_call_and_none_takes_nothing(took: float, waited: float, left: float):
+    assert without_wait(took, waited) == pytest.approx(left)
 
 
 def test_a_system_that_does_not_tell_is_taken_as_one_that_never_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -1,6 +1,7 @@
 """What a session says of a file whose calls wait for a processor, by a clock and a scheduler of its own."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,9 +27,13 @@ class Machine:
 
     now_ms = waited_ms = 0.0
 
-    def wait(self) -> None:
-        self.now_ms += WAIT_MS
-        self.waited_ms += WAIT_MS
+    def __init__(self) -> None:
+        self._one_at_a_time = threading.Lock()
+
+    def wait(self, computed_ms: float = 0.0) -> None:
+        with self._one_at_a_time:
+            self.now_ms += computed_ms + WAIT_MS
+            self.waited_ms += WAIT_MS
 
 
 class Called(Session):
@@ -56,8 +61,7 @@ class Interrupted(Runtime):
         return Called(self._call)
 
     def _call(self) -> None:
-        self._machine.now_ms += CALL_MS
-        self._machine.wait()
+        self._machine.wait(CALL_MS)
 
 
 class Clocked(Interrupted):
