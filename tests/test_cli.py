@@ -345,8 +345,12 @@ def trained(out: Path) -> list[Path]:
 
 def wait_for(trainings: int, child: "subprocess.Popen[str]", out: Path) -> None:
     """Until the weights of so many trainings are stored."""
+    wait_until(lambda: len(trained(out)) >= trainings, child)
+
+
+def wait_until(reached: Callable[[], bool], child: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while len(trained(out)) < trainings:
+    while not reached():
         assert child.poll() is None, child.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -418,7 +422,7 @@ def children_of(pid: int) -> list[int]:
 
 def opened_by(run: Path) -> list[int]:
     """The processes that opened the task, the first one first."""
-    log = (run / "worker.log").read_text().splitlines()
+    log = (run / "worker.log").read_text().splitlines() if (run / "worker.log").exists() else []
     return [int(line.removeprefix("opened ")) for line in log if line.startswith("opened ")]
 
 
@@ -427,7 +431,7 @@ def test_two_workers_search_side_by_side_and_one_that_is_killed_is_replaced(
 ) -> None:
     interrupted.copied_to(folder / "run")
     child = begin(folder, site, *interrupted.options, "--trials", "6", "--out", "run", workers=2)
-    wait_for(2, child, folder / "run")
+    wait_until(lambda: len(opened_by(folder / "run")) == 2, child)  # the second one opens while the first computes
     children = children_of(child.pid)
     assert len(children) == 3, "two that compute, and one that times files"
     os.kill(opened_by(folder / "run")[0], signal.SIGKILL)
