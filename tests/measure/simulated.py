@@ -1,7 +1,7 @@
 """Machines that are not there: calls take what the machine's state makes of them, and its clock goes on with them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ from autocompress.comparison import TimingSession
 from autocompress.machine.blocks import BlockLimits, record_blocks
 from autocompress.machine.quiet import RecentBlocks, quiet
 from autocompress.measure.statistics import session_of
+from autocompress.plugin.contract import Array, Feed, Session
 
 
 @dataclass
@@ -84,3 +85,18 @@ class Machine:
         session = session_of(blocks, self.recent.fastest(self.now_ms / 1e3, blocks.reference), percentile)
         self.recent.add(self.now_ms / 1e3, blocks.reference)
         return session
+
+
+class Called(Session):
+    """Of a file that is not there, each call of which is one of a function."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+
+    @property
+    def input_names(self) -> Sequence[str]:
+        return ("x",)
+
+    def run(self, feed: Feed) -> Sequence[Array]:
+        self._call()
+        return []

@@ -1,7 +1,7 @@
 """While files are timed, threads that compute a call together have a processor each; afterwards all is as it was."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,15 @@ from autocompress.machine import processors
 from autocompress.machine.blocks import BlockLimits
 from autocompress.measure import Sessions
 from autocompress.measure.operators import operators_of
-from autocompress.plugin.contract import Array, Feed, OperatorTime, Runtime, Session
+from autocompress.plugin.contract import Feed, OperatorTime, Runtime, Session
 from autocompress.profile import HardwareProfile
+
+from .simulated import Called
 
 TWO = HardwareProfile(name="two", runtime="placed", threads=2)
 LIMITS = BlockLimits(quiet=1, seconds=0.0, fewest=1)
 FEEDS: list[Feed] = [{"x": np.ones(1)}]
 Where = tuple[Any, set[int]]  # the pool's processors, as a file was opened with them, and those of the calling thread
-
-
-class Called(Session):
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
-
-    @property
-    def input_names(self) -> Sequence[str]:
-        return ("x",)
-
-    def run(self, feed: Feed) -> Sequence[Array]:
-        self._call()
-        return []
 
 
 class Placed(Runtime):

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import pytest
 from autocompress.machine import waiting
 from autocompress.machine.blocks import BlockLimits
 from autocompress.measure import Sessions, here
-from autocompress.plugin.contract import Array, Feed, Runtime, Session
+from autocompress.plugin.contract import Feed, Runtime, Session
 from autocompress.profile import HardwareProfile
+
+from .simulated import Called
 
 LIMITS = BlockLimits(quiet=3, seconds=0.0, fewest=3)
 FEEDS: list[Feed] = [{"x": np.ones(1)}, {"x": np.ones(2)}]
@@ -34,19 +36,6 @@ class Machine:
         with self._one_at_a_time:
             self.now_ms += computed_ms + WAIT_MS
             self.waited_ms += WAIT_MS
-
-
-class Called(Session):
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
-
-    @property
-    def input_names(self) -> Sequence[str]:
-        return ("x",)
-
-    def run(self, feed: Feed) -> Sequence[Array]:
-        self._call()
-        return []
 
 
 class Interrupted(Runtime):

@@ -264,7 +264,7 @@ def _into_layers(module: nn.Module, layers: Sequence[nn.Linear]) -> dict[str, tu
             if (kept := why_kept(module)) is not None:
                 keep_whole(layer, kept)
     for name in found:
-        del module._parameters[name]
+        delattr(module, name)
     return found
 
 

@@ -3,16 +3,14 @@ sequence, through linear layers that it calls or whose weights it takes, or thro
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from autocompress.data import call as called
 from autocompress.errors import CandidateFailed, one_line
@@ -21,13 +19,12 @@ from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.model_runs import ModuleCall, output, outputs, same_output, same_outputs
-from autocompress_plugins.shrinking.function_attention import arguments_of_parts, attention_in_parts
+from autocompress_plugins.shrinking.multiplied_weights import WEIGHT_AXES, MultipliedWeights
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
 from autocompress_plugins.shrinking.own_attention import (
     LayerUses,
     become_own_attention,
     exchanged,
-    layer_of,
     leave_own_attention,
 )
 from autocompress_plugins.shrinking.own_attention_reading import (
@@ -40,12 +37,10 @@ from autocompress_plugins.shrinking.own_attention_reading import (
 MOST_LAYERS = 6  # linear layers of an attention: query, key, value, output, and two for positions or mixing heads
 # How modules were read, by their class and form: a search makes many copies of a model.
 READINGS: WeakKeyDictionary[type, dict[str, AttentionReading | CandidateFailed | None]] = WeakKeyDictionary()
-PRODUCTS = frozenset({"linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "tensordot"})
 OTHER_PRODUCTS = (
     "places see each other through weights of its own that are not multiplied whole by F.linear "
     "(x @ weight, einsum, a part of one), and where heads lie in them cannot be told"
 )
-WEIGHT_AXES = (2, 3)  # of a weight that a module holds itself
 READERS = (1, 2, 3)  # how many read one tensor: all three fused, one of them apart, or each by itself
 
 
@@ -230,7 +225,7 @@ class _Run:
             handles.append(module.register_forward_pre_hook(_named(before, name), with_kwargs=True))
             handles.append(module.register_forward_hook(_named(after, name), with_kwargs=True))
         try:
-            with torch.no_grad(), _Multiplied(model, multiplied, run.otherwise.add):
+            with torch.no_grad(), MultipliedWeights(model, multiplied, run.otherwise.add):
                 called(evaluating(model), inputs)
         finally:
             for handle in handles:
@@ -297,62 +292,6 @@ class _Run:
         gave = tensors_of(self.calls[name].gave)
         after = [layer for layer, at in self.at.items() if at > self.ended[name]]
         return next((layer for layer in after if gave and self.given[layer] is gave[0]), None)
-
-
-class _Multiplied(TorchFunctionMode):
-    """While open, what is multiplied with the weights of a linear layer is shown, whether or not it is called; weights
-    that a module holds itself are shown as a layer of them. otherwise: is given the modules that hold weights which are
-    multiplied in another way.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        show: Callable[[nn.Linear, nn.Module, Tensor], None],
-        otherwise: Callable[[nn.Module], None],
-    ) -> None:
-        super().__init__()
-        self._holders = {id(p): module for module in model.modules() for p in module.parameters(recurse=False)}
-        linear = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
-        self._layers = {id(own): layer for layer in linear if isinstance(own := layer.weight, nn.Parameter)}
-        self._holders |= self._layers
-        self._by_storage = {
-            _storage(parameter): module
-            for module in model.modules()
-            for parameter in module.parameters(recurse=False)
-            if parameter.dim() in WEIGHT_AXES and not isinstance(module, nn.Linear)
-        }
-        self._show, self._otherwise = show, otherwise
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = kwargs or {}
-        if func is F.multi_head_attention_forward and (given := arguments_of_parts(args, named)) is not None:
-            with self:
-                return attention_in_parts(given)
-        if func is F.linear and self._note(*args, **named):
-            return func(*args, **named)
-        if getattr(func, "__name__", "").strip("_") in PRODUCTS:
-            for tensor in tensors_of((args, named)):
-                if (holder := self._by_storage.get(_storage(tensor))) is not None:
-                    self._otherwise(holder)
-        return func(*args, **named)
-
-    def _note(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-        """Show it, if it is a whole weight that a layer or a module holds."""
-        holder = self._holders.get(id(weight))
-        if holder is None or weight.dim() != 2:
-            return False
-        if id(weight) not in self._layers:
-            assert isinstance(weight, nn.Parameter)
-            own = bias if isinstance(bias, nn.Parameter) and self._holders.get(id(bias)) is holder else None
-            self._layers[id(weight)] = layer_of(weight, own)
-        self._show(self._layers[id(weight)], holder, input)
-        return True
-
-
-def _storage(tensor: Tensor) -> int | None:
-    """The same of a weight and of a part of it, or its transpose; None of a sparse one."""
-    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else None
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
