@@ -201,6 +201,6 @@ def _timed(session: Any, feeds: Feeds, evict: Callable[[], None] | None, waited:
         began = time.perf_counter()
         run()
         took = (time.perf_counter() - began) * 1e3
-        return without_wait(took, waited() - had_waited)
+        return without_wait(took, had_waited, waited())
 
     return call

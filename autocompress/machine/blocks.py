@@ -88,7 +88,7 @@ def record_blocks(
 ) -> Blocks:
     """One session. quiet_blocks: of the reference's medians so far, how many blocks between two of them were quiet.
     move: called when several blocks in a row were not, to go on elsewhere. waited: by this thread for a processor
-    since it began, milliseconds; no part of what calls take.
+    since it began; no part of what calls take.
 
     The garbage collector rests meanwhile.
     """
@@ -136,7 +136,7 @@ def _block(model: Call, calls: int, waited: Waited = never_waited) -> Millisecon
     times = model.block(calls) if isinstance(model, Streams) else np.array([model() for _ in range(calls)])
     if not (times > 0).all():
         raise TooCoarse("a call took no time by the runtime's clock: it is too coarse to time this file")
-    return without_waits(times, waited() - had_waited)
+    return without_waits(times, had_waited, waited())
 
 
 def _calls_a_block(model: Call, block_ms: float) -> int:

@@ -8,18 +8,27 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 SCHEDULER = Path("/proc/thread-self/schedstat")  # ns on a processor, ns waited for one, turns (Linux, sched-stats.rst)
 
-Waited = Callable[[], float]  # milliseconds that a thread waited for a processor since it began
+
+class Waits(NamedTuple):
+    """Those of a thread for a processor. ms: milliseconds in all. turns: how often it was given one."""
+
+    ms: float = 0.0
+    turns: int = 0
 
 
-def never_waited() -> float:
+Waited = Callable[[], Waits]  # of a thread since it began
+
+
+def never_waited() -> Waits:
     """Where every moment counts, or the system does not tell."""
-    return 0.0
+    return Waits()
 
 
 @contextmanager
@@ -37,25 +46,36 @@ def waited_here(*, possible: bool, one_by_one: bool) -> Iterator[tuple[Waited, W
 def _asking(stack: ExitStack) -> Waited:
     try:
         told = stack.enter_context(SCHEDULER.open("rb", buffering=0))
-        int(told.read().split()[1])
+        _waits(told.read())
     except (OSError, IndexError, ValueError):
         return never_waited
-    return lambda: int(os.pread(told.fileno(), 64, 0).split()[1]) / 1e6
+    return lambda: _waits(os.pread(told.fileno(), 64, 0))
 
 
-def without_wait(ms: float, waited: float) -> float:
+def _waits(told: bytes) -> Waits:
+    _, waited, turns = told.split()[:3]
+    return Waits(int(waited) / 1e6, int(turns))
+
+
+def without_wait(ms: float, before: Waits, after: Waits) -> float:
     """What a call took without what was waited in it; as it is where it took less than that."""
+    waited = after.ms - before.ms
     return ms - waited if 0 < waited < ms else ms
 
 
-def without_waits(times: npt.NDArray[np.float64], waited: float) -> npt.NDArray[np.float64]:
-    """Milliseconds of the calls of a block without what was waited in all of them, which is taken off the longest: none
-    is longer than a limit then, and together they are as much shorter. As they are where they took less than that.
+def without_waits(times: npt.NDArray[np.float64], before: Waits, after: Waits) -> npt.NDArray[np.float64]:
+    """Milliseconds of the calls of a block without what was waited in all of them. There was a wait in as many calls as
+    the thread was given a processor again, at most: in the longest ones. It is taken off them so that none is longer
+    than a limit, and together they are as much shorter; none gets shorter than the shortest of the others, since what
+    would make it so was waited between two calls.
     """
+    waited, turns = after.ms - before.ms, min(max(1, after.turns - before.turns), len(times))
     if not 0 < waited < times.sum():
         return times
-    falling = np.sort(times)[::-1]
-    limits = (np.cumsum(falling) - waited) / np.arange(1, len(times) + 1)  # where so many of the longest are cut
-    cut = np.append(falling[1:], 0.0) <= limits
-    shortened: npt.NDArray[np.float64] = np.minimum(times, limits[np.argmax(cut)])
+    longest = np.argsort(times)[::-1][:turns]
+    limits = (np.cumsum(times[longest]) - waited) / np.arange(1, turns + 1)  # where so many of the longest are cut
+    cut = np.append(times[longest][1:], 0.0) <= limits
+    shortest = times.min() if turns < len(times) else 0.0
+    shortened = times.copy()
+    shortened[longest] = np.minimum(times[longest], max(limits[np.argmax(cut)], shortest))
     return shortened

@@ -35,6 +35,6 @@ def timed_call(
         start = time.perf_counter()
         run()
         took = (time.perf_counter() - start) * 1e3
-        return without_wait(took, waited() - had_waited)
+        return without_wait(took, had_waited, waited())
 
     return call

@@ -69,14 +69,14 @@ def test_calls_are_timed_without_what_they_waited_for_a_processor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: dict[str, Any], known_ms: float | None, ms: float
 ) -> None:
     """Of 10 ms each, and interrupted for 3, as is what empties the caches before."""
-    now = {"ms": 0.0, "waited": 0}
+    now = {"ms": 0.0, "waits": 0}
 
     def takes(ms: float) -> None:
-        now.update(ms=now["ms"] + ms + 3, waited=now["waited"] + 3_000_000)
+        now.update(ms=now["ms"] + ms + 3, waits=now["waits"] + 1)
 
     (tmp_path / "told").write_text("0 0 0")
     monkeypatch.setattr(waiting, "SCHEDULER", tmp_path / "told")
-    monkeypatch.setattr(os, "pread", lambda *_: f"0 {now['waited']} 0".encode())
+    monkeypatch.setattr(os, "pread", lambda *_: f"0 {3_000_000 * now['waits']} {now['waits']}".encode())
     monkeypatch.setattr(time, "perf_counter", lambda: now["ms"] / 1e3)
     monkeypatch.setattr(jobs, "eviction", lambda: lambda: takes(0))
     monkeypatch.setattr(jobs, "bound_call", lambda session, feed: lambda: takes(10))

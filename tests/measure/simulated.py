@@ -9,6 +9,7 @@ import numpy as np
 from autocompress.comparison import TimingSession
 from autocompress.machine.blocks import BlockLimits, record_blocks
 from autocompress.machine.quiet import RecentBlocks, quiet
+from autocompress.machine.waiting import Waits
 from autocompress.measure.statistics import session_of
 from autocompress.plugin.contract import Array, Feed, Session
 
@@ -18,7 +19,8 @@ class Machine:
     """A shared processor. quiet_ms, busy_ms: the range that a state lasts; a busy range of nothing: always quiet, a
     quiet one of nothing: never. speed: what all times are divided by, at a moment in ms. session_sd: spread between
     sessions of a file, of the logarithm (where its memory came to lie). turn_ms: how long this process computes before
-    others run on its processor, and how long they do. tells: whether the system says how long it waited for them.
+    others run on its processor, and how long they do. between_ms: what it does between two calls. tells: whether the
+    system says how long it waited for them.
     """
 
     quiet_ms: tuple[float, float] = (15, 100)
@@ -27,6 +29,7 @@ class Machine:
     call_sd: float = 0.01
     session_sd: float = 0.005
     turn_ms: tuple[float, float] = (math.inf, 0)
+    between_ms: float = 0.0
     tells: bool = True
     seed: int = 0
     now_ms: float = 0.0
@@ -35,7 +38,7 @@ class Machine:
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
         self._busy, self._changes_ms = False, 0.0
-        self._waited_ms, self._turn_left_ms = 0.0, self.turn_ms[0]
+        self._waits, self._turn_left_ms = Waits(), self.turn_ms[0]
 
     def busy(self) -> bool:
         while self.now_ms >= self._changes_ms:
@@ -51,6 +54,7 @@ class Machine:
         own = ms * math.exp(self.random.normal(0, self.session_sd))
 
         def call() -> float:
+            self._compute(self.between_ms)
             began = self.now_ms
             took = own * (slowed if self.busy() else 1) / self.speed(self.now_ms)
             self._compute(took * math.exp(abs(self.random.normal(0, self.call_sd))))
@@ -62,13 +66,13 @@ class Machine:
         while ms >= self._turn_left_ms:
             ms -= self._turn_left_ms
             self.now_ms += self._turn_left_ms + self.turn_ms[1]
-            self._waited_ms += self.turn_ms[1]
+            self._waits = Waits(self._waits.ms + self.turn_ms[1], self._waits.turns + 1)
             self._turn_left_ms = self.turn_ms[0]
         self.now_ms += ms
         self._turn_left_ms -= ms
 
-    def _waited(self) -> float:
-        return self._waited_ms if self.tells else 0.0
+    def _waited(self) -> Waits:
+        return self._waits if self.tells else Waits()
 
     def session(
         self, candidate: tuple[float, float], reference: tuple[float, float] = (1.0, 1.3), percentile: float = 90

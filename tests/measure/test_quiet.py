@@ -48,6 +48,14 @@ def test_what_others_on_the_same_processor_take_is_no_part_of_a_call():
     assert untold < 0.15, "a wait that nobody tells of makes the file look faster than it is"
 
 
+def test_what_they_take_between_two_calls_makes_none_faster_nor_the_machine_busy():
+    """One block in which all calls were too fast would make every session of the next minutes a busy one."""
+    machine = Machine(busy_ms=(0, 0), turn_ms=(3, 1), between_ms=0.02)
+    sessions = [machine.session((0.1, 1), (0.13, 1)) for _ in range(20)]
+    assert not any(session.busy for session in sessions)
+    assert [np.exp(session.log_ratio) for session in sessions] == pytest.approx([0.1 / 0.13] * 20, rel=0.04)
+
+
 def test_what_a_neighbour_makes_of_the_file_is_kept_beside():
     found, of_all = ratios(Machine(quiet_ms=(15, 60), busy_ms=(30, 200)))
     assert float(np.mean(of_all)) > 1.15 * float(np.mean(found))

@@ -25,9 +25,9 @@ SHAPES = [{"length": 8, "weight": 1}, {"length": 16, "weight": 1}]
 
 
 class Machine:
-    """Its clock in milliseconds, and those that this thread waited so far."""
+    """Its clock in milliseconds, and how often this thread waited so far."""
 
-    now_ms = waited_ms = 0.0
+    now_ms, waits = 0.0, 0
 
     def __init__(self) -> None:
         self._one_at_a_time = threading.Lock()
@@ -35,7 +35,7 @@ class Machine:
     def wait(self, computed_ms: float = 0.0) -> None:
         with self._one_at_a_time:
             self.now_ms += computed_ms + WAIT_MS
-            self.waited_ms += WAIT_MS
+            self.waits += 1
 
 
 class Interrupted(Runtime):
@@ -66,7 +66,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     found = Machine()
     (tmp_path / "told").write_text("0 0 0")
     monkeypatch.setattr(waiting, "SCHEDULER", tmp_path / "told")
-    monkeypatch.setattr(os, "pread", lambda *_: f"0 {round(found.waited_ms * 1e6)} 0".encode())
+    monkeypatch.setattr(os, "pread", lambda *_: f"0 {round(found.waits * WAIT_MS * 1e6)} {found.waits}".encode())
     monkeypatch.setattr(time, "perf_counter", lambda: found.now_ms / 1e3)
     monkeypatch.setattr(here, "eviction", lambda: found.wait)  # interrupted too
     return found
