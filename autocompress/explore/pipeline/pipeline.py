@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -148,8 +149,8 @@ class Pipeline:
         anything to the front, is not scored; the fastest one is in any case. skip: graph variants not to make.
         worth_below: the latency ratio at and above which a file adds nothing, whatever it scores. stands: whether
         a file of this score and latency ratio would be on the front, which is what is scored on all examples.
-        first_look: it is asked before the training of a recipe that trains, to tell whether that is worth it: the
-        fastest file alone is scored, and where nothing was repaired none is made.
+        first_look: it is asked before the training of a recipe that trains, to tell whether that is worth it: of the
+        variants that a gate times the fastest file is scored alone, and where nothing was repaired none is made.
         """
         left = self._left(limit_s)
         weights = await self.operations.train(request, limit_s=left())
@@ -158,6 +159,9 @@ class Pipeline:
         if first_look and weights.checkpoint is None:
             return Outcome(plans=weights.plans, rung=request.rung)
         variants = variants_for(request.recipe, self.ratios, self.prepared.applicable, trained=trained)
+        if first_look:
+            gated = worth_gating(request.recipe, self.ratios, self.prepared.applicable)
+            variants = [variant for variant in variants if variant in gated]
         made = await self.operations.make(
             FamilyFiles(
                 weights,
@@ -167,7 +171,10 @@ class Pipeline:
             ),
             limit_s=left(),
         )
-        return await self._measured(made, weights, request.rung, worth_below, left, stands, first_look=first_look)
+        begun, score = _begun(weights, request.rung), self._score(stands, left)
+        if first_look:
+            return await self._first_scored(made, begun, score, left)
+        return await self._measured(made, begun, worth_below, score, left)
 
     async def evaluate_reference(self, limit_s: float) -> Outcome:
         """Measure the file that the unchanged model was exported to, and its graph variants, which are timed while it
@@ -217,28 +224,16 @@ class Pipeline:
         return session
 
     async def _measured(
-        self,
-        made: Made,
-        weights: TrainedWeights,
-        rung: int,
-        worth_below: float | None,
-        left: Left,
-        stands: Stands = anything_stands,
-        *,
-        first_look: bool = False,
+        self, made: Made, begun: Outcome, worth_below: float | None, score: ScoreFiles, left: Left
     ) -> Outcome:
-        """The files of a family timed, and those worth it scored; a failure costs its own file alone. first_look: the
-        fastest that can be scored is enough.
-        """
+        """The files of a family timed, and those worth it scored; a failure costs its own file alone."""
         base = await self._latency(made.source, left)
-        variants, outcome = await self._timed_variants(made, base, _begun(weights, rung), left)
-        timed, score = [(made.source, base), *variants], self._score(stands, left)
-        fastest_first = sorted(timed, key=lambda pair: pair[1].ratio)
-        if first_look:
-            return await self._first_scored(made, fastest_first, outcome, score, left)
+        variants, outcome = await self._timed_variants(made, base, begun, left)
+        timed = [(made.source, base), *variants]
+        fastest, _ = min(timed, key=lambda pair: pair[1].ratio)
         kept: list[TimedFile] = []
         for file, latency in timed:
-            if file is not fastest_first[0][0] and not self._for_size(file) and too_slow(latency, worth_below):
+            if file is not fastest and not self._for_size(file) and too_slow(latency, worth_below):
                 reason = f"no faster than a model that loses nothing ({latency.ratio:.3g} of the reference's latency)"
                 outcome = replace(outcome, hopeless=(*outcome.hopeless, self._rejected(file, latency, reason)))
             else:
@@ -311,17 +306,25 @@ class Pipeline:
         """The limit of something measured that takes so many seconds: more on a device elsewhere."""
         return max(limit_s, place_limit_s(self.profile, seconds))
 
-    async def _first_scored(
-        self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, score: ScoreFiles, left: Left
-    ) -> Outcome:
-        """The first of the files that can be scored; the others go."""
-        for number, each in enumerate(timed, 1):
-            outcome = await self._scored(made, [each], outcome, score, left)
+    async def _first_scored(self, made: Made, begun: Outcome, score: ScoreFiles, left: Left) -> Outcome:
+        """The first of the files that can be timed and scored, the fastest at the gate first; the others go."""
+        outcome, files = replace(begun, failed=made.failed), sorted((*made.files, made.source), key=self._known_ratio)
+        for number, file in enumerate(files, 1):
+            try:
+                timed = file, await self._latency(file, left)
+            except CandidateFailed as error:
+                outcome = self._without(outcome, file, error.strategy, error.reason)
+                continue
+            outcome = await self._scored(made, [timed], outcome, score, left)
             if outcome.evaluations:
-                for file, _ in timed[number:]:
-                    self._discard(file)
+                for other in files[number:]:
+                    self._discard(other)
                 break
         return _or_why_not(outcome)
+
+    def _known_ratio(self, file: ModelFile) -> float:
+        """Of a file's latency to the reference's; infinite where its graph was never timed."""
+        return latency_of(self.timed.of(file.graph)).ratio if self.timed.known(file.graph) else math.inf
 
     async def _scored(
         self, made: Made, timed: Sequence[TimedFile], outcome: Outcome, score: ScoreFiles, left: Left

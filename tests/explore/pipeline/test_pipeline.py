@@ -320,6 +320,15 @@ def test_before_any_training_the_fastest_file_alone_is_scored_and_kept(opened: A
     assert recipe.calibration == outcome.calibration
 
 
+def test_before_any_training_nothing_is_timed_but_what_the_gate_timed(opened: Any) -> None:
+    milder = Step.of(HALF.strategy, **{**HALF.values, "ratio": 0.375})
+    recipe, timed = Recipe((milder, DISTIL, TRAIN)), opened.pipeline.timed
+    opened.gate(recipe, Budget(speedup=1.001))
+    spent_s = timed.spent_s
+    assert opened.look_at(recipe).evaluations
+    assert timed.spent_s == spent_s
+
+
 def test_a_file_that_cannot_be_scored_makes_way_for_the_next_fastest(
     opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
