@@ -81,6 +81,7 @@ class Search:
         self.floor = opened.floor
         self._gating = opened.gating
         self._finds_first = self._policy.first_recipes and bool(self._space.structural) and not self._progress.is_begun
+        self._finds_default = self._finds_first
         self._finding = asyncio.Lock()  # what comes first
         self._refused = 0  # structures in a row
         self._failure: BaseException | None = None
@@ -167,7 +168,7 @@ class Search:
             self._view.phase("finish")
             await self._finish.conclude()
             return self.standings
-        proposer = await self._begin()
+        proposer = self._proposer()
         await all_done(self._work(proposer) for _ in range(self._operations.families))
         self._view.phase("finish")
         await self._finish.run()
@@ -247,6 +248,10 @@ class Search:
         times = 1 if self._timed.left_s(self._clock.elapsed()) else MORE_TRAINED
         if not proposer.is_waiting and await self._trained(self._promotable(times)):  # else it stands at the budget
             return True
+        if self._finds_default and not proposer.is_waiting:
+            self._finds_default = False
+            proposer.wait_for(await self._one_default())
+            return True
         if self._finds_first and not proposer.is_waiting:
             await self._find_first(proposer)
             return True
@@ -311,13 +316,9 @@ class Search:
         self.history.end_trial(fact, trial)
         self._sampler.learn(asked, trial)
 
-    async def _begin(self) -> Proposer:
-        """What comes before the sampler is asked: what a kill interrupted; then one default recipe, so that a first
-        family is there soon. The other defaults are found after it.
-        """
+    def _proposer(self) -> Proposer:
+        """It begins with what a kill interrupted, and with what an earlier process found to come first."""
         waiting, ended = self._progress.pending, self.standings.ended
-        if self._finds_first:
-            waiting += await self._one_default()
         waiting += [recipe for recipe in self._progress.first if recipe not in waiting]
         return Proposer(
             self._sampler,
@@ -334,14 +335,16 @@ class Search:
         return self._training.is_busy(recipe) or self._admission.awaits_training(recipe, self._training.under_way_now)
 
     async def _one_default(self) -> list[Recipe]:
-        """Of the first strategy: as mild as the budget allows, its default without one."""
+        """What a search begins with, so that a first family is there soon; the other defaults are found meanwhile. Of
+        the first strategy: as mild as the budget allows, its default without one.
+        """
         if not self.standings.steering.bounded:
             return single_defaults(self._space)[:1]
         rising = [*self._ladders_to_the_floor(), *ladders(self._space)]
         return await first_of(rising[:1], self.standings.steering, self._timed_in_time({}), rounds=1)
 
     async def _find_first(self, proposer: Proposer) -> None:
-        """Where to begin beside that; who else has nothing to do meanwhile waits."""
+        """Where to begin beside one default; who else has nothing to do meanwhile waits."""
         async with self._finding:
             if not self._finds_first or self._failure is not None:
                 return

@@ -174,17 +174,24 @@ class Measuring:
         left = list(finalists)
         for _ in range(sessions):
             left = [e for e in left if self._missing(e.graph, sessions) or self._is_doubtful(e)]
-            count = sum(max(1, self._missing(e.graph, sessions)) for e in left)
-            patient_s = self._time.patient_s(count, self._measuring_s()) if left else 0.0
+            patient_s = self._patient_s(left, sessions)
             left = [e for e in left if await self._timed(e, patient_s)]
+
+    def _patient_s(self, files: Sequence[Evaluation], sessions: int) -> float:
+        """Seconds of each session of these files: longer where it is to find quiet moments, and may."""
+        if not files or self._pipeline.timed.in_vain():
+            return self._pipeline.session_s
+        count = sum(max(1, self._missing(e.graph, sessions)) for e in files)
+        return self._time.patient_s(count, self._measuring_s())
 
     def _missing(self, graph: str, sessions: int) -> int:
         """How many a graph has too few of, since the finalists were chosen. Those that found no quiet moments are made
-        up for, as often as it may happen beside a training.
+        up for, as often as it may happen beside a training, as long as there are any.
         """
         timed = self._standings.measured.finals.get(graph, ())
         quiet = sum(not session.busy for session in timed)
-        return max(0, min(sessions - quiet, sessions + IN_VAIN_BESIDE - len(timed)))
+        made_up_for = 0 if self._pipeline.timed.in_vain() else IN_VAIN_BESIDE
+        return max(0, min(sessions - quiet, sessions + made_up_for - len(timed)))
 
     def _is_doubtful(self, evaluation: Evaluation) -> bool:
         """Whether a file was never timed itself, or once and otherwise than its graph."""

@@ -177,8 +177,8 @@ class Pipeline:
         return await self._measured(made, begun, worth_below, score, left)
 
     async def evaluate_reference(self, limit_s: float) -> Outcome:
-        """Measure the file that the unchanged model was exported to, and its graph variants, which are timed while it
-        is scored: nothing else can be computed yet.
+        """Measure the file that the unchanged model was exported to while its graph variants are made, and those while
+        it is scored: nothing else can be computed yet.
         """
         left = self._left(limit_s)
         weights, variants = (
@@ -186,8 +186,11 @@ class Pipeline:
             tuple(variants_for(Recipe(), self.ratios, self.prepared.applicable)),
         )
         request = FamilyFiles(weights, 0, self.prepared.exporter, variants, source=self.prepared.reference)
-        made = await self.operations.make(request, limit_s=left())
-        own, score = (made.source, await self._latency(made.source, left)), self._score(anything_stands, left)
+        making = asyncio.ensure_future(self.operations.make(request, limit_s=left()))
+        measuring = asyncio.ensure_future(self._latency(self.prepared.reference, left))
+        await all_done([making, measuring])
+        made = making.result()
+        own, score = (made.source, measuring.result()), self._score(anything_stands, left)
         scoring = asyncio.ensure_future(score([own]))
         timing = asyncio.ensure_future(self._timed_variants(made, own[1], _begun(weights, 0), left))
         await all_done([scoring, timing])

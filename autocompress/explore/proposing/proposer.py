@@ -59,8 +59,12 @@ class Proposer:
 
     def begin(self, waiting: Sequence[Recipe], defaults: Sequence[Recipe]) -> None:
         """What comes first, and the defaults of each strategy alone, are found."""
-        self._waiting += [recipe for recipe in waiting if recipe not in self._waiting]
+        self.wait_for(waiting)
         self._defaults = list(defaults)
+
+    def wait_for(self, recipes: Sequence[Recipe]) -> None:
+        """These come before anything new."""
+        self._waiting += [recipe for recipe in recipes if recipe not in self._waiting]
 
     def next(self) -> Asked | None:
         """A recipe that was not tried yet; None when the space holds nothing new."""

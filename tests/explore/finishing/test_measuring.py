@@ -21,6 +21,7 @@ from autocompress.latency import Latency
 from autocompress.recipe import Recipe, Step
 
 Make = Callable[..., Any]
+PATIENT_S = 4.0
 
 
 class Sessions:
@@ -30,12 +31,14 @@ class Sessions:
         self.answer, self.whole_s, self.limit_s = answer, whole_s, whole_s
         self.asked: Counter[str] = Counter()
         self.order: list[str] = []
+        self.seconds: list[float] = []
         self.timed = TimedGraphs()
         self.session_s = 1.0
 
-    async def session(self, evaluation: Evaluation, *_: Any) -> TimingSession:
+    async def session(self, evaluation: Evaluation, seconds: float, *_: Any) -> TimingSession:
         self.asked[evaluation.id] += 1
         self.order.append(evaluation.id)
+        self.seconds.append(seconds)
         session = replace(self.answer(evaluation), file=evaluation.digest)
         self.timed.add(evaluation.graph, [session])
         return session
@@ -75,7 +78,7 @@ def measuring(make_latency: Make, make_history: Callable[..., History]) -> Make:
             closing_s=lambda: 0.0,
             judging_s=lambda: 0.0,
             can_measure=lambda: timed.left() > 0,
-            patient_s=lambda sessions, measuring_s: 1.0,
+            patient_s=lambda sessions, measuring_s: PATIENT_S,
         )
         within: Any = SimpleNamespace(within=lambda limit_s: limit_s)
         standings = Standings(history, Budget(speedup=2))
@@ -118,6 +121,14 @@ def test_the_three_most_accurate_are_judged_by_three_sessions_each_in_turn(measu
     best = sorted(standings.families.values(), key=lambda f: -f.evaluations[0].score.val)[1:4]
     assert timed.order == [f.evaluations[0].id for f in best] * 3, "0.9 is over the budget"
     assert all(standings.is_final(f.evaluations[0]) for f in best)
+
+
+def test_where_the_last_sessions_found_no_quiet_moments_the_next_ones_do_not_wait_for_any(
+    measuring: Make, make_session: Make
+):
+    made, timed, _ = measuring(lambda e: make_session(e.latency.ratio, quiet=False), [0.3, 0.2])
+    asyncio.run(made.judge_finalists())
+    assert timed.seconds == [PATIENT_S] * 4 + [timed.session_s] * 2, "of two files in turn; three in vain are enough"
 
 
 def test_what_three_sessions_do_not_decide_is_given_four_more(measuring: Make, make_session: Make):
