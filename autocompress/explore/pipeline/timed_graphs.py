@@ -14,7 +14,7 @@ SESSION_S = (0.1, 1.5)  # seconds of one, at least and at most
 MOST_SHARE = 0.05  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
 WHOLE_SHARE = 0.05  # of a search's time on a quiet machine; beyond it nothing is timed but what a verdict needs
 SHORTEST_S = 0.02  # four short blocks of each file
-IN_VAIN = 3  # busy sessions in a row, after which those to come are not expected to find quiet moments
+BUSY_IN_A_ROW = 3  # busy sessions in a row, after which those to come are not expected to find quiet moments
 
 
 def session_s(limit_s: float) -> float:
@@ -58,7 +58,7 @@ class TimedGraphs:
     def in_vain(self) -> bool:
         """Whether to wait for quiet moments is hopeless: the last sessions found none."""
         sessions = sorted((s for graph in self._sessions for s in self.of(graph)), key=lambda session: session.at_s)
-        return len(sessions) >= IN_VAIN and all(session.busy for session in sessions[-IN_VAIN:])
+        return len(sessions) >= BUSY_IN_A_ROW and all(session.busy for session in sessions[-BUSY_IN_A_ROW:])
 
     def known(self, graph: str) -> bool:
         """Whether a graph needs no further session to decide what is tried next: one does."""

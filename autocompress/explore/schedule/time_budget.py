@@ -16,7 +16,7 @@ MAY_TAKE = 1.2  # times what a training or a family should take
 LAST_LENGTHS_KEPT = 2  # times the last rung's length, kept for each finalist
 LEAST_MORE = 0.3  # of what a finalist has trained: to train on for less is not worth warming up again
 EXAMPLES_S, EXAMPLES_SHARE = 5.0, 0.01  # for which examples changed, and of the whole time at most
-CLOSING_S = 3.0  # writing the front and the report
+CLOSING_S = 2.0  # writing the front and the report
 
 # What finishing does, and the time that is kept for it.
 FINALISTS = 3  # families trained in full without a budget; the front has several
@@ -124,13 +124,15 @@ class TimeBudget:
 
     def closing_s(self) -> float:
         """For explaining, judging finalists, timing the front once more, testing and writing. On a quiet machine the
-        front is timed while finalists are trained.
+        front is timed while finalists are trained, and of their sessions one each is left for after it: of the files
+        that come of it.
         """
         front = self._standings.front()
         busy = 2 * sum(not e.latency.quiet for e in front) > len(front)
+        beside = bool(self._standings.finalists(1)) and not busy
         judged = self.judging_sessions()
-        judging_s = self._patiently_s(judged) if busy else self._sessions_s(judged)
-        front_s = 0.0 if self._standings.finalists(1) and not busy else self._front_s()
+        judging_s = self._patiently_s(judged) if busy else self._sessions_s(min(judged, JUDGED) if beside else judged)
+        front_s = 0.0 if beside else self._front_s()
         scoring_s = self.on_device_s() + self.tested_s() + self.examples_s()
         return self.explaining_s + judging_s + front_s + scoring_s + CLOSING_S
 
