@@ -62,15 +62,15 @@ class Target:
         """One session of a file beside the reference. Raises CandidateFailed when it does not open or run.
 
         Computing goes on meanwhile, on the other cores. It stands still for a profile that takes all of them or for
-        which every moment counts, and where too few blocks were quiet beside it, as long as that helps; never for a
-        device elsewhere.
+        which every moment counts, and where too few blocks were quiet beside it, as long as that helps and there is
+        time; never for a device elsewhere.
         """
         self.supervisor.check()
         with self.supervisor.during(self._phase(), "measure"):
             sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
             with self._among_others():
                 session, blocks = sessions.record(request.candidate, limits)
-            if session.busy and self._is_beside_others and self.lock.others_work() and self._repeats.worth_it():
+            if session.busy and self._may_repeat(limits) and self._repeats.worth_it():
                 with self.lock.measuring(), self.supervisor.phases("measure"):
                     alone = sessions.record(request.candidate, limits)
                 self._repeats.made(helped=not alone[0].busy)
@@ -107,6 +107,10 @@ class Target:
         if needs_the_machine(self.profile):
             return self.lock.measuring()
         return self.lock.beside() if self._is_beside_others else nullcontext()
+
+    def _may_repeat(self, limits: BlockLimits) -> bool:
+        """Whether a session may be made once more while those that compute stand still: they do, and it had time."""
+        return self._is_beside_others and not limits.hurried and self.lock.others_work()
 
     @property
     def _is_beside_others(self) -> bool:

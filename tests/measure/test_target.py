@@ -62,7 +62,7 @@ class Place:
     alone: list[float] = field(default_factory=lambda: [1.0])
     sessions: list[bool] = field(default_factory=list)
 
-    def compare(self, candidate: Path | None = None, seconds: float = 0.0) -> TimingSession:
+    def compare(self, candidate: Path | None = None, seconds: float = HURRIED_S) -> TimingSession:
         return self.target.compare(CompareRequest(candidate or self.candidate, self.reference, "feeds-0", seconds))
 
 
@@ -138,9 +138,21 @@ def test_a_busy_session_is_not_repeated_where_nobody_works(place: Callable[..., 
     assert here.sessions == [False]
 
 
+def test_one_that_has_hardly_any_time_is_not(place: Callable[..., Place]):
+    """Measuring has had its share, and the workers go on."""
+    here = place()
+    here.beside = DISTURBED
+    with another(here.folder, "working"):
+        assert here.compare(seconds=HURRIED_S / 2).busy
+    assert here.sessions == [False]
+
+
 def test_of_two_busy_sessions_the_one_with_more_quiet_blocks_counts(place: Callable[..., Place]):
     here = place()
-    here.beside, here.alone = DISTURBED, [1.0] * 22 + [1.3] * 30  # quiet while both warm up, and for a block or two
+    here.beside, here.alone = (
+        DISTURBED,
+        [1.0] * 22 + [1.3] * 100_000,
+    )  # quiet while both warm up, and for a block or two
     with another(here.folder, "working"):
         session = here.compare()
     assert here.sessions == [False, True]
