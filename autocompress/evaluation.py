@@ -174,7 +174,7 @@ class Outcome:
     epochs: float = 0.0
     train_s: float = 0.0
     examples: int = 0  # of this rung
-    calibration: dict[str, str | int] = field(default_factory=dict)  # what the structure was repaired on
+    calibration: dict[str, Any] = field(default_factory=dict)  # what the structure was repaired on
 
     def to_json(self) -> dict[str, Any]:
         return {

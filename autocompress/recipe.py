@@ -118,8 +118,9 @@ class RecipeFile:
 
     plans: what each structural step decided, by its position in the recipe; replaying them needs no data.
     weights: the trained or repaired weights (safetensors), relative to the file; None when they are neither.
-    calibration: how many training examples the structure was repaired on, and the digest of their inputs, and on how
-    many it was reconstructed where nothing trained it; nothing where it was not repaired.
+    calibration: how many training examples the structure was repaired on, the digest of their inputs, the layers that
+    these gave few rows for their width, and on how many examples it was reconstructed where nothing trained it; nothing
+    where it was not repaired.
     """
 
     recipe: Recipe

@@ -35,6 +35,7 @@ def stored() -> RecipeFile:
         plans=({"history": [["conv", True, [0, 3]], ["ünïcode", False, []]], "seed": None},),
         weights="../../store/weights-1.safetensors",
         learned={"distill_logits": {"scales": [0.5, 2.0]}},
+        calibration={"examples": 37, "few_rows": [{"layer": "body.1", "rows": 28, "regressors": 64}]},
         facts={"val": 0.97, "ratio": 0.25},
     )
 

@@ -11,7 +11,7 @@ from autocompress.evaluation import Score
 from autocompress.recipe import Plan, Recipe, Step
 
 Learned = Mapping[str, Mapping[str, Any]]
-Calibration = Mapping[str, str | int]
+Calibration = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class TrainedWeights:
 
     examples, seconds: of this training; examples that were counted before, and are repeated because the weights are
     gone, do not count again. epochs: of all, over the training split. learned: by strategy, beside the weights.
-    calibration: how many examples the structure was repaired on, and their digest; nothing where it was not.
+    calibration: how many examples the structure was repaired on, their digest, and the layers that they gave few rows
+    for their width; nothing where it was not.
     """
 
     recipe: Recipe

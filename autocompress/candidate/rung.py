@@ -7,7 +7,6 @@ from torch import nn
 
 from autocompress.candidate.make import built
 from autocompress.candidate.open_task import OpenTask
-from autocompress.candidate.repair.calibration import calibration_sample
 from autocompress.candidate.repair.reconstruction import reconstructed
 from autocompress.candidate.repair.repaired import repaired
 from autocompress.candidate.request import TrainedWeights, TrainRequest
@@ -37,8 +36,7 @@ def train_rung(
         request = replace(request, start=0, examples=whole, checkpoint=None, learned={})
     if found is None:
         model, plans, weights_key = repaired(opened, request.recipe, request.plans)
-        sample = None if weights_key is None else calibration_sample(opened.context)
-        calibration = {} if sample is None else sample.facts()
+        calibration = {} if weights_key is None else dict(opened.store.load_json(weights_key) or {})
     else:
         model, plans = found
         weights_key, calibration = request.checkpoint, dict(request.calibration)

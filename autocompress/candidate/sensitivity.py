@@ -9,7 +9,8 @@ refitted; a search refits those behind too, so that it may take more.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +50,8 @@ class Removal:
 @dataclass(frozen=True)
 class GroupSensitivity:
     """can_go: the largest removal tried that loses at most a point. cannot_go: the smallest that loses more. Each is
-    None where no such one was tried, both where there was no time for any. repaired: whether what was left was. failed:
-    why nothing can be told of it.
+    None where no such one was tried, both where there was no time for any. repaired: whether what was left was.
+    calibration: what on, as a recipe records it, of the last one tried. failed: why nothing can be told of it.
     """
 
     group: str
@@ -58,6 +59,7 @@ class GroupSensitivity:
     can_go: Removal | None = None
     cannot_go: Removal | None = None
     repaired: bool = False
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     failed: str | None = None
 
 
@@ -117,7 +119,7 @@ class _Bisection:
         self._strategy = strategy
         self._low, self._high = -1, len(group.counts)  # the counts between them are to be tried
         self._kept: dict[int, KeptOutputs | None] = {}  # by how many units went
-        self._repaired = False
+        self._calibration: Mapping[str, Any] = {}
         self._failed: str | None = None
 
     @property
@@ -148,7 +150,7 @@ class _Bisection:
             return GroupSensitivity(name, units, failed=self._failed)
         can_go = self._removal(counts[self._low]) if self._low >= 0 else None
         cannot_go = self._removal(counts[self._high]) if self._high < len(counts) else None
-        return GroupSensitivity(name, units, can_go, cannot_go, self._repaired)
+        return GroupSensitivity(name, units, can_go, cannot_go, bool(self._calibration), self._calibration)
 
     def _kept_without(self, count: int) -> KeptOutputs | None:
         """Raises CandidateFailed."""
@@ -157,7 +159,8 @@ class _Bisection:
         with blamed_on(self._strategy):
             plan = self.group.plan_without(count)
         sample = calibration_sample(opened.context)
-        model, _, self._repaired = built_and_repaired(opened, recipe, [plan], sample, narrowed_alone=True)
+        model, _, facts = built_and_repaired(opened, recipe, [plan], sample, narrowed_alone=True)
+        self._calibration = facts or {}
         with blamed_on(self._strategy):
             return kept_in_torch(model, self._unchanged.examples)
 

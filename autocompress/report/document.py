@@ -104,6 +104,7 @@ def candidate_documents(standings: Standings, judgements: Sequence[Judgement]) -
         {
             **file_document(j.evaluation, scale),
             "train_seconds": round(_train_s(j.evaluation, standings), 2),
+            "calibration": _calibration(j.evaluation, standings),
             "feasible": j.recommendable,
             "verdicts": {
                 name: _verdict(verdict)
@@ -154,6 +155,13 @@ def _train_s(evaluation: Evaluation, standings: Standings) -> float:
     """Seconds that a file's family had trained by then."""
     family = standings.families.get(evaluation.recipe.family.id)
     return sum(o.train_s for o in family.outcomes if o.epochs <= evaluation.epochs) if family else 0.0
+
+
+def _calibration(evaluation: Evaluation, standings: Standings) -> dict[str, Any]:
+    """What a file's structure was repaired on, as its recipe records it; nothing where it was not."""
+    family = standings.families.get(evaluation.recipe.family.id)
+    own = (o.calibration for o in family.outcomes if o.rung == evaluation.rung) if family else iter(())
+    return next(own, {})
 
 
 def _floor(floor: Floor) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Sentences: what was chosen and why, what binds, what a recipe does. Text only, from ``front.json``."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from autocompress.budget import DEFAULT_DROP
@@ -361,6 +362,34 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:CLASSES_NAMED]) + (
         f" and {len(names) - CLASSES_NAMED} more" if len(names) > CLASSES_NAMED else ""
     )
+
+
+def few_rows(document: Document) -> str | None:
+    """Which layers of what was chosen were repaired on few rows, and what would help."""
+    chosen = candidate_of(document, document["recommended"] or document["nearest"])
+    if chosen is None:
+        return None
+    return few_rows_text(chosen.get("calibration") or {}, trained=chosen["fidelity"] > 0)
+
+
+def few_rows_text(calibration: Mapping[str, Any], *, trained: bool = False) -> str | None:
+    """Said of a structure with layers that the calibration examples gave few rows for their width; nothing where none
+    had, and of an earlier version. calibration: as a recipe records it. trained: since it was repaired.
+    """
+    layers = calibration.get("few_rows")
+    if not layers:
+        return None
+    which = "one layer, which" if len(layers) == 1 else f"{len(layers)} layers, which"
+    named = [f"{row['layer']} ({row['rows']:,} rows for {row['regressors']:,} regressors)" for row in layers]
+    said = (
+        f"Repaired on {calibration['examples']:,} training examples, few for the width of {which} a stronger ridge "
+        f"therefore held to the weights from before: {_some(named)}."
+    )
+    if trained:
+        return f"{said} Training went on from there."
+    if calibration["whole_split"]:
+        return f"{said} More training examples in the task would help."
+    return f"{said} No more are read; training, which --no-train leaves out, makes up for it."
 
 
 def rungs(document: Document) -> str | None:

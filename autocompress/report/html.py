@@ -71,7 +71,7 @@ def write_report(document: dict[str, Any], path: Path, recorded: Recorded = WITH
             for line in (
                 *known(lambda d: list(map(str, d.get("would_help", []))), []),
                 *(known(tell) for tell in (explain.whom_it_hurts, explain.examples_that_changed)),
-                *(known(tell) for tell in (explain.where_time_goes, explain.smallest)),
+                *(known(tell) for tell in (explain.where_time_goes, explain.few_rows, explain.smallest)),
                 *(known(tell) for tell in (explain.scores_hold, explain.slack)),
             )
             if line

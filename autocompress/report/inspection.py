@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autocompress.errors import one_line
+from autocompress.report.explain import few_rows_text
 from autocompress.score_scale import POINTS, ScoreScale
 
 SLOWEST, MOST_SENSITIVE = 10, 12  # rows shown; all are in --json
@@ -115,6 +116,8 @@ def _sensitivity(console: Console, sensitivity: dict[str, dict[str, Any]], metri
         table = section(console, f"Sensitivity: {strategy}", ">can go", ">lost", ">beyond", "group")
         if looked_at:
             console.print(_text(_what_can_go(answer, metric, repaired=repaired), "dim"))
+        if few := few_rows_text(_calibration(looked_at)):
+            console.print(_text(few, "dim"))
         looked_at.sort(key=_share)
         for row in looked_at[:MOST_SENSITIVE]:
             unlike = " (not repaired)" if repaired and not row["repaired"] else ""
@@ -130,6 +133,17 @@ def _sensitivity(console: Console, sensitivity: dict[str, dict[str, Any]], metri
             text = f"no time for {len(others)} more: {', '.join(others[:LEFT])}{', ...' if len(others) > LEFT else ''}"
             table.add_row("", "", "", _text(text, "dim"))
         console.print(table)
+
+
+def _calibration(groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all were repaired on: of each layer the fewest rows that it had for its width."""
+    repaired = [row["calibration"] for row in groups if row["calibration"]]
+    layers = [layer for own in repaired for layer in own.get("few_rows", ())]
+    layers.sort(key=lambda layer: layer["rows"] / layer["regressors"])
+    fewest: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        fewest.setdefault(layer["layer"], layer)
+    return {**repaired[0], "few_rows": [*fewest.values()]} if repaired else {}
 
 
 def _what_can_go(answer: dict[str, Any], metric: str, *, repaired: bool) -> str:

@@ -207,6 +207,7 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         explain.whom_it_hurts(document),
         explain.examples_that_changed(document),
         explain.where_time_goes(document),
+        explain.few_rows(document),
         explain.smallest(document),
         explain.scores_hold(document),
     ):

@@ -124,6 +124,7 @@ def counts(row: GroupSensitivity) -> tuple[int | None, int | None]:
 def test_as_much_can_go_as_a_repair_makes_up_for(opened: Any, cut: Cut) -> None:
     (row,) = found(opened, cut.group())
     assert (row.group, row.units, row.repaired, row.failed) == ("hidden", UNITS, True, None)
+    assert row.calibration["examples"] == 251
     assert row.can_go is not None
     assert row.cannot_go is not None
     assert (row.can_go.count, row.cannot_go.count) == (8, 9), "of each two units that compute the same, one"

@@ -236,7 +236,7 @@ def removal(count: int, lost: float | None = 0.004) -> dict[str, Any]:
 
 def row(group: str, **others: Any) -> dict[str, Any]:
     """Of a group that was not looked at, but for what is said otherwise."""
-    nothing = {"can_go": None, "cannot_go": None, "repaired": bool(others), "failed": None}
+    nothing = {"can_go": None, "cannot_go": None, "repaired": bool(others), "calibration": {}, "failed": None}
     return {"group": group, "units": 32, **nothing, **others}
 
 
@@ -278,6 +278,25 @@ def test_it_is_said_when_nothing_was_repaired_and_in_which_unit(found: dict[str,
     words = " ".join(printed({**found, "score": score, "sensitivity": {"cut": groups}}).split())
     assert "before 0.01 of overlap is lost, neither repaired nor trained, on 1,000 examples." in words
     assert "≥ 50 % (16 of 32) 0.004 ± 0.003 - only" in words
+
+
+def test_layers_that_were_repaired_on_few_rows_are_named_once_with_the_fewest(found: dict[str, Any]) -> None:
+    def on(*few: tuple[str, int, int]) -> dict[str, Any]:
+        layers = [{"layer": name, "rows": rows, "regressors": wide} for name, rows, wide in few]
+        return {"calibration": {"examples": 37, "digest": "d", "whole_split": True, "few_rows": layers}}
+
+    groups = told(
+        row("one", can_go=removal(16), **on(("last", 28, 16), ("head", 28, 8))),
+        row("other", can_go=removal(8), **on(("last", 28, 24))),
+        row("plain", can_go=removal(8)),
+    )
+    words = " ".join(printed({**found, "sensitivity": {"cut": groups}}).split())
+    named = "last (28 rows for 24 regressors), head (28 rows for 8 regressors)"
+    held = "few for the width of 2 layers, which a stronger ridge therefore held to the weights from before"
+    help_ = "More training examples in the task would help."
+    assert f"Repaired on 37 training examples, {held}: {named}. {help_}" in words
+    assert words.count("stronger ridge") == 1
+    assert "stronger ridge" not in printed({**found, "sensitivity": {"cut": told(row("plain", can_go=removal(8)))}})
 
 
 def test_long_lists_end_with_how_many_are_left_out(found: dict[str, Any]) -> None:

@@ -47,6 +47,12 @@ from .scenarios import Stop
 
 Call = tuple[str, tuple[Any, ...], float | None]  # method, arguments, limit
 
+REPAIRED_ON = {
+    "examples": 37,
+    "digest": "d",
+    "whole_split": True,
+    "few_rows": [{"layer": "head", "rows": 28, "regressors": 64}],
+}
 SIGSEGV = "the worker process ended (SIGSEGV); see worker.log"
 
 
@@ -203,7 +209,8 @@ class DeclaredExecutor:
             await self.takes(cost.STRUCTURE_S, limit_s, "evaluate")
             self.remembered.seen[key] = seen
             weights = request.checkpoint or declared.repaired(recipe)
-            return TrainedWeights(recipe, plans, weights, {}, self._epochs(seen))
+            on = request.calibration if request.checkpoint else REPAIRED_ON if weights else {}
+            return TrainedWeights(recipe, plans, weights, {}, self._epochs(seen), calibration=on)
         of = {"rung": request.rung, "start": request.start, "examples": request.examples}
         try:
             trained = declared.train(recipe, **of, limit_s=request.limit_s)
@@ -214,10 +221,9 @@ class DeclaredExecutor:
         await self.takes(cost.STRUCTURE_S + trained.seconds * hanging, limit_s, "evaluate")
         seen = request.start + trained.examples
         self.remembered.seen[key] = seen
-        learned = dict(trained.learned)
-        return TrainedWeights(
-            recipe, plans, trained.checkpoint, learned, self._epochs(seen), trained.examples, trained.seconds
-        )
+        learned, on = dict(trained.learned), request.calibration
+        spent = trained.examples, trained.seconds
+        return TrainedWeights(recipe, plans, trained.checkpoint, learned, self._epochs(seen), *spent, on)
 
     async def _make(self, request: MakeRequest, limit_s: float) -> Made:
         recipe, spent_s = request.recipe, 0.0

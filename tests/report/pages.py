@@ -88,6 +88,7 @@ def candidate(name: str, val: float, ms: float, *steps: tuple[str, dict[str, Any
     judged = {"answer": "met", "reason": "measured"}
     known = {
         "train_seconds": 4.0,
+        "calibration": {},
         "verdicts": {"latency": judged, "drop": None, "class_drop": None, "size": None, "memory": None},
         "loss": {"points": 0.2, "error": 0.1},
         "beside": {},

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from autocompress.errors import UsageError
 from autocompress.report import explain, html, points
+from autocompress.report.card import model_card
 from autocompress.report.html import WITHOUT_RECORD, write_report
 from autocompress.report.recorded import Recorded
 from autocompress.report.terminal import print_front
@@ -474,3 +475,36 @@ def test_what_is_no_picture_is_not_shown_as_one(tmp_path: Path):
     assert "<img" not in page.source
     assert "217 5 5" in page.text
     assert "Examples that changed most" not in rendered(tmp_path).text
+
+
+def on_few_rows(*layers: str, whole_split: bool = False) -> dict[str, Any]:
+    rows = [{"layer": layer, "rows": 188, "regressors": 512} for layer in layers]
+    return {"examples": 251, "digest": "d", "whole_split": whole_split, "few_rows": rows}
+
+
+ONE = "few for the width of one layer, which a stronger ridge therefore held to the weights from before: "
+
+
+@pytest.mark.parametrize(
+    ("calibration", "epochs", "said"),
+    [
+        (on_few_rows("head"), 0, f"{ONE}head (188 rows for 512 regressors). No more are read; training, which"),
+        (on_few_rows("head", whole_split=True), 0, "regressors). More training examples in the task would help."),
+        (on_few_rows("head", whole_split=True), 3, "regressors). Training went on from there."),
+        (on_few_rows(*"abcde"), 0, "c (188 rows for 512 regressors) and 2 more. No more"),
+        ({"examples": 251, "digest": "d", "whole_split": False}, 0, None),
+        (None, 0, None),
+    ],
+)
+def test_layers_that_were_repaired_on_few_rows_are_told_with_what_would_help(
+    calibration: dict[str, Any] | None, epochs: float, said: str | None, tmp_path: Path
+) -> None:
+    console, whole = Console(record=True, width=2000), document()
+    chosen = next(c for c in whole["candidates"] if c["id"] == whole["recommended"])
+    chosen |= {"calibration": calibration, "fidelity": epochs}
+    print_front(console, whole, "runs/x")
+    card = model_card(whole)
+    assert card is not None
+    assert ("a stronger ridge therefore held" in card) == (said is not None)
+    for text in (console.export_text(), rendered(tmp_path, candidates=whole["candidates"]).text):
+        assert (said in text) if said else ("stronger ridge" not in text)

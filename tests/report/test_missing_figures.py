@@ -35,6 +35,14 @@ def group(name: str, lost: float, *, surely: bool) -> Document:
     return {"name": name, "examples": 90, "reference": 0.93, "score": 0.9, "loss": loss, "surely": surely}
 
 
+FEW_ROWS = {
+    "examples": 251,
+    "digest": "d",
+    "whole_split": False,
+    "few_rows": [{"layer": "head", "rows": 188, "regressors": 512}],
+}
+
+
 def whole(**changes: Any) -> Document:
     """A run of which there is something to say in every way."""
     made = document(
@@ -43,7 +51,7 @@ def whole(**changes: Any) -> Document:
             file("int8", 0.9305, 0.20, int8=True, beside={"both": {"points": 0.2, "error": 0.05}}),
             file("untaught", 0.9250, 0.12, PRUNE, TUNE, int8=True, train_seconds=4.0),
             file("close", 0.9309, 0.124, PRUNE, TEACH, int8=True, on_front=False),
-            file("both", 0.9310, 0.125, PRUNE, TEACH, int8=True, test=0.93),
+            file("both", 0.9310, 0.125, PRUNE, TEACH, int8=True, test=0.93, calibration=FEW_ROWS),
             file("fast", 0.9260, 0.05, PRUNE, TEACH, int8=True, on_front=True),
             file("sampled", 0.9340, 0.04, PRUNE, int8=True, feasible=False, on_front=False),
         ],
@@ -116,7 +124,7 @@ SENTENCES: dict[str, Callable[[Document], Any]] = {
         name: getattr(explain, name)
         for name in (
             *("conclusion", "reference_text", "budget_text", "smallest", "slack", "where_time_goes", "scores_hold"),
-            *("whom_it_hurts", "examples_that_changed", "rungs", "untrained_order"),
+            *("whom_it_hurts", "examples_that_changed", "rungs", "untrained_order", "few_rows"),
         )
     },
 }

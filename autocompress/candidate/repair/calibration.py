@@ -1,12 +1,15 @@
 """The training examples that a structure is repaired on."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from autocompress.candidate.repair.original import REPAIRED_LAYERS, bytes_of
+from autocompress.candidate.repair.refitting import LayerFit
 from autocompress.data import call, named_inputs
 from autocompress.nested import tensors_of
 from autocompress.plugin.contract import Context
@@ -21,16 +24,24 @@ FEWEST = 5  # examples, of which one is held out
 @dataclass(frozen=True)
 class CalibrationSample:
     """inputs: of training examples spread over the split, without augmentation. examples: how many; a prime number, by
-    which their axis is known from others. digest: of the inputs.
+    which their axis is known from others. digest: of the inputs. whole_split: whether there would be more of them if
+    the split had more.
     """
 
     inputs: Inputs
     examples: int
     digest: str
+    whole_split: bool = False
 
-    def facts(self) -> dict[str, str | int]:
-        """What a recipe records of it."""
-        return {"examples": self.examples, "digest": self.digest}
+    def facts(self, fits: Iterable[LayerFit] = ()) -> dict[str, Any]:
+        """What a recipe records of it, and of the layers that it gave few rows for their width: of each, the matrix
+        with fewest. fits: of the layers that were to be refitted on it.
+        """
+        told = {"examples": self.examples, "digest": self.digest, "whole_split": self.whole_split}
+        rows: dict[str, dict[str, Any]] = {}
+        for fit in sorted((fit for fit in fits if fit.on_few_rows), key=lambda fit: fit.rows / fit.regressors):
+            rows.setdefault(fit.layer, {"layer": fit.layer, "rows": fit.rows, "regressors": fit.regressors})
+        return {**told, "few_rows": [*rows.values()]} if rows else told
 
 
 def calibration_sample(context: Context) -> CalibrationSample | None:
@@ -39,12 +50,13 @@ def calibration_sample(context: Context) -> CalibrationSample | None:
 
 
 def _drawn(context: Context) -> CalibrationSample | None:
-    most = min(EXAMPLES, len(context.train), ACTIVATION_BYTES // max(1, _bytes_an_example(context)))
+    allowed = min(EXAMPLES, ACTIVATION_BYTES // max(1, _bytes_an_example(context)))
+    most = min(allowed, len(context.train))
     count = next((number for number in range(most, 0, -1) if _is_prime(number)), 0)
     if count < FEWEST:
         return None
     inputs = next(context.train_batches(count, count)).inputs
-    return CalibrationSample(inputs, count, digest_of_tensors(named_inputs(inputs)))
+    return CalibrationSample(inputs, count, digest_of_tensors(named_inputs(inputs)), len(context.train) < allowed)
 
 
 def _bytes_an_example(context: Context) -> int:

@@ -62,7 +62,7 @@ class FrontToBack:
 
     @property
     def fits(self) -> tuple[LayerFit, ...]:
-        """Of the layers that were refitted, in the order in which they were."""
+        """Of the layers that were to be refitted, in that order."""
         return tuple(fit for fits in self._fits.values() for fit in fits)
 
     def run(self, inputs: Inputs) -> Nested:

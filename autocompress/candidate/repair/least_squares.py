@@ -75,6 +75,11 @@ def refit(fitted: RegressionRows, held_out: RegressionRows, weights: Tensor, *, 
     return Fit(best, constant, chosen, before / scale, least / scale)
 
 
+def are_few(rows: int, regressors: int) -> bool:
+    """Whether a fit of so many regressors is held more strongly to the weights there are."""
+    return rows < ROWS_PER_REGRESSOR * regressors
+
+
 def squared(values: Tensor) -> float:
     """The sum of the squares."""
     return float(values.square().sum(dtype=torch.float64))
@@ -93,7 +98,7 @@ def _changes(z: Tensor, off: Tensor) -> Iterator[tuple[float, Tensor]]:
     wanted = off.double() if by_row else _products(z, off)
     identity = torch.eye(moments.shape[-1], dtype=torch.float64)
     for ridge in RIDGES:
-        if rows < ROWS_PER_REGRESSOR * width and ridge < LEAST_WITH_FEW:
+        if are_few(rows, width) and ridge < LEAST_WITH_FEW:
             continue
         factor, failed = torch.linalg.cholesky_ex(moments + ridge * mean_square * identity)
         if int(failed.abs().max()):

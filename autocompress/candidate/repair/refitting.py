@@ -1,12 +1,12 @@
 """One layer refitted: from what it reads now to what its original gave, at all of its calls together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from autocompress.candidate.repair.least_squares import Fit, RegressionRows, refit, squared
+from autocompress.candidate.repair.least_squares import Fit, RegressionRows, are_few, refit, squared
 from autocompress.candidate.repair.original import GaveRows
 from autocompress.candidate.repair.recurrent_rows import GaveStates, Recurrent
 from autocompress.candidate.repair.rows import Convolution, weight_rows
@@ -19,16 +19,22 @@ SAME = 1e-10  # squared error, as a share, of a layer that reads what it read
 @dataclass(frozen=True)
 class LayerFit:
     """before, after: squared error of what a layer gives on held-out examples, as a share of what the original gave.
+    ridge: None where nothing does better there than the weights that it has, which stay. rows: that it was fitted on.
     part: of a recurrent layer, which of its matrices.
     """
 
     layer: str
     before: float
     after: float
-    ridge: float
+    ridge: float | None
     rows: int
     regressors: int
     part: str = ""
+
+    @property
+    def on_few_rows(self) -> bool:
+        """Whether there were so few that a stronger ridge held it to the weights that it has."""
+        return are_few(self.rows, self.regressors)
 
 
 def refit_matrix(
@@ -48,15 +54,16 @@ def refit_matrix(
     kept = _joined([one.outputs[..., outputs] for one in gave], 1)
     t = kept.reshape(*kept.shape[:2], len(z), -1).movedim(2, 0)
     valid = _joined([_counting(one) for one in gave], 1)
-    found = _fit(z, t, own, intercept=layer.bias is not None or normed, valid=valid)
+    found = _fit(name, z, t, own, intercept=layer.bias is not None or normed, valid=valid)
     if found is None:
         return
-    fit, rows = found
-    with torch.no_grad():
-        layer.weight.copy_(fit.weights.reshape(layer.weight.shape))
-        if layer.bias is not None and fit.intercept is not None:
-            layer.bias.add_(fit.intercept.flatten())
-    yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, own.shape[-1])
+    fit, told = found
+    if fit is not None:
+        with torch.no_grad():
+            layer.weight.copy_(fit.weights.reshape(layer.weight.shape))
+            if layer.bias is not None and fit.intercept is not None:
+                layer.bias.add_(fit.intercept.flatten())
+    yield told
 
 
 def refit_recurrent(
@@ -85,15 +92,16 @@ def refit_recurrent(
         for part, (reads, was_read, valid, intercept) in read.items():
             target = was_read @ getattr(original, f"{part}{suffix}").detach()[kept].T
             weight = getattr(layer, f"{part}{suffix}")
-            found = _fit(reads[None], target[None], weight.detach()[None], intercept=intercept, valid=valid)
+            found = _fit(name, reads[None], target[None], weight.detach()[None], intercept=intercept, valid=valid)
             if found is None:
                 continue
-            fit, rows = found
-            with torch.no_grad():
-                weight.copy_(fit.weights[0])
-                if fit.intercept is not None:
-                    getattr(layer, f"bias_ih{suffix}").add_(fit.intercept[0])
-            yield LayerFit(name, fit.before, fit.after, fit.ridge, rows, weight.shape[1], part + reverse)
+            fit, told = found
+            if fit is not None:
+                with torch.no_grad():
+                    weight.copy_(fit.weights[0])
+                    if fit.intercept is not None:
+                        getattr(layer, f"bias_ih{suffix}").add_(fit.intercept[0])
+            yield replace(told, part=part + reverse)
 
 
 def _joined(calls: Sequence[Tensor], axis: int) -> Tensor:
@@ -106,9 +114,11 @@ def _counting(gave: GaveRows) -> Tensor:
     return every if gave.places.counting is None else gave.places.counting
 
 
-def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool, valid: Tensor) -> tuple[Fit, int] | None:
-    """z: (G, N, P, I). t: (G, N, P, O). own: (G, O, I). valid: (N, P), the places that count. Also how many rows it was
-    fitted on. None where nothing is to be gained.
+def _fit(
+    name: str, z: Tensor, t: Tensor, own: Tensor, *, intercept: bool, valid: Tensor
+) -> tuple[Fit | None, LayerFit] | None:
+    """z: (G, N, P, I). t: (G, N, P, O). own: (G, O, I). valid: (N, P), the places that count. No fit where none is
+    better than the weights there are; None where nothing is to be gained.
     """
     if z.shape[:3] != t.shape[:3]:
         raise CandidateFailed(f"it reads {tuple(z.shape[1:3])} examples and places, and read {tuple(t.shape[1:3])}")
@@ -117,7 +127,9 @@ def _fit(z: Tensor, t: Tensor, own: Tensor, *, intercept: bool, valid: Tensor) -
     if not all(part.any() for part in rows):
         return None
     fitted, told = (RegressionRows(z[:, part], t[:, part]) for part in rows)
-    if squared(told.off(own)) <= SAME * squared(told.targets):
+    before, scale = squared(told.off(own)), squared(told.targets)
+    if before <= SAME * scale:
         return None
-    found = refit(fitted, told, own, intercept=intercept)
-    return None if found is None else (found, fitted.regressors.shape[1])
+    fit, share = refit(fitted, told, own, intercept=intercept), before / max(scale, 1e-30)
+    after, ridge = (share, None) if fit is None else (fit.after, fit.ridge)
+    return fit, LayerFit(name, share, after, ridge, *fitted.regressors.shape[1:])

@@ -18,12 +18,14 @@ from autocompress.task import Inputs
 @dataclass(frozen=True)
 class Repair:
     """fits: of the layers that were refitted, in that order. error: of the output,
-    squared, as a share of the original's spread; before: with norms recalibrated and nothing refitted.
+    squared, as a share of the original's spread; before: with norms recalibrated and nothing refitted. on_few_rows: of
+    the layers that were to be refitted, also where they stayed as they were, those with few rows for their width.
     """
 
     fits: tuple[LayerFit, ...]
     before: float
     error: float
+    on_few_rows: tuple[LayerFit, ...] = ()
 
 
 def repair(
@@ -47,11 +49,12 @@ def repair(
         return Repair((), before, before)
     recalibrated = {name: value.clone() for name, value in changed.state_dict().items()}
     changed.load_state_dict(untouched)
-    fits, error = _run(changed, counterparts, original, inputs, goes_on)
+    tried, error = _run(changed, counterparts, original, inputs, goes_on)
+    on_few_rows = tuple(fit for fit in tried if fit.on_few_rows)
     if math.isfinite(error) and not error >= before:
-        return Repair(fits, before, error)
+        return Repair(tuple(fit for fit in tried if fit.ridge is not None), before, error, on_few_rows)
     changed.load_state_dict(recalibrated if math.isfinite(before) else untouched)
-    return Repair((), before, before)
+    return Repair((), before, before, on_few_rows)
 
 
 def _run(
@@ -61,7 +64,7 @@ def _run(
     inputs: Inputs,
     goes_on: Callable[[], bool],
 ) -> tuple[tuple[LayerFit, ...], float]:
-    """The fits, and the error of the output."""
+    """The fits, those included that left a layer as it was, and the error of the output."""
     work = FrontToBack(changed, counterparts, original, goes_on)
     returned = work.run(inputs)
     return work.fits, relative_output_error(returned, original.output)

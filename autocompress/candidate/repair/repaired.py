@@ -1,8 +1,9 @@
 """A recipe's structure, repaired step by step, and where its weights lie."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.repair.calibration import CalibrationSample, calibration_sample
 from autocompress.candidate.repair.declared import check_declared, narrowed_layers
 from autocompress.candidate.repair.original import OriginalRun, run_original
+from autocompress.candidate.repair.refitting import LayerFit
 from autocompress.candidate.repair.repair import repair
 from autocompress.candidate.structure import build, structural
 from autocompress.candidate.weights import load_weights
@@ -25,7 +27,8 @@ def repaired(
     opened: OpenTask, recipe: Recipe, plans: Sequence[Plan] | None
 ) -> tuple[nn.Module, tuple[Plan, ...], str | None]:
     """A recipe's structure, the plans that made it, and the store key of its weights; None where nothing was repaired,
-    because no step changes the structure or none of those that do says what stands for what.
+    because no step changes the structure or none of those that do says what stands for what. Under the same key the
+    store has, as JSON, what a recipe records of what it was repaired on.
 
     Recipes with the same structure are repaired once. Raises CandidateFailed naming the strategy.
     """
@@ -37,16 +40,17 @@ def repaired(
         plans = build(recipe, opened.context, opened.plugins, None, opened.plans)[1]
     named = [[s.strategy, s.values, opened.plugins.origin.get(f"strategies:{s.strategy}")] for s in steps]
     key = opened.store.key("repaired", opened.fingerprint, opened.context.seed, named, plans, sample.digest)
-    if opened.store.path(key).exists():
+    if opened.store.path(key).exists() and opened.store.load_json(key) is not None:
         model, decided = build(recipe, opened.context, opened.plugins, plans, opened.plans)
         with suppress(CandidateFailed):  # of an entry that is damaged or does not fit: it is made again
             load_weights(opened.store, model, key)
             return model, decided, key
     with opened.supervisor.during("repair", f"repair: {recipe.techniques()}"):
-        repaired_model, carried_out, any_repaired = built_and_repaired(opened, recipe, plans, sample)
-        if any_repaired:
+        repaired_model, carried_out, facts = built_and_repaired(opened, recipe, plans, sample)
+        if facts is not None:
             opened.store.save(key, repaired_model.state_dict())
-    return repaired_model, carried_out, key if any_repaired else None
+            opened.store.save_json(key, facts)
+    return repaired_model, carried_out, None if facts is None else key
 
 
 def built_and_repaired(
@@ -56,14 +60,16 @@ def built_and_repaired(
     sample: CalibrationSample | None,
     *,
     narrowed_alone: bool = False,
-) -> tuple[nn.Module, tuple[Plan, ...], bool]:
-    """A recipe's structure, the plans that made it, and whether anything of it was repaired: nothing is without a
-    sample. Neither looked up nor stored. narrowed_alone: whether of the layers those alone are refitted that lost
-    channels, which is quicker. Raises CandidateFailed naming the strategy.
+) -> tuple[nn.Module, tuple[Plan, ...], Mapping[str, Any] | None]:
+    """A recipe's structure, the plans that made it, and what a recipe records of what it was repaired on; None where
+    nothing of it was, as without a sample. Neither looked up nor stored. narrowed_alone: whether of the layers those
+    alone are refitted that lost channels, which is quicker. Raises CandidateFailed naming the strategy.
     """
-    repairer = None if sample is None else _Repairer(opened, sample, narrowed_alone)
+    if sample is None:
+        return *build(recipe, opened.context, opened.plugins, plans, opened.plans), None
+    repairer = _Repairer(opened, sample, narrowed_alone)
     model, decided = build(recipe, opened.context, opened.plugins, plans, opened.plans, repairer)
-    return model, decided, repairer is not None and repairer.repaired
+    return model, decided, sample.facts(repairer.on_few_rows) if repairer.repaired else None
 
 
 class _Repairer:
@@ -74,6 +80,7 @@ class _Repairer:
         self._sample = sample
         self._narrowed_alone = narrowed_alone
         self.repaired = False
+        self.on_few_rows: list[LayerFit] = []
 
     def __call__(self, step: Step, counterparts: Counterparts, model: nn.Module) -> None:
         check_declared(counterparts, model)
@@ -88,7 +95,8 @@ class _Repairer:
             opened.lock.give_way()
             return time.monotonic() < ends
 
-        repair(model, counterparts, self._original(counterparts.whole), self._sample.inputs, goes_on)
+        found = repair(model, counterparts, self._original(counterparts.whole), self._sample.inputs, goes_on)
+        self.on_few_rows += found.on_few_rows
         self.repaired = True
 
     def _original(self, whole: nn.Module) -> OriginalRun:

@@ -46,6 +46,15 @@ def test_with_few_rows_what_they_do_not_reach_stays_as_it_was() -> None:
     assert float((moved @ along).norm()) > 1.0
 
 
+@pytest.mark.parametrize(("rows", "least"), [(8 * 16, 1e-3), (8 * 16 - 1, 1e-2)])
+def test_below_eight_rows_a_regressor_the_least_ridge_is_not_tried(rows: int, least: float) -> None:
+    """Without noise the least one there is does best."""
+    z, wanted = torch.randn(1, rows + 50, 16), torch.randn(1, 2, 16)
+    found = fitted(z, z @ wanted.transpose(1, 2), torch.zeros(1, 2, 16))
+    assert found is not None
+    assert found.ridge == least
+
+
 def test_few_noisy_rows_hardly_move_the_weights() -> None:
     """What helps on held-out rows is taken, and no more: nearly the least ridge alone would fit the noise."""
     own = torch.randn(1, 4, 64)

@@ -187,9 +187,29 @@ def test_the_sample_is_a_prime_number_of_examples_the_same_each_time(opened: Any
     again = calibration_sample(replace(opened.context, memory={}))
     assert sample is not None
     assert again is not None
-    assert sample.facts() == again.facts() == {"examples": 251, "digest": sample.digest}
+    assert sample.facts() == again.facts() == {"examples": 251, "digest": sample.digest, "whole_split": False}
     assert isinstance(sample.inputs, torch.Tensor)
     assert len(sample.inputs) == 251
+
+
+@pytest.mark.parametrize("cut_first", [CUT, TWICE], ids=["one step", "two steps"])
+def test_layers_with_few_rows_are_told_also_of_weights_that_are_in_the_store(cut_first: Recipe, opened: Any) -> None:
+    """Of 37 examples nine are held out: 28 rows are few for a head of eight inputs or ten."""
+    opened.context = replace(opened.context, train=opened.context.train.sampled(39))
+    for _ in range(2):
+        *_, key = repaired(opened, cut_first, None)
+        told = opened.store.load_json(key)
+        assert (told["examples"], told["whole_split"]) == (37, True)
+        (head,) = (row for row in told["few_rows"] if row["layer"] == "head")
+        assert head == {"layer": "head", "rows": 28, "regressors": 8 if cut_first is CUT else 10}
+    (opened.store.root / f"{key}.json").unlink()
+    assert repaired(opened, cut_first, None)[2] == key
+    assert opened.store.load_json(key) == told
+
+
+def test_nothing_is_told_of_rows_where_there_are_enough(opened: Any) -> None:
+    *_, key = repaired(opened, CUT, None)
+    assert "few_rows" not in opened.store.load_json(key)
 
 
 class FalseCut(Cut):

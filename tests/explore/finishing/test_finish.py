@@ -11,12 +11,13 @@ import pytest
 from autocompress.budget import Budget
 from autocompress.explore.standings.front import dominates
 from autocompress.profile import HardwareProfile
-from autocompress.report.explain import scores_hold, where_time_goes, whom_it_hurts
+from autocompress.report.explain import few_rows, scores_hold, where_time_goes, whom_it_hurts
 from autocompress.storage.store import Store
 from tests.recordings import kinds
 from tests.recordings.declared import Faults
 from tests.recordings.documents import chosen_of, ratio_of, score_of
 from tests.recordings.harness import Ended, searched
+from tests.recordings.operations import REPAIRED_ON
 from tests.recordings.scenarios import CPU, Process, Scenario
 
 Played = Callable[..., Ended]
@@ -225,6 +226,16 @@ def test_where_the_time_of_what_is_recommended_goes_is_told_beside_the_reference
     assert sum(spent["reference"].values()) == pytest.approx(document["reference"]["latency_ms"]["p50"])
     assert sum(spent["chosen"].values()) == pytest.approx(chosen_of(document)["latency_ms"]["p50"])
     assert (where_time_goes(document) or "").startswith("Where its time goes: Conv ")
+
+
+def test_what_a_structure_was_repaired_on_is_told_of_each_file(played: Played) -> None:
+    front = played(kinds.CNN, budget=FOUR_TIMES).front
+    told = {c["fidelity"] > 0: c["calibration"] for c in front["candidates"] if c["calibration"]}
+    assert told == {False: REPAIRED_ON, True: REPAIRED_ON}, "also where it was trained since"
+    assert all(not c["calibration"] for c in front["candidates"] if len(c["recipe"]) < 2)
+    repaired = next(c for c in front["candidates"] if c["calibration"] and not c["fidelity"])
+    said = few_rows({**front, "recommended": repaired["id"]}) or ""
+    assert "head (28 rows for 64 regressors). More training examples in the task would help." in said
 
 
 def test_whom_the_recommended_file_hurts_is_compared_class_by_class(played: Played) -> None:
