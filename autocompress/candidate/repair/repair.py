@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from autocompress.candidate.repair.dropped_blocks import taking_over
 from autocompress.candidate.repair.front_to_back import FrontToBack
 from autocompress.candidate.repair.original import OriginalRun
 from autocompress.candidate.repair.refitting import LayerFit
@@ -48,13 +49,17 @@ def repair(
             changed.load_state_dict(untouched)
         return Repair((), before, before)
     recalibrated = {name: value.clone() for name, value in changed.state_dict().items()}
-    changed.load_state_dict(untouched)
-    tried, error = _run(changed, counterparts, original, inputs, goes_on)
-    on_few_rows = tuple(fit for fit in tried if fit.on_few_rows)
-    if math.isfinite(error) and not error >= before:
-        return Repair(tuple(fit for fit in tried if fit.ridge is not None), before, error, on_few_rows)
-    changed.load_state_dict(recalibrated if math.isfinite(before) else untouched)
-    return Repair((), before, before, on_few_rows)
+    best, kept = Repair((), before, before), recalibrated if math.isfinite(before) else untouched
+    for targets in filter(None, (original, taking_over(changed, counterparts, original, inputs))):
+        changed.load_state_dict(untouched)
+        tried, error = _run(changed, counterparts, targets, inputs, goes_on)
+        on_few_rows = tuple(fit for fit in tried if fit.on_few_rows)
+        best = replace(best, on_few_rows=best.on_few_rows or on_few_rows)
+        if math.isfinite(error) and not error >= best.error:
+            best = Repair(tuple(fit for fit in tried if fit.ridge is not None), before, error, on_few_rows)
+            kept = {name: value.clone() for name, value in changed.state_dict().items()}
+    changed.load_state_dict(kept)
+    return best
 
 
 def _run(

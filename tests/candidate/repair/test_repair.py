@@ -1,11 +1,16 @@
 """A removed unit that a kept one stands in for is made up for, whatever the network."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from autocompress.candidate.repair import repair as under_test
+from autocompress.candidate.repair.dropped_blocks import taking_over
+from autocompress.candidate.repair.original import GaveRows, OriginalRun, run_original
+from autocompress.plugin.contract import Counterparts
 from autocompress_plugins.shrinking import narrowing
 from autocompress_plugins.shrinking.block_removal import without
 from autocompress_plugins.shrinking.channel_graph import every_group
@@ -24,7 +29,6 @@ from tests.candidate.repair.networks import (
     VECTORS,
     GroupedQueries,
     Recurrent,
-    Residual,
     apply_and_repair,
     context_of,
     double,
@@ -131,19 +135,89 @@ def test_two_steps_one_after_the_other_are_each_repaired() -> None:
 
 
 def test_behind_a_dropped_block_layers_are_refitted_to_what_they_gave() -> None:
-    """The block that goes is a linear map of the stream: what reads the stream takes it over."""
-    model, x = lively(Residual()), torch.randn(IMAGES)
-    with torch.no_grad():
-        model.blocks[0] = nn.Sequential(nn.Conv2d(8, 8, 1))
-        model.blocks[1] = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
-    declared = shortened_counterparts(model, ["blocks.0"])
-    assert {own.layer for own in declared.layers} == {"stem", "blocks.1.0", "blocks.1.2", "head"}
-    changed = without(copy.deepcopy(model), ["blocks.0"])
+    """The block that goes is a linear map of the stream: what reads the stream takes it over, and the layer before does
+    not, since something else than an addition lies between.
+    """
+    model, x = linear_blocks(), torch.randn(IMAGES)
+    model[0] = nn.Sequential(model[0], nn.ReLU())
+    changed, declared = shortened(model, ["1"])
+    assert {own.layer for own in declared.layers} == {"0.0", "2.layers.0", "2.layers.2", "3.layers.0", "7"}
     found = apply_and_repair(model, changed, declared, x)
     assert found.error < 0.7 * found.before
     fits = {fit.layer: fit for fit in found.fits}
-    assert fits["blocks.1.0"].after < 1e-4 * fits["blocks.1.0"].before
-    assert torch.equal(changed.stem.weight, model.stem.weight)
+    assert fits["2.layers.0"].after < 1e-4 * fits["2.layers.0"].before
+    assert torch.equal(changed[0][0].weight, model[0][0].weight)
+    assert taking_over(*shortened(model, ["1"]), run_original(model, x, len(x)), x) is None
+
+
+@pytest.mark.parametrize("dropped", [["1"], ["3"], ["1", "3"]], ids=str)
+def test_what_dropped_blocks_added_is_taken_over_by_the_layer_before_where_it_is_added_to_the_stream(
+    dropped: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first block is a linear map of what the first layer gives."""
+    model, x = linear_blocks(), torch.randn(IMAGES)
+    changed, declared = shortened(model, dropped)
+    found = apply_and_repair(model, changed, declared, x)
+    before = {"1": "0", "3": "2.layers.2"}
+    assert {before[name] for name in dropped} <= {fit.layer for fit in found.fits}
+    monkeypatch.setattr(under_test, "taking_over", lambda *_: None)
+    behind_alone = apply_and_repair(model, *shortened(model, dropped), x)
+    assert found.before == behind_alone.before
+    assert found.error < (1e-3 * found.before if dropped == ["1"] else 0.7 * behind_alone.error)
+    for data in (x, torch.randn(IMAGES)):
+        wanted, now = output(model, data), output(changed, data)
+        error = float((now - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum())
+        assert error < 2 * found.error + 1e-6
+
+
+def test_of_blocks_one_after_the_other_the_layer_before_takes_over_what_all_added() -> None:
+    model, x = linear_blocks(), torch.randn(IMAGES)
+    model[2] = copy.deepcopy(model[3])
+    found = apply_and_repair(model, *shortened(model, ["1", "2"]), x)
+    assert found.error < 1e-3 * found.before
+    assert [fit.layer for fit in found.fits][:1] == ["0"]
+
+
+def test_where_the_output_is_no_nearer_for_it_the_layer_before_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = linear_blocks(), torch.randn(IMAGES)
+
+    def noise(changed: nn.Module, declared: Counterparts, original: OriginalRun, inputs: Tensor) -> OriginalRun:
+        (stem,) = original.every_call("0")
+        assert isinstance(stem, GaveRows)
+        return replace(original, gave={**original.gave, "0": [replace(stem, outputs=3 * stem.outputs.flip(2))]})
+
+    monkeypatch.setattr(under_test, "taking_over", noise)
+    changed, declared = shortened(model, ["1"])
+    found = apply_and_repair(model, changed, declared, x)
+    assert torch.equal(changed[0].weight, model[0].weight)
+    assert found.error < found.before
+    before, after = output(model, x), output(changed, x)
+    error = (after - before).square().sum() / (before - before.mean(0)).square().sum()
+    assert found.error == pytest.approx(float(error), rel=1e-3)
+
+
+class Beside(nn.Module):
+    """What it is given, and what its layers make of it."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def linear_blocks() -> nn.Module:
+    """Of three beside a stream the first and the last are linear maps."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1))
+    model.append(Beside(nn.Conv2d(8, 8, 1)))
+    model.append(Beside(nn.Conv2d(8, 16, 1), nn.ReLU(), nn.Conv2d(16, 8, 1)))
+    model.append(Beside(nn.Conv2d(8, 8, 1)))
+    return model.extend([nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]).eval()
+
+
+def shortened(model: nn.Module, dropped: list[str]) -> tuple[nn.Module, Counterparts]:
+    return without(copy.deepcopy(model), dropped), shortened_counterparts(model, dropped)
 
 
 @pytest.mark.parametrize("in_form", [False, True])
