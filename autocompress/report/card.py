@@ -101,8 +101,14 @@ def _holds_for(document: Document, candidate: dict[str, Any]) -> Iterator[str]:
         yield f"scored on {scored_on:,} examples of the validation split, which the search had time for"
     if candidate["score"].get("test") is None:
         yield "it was not scored on a test split"
-    told = (explain.whom_it_hurts, explain.examples_that_changed, explain.scores_hold, explain.where_time_goes)
-    for said in (as_far_as_known(of, document, None) for of in (*told, explain.few_rows)):
+    told = (
+        explain.whom_it_hurts,
+        explain.examples_that_changed,
+        explain.scores_hold,
+        explain.where_time_goes,
+        explain.few_rows,
+    )
+    for said in (as_far_as_known(of, document, None) for of in told):
         if said:
             yield said
     if document["recommended"] is None:

@@ -389,6 +389,8 @@ def few_rows_text(calibration: Mapping[str, Any], *, trained: bool = False) -> s
         return f"{said} Training went on from there."
     if calibration["whole_split"]:
         return f"{said} More training examples in the task would help."
+    if calibration.get("reconstructed_on"):
+        return f"{said} A reconstruction on more of them went on from there."
     return f"{said} No more are read; training, which --no-train leaves out, makes up for it."
 
 

@@ -478,7 +478,7 @@ def test_what_is_no_picture_is_not_shown_as_one(tmp_path: Path):
 
 
 def on_few_rows(*layers: str, whole_split: bool = False) -> dict[str, Any]:
-    rows = [{"layer": layer, "rows": 188, "regressors": 512} for layer in layers]
+    rows = [{"layer": layer, "rows": 189, "regressors": 512} for layer in layers]
     return {"examples": 251, "digest": "d", "whole_split": whole_split, "few_rows": rows}
 
 
@@ -488,10 +488,11 @@ ONE = "few for the width of one layer, which a stronger ridge therefore held to 
 @pytest.mark.parametrize(
     ("calibration", "epochs", "said"),
     [
-        (on_few_rows("head"), 0, f"{ONE}head (188 rows for 512 regressors). No more are read; training, which"),
+        (on_few_rows("head"), 0, f"{ONE}head (189 rows for 512 regressors). No more are read; training, which"),
         (on_few_rows("head", whole_split=True), 0, "regressors). More training examples in the task would help."),
         (on_few_rows("head", whole_split=True), 3, "regressors). Training went on from there."),
-        (on_few_rows(*"abcde"), 0, "c (188 rows for 512 regressors) and 2 more. No more"),
+        (on_few_rows("head") | {"reconstructed_on": 3200}, 0, "regressors). A reconstruction on more of them went on"),
+        (on_few_rows(*"abcde"), 0, "c (189 rows for 512 regressors) and 2 more. No more"),
         ({"examples": 251, "digest": "d", "whole_split": False}, 0, None),
         (None, 0, None),
     ],

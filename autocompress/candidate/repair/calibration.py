@@ -61,13 +61,15 @@ def _drawn(context: Context) -> CalibrationSample | None:
 
 def _bytes_an_example(context: Context) -> int:
     """What the largest layer gives for one, with what is kept beside it; at least all that those give that are called
-    more than once.
+    more than once, those that share their weights as one.
     """
-    gives: dict[nn.Module, list[int]] = defaultdict(list)
+    gives: dict[Any, list[int]] = defaultdict(list)
 
     def see(module: nn.Module, given: object, gave: object) -> None:
-        if isinstance(gave, Tensor) or isinstance(module, REPAIRED_LAYERS):
-            gives[module].append(bytes_of(gave))
+        if isinstance(module, REPAIRED_LAYERS):
+            gives[dict(module.named_parameters(recurse=False)).get("weight", module)].append(bytes_of(gave))
+        elif isinstance(gave, Tensor):
+            gives[None].append(bytes_of(gave))
 
     handles = [module.register_forward_hook(see) for module in context.model.modules()]
     try:
@@ -77,7 +79,7 @@ def _bytes_an_example(context: Context) -> int:
         for handle in handles:
             handle.remove()
     largest = max((max(calls) for calls in gives.values()), default=0)
-    again = sum(sum(c) for layer, c in gives.items() if isinstance(layer, REPAIRED_LAYERS) and len(c) > 1)
+    again = sum(sum(calls) for shared, calls in gives.items() if shared is not None and len(calls) > 1)
     return max(8 * largest, again) // max(1, len(tensors_of(context.example_inputs)[0]))
 
 

@@ -53,9 +53,9 @@ Gave = GaveRows | GaveStates | Statistics
 
 @dataclass
 class OriginalRun:
-    """By the name of the layer, of its calls in turn. outputs: all that a layer gave that is called more than once (but
-    for whole sequences' states), of as many of its first calls as there was memory for. norms: how often a batch norm
-    was given what a layer gave, unchanged.
+    """By the name of the layer, of its calls in turn. outputs: all that a layer gave that is called more than once, or
+    shares its weights (but for whole sequences' states), of as many of its first calls as there was memory for. norms:
+    how often a batch norm was given what a layer gave, unchanged.
     """
 
     examples: int
@@ -89,8 +89,10 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
 def _run(whole: nn.Module, inputs: Inputs, examples: int, often: Counter[str]) -> OriginalRun:
     """often: how many calls of each layer there is to be memory for; of others nothing is kept."""
     found, counting = OriginalRun(examples), _no_padding(inputs, examples)
-    linear = [(layer, often[name]) for name, layer in whole.named_modules() if isinstance(layer, LINEAR_LAYERS)]
-    width = sum((len(layer.weight) + (regressors(layer) if calls > 1 else 0)) * calls for layer, calls in linear)
+    again = tied_layers(whole).keys() | {name for name, calls in often.items() if calls > 1}
+    linear = [(name, layer) for name, layer in whole.named_modules() if isinstance(layer, LINEAR_LAYERS)]
+    values = {name: len(layer.weight) + (regressors(layer) if name in again else 0) for name, layer in linear}
+    width = sum(each * often[name] for name, each in values.items())
     most, left = ROW_BYTES // (4 * max(width, 1)), OUTPUT_BYTES
     last: list[tuple[str, nn.Linear | Convolution, Tensor, GaveRows]] = []
 
@@ -99,7 +101,7 @@ def _run(whole: nn.Module, inputs: Inputs, examples: int, often: Counter[str]) -
         found.calls[name] += 1
         if found.calls[name] > often[name]:
             return
-        stands_in = often[name] > 1 and not isinstance(layer, SEQUENCE_LAYERS)
+        stands_in = name in again and not isinstance(layer, SEQUENCE_LAYERS)
         if stands_in and left >= (size := bytes_of(gave)) and len(found.outputs[name]) == found.calls[name] - 1:
             found.outputs[name].append(map_tensors(Tensor.clone, gave))  # what follows may change it in place
             left -= size
@@ -145,6 +147,17 @@ def _watched(whole: nn.Module, inputs: Inputs, see: Callable[..., None]) -> Nest
     finally:
         for handle in handles:
             handle.remove()
+
+
+def tied_layers(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """By the name of a layer with a parameter that another one holds too: all that hold any of its own."""
+    holders: dict[nn.Parameter, set[str]] = defaultdict(set)
+    for name, layer in model.named_modules():
+        for held in layer.parameters(recurse=False):
+            holders[held].add(name)
+    named = model.named_modules(remove_duplicate=False)
+    found = {name: {one for held in own.parameters(recurse=False) for one in holders[held]} for name, own in named}
+    return {name: tuple(sorted(own)) for name, own in found.items() if len(own) > 1}
 
 
 def bytes_of(value: Nested) -> int:

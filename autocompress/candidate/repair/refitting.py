@@ -39,30 +39,32 @@ class LayerFit:
 
 def refit_matrix(
     name: str,
-    layer: nn.Linear | Convolution,
+    layers: Sequence[nn.Linear | Convolution],
     given: Sequence[Tensor],
     gave: Sequence[GaveRows],
     outputs: Tensor,
     *,
     normed: bool,
 ) -> Iterator[LayerFit]:
-    """Refit a linear layer or a convolution. given: what it reads at each of its calls, as ``input_rows`` has it. gave:
-    by the same calls. outputs: which of the original's it has. normed: whether a batch norm behind it takes what an
-    intercept would.
+    """Refit a linear layer or a convolution, or several that have the same weights. given: what they read at each of
+    their calls, as ``input_rows`` has it. gave: by the same calls. outputs: which of the original's they have. normed:
+    whether batch norms behind them take what an intercept would.
     """
-    z, own = _joined(given, 2), weight_rows(layer)
+    z, own = _joined(given, 2), weight_rows(layers[0])
     kept = _joined([one.outputs[..., outputs] for one in gave], 1)
     t = kept.reshape(*kept.shape[:2], len(z), -1).movedim(2, 0)
     valid = _joined([_counting(one) for one in gave], 1)
-    found = _fit(name, z, t, own, intercept=layer.bias is not None or normed, valid=valid)
+    biases = {layer.bias for layer in layers}
+    found = _fit(name, z, t, own, intercept=None not in biases or normed, valid=valid)
     if found is None:
         return
     fit, told = found
     if fit is not None:
         with torch.no_grad():
-            layer.weight.copy_(fit.weights.reshape(layer.weight.shape))
-            if layer.bias is not None and fit.intercept is not None:
-                layer.bias.add_(fit.intercept.flatten())
+            layers[0].weight.copy_(fit.weights.reshape(layers[0].weight.shape))
+            for bias in biases:
+                if bias is not None and fit.intercept is not None:
+                    bias.add_(fit.intercept.flatten())
     yield told
 
 

@@ -27,7 +27,7 @@ def test_a_layer_that_reads_what_it_read_is_not_fitted(seed: int, monkeypatch: p
     with torch.no_grad():
         gave = GaveRows(*output_rows(layer, layer(x), N))
     read = input_rows(layer, x, N, gave.places)
-    assert list(refit_matrix("it", layer, [read], [gave], torch.arange(7), normed=False)) == []
+    assert list(refit_matrix("it", [layer], [read], [gave], torch.arange(7), normed=False)) == []
     assert torch.equal(layer.weight, before.weight)
     assert layer.bias is not None
     assert torch.equal(layer.bias, before.bias)
@@ -136,7 +136,7 @@ def test_places_that_a_mask_calls_padding_are_no_rows(end: slice) -> None:
     layer, every = nn.Linear(5, 6), torch.arange(6)
     layers = [copy.deepcopy(layer), copy.deepcopy(layer)]
     fits = [
-        list(refit_matrix("it", own, [input_rows(own, read, N, gave.places)], [gave], every, normed=False))
+        list(refit_matrix("it", [own], [input_rows(own, read, N, gave.places)], [gave], every, normed=False))
         for own, read in zip(layers, (x, x.masked_fill(~mask.bool()[..., None], 1e3)), strict=True)
     ]
     assert fits[0] == fits[1], "whatever stands there"

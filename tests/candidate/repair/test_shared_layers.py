@@ -16,7 +16,8 @@ from autocompress.candidate.repair.repair import Repair, repair
 from autocompress.candidate.repair.rows import Places
 from autocompress.plugin.contract import Counterpart, Counterparts
 from autocompress_plugins.shrinking import narrowing
-from autocompress_plugins.shrinking.counterparts import narrowed_counterparts
+from autocompress_plugins.shrinking.block_removal import without
+from autocompress_plugins.shrinking.counterparts import narrowed_counterparts, shortened_counterparts
 from autocompress_plugins.shrinking.prunable import prunable
 from tests.candidate.repair.networks import (
     SERIES,
@@ -167,7 +168,7 @@ def test_a_fit_is_kept_only_where_the_error_over_all_calls_falls(scale: float) -
     targets = [z[0] @ wanted for z in read]
     targets[1][3::4] *= -1
     gave = [GaveRows(each, Places((3,), torch.arange(3))) for each in targets]
-    (fit,) = refit_matrix("it", layer, read, gave, torch.arange(2), normed=False)
+    (fit,) = refit_matrix("it", [layer], read, gave, torch.arange(2), normed=False)
     assert (fit.ridge is not None) == (scale < 1)
     assert (fit.after < fit.before) == (scale < 1)
     assert torch.equal(layer.weight.detach(), own) == (scale > 1)
@@ -377,3 +378,119 @@ def test_the_recurrent_matrix_is_fitted_on_the_states_of_the_original(kind: Any)
     assert not began[:, 0].any()
     if kind is not nn.LSTMCell:
         torch.testing.assert_close(model.two(gave.inputs[:, 2], began[:, 2]).detach(), began[:, 3])
+
+
+class TiedBlocks(nn.Module):
+    """(N, 8) -> (N, 3): a block, then blocks beside the stream that are modules of their own with the same weights."""
+
+    def __init__(self, blocks: int = 3) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+        self.ups, self.downs = (nn.ModuleList(nn.Linear(8, 8) for _ in range(blocks)) for _ in range(2))
+        self.head = nn.Linear(8, 3)
+        for layers in (self.ups, self.downs):
+            for layer in layers[1:]:
+                layer.weight = layers[0].weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for up, down in zip(self.ups, self.downs, strict=True):
+            x = x + down(torch.tanh(up(x)))
+        return self.head(x)
+
+
+def without_the_first(model: nn.Module) -> tuple[nn.Module, Counterparts]:
+    return without(copy.deepcopy(model), ["first"]), shortened_counterparts(model, ["first"])
+
+
+def test_layers_that_share_their_weights_are_fitted_together_and_share_them_still() -> None:
+    model, x = TiedBlocks().eval(), torch.randn(VECTORS)
+    changed, declared = without_the_first(model)
+    found = apply_and_repair(model, changed, declared, x)
+    names = [fit.layer for fit in found.fits]
+    assert names == [name for name in names if name in ("ups.0", "downs.0", "head")], "one fit for all"
+    assert {"ups.0", "head"} <= set(names)
+    for layers, before in ((changed.ups, model.ups), (changed.downs, model.downs)):
+        assert all(layer.weight is layers[0].weight for layer in layers)
+        assert len({id(layer.bias) for layer in layers}) == 3, "a bias of its own stays one"
+        moved = [layer.bias.detach() - own.bias.detach() for layer, own in zip(layers, before, strict=True)]
+        for own in moved[1:]:
+            torch.testing.assert_close(own, moved[0])
+    left, behind = without_the_first(model)
+    wanted, plain, now = (output(each, x) for each in (model, left, changed))
+    assert float((now - wanted).square().mean()) < 0.3 * float((plain - wanted).square().mean())
+    alone = Counterparts(behind.whole, tuple(own for own in behind.layers if own.layer == "head"))
+    assert found.error < 0.8 * apply_and_repair(model, left, alone, x).error, "than with the head alone"
+
+
+def test_the_joint_fit_is_that_of_one_layer_that_is_called_as_often() -> None:
+    """Whichever of them is called first."""
+
+    class Both(nn.Module):
+        def __init__(self, *, tied: bool) -> None:
+            super().__init__()
+            self.one = nn.Linear(8, 4)
+            self.other = nn.Linear(8, 4) if tied else self.one
+            self.other.weight, self.other.bias = self.one.weight, self.one.bias
+
+        def forward(self, x: Tensor) -> Tensor:
+            other = self.other((2 * x.flip(1))[:, : self.other.in_features])
+            return other + 3 * self.one(x[:, : self.one.in_features])
+
+    x, kept = torch.randn(VECTORS), tuple(range(6))
+    x[:, 6:] = x[:, :2]
+    wanted, found = Both(tied=True).eval(), []
+    for tied in (True, False):
+        model, changed = Both(tied=tied), Both(tied=tied)
+        model.load_state_dict(wanted.state_dict(), strict=tied)
+        for name in ("one", "other") if tied else ("one",):
+            getattr(changed, name).in_features = 6
+        weight = nn.Parameter(wanted.one.weight[:, :6].detach().clone())
+        changed.one.weight = changed.other.weight = weight
+        changed.one.bias = changed.other.bias = nn.Parameter(wanted.one.bias.detach().clone())
+        layers = [Counterpart(name, name, (0, 1, 2, 3), kept) for name in (("one", "other") if tied else ("one",))]
+        repaired = apply_and_repair(model, changed, Counterparts(model.eval(), tuple(layers)), x)
+        found.append((changed, repaired))
+    (together, fits), (one, of_one) = found
+    assert [fit.rows for fit in fits.fits] == [fit.rows for fit in of_one.fits] == [2 * (N - N // 4)]
+    assert together.one.weight is together.other.weight
+    torch.testing.assert_close(together.one.weight, one.one.weight, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(together.one.bias, one.one.bias, atol=1e-5, rtol=1e-4)
+
+
+def unlike_an_embedding(model: Any) -> None:
+    model.embedding = nn.Embedding(8, 8)
+    model.embedding.weight = model.ups[0].weight
+
+
+def unlike_in_weights(model: Any) -> None:
+    model.downs[0].bias = model.ups[0].bias
+
+
+@pytest.mark.parametrize("ties", [unlike_an_embedding, unlike_in_weights])
+def test_layers_that_share_a_parameter_with_what_is_not_like_them_stay_as_they_are(ties: Callable[[Any], None]) -> None:
+    model, x = TiedBlocks(blocks=1).eval(), torch.randn(VECTORS)
+    ties(model)
+    changed, declared = without_the_first(model)
+    found = apply_and_repair(model, changed, declared, x)
+    assert "ups.0" not in {fit.layer for fit in found.fits}
+    assert "head" in {fit.layer for fit in found.fits}
+    assert torch.equal(changed.ups[0].weight, model.ups[0].weight)
+
+
+def test_where_one_of_them_is_not_called_any_more_all_stay_as_they_are() -> None:
+    class Fewer(TiedBlocks):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.head(x + self.downs[0](torch.tanh(self.ups[0](x))))
+
+    model, x = TiedBlocks(blocks=2).eval(), torch.randn(VECTORS)
+    changed, declared = Fewer(blocks=2).eval(), shortened_counterparts(model, [])
+    changed.load_state_dict(model.state_dict())
+    found = apply_and_repair(model, changed, declared, x)
+    assert [fit.layer for fit in found.fits] == ["head"], "on what they give themselves"
+    for name in ("ups", "downs"):
+        assert torch.equal(getattr(changed, name)[0].weight, getattr(model, name)[0].weight)
+    before, after = output(model, x), output(changed, x)
+    error = (after - before).square().sum() / (before - before.mean(0)).square().sum()
+    assert found.error == pytest.approx(float(error), rel=1e-4)
