@@ -379,19 +379,15 @@ def few_rows_text(calibration: Mapping[str, Any], *, trained: bool = False) -> s
     layers = calibration.get("few_rows")
     if not layers:
         return None
-    which = "one layer, which" if len(layers) == 1 else f"{len(layers)} layers, which"
     named = [f"{row['layer']} ({row['rows']:,} rows for {row['regressors']:,} regressors)" for row in layers]
-    said = (
-        f"Repaired on {calibration['examples']:,} training examples, few for the width of {which} a stronger ridge "
-        f"therefore held to the weights from before: {_some(named)}."
-    )
+    said = f"Layers repaired on few rows for their width: {_some(named)}."
     if trained:
         return f"{said} Training went on from there."
     if calibration["whole_split"]:
         return f"{said} More training examples in the task would help."
     if calibration.get("reconstructed_on"):
         return f"{said} A reconstruction on more of them went on from there."
-    return f"{said} No more are read; training, which --no-train leaves out, makes up for it."
+    return f"{said} Training makes up for it."
 
 
 def rungs(document: Document) -> str | None:

@@ -23,7 +23,7 @@ from autocompress.plugin.observer import Phase
 from autocompress.report import explain
 from autocompress.report.explanation import explanation
 from autocompress.score_scale import ScoreScale
-from autocompress.storage.front import MODEL, REPORT, folder_of
+from autocompress.storage.front import MODEL, REPORT, candidate_of, folder_of
 from autocompress.supervisor import tell_nobody
 
 REFRESH_S = 0.25
@@ -207,12 +207,14 @@ def print_front(console: Console, document: dict[str, Any], out: str) -> None:
         explain.whom_it_hurts(document),
         explain.examples_that_changed(document),
         explain.where_time_goes(document),
-        explain.few_rows(document),
         explain.smallest(document),
         explain.scores_hold(document),
     ):
         if more:
             console.print(Text(more))
+    chosen = candidate_of(document, document["recommended"] or document["nearest"])
+    if chosen and not chosen["fidelity"] and (few := explain.few_rows(document)):
+        console.print(Text(few, style="dim"))
     role = "To deploy" if document["recommended"] else "The nearest, not known to meet the budget"
     for said in (
         f"{role}: {out}/{folder_of(document)}/{MODEL}",

@@ -51,12 +51,11 @@ def calibration_sample(context: Context) -> CalibrationSample | None:
 
 def _drawn(context: Context) -> CalibrationSample | None:
     allowed = min(EXAMPLES, ACTIVATION_BYTES // max(1, _bytes_an_example(context)))
-    most = min(allowed, len(context.train))
-    count = next((number for number in range(most, 0, -1) if _is_prime(number)), 0)
+    count = _largest_prime(min(allowed, len(context.train)))
     if count < FEWEST:
         return None
     inputs = next(context.train_batches(count, count)).inputs
-    return CalibrationSample(inputs, count, digest_of_tensors(named_inputs(inputs)), len(context.train) < allowed)
+    return CalibrationSample(inputs, count, digest_of_tensors(named_inputs(inputs)), count < _largest_prime(allowed))
 
 
 def _bytes_an_example(context: Context) -> int:
@@ -83,5 +82,7 @@ def _bytes_an_example(context: Context) -> int:
     return max(8 * largest, again) // max(1, len(tensors_of(context.example_inputs)[0]))
 
 
-def _is_prime(number: int) -> bool:
-    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+def _largest_prime(most: int) -> int:
+    """0 where there is none."""
+    primes = (n for n in range(most, 1, -1) if all(n % divisor for divisor in range(2, int(n**0.5) + 1)))
+    return next(primes, 0)

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from autocompress.candidate.repair.original import LINEAR_LAYERS, GaveRows, OriginalRun
 from autocompress.candidate.repair.rows import rows_at
-from autocompress.data import call, take_rows
-from autocompress.errors import CandidateFailed
+from autocompress.data import call, is_within, take_rows
 from autocompress.nested import Nested
 from autocompress.plain_model import evaluating
 from autocompress.plugin.contract import Counterparts
@@ -44,7 +43,7 @@ def taking_over(
         added = {block: layer for block, layer in called.items() if _is_added(changed, layer, block, few)}
         before = {block: originals[layer] for block, layer in added.items()}
         return _with_added(whole, before, original, inputs) if before else None
-    except (CandidateFailed, RuntimeError):  # its rows cannot be told by example
+    except Exception:  # rows cannot be told by example, or the model's own code fails on two examples or a shift
         return None
 
 
@@ -53,9 +52,10 @@ def _rows_of_one_call(original: OriginalRun, name: str) -> bool:
 
 
 def _dropped(changed: nn.Module, whole: nn.Module) -> list[str]:
-    """What had weights and has none."""
+    """What had weights and has none; of modules inside each other the innermost."""
     now = dict(changed.named_modules())
-    return [name for name, own in whole.named_modules() if name in now and _weights(own) and not _weights(now[name])]
+    found = [name for name, own in whole.named_modules() if name in now and _weights(own) and not _weights(now[name])]
+    return [name for name in found if not any(is_within(other, [name]) for other in found if other != name)]
 
 
 def _weights(module: nn.Module) -> bool:
@@ -88,11 +88,12 @@ def _is_added(changed: nn.Module, layer: str, block: str, inputs: Inputs) -> boo
     shifts: list[Tensor] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], gave: Nested) -> None:
-        if args and args[0] is gave:
+        if args and args[0] is gave and isinstance(gave, Tensor):
             given.append(args[0].clone())
 
     def shift(module: nn.Module, args: tuple[Any, ...], gave: Tensor) -> Tensor:
-        shifts.append(gave.std() * torch.randn(gave.shape, generator=torch.Generator().manual_seed(0)))
+        noise = torch.randn(gave.shape, generator=torch.Generator().manual_seed(0)).to(gave)
+        shifts.append(gave.std() * noise)
         return gave + shifts[-1]
 
     for hooks in ({block: note}, {block: note, layer: shift}):
@@ -100,11 +101,11 @@ def _is_added(changed: nn.Module, layer: str, block: str, inputs: Inputs) -> boo
     if [one.shape for one in given] != [one.shape for one in 2 * shifts] or len(shifts) != 1:
         return False
     off = given[1] - given[0] - shifts[0]
-    return float(off.square().sum()) <= SAME_SHIFT**2 * float(shifts[0].square().sum())
+    return float(off.square().sum()) < SAME_SHIFT**2 * float(shifts[0].square().sum())
 
 
 def _with_added(whole: nn.Module, before: Mapping[str, str], original: OriginalRun, inputs: Inputs) -> OriginalRun:
-    """before: by the block, which layer of the original is to take over what it added. Raises CandidateFailed."""
+    """before: by the block, which layer of the original is to take over what it added."""
     taken = {layer: rows for layer in before.values() for rows in original.gave[layer] if isinstance(rows, GaveRows)}
     given: dict[str, Tensor] = {}
 

@@ -89,7 +89,8 @@ def run_original(whole: nn.Module, inputs: Inputs, examples: int) -> OriginalRun
 def _run(whole: nn.Module, inputs: Inputs, examples: int, often: Counter[str]) -> OriginalRun:
     """often: how many calls of each layer there is to be memory for; of others nothing is kept."""
     found, counting = OriginalRun(examples), _no_padding(inputs, examples)
-    again = tied_layers(whole).keys() | {name for name, calls in often.items() if calls > 1}
+    tied = tied_layers(whole)
+    again = tied.keys() | {name for name, calls in often.items() if calls > 1}
     linear = [(name, layer) for name, layer in whole.named_modules() if isinstance(layer, LINEAR_LAYERS)]
     values = {name: len(layer.weight) + (regressors(layer) if name in again else 0) for name, layer in linear}
     width = sum(each * often[name] for name, each in values.items())
@@ -115,7 +116,8 @@ def _run(whole: nn.Module, inputs: Inputs, examples: int, often: Counter[str]) -
         elif is_plain_layer(layer):
             try:
                 if isinstance(layer, LINEAR_LAYERS) and isinstance(gave, Tensor):
-                    rows = GaveRows(*output_rows(layer, gave, examples, most, often[name], counting))
+                    calls = sum(often[each] for each in tied.get(name, (name,)))
+                    rows = GaveRows(*output_rows(layer, gave, examples, most, calls, counting))
                     found.gave[name].append(rows)
                     last[:] = [(name, layer, gave, rows)]
                 elif isinstance(layer, RECURRENT_KINDS):

@@ -178,6 +178,56 @@ def test_of_blocks_one_after_the_other_the_layer_before_takes_over_what_all_adde
     assert [fit.layer for fit in found.fits][:1] == ["0"]
 
 
+def test_a_stage_of_which_the_only_block_is_dropped_adds_it_once() -> None:
+    model, x = linear_blocks(), torch.randn(IMAGES)
+    model[1] = nn.Sequential(model[1])
+    found = apply_and_repair(model, *shortened(model, ["1.0"]), x)
+    assert found.error < 1e-3 * found.before
+
+
+class Pairs(nn.Module):
+    """Gives its block a pair, and is given one back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block, self.last = nn.Linear(8, 8), PairBlock(), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem = self.stem(x)
+        first, second = self.block((stem, stem.sin()))
+        return self.last(first + second)
+
+
+class PairBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return pair[0] + self.layer(pair[0]), pair[1]
+
+
+def test_behind_a_dropped_block_that_is_given_a_tuple_layers_are_refitted() -> None:
+    model, x = Pairs().eval(), torch.randn(VECTORS)
+    found = apply_and_repair(model, *shortened(model, ["block"]), x)
+    assert found.error < found.before
+    assert {fit.layer for fit in found.fits} == {"last"}
+
+
+def test_where_the_models_own_code_refuses_what_is_tried_layers_behind_are_refitted() -> None:
+    class Bounded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) < IMAGES[0] and float(x.detach().abs().max()) > bound:
+                raise ValueError("out of bounds")
+            return x
+
+    model, x = linear_blocks(), torch.randn(IMAGES)
+    bound = float(output(model[0], x[:2]).abs().max()) * 1.01
+    model.insert(1, Bounded())
+    found = apply_and_repair(model, *shortened(model, ["2"]), x)
+    assert found.error < found.before
+
+
 def test_where_the_output_is_no_nearer_for_it_the_layer_before_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = linear_blocks(), torch.randn(IMAGES)
 

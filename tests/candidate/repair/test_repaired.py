@@ -192,6 +192,14 @@ def test_the_sample_is_a_prime_number_of_examples_the_same_each_time(opened: Any
     assert len(sample.inputs) == 251
 
 
+@pytest.mark.parametrize(("examples", "whole"), [(250, True), (251, False), (255, False)])
+def test_more_examples_are_said_to_help_only_where_more_would_be_read(examples: int, whole: bool, opened: Any) -> None:
+    context = replace(opened.context, memory={}, train=opened.context.train.sampled(examples))
+    sample = calibration_sample(context)
+    assert sample is not None
+    assert sample.whole_split == whole
+
+
 @pytest.mark.parametrize("cut_first", [CUT, TWICE], ids=["one step", "two steps"])
 def test_layers_with_few_rows_are_told_also_of_weights_that_are_in_the_store(cut_first: Recipe, opened: Any) -> None:
     """Of 37 examples nine are held out: 28 rows are few for a head of eight inputs or ten."""
