@@ -47,21 +47,11 @@ def test_it_is_exported_and_quantized_and_the_rest_says_why_not(
     assert opening.reference.score.val == plain.opening.reference.score.val
 
 
-TASK = """
-import torch
-from torch import nn
-from autocompress import Task
-
-def task():
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+def test_inspect_shows_it_without_a_warning_about_its_layers() -> None:
     model = torch.jit.script(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))
     x, y = torch.randn(64, 4), torch.arange(64) % 2
-    return Task("scripted", model, (x[:32], y[:32]), (x[32:], y[32:]))
-"""
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
-def test_inspect_shows_it_without_a_warning_about_its_layers(tmp_path: Path) -> None:
-    (tmp_path / "scripted_task.py").write_text(TASK)
-    found = inspect_task(f"{tmp_path}/scripted_task.py:task", "cpu", sensitivity_s=0.0, clock=lambda: 0.0)
+    task = Task("scripted", model, (x[:32], y[:32]), (x[32:], y[32:]))
+    found = inspect_task(task, "cpu", sensitivity_s=0.0, clock=lambda: 0.0)
     assert not [text for text in found["warnings"] if "ScriptModule" in text]
     assert not found["left_alone"]

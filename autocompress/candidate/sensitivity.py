@@ -8,6 +8,7 @@ refitted; a search refits those behind too, so that it may take more.
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,21 +94,34 @@ def _scored(opened: OpenTask) -> UnchangedScored:
     return UnchangedScored(examples, kept, examples.value(kept))
 
 
-def group_sensitivities(
-    opened: OpenTask, strategy: str, groups: Sequence[ShrinkableGroup], within_s: float
-) -> list[GroupSensitivity]:
-    """In the order of ``groups``, those included that there was no time for. within_s: seconds, about: what was begun
-    is ended, and one removal is always tried unless it is 0.
-    """
-    began = time.monotonic()
-    bisections = [_Bisection(opened, strategy, group) for group in groups]
-    for number, bisection in enumerate(bisections * REMOVALS_A_GROUP):
-        gone = time.monotonic() - began
-        if not within_s or (number and gone >= within_s):
-            break
-        opened.supervisor.tell(f"sensitivity: {strategy}, {bisection.group.name}", min(gone / within_s, 1.0))
-        bisection.step()
-    return [bisection.found() for bisection in bisections]
+class GroupSensitivities:
+    """Of a strategy's groups, as far as was looked. is_done: whether all was tried that would be."""
+
+    def __init__(self, opened: OpenTask, strategy: str, groups: Sequence[ShrinkableGroup]) -> None:
+        self._opened = opened
+        self._strategy = strategy
+        self._bisections = [_Bisection(opened, strategy, group) for group in groups]
+        self._steps = deque(self._bisections * REMOVALS_A_GROUP)
+        self._of = max(1, len(self._steps))
+
+    @property
+    def is_done(self) -> bool:
+        return not self._steps
+
+    def go_on(self, within_s: float) -> None:
+        """From where it was. within_s: seconds, about: what was begun is ended, and one removal is always tried unless
+        it is 0.
+        """
+        ends, last = time.monotonic() + within_s, len(self._steps)
+        while within_s and self._steps and (len(self._steps) == last or time.monotonic() < ends):
+            bisection = self._steps.popleft()
+            done = 1 - (len(self._steps) + 1) / self._of
+            self._opened.supervisor.tell(f"sensitivity: {self._strategy}, {bisection.group.name}", done)
+            bisection.step()
+
+    def found(self) -> list[GroupSensitivity]:
+        """In the order of the groups, those included that were not looked at."""
+        return [bisection.found() for bisection in self._bisections]
 
 
 class _Bisection:

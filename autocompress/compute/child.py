@@ -55,7 +55,8 @@ def task_or_target(config: WorkerConfig, supervisor: "Supervisor") -> object:
         folder,
         config.seed,
         supervisor,
-        policy=config.policy.training,
+        config.score_on,
+        config.policy.training,
     )
 
 

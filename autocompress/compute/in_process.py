@@ -29,11 +29,12 @@ def in_process(
     supervisor: Supervisor | None = None,
     clock: Callable[[], float] = time.monotonic,
     policy: TrainingPolicy = TrainingPolicy(),
+    score_on: int | None = None,
 ) -> WorkerOperations:
-    """``prepare`` comes first."""
+    """``prepare`` comes first. score_on: at most so many validation examples."""
     use_no_more_than_cores()
     supervisor = supervisor or Supervisor()
-    unopened = UnopenedTask(lambda: task, profile, plugins, folder, seed, supervisor, policy=policy)
+    unopened = UnopenedTask(lambda: task, profile, plugins, folder, seed, supervisor, score_on, policy)
     return _operations(unopened, profile, plugins, folder, supervisor, clock)
 
 

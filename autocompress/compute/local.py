@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from torch import nn
 
 from autocompress.candidate import changed, make, preparation, reference, rung, score
 from autocompress.candidate.arithmetic import Arithmetic
+from autocompress.candidate.inspection import Inspection, scored_on
 from autocompress.candidate.open_task import OpenTask
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.preparation import KnownTask, Preparation
@@ -96,6 +99,20 @@ class LocalComputation:
     def other_reference(self, exporter: str) -> ModelFile:
         with self._lock.working():
             return reference.other_reference(self.opened, exporter)
+
+    def score_on(self, count: int) -> int:
+        """From now on at most so many validation examples are scored. Returns how many."""
+        self.opened = scored_on(self.opened, count)
+        return len(self.opened.val)
+
+    def inspect(self, question: str, *args: Any) -> Any:
+        """What ``Inspection`` answers to a question of its."""
+        with self._lock.working():
+            return getattr(self._inspection, question)(*args)
+
+    @cached_property
+    def _inspection(self) -> Inspection:
+        return Inspection(self.opened)
 
     def survey(self, only: Sequence[str] | None = None) -> tuple[tuple[Applicable, ...], tuple[Refusal, ...]]:
         opened = self.opened

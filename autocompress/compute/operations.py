@@ -160,6 +160,11 @@ class WorkerOperations:
         self._lost: set[str] = set()  # what was said of devices
 
     @property
+    def computing(self) -> Executor:
+        """Who computes on the task, for what no search asks for."""
+        return self._computing
+
+    @property
     def concurrency(self) -> int:
         return self._computing.concurrency
 

@@ -34,7 +34,7 @@ FAULTS = {-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, 
 @dataclass(frozen=True)
 class WorkerConfig:
     """What the child needs. task: to hold and compute on; None for one that times files. workers: how many there are of
-    it, which share the memory.
+    it, which share the memory. score_on: at most so many validation examples.
     """
 
     task: str | None
@@ -43,6 +43,7 @@ class WorkerConfig:
     seed: int
     workers: int = 1
     policy: WorkerPolicy = WorkerPolicy()
+    score_on: int | None = None
 
 
 class WorkerDied(CandidateFailed):
@@ -56,6 +57,10 @@ class WorkerDied(CandidateFailed):
 
     def __reduce__(self) -> tuple[type["CandidateFailed"], tuple[str | None, ...]]:
         return type(self), (self.reason, self.strategy, self.doing)
+
+
+class OutOfTime(WorkerDied):
+    """It was ended, since there was no answer within the time that the call had."""
 
 
 class WorkerCrashed(WorkerDied):
@@ -123,7 +128,7 @@ class Worker:
             self._is_open = True
             took = time.monotonic() - began
             if limit_s and took >= limit_s:  # it is open now, and stays so for the next call
-                raise WorkerDied(f"no answer within {limit_s:.0f} s: opening the task again took {took:.0f} s")
+                raise OutOfTime(f"no answer within {limit_s:.0f} s: opening the task again took {took:.0f} s")
             limit_s = limit_s and limit_s - took
         result = self._exchange(method, args, limit_s, threads)
         if opens:
@@ -227,7 +232,7 @@ class Worker:
                     raise Interrupted("stopped")
                 if deadline is not None and time.monotonic() > deadline:
                     self.close()
-                    raise WorkerDied(f"no answer within {limit_s:.0f} s: it was stopped", doing=doing)
+                    raise OutOfTime(f"no answer within {limit_s:.0f} s: it was stopped", doing=doing)
                 if self._over_memory():
                     self.close()
                     raise WorkerDied(

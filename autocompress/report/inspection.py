@@ -27,6 +27,7 @@ def print_inspection(console: Console, found: dict[str, Any]) -> None:
     _sensitivity(console, found["sensitivity"], metric)
     _left_alone(console, found["left_alone"], found["places"])
     _not_looked_at(console, found["not_looked_at"], found["limit_s"])
+    _cut_off(console, found["cut_off"])
     if found["warnings"]:
         console.print()
     for warning in found["warnings"]:
@@ -247,6 +248,13 @@ def _not_looked_at(console: Console, missed: Sequence[str], limit_s: float) -> N
         console.print()
         text = f"not looked at in {limit_s:.0f} s: {', '.join(missed)} (more --seconds leave time for it)"
         console.print(_text(text, "yellow"))
+
+
+def _cut_off(console: Console, cut_off: Sequence[str]) -> None:
+    if cut_off:
+        console.print()
+    for what in cut_off:
+        console.print(_text(what, "yellow"))
 
 
 def section(console: Console, title: str, *columns: str) -> Table:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from autocompress.candidate import sensitivity as under_test
 from autocompress.candidate.policy import TrainingPolicy
 from autocompress.candidate.reading import read_task
-from autocompress.candidate.sensitivity import GroupSensitivity, Removal, group_sensitivities
+from autocompress.candidate.sensitivity import GroupSensitivities, GroupSensitivity, Removal
 from autocompress.data import ScoredSet
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Counterpart, Counterparts, Params, ShrinkableGroup, StructureStrategy
@@ -112,7 +112,9 @@ def hours(monkeypatch: pytest.MonkeyPatch, cut: Cut) -> None:
 
 
 def found(opened: Any, *groups: ShrinkableGroup, within_s: float = 1e9) -> list[GroupSensitivity]:
-    return group_sensitivities(opened, "cut", groups, within_s)
+    looked_at = GroupSensitivities(opened, "cut", groups)
+    looked_at.go_on(within_s)
+    return looked_at.found()
 
 
 def counts(row: GroupSensitivity) -> tuple[int | None, int | None]:

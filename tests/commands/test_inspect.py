@@ -1,10 +1,12 @@
 """What ``inspect`` finds, and how it is shown."""
 
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,14 +25,15 @@ from autocompress.plugin.contract import (
     TrainHook,
     TrainingStrategy,
 )
-from autocompress.plugin.loader import PluginSet
+from autocompress.plugin.loader import PluginSet, load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.report.inspection import print_inspection
+from autocompress.testing.tasks import cnn, lstm
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    return inspect_task("autocompress.testing.tasks:lstm", "cpu", sensitivity_s=3600)
+    return inspect_task(lstm(), "cpu", sensitivity_s=3600)
 
 
 def test_time_by_operator_is_the_whole_time_slowest_first(found: dict[str, Any]):
@@ -114,7 +117,7 @@ def test_what_fails_when_asked_is_a_warning_and_the_rest_is_told(
     monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
     told: list[str] = []
     found = inspect_task(
-        "autocompress.testing.tasks:cnn",
+        cnn(),
         "fake",
         lambda text, fraction: told.append(text),
         score_on=40,
@@ -145,7 +148,7 @@ def test_layers_that_stay_as_they_are_have_a_reason_also_where_the_strategy_appl
     few = {name: plugins.strategy(name) for name in ("prune_channels", "prune_recurrent", "factorize", "finetune")}
     monkeypatch.setattr(inspection, "load_plugins", lambda: replace(plugins, strategies=few))
     monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
-    found = inspect_task("autocompress.testing.tasks:cnn", "fake", clock=lambda: 0.0)
+    found = inspect_task(cnn(), "fake", clock=lambda: 0.0)
     assert {"prune_channels", "factorize"} <= found["applies"].keys()
     left = found["left_alone"]
     assert left.keys() == {"prune_channels", "factorize"}
@@ -199,7 +202,7 @@ def test_what_there_is_no_time_for_is_listed(
     few = {name: plugins.strategy(name) for name in ("prune_channels", "finetune", "quantize_dynamic")}
     monkeypatch.setattr(inspection, "load_plugins", lambda: replace(plugins, strategies=few))
     monkeypatch.setattr(inspection, "load_profile", lambda name: fake_profile)
-    found = inspect_task("autocompress.testing.tasks:cnn", "fake", clock=JumpingClock(1))
+    found = inspect_task(cnn(), "fake", clock=JumpingClock(1))
     assert found["not_looked_at"] == [
         "the file of the other exporter than torchscript",
         "the same weights in other files",
@@ -215,6 +218,71 @@ def test_what_there_is_no_time_for_is_listed(
     assert (found["reach"], found["sensitivity"], found["left_alone"]) == ({}, {}, {})
     assert found["unchanged_weights"] == {}
     assert "not looked at in 60 s: the file of the other exporter" in " ".join(printed(found).split())
+
+
+SLEEPY = """
+import time
+from autocompress.plugin.contract import StructureStrategy
+from autocompress.plugin.hooks import hookimpl
+
+autocompress_api = 2
+
+class Sleepy(StructureStrategy):
+    name = "sleepy"
+    summary = "plans for ever"
+
+    def plan(self, model, params, context):
+        while True:
+            time.sleep(3600)
+
+    def apply(self, model, plan, context):
+        return model
+
+@hookimpl
+def autocompress_strategies():
+    return [Sleepy()]
+"""
+
+
+class Patient:
+    """A clock that stands still until a strategy is waited for, and then has nearly reached the end."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def tell(self, text: str, fraction: float | None) -> None:
+        if text == "what is left: sleepy":
+            self.now = 59.9
+        elif self.now and not text:  # it is waited for
+            self.now = 1e6
+
+
+def test_a_strategy_whose_planning_never_ends_is_cut_off_and_the_rest_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sleepy.py").write_text(SLEEPY)
+    installed = tmp_path / "sleepy-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: sleepy\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[autocompress]\nsleepy = sleepy\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(inspection, "open_task", partial(open_task, compare_exporters=False))
+    every = load_plugins()
+    few = {name: every.strategy(name) for name in ("sleepy", "finetune")}
+    monkeypatch.setattr(inspection, "load_plugins", lambda: replace(every, strategies=few))
+    clock = Patient()
+    found = inspect_task("autocompress.testing.tasks:cnn", "cpu", clock.tell, score_on=40, clock=clock)
+    assert found["cut_off"] == [
+        "sleepy, what it leaves to compute: cut off after 0 s; --seconds 85 leaves it twice as long"
+    ]
+    assert "sleepy, what it leaves to compute: cut off" in " ".join(printed(found).split())
+    assert found["not_looked_at"] == ["the groups of sleepy"]
+    assert found["score"]["accuracy"] > 0
+    assert found["applies"].keys() == {"sleepy", "finetune"}
 
 
 def test_equal_reasons_are_shown_once(found: dict[str, Any]) -> None:

@@ -75,10 +75,11 @@ async def open_task(
     only: Sequence[str] | None = None,
     *,
     compare_exporters: bool = True,
+    limit_s: float = math.inf,
 ) -> tuple[Opening, Pipeline]:
-    """Finish opening a prepared task for a few candidates, without a search around them and without limits."""
+    """Finish opening a prepared task for a few candidates, without a search around them. limit_s: of each operation."""
     first = Pipeline(operations, folder, profile, seed, prepared, untimed(prepared.applicable, only))
-    opening = await open_reference(first, None, only, limit_s=math.inf, compare_exporters=compare_exporters)
+    opening = await open_reference(first, None, only, limit_s=limit_s, compare_exporters=compare_exporters)
     return opening, informed(first, opening, only)
 
 
