@@ -123,6 +123,7 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
                 continue
             yield Group(name, HEADS, module.removable_heads, members, macs=_macs(modules, members, computed_at))
         inside = any(isinstance(parent, Opaque) for parent in _parents(model, name))
+        inside |= isinstance(module, Opaque) and isinstance(module, nn.Linear)  # of an attention
         if not isinstance(module, ROOTS) or inside or name in seen:
             continue
         kind = RECURRENT if isinstance(module, RecurrentLayer) else CHANNELS

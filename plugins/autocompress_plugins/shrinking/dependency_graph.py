@@ -26,6 +26,8 @@ from autocompress_plugins.shrinking.opaque import Opaque, opaque
 
 POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLICE", "UNBIND", "EXPAND", "RESHAPE")}
 
+DEPENDENCIES_A_NODE = 20  # far more than any group has
+
 
 def trace(model: nn.Module, inputs: Inputs) -> Any:
     """The dependency graph of a model in prunable form, with what runs in training mode alone, such as an auxiliary
@@ -39,12 +41,15 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.SLICE] = _SlicePruner()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.CONV] = _ConvolutionPruner()
             graph.REGISTERED_PRUNERS[tp.ops.OPTYPE.LN] = _NormPruner()
+            tables = _read_as_tables(model, inputs)
             graph.build_dependency(
                 model,
                 inputs,
                 forward_fn=partial(_ends, training=bool(alone)),
+                unwrapped_parameters=[(table, 1) for table in tables.values()],
                 customized_pruners={nn.RMSNorm: _NormPruner()} | {kind: _OpaquePruner() for kind in kinds},
             )
+            graph._param_to_name |= {table: name for name, table in tables.items()}
             for node in graph.module2node.values():
                 if _shuffles(node):
                     _give_up_at(node)
@@ -53,6 +58,19 @@ def trace(model: nn.Module, inputs: Inputs) -> Any:
         raise CandidateFailed(
             f"the dependency graph cannot be traced: {type(error).__name__}: {one_line(error, 160)}"
         ) from error
+
+
+def _read_as_tables(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    """The weights of embeddings that nothing calls, by name: where the model's code reads one, as a table of all
+    positions, its channels are those of any tensor.
+    """
+    embeddings = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Embedding)]
+    if not embeddings:
+        return {}
+    called: set[str] = set()
+    with watched(embeddings, lambda name, *_: called.add(name)), torch.no_grad():
+        call(model, inputs)
+    return {f"{name}.weight".lstrip("."): module.weight for name, module in embeddings if name not in called}
 
 
 def _shuffles(node: Any) -> bool:
@@ -78,7 +96,7 @@ def group_of(graph: Any, module: nn.Module, units: Sequence[int]) -> Any:
     """What loses channels with these outputs of a layer, by torch-pruning. Where channels lie is known from the trace:
     to work it out again for each group takes most of the time in a deep network that concatenates.
     """
-    with _without_warnings(), _exchanged(update_index_mapping=lambda graph: None):
+    with _without_warnings(), _exchanged(update_index_mapping=lambda graph: None), _not_in_circles(graph):
         return graph.get_pruning_group(module, graph.get_pruner_of_module(module).prune_out_channels, list(units))
 
 
@@ -86,6 +104,9 @@ def remove_group(group: Any) -> None:
     """Take what ``group_of`` told out of the model, in place."""
     with _without_warnings():
         group.prune(record_history=False)
+    for module in group._DG.model.modules():
+        if isinstance(module, nn.Embedding):  # one that was cut as a table
+            module.embedding_dim = module.weight.shape[1]
 
 
 @contextmanager
@@ -101,6 +122,25 @@ def _lenient() -> Iterator[None]:
     named = [name for name in vars(index_mapping) if name.endswith("_index_mapping") and name != "update_index_mapping"]
     with _exchanged(**{name: partial(lenient, getattr(index_mapping, name)) for name in named}):
         yield
+
+
+@contextmanager
+def _not_in_circles(graph: Any) -> Iterator[None]:
+    """While open, a group that torch-pruning follows in circles, each time with other channels, raises CandidateFailed:
+    it would never end.
+    """
+    add, most = tp.dependency.Group.add_dep, DEPENDENCIES_A_NODE * len(graph.module2node)
+
+    def counted(group: Any, *args: Any, **named: Any) -> None:
+        if len(group) > most:
+            raise CandidateFailed("what depends on it leads in circles")
+        add(group, *args, **named)
+
+    tp.dependency.Group.add_dep = counted
+    try:
+        yield
+    finally:
+        tp.dependency.Group.add_dep = add
 
 
 @contextmanager

@@ -66,22 +66,41 @@ class LayerUses:
 AS_USUAL = LayerUses()
 
 
-class OwnAttention(PrunableAttention):
+class SeesItsWidth:
+    """Beside the class of a user's module. own_input: which argument is the sequence. own_width: how wide it seems to
+    code that takes its width for the one of all heads; None where it is seen as it is.
+    """
+
+    own_input: int | str
+    own_width: int | None
+
+    def sequence(self, args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+        found: Tensor = args[self.own_input] if isinstance(self.own_input, int) else named[self.own_input]
+        return found
+
+    def of_seen(self, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """What the user's code gives for a sequence that seems as wide as ``own_width``."""
+        x, own = self.sequence(args, named), super().forward  # type: ignore[misc]
+        if self.own_width is None or self.own_width in (x.shape[-1], x.shape[1]):
+            return own(*args, **named)
+        seen = x.detach()[..., :1].expand(*x.shape[:-1], self.own_width)
+        with _SeenAs(x, seen):
+            return own(*exchanged(args, x, seen), **exchanged(named, x, seen))
+
+
+class OwnAttention(SeesItsWidth, PrunableAttention):
     """Beside the class of a user's module, whose ``forward`` it is. own_heads: its layers. own_sizes: what else grows
-    with the heads. own_input: which argument is the sequence. own_result: what a call gave, for its structure.
-    own_places: the shape of its first tensor, None where the channels are, if it has other places than the sequence.
-    own_width: how wide the sequence seems to code that takes its width for the one of all heads; None where it is seen
-    as it is. own_counted: which of ``own_whole`` heads are left, where the code counts on all of them; None where it
-    does not. own_rows: where those lay in the layers that read. own_uses: how the code uses its layers. own_parameters:
-    of weights that the module held itself the layer inside that holds them now, and what that calls them.
+    with the heads. own_result: what a call gave, for its structure. own_places: the shape of its first tensor, None
+    where the channels are, if it has other places than the sequence. own_counted: which of ``own_whole`` heads are
+    left, where the code counts on all of them; None where it does not. own_rows: where those lay in the layers that
+    read. own_uses: how the code uses its layers. own_parameters: of weights that the module held itself the layer
+    inside that holds them now, and what that calls them.
     """
 
     own_heads: tuple[HeadLayer, ...]
     own_sizes: tuple[HeadSize, ...]
-    own_input: int | str
     own_result: Any
     own_places: tuple[int | None, ...] | None
-    own_width: int | None
     own_counted: tuple[int, ...] | None
     own_whole: int
     own_rows: tuple[tuple[tuple[int, ...], ...], ...]
@@ -89,7 +108,7 @@ class OwnAttention(PrunableAttention):
     own_parameters: dict[str, tuple[str, str]]
 
     def forward(self, *args: Any, **named: Any) -> Any:
-        x = args[self.own_input] if isinstance(self.own_input, int) else named[self.own_input]
+        x = self.sequence(args, named)
         if self.opaque:
             others = (args[key] if isinstance(key, int) else named[key] for key in self.own_uses.other_inputs)
             return _with_first(self.own_result, self.stand_in_shaped(self._shape_for(x), x, *others))
@@ -97,18 +116,10 @@ class OwnAttention(PrunableAttention):
         if self.own_counted is not None:
             left, whole = self.own_counted, self.own_whole
         if len(left) == whole and not self.own_uses.apart:
-            return self._of_seen(x, args, named)
+            return self.of_seen(args, named)
         layers = [own.layer for own in self.own_heads if own.side != "both"]
         with FewerHeads(layers, self.own_rows, whole, left, self.own_uses.apart):
-            return self._of_seen(x, args, named)
-
-    def _of_seen(self, x: Tensor, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """What the user's code gives for a sequence that seems as wide as ``own_width``."""
-        if self.own_width in (None, self.own_heads[0].layer.in_features):
-            return super().forward(*args, **named)
-        seen = x.detach()[..., :1].expand(*x.shape[:-1], self.own_width)
-        with _SeenAs(x, seen):
-            return super().forward(*exchanged(args, x, seen), **exchanged(named, x, seen))
+            return self.of_seen(args, named)
 
     def _shape_for(self, x: Tensor) -> list[int]:
         """Of what is given for a sequence."""
@@ -136,11 +147,11 @@ class OwnAttention(PrunableAttention):
     def remove_inputs(self, removed: Sequence[int]) -> None:
         for own in self.own_heads:
             if own.side == "out":
-                _keep(own.layer, "in", remaining(own.layer.in_features, removed))
+                keep_channels(own.layer, "in", remaining(own.layer.in_features, removed))
 
     def remove_outputs(self, removed: Sequence[int]) -> None:
         out = self.own_heads[-1].layer
-        _keep(out, "out", remaining(out.out_features, removed))
+        keep_channels(out, "out", remaining(out.out_features, removed))
 
 
 class _SeenAs(TorchFunctionMode):
@@ -234,7 +245,9 @@ def leave_own_attention(module: nn.Module, layers: Sequence[nn.Linear]) -> None:
         if type(layer) is Projection:
             layer.__class__ = nn.Linear  # type: ignore[assignment]
     module.__class__ = type(module).__bases__[1]
-    for name in [name for name in vars(module) if name in OwnAttention.__annotations__]:
+    for name in [
+        name for name in vars(module) if name in {*OwnAttention.__annotations__, *SeesItsWidth.__annotations__}
+    ]:
         del vars(module)[name]
     for layer in {layer for layer, _ in parameters.values()}:
         delattr(module, layer)
@@ -277,11 +290,11 @@ def without_heads(own: HeadLayer, kept: Sequence[int]) -> HeadLayer:
     left = sorted(i for head in kept for i in own.heads[head])
     at = {index: number for number, index in enumerate(left)}
     for side in own.sides:
-        _keep(own.layer, side, left)
+        keep_channels(own.layer, side, left)
     return HeadLayer(own.layer, own.side, tuple(tuple(at[i] for i in own.heads[head]) for head in kept))
 
 
-def _keep(layer: nn.Linear, side: str, kept: Sequence[int]) -> None:
+def keep_channels(layer: nn.Linear, side: str, kept: Sequence[int]) -> None:
     """Leave these outputs or inputs of a layer, in place."""
     index = list(kept)
     if side == "in":

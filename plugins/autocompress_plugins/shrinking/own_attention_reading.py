@@ -106,18 +106,17 @@ def head_cuts(
 
 def _rows(widths: Sequence[int], values: int, count: int) -> Iterator[list[tuple[tuple[int, ...], ...]]]:
     """Which outputs of each layer belong to each of ``count`` heads. values: the width of all values together."""
-    if len(widths) == 3:  # query, key, value
-        yield [_runs(width, count) for width in widths]
-    elif len(widths) == 2:  # one of them fused: a part after the other, or head by head
-        yield [_runs(width, count) for width in widths]
-        for fused in (0, 1):
-            yield [_in_parts((w // 2, w // 2), count) if n == fused else _runs(w, count) for n, w in enumerate(widths)]
-    else:
+    if len(widths) == 1:
         (width,) = widths
         parts = (values, (width - values) // 2, (width - values) // 2)
         if all(part > 0 and part % count == 0 for part in parts) and sum(parts) == width:
             yield [_in_parts(parts, count)]
-        yield [_runs(width, count)]
+    yield [_runs(width, count) for width in widths]  # query, key, value; what is fused is so head by head
+    if len(widths) == 2:  # one of them fused: a part after the other
+        for fused in (0, 1):
+            yield [_in_parts((w // 2, w // 2), count) if n == fused else _runs(w, count) for n, w in enumerate(widths)]
+    if 1 < len(widths) < 4 and 3 * values in widths:  # all of them fused, and positions apart
+        yield [_in_parts((values,) * 3, count) if w == 3 * values else _runs(w, count) for w in widths]
 
 
 def _runs(width: int, count: int) -> tuple[tuple[int, ...], ...]:

@@ -19,9 +19,12 @@ from autocompress.plain_model import evaluating
 from autocompress.task import Inputs
 from autocompress_plugins.layer_kinds import CONVOLUTIONS
 from autocompress_plugins.model_runs import ModuleCall, output, outputs, same_output, same_outputs
+from autocompress_plugins.shrinking.inner_attention import hold_attention, leave_attention
+from autocompress_plugins.shrinking.layer_feeds import feeding
 from autocompress_plugins.shrinking.multiplied_weights import WEIGHT_AXES, MultipliedWeights
 from autocompress_plugins.shrinking.opaque import Opaque, opaque
 from autocompress_plugins.shrinking.own_attention import (
+    AS_USUAL,
     LayerUses,
     become_own_attention,
     exchanged,
@@ -35,13 +38,15 @@ from autocompress_plugins.shrinking.own_attention_reading import (
 )
 
 MOST_LAYERS = 6  # linear layers of an attention: query, key, value, output, and two for positions or mixing heads
+MOST_LAYERS_AROUND = 16  # of a module in whose code there is attention beside other things
 # How modules were read, by their class and form: a search makes many copies of a model.
 READINGS: WeakKeyDictionary[type, dict[str, AttentionReading | CandidateFailed | None]] = WeakKeyDictionary()
 OTHER_PRODUCTS = (
     "places see each other through weights of its own that are not multiplied whole by F.linear "
     "(x @ weight, einsum, a part of one), and where heads lie in them cannot be told"
 )
-READERS = (1, 2, 3)  # how many read one tensor: all three fused, one of them apart, or each by itself
+# How many read: all three fused, one of them apart, or each by itself, and one or two more for positions.
+READERS = (1, 2, 3, 4, 5)
 
 
 def find_own_attention(model: nn.Module, inputs: Inputs) -> dict[str, str]:
@@ -54,12 +59,15 @@ def find_own_attention(model: nn.Module, inputs: Inputs) -> dict[str, str]:
         if attending & set(module.modules()):
             continue
         try:
-            answers = [(found, _read(found)) for found in run.attentions(name, module)]
+            answers = [(found, _read(found)) for found in run.inner_attentions(name, module)]
+            if not any(isinstance(answer, AttentionReading) for _, answer in answers):
+                answers += [(found, _read(found)) for found in run.attentions(name, module)]
         except Exception as error:  # the model's own code, called alone
             left[name] = f"it cannot be called by itself ({type(error).__name__}: {one_line(error, 120)})"
             continue
         if right := [(found, answer) for found, answer in answers if isinstance(answer, AttentionReading)]:
-            read.append(right[0])
+            inner = [(found, answer) for found, answer in right if found.is_inner]
+            read += inner or right[:1]
             attending.add(module)
             continue
         reasons = [
@@ -148,7 +156,7 @@ def _read(found: "_Attending") -> AttentionReading | CandidateFailed | None:
 @dataclass(frozen=True)
 class _Attending:
     """mixers: layers that may mix heads. uses: how the module's code uses its layers. looks_like_one: whether those
-    that read are all given one tensor.
+    that read are all given one tensor. is_inner: whether the module's code computes other things beside it.
     """
 
     name: str
@@ -159,6 +167,7 @@ class _Attending:
     mixers: tuple[nn.Linear, ...]
     uses: LayerUses
     looks_like_one: bool
+    is_inner: bool = False
 
     def form(self) -> str:
         """What is the same for layers that read alike, and how one of them reads."""
@@ -166,27 +175,36 @@ class _Attending:
         numbers = [sorted((k, v) for k, v in vars(m).items() if isinstance(v, int)) for m in self.module.modules()]
         shapes = [tuple(t.shape) for t in tensors_of((self.call.args, dict(self.call.named)))]
         readers = [layer in self.readers for layer in self.module.modules()]
-        uses = (len(self.uses.apart), self.uses.other_inputs, len(self.mixers))
+        outs = [layer is self.out for layer in self.module.modules()]
+        uses = (len(self.uses.apart), self.uses.other_inputs, len(self.mixers), outs)
         return repr((parts, numbers, shapes, readers, self.out.in_features, self.out.out_features, uses))
 
     def change(self, reading: AttentionReading) -> None:
         heads = next(islice(head_cuts(self.readers, self.out, self.mixers), reading.cut, None))
-        become_own_attention(self.module, self.call, heads, reading.sizes, self.uses)
+        if self.is_inner:
+            hold_attention(self.module, self.call, heads, reading.sizes)
+        else:
+            become_own_attention(self.module, self.call, heads, reading.sizes, self.uses)
 
     def change_back(self) -> None:
-        leave_own_attention(self.module, (*self.readers, *self.mixers, self.out))
+        if self.is_inner:
+            leave_attention(self.module, (*self.readers, self.out))
+        else:
+            leave_own_attention(self.module, (*self.readers, *self.mixers, self.out))
 
 
 @dataclass
 class _Run:
-    """One run of a model. calls: of each module, the first. given: what each linear layer read first, or what its
-    weights were multiplied with; in order. apart: those layers that were not called for it. of_their_own: layers of the
-    weights that a module holds itself. otherwise: modules that hold weights which are multiplied in another way. began,
-    ended: when each module's first call did.
+    """One run of a model. calls: of each module, the first, as it was then; came: what it was given itself. given: what
+    each linear layer read first, or what its weights were multiplied with; in order; again: what it read later. apart:
+    those layers that were not called for it. of_their_own: layers of the weights that a module holds itself. otherwise:
+    modules that hold weights which are multiplied in another way. began, ended: when each module's first call did.
     """
 
     calls: dict[str, ModuleCall] = field(default_factory=dict)
+    came: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=dict)
     given: dict[nn.Linear, Tensor] = field(default_factory=dict)
+    again: dict[nn.Linear, list[Tensor]] = field(default_factory=dict)
     began: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
     at: dict[nn.Linear, int] = field(default_factory=dict)
@@ -202,11 +220,15 @@ class _Run:
         def before(name: str, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
             if isinstance(module, nn.Linear):
                 run.apart.discard(module)
-                if module not in run.given and args and isinstance(args[0], Tensor):
+                if not args or not isinstance(args[0], Tensor):
+                    return
+                if module in run.given:
+                    run.again.setdefault(module, []).append(args[0])
+                else:
                     run.given[module], run.at[module] = args[0], next(moment)
             elif name not in run.began:
                 run.began[name] = next(moment)
-                waiting[name] = _copied(args, named)
+                run.came[name], waiting[name] = (args, named), _copied(args, named)
 
         def after(name: str, module: nn.Module, args: object, named: object, gave: Any) -> None:
             if name in waiting:
@@ -262,6 +284,32 @@ class _Run:
                 )
                 yield _Attending(name, module, self.calls[name], tuple(readers), out, mixers, uses, readers is alike)
 
+    def inner_attentions(self, name: str, module: nn.Module) -> Iterator[_Attending]:
+        """Each attention in the code of a module that computes other things beside it: a layer that is fed by those
+        that read, where what it reads for one place comes of others.
+        """
+        if name not in self.calls or isinstance(module, nn.Linear) or _holds_one(module):
+            return
+        inside = [layer for layer in module.modules() if isinstance(layer, nn.Linear) and layer in self.given]
+        if not 3 <= len(inside) <= MOST_LAYERS_AROUND or any(layer in self.apart for layer in inside):
+            return
+        for out, fed in feeding(module, self.calls[name], inside).items():
+            readers = list(fed.layers)
+            together = len({id(self.given[layer]) for layer in readers}) <= 2  # its own sequence, and another one
+            alone = len(readers) + 1 == len(inside)
+            if fed.places_meet and together and not alone and len(readers) in READERS and _fits(readers, out):
+                yield _Attending(
+                    name,
+                    module,
+                    self.calls[name],
+                    tuple(readers),
+                    out,
+                    (),
+                    AS_USUAL,
+                    looks_like_one=True,
+                    is_inner=True,
+                )
+
     def _by_input(self, layers: Sequence[nn.Linear]) -> list[list[nn.Linear]]:
         """The layers that read one tensor, for each in order."""
         found: dict[int, list[nn.Linear]] = {}
@@ -270,16 +318,17 @@ class _Run:
         return list(found.values())
 
     def _other_inputs(self, name: str, readers: Sequence[nn.Linear]) -> tuple[int | str, ...]:
-        """The arguments that layers read as they are given, as wide as the sequence, but for the sequence itself."""
-        call, width = self.calls[name], readers[0].in_features
-        given: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.named.items()]
+        """The arguments that layers read, whole or in part, as wide as the sequence, but for the sequence itself."""
+        (args, named), width = self.came[name], readers[0].in_features
+        given: list[tuple[int | str, Any]] = [*enumerate(args), *named.items()]
+        read = [tensor for layer in readers for tensor in (self.given[layer], *self.again.get(layer, ()))]
         return tuple(
             key
             for key, value in given
             if isinstance(value, Tensor)
             and value.shape[-1:] == (width,)
-            and not _same(value, self.given[readers[0]])
-            and any(_same(value, self.given[layer]) for layer in readers)
+            and not _is_of(self.given[readers[0]], value)
+            and any(tensor.shape[-1] == width and _is_of(tensor, value) for tensor in read)
         )
 
     def _reads_another(self, name: str, layers: Sequence[nn.Linear]) -> bool:
@@ -292,6 +341,11 @@ class _Run:
         gave = tensors_of(self.calls[name].gave)
         after = [layer for layer, at in self.at.items() if at > self.ended[name]]
         return next((layer for layer in after if gave and self.given[layer] is gave[0]), None)
+
+
+def _is_of(tensor: Tensor, whole: Tensor) -> bool:
+    """Whether a tensor is another one, or a part of it."""
+    return tensor.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr() or _same(tensor, whole)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -313,7 +367,7 @@ def _may_matter(module: nn.Module) -> bool:
     layers = sum(isinstance(inside, nn.Linear) for inside in module.modules())
     held = [] if isinstance(module, CONVOLUTIONS) else module.parameters(recurse=False)
     own = any(parameter.dim() in WEIGHT_AXES for parameter in held)
-    return (layers > 0 or own) and layers <= MOST_LAYERS
+    return (layers > 0 or own) and layers <= MOST_LAYERS_AROUND
 
 
 def _holds_one(module: nn.Module) -> bool:
