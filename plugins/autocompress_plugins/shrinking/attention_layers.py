@@ -46,7 +46,7 @@ class Projection(nn.Linear):
 class HeadLayer:
     """A linear layer of an attention, and where each head lies in it: heads[h] are its outputs (side "out", of a layer
     that reads what the attention is given), its inputs ("in", of the output projection) or both alike ("both", of a
-    layer that mixes the heads) that belong to head h.
+    layer that mixes the heads) that belong to head h. What belongs to none, as keys that all heads share, stays.
     """
 
     layer: nn.Linear

@@ -151,12 +151,18 @@ def _groups(model: nn.Module, inputs: Inputs) -> Iterator[Group | LeftAlone]:
         if kept := _kept(modules, members):
             yield LeftAlone(name, kind, kept)
             continue
-        blocks = math.lcm(*(_blocks(modules[member.module], member.side) for member in members))
+        tied = 1
+        run = _tied_run(graph, module, size) if places_known and not ends else size
+        if run is not None and run < size:  # unit i of each run goes with that of the others
+            members = tuple(replace(own, units=tuple(unit % run for unit in own.units)) for own in members)
+            size, tied = run, size // run
+        each = (_blocks(modules[member.module], member.side) for member in members)
+        blocks = math.lcm(*(own // math.gcd(own, tied) for own in each))
         if ends:
             yield LeftAlone(name, kind, "its units are the model's output")
         elif size == 1:
             yield LeftAlone(name, kind, "it has one unit only")
-        elif places_known and _are_tied(graph, module, size):
+        elif run is None:
             yield LeftAlone(name, kind, "some of its units can only go together with others")
         elif size == blocks or size % blocks:
             yield LeftAlone(name, kind, f"its {size} units lie in {blocks} runs that cannot lose equally many")
@@ -189,6 +195,7 @@ def _of_heads(module: PrunableAttention, names: Mapping[nn.Module, str]) -> tupl
             tuple(head for head, indices in enumerate(own.heads) for _ in indices),
         )
         for own in module.head_layers()
+        if any(own.heads)
         for side in own.sides
     )
 
@@ -226,16 +233,22 @@ def _holders(names: Mapping[nn.Module, str]) -> dict[int, nn.Module]:
     return {id(parameter): module for module in names for parameter in module.parameters(recurse=False)}
 
 
-def _are_tied(graph: Any, root: nn.Module, size: int) -> bool:
-    """Whether units of a group can only go with others, so that taking out one takes out more: the first, or the
-    last.
+def _tied_run(graph: Any, root: nn.Module, size: int) -> int | None:
+    """Of how long equal runs the outputs of a layer are, of which those at one place go together, as the gates and the
+    values of a gated MLP do; all of them where each goes by itself, None where they go together in another way. Told by
+    the first and the last.
     """
+    run = size
     for unit in (0, size - 1):
+        tied = {unit}
         for item in group_of(graph, root, [unit]):
-            of_root = item.dep.target.module is root and graph.is_out_channel_pruning_fn(item.dep.handler)
-            if of_root and set(item.idxs) != {unit}:
-                return True
-    return False
+            if item.dep.target.module is root and graph.is_out_channel_pruning_fn(item.dep.handler):
+                tied |= set(item.idxs)
+        if unit == 0:
+            run = size // len(tied)
+        if tied != set(range(unit % run, size, run)) or size % run:
+            return None
+    return run
 
 
 def _blocks(module: nn.Module, side: str) -> int:

@@ -26,7 +26,7 @@ from autocompress_plugins.shrinking.opaque import Opaque, opaque
 
 POSITIONAL = {getattr(tp.ops.OPTYPE, kind) for kind in ("CONCAT", "SPLIT", "SLICE", "UNBIND", "EXPAND", "RESHAPE")}
 
-DEPENDENCIES_A_NODE = 20  # far more than any group has
+FEWEST_DEPENDENCIES, DEPENDENCIES_A_NODE = 200, 6  # with these, more than any group has that ends
 
 
 def trace(model: nn.Module, inputs: Inputs) -> Any:
@@ -129,7 +129,7 @@ def _not_in_circles(graph: Any) -> Iterator[None]:
     """While open, a group that torch-pruning follows in circles, each time with other channels, raises CandidateFailed:
     it would never end.
     """
-    add, most = tp.dependency.Group.add_dep, DEPENDENCIES_A_NODE * len(graph.module2node)
+    add, most = tp.dependency.Group.add_dep, FEWEST_DEPENDENCIES + DEPENDENCIES_A_NODE * len(graph.module2node)
 
     def counted(group: Any, *args: Any, **named: Any) -> None:
         if len(group) > most:

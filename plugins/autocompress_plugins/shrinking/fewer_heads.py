@@ -43,9 +43,10 @@ class FewerHeads(TorchFunctionMode):
     ) -> None:
         super().__init__()
         *self._readers, self._out = layers
-        self._rows = [sorted(i for head in left for i in own[head]) for own in rows]
+        self._gone = [{i for head in range(whole) if head not in left for i in own[head]} for own in rows]
         self._whole, self._left, self._apart = whole, list(left), apart
-        widths = (self._out.in_features, *(layer.out_features for layer in self._readers))
+        cut = (layer for layer, own in zip(self._readers, rows, strict=False) if any(own))
+        widths = (self._out.in_features, *(layer.out_features for layer in cut))
         self._widths = {width * whole // len(left) for width in widths}
         self._changes: dict[Any, Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]] = {
             **dict.fromkeys(RESHAPES, self._shaped),
@@ -74,7 +75,8 @@ class FewerHeads(TorchFunctionMode):
 
     def _linear(self, layer: nn.Linear, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if bias is not None and len(bias) != len(weight):  # put together by the code, for all heads
-            at = self._rows[self._readers.index(layer)]
+            gone = self._gone[self._readers.index(layer)]
+            at = [i for i in range(len(bias)) if i not in gone]
             bias = bias.index_select(0, torch.tensor(at, device=bias.device))
         if all(layer is not own for own in self._apart) or (layer.bias is not None and layer.bias is not bias):
             return F.linear(input, weight, bias)

@@ -118,7 +118,7 @@ def hold_attention(
     if not isinstance(module, HoldsAttention):
         own = type(module)
         module.__class__ = type(own.__name__, (HoldsAttention, own), {"__module__": own.__module__})
-        vars(module).update(own_inside=(), own_input=sequence_argument(call, width), own_width=None)
+        vars(module).update(own_inside=(), own_input=_sequence_argument(call, width), own_width=None)
     for each in reading:
         each.layer.__class__ = InnerReader
     out.__class__ = InnerAttention
@@ -133,9 +133,17 @@ def hold_attention(
     assert isinstance(module, HoldsAttention)
     assert isinstance(out, InnerAttention)
     vars(module)["own_inside"] = (*module.own_inside, out)
-    if {SEEN_WIDTH, HEADS_LEFT} & {*sizes}:
+    if {SEEN_WIDTH, HEADS_LEFT} & {*sizes} and module.own_input is not None:
         vars(module)["own_width"] = width
     return out
+
+
+def _sequence_argument(call: ModuleCall, width: int) -> int | str | None:
+    """The argument that is a sequence as wide as what the layers read; None where the module makes it itself."""
+    try:
+        return sequence_argument(call, width)
+    except CandidateFailed:
+        return None
 
 
 def leave_attention(module: nn.Module, layers: Sequence[nn.Linear]) -> None:

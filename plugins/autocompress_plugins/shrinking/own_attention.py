@@ -67,21 +67,22 @@ AS_USUAL = LayerUses()
 
 
 class SeesItsWidth:
-    """Beside the class of a user's module. own_input: which argument is the sequence. own_width: how wide it seems to
-    code that takes its width for the one of all heads; None where it is seen as it is.
+    """Beside the class of a user's module. own_input: which argument is the sequence, if one is. own_width: how wide it
+    seems to code that takes its width for the one of all heads; None where it is seen as it is.
     """
 
-    own_input: int | str
+    own_input: int | str | None
     own_width: int | None
 
     def sequence(self, args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+        assert self.own_input is not None
         found: Tensor = args[self.own_input] if isinstance(self.own_input, int) else named[self.own_input]
         return found
 
     def of_seen(self, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """What the user's code gives for a sequence that seems as wide as ``own_width``."""
-        x, own = self.sequence(args, named), super().forward  # type: ignore[misc]
-        if self.own_width is None or self.own_width in (x.shape[-1], x.shape[1]):
+        own = super().forward  # type: ignore[misc]
+        if self.own_width is None or self.own_width in ((x := self.sequence(args, named)).shape[-1], x.shape[1]):
             return own(*args, **named)
         seen = x.detach()[..., :1].expand(*x.shape[:-1], self.own_width)
         with _SeenAs(x, seen):
@@ -287,7 +288,9 @@ def _parameter_of(layer: str, key: str, module: nn.Module) -> Any:
 
 def without_heads(own: HeadLayer, kept: Sequence[int]) -> HeadLayer:
     """The layer with those heads alone, and where they lie in it then."""
-    left = sorted(i for head in kept for i in own.heads[head])
+    gone = {i for head in range(len(own.heads)) if head not in kept for i in own.heads[head]}
+    whole = own.layer.in_features if own.side == "in" else own.layer.out_features
+    left = [i for i in range(whole) if i not in gone]
     at = {index: number for number, index in enumerate(left)}
     for side in own.sides:
         keep_channels(own.layer, side, left)

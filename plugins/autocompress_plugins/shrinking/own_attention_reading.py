@@ -20,6 +20,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.nested import tensors_of
 from autocompress_plugins.model_runs import ModuleCall, same_output, shapes_of
 from autocompress_plugins.shrinking.attention_layers import HeadLayer
+from autocompress_plugins.shrinking.inner_attention import hold_attention
 from autocompress_plugins.shrinking.own_attention import (
     HEADS_LEFT,
     SEEN_WIDTH,
@@ -53,18 +54,22 @@ def read_attention(
     mixers: Sequence[nn.Linear] = (),
     others: Sequence[int | str] = (),
     like: AttentionReading | None = None,
+    *,
+    inner: bool = False,
 ) -> AttentionReading | None:
     """How ``module`` reads as attention; None where no place sees another one.
 
     call: one of its, as the model makes it. readers: its layers that read one tensor, or two: of another sequence. out:
     the output projection, inside of it or right behind. mixers: its layers that may mix heads. others: arguments beside
-    the sequence that the layers read. like: how one of the same form was read, which is tried first. Raises
-    CandidateFailed when no cut is right.
+    the sequence that the layers read. like: how one of the same form was read, which is tried first. inner: of a module
+    that computes other things beside it; that places see each other is known then. Raises CandidateFailed when no cut
+    is right.
     """
-    probe = _Probe.of(module, call, readers, out, mixers)
-    keys = (sequence_argument(call, readers[0].in_features), *others)
-    if not any(map(probe.places_see, keys)):
-        return None
+    probe = _Probe.of(module, call, readers, out, mixers, inner)
+    if not inner:
+        keys = (sequence_argument(call, readers[0].in_features), *others)
+        if not any(map(probe.places_see, keys)):
+            return None
     cuts = list(enumerate(head_cuts(probe.readers, probe.out, probe.mixers)))
     cuts.sort(key=lambda numbered: like is None or numbered[0] != like.cut)
     reason = NO_ATTENTION
@@ -92,11 +97,11 @@ def head_cuts(
     """Every way to cut the layers into equal parts, the finest first. mixers: layers of which some may mix the heads,
     where these are as many as they are wide.
     """
-    widths = [layer.out_features for layer in readers]
-    most = math.gcd(out.in_features, *widths)
-    for count in (n for n in range(min(MOST_HEADS, most), 1, -1) if most % n == 0):
-        columns = HeadLayer(out, "in", _runs(out.in_features, count))
-        for rows in _rows(widths, out.in_features, count):
+    widths, values = [layer.out_features for layer in readers], out.in_features
+    for count in (n for n in range(min(MOST_HEADS, values), 1, -1) if values % n == 0):
+        columns = HeadLayer(out, "in", _runs(values, count))
+        together = list(_rows(widths, values, count)) if all(width % count == 0 for width in widths) else []
+        for rows in (*together, *_shared_rows(widths, values, count)):
             reading = [HeadLayer(layer, "out", own) for layer, own in zip(readers, rows, strict=True)]
             yield *reading, columns
             mixing = [HeadLayer(own, "both", _runs(count, count)) for own in mixers if own.in_features == count]
@@ -119,6 +124,20 @@ def _rows(widths: Sequence[int], values: int, count: int) -> Iterator[list[tuple
         yield [_in_parts((values,) * 3, count) if w == 3 * values else _runs(w, count) for w in widths]
 
 
+def _shared_rows(widths: Sequence[int], values: int, count: int) -> Iterator[list[tuple[tuple[int, ...], ...]]]:
+    """The same where all heads share one key and one value, which belong to none of them. Shazeer, "Fast Transformer
+    Decoding: One Write-Head is All You Need", 2019.
+    """
+    one, none = values // count, ((),) * count
+    queries = _runs(values, count)
+    if len(widths) == 1 and widths[0] == values + 2 * one:
+        yield [queries]
+    if len(widths) == 2 and sorted(widths) == sorted((values, 2 * one)) and count > 2:
+        yield [queries if width == values else none for width in widths]
+    if len(widths) == 3 and sorted(widths) == [one, one, values]:
+        yield [queries if width == values else none for width in widths]
+
+
 def _runs(width: int, count: int) -> tuple[tuple[int, ...], ...]:
     run = width // count
     return tuple(tuple(range(head * run, (head + 1) * run)) for head in range(count))
@@ -135,7 +154,7 @@ def _in_parts(parts: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:
 class _Probe:
     """A copy of an attention with weights by which every place looks at some others, and no two heads alike: whether a
     cut is right does not depend on the weights, and those of the user's may not show it. inside: whether the output
-    projection is in the module.
+    projection is in the module. beside: whether the module computes other things too.
     """
 
     module: nn.Module
@@ -144,6 +163,7 @@ class _Probe:
     out: nn.Linear
     mixers: tuple[nn.Linear, ...]
     inside: bool
+    beside: bool
 
     @classmethod
     def of(
@@ -153,9 +173,11 @@ class _Probe:
         readers: Sequence[nn.Linear],
         out: nn.Linear,
         mixers: Sequence[nn.Linear],
+        beside: bool,
     ) -> "_Probe":
         held = {id(parameter) for parameter in module.parameters()}
-        probe = cls(*copy.deepcopy((module, call, tuple(readers), out, tuple(mixers))), id(out.weight) in held)
+        copies = copy.deepcopy((module, call, tuple(readers), out, tuple(mixers)))
+        probe = cls(*copies, id(out.weight) in held, beside)
         for layer in probe.layers:
             probe._draw(layer, range(layer.out_features))
         return probe
@@ -217,7 +239,8 @@ class _Probe:
                 continue
             smaller, layers = copy.deepcopy((self.module, tuple(heads)))
             try:
-                become_own_attention(smaller, self.call, layers, tuple(chosen)).remove_heads([removed])
+                become = hold_attention if self.beside else become_own_attention
+                become(smaller, self.call, layers, tuple(chosen)).remove_heads([removed])
                 gave = self._gave(smaller, layers[-1].layer)
             except Exception:  # the module's own code, with sizes that do not go together
                 continue
@@ -251,6 +274,8 @@ class _Probe:
 
     def _given(self) -> float:
         """How large what the module is given is."""
+        if self.beside:
+            return 1.0  # behind a norm, or near it
         key = sequence_argument(self.call, self.readers[0].in_features)
         x = self.call.args[key] if isinstance(key, int) else self.call.named[key]
         return max(float(x.float().square().mean().sqrt()), 1e-3)

@@ -147,7 +147,8 @@ def _read(found: "_Attending") -> AttentionReading | CandidateFailed | None:
         try:
             like: Any = known.get(form)
             others = found.uses.other_inputs
-            known[form] = read_attention(found.module, found.call, found.readers, found.out, found.mixers, others, like)
+            parts = found.module, found.call, found.readers, found.out, found.mixers
+            known[form] = read_attention(*parts, others, like, inner=found.is_inner)
         except CandidateFailed as error:
             known[form] = error
     return known[form]
@@ -295,7 +296,8 @@ class _Run:
             return
         for out, fed in feeding(module, self.calls[name], inside).items():
             readers = list(fed.layers)
-            together = len({id(self.given[layer]) for layer in readers}) <= 2  # its own sequence, and another one
+            read = {id(own): own for own in (self.given[layer] for layer in readers)}
+            together = len(read) <= 2 and all(own.dim() == 3 for own in read.values())  # its sequence, and another one
             alone = len(readers) + 1 == len(inside)
             if fed.places_meet and together and not alone and len(readers) in READERS and _fits(readers, out):
                 yield _Attending(

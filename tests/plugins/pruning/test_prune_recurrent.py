@@ -112,7 +112,7 @@ class Given(nn.Module):
 
 
 class Summed(nn.Module):
-    """The directions are added: a unit of one goes with a unit of the other."""
+    """The directions are added: a unit of one goes with a unit of the other, and the code fixes how many there are."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Summed(nn.Module):
 
 @pytest.mark.parametrize(
     ("make", "layer", "reason"),
-    [(Given, "decoder", "initial state"), (Summed, "rnn.layers.0", "can only go together with others")],
+    [(Given, "decoder", "initial state"), (Summed, "rnn.layers.0", "breaks the model")],
 )
 def test_refused_with_the_layer_and_the_reason(make: Any, layer: str, reason: str, make_context: MakeContext):
     text = PruneRecurrent().refuses(make_context(make(), torch.randn(8, 5, 6)))

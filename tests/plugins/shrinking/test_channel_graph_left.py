@@ -58,13 +58,16 @@ class Shuffled(nn.Module):
         return self.head(self.after(x).relu().mean((2, 3)))
 
 
-class Maxout(nn.Module):
+class Overlapping(nn.Module):
+    """Channels 0, 2 and 4 go together, and 6 by itself."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.wide, self.head = nn.Conv2d(3, 16, 3), nn.Linear(8, 4)
+        self.wide, self.head = nn.Conv2d(3, 8, 3), nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.maximum(*self.wide(x).chunk(2, 1)).mean((2, 3)))
+        x = self.wide(x)
+        return self.head(torch.cat([x[:, :4] + x[:, 2:6], x[:, 6:]], 1).mean((2, 3)))
 
 
 class Softmax(nn.Sequential):
@@ -143,7 +146,7 @@ ANOTHER, BREAKS = "removing units gives another function", "removing units break
 LEFT: dict[str, tuple[Callable[[], nn.Module], Inputs, dict[str, str]]] = {
     "padded shortcut": (PaddedShortcut, IMAGES, {"first": ANOTHER}),
     "shuffle": (Shuffled, IMAGES, {"shuffled": "a reshape moves its channels to other places"}),
-    "maxout": (Maxout, IMAGES, {"wide": "some of its units can only go together with others"}),
+    "overlapping": (Overlapping, IMAGES, {"wide": "some of its units can only go together with others"}),
     "softmax over channels": (Softmax, VECTORS, {"0": ANOTHER}),
     "subpixel": (Subpixel, IMAGES, {"0": BREAKS}),
     "buffer": (Scaled, IMAGES, {"conv": BREAKS}),

@@ -79,6 +79,33 @@ class Grouped(nn.Module):
         return self.o(attend(q, k, v, mask).flatten(2))
 
 
+class OneKey(nn.Module):
+    """As Gemma: all heads share one key and one value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.size = H, E // H
+        self.q, self.k, self.v, self.o = (nn.Linear(E, w) for w in (E, E // H, E // H, E))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        q = self.q(x).view(*x.shape[:2], -1, self.size).transpose(1, 2)
+        k, v = (layer(x)[:, None].expand(-1, self.heads, -1, -1) for layer in (self.k, self.v))
+        return self.o(attend(q, k, v, mask).flatten(2))
+
+
+class OneKeyFused(OneKey):
+    """As Falcon: with the queries in one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(E, E + 2 * self.size)
+        del self.q, self.k, self.v
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        each = self.qkv(x).view(*x.shape[:2], self.heads + 2, self.size).transpose(1, 2)
+        return self.o(attend(each[:, :-2], each[:, -2:-1], each[:, -1:], mask).flatten(2))
+
+
 class Split(nn.Module):
     """As GPT-2: one fused projection, split at a size that is kept."""
 
@@ -414,6 +441,8 @@ class Around(nn.Module):
 LOOKING: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "output apart": (OutputApart, H),
     "grouped queries": (Grouped, 2),
+    "one key": (OneKey, H),
+    "one key, fused": (OneKeyFused, H),
     "split": (Split, H),
     "biased": (Biased, H),
     "by width": (ByWidth, H),

@@ -1,4 +1,6 @@
-"""Units that can only go together with others are left, and said to be; layers that nothing reads are no obstacle."""
+"""Units that can only go together with others do; layers that nothing reads are no obstacle."""
+
+import copy
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +44,39 @@ class Shuffled(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def test_units_that_a_concatenation_ties_are_left_with_that_reason():
-    _, found = ChannelGraph().find_groups(Ghost().eval(), X)
-    assert [group.root for group in found.groups] == ["inner"]
-    assert "can only go together with others" in found.reasons["stem"]
+def test_units_that_a_concatenation_ties_go_together():
+    model = Ghost().eval()
+    whole, found = ChannelGraph().find_groups(model, X)  # each by itself was compared with zeroing
+    assert {group.root: group.size for group in found.groups} == {"stem": 4, "inner": 12}
+    smaller = remove_units(whole, X, {"stem": [1]})
+    assert smaller.stem.out_channels == smaller.head.in_features == 6
+    assert smaller.primary.out_channels == 3
+
+
+class Gated(nn.Module):
+    """As Phi-3: gates and values of an MLP by one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.both, self.down = nn.Linear(6, 8), nn.Linear(8, 2 * 12), nn.Linear(12, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        gate, up = self.both(x).chunk(2, -1)
+        return self.head(x + self.down(torch.sigmoid(gate) * up))
+
+
+def test_a_gate_goes_with_its_value():
+    x = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+    model = Gated().eval()
+    whole, found = ChannelGraph().find_groups(model, x)
+    assert {group.root: group.size for group in found.groups} == {"stem": 8, "both": 12}
+    smaller = remove_units(copy.deepcopy(whole), x, {"both": [0, 5]})
+    with torch.no_grad():
+        model.down.weight[:, [0, 5]] = 0
+    torch.testing.assert_close(smaller(x), model(x))
+    assert smaller.both.out_features == 20
 
 
 def test_a_shuffle_costs_the_channels_that_it_moves_and_not_those_inside_of_blocks():
