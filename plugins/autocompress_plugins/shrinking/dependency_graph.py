@@ -13,7 +13,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch_pruning.dependency import index_mapping
+from torch_pruning.dependency import index_mapping, shape_infer
 
 from autocompress.data import call, computing_as_in_training, run_in_training_alone
 from autocompress.errors import CandidateFailed, one_line
@@ -104,9 +104,6 @@ def remove_group(group: Any) -> None:
     """Take what ``group_of`` told out of the model, in place."""
     with _without_warnings():
         group.prune(record_history=False)
-    for module in group._DG.model.modules():
-        if isinstance(module, nn.Embedding):  # one that was cut as a table
-            module.embedding_dim = module.weight.shape[1]
 
 
 @contextmanager
@@ -120,8 +117,20 @@ def _lenient() -> Iterator[None]:
             update(*args)
 
     named = [name for name in vars(index_mapping) if name.endswith("_index_mapping") and name != "update_index_mapping"]
-    with _exchanged(**{name: partial(lenient, getattr(index_mapping, name)) for name in named}):
+    own = {name: getattr(index_mapping, name) for name in named}
+    own["update_concat_index_mapping"] = partial(_concatenated, own["update_concat_index_mapping"])
+    with _exchanged(**{name: partial(lenient, update) for name, update in own.items()}):
         yield
+
+
+def _concatenated(update: Callable[..., None], graph: Any, node: Any) -> None:
+    """Where channels lie behind a concatenation. torch-pruning takes each behind a parameter such as a class token for
+    one of places; what reads it tells whether it is one of channels.
+    """
+    if not node.enable_index_mapping:
+        wide = sum(shape_infer.infer_channels_between(graph, before, node) for before in node.inputs)
+        node.enable_index_mapping = wide == shape_infer.infer_in_channels_recursively(graph, node, recursive_depth=[0])
+    update(graph, node)
 
 
 @contextmanager

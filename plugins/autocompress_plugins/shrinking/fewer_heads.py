@@ -23,6 +23,7 @@ BROADCASTING = frozenset(
     {"add", "sub", "mul", "truediv", "div", "where", "masked_fill", "scaled_dot_product_attention"}
 )
 HEADS_MARK = "of_fewer_heads"  # on a tensor that is computed for the heads that are left
+GONE_MARK = "without_channels"  # on what a layer that reads gave itself: the channels that are gone
 
 
 class FewerHeads(TorchFunctionMode):
@@ -52,6 +53,7 @@ class FewerHeads(TorchFunctionMode):
             **dict.fromkeys(RESHAPES, self._shaped),
             **dict.fromkeys(UNFLATTENS, self._in_parts),
             **dict.fromkeys(HEAD_SPLITS, self._split),
+            Tensor.__getitem__: self._sliced,
         }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -61,7 +63,10 @@ class FewerHeads(TorchFunctionMode):
                 return attention_in_parts(given)
         if func is F.linear and (layer := self._layer_of(*args, **named)) is not None:
             found = self._linear(layer, *args, **named)
-            return found if layer is self._out else _marked(found)
+            if layer is self._out:
+                return found
+            setattr(found, GONE_MARK, self._gone[self._readers.index(layer)])
+            return _marked(found)
         if not any(map(_is_marked, _tensors((args, named)))):
             return func(*args, **named)
         if func in self._changes:
@@ -98,6 +103,18 @@ class FewerHeads(TorchFunctionMode):
         if isinstance(size, int):
             return (x, self._as_left(size) if whole % size == 0 else size, dim), {}
         return (x, [self._as_left(own) for own in size] if sum(size) == whole else size, dim), {}
+
+    def _sliced(self, x: Tensor, key: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Of what a layer that reads gave itself: a part of the channels begins and ends before the heads that are
+        left.
+        """
+        gone, keys = getattr(x, GONE_MARK, None), key if isinstance(key, tuple) else ()
+        part = keys[-1] if gone and len(keys) > 1 and (Ellipsis in keys or len(keys) == x.dim()) else None
+        if gone is None or not isinstance(part, slice) or part.step is not None:
+            return (x, key), {}
+        bounds = part.indices(x.shape[-1] + len(gone))[:2]
+        start, stop = (bound - sum(own < bound for own in gone) for bound in bounds)
+        return (x, (*keys[:-1], slice(start, stop))), {}
 
     def _selected(self, args: Any, named: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, of those with a place for each head the heads that are left."""

@@ -204,5 +204,6 @@ class _FrozenNorms(TorchFunctionMode):
 def _squares(name: str, args: Sequence[Any]) -> bool:
     """Whether a function of this name squares what it is given."""
     if name in ("pow", "mul"):
-        return len(args) > 1 and (args[1] is args[0] if name == "mul" else args[1] == 2)
+        by = args[1] if len(args) > 1 else None
+        return by is args[0] if name == "mul" else isinstance(by, (int, float)) and by == 2
     return name == "square"

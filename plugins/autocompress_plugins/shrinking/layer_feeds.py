@@ -25,6 +25,7 @@ def feeding(module: nn.Module, call: ModuleCall, layers: Collection[nn.Linear]) 
     """For each of these layers inside ``module`` what feeds it in a call like ``call``; not of those that are called
     more than once or never, and of none where gradients cannot be followed.
     """
+    originals = tuple(layers)
     gave: dict[nn.Linear, Tensor] = {}
     read: dict[nn.Linear, Tensor] = {}
     again: set[nn.Linear] = set()
@@ -36,18 +37,18 @@ def feeding(module: nn.Module, call: ModuleCall, layers: Collection[nn.Linear]) 
         read[layer], gave[layer] = given[0], out.detach().requires_grad_()
         return gave[layer]
 
-    handles = [layer.register_forward_hook(cut) for layer in layers]
-    try:
-        args, named = copy.deepcopy((call.args, dict(call.named)))
+    try:  # of a copy, which may keep what it computes
+        module, args, named, copies = copy.deepcopy((module, call.args, dict(call.named), originals))
+        for layer in copies:
+            layer.register_forward_hook(cut)
         with torch.enable_grad():
             module(*args, **named)
-        order = [layer for layer in gave if layer not in again]
-        return {layer: _feeding(read[layer], {own: gave[own] for own in order}) for layer in order}
+        order = {own: gave[own] for own in gave if own not in again}
+        original = dict(zip(copies, originals, strict=True))
+        found = {original[layer]: _feeding(read[layer], order) for layer in order}
     except Exception:  # the model's own code, followed in a way that it may not know
         return {}
-    finally:
-        for handle in handles:
-            handle.remove()
+    return {layer: Feeding(tuple(original[own] for own in fed.layers), fed.places_meet) for layer, fed in found.items()}
 
 
 def _feeding(x: Tensor, gave: dict[nn.Linear, Tensor]) -> Feeding:

@@ -10,6 +10,7 @@ from torch import nn
 
 from autocompress.errors import CandidateFailed
 from autocompress.plugin.contract import Context, Plan, ShrinkableGroup
+from autocompress.task import Inputs
 from autocompress_plugins.reasons import because
 from autocompress_plugins.shrinking import allocation
 from autocompress_plugins.shrinking.channel_graph import channel_graph
@@ -91,10 +92,25 @@ def _planned(model: nn.Module, amount: Amount, context: Context, sure: int | Non
     inputs = context.example_inputs
     whole, found = channel_graph(context).find_groups(model, inputs, frozenset(amount.ratios), sure=sure)
     removals = _removals(whole, found, amount, context)
-    reason = why_wrong(whole, inputs, {g: removals[g.root] for g in found.groups if g.root in removals})
-    if reason is not None:
+    planned: dict[Group, Sequence[int]] = {g: removals[g.root] for g in found.groups if g.root in removals}
+    reason = why_wrong(whole, inputs, planned)
+    if reason is not None and sure is None:  # each was right by itself
+        planned = _right_together(whole, inputs, planned)
+        removals = {root: units for root, units in removals.items() if root in {group.root for group in planned}}
+    if reason is not None and not (sure is None and removals):
         raise CandidateFailed(reason)
     return {"remove": removals}
+
+
+def _right_together(
+    whole: nn.Module, inputs: Inputs, planned: Mapping[Group, Sequence[int]]
+) -> dict[Group, Sequence[int]]:
+    """Those groups that can lose their units together, one after the other as the model calls them."""
+    right: dict[Group, Sequence[int]] = {}
+    for group, units in planned.items():
+        if why_wrong(whole, inputs, {**right, group: units}) is None:
+            right[group] = units
+    return right
 
 
 def _removals(whole: nn.Module, found: FoundGroups, amount: Amount, context: Context) -> dict[str, list[int]]:

@@ -273,7 +273,7 @@ class _Run:
             ways.append((inside[:-1], inside[-1]))  # some read another sequence, or fewer places of it
             ways += [(own, inside[-1]) for own in later]  # what was first makes a bias of positions
         if others and not self._reads_another(name, others):
-            ways.append((inside, behind))
+            ways += [(inside, behind), (alike, behind)]  # the others read positions, or make a bias of them
         for readers, out in ways:
             if len(readers) in READERS and out is not None and out not in readers and _fits(readers, out):
                 apart = tuple(layer for layer in (*readers, out) if layer in self.apart)

@@ -29,6 +29,9 @@ def remove_units(model: nn.Module, inputs: Inputs, removals: Mapping[str, Sequen
         remove_group(group)
         if knows_places(group):
             graph = None
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):  # one whose weights are read as a table does not know
+            module.embedding_dim = module.weight.shape[1]
     _tie(model, before, called)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name in frozen:

@@ -85,6 +85,26 @@ def test_hand_written_attention():
     }
 
 
+class TokenAndMean(nn.Module):
+    """As DINOv2: the head reads a class token and the mean of the others side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.token = nn.Linear(8, 16), nn.Parameter(torch.randn(1, 1, 16))
+        self.block, self.head = TransformerBlock(16, 4), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block(torch.cat([self.token.expand(len(x), -1, -1), self.stem(x)], 1))
+        return self.head(torch.cat([x[:, 0], x[:, 1:].mean(1)], 1))
+
+
+def test_a_class_token_before_a_concatenation_of_channels():
+    x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
+    whole, groups = ChannelGraph().find_groups(TokenAndMean().eval(), x)  # each by itself was compared with zeroing
+    assert found(groups)["stem"] == (CHANNELS, 16)
+    assert remove_units(whole, x, {"stem": [0, 3]}).head.in_features == 28
+
+
 def test_a_layer_norm_keeps_the_weights_of_the_channels_that_stay():
     """In their order: the rest of the layers keeps it."""
     model = nn.Sequential(nn.Linear(8, 100), nn.LayerNorm(100), nn.ReLU(), nn.Linear(100, 3))

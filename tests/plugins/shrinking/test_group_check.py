@@ -114,3 +114,20 @@ def test_half_of_the_units_without_a_pattern():
     assert [sum(unit // 20 == block for unit in units) for block in range(2)] == [10, 10]
     assert [u for u in units if u < 20] != [u - 20 for u in units if u >= 20]
     assert len(set(torch.tensor(units).diff().tolist())) > 1
+
+
+class Slopes(nn.Module):
+    """As Bloom: slopes of positions are powers, by a tensor of exponents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        slopes = torch.pow(torch.full((3,), 0.5), torch.arange(3.0))
+        return self.down(self.up(x).relu()) * slopes
+
+
+def test_powers_by_a_tensor_are_no_squares():
+    _, found = ChannelGraph().find_groups(Slopes().eval(), torch.randn(2, 8))
+    assert [group.root for group in found.groups] == ["up"]

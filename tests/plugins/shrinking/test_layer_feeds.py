@@ -16,7 +16,7 @@ class Mixing(nn.Module):
         self.q, self.v, self.o, self.up, self.down = (nn.Linear(8, 8) for _ in range(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        scores = self.q(x) @ x.transpose(1, 2)
+        self.kept = scores = self.q(x) @ x.transpose(1, 2)
         if self.causal:
             scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -1e9)
         x = x + self.o(scores.softmax(-1) @ self.v(x))
@@ -26,7 +26,9 @@ class Mixing(nn.Module):
 def test_what_feeds_a_layer_and_whether_places_meet_on_the_way():
     for causal in (False, True):
         own = Mixing(causal)
-        found = feeding(own, ModuleCall((X,), {}, own(X)), [own.q, own.v, own.o, own.up, own.down])
+        with torch.no_grad():
+            call = ModuleCall((X,), {}, own(X))
+        found = feeding(own, call, [own.q, own.v, own.o, own.up, own.down])
         assert {layer: (fed.layers, fed.places_meet) for layer, fed in found.items()} == {
             own.q: ((), False),
             own.v: ((), False),
@@ -36,10 +38,13 @@ def test_what_feeds_a_layer_and_whether_places_meet_on_the_way():
         }
 
 
-def test_a_layer_that_is_called_twice_feeds_none_and_nothing_is_left_watching():
+def test_a_layer_that_is_called_twice_feeds_none_and_the_module_stays_as_it_is():
     own = Mixing()
     own.down = own.up
-    found = feeding(own, ModuleCall((X,), {}, own(X)), [own.q, own.v, own.o, own.up])
+    with torch.no_grad():
+        call = ModuleCall((X,), {}, own(X))
+    found = feeding(own, call, [own.q, own.v, own.o, own.up])
     assert own.up not in found
     assert found[own.o].layers == (own.q, own.v)
     assert not own.up._forward_hooks
+    assert own.kept.grad_fn is None, "what it keeps of a call can still be copied"

@@ -164,6 +164,15 @@ def test_a_plan_that_would_compute_something_else_fails(small: Context, monkeypa
         narrowing.plan(small.model, Amount(HALF), small)
 
 
+def test_of_groups_that_are_wrong_together_those_go_that_are_right(
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+):
+    layers = (nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 2))
+    context = make_context(nn.Sequential(nn.Flatten(), *layers), X)
+    monkeypatch.setattr(narrowing, "why_wrong", lambda model, x, removals: "not both" if len(removals) > 1 else None)
+    assert list(narrowing.plan(context.model, Amount(HALF), context)["remove"]) == ["1"]
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [

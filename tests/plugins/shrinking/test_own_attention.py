@@ -79,6 +79,40 @@ class Grouped(nn.Module):
         return self.o(attend(q, k, v, mask).flatten(2))
 
 
+class GroupedSliced(nn.Module):
+    """As Phi-3: the same in one layer, cut where the code says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.o = nn.Linear(E, 2 * E), nn.Linear(E, E)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        qkv = self.qkv(x)
+        q, k, v = qkv[..., :E], qkv[..., E : E + E // 2], qkv[..., E + E // 2 :]
+        q, k, v = (y.view(N, T, -1, E // H).transpose(1, 2) for y in (q, k, v))
+        k, v = (y.repeat_interleave(2, 1) for y in (k, v))
+        return self.o(attend(q, k, v, mask).flatten(2))
+
+
+class BiasByLayers(Heads):
+    """As Swin v2: layers of its own make a bias of the positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.by_head = nn.Linear(1, 8), nn.Linear(8, H, bias=False)
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, None]:
+        apart = torch.linspace(-1, 1, T * T).view(T, T, 1)
+        bias = self.by_head(self.hidden(apart).relu()).permute(2, 0, 1)[None]
+        return super().forward(hidden, bias if attention_mask is None else bias + attention_mask)
+
+
+class BiasByLayersApart(OutputApart):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = BiasByLayers()
+
+
 class OneKey(nn.Module):
     """As Gemma: all heads share one key and one value."""
 
@@ -441,6 +475,8 @@ class Around(nn.Module):
 LOOKING: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "output apart": (OutputApart, H),
     "grouped queries": (Grouped, 2),
+    "grouped, sliced": (GroupedSliced, 2),
+    "bias by layers": (BiasByLayersApart, H),
     "one key": (OneKey, H),
     "one key, fused": (OneKeyFused, H),
     "split": (Split, H),
