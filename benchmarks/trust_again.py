@@ -1,6 +1,5 @@
 """The recommended model of a finished run once more, in this process: its time, and its loss on the test split."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from autocompress.commands.verify import recorder, reference_quiet_ms
 from autocompress.data import KeptOutputs, ScoredSet, output_layout
 from autocompress.data.loading import open_split
-from autocompress.measure import outputs_of
+from autocompress.measure import RunTiming, latency_of, outputs_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import MODEL, RECOMMENDED, read_front
@@ -28,8 +27,10 @@ def once_more(out: Path) -> dict[str, Any]:
     """One session of the recommended model of a run beside its reference, in this process. How fast the reference is on
     this processor is known, as in ``verify``.
     """
-    session = recorder(*_files(out), reference_quiet_ms(read_front(out)))()
-    return {"ratio": math.exp(session.log_ratio), "statistic": session.statistic, "busy": session.busy}
+    quiet_ms = reference_quiet_ms(read_front(out))
+    session = recorder(*_files(out), quiet_ms)()
+    ratio = latency_of([session], RunTiming(reference_ms=quiet_ms)).ratio
+    return {"ratio": ratio, "statistic": session.statistic, "busy": session.busy}
 
 
 def paired_on_test(out: Path, target: str) -> dict[str, Any]:

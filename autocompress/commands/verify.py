@@ -10,7 +10,7 @@ from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError, one_line
 from autocompress.latency import Latency
 from autocompress.machine.conditions import UNKNOWN, machine
-from autocompress.measure import LOOKS, Sessions, check_place, latency_of
+from autocompress.measure import LOOKS, RunTiming, Sessions, check_place, latency_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of
@@ -51,12 +51,13 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
             raise UsageError(f"{file} is missing: run the search again with --out {root}")
         read_onnx(file)
     recorded = chosen["latency_ms"]["ratio"]
-    record = recorder(path, reference, profile, reference_quiet_ms(document))
+    quiet_ms = reference_quiet_ms(document)
+    record = recorder(path, reference, profile, quiet_ms)
     sessions: list[TimingSession] = []
     for look in LOOKS:
         while len(sessions) < look:
             sessions.append(record())
-        latency = latency_of(sessions)
+        latency = latency_of(sessions, RunTiming(reference_ms=quiet_ms))
         claims = judged(latency, document["budget"], recorded)
         if all(verdict.decided for verdict in claims.values()):
             break

@@ -69,11 +69,6 @@ class BlockLimits:
             return cls(seconds=seconds)
         return cls(cls.quiet, seconds, HURRIED, WHERE_BUSY, HURRIED_MS)
 
-    @property
-    def hurried(self) -> bool:
-        """Whether it has hardly any time."""
-        return self.seconds < HURRIED_S
-
 
 USUAL = BlockLimits()
 

@@ -4,7 +4,7 @@ from autocompress.machine.blocks import USUAL
 from autocompress.measure.agent import DeviceLost, DeviceRefused
 from autocompress.measure.agent_device import DeviceSession, device_kind
 from autocompress.measure.conditions import advice
-from autocompress.measure.intervals import Pools, Spreads, counted, latency_of
+from autocompress.measure.intervals import Pools, RunTiming, counted, latency_of
 from autocompress.measure.machine_lock import MachineLock
 from autocompress.measure.memory_taken import check_memory
 from autocompress.measure.operators import operators_of
@@ -26,8 +26,8 @@ __all__ = [
     "MachineLock",
     "Pools",
     "ReferenceSpeed",
+    "RunTiming",
     "Sessions",
-    "Spreads",
     "Target",
     "advice",
     "call_overhead_ms",

@@ -2,11 +2,16 @@
 
 Values are natural logarithms, so that spreads are shares. An interval over the calls of one session says nothing about
 the next one; the spread between sessions does. It is pooled over all graphs of a run, since few of them have many.
+
+The reference is a covariate of what a file takes, as in the analysis of covariance (Cochran, Biometrics 13, 1957): how
+much slower than in the others of the run it was in a session tells how much slower the file was. A ratio takes for
+granted that it was as much, which holds for files of the reference's size and for a clock that changes; neighbours on
+the machine slow a file of a quarter of its size by a quarter of that.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from scipy.special import fdtri, stdtrit
@@ -20,6 +25,7 @@ CONFIDENCE = 0.95  # two-sided: each end holds with 97.5 %
 LOOK_CONFIDENCE = 0.975  # of each of two looks, so that both together keep 95 %
 FEWEST_EACH, FAR = 2, 3.0  # sessions of a file that stands alone and of the others; standard deviations between them
 CLEARLY_WIDER = 0.99  # of an F test: a graph's own spread against the others'
+LEAST_SLOPE = 0.5  # of a file's logarithm on the reference's, where both are quiet: half of what slows it, at least
 
 
 @dataclass(frozen=True)
@@ -45,20 +51,27 @@ class Pooled:
 
 
 @dataclass(frozen=True)
-class Spreads:
-    """What the graphs of a run say about the spread of sessions: of their ratios, and of the profile's percentile."""
+class RunTiming:
+    """What the sessions of all graphs of a run say together. ratio, statistic: how sessions spread, of their ratios and
+    of the profile's percentile. reference_ms: of a call of the reference, in all that count; infinite where not known.
+    """
 
     ratio: Pooled = Pooled()
     statistic: Pooled = Pooled()
+    reference_ms: float = math.inf
 
     @classmethod
-    def of(cls, pools: Iterable["Pools"]) -> "Spreads":
+    def of(cls, pools: Iterable["Pools"]) -> "RunTiming":
         """pools: of each graph."""
-        found = cls()
-        for sessions in (counted(group) for pool in pools for group in (pool.together, *pool.alone.values())):
-            if len(sessions) > 1:
-                ratio, statistic = Pooled.of(_log_ratios(sessions)), Pooled.of(_log_statistics(sessions))
-                found = cls(found.ratio.plus(ratio), found.statistic.plus(statistic))
+        groups = [group for pool in pools for group in (pool.together, *pool.alone.values())]
+        every = counted([session for group in groups for session in group])
+        if not every:
+            return cls()
+        found = cls(reference_ms=math.exp(fmean([math.log(session.reference) for session in every])))
+        for sessions in map(counted, groups):
+            ratio = Pooled.of(_log_ratios(sessions, found.reference_ms))
+            statistic = Pooled.of(_log_statistics(sessions))
+            found = replace(found, ratio=found.ratio.plus(ratio), statistic=found.statistic.plus(statistic))
         return found
 
 
@@ -118,12 +131,12 @@ def counted(sessions: Sequence[TimingSession]) -> list[TimingSession]:
 
 
 def latency_of(
-    sessions: Sequence[TimingSession], spreads: Spreads = Spreads(), confidence: float = CONFIDENCE
+    sessions: Sequence[TimingSession], run: RunTiming = RunTiming(), confidence: float = CONFIDENCE
 ) -> Latency:
-    """What the sessions of one graph say; at least one. spreads: of the run. confidence: of the intervals."""
+    """What the sessions of one graph say; at least one. run: that they are of. confidence: of the intervals."""
     count = counted(sessions)
-    ratio = intervals(_log_ratios(count), spreads.ratio, confidence)
-    statistic = intervals(_log_statistics(count), spreads.statistic, confidence)
+    ratio = intervals(_log_ratios(count, run.reference_ms), run.ratio, confidence)
+    statistic = intervals(_log_statistics(count), run.statistic, confidence)
     tail = fmean([math.log(session.p90 / session.statistic) for session in count])
     reference = fmean([math.log(session.reference) for session in count])
     return Latency(
@@ -200,9 +213,21 @@ def relation(latency: Latency, within: float) -> Relation:
     return "slower" if latency.ratio_low > 1 else "undecided"
 
 
-def _log_ratios(sessions: Sequence[TimingSession]) -> list[float]:
-    """Of a busy session over all of its blocks, also where it was found out afterwards that it was."""
-    return [session.log_ratio_of_all if session.busy else session.log_ratio for session in sessions]
+def _log_ratios(sessions: Sequence[TimingSession], reference_ms: float) -> list[float]:
+    return [_log_ratio(session, reference_ms) for session in sessions]
+
+
+def _log_ratio(session: TimingSession, reference_ms: float) -> float:
+    """Of a busy session over all of its blocks, also where it was found out afterwards that it was; of a quiet one as
+    it were had a call of the reference taken ``reference_ms`` in it. Of that as well as it was where it is not known,
+    every moment counts, or a device does nothing else: a clock slows all files alike.
+    """
+    if session.busy:
+        return session.log_ratio_of_all
+    if math.isinf(reference_ms) or math.isinf(session.fastest) or session.device:
+        return session.log_ratio
+    slope = min(1.0, max(LEAST_SLOPE, math.exp(session.log_ratio)))
+    return session.log_ratio + (1 - slope) * math.log(session.reference / reference_ms)
 
 
 def _log_statistics(sessions: Sequence[TimingSession]) -> list[float]:

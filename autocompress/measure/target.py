@@ -1,5 +1,6 @@
 """Where files are timed: each beside the reference, while training goes on."""
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -66,18 +67,18 @@ class Target:
         time; never for a device elsewhere.
         """
         self.supervisor.check()
+        began = time.monotonic()
         with self.supervisor.during(self._phase(), "measure"):
             sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
             with self._among_others():
                 session, blocks = sessions.record(request.candidate, limits)
-            if session.busy and self._may_repeat(limits) and self._repeats.worth_it():
+            if session.busy and self._disturbs() and self._repeats.worth_it(limits.seconds):
                 with self.lock.measuring(), self.supervisor.phases("measure"):
                     alone = sessions.record(request.candidate, limits)
                 self._repeats.made(helped=not alone[0].busy)
-                seconds = session.seconds + alone[0].seconds
                 session, blocks = max((session, blocks), alone, key=lambda found: found[0].quiet / found[0].blocks)
-                session = replace(session, seconds=seconds)
-            return replace(session, raw=save_blocks(self.store, blocks))
+            raw = save_blocks(self.store, blocks)
+            return replace(session, raw=raw, seconds=time.monotonic() - began)
 
     def operators(self, path: Path, feeds: str) -> dict[str, float]:
         """Milliseconds of a call by kind of operator, the most first; nothing where the target does not tell. feeds:
@@ -108,9 +109,9 @@ class Target:
             return self.lock.measuring()
         return self.lock.beside() if self._is_beside_others else nullcontext()
 
-    def _may_repeat(self, limits: BlockLimits) -> bool:
-        """Whether a session may be made once more while those that compute stand still: they do, and it had time."""
-        return self._is_beside_others and not limits.hurried and self.lock.others_work()
+    def _disturbs(self) -> bool:
+        """Whether this search computes beside a session, and would stand still for it."""
+        return self._is_beside_others and self.lock.others_work()
 
     @property
     def _is_beside_others(self) -> bool:

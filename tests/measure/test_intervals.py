@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from autocompress.comparison import TimingSession
 from autocompress.latency import Latency, beside_itself
-from autocompress.measure import Pools, Spreads, counted, latency_of
+from autocompress.measure import Pools, RunTiming, counted, latency_of
 from autocompress.measure.intervals import (
     ASSUMED_DF,
     ASSUMED_SD,
@@ -120,19 +121,63 @@ def test_a_graph_that_spreads_less_than_the_others_is_not_trusted_to():
 def test_a_run_pools_the_sessions_of_each_graph_around_its_own_mean(make_session: MakeSession):
     close = [make_session(math.exp(0.01 * sign), statistic=math.exp(0.03 * sign)) for sign in (1, -1)]
     far = [make_session(5 * math.exp(0.01 * sign), statistic=9 * math.exp(0.03 * sign)) for sign in (1, -1)]
-    found = Spreads.of([Pools(tuple(group)) for group in (close, far, [make_session(0.3)], [])])
+    found = RunTiming.of([Pools(tuple(group)) for group in (close, far, [make_session(0.3)], [])])
     assert (found.ratio.df, found.ratio.squares) == (2, pytest.approx(4 * 0.01**2))
     assert (found.statistic.df, found.statistic.squares) == (2, pytest.approx(4 * 0.03**2))
 
 
 def test_a_busy_session_of_a_graph_that_has_quiet_ones_says_nothing_about_the_spread(make_session: MakeSession):
     quiet, busy = [make_session(1.01), make_session(0.99)], make_session(3.0, quiet=False)
-    assert Spreads.of([Pools((*quiet, busy))]) == Spreads.of([Pools((*quiet,))])
+    assert RunTiming.of([Pools((*quiet, busy))]) == RunTiming.of([Pools((*quiet,))])
 
 
 def test_a_file_that_stands_alone_does_not_widen_the_spread_of_a_run(make_session: MakeSession):
     own, others = of_file("a", 0.80, 0.81, make=make_session), of_file("b", 0.50, 0.51, make=make_session)
-    assert Spreads.of([Pools.of((*own, *others))]) == Spreads.of([Pools(own), Pools(others)])
+    assert RunTiming.of([Pools.of((*own, *others))]) == RunTiming.of([Pools(own), Pools(others)])
+
+
+# -- the reference of a run --------------------------------------------------------------------------------------------
+
+
+def slowed(make: MakeSession, ratio: float, reference: float, own: float, **others: Any) -> TimingSession:
+    """One in which the reference took so many times as long as 1 ms, and the file so many times as long as it does."""
+    session = replace(make(ratio), reference=reference, slowed=reference, log_ratio=math.log(ratio * own / reference))
+    return replace(session, **others)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "own", "within"),
+    [(0.2, 1.0, 0.02), (0.2, 1.02, 0.001), (0.2, 1.04, 0.02), (0.9, 1.04, 0.005), (1.6, 1.04, 0.001)],
+)
+def test_what_slows_the_reference_and_a_file_unequally_moves_the_ratio_by_half_of_it_at_most(
+    ratio: float, own: float, within: float, make_session: MakeSession
+):
+    """Something slows the reference by 4 %, and a small file by nothing, by half or by as much. One of the reference's
+    size is slowed as the reference is.
+    """
+    session = slowed(make_session, ratio, 1.04, own)
+    assert latency_of([session], RunTiming(reference_ms=1.0)).ratio == pytest.approx(ratio, rel=within)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"quiet": 0, "log_ratio_of_all": math.log(0.2)}, {"slowed": 0.0}, {"device": "board"}],
+    ids=["busy", "as it is", "a device"],
+)
+def test_where_nothing_or_the_clock_alone_is_in_the_way_a_session_counts_as_it_was(
+    others: dict[str, Any], make_session: MakeSession
+):
+    session = slowed(make_session, 0.2, 1.04, 1.04, **others)
+    assert latency_of([session], RunTiming(reference_ms=1.0)).ratio == pytest.approx(0.2)
+
+
+def test_sessions_beside_a_slowed_reference_agree_with_the_others_of_their_run(make_session: MakeSession):
+    random = np.random.default_rng(0)
+    graphs = [[slowed(make_session, 0.2, 1 + r, 1.0) for r in random.uniform(0, 0.07, 6)] for _ in range(3)]
+    raw = sum(Pooled.of([session.log_ratio for session in graph]).squares for graph in graphs)
+    found = RunTiming.of([Pools(tuple(graph)) for graph in graphs])
+    assert found.ratio.squares < 0.3 * raw
+    assert 1.02 < found.reference_ms < 1.05
 
 
 # -- the files of a graph ----------------------------------------------------------------------------------------------
@@ -180,7 +225,7 @@ def test_a_busy_session_does_not_make_a_file_stand_alone(make_session: MakeSessi
 
 def test_ratios_and_the_percentile_have_spreads_of_their_own(make_session: MakeSession):
     sessions = [make_session(0.5, statistic=2.0)] * 3
-    spreads = Spreads(ratio=pool_of(0.005, 500), statistic=pool_of(0.05, 500))
+    spreads = RunTiming(ratio=pool_of(0.005, 500), statistic=pool_of(0.05, 500))
     found = latency_of(sessions, spreads)
     assert found.ratio_high / found.ratio < 1.01
     assert found.high / found.statistic > 1.04

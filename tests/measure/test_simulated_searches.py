@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from autocompress.comparison import TimingSession
-from autocompress.measure import Pools, Spreads, latency_of
+from autocompress.measure import Pools, RunTiming, latency_of
 from autocompress.verdict import Answer, ratio_verdict
 
 MakeSession = Callable[..., TimingSession]
@@ -50,12 +50,12 @@ def searched(spreads: list[float], within: float, judged: list[int], make_sessio
         noise = random.normal(0, 1, (len(spreads), LOOKS[1] + 1)) * np.array(spreads)[:, None]
         timed = ratios[:, None] * np.exp(noise)
         graphs = [[make_session(ratio) for ratio in row[: LOOKS[0]]] for row in timed]
-        run = Spreads.of(map(pool, graphs))
+        run = RunTiming.of(map(pool, graphs))
         for number, of_graph in zip(judged, found, strict=True):
             answer = ratio_verdict(latency_of(graphs[number], run), LIMIT).answer
             if answer == "undecided":
                 graphs[number] = [make_session(ratio) for ratio in timed[number, : LOOKS[1]]]
-                answer = ratio_verdict(latency_of(graphs[number], Spreads.of(map(pool, graphs))), LIMIT).answer
+                answer = ratio_verdict(latency_of(graphs[number], RunTiming.of(map(pool, graphs))), LIMIT).answer
             of_graph.given[answer] += 1
             within_limit = ratios[number] <= LIMIT
             of_graph.wrong[answer] += within_limit if answer == "not met" else timed[number, -1] > LIMIT

@@ -21,7 +21,7 @@ from autocompress.errors import CandidateFailed
 from autocompress.machine.blocks import HURRIED, HURRIED_S
 from autocompress.machine.cores import cores
 from autocompress.measure import CompareRequest, MachineLock, Target
-from autocompress.measure.repeats import REPEATED_AFTER, REPEATED_IN_VAIN
+from autocompress.measure.repeats import REPEATED_AFTER, REPEATED_IN_VAIN, REPEATED_S
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
 from autocompress.storage.store import Store
@@ -124,7 +124,7 @@ def test_a_busy_session_is_repeated_while_others_that_work_stand_still(place: Ca
     here = place()
     here.beside = DISTURBED
     with another(here.folder, "working"):
-        session = here.compare()
+        session = here.compare(seconds=REPEATED_S)
     assert here.sessions == [False, True]
     assert not session.busy
     assert math.exp(session.log_ratio) == pytest.approx(3.0)
@@ -138,12 +138,11 @@ def test_a_busy_session_is_not_repeated_where_nobody_works(place: Callable[..., 
     assert here.sessions == [False]
 
 
-def test_one_that_has_hardly_any_time_is_not(place: Callable[..., Place]):
-    """Measuring has had its share, and the workers go on."""
+def test_one_that_is_shorter_than_waiting_for_them_is_not(place: Callable[..., Place]):
     here = place()
     here.beside = DISTURBED
     with another(here.folder, "working"):
-        assert here.compare(seconds=HURRIED_S / 2).busy
+        assert here.compare(seconds=REPEATED_S / 2).busy
     assert here.sessions == [False]
 
 
@@ -154,13 +153,13 @@ def test_of_two_busy_sessions_the_one_with_more_quiet_blocks_counts(place: Calla
         [1.0] * 22 + [1.3] * 100_000,
     )  # quiet while both warm up, and for a block or two
     with another(here.folder, "working"):
-        session = here.compare()
+        session = here.compare(seconds=REPEATED_S)
     assert here.sessions == [False, True]
     assert session.busy
     assert session.quiet > 0
     here.beside, here.alone = here.alone, DISTURBED
     with another(here.folder, "working"):
-        assert here.compare().quiet > 0, "whichever it is"
+        assert here.compare(seconds=REPEATED_S).quiet > 0, "whichever it is"
 
 
 @pytest.mark.parametrize("alone", [[1.0], DISTURBED], ids=["quiet", "busy"])
@@ -212,7 +211,10 @@ def test_where_every_moment_counts_what_a_search_computes_stands_still(place: Ca
     assert (session.busy, session.quiet) == (False, session.blocks)
 
 
-def test_what_standing_still_does_not_help_is_tried_again_now_and_then(place: Callable[..., Place]) -> None:
+def test_what_standing_still_does_not_help_is_tried_again_now_and_then(
+    place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autocompress.measure.repeats.REPEATED_S", HURRIED_S)
     here = place()
     here.beside = here.alone = DISTURBED
     with another(here.folder, "working"):

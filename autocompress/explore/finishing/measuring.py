@@ -118,7 +118,7 @@ class Measuring:
         )
 
     async def time_front(self) -> None:
-        """Time the reference and the files of the front further, in turn, until all of their graphs are well known."""
+        """Time the files of the front further, in turn, until all of their graphs are well known."""
         until = self._clock.elapsed() + min(FRONT_SHARE * self._clock.limit_s, self._measuring_s())
         failed: set[str] = set()
         while few := [e for e in self._little_known() if e.graph not in failed]:
@@ -145,9 +145,12 @@ class Measuring:
         return list({e.graph: e for e in (*few, *front)}.values())
 
     def _little_known(self) -> list[Evaluation]:
-        """The reference and the files of the front whose graphs are not well known, one of each graph."""
-        front = [self._standings.opening.reference, *self._standings.front()[:MEASURED_AGAIN]]
-        return list({e.graph: e for e in front if not self._pipeline.timed.well_known(e.graph)}.values())
+        """The files of the front that are faster than the reference and whose graphs are not well known, one of each
+        graph.
+        """
+        faster = [e for e in self._standings.front() if e.latency.ratio_next_high < 1]
+        few = [e for e in faster[:MEASURED_AGAIN] if not self._pipeline.timed.well_known(e.graph)]
+        return list({e.graph: e for e in few}.values())
 
     def _unsure(self, judged: Sequence[Evaluation]) -> list[Evaluation]:
         """Of files that were judged, the best first, those before the first that can be recommended whose latency is

@@ -1,6 +1,5 @@
 """What was measured of graphs and files, and what files take by it."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,16 +24,8 @@ from autocompress.explore.opening.opening import EarlierOpening, Opening
 from autocompress.explore.pipeline.timed_graphs import JUDGING_SESSIONS
 from autocompress.group_losses import GroupLosses
 from autocompress.latency import Latency, beside_itself
-from autocompress.measure import Pools, ReferenceSpeed, Spreads, counted, latency_of, requalified
+from autocompress.measure import Pools, ReferenceSpeed, RunTiming, latency_of, requalified
 from autocompress.operator_kinds import OperatorKinds
-
-
-@dataclass(frozen=True)
-class RunTiming:
-    """How sessions spread in a run, and milliseconds of a call of the reference beside all that was timed."""
-
-    spreads: Spreads
-    reference_ms: float
 
 
 @dataclass(frozen=True)
@@ -128,12 +119,12 @@ class Measurements:
         """A file with the latency of its graph, by all sessions so far."""
         return self._of(evaluation, self._latency(self._sessions(evaluation)))
 
-    def judged(self, evaluation: Evaluation, run: "RunTiming") -> Evaluation:
+    def judged(self, evaluation: Evaluation, run: RunTiming) -> Evaluation:
         """A file as it is reported: by its graph's sessions since the finalists were chosen, where enough, else by all
         of them. Milliseconds are the ratio times the reference's. run: of all graphs.
         """
         sessions = self.final_sessions(evaluation) or self._sessions(evaluation)
-        found = self._of(evaluation, latency_of(sessions, run.spreads) if sessions else None)
+        found = self._of(evaluation, latency_of(sessions, run) if sessions else None)
         latency = found.latency
         p50 = latency.ratio * run.reference_ms
         return replace(found, latency=replace(latency, p50=p50, p90=p50 * latency.p90 / latency.p50))
@@ -157,11 +148,9 @@ class Measurements:
         """Whether a file's latency is another than that of the other files of its graph."""
         return evaluation.digest in self._pools_of(self.graphs.get(evaluation.graph, ())).alone
 
-    def run(self) -> "RunTiming":
+    def run(self) -> RunTiming:
         """What the sessions of all graphs say together."""
-        every = counted([session for sessions in self.graphs.values() for session in sessions])
-        log_ms = [math.log(session.reference) for session in every]
-        return RunTiming(Spreads.of(map(self._pools_of, self.graphs.values())), math.exp(sum(log_ms) / len(log_ms)))
+        return RunTiming.of(map(self._pools_of, self.graphs.values()))
 
     def _sessions(self, evaluation: Evaluation) -> TimingSessions:
         return self._pools_of(self.graphs.get(evaluation.graph, ())).of_file(evaluation.digest)

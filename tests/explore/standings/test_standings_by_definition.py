@@ -30,7 +30,7 @@ from autocompress.explore.standings.front import Point, best_first, dominates, h
 from autocompress.explore.standings.rank_correlation import rank_correlation
 from autocompress.explore.standings.standings import Standings
 from autocompress.latency import Latency, beside_itself
-from autocompress.measure import Pools, Spreads, latency_of
+from autocompress.measure import Pools, RunTiming, latency_of
 from autocompress.recipe import Recipe, Step
 
 VARIANTS = (Step.of("squeeze"), Step.of("halve", bits=16))
@@ -173,7 +173,7 @@ class Definition:
         last = self.since_chosen(file.graph)
         graphs = {e.graph: self.sessions(e.graph) for e in (self.opening.reference, *self.own, *self.all)}
         pools = [Pools(tuple(sessions)) for sessions in graphs.values()]
-        latency = latency_of(last if len(last) >= 3 else graphs[file.graph], Spreads.of(pools))
+        latency = latency_of(last if len(last) >= 3 else graphs[file.graph], RunTiming.of(pools))
         if file.graph == self.opening.reference.graph:
             latency = beside_itself(latency)
         return replace(self.current(file), latency=latency)
