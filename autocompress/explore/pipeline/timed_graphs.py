@@ -8,7 +8,7 @@ from autocompress.measure import ReferenceSpeed, requalified
 
 WELL_KNOWN, AT_MOST = 3, 4  # quiet sessions of what is trained in full or on the front, and sessions on a busy machine
 JUDGING_SESSIONS = 3, 7  # of a file that may be recommended, begun after it was chosen; 7 where 3 leave it open
-SHARE = 0.1  # of a search's time, that its sessions may take
+SHARE = 0.08  # of a search's time, that its sessions may take
 EXPECTED_SESSIONS = 50  # of a search of some minutes
 SESSION_S = (0.1, 1.5)  # seconds of one, at least and at most
 MOST_SHARE = 0.05  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
