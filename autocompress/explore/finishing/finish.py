@@ -13,7 +13,7 @@ from autocompress.explore.clock.clock import Clock
 from autocompress.explore.clock.durations import Durations
 from autocompress.explore.concurrency import all_done
 from autocompress.explore.finishing.ablations import Ablations
-from autocompress.explore.finishing.choice import nearest, recommended
+from autocompress.explore.finishing.choice import among, nearest, recommended
 from autocompress.explore.finishing.class_comparison import ClassComparison
 from autocompress.explore.finishing.measuring import Measuring
 from autocompress.explore.history.facts import (
@@ -191,7 +191,7 @@ class Finish:
         """
         while found is not None and await self._run_on_device(found.evaluation):
             found = await self._recommended()
-            if found is None:  # others may do
+            if found is None or not self._standings.is_final(found.evaluation):  # others may do
                 await self._measuring.judge_finalists()
                 found = await self._recommended()
         return found
@@ -238,13 +238,10 @@ class Finish:
         if found:
             self._history.enter(Profiled(found))
 
-    def _judged(self) -> list[Judgement]:
-        """Of the files that were timed since the finalists were chosen. Where there was no time for any, of all, by the
-        sessions that there are.
-        """
+    def _judged(self) -> Sequence[Judgement]:
+        """What is chosen from."""
         everything = self._standings.judgements()
-        final = [j for j in everything if self._standings.is_final(j.evaluation)]
-        return final if any(j.evaluation.recipe.changes for j in final) else everything
+        return among(everything, [j for j in everything if self._standings.is_final(j.evaluation)])
 
     async def _compare_with_reference(self) -> None:
         """The loss of score of what is on the front and of what may be recommended, on the same examples."""

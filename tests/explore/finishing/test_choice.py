@@ -1,16 +1,17 @@
 """Which file is recommended, and which one comes nearest where none can be."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from autocompress.budget import Budget
 from autocompress.evaluation import Chance, Evaluation, Score
-from autocompress.explore.finishing.choice import nearest, recommended
+from autocompress.explore.finishing.choice import among, nearest, recommended
 from autocompress.explore.standings.judgement import Judgement, judge
 from autocompress.latency import Latency
-from autocompress.recipe import Recipe
+from autocompress.recipe import Recipe, Step
 
 MakeFile = Callable[..., Judgement]
 TWICE = Budget(speedup=2)
@@ -146,7 +147,30 @@ def test_of_files_as_fast_and_as_good_the_smaller_is_recommended(file: MakeFile)
     assert chosen(files, bounded=False) == "small"
 
 
+# -- what is chosen from -----------------------------------------------------------------------------------------------
+
+
+def test_files_are_chosen_among_finalists_where_one_of_them_can_be_recommended(file: MakeFile):
+    final, faster = compressed(file("final", 0.88, 0.45)), compressed(file("other", 0.89, 0.3))
+    assert among([final, faster], [final]) == [final]
+
+
+def test_where_no_finalist_can_be_recommended_what_is_known_to_keep_the_budget_is(file: MakeFile):
+    """Of the finalists one is too close to tell; the reference keeps a budget that is none."""
+    undecided, kept = compressed(file("final", 0.88, 0.49)), compressed(file("other", 0.85, 0.3))
+    unchanged = file("reference", 0.9, 0.45)
+    assert undecided.latency is not None
+    assert not undecided.latency.decided
+    assert recommended(among([undecided, kept], [undecided]), {}, bounded=True) is kept
+    assert among([unchanged, kept], [unchanged]) == [unchanged, kept]
+
+
 # -- the nearest -------------------------------------------------------------------------------------------------------
+
+
+def compressed(file: Judgement) -> Judgement:
+    recipe = Recipe((Step("quantize_static", {}),))
+    return replace(file, evaluation=replace(file.evaluation, recipe=recipe))
 
 
 def near(*files: Judgement) -> str:
@@ -161,6 +185,10 @@ def test_the_most_accurate_that_may_be_within_the_budget_is_nearest(file: MakeFi
 
 def test_a_busy_machine_takes_nothing_away_from_what_may_be_within_the_budget(file: MakeFile):
     assert near(file("busy", 0.88, 0.6, quiet=False), file("over", 0.89, 0.6)) == "busy"
+
+
+def test_what_is_over_the_budget_as_far_as_is_known_is_not_nearer_than_what_is_within_it(file: MakeFile):
+    assert near(file("over", 0.88, 0.6, quiet=False), file("within", 0.85, 0.49)) == "within"
 
 
 def test_where_all_are_over_the_budget_the_one_least_over_is_nearest(file: MakeFile):

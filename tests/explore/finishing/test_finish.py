@@ -177,7 +177,8 @@ def test_what_may_be_recommended_is_run_on_the_device_and_where_it_scores_as_her
 def test_what_scores_less_on_the_device_is_judged_by_that_and_another_is_recommended(played: Played) -> None:
     usual = chosen_of(played(kinds.CNN, budget=FOUR_TIMES, profile=BOARD).front)
     variant = usual["recipe"][-1]["strategy"]
-    falling = played(kinds.CNN, budget=FOUR_TIMES, profile=BOARD, faults=Faults(fallen_elsewhere=variant)).front
+    faults = Faults(fallen_elsewhere=variant)
+    falling = played(kinds.CNN, minutes=12, budget=FOUR_TIMES, profile=BOARD, faults=faults).front
     fallen = [c for c in falling["candidates"] if (c["on_device"] or {}).get("scored_there")]
     assert fallen
     assert all(c["loss"]["points"] > 9 for c in fallen), "of the device, and not of this machine"
