@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from autocompress.machine.conditions import Conditions
 
-FEWEST_QUIET = 8  # blocks of a session, or half of fewer, below which it says nothing about a quiet machine
+FEWEST_QUIET = 3  # blocks of a session, or half of fewer, below which it says nothing about a quiet machine
 
 
 def together(conditions: Sequence[Conditions], by: Callable[[Iterable[float]], float]) -> Conditions:

@@ -37,6 +37,24 @@ def test_sessions_agree_on_the_ratio_of_a_quiet_machine(machine: str):
     assert float(np.std(np.log(found))) < 0.012
 
 
+def test_three_quiet_blocks_tell_what_a_file_takes_on_a_quiet_machine():
+    machine = Machine(quiet_ms=(14, 30), busy_ms=(300, 900))
+    sessions = [session for session in (machine.session(SMALL) for _ in range(40)) if 3 <= session.quiet < 8]
+    assert len(sessions) > 10
+    assert not any(session.busy for session in sessions)
+    assert [math.exp(session.log_ratio) for session in sessions] == pytest.approx([0.33] * len(sessions), rel=0.03)
+    assert all(math.exp(session.log_ratio_of_all) > 0.4 for session in sessions)
+
+
+def test_a_percentile_of_few_quiet_calls_is_one_of_all_calls():
+    """Of calls that are blocks of their own: three of them say little about the slowest tenth."""
+    reference = np.array([10.0] * 4 + [20.0] * 5)
+    blocks = Blocks(tuple(np.array([ms]) for ms in [5.0] * 3 + [9.0] * 5), reference)
+    found = session_of(blocks, 10.0, 90)
+    assert (found.busy, math.exp(found.log_ratio)) == (False, pytest.approx(0.5))
+    assert found.statistic == 9.0
+
+
 def test_what_others_on_the_same_processor_take_is_no_part_of_a_call():
     """In time slices of 3 ms a call of 4 ms is interrupted each time, and one of 0.8 ms hardly ever."""
     in_turns = {"turn_ms": (3, 3)}
