@@ -28,7 +28,7 @@ HURRIED, HURRIED_S = 4, 0.1  # blocks at least of a session that is to take less
 HURRIED_MS = 2.5  # about as long as a block of it lasts
 WHERE_BUSY = 2  # times as long, where fewer than half of its blocks were quiet by then
 STABLE, STABLE_S, SPELL_S = 0.03, 3.0, 0.2  # apart, two spells of what has warmed up; seconds for it, and of a spell
-WARM_UP = 3, 5  # calls of each that do not count, and those that say how many make a block
+WARM_UP = 1, 3  # calls of each that do not count, and those that say how many make a block
 
 
 @dataclass(frozen=True, eq=False)

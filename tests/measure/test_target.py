@@ -150,7 +150,7 @@ def test_of_two_busy_sessions_the_one_with_more_quiet_blocks_counts(place: Calla
     here = place()
     here.beside, here.alone = (
         DISTURBED,
-        [1.0] * 22 + [1.3] * 100_000,
+        [1.0] * 14 + [1.3] * 100_000,
     )  # quiet while both warm up, and for a block or two
     with another(here.folder, "working"):
         session = here.compare(seconds=REPEATED_S)
