@@ -138,9 +138,9 @@ def latency_of(
     ratio = intervals(_log_ratios(count, run.reference_ms), run.ratio, confidence)
     statistic = intervals(_log_statistics(count), run.statistic, confidence)
     tail = fmean([math.log(session.p90 / session.statistic) for session in count])
-    reference = fmean([math.log(session.reference) for session in count])
+    took = [log_ratio + math.log(s.reference) for log_ratio, s in zip(_log_ratios(count), count, strict=True)]
     return Latency(
-        p50=math.exp(ratio.mean + reference),
+        p50=math.exp(fmean(took)),
         p90=math.exp(statistic.mean + tail),
         ratio=math.exp(ratio.mean),
         ratio_low=math.exp(ratio.low),
@@ -213,7 +213,7 @@ def relation(latency: Latency, within: float) -> Relation:
     return "slower" if latency.ratio_low > 1 else "undecided"
 
 
-def _log_ratios(sessions: Sequence[TimingSession], reference_ms: float) -> list[float]:
+def _log_ratios(sessions: Sequence[TimingSession], reference_ms: float = math.inf) -> list[float]:
     return [_log_ratio(session, reference_ms) for session in sessions]
 
 

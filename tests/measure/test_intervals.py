@@ -159,6 +159,12 @@ def test_what_slows_the_reference_and_a_file_unequally_moves_the_ratio_by_half_o
     assert latency_of([session], RunTiming(reference_ms=1.0)).ratio == pytest.approx(ratio, rel=within)
 
 
+def test_a_slow_call_takes_as_much_more_than_another_whatever_slowed_the_reference(make_session: MakeSession):
+    session = replace(slowed(make_session, 0.2, 1.06, 1.0), statistic=0.202, p90=0.202)
+    found = latency_of([session], RunTiming(reference_ms=1.0))
+    assert found.p90 / found.p50 == pytest.approx(1.01)
+
+
 @pytest.mark.parametrize(
     "others",
     [{"quiet": 0, "log_ratio_of_all": math.log(0.2)}, {"slowed": 0.0}, {"device": "board"}],
