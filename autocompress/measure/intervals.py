@@ -18,6 +18,7 @@ from scipy.special import fdtri, stdtrit
 
 from autocompress.comparison import Relation, TimingSession, TimingSessions
 from autocompress.latency import Latency
+from autocompress.machine.quiet import NEAR_FASTEST
 
 ASSUMED_SD = 0.02  # of a session's logarithm, until sessions say otherwise
 ASSUMED_DF = 8  # as if known from so many degrees of freedom
@@ -218,16 +219,16 @@ def _log_ratios(sessions: Sequence[TimingSession], reference_ms: float = math.in
 
 
 def _log_ratio(session: TimingSession, reference_ms: float) -> float:
-    """Of a busy session over all of its blocks, also where it was found out afterwards that it was; of a quiet one as
-    it were had a call of the reference taken ``reference_ms`` in it. Of that as well as it was where it is not known,
-    every moment counts, or a device does nothing else: a clock slows all files alike.
+    """Of a busy session over all of its blocks, also where it was found out afterwards that it was. As it were had a
+    call of the reference taken ``reference_ms``, as far as quiet sessions of one machine can be apart: what is more
+    slows all files. As it was where that is not known, every moment counts, or a device does nothing else: a clock
+    slows all files alike.
     """
-    if session.busy:
-        return session.log_ratio_of_all
+    own = session.log_ratio_of_all if session.busy else session.log_ratio
     if math.isinf(reference_ms) or math.isinf(session.fastest) or session.device:
-        return session.log_ratio
-    slope = min(1.0, max(LEAST_SLOPE, math.exp(session.log_ratio)))
-    return session.log_ratio + (1 - slope) * math.log(session.reference / reference_ms)
+        return own
+    slower = max(1 / NEAR_FASTEST, min(session.reference / reference_ms, NEAR_FASTEST))
+    return own + (1 - min(1.0, max(LEAST_SLOPE, math.exp(own)))) * math.log(slower)
 
 
 def _log_statistics(sessions: Sequence[TimingSession]) -> list[float]:
