@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from autocompress.commands.verify import recorder, reference_quiet_ms
+from autocompress.commands.verify import recorder, reference_speed
 from autocompress.data import KeptOutputs, ScoredSet, output_layout
 from autocompress.data.loading import open_split
 from autocompress.measure import RunTiming, latency_of, outputs_of
@@ -27,9 +27,9 @@ def once_more(out: Path) -> dict[str, Any]:
     """One session of the recommended model of a run beside its reference, in this process. How fast the reference is on
     this processor is known, as in ``verify``.
     """
-    quiet_ms = reference_quiet_ms(read_front(out))
-    session = recorder(*_files(out), quiet_ms)()
-    ratio = latency_of([session], RunTiming(reference_ms=quiet_ms)).ratio
+    speed = reference_speed(read_front(out))
+    session = recorder(*_files(out), speed)()
+    ratio = latency_of([session], RunTiming(speed=speed)).ratio
     return {"ratio": ratio, "statistic": session.statistic, "busy": session.busy}
 
 

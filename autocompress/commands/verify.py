@@ -10,7 +10,7 @@ from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError, one_line
 from autocompress.latency import Latency
 from autocompress.machine.conditions import UNKNOWN, machine
-from autocompress.measure import LOOKS, RunTiming, Sessions, check_place, latency_of
+from autocompress.measure import LOOKS, ReferenceSpeed, RunTiming, Sessions, check_place, latency_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import MODEL, RECOMMENDED, candidate_of
@@ -20,6 +20,7 @@ from autocompress.supervisor import tell_nobody
 from autocompress.verdict import Verdict, ms_verdict, ratio_verdict
 
 RATIO_TOLERANCE = 0.15  # how far a ratio may be over the one that the search says
+CLOCK = 1.04  # how much slower the processor may run by now
 RecordPair = Callable[[], TimingSession]
 
 
@@ -51,13 +52,13 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
             raise UsageError(f"{file} is missing: run the search again with --out {root}")
         read_onnx(file)
     recorded = chosen["latency_ms"]["ratio"]
-    quiet_ms = reference_quiet_ms(document)
-    record = recorder(path, reference, profile, quiet_ms)
+    speed = reference_speed(document)
+    record = recorder(path, reference, profile, speed)
     sessions: list[TimingSession] = []
     for look in LOOKS:
         while len(sessions) < look:
             sessions.append(record())
-        latency = latency_of(sessions, RunTiming(reference_ms=quiet_ms))
+        latency = latency_of(sessions, RunTiming(speed=speed))
         claims = judged(latency, document["budget"], recorded)
         if all(verdict.decided for verdict in claims.values()):
             break
@@ -86,18 +87,18 @@ def judged(latency: Latency, budget: dict[str, Any], recorded: float) -> dict[st
     return claims
 
 
-def recorder(path: Path, reference: Path, profile: HardwareProfile, quiet_ms: float = math.inf) -> RecordPair:
-    """One more session of a file beside its reference, at each call. quiet_ms: of the reference, where it is known."""
+def recorder(path: Path, reference: Path, profile: HardwareProfile, speed: ReferenceSpeed) -> RecordPair:
+    """One more session of a file beside its reference, at each call. speed: of the reference, as known from before."""
     runtime = load_plugins().runtime_of(profile)
+    quiet_ms = CLOCK * speed.before
     sessions = Sessions(runtime, profile, reference, random_feeds(path, profile), quiet_ms=quiet_ms, forks=True)
     return lambda: sessions.record(path)[0]
 
 
-def reference_quiet_ms(document: dict[str, Any]) -> float:
-    """What a call of the reference took when nobody disturbed it, where the run was made on such a processor: a machine
-    that is busy from the first session on would else be taken for a slower one.
+def reference_speed(document: dict[str, Any]) -> ReferenceSpeed:
+    """How fast the reference is when nobody disturbs it, where the run was made on such a processor: a machine that is
+    busy from the first session on would else be taken for a slower one.
     """
     processor = machine().processor
     same = processor != UNKNOWN and document["environment"].get("cpu") == processor
-    latency = document["reference"]["latency_ms"]
-    return float(latency["p50"]) if same and latency.get("quiet_sessions") else math.inf
+    return ReferenceSpeed(before=document["reference"]["latency_ms"]["p50"] if same else math.inf)

@@ -4,9 +4,9 @@ Values are natural logarithms, so that spreads are shares. An interval over the 
 the next one; the spread between sessions does. It is pooled over all graphs of a run, since few of them have many.
 
 The reference is a covariate of what a file takes, as in the analysis of covariance (Cochran, Biometrics 13, 1957): how
-much slower than in the others of the run it was in a session tells how much slower the file was. A ratio takes for
+much slower than its fastest of those minutes it was in a session tells how much slower the file was. A ratio takes for
 granted that it was as much, which holds for files of the reference's size and for a clock that changes; neighbours on
-the machine slow a file of a quarter of its size by a quarter of that.
+the machine slow a file of a quarter of its size by a quarter to a half of that.
 """
 
 import math
@@ -19,6 +19,7 @@ from scipy.special import fdtri, stdtrit
 from autocompress.comparison import Relation, TimingSession, TimingSessions
 from autocompress.latency import Latency
 from autocompress.machine.quiet import NEAR_FASTEST
+from autocompress.measure.quiet import ReferenceSpeed
 
 ASSUMED_SD = 0.02  # of a session's logarithm, until sessions say otherwise
 ASSUMED_DF = 8  # as if known from so many degrees of freedom
@@ -54,24 +55,26 @@ class Pooled:
 @dataclass(frozen=True)
 class RunTiming:
     """What the sessions of all graphs of a run say together. ratio, statistic: how sessions spread, of their ratios and
-    of the profile's percentile. reference_ms: of a call of the reference, in all that count; infinite where not known.
+    of the profile's percentile. reference_ms: of a call of the reference that nobody disturbs, in the mean of the
+    sessions that count; infinite where not known. speed: of the reference, by the time; None where sessions are to
+    count as they were.
     """
 
     ratio: Pooled = Pooled()
     statistic: Pooled = Pooled()
     reference_ms: float = math.inf
+    speed: ReferenceSpeed | None = None
 
     @classmethod
-    def of(cls, pools: Iterable["Pools"]) -> "RunTiming":
+    def of(cls, pools: Iterable["Pools"], speed: ReferenceSpeed = ReferenceSpeed()) -> "RunTiming":
         """pools: of each graph."""
         groups = [group for pool in pools for group in (pool.together, *pool.alone.values())]
         every = counted([session for group in groups for session in group])
         if not every:
-            return cls()
-        found = cls(reference_ms=math.exp(fmean([math.log(session.reference) for session in every])))
+            return cls(speed=speed)
+        found = cls(reference_ms=math.exp(fmean([math.log(_undisturbed_ms(s, speed)) for s in every])), speed=speed)
         for sessions in map(counted, groups):
-            ratio = Pooled.of(_log_ratios(sessions, found.reference_ms))
-            statistic = Pooled.of(_log_statistics(sessions))
+            ratio, statistic = Pooled.of(_log_ratios(sessions, speed)), Pooled.of(_log_statistics(sessions))
             found = replace(found, ratio=found.ratio.plus(ratio), statistic=found.statistic.plus(statistic))
         return found
 
@@ -136,7 +139,7 @@ def latency_of(
 ) -> Latency:
     """What the sessions of one graph say; at least one. run: that they are of. confidence: of the intervals."""
     count = counted(sessions)
-    ratio = intervals(_log_ratios(count, run.reference_ms), run.ratio, confidence)
+    ratio = intervals(_log_ratios(count, run.speed), run.ratio, confidence)
     statistic = intervals(_log_statistics(count), run.statistic, confidence)
     tail = fmean([math.log(session.p90 / session.statistic) for session in count])
     took = [log_ratio + math.log(s.reference) for log_ratio, s in zip(_log_ratios(count), count, strict=True)]
@@ -214,21 +217,27 @@ def relation(latency: Latency, within: float) -> Relation:
     return "slower" if latency.ratio_low > 1 else "undecided"
 
 
-def _log_ratios(sessions: Sequence[TimingSession], reference_ms: float = math.inf) -> list[float]:
-    return [_log_ratio(session, reference_ms) for session in sessions]
+def _log_ratios(sessions: Sequence[TimingSession], speed: ReferenceSpeed | None = None) -> list[float]:
+    return [_log_ratio(session, speed) for session in sessions]
 
 
-def _log_ratio(session: TimingSession, reference_ms: float) -> float:
-    """Of a busy session over all of its blocks, also where it was found out afterwards that it was. As it were had a
-    call of the reference taken ``reference_ms``, as far as quiet sessions of one machine can be apart: what is more
-    slows all files. As it was where that is not known, every moment counts, or a device does nothing else: a clock
-    slows all files alike.
+def _log_ratio(session: TimingSession, speed: ReferenceSpeed | None) -> float:
+    """Of a busy session over all of its blocks, also where it was found out afterwards that it was. As it were had
+    nobody disturbed the reference, as far as quiet sessions go: what disturbs it more slows all files.
     """
     own = session.log_ratio_of_all if session.busy else session.log_ratio
-    if math.isinf(reference_ms) or math.isinf(session.fastest) or session.device:
-        return own
-    slower = max(1 / NEAR_FASTEST, min(session.reference / reference_ms, NEAR_FASTEST))
-    return own + (1 - min(1.0, max(LEAST_SLOPE, math.exp(own)))) * math.log(slower)
+    slowed = min(max(1.0, session.reference / _undisturbed_ms(session, speed)), NEAR_FASTEST)
+    return own + (1 - min(1.0, max(LEAST_SLOPE, math.exp(own)))) * math.log(slowed)
+
+
+def _undisturbed_ms(session: TimingSession, speed: ReferenceSpeed | None) -> float:
+    """What a call of the reference took in the minutes around a session when nobody disturbed it. What it took in the
+    session without ``speed``, where every moment counts, and on a device that does nothing else, whose clock slows all
+    files alike.
+    """
+    if speed is None or math.isinf(session.fastest) or session.device:
+        return session.reference
+    return min(session.fastest, speed.near(session.at_s, session.device))
 
 
 def _log_statistics(sessions: Sequence[TimingSession]) -> list[float]:

@@ -57,7 +57,8 @@ class MachineLock:
     @contextmanager
     def beside(self) -> Iterator[None]:
         """While open, this process measures beside those that work, which leave it a core."""
-        fcntl.flock(self._timed, fcntl.LOCK_EX)
+        with self._waiting():
+            fcntl.flock(self._timed, fcntl.LOCK_EX)
         try:
             yield
         finally:

@@ -67,7 +67,7 @@ class Target:
         time; never for a device elsewhere.
         """
         self.supervisor.check()
-        began = time.monotonic()
+        began = time.monotonic() - self.lock.waited_s
         with self.supervisor.during(self._phase(), "measure"):
             sessions, limits = self._beside(request), BlockLimits.within(request.seconds)
             with self._among_others():
@@ -78,7 +78,7 @@ class Target:
                 self._repeats.made(helped=not alone[0].busy)
                 session, blocks = max((session, blocks), alone, key=lambda found: found[0].quiet / found[0].blocks)
             raw = save_blocks(self.store, blocks)
-            return replace(session, raw=raw, seconds=time.monotonic() - began)
+            return replace(session, raw=raw, seconds=time.monotonic() - self.lock.waited_s - began)
 
     def operators(self, path: Path, feeds: str) -> dict[str, float]:
         """Milliseconds of a call by kind of operator, the most first; nothing where the target does not tell. feeds:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autocompress.commands import verify
-from autocompress.commands.verify import judged, reference_quiet_ms, verify_run
+from autocompress.commands.verify import judged, reference_speed, verify_run
 from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
 from autocompress.latency import Latency
@@ -42,15 +42,14 @@ def test_a_budget_is_judged_as_the_run_was_asked_it(make_latency: MakeLatency):
 
 
 def test_how_fast_the_reference_can_be_is_known_on_the_same_processor_alone(monkeypatch: pytest.MonkeyPatch):
-    def known(ran_on: str, here: str, quiet_sessions: int = 3) -> float:
+    def known(ran_on: str, here: str) -> float:
         monkeypatch.setattr(verify, "machine", lambda: replace(machine(), processor=here))
-        latency = {"p50": 0.25, "quiet_sessions": quiet_sessions}
-        return reference_quiet_ms({"environment": {"cpu": ran_on}, "reference": {"latency_ms": latency}})
+        document = {"environment": {"cpu": ran_on}, "reference": {"latency_ms": {"p50": 0.25}}}
+        return reference_speed(document).near(at_s=1e9)
 
     assert known("Some CPU", "Some CPU") == 0.25
     assert known("Some CPU", "Another CPU") == math.inf
     assert known("unknown", "unknown") == math.inf, "two that have no name may be as different as any"
-    assert known("Some CPU", "Some CPU", quiet_sessions=0) == math.inf
 
 
 def test_a_profile_of_more_threads_than_there_are_cores_is_refused(finished: Path, monkeypatch: pytest.MonkeyPatch):

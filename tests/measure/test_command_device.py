@@ -15,7 +15,7 @@ from torch import nn
 
 from autocompress.candidate.export import export
 from autocompress.errors import CandidateFailed, UsageError
-from autocompress.measure import Sessions, call_overhead_ms, check_place
+from autocompress.measure import Pools, RunTiming, Sessions, call_overhead_ms, check_place, latency_of
 from autocompress.measure import command_device as own
 from autocompress.profile import HardwareProfile, load_profile
 from tests.layouts import layout_of
@@ -60,6 +60,15 @@ def test_a_session_is_what_the_program_prints_last(files: tuple[Path, Path], pro
     session, blocks = session_of(files, program(f"print('board 1'); print(json.dumps({SOUND}))"))
     assert (session.log_ratio, session.quiet, session.busy) == (pytest.approx(np.log(0.5)), 20, False)
     assert len(blocks.candidate) == 20
+
+
+def test_on_a_device_that_does_nothing_else_a_ratio_is_what_a_session_says(files: tuple[Path, Path], program: Program):
+    """Its clock changes, and slows both files alike."""
+    blocks = {**SOUND, "reference": [2.1] * 19 + [2.0] * 2}
+    session, _ = session_of(files, program(f"print(json.dumps({blocks}))"))
+    assert session.slowed > 1.04
+    found = latency_of([session], RunTiming.of([Pools((session,))]))
+    assert found.ratio == pytest.approx(1 / 2.1)
 
 
 def test_the_program_is_given_both_files_the_inputs_and_the_seconds(files: tuple[Path, Path], program: Program):

@@ -10,7 +10,7 @@ import pytest
 
 from autocompress.comparison import TimingSession
 from autocompress.latency import Latency, beside_itself
-from autocompress.measure import Pools, RunTiming, counted, latency_of
+from autocompress.measure import Pools, ReferenceSpeed, RunTiming, counted, latency_of
 from autocompress.measure.intervals import (
     ASSUMED_DF,
     ASSUMED_SD,
@@ -139,6 +139,9 @@ def test_a_file_that_stands_alone_does_not_widen_the_spread_of_a_run(make_sessio
 # -- the reference of a run --------------------------------------------------------------------------------------------
 
 
+KNOWN = RunTiming(speed=ReferenceSpeed(before=1.0))  # the reference takes 1 ms when nobody disturbs it
+
+
 def slowed(make: MakeSession, ratio: float, reference: float, own: float, **others: Any) -> TimingSession:
     """One in which the reference took so many times as long as 1 ms, and the file so many times as long as it does."""
     session = replace(make(ratio), reference=reference, slowed=reference, log_ratio=math.log(ratio * own / reference))
@@ -156,12 +159,12 @@ def test_what_slows_the_reference_and_a_file_unequally_moves_the_ratio_by_half_o
     size is slowed as the reference is.
     """
     session = slowed(make_session, ratio, 1.04, own)
-    assert latency_of([session], RunTiming(reference_ms=1.0)).ratio == pytest.approx(ratio, rel=within)
+    assert latency_of([session], KNOWN).ratio == pytest.approx(ratio, rel=within)
 
 
 def test_a_slow_call_takes_as_much_more_than_another_whatever_slowed_the_reference(make_session: MakeSession):
     session = replace(slowed(make_session, 0.2, 1.06, 1.0), statistic=0.202, p90=0.202)
-    found = latency_of([session], RunTiming(reference_ms=1.0))
+    found = latency_of([session], KNOWN)
     assert found.p90 / found.p50 == pytest.approx(1.01)
 
 
@@ -174,13 +177,32 @@ def test_where_nothing_or_the_clock_alone_is_in_the_way_a_session_counts_as_it_w
     others: dict[str, Any], make_session: MakeSession
 ):
     session = slowed(make_session, 0.2, 1.04, 1.04, **others)
-    assert latency_of([session], RunTiming(reference_ms=1.0)).ratio == pytest.approx(0.2)
+    assert latency_of([session], KNOWN).ratio == pytest.approx(0.2)
+
+
+def test_a_clock_that_drifts_changes_no_ratio(make_session: MakeSession):
+    """Half an hour later everything takes 8 % longer: no neighbour does that, the reference never was faster then."""
+    early, late = (
+        replace(make_session(0.2), reference=1.02 * ms, slowed=1.02, at_s=at_s)
+        for ms, at_s in ((1.0, 0.0), (1.08, 1800.0))
+    )
+    run = RunTiming.of([Pools((early, late))], ReferenceSpeed().after([early, late]))
+    assert run.ratio.squares == pytest.approx(0.0)
+    assert run.reference_ms == pytest.approx(math.sqrt(1.08))
+
+
+def test_how_slow_the_reference_was_is_known_from_later_sessions_too(make_session: MakeSession):
+    """The first session took the reference for as fast as it can be."""
+    first = slowed(make_session, 0.2, 1.06, 1.03, slowed=1.0)
+    later = replace(make_session(0.5), reference=1.0, at_s=60.0)
+    run = RunTiming.of([Pools((first,)), Pools((later,))], ReferenceSpeed().after([first, later]))
+    assert latency_of([first], run).ratio == pytest.approx(0.2, rel=0.001)
 
 
 def test_a_busy_session_does_not_make_a_file_look_faster_than_a_quiet_one(make_session: MakeSession):
     """Of what slowed the reference by 15 %, and the file by 11, a quiet session can have 8."""
     busy = slowed(make_session, 0.4, 1.15, 1.11, quiet=0, log_ratio_of_all=math.log(0.4 * 1.11 / 1.15))
-    assert latency_of([busy], RunTiming(reference_ms=1.0)).ratio == pytest.approx(0.4, rel=0.005)
+    assert latency_of([busy], KNOWN).ratio == pytest.approx(0.4, rel=0.005)
     assert latency_of([busy]).ratio == pytest.approx(0.386, rel=0.001)
 
 
@@ -188,9 +210,9 @@ def test_sessions_beside_a_slowed_reference_agree_with_the_others_of_their_run(m
     random = np.random.default_rng(0)
     graphs = [[slowed(make_session, 0.2, 1 + r, 1.0) for r in random.uniform(0, 0.07, 6)] for _ in range(3)]
     raw = sum(Pooled.of([session.log_ratio for session in graph]).squares for graph in graphs)
-    found = RunTiming.of([Pools(tuple(graph)) for graph in graphs])
+    found = RunTiming.of([Pools(tuple(graph)) for graph in graphs], ReferenceSpeed(before=1.0))
     assert found.ratio.squares < 0.3 * raw
-    assert 1.02 < found.reference_ms < 1.05
+    assert found.reference_ms == pytest.approx(1.0)
 
 
 # -- the files of a graph ----------------------------------------------------------------------------------------------

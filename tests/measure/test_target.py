@@ -3,7 +3,9 @@
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -128,6 +130,15 @@ def test_a_busy_session_is_repeated_while_others_that_work_stand_still(place: Ca
     assert here.sessions == [False, True]
     assert not session.busy
     assert math.exp(session.log_ratio) == pytest.approx(3.0)
+
+
+def test_what_a_session_takes_is_without_waiting_for_those_that_work(place: Callable[..., Place]):
+    here = place(threads=ALL_CORES)
+    with ThreadPoolExecutor(1) as thread, MachineLock(here.folder).working():
+        found = thread.submit(here.compare)
+        time.sleep(1.0)  # and gives way then
+    assert here.target.lock.waited_s >= 0.8
+    assert found.result().seconds < 0.8
 
 
 def test_a_busy_session_is_not_repeated_where_nobody_works(place: Callable[..., Place]):

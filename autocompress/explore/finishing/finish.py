@@ -149,7 +149,7 @@ class Finish:
             testing = asyncio.ensure_future(self._test_reference())
             await all_done([testing, self._time_what_may_be_chosen()])
             found = await self._recommended()
-            if found is not None and await self._measuring.time_itself(found.evaluation):
+            while found is not None and await self._measuring.judge(found.evaluation):
                 found = await self._recommended()
             found = await self._hold_on_the_device(found)
             chosen = self._choose(found)

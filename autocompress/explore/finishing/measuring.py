@@ -30,6 +30,7 @@ CONFIRMED_SHARE = 0.1  # of the time that is left, for timing the finalists furt
 FRONT_SHARE = 0.03  # of the whole time, for timing the front once more
 OWN_BESIDE = 2  # files of the finalists, timed beside their training with what may be recommended as it stands
 BESIDE_SHARE = 0.9  # of a training of finalists, over which the sessions beside it are spread
+KNOWN_BELOW = 0.95  # of the reference's time, by estimate: a file of the front that is worth knowing well
 IN_VAIN_BESIDE = 3  # busy sessions beside a training, after which no more are begun
 GROUPS = 3  # of finalists, one after another, while none of them can be recommended
 SESSION_LIMIT_S = 120.0
@@ -109,13 +110,15 @@ class Measuring:
             if any(j.recommendable_but_for_classes for j in judged_now):
                 return
 
-    async def time_itself(self, evaluation: Evaluation) -> bool:
-        """One session of a file that never had one, and whose latency is that of others of its graph. Whether there was
-        one.
+    async def judge(self, evaluation: Evaluation) -> bool:
+        """Time a file that is to be recommended as often since the finalists were chosen as a verdict needs, and itself
+        once: one that was chosen for being fast in few sessions may be so by chance. Whether it was timed now.
         """
-        return not self._standings.measured.own_sessions(evaluation) and await self._timed(
-            evaluation, self._pipeline.session_s
-        )
+        measured = self._standings.measured
+        if measured.final_sessions(evaluation) and measured.own_sessions(evaluation):
+            return False
+        await self._in_turn([evaluation], JUDGING_SESSIONS[0])
+        return self._standings.measured.graphs[evaluation.graph] != measured.graphs[evaluation.graph]
 
     async def time_front(self) -> None:
         """Time the files of the front further, in turn, until all of their graphs are well known."""
@@ -148,7 +151,7 @@ class Measuring:
         """The files of the front that are faster than the reference and whose graphs are not well known, one of each
         graph.
         """
-        faster = [e for e in self._standings.front() if e.latency.ratio_next_high < 1]
+        faster = [e for e in self._standings.front() if e.latency.ratio < KNOWN_BELOW]
         few = [e for e in faster[:MEASURED_AGAIN] if not self._pipeline.timed.well_known(e.graph)]
         return list({e.graph: e for e in few}.values())
 

@@ -150,7 +150,7 @@ class Measurements:
 
     def run(self) -> RunTiming:
         """What the sessions of all graphs say together."""
-        return RunTiming.of(map(self._pools_of, self.graphs.values()))
+        return RunTiming.of(map(self._pools_of, self.graphs.values()), self.speed)
 
     def _sessions(self, evaluation: Evaluation) -> TimingSessions:
         return self._pools_of(self.graphs.get(evaluation.graph, ())).of_file(evaluation.digest)

@@ -178,6 +178,30 @@ def test_of_the_front_what_has_few_sessions_is_timed_until_its_graph_is_well_kno
     assert not any(standings.is_final(e) for e in standings.candidates() if e.recipe.changes)
 
 
+def test_the_front_is_timed_further_where_its_sessions_differ(measuring: Make, make_session: Make):
+    """Of two that are 4 % apart the interval of the next one goes beyond the reference."""
+    made, timed, standings = measuring(lambda e: make_session(0.85), [0.85])
+    (file,) = (family.evaluations[0] for family in standings.families.values())
+    standings._history.enter(Timed(file.graph, replace(make_session(0.85 * 1.04), file=file.digest)))
+    timed.timed.add(file.graph, standings.measured.graphs[file.graph])
+    assert standings.measured.current(file).latency.ratio_next_high > 1
+    asyncio.run(made.time_front())
+    assert timed.asked == {file.id: 1}
+
+
+def test_what_is_to_be_recommended_by_few_sessions_is_judged_first(measuring: Make, make_session: Make):
+    made, timed, standings = measuring(lambda e: make_session(0.7), [0.4], chosen=False)
+    (file,) = (family.evaluations[0] for family in standings.families.values())
+    standings._history.enter(Timed(file.graph, replace(make_session(0.4), file=file.digest)))
+    standings._history.enter(Chosen(()))
+    assert asyncio.run(made.judge(file))
+    assert standings.is_final(file)
+    (judged,) = (j for j in standings.judgements() if j.evaluation.id == file.id)
+    assert judged.latency.answer == "not met", "it was fast by chance in its one session"
+    assert not asyncio.run(made.judge(file))
+    assert timed.asked == {file.id: 3}
+
+
 def test_what_is_no_faster_than_the_reference_is_not_timed_further(measuring: Make, make_session: Make):
     made, timed, standings = measuring(lambda e: make_session(e.latency.ratio), [0.3, 0.97])
     (slow,) = (e.id for e in standings.front() if 0.9 < e.latency.ratio < 1)
