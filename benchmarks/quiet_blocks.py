@@ -5,13 +5,15 @@
 times files of a finished run's front beside its reference, in sessions of 0.4 s each in a process of its own, with the
 machine left alone and beside a training that uses all cores. Prints of each file how single sessions spread as they are
 and as they count in a run (docs/measurement.md, "How much slower the reference was"), and the slope of the logarithm of
-its time on that of the reference's over quiet sessions; then, over pieces of twelve blocks, how far the quiet blocks of
+its time on that of the reference's over quiet sessions; how far busy ones are from the mean of the quiet ones, by their
+quietest blocks and by all (root of the mean square); then, over pieces of twelve blocks, how far the quiet blocks of
 a piece are from the mean of all sessions, and all of its blocks, by how many were quiet.
 """
 
 import argparse
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -70,7 +72,16 @@ def spread(name: str, rows: list[tuple[str, Blocks]], fastest: float) -> float:
     slope = float(np.polyfit(reference, raw + reference, 1)[0])
     sds = {"sd_as_they_are": 100 * raw.std(), "sd_as_they_count": 100 * as_counted.std()}
     show({"file": name, "sessions": len(every), "quiet": len(still), **means, **sds, "slope": slope})
-    return float(as_counted.mean())
+    truth = float(as_counted.mean())
+    busy = [session for _, session in every if session.busy]
+    if busy:
+        by_all = [replace(session, log_ratio=session.log_ratio_of_all) for session in busy]
+        off = {
+            f"{kind}_off": 100 * math.sqrt(np.mean([(counted(session) - truth) ** 2 for session in sessions]))
+            for kind, sessions in (("quietest", busy), ("all", by_all))
+        }
+        show({"file": name, "busy": len(busy), **off})
+    return truth
 
 
 def pieces(name: str, rows: list[tuple[str, Blocks]], fastest: float, truth: float) -> None:

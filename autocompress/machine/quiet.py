@@ -16,6 +16,7 @@ from .blocks import Milliseconds
 
 NEAR_FASTEST = 1.08  # times the fastest
 FASTEST = 5.0  # percentile of the reference's blocks in a session that counts as its fastest there
+QUIETEST = 4  # one block in so many of a session that had too few quiet ones
 MINUTES = 5.0  # of the reference's last blocks that say how fast it can be
 
 
@@ -53,6 +54,16 @@ def counting(known_ms: float | None) -> Callable[[Milliseconds], int]:
         return int(quiet(medians, min(known_ms, float(np.percentile(medians, FASTEST)))).sum())
 
     return count
+
+
+def quietest(reference: Milliseconds, fewest: int) -> npt.NDArray[np.bool_]:
+    """Of the reference's medians, the quarter of the blocks between two of them beside which it was fastest; ``fewest``
+    at least.
+    """
+    slower = np.maximum(reference[:-1], reference[1:])
+    found = np.zeros(len(slower), bool)
+    found[np.argsort(slower, kind="stable")[: max(fewest, len(slower) // QUIETEST)]] = True
+    return found
 
 
 def quiet(reference: Milliseconds, fastest: float) -> npt.NDArray[np.bool_]:

@@ -222,12 +222,12 @@ def _log_ratios(sessions: Sequence[TimingSession], speed: ReferenceSpeed | None 
 
 
 def _log_ratio(session: TimingSession, speed: ReferenceSpeed | None) -> float:
-    """Of a busy session over all of its blocks, also where it was found out afterwards that it was. As it were had
-    nobody disturbed the reference, as far as quiet sessions go: what disturbs it more slows all files.
+    """As it were had nobody disturbed the reference, as far as quiet sessions go: what disturbs it more slows all files
+    alike.
     """
-    own = session.log_ratio_of_all if session.busy else session.log_ratio
+    slope = min(1.0, max(LEAST_SLOPE, math.exp(session.log_ratio)))
     slowed = min(max(1.0, session.reference / _undisturbed_ms(session, speed)), NEAR_FASTEST)
-    return own + (1 - min(1.0, max(LEAST_SLOPE, math.exp(own)))) * math.log(slowed)
+    return session.log_ratio + (1 - slope) * math.log(slowed)
 
 
 def _undisturbed_ms(session: TimingSession, speed: ReferenceSpeed | None) -> float:

@@ -3,25 +3,26 @@
 import numpy as np
 
 from autocompress.arrays import Floats
-from autocompress.comparison import TimingSession, is_busy
+from autocompress.comparison import FEWEST_QUIET, TimingSession, is_busy
 from autocompress.machine.blocks import Blocks
-from autocompress.machine.quiet import quiet
+from autocompress.machine.quiet import quiet, quietest
 
 FEWEST_CALLS = 8  # in quiet blocks, below which percentiles are of all calls: these say less about a tail
 
 
 def session_of(blocks: Blocks, fastest: float, percentile: float) -> TimingSession:
     """What a session says. fastest: milliseconds of the reference when nobody disturbs it. percentile: the profile's,
-    0..100. With too few quiet blocks all count, and the session is busy; with too few calls in them percentiles are of
-    all calls.
+    0..100. With too few quiet blocks the session is busy: the quietest count, and percentiles are of all calls, as with
+    too few calls in quiet blocks.
     """
     log_ratios = np.log([float(np.median(block)) for block in blocks.candidate]) - _log_beside(blocks)
     were_quiet = quiet(blocks.reference, fastest)
     count = int(were_quiet.sum())
-    counted = np.ones_like(were_quiet) if is_busy(count, len(were_quiet)) else were_quiet
+    busy = is_busy(count, len(were_quiet))
+    counted = quietest(blocks.reference, FEWEST_QUIET) if busy else were_quiet
     every = np.concatenate(blocks.candidate)
     calls = np.concatenate([block for block, counts in zip(blocks.candidate, counted, strict=True) if counts])
-    if len(calls) < FEWEST_CALLS:
+    if busy or len(calls) < FEWEST_CALLS:
         calls = every
     statistic, p50, p90 = (float(value) for value in np.percentile(calls, [percentile, 50, 90]))
     reference = float(np.exp(np.median(_log_beside(blocks)[counted])))

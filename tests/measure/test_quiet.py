@@ -9,7 +9,7 @@ import pytest
 
 from autocompress.comparison import TimingSession
 from autocompress.machine.blocks import Blocks
-from autocompress.machine.quiet import MINUTES, RecentBlocks, quiet
+from autocompress.machine.quiet import MINUTES, RecentBlocks, quiet, quietest
 from autocompress.measure import latency_of
 from autocompress.measure.quiet import ReferenceSpeed, requalified
 from autocompress.measure.statistics import session_of
@@ -92,8 +92,30 @@ def test_the_busy_state_is_known_by_what_the_reference_took_in_earlier_sessions(
     neighbour = Machine(quiet_ms=(0, 0), recent=machine.recent)
     session = neighbour.session(SMALL)
     assert session.busy
-    assert session.log_ratio == session.log_ratio_of_all
+    assert session.statistic == session.statistic_of_all
     assert session.statistic > 1.5 * machine.session(SMALL).statistic
+
+
+def test_of_a_busy_session_the_quietest_blocks_count():
+    """Those beside the fastest calls of the reference, although it was faster yet in earlier sessions."""
+    before = RecentBlocks()
+    before.add(0, np.full(20, 0.8))
+    machine = Machine(quiet_ms=(15, 60), busy_ms=(30, 200), recent=before)
+    sessions = [machine.session(SMALL) for _ in range(10)]
+    assert all(session.busy for session in sessions)
+    found, of_all = (
+        [math.exp(value) for value in values]
+        for values in zip(*((s.log_ratio, s.log_ratio_of_all) for s in sessions), strict=True)
+    )
+    assert float(np.mean(found)) == pytest.approx(0.33, rel=0.03)
+    assert float(np.mean(of_all)) > 1.1 * 0.33
+
+
+def test_the_quietest_blocks_are_a_quarter_of_all_and_a_few_at_least():
+    reference = np.array([1.0, 1.0, 1.5, 1.2, 1.2, 1.3, 1.1, 1.1, 1.4])
+    assert np.flatnonzero(quietest(reference, 1)).tolist() == [0, 6]
+    assert np.flatnonzero(quietest(reference, 3)).tolist() == [0, 3, 6]
+    assert quietest(np.array([1.0, 1.2, 1.1]), 3).all(), "of two"
 
 
 def test_a_percentile_is_of_the_calls_of_quiet_blocks():
@@ -140,13 +162,12 @@ def test_a_session_is_busy_once_another_shows_that_the_reference_can_be_faster(
     assert [session.busy for session in requalified((slow, fast), seen(slow, fast))] == [True, False]
 
 
-def test_of_a_session_that_turns_out_busy_all_blocks_count(make_session: Callable[..., TimingSession]):
-    """As of one that was known to be busy from the first."""
+def test_of_a_session_that_turns_out_busy_the_percentile_is_of_all_calls(make_session: Callable[..., TimingSession]):
+    """As of one that was known to be busy from the first; its quiet blocks are the quietest that it had."""
     by_all = {"log_ratio_of_all": math.log(0.7), "statistic_of_all": 0.9}
     slow = replace(beside(make_session, 1.3), **by_all)
-    assert latency_of([slow]).ratio == pytest.approx(0.5)
     found = latency_of(requalified((slow,), seen(beside(make_session, 1.0, 60.0))))
-    assert (found.ratio, found.statistic) == (pytest.approx(0.7), pytest.approx(0.9))
+    assert (found.ratio, found.statistic) == (pytest.approx(0.5), pytest.approx(0.9))
 
 
 def test_a_busy_session_too_tells_how_fast_the_reference_can_be(make_session: Callable[..., TimingSession]):
