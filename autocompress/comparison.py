@@ -28,13 +28,14 @@ class TimingSession:
     """What one session says, both files opened anew.
 
     log_ratio: natural logarithm of the candidate's time over the reference's, the median over its quiet blocks, or
-    over the quietest when it is busy. statistic: milliseconds of the profile's percentile, p50 and p90: of the
-    calls in quiet blocks, or of all when it is busy. log_ratio_of_all, statistic_of_all: over all blocks.
-    reference: milliseconds of a call of the reference beside the blocks that count. quiet, blocks: how many blocks
-    were quiet, of how many. slowed: the reference beside them over its fastest of late; 0 where every moment
-    counts. at_s: when it ended, in seconds since the epoch; seconds: that it took. raw: store key of the blocks
-    that all this was worked out from. file: digest of the candidate's content. device: the address of the one that
-    it ran on, where it is elsewhere, or the command that reaches it.
+    over the quietest when it is busy. p50: milliseconds of a call in the same blocks. statistic, p90: of the
+    profile's percentile and that one, in quiet blocks, or in all when it is busy. log_ratio_of_all,
+    statistic_of_all: over all blocks. reference: milliseconds of a call of the reference beside the blocks that
+    count. quiet, blocks: how many blocks were quiet, of how many. slowed: the reference beside them over its
+    fastest of late; 0 where every moment counts. at_s: when it ended, in seconds since the epoch; seconds: that it
+    took, without waiting for those that compute. raw: store key of the blocks that all this was worked out from.
+    file: digest of the candidate's content. device: the address of the one that it ran on, where it is elsewhere,
+    or the profile's name where a command reaches it.
     """
 
     log_ratio: float

@@ -24,7 +24,7 @@ from autocompress.commands.measure import random_feeds
 from autocompress.comparison import TimingSession
 from autocompress.machine.blocks import BlockLimits, Blocks
 from autocompress.machine.quiet import FASTEST, quiet
-from autocompress.measure import ReferenceSpeed, RunTiming, Sessions, latency_of
+from autocompress.measure import RunTiming, Sessions, latency_of
 from autocompress.measure.statistics import session_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
@@ -61,7 +61,7 @@ def spread(name: str, rows: list[tuple[str, Blocks]], fastest: float) -> float:
     every = [(state, session_of(blocks, fastest, 90)) for state, blocks in rows]
     still = [(state, session) for state, session in every if not session.busy]
     reference = np.log([session.reference for _, session in still])
-    run = RunTiming(speed=ReferenceSpeed(before=fastest))
+    run = RunTiming(slowed=math.exp(reference.mean()) / fastest)
 
     def counted(session: TimingSession) -> float:
         return math.log(latency_of([session], run).ratio)

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from autocompress.commands.verify import recorder, reference_speed
+from autocompress.commands.verify import recorder, reference_timing
 from autocompress.data import KeptOutputs, ScoredSet, output_layout
 from autocompress.data.loading import open_split
-from autocompress.measure import RunTiming, latency_of, outputs_of
+from autocompress.measure import latency_of, outputs_of
 from autocompress.plugin.loader import load_plugins
 from autocompress.profile import HardwareProfile
 from autocompress.storage.front import MODEL, RECOMMENDED, read_front
@@ -27,9 +27,9 @@ def once_more(out: Path) -> dict[str, Any]:
     """One session of the recommended model of a run beside its reference, in this process. How fast the reference is on
     this processor is known, as in ``verify``.
     """
-    speed = reference_speed(read_front(out))
-    session = recorder(*_files(out), speed)()
-    ratio = latency_of([session], RunTiming(speed=speed)).ratio
+    known = reference_timing(read_front(out))
+    session = recorder(*_files(out), known)()
+    ratio = latency_of([session], known).ratio
     return {"ratio": ratio, "statistic": session.statistic, "busy": session.busy}
 
 

@@ -1,7 +1,7 @@
 """``verify``: a finished run measured again."""
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from autocompress.supervisor import tell_nobody
 from autocompress.verdict import Verdict, ms_verdict, ratio_verdict
 
 RATIO_TOLERANCE = 0.15  # how far a ratio may be over the one that the search says
-CLOCK = 1.04  # how much slower the processor may run by now
+CLOCK = 1.04  # how much slower a processor may run than in the run, and still be quiet
 RecordPair = Callable[[], TimingSession]
 
 
@@ -52,13 +52,13 @@ def verify_run(root: Path, say: Say = tell_nobody) -> dict[str, Any]:
             raise UsageError(f"{file} is missing: run the search again with --out {root}")
         read_onnx(file)
     recorded = chosen["latency_ms"]["ratio"]
-    speed = reference_speed(document)
-    record = recorder(path, reference, profile, speed)
+    known = reference_timing(document)
+    record = recorder(path, reference, profile, known)
     sessions: list[TimingSession] = []
     for look in LOOKS:
         while len(sessions) < look:
             sessions.append(record())
-        latency = latency_of(sessions, RunTiming(speed=speed))
+        latency = latency_of(sessions, replace(known, speed=ReferenceSpeed().after(sessions)))
         claims = judged(latency, document["budget"], recorded)
         if all(verdict.decided for verdict in claims.values()):
             break
@@ -87,18 +87,21 @@ def judged(latency: Latency, budget: dict[str, Any], recorded: float) -> dict[st
     return claims
 
 
-def recorder(path: Path, reference: Path, profile: HardwareProfile, speed: ReferenceSpeed) -> RecordPair:
-    """One more session of a file beside its reference, at each call. speed: of the reference, as known from before."""
+def recorder(path: Path, reference: Path, profile: HardwareProfile, known: RunTiming) -> RecordPair:
+    """One more session of a file beside its reference, at each call. known: of the run, which says how fast the
+    reference can be.
+    """
     runtime = load_plugins().runtime_of(profile)
-    quiet_ms = CLOCK * speed.before
+    quiet_ms = CLOCK * known.reference_ms / (known.slowed or 1.0)
     sessions = Sessions(runtime, profile, reference, random_feeds(path, profile), quiet_ms=quiet_ms, forks=True)
     return lambda: sessions.record(path)[0]
 
 
-def reference_speed(document: dict[str, Any]) -> ReferenceSpeed:
-    """How fast the reference is when nobody disturbs it, where the run was made on such a processor: a machine that is
-    busy from the first session on would else be taken for a slower one.
+def reference_timing(document: dict[str, Any]) -> RunTiming:
+    """What a run says of its reference, where it was made on such a processor: a machine that is busy from the first
+    session on would else be taken for a slower one.
     """
-    processor = machine().processor
-    same = processor != UNKNOWN and document["environment"].get("cpu") == processor
-    return ReferenceSpeed(before=document["reference"]["latency_ms"]["p50"] if same else math.inf)
+    processor, reference = machine().processor, document["reference"]
+    if processor == UNKNOWN or document["environment"].get("cpu") != processor:
+        return RunTiming()
+    return RunTiming(reference_ms=reference["latency_ms"]["p50"], slowed=reference.get("slowed") or 0.0)

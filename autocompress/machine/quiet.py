@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .blocks import Milliseconds
 
 NEAR_FASTEST = 1.08  # times the fastest
+USUALLY_SLOWED = math.sqrt(NEAR_FASTEST)  # times the fastest, in quiet blocks: the middle of what is near
 FASTEST = 5.0  # percentile of the reference's blocks in a session that counts as its fastest there
 QUIETEST = 4  # one block in so many of a session that had too few quiet ones
 MINUTES = 5.0  # of the reference's last blocks that say how fast it can be

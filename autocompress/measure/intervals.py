@@ -4,9 +4,9 @@ Values are natural logarithms, so that spreads are shares. An interval over the 
 the next one; the spread between sessions does. It is pooled over all graphs of a run, since few of them have many.
 
 The reference is a covariate of what a file takes, as in the analysis of covariance (Cochran, Biometrics 13, 1957): how
-much slower than its fastest of those minutes it was in a session tells how much slower the file was. A ratio takes for
-granted that it was as much, which holds for files of the reference's size and for a clock that changes; neighbours on
-the machine slow a file of a quarter of its size by a quarter to a half of that.
+much slower than its fastest of those minutes it was in a session, beside how much it is in others, tells how much
+slower the file was. A ratio takes for granted that it was as much, which holds for files of the reference's size and
+for a clock that changes; neighbours on the machine slow a file of a quarter of its size by a quarter of that, or less.
 """
 
 import math
@@ -18,7 +18,7 @@ from scipy.special import fdtri, stdtrit
 
 from autocompress.comparison import Relation, TimingSession, TimingSessions
 from autocompress.latency import Latency
-from autocompress.machine.quiet import NEAR_FASTEST
+from autocompress.machine.quiet import NEAR_FASTEST, USUALLY_SLOWED
 from autocompress.measure.quiet import ReferenceSpeed
 
 ASSUMED_SD = 0.02  # of a session's logarithm, until sessions say otherwise
@@ -55,15 +55,16 @@ class Pooled:
 @dataclass(frozen=True)
 class RunTiming:
     """What the sessions of all graphs of a run say together. ratio, statistic: how sessions spread, of their ratios and
-    of the profile's percentile. reference_ms: of a call of the reference that nobody disturbs, in the mean of the
-    sessions that count; infinite where not known. speed: of the reference, by the time; None where sessions are to
-    count as they were.
+    of the profile's percentile. reference_ms: of a call of the reference, in the mean of the quiet sessions; infinite
+    where there are none. slowed: how many times its fastest of those minutes it took, in the mean of them; 0 where that
+    is not known, so that sessions count as they were. speed: its fastest, by the time.
     """
 
     ratio: Pooled = Pooled()
     statistic: Pooled = Pooled()
     reference_ms: float = math.inf
-    speed: ReferenceSpeed | None = None
+    slowed: float = 0.0
+    speed: ReferenceSpeed = ReferenceSpeed()
 
     @classmethod
     def of(cls, pools: Iterable["Pools"], speed: ReferenceSpeed = ReferenceSpeed()) -> "RunTiming":
@@ -72,9 +73,13 @@ class RunTiming:
         every = counted([session for group in groups for session in group])
         if not every:
             return cls(speed=speed)
-        found = cls(reference_ms=math.exp(fmean([math.log(_undisturbed_ms(s, speed)) for s in every])), speed=speed)
+        reference_ms = math.exp(fmean([math.log(session.reference) for session in every]))
+        slowed = math.exp(fmean([_log_slowed(session, speed) for session in every]))
+        if every[0].busy:  # and so all
+            slowed = min(slowed, USUALLY_SLOWED)
+        found = cls(reference_ms=reference_ms, slowed=slowed, speed=speed)
         for sessions in map(counted, groups):
-            ratio, statistic = Pooled.of(_log_ratios(sessions, speed)), Pooled.of(_log_statistics(sessions))
+            ratio, statistic = Pooled.of(_log_ratios(sessions, found)), Pooled.of(_log_statistics(sessions))
             found = replace(found, ratio=found.ratio.plus(ratio), statistic=found.statistic.plus(statistic))
         return found
 
@@ -139,7 +144,7 @@ def latency_of(
 ) -> Latency:
     """What the sessions of one graph say; at least one. run: that they are of. confidence: of the intervals."""
     count = counted(sessions)
-    ratio = intervals(_log_ratios(count, run.speed), run.ratio, confidence)
+    ratio = intervals(_log_ratios(count, run), run.ratio, confidence)
     statistic = intervals(_log_statistics(count), run.statistic, confidence)
     tail = fmean([math.log(session.p90 / session.statistic) for session in count])
     took = [log_ratio + math.log(s.reference) for log_ratio, s in zip(_log_ratios(count), count, strict=True)]
@@ -217,27 +222,28 @@ def relation(latency: Latency, within: float) -> Relation:
     return "slower" if latency.ratio_low > 1 else "undecided"
 
 
-def _log_ratios(sessions: Sequence[TimingSession], speed: ReferenceSpeed | None = None) -> list[float]:
-    return [_log_ratio(session, speed) for session in sessions]
+def _log_ratios(sessions: Sequence[TimingSession], run: RunTiming = RunTiming()) -> list[float]:
+    return [_log_ratio(session, run) for session in sessions]
 
 
-def _log_ratio(session: TimingSession, speed: ReferenceSpeed | None) -> float:
-    """As it were had nobody disturbed the reference, as far as quiet sessions go: what disturbs it more slows all files
-    alike.
+def _log_ratio(session: TimingSession, run: RunTiming) -> float:
+    """As it were had the reference been as slow as it is in the mean of the run, as far as quiet sessions can be apart:
+    what slows it more slows all files alike.
     """
+    if not run.slowed:
+        return session.log_ratio
     slope = min(1.0, max(LEAST_SLOPE, math.exp(session.log_ratio)))
-    slowed = min(max(1.0, session.reference / _undisturbed_ms(session, speed)), NEAR_FASTEST)
-    return session.log_ratio + (1 - slope) * math.log(slowed)
+    slowed = min(_log_slowed(session, run.speed), math.log(NEAR_FASTEST))
+    return session.log_ratio + (1 - slope) * (slowed - math.log(run.slowed))
 
 
-def _undisturbed_ms(session: TimingSession, speed: ReferenceSpeed | None) -> float:
-    """What a call of the reference took in the minutes around a session when nobody disturbed it. What it took in the
-    session without ``speed``, where every moment counts, and on a device that does nothing else, whose clock slows all
-    files alike.
+def _log_slowed(session: TimingSession, speed: ReferenceSpeed) -> float:
+    """How much slower than its fastest of the minutes around a session the reference was in it. Not at all where every
+    moment counts, nor on a device that does nothing else: its clock slows all files alike.
     """
-    if speed is None or math.isinf(session.fastest) or session.device:
-        return session.reference
-    return min(session.fastest, speed.near(session.at_s, session.device))
+    if math.isinf(session.fastest) or session.device:
+        return 0.0
+    return math.log(session.reference / min(session.fastest, speed.near(session.at_s, session.device)))
 
 
 def _log_statistics(sessions: Sequence[TimingSession]) -> list[float]:

@@ -57,8 +57,7 @@ class MachineLock:
     @contextmanager
     def beside(self) -> Iterator[None]:
         """While open, this process measures beside those that work, which leave it a core."""
-        with self._waiting():
-            fcntl.flock(self._timed, fcntl.LOCK_EX)
+        fcntl.flock(self._timed, fcntl.LOCK_EX)
         try:
             yield
         finally:

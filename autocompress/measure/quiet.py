@@ -11,17 +11,15 @@ from autocompress.machine.quiet import MINUTES, NEAR_FASTEST
 @dataclass(frozen=True)
 class ReferenceSpeed:
     """How fast the reference was seen to be. fastest: milliseconds of a call, by the minute since the epoch, on each
-    device. before: what is known from before, of all minutes.
+    device.
     """
 
     fastest: Mapping[tuple[str, int], float] = field(default_factory=dict)
-    before: float = math.inf
 
     def near(self, at_s: float, device: str = "") -> float:
         """Milliseconds, in the minutes around a moment; infinite where nothing is known of them."""
         minute, reach = int(at_s // 60), int(MINUTES)
-        minutes = range(minute - reach, minute + reach + 1)
-        return min(self.before, *(self.fastest.get((device, one), math.inf) for one in minutes))
+        return min(self.fastest.get((device, minute + away), math.inf) for away in range(-reach, reach + 1))
 
     def beaten_by(self, sessions: Iterable[TimingSession]) -> bool:
         """Whether sessions show that it can be faster than was known of their minutes."""
@@ -33,7 +31,7 @@ class ReferenceSpeed:
         for session in sessions:
             key = session.device, int(session.at_s // 60)
             fastest[key] = min(session.fastest, fastest.get(key, math.inf))
-        return replace(self, fastest=fastest)
+        return ReferenceSpeed(fastest)
 
 
 def requalified(sessions: TimingSessions, speed: ReferenceSpeed) -> TimingSessions:

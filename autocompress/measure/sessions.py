@@ -52,7 +52,7 @@ class Sessions:
         fastest = math.inf if every else min(self.quiet_ms, self.recent.fastest(ended, blocks.reference))
         session = session_of(blocks, fastest, self.profile.percentile)
         self.recent.add(ended, blocks.reference)
-        device = "".join(self.profile.agents[:1]) or self.profile.command
+        device = "".join(self.profile.agents[:1]) or (self.profile.name if self.profile.elsewhere else "")
         found = replace(session, at_s=time.time(), seconds=ended - began, conditions=conditions, device=device)
         return found, blocks
 

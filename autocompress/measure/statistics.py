@@ -22,9 +22,10 @@ def session_of(blocks: Blocks, fastest: float, percentile: float) -> TimingSessi
     counted = quietest(blocks.reference, FEWEST_QUIET) if busy else were_quiet
     every = np.concatenate(blocks.candidate)
     calls = np.concatenate([block for block, counts in zip(blocks.candidate, counted, strict=True) if counts])
+    p50 = float(np.percentile(calls, 50))
     if busy or len(calls) < FEWEST_CALLS:
         calls = every
-    statistic, p50, p90 = (float(value) for value in np.percentile(calls, [percentile, 50, 90]))
+    statistic, p90 = (float(value) for value in np.percentile(calls, [percentile, 90]))
     reference = float(np.exp(np.median(_log_beside(blocks)[counted])))
     return TimingSession(
         log_ratio=float(np.median(log_ratios[counted])),

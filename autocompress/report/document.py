@@ -62,7 +62,11 @@ def front_document(standings: Standings, around: Circumstances) -> dict[str, Any
             "max_memory_bytes": standings.budget.max_memory_bytes,
         },
         "status": "feasible" if recommended else "infeasible",
-        "reference": {**_point(standings.reference, scale), "artifact": standings.reference.artifact},
+        "reference": {
+            **_point(standings.reference, scale),
+            "artifact": standings.reference.artifact,
+            "slowed": standings.measured.run().slowed,
+        },
         "candidates": candidate_documents(standings, judgements),
         "rejected": [
             {"recipe": r.recipe.to_json(), "reason": r.reason, "latency_ms": r.latency_ms, "ratio": r.ratio}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autocompress.commands import verify
-from autocompress.commands.verify import judged, reference_speed, verify_run
+from autocompress.commands.verify import judged, reference_timing, verify_run
 from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
 from autocompress.latency import Latency
@@ -45,7 +45,7 @@ def test_how_fast_the_reference_can_be_is_known_on_the_same_processor_alone(monk
     def known(ran_on: str, here: str) -> float:
         monkeypatch.setattr(verify, "machine", lambda: replace(machine(), processor=here))
         document = {"environment": {"cpu": ran_on}, "reference": {"latency_ms": {"p50": 0.25}}}
-        return reference_speed(document).near(at_s=1e9)
+        return reference_timing(document).reference_ms
 
     assert known("Some CPU", "Some CPU") == 0.25
     assert known("Some CPU", "Another CPU") == math.inf

@@ -139,12 +139,14 @@ def test_a_file_that_stands_alone_does_not_widen_the_spread_of_a_run(make_sessio
 # -- the reference of a run --------------------------------------------------------------------------------------------
 
 
-KNOWN = RunTiming(speed=ReferenceSpeed(before=1.0))  # the reference takes 1 ms when nobody disturbs it
+USUAL = 1.02
+KNOWN = RunTiming(slowed=USUAL)  # the reference takes 1 ms at its fastest, and that in the mean
 
 
 def slowed(make: MakeSession, ratio: float, reference: float, own: float, **others: Any) -> TimingSession:
-    """One in which the reference took so many times as long as 1 ms, and the file so many times as long as it does."""
-    session = replace(make(ratio), reference=reference, slowed=reference, log_ratio=math.log(ratio * own / reference))
+    """One in which the reference and the file took so many times as long as in the mean."""
+    ms = USUAL * reference
+    session = replace(make(ratio), reference=ms, slowed=ms, log_ratio=math.log(ratio * own / reference))
     return replace(session, **others)
 
 
@@ -163,7 +165,7 @@ def test_what_slows_the_reference_and_a_file_unequally_moves_the_ratio_by_half_o
 
 
 def test_a_slow_call_takes_as_much_more_than_another_whatever_slowed_the_reference(make_session: MakeSession):
-    session = replace(slowed(make_session, 0.2, 1.06, 1.0), statistic=0.202, p90=0.202)
+    session = replace(slowed(make_session, 0.2, 1.06, 1.0), statistic=0.20604, p90=0.20604)
     found = latency_of([session], KNOWN)
     assert found.p90 / found.p50 == pytest.approx(1.01)
 
@@ -177,7 +179,9 @@ def test_where_nothing_or_the_clock_alone_is_in_the_way_a_session_counts_as_it_w
     others: dict[str, Any], make_session: MakeSession
 ):
     session = slowed(make_session, 0.2, 1.04, 1.04, **others)
-    assert latency_of([session], KNOWN).ratio == pytest.approx(0.2)
+    run = RunTiming.of([Pools((session,))])
+    assert latency_of([session], replace(run, slowed=1.0)).ratio == latency_of([session], run).ratio
+    assert latency_of([session], run).ratio == pytest.approx(0.2)
 
 
 def test_a_clock_that_drifts_changes_no_ratio(make_session: MakeSession):
@@ -188,31 +192,51 @@ def test_a_clock_that_drifts_changes_no_ratio(make_session: MakeSession):
     )
     run = RunTiming.of([Pools((early, late))], ReferenceSpeed().after([early, late]))
     assert run.ratio.squares == pytest.approx(0.0)
-    assert run.reference_ms == pytest.approx(math.sqrt(1.08))
+    assert latency_of([early, late], run).ratio == pytest.approx(0.2)
 
 
 def test_how_slow_the_reference_was_is_known_from_later_sessions_too(make_session: MakeSession):
     """The first session took the reference for as fast as it can be."""
-    first = slowed(make_session, 0.2, 1.06, 1.03, slowed=1.0)
+    first = slowed(make_session, 0.2, 1.04, 1.02, slowed=1.0)
     later = replace(make_session(0.5), reference=1.0, at_s=60.0)
-    run = RunTiming.of([Pools((first,)), Pools((later,))], ReferenceSpeed().after([first, later]))
-    assert latency_of([first], run).ratio == pytest.approx(0.2, rel=0.001)
+    assert latency_of([first], replace(KNOWN, speed=ReferenceSpeed().after([first, later]))).ratio == pytest.approx(
+        0.2, rel=0.001
+    )
+    assert latency_of([first], replace(KNOWN, speed=ReferenceSpeed().after([first]))).ratio < 0.195
+
+
+def test_ratios_of_a_run_are_in_the_mean_what_its_sessions_say(make_session: MakeSession):
+    """What is told while a search goes on, and at its end."""
+    random = np.random.default_rng(0)
+    graphs = [[slowed(make_session, 0.2, 1 + r, 1.0) for r in random.uniform(-0.02, 0.05, 6)] for _ in range(50)]
+    run = RunTiming.of([Pools(tuple(graph)) for graph in graphs])
+    by_run, alone = ([latency_of(graph, known).ratio for graph in graphs] for known in (run, RunTiming()))
+    assert np.mean(by_run) == pytest.approx(np.mean(alone), rel=0.002)
+    assert np.std(by_run) < 0.6 * np.std(alone)
+
+
+def test_where_no_session_of_a_run_was_quiet_they_are_not_taken_for_usual(make_session: MakeSession):
+    busy = slowed(make_session, 0.4, 1.3, 1.28, quiet=0)
+    run = RunTiming.of([Pools((busy, busy))])
+    assert run.slowed < 1.08
+    assert latency_of([busy], run).ratio > latency_of([busy]).ratio
 
 
 def test_a_busy_session_does_not_make_a_file_look_faster_than_a_quiet_one(make_session: MakeSession):
-    """Of what slowed the reference by 15 %, and the file by 11, a quiet session can have 8."""
-    busy = slowed(make_session, 0.4, 1.15, 1.11, quiet=0, log_ratio_of_all=math.log(0.4 * 1.11 / 1.15))
+    """Of what slowed the reference by 15 %, and the file by 12, a quiet session can have 6."""
+    busy = slowed(make_session, 0.4, 1.15, 1.12, quiet=0)
     assert latency_of([busy], KNOWN).ratio == pytest.approx(0.4, rel=0.005)
-    assert latency_of([busy]).ratio == pytest.approx(0.386, rel=0.001)
+    assert latency_of([busy]).ratio == pytest.approx(0.3896, rel=0.001)
 
 
 def test_sessions_beside_a_slowed_reference_agree_with_the_others_of_their_run(make_session: MakeSession):
     random = np.random.default_rng(0)
     graphs = [[slowed(make_session, 0.2, 1 + r, 1.0) for r in random.uniform(0, 0.07, 6)] for _ in range(3)]
     raw = sum(Pooled.of([session.log_ratio for session in graph]).squares for graph in graphs)
-    found = RunTiming.of([Pools(tuple(graph)) for graph in graphs], ReferenceSpeed(before=1.0))
+    found = RunTiming.of([Pools(tuple(graph)) for graph in graphs])
     assert found.ratio.squares < 0.3 * raw
-    assert found.reference_ms == pytest.approx(1.0)
+    assert 1.02 < found.reference_ms < 1.08
+    assert found.slowed == pytest.approx(found.reference_ms), "1 ms at its fastest"
 
 
 # -- the files of a graph ----------------------------------------------------------------------------------------------

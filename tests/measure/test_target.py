@@ -3,13 +3,12 @@
 import math
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import count, cycle, islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from autocompress.data import feeds_to_store
 from autocompress.errors import CandidateFailed
 from autocompress.machine.blocks import HURRIED, HURRIED_S
 from autocompress.machine.cores import cores
-from autocompress.measure import CompareRequest, MachineLock, Target
+from autocompress.measure import CompareRequest, MachineLock, Sessions, Target, target
 from autocompress.measure.repeats import REPEATED_AFTER, REPEATED_IN_VAIN, REPEATED_S
 from autocompress.plugin.contract import Feed, Session
 from autocompress.profile import HardwareProfile
@@ -132,13 +131,26 @@ def test_a_busy_session_is_repeated_while_others_that_work_stand_still(place: Ca
     assert math.exp(session.log_ratio) == pytest.approx(3.0)
 
 
-def test_what_a_session_takes_is_without_waiting_for_those_that_work(place: Callable[..., Place]):
-    here = place(threads=ALL_CORES)
-    with ThreadPoolExecutor(1) as thread, MachineLock(here.folder).working():
-        found = thread.submit(here.compare)
-        time.sleep(1.0)  # and gives way then
-    assert here.target.lock.waited_s >= 0.8
-    assert found.result().seconds < 0.8
+def test_what_a_session_takes_is_without_waiting_for_those_that_work(
+    place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+):
+    here, seconds = place(threads=ALL_CORES), count()
+    recorded, measuring = Sessions.record, here.target.lock.measuring
+
+    def in_ten_seconds(*given: Any) -> Any:
+        [next(seconds) for _ in range(10)]
+        return recorded(*given)
+
+    @contextmanager
+    def after_a_hundred() -> Iterator[None]:
+        here.target.lock.waited_s += sum(1 for _ in islice(seconds, 100))
+        with measuring():
+            yield
+
+    monkeypatch.setattr(target, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(Sessions, "record", in_ten_seconds)
+    monkeypatch.setattr(here.target.lock, "measuring", after_a_hundred)
+    assert here.compare().seconds == pytest.approx(10, abs=2)
 
 
 def test_a_busy_session_is_not_repeated_where_nobody_works(place: Callable[..., Place]):

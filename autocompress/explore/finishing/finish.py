@@ -34,6 +34,7 @@ from autocompress.explore.schedule.time_budget import (
     CLOSING_S,
     CONTENDERS,
     FINALISTS,
+    JUDGED,
     MEASURED_AGAIN,
     TimeBudget,
     is_worth_more,
@@ -148,10 +149,7 @@ class Finish:
             await self._compare_with_reference()
             testing = asyncio.ensure_future(self._test_reference())
             await all_done([testing, self._time_what_may_be_chosen()])
-            found = await self._recommended()
-            while found is not None and await self._measuring.judge(found.evaluation):
-                found = await self._recommended()
-            found = await self._hold_on_the_device(found)
+            found = await self._hold_on_the_device(await self._recommended_as_judged())
             chosen = self._choose(found)
             if self._time.can_test(chosen):
                 await self._classes.compare(chosen)
@@ -185,6 +183,15 @@ class Finish:
         others = [j.evaluation for j in judged if j.recommendable]
         return recommended(judged, await self._differences(best.evaluation, others), bounded=bounded)
 
+    async def _recommended_as_judged(self) -> Judgement | None:
+        """The file to recommend, timed as often as finalists are; a few that are not are, one after another."""
+        found = await self._recommended()
+        for _ in range(JUDGED):
+            if found is None or not await self._measuring.judge(found.evaluation):
+                break
+            found = await self._recommended()
+        return found
+
     async def _hold_on_the_device(self, found: Judgement | None) -> Judgement | None:
         """What is to be recommended is run where it will be; one whose score falls there is judged by that, and another
         may be better then.
@@ -193,7 +200,7 @@ class Finish:
             found = await self._recommended()
             if found is None or not self._standings.is_final(found.evaluation):  # others may do
                 await self._measuring.judge_finalists()
-                found = await self._recommended()
+                found = await self._recommended_as_judged()
         return found
 
     async def _run_front_on_device(self) -> None:

@@ -79,7 +79,7 @@ class Measuring:
         """
         until, asked, in_vain = self._clock.elapsed() + BESIDE_SHARE * seconds, Counter[str](), 0
         while wanted := [e for e in self._wanted(families) if asked[e.graph] < AT_MOST]:
-            sessions = sum(max(1, self._missing(e.graph, JUDGING_SESSIONS[0])) for e in wanted)
+            sessions = sum(max(1, self._missing(e, JUDGING_SESSIONS[0])) for e in wanted)
             pause_s = max(0.0, (until - self._clock.elapsed()) / sessions)
             ended, _ = await asyncio.wait({training}, timeout=pause_s)
             if ended:
@@ -114,11 +114,9 @@ class Measuring:
         """Time a file that is to be recommended as often since the finalists were chosen as a verdict needs, and itself
         once: one that was chosen for being fast in few sessions may be so by chance. Whether it was timed now.
         """
-        measured = self._standings.measured
-        if measured.final_sessions(evaluation) and measured.own_sessions(evaluation):
+        if self._standings.is_final(evaluation) and self._standings.measured.own_sessions(evaluation):
             return False
-        await self._in_turn([evaluation], JUDGING_SESSIONS[0])
-        return self._standings.measured.graphs[evaluation.graph] != measured.graphs[evaluation.graph]
+        return await self._in_turn([evaluation], JUDGING_SESSIONS[0])
 
     async def time_front(self) -> None:
         """Time the files of the front further, in turn, until all of their graphs are well known."""
@@ -143,13 +141,13 @@ class Measuring:
         latest = {e.id for family in families for e in family.latest.evaluations}
         own = [j.evaluation for j in self._in_order() if j.evaluation.id in latest and not j.is_over]
         judged = (*own[:OWN_BESIDE], *self._hopeful()[:JUDGED])
-        few = [e for e in judged if self._missing(e.graph, JUDGING_SESSIONS[0])]
+        few = [e for e in judged if self._missing(e, JUDGING_SESSIONS[0])]
         front = self._little_known() if self._measuring_s() > 0 else ()
         return list({e.graph: e for e in (*few, *front)}.values())
 
     def _little_known(self) -> list[Evaluation]:
-        """The files of the front that are faster than the reference and whose graphs are not well known, one of each
-        graph.
+        """The files of the front that are clearly faster than the reference and whose graphs are not well known, one of
+        each graph.
         """
         faster = [e for e in self._standings.front() if e.latency.ratio < KNOWN_BELOW]
         few = [e for e in faster[:MEASURED_AGAIN] if not self._pipeline.timed.well_known(e.graph)]
@@ -173,28 +171,31 @@ class Measuring:
         order = most_accurate_first if self._standings.budget.bounded else fastest_first
         return order(self._standings.judgements())
 
-    async def _in_turn(self, finalists: Sequence[Evaluation], sessions: int) -> None:
+    async def _in_turn(self, finalists: Sequence[Evaluation], sessions: int) -> bool:
         """So many sessions of the graph of each since the finalists were chosen, and as many of the file itself as show
-        that it is like others of its graph; one that fails is left out.
+        that it is like others of its graph; one that fails is left out. Whether there was any.
         """
-        left = list(finalists)
+        left, found = list(finalists), False
         for _ in range(sessions):
-            left = [e for e in left if self._missing(e.graph, sessions) or self._is_doubtful(e)]
+            left = [e for e in left if self._missing(e, sessions) or self._is_doubtful(e)]
             patient_s = self._patient_s(left, sessions)
             left = [e for e in left if await self._timed(e, patient_s)]
+            found = found or bool(left)
+        return found
 
     def _patient_s(self, files: Sequence[Evaluation], sessions: int) -> float:
         """Seconds of each session of these files: longer where it is to find quiet moments, and may."""
         if not files or self._pipeline.timed.in_vain():
             return self._pipeline.session_s
-        count = sum(max(1, self._missing(e.graph, sessions)) for e in files)
+        count = sum(max(1, self._missing(e, sessions)) for e in files)
         return self._time.patient_s(count, self._measuring_s())
 
-    def _missing(self, graph: str, sessions: int) -> int:
-        """How many a graph has too few of, since the finalists were chosen. Those that found no quiet moments are made
-        up for, as often as it may happen beside a training, as long as there are any.
+    def _missing(self, evaluation: Evaluation, sessions: int) -> int:
+        """How many a file has too few of, since the finalists were chosen, with those of its graph. Those that
+        found no quiet moments are made up for, as often as it may happen beside a training, as long as there
+        are any.
         """
-        timed = self._standings.measured.finals.get(graph, ())
+        timed = self._standings.measured.since_chosen(evaluation)
         quiet = sum(not session.busy for session in timed)
         made_up_for = 0 if self._pipeline.timed.in_vain() else IN_VAIN_BESIDE
         return max(0, min(sessions - quiet, sessions + made_up_for - len(timed)))

@@ -130,10 +130,14 @@ class Measurements:
         return replace(found, latency=replace(latency, p50=p50, p90=p50 * latency.p90 / latency.p50))
 
     def final_sessions(self, evaluation: Evaluation) -> TimingSessions:
-        """Those of a file's graph since the finalists were chosen; none while they are too few to judge it by."""
-        finals = set(self.finals.get(evaluation.graph, ()))
-        sessions = tuple(session for session in self._sessions(evaluation) if session in finals)
+        """Those that a file is judged by; none while there are too few since the finalists were chosen."""
+        sessions = self.since_chosen(evaluation)
         return sessions if len(sessions) >= JUDGING_SESSIONS[0] else ()
+
+    def since_chosen(self, evaluation: Evaluation) -> TimingSessions:
+        """Those of a file and the others of its graph that are like it since the finalists were chosen."""
+        finals = set(self.finals.get(evaluation.graph, ()))
+        return tuple(session for session in self._sessions(evaluation) if session in finals)
 
     def scored_there(self, evaluation: Evaluation) -> bool:
         """Whether a file's score is that of the device elsewhere."""
