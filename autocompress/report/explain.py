@@ -387,7 +387,7 @@ def few_rows_text(calibration: Mapping[str, Any], *, trained: bool = False) -> s
         return f"{said} More training examples in the task would help."
     if calibration.get("reconstructed_on"):
         return f"{said} A reconstruction on more of them went on from there."
-    return f"{said} Training makes up for it."
+    return f"{said} Training would make up for it."
 
 
 def rungs(document: Document) -> str | None:

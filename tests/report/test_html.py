@@ -488,7 +488,7 @@ ONE = "Layers repaired on few rows for their width: "
 @pytest.mark.parametrize(
     ("calibration", "epochs", "said"),
     [
-        (on_few_rows("head"), 0, f"{ONE}head (189 rows for 512 regressors). Training makes up for it."),
+        (on_few_rows("head"), 0, f"{ONE}head (189 rows for 512 regressors). Training would make up for it."),
         (on_few_rows("head", whole_split=True), 0, "regressors). More training examples in the task would help."),
         (on_few_rows("head", whole_split=True), 3, "regressors). Training went on from there."),
         (on_few_rows("head") | {"reconstructed_on": 3200}, 0, "regressors). A reconstruction on more of them went on"),
