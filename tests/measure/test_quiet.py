@@ -103,6 +103,7 @@ def test_of_a_busy_session_the_quietest_blocks_count():
     machine = Machine(quiet_ms=(15, 60), busy_ms=(30, 200), recent=before)
     sessions = [machine.session(SMALL) for _ in range(10)]
     assert all(session.busy for session in sessions)
+    assert all(s.p50 / s.reference == pytest.approx(math.exp(s.log_ratio), rel=0.03) for s in sessions)
     found, of_all = (
         [math.exp(value) for value in values]
         for values in zip(*((s.log_ratio, s.log_ratio_of_all) for s in sessions), strict=True)
