@@ -304,6 +304,17 @@ def test_quiet_sessions_count_as_long_as_there_are_any(make_session: MakeSession
     assert not latency_of(busy).quiet
 
 
+def test_of_busy_sessions_those_count_that_were_disturbed_least(make_session: MakeSession):
+    little, as_little, much = (
+        replace(make_session(ratio, quiet=False), slowed=slowed)
+        for ratio, slowed in ((0.398, 1.13), (0.402, 1.2), (0.45, 1.42))
+    )
+    found = latency_of([much, little, as_little])
+    assert found.ratio == pytest.approx(0.4, rel=1e-3)
+    assert (len(found.sessions), found.quiet_sessions) == (3, 0)
+    assert counted([much]) == [much]
+
+
 def test_numbers_are_means_of_logarithms_and_lie_in_their_intervals(make_session: MakeSession):
     found = latency_of([make_session(0.4, statistic=3.0), make_session(0.9, statistic=12.0)])
     assert (found.ratio, found.statistic) == (pytest.approx(0.6), pytest.approx(6.0))
