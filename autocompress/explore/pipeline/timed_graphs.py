@@ -8,7 +8,7 @@ from autocompress.measure import ReferenceSpeed, requalified
 
 WELL_KNOWN, AT_MOST = 3, 4  # quiet sessions of what is trained in full or on the front, and sessions on a busy machine
 JUDGING_SESSIONS = 3, 7  # of a file that may be recommended, begun after it was chosen; 7 where 3 leave it open
-SESSION_PARTS = 625  # that would take all of a search's time, if it did nothing else
+SESSION_PARTS = 625  # of a search's time, of which a session takes one
 SESSION_S = (0.1, 1.5)  # seconds of one, at least and at most
 MOST_SHARE = 0.05  # of the time so far; what is timed beyond that is timed for SHORTEST_S alone
 WHOLE_SHARE = 0.05  # of a search's time on a quiet machine; beyond it nothing is timed but what a verdict needs
