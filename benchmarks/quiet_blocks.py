@@ -75,7 +75,10 @@ def spread(name: str, rows: list[tuple[str, Blocks]], fastest: float) -> float:
     truth = float(as_counted.mean())
     busy = [session for _, session in every if session.busy]
     if busy:
-        by_all = [replace(session, log_ratio=session.log_ratio_of_all) for session in busy]
+        whole = [
+            session_of(blocks, math.inf, 90) for (_, blocks), (_, one) in zip(rows, every, strict=True) if one.busy
+        ]
+        by_all = [replace(session, slowed=session.reference / fastest) for session in whole]
         off = {
             f"{kind}_off": 100 * math.sqrt(np.mean([(counted(session) - truth) ** 2 for session in sessions]))
             for kind, sessions in (("quietest", busy), ("all", by_all))

@@ -136,11 +136,11 @@ def intervals(values: Sequence[float], pooled: Pooled = Pooled(), confidence: fl
 
 def counted(sessions: Sequence[TimingSession]) -> list[TimingSession]:
     """The sessions that count: the quiet ones, as long as there are any; else those beside which the reference was
-    slowed nearly as little as in any of them. What slows it by a lot slows some files by more and others by less.
+    nearly as fast as in any of them. What slows it by a lot slows some files by more and others by less.
     """
     quiet = [session for session in sessions if not session.busy]
-    nearly = NEAR_FASTEST * min((session.slowed for session in sessions), default=0.0)
-    return quiet or [session for session in sessions if session.slowed <= nearly]
+    nearly = NEAR_FASTEST * min((session.reference for session in sessions), default=0.0)
+    return quiet or [session for session in sessions if session.reference <= nearly]
 
 
 def latency_of(

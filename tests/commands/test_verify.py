@@ -15,7 +15,7 @@ from autocompress.comparison import TimingSession
 from autocompress.errors import UsageError
 from autocompress.latency import Latency
 from autocompress.machine.conditions import machine
-from autocompress.measure import conditions
+from autocompress.measure import RunTiming, conditions
 
 NO_BUDGET = {"speedup": None, "latency_ms": None}
 MakeLatency = Callable[..., Latency]
@@ -50,6 +50,14 @@ def test_how_fast_the_reference_can_be_is_known_on_the_same_processor_alone(monk
     assert known("Some CPU", "Some CPU") == 0.25
     assert known("Some CPU", "Another CPU") == math.inf
     assert known("unknown", "unknown") == math.inf, "two that have no name may be as different as any"
+
+
+def test_a_neighbour_that_slows_the_reference_more_than_in_the_run_makes_no_file_faster(
+    verified: Callable[..., dict[str, Any]], make_session: Callable[..., TimingSession], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(verify, "reference_timing", lambda _: RunTiming(reference_ms=1.02, slowed=1.02))
+    beside = replace(make_session(0.01 / 1.02), reference=1.02 * 1.04, slowed=1.02 * 1.04)
+    assert verified(*(beside for _ in range(8)))["ratio"] == pytest.approx(0.01, rel=0.001)
 
 
 def test_a_profile_of_more_threads_than_there_are_cores_is_refused(finished: Path, monkeypatch: pytest.MonkeyPatch):
